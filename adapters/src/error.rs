@@ -1,0 +1,32 @@
+//! Errors of adapter configuration and adapter files.
+
+use std::path::PathBuf;
+
+/// What can be wrong with an adapter before it runs.
+#[derive(Debug, thiserror::Error)]
+pub enum AdapterError {
+    /// A regular expression of the targets or a pattern does not compile.
+    #[error("{key}: `{pattern}` is no regular expression: {reason}")]
+    Pattern { key: String, pattern: String, reason: String },
+    /// No module of the model is selected.
+    #[error("{key} = {targets} matches no linear module of the model\n  its linear modules end in: {available}")]
+    NoMatch { key: String, targets: String, available: String },
+    /// One entry of a target list selects nothing, so the list says something the run would not do.
+    #[error("{key}: `{target}` matches no linear module of the model\n  its linear modules end in: {available}")]
+    UnusedTarget { key: String, target: String, available: String },
+    /// An adapter file means something that is not implemented.
+    #[error("{}: `{key} = {value}` changes what the adapter means and is not supported; supported: {supported}", path.display())]
+    Unsupported { path: PathBuf, key: String, value: String, supported: String },
+    /// A key of an adapter file has the wrong type or value.
+    #[error("{}: `{key}`: expected {expected}, found {found}", path.display())]
+    Value { path: PathBuf, key: String, expected: String, found: String },
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    /// A file is no JSON.
+    #[error("{}: not valid JSON: {source}", path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
+    /// Tensors of the adapter and modules of the model do not fit one to one.
+    #[error("{}: the adapter does not fit the model: {problem}", path.display())]
+    Mismatch { path: PathBuf, problem: String },
+}

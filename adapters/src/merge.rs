@@ -1,0 +1,8 @@
+//! Adapters as dense matrices.
+
+use burn::tensor::Tensor;
+
+/// `scale * B A` as `[out, in]`, for `a [rank, in]` and `b [out, rank]`, in f32.
+pub fn low_rank_delta(a: Tensor<2>, b: Tensor<2>, scale: f64) -> Tensor<2> {
+    b.matmul(a) * scale
+}

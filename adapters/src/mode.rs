@@ -1,0 +1,18 @@
+//! Whether a forward pass trains.
+
+/// The only thing a forward pass needs to know beyond its inputs.
+///
+/// Dropout masks are a pure function of `key`, the row's place in the optimiser step and the module's own path, never of
+/// a global generator: a resumed or recomputed pass draws the same masks, and so does any split into micro-batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// No dropout.
+    Inference,
+    /// Dropout is active.
+    Training {
+        /// Seed of this optimiser step's masks.
+        key: u64,
+        /// Place in the step of the first row of this micro-batch.
+        first_row: usize,
+    },
+}

@@ -1,0 +1,307 @@
+//! `adapter_config.json`, both ways.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::{AdapterError, LoraConfig, ModulePattern, Targets};
+
+/// A parsed `adapter_config.json`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeftConfig {
+    /// What the file says about the adapter.
+    pub lora: LoraConfig,
+    /// `base_model_name_or_path`, if the file names one.
+    pub base_model: Option<String>,
+    /// The whole file, unknown keys included.
+    pub raw: Map<String, Value>,
+}
+
+/// Keys that change the meaning, with the values under which they do not.
+const INERT: &[(&str, fn(&Value) -> bool)] = &[
+    ("use_dora", is_off),
+    ("use_qalora", is_off),
+    ("lora_bias", is_off),
+    ("fan_in_fan_out", is_off),
+    ("modules_to_save", is_off),
+    ("layers_to_transform", is_off),
+    ("layer_replication", is_off),
+    ("target_parameters", is_off),
+    ("trainable_token_indices", is_off),
+    ("alora_invocation_tokens", is_off),
+    ("use_bdlora", is_off),
+    ("kasa_config", is_off),
+    ("arrow_config", is_off),
+    ("velora_config", is_off),
+    ("monteclora_config", is_off),
+    ("loftq_config", is_off),
+    ("bias", |value| is_off(value) || value == "none"),
+    // Initialisations that subtract from the base weight: the tensors alone are not the adapter.
+    ("init_lora_weights", |value| {
+        value.as_str().is_none_or(|name| matches!(name, "gaussian" | "orthogonal" | "eva" | "true" | "false"))
+    }),
+];
+
+impl PeftConfig {
+    /// Reads the text of `path`.
+    ///
+    /// # Errors
+    /// No JSON object, a key of the wrong type, or a key whose meaning is not implemented.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, AdapterError> {
+        let raw: Map<String, Value> = serde_json::from_str(text)
+            .map_err(|source| AdapterError::Json { path: path.to_path_buf(), source })?;
+        let reader = Reader { path, raw: &raw };
+        let kind = reader.string("peft_type")?.unwrap_or_default();
+        if kind != "LORA" {
+            return Err(reader.unsupported("peft_type", &json!(kind), "\"LORA\""));
+        }
+        for (key, inert) in INERT {
+            if let Some(value) = raw.get(*key)
+                && !inert(value)
+            {
+                return Err(reader.unsupported(key, value, "plain LoRA without it"));
+            }
+        }
+        let lora = LoraConfig {
+            rank: reader.rank("r", raw.get("r"))?,
+            alpha: reader.number("lora_alpha", raw.get("lora_alpha"))?,
+            dropout: raw.get("lora_dropout").map_or(Ok(0.0), |value| reader.number("lora_dropout", Some(value)))?,
+            rslora: reader.flag("use_rslora")?,
+            targets: reader.targets()?,
+            exclude: match raw.get("exclude_modules") {
+                None | Some(Value::Null) => None,
+                Some(value) => Some(reader.pattern("exclude_modules", value)?),
+            },
+            rank_pattern: reader.patterns("rank_pattern", |value| reader.rank("rank_pattern", Some(value)))?,
+            alpha_pattern: reader.patterns("alpha_pattern", |value| reader.number("alpha_pattern", Some(value)))?,
+        };
+        let base_model = reader.string("base_model_name_or_path")?.filter(|name| !name.is_empty());
+        Ok(Self { lora, base_model, raw })
+    }
+
+    /// The text of an `adapter_config.json` for `lora`. `modules` are the paths the adapter is on; they replace
+    /// `all-linear`, which PEFT resolves differently for some families.
+    pub fn render(lora: &LoraConfig, modules: &[String], base_model: &str) -> String {
+        let pattern = |pattern: &ModulePattern| match pattern {
+            ModulePattern::Suffixes(names) => json!(names),
+            ModulePattern::Regex(regex) => json!(regex),
+        };
+        // Older readers do not know `exclude_modules`, so a selection with exclusions is written out in full.
+        let targets = match (&lora.targets, &lora.exclude) {
+            (_, Some(_)) => json!(modules),
+            (Targets::AllLinear, None) => json!(shared_suffixes(modules)),
+            (Targets::Pattern(targets), None) => pattern(targets),
+        };
+        let config = json!({
+            // The order of patterns matters: the first match wins.
+            "alpha_pattern": table(lora.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), number(*alpha)))),
+            "base_model_name_or_path": base_model,
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "inference_mode": true,
+            "init_lora_weights": true,
+            "lora_alpha": number(lora.alpha),
+            "lora_dropout": lora.dropout,
+            "modules_to_save": null,
+            "peft_type": "LORA",
+            "r": lora.rank,
+            "rank_pattern": table(lora.rank_pattern.iter().map(|(key, rank)| (key.clone(), json!(rank)))),
+            "target_modules": targets,
+            "task_type": "CAUSAL_LM",
+            "use_dora": false,
+            "use_rslora": lora.rslora,
+        });
+        format!("{config:#}\n")
+    }
+}
+
+fn table(entries: impl Iterator<Item = (String, Value)>) -> Value {
+    Value::Object(entries.collect())
+}
+
+/// PEFT's own defaults write whole numbers as integers, and `8` equals `8.0` for its readers.
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
+}
+
+/// The distinct last names of `modules`: `["q_proj", "v_proj"]` for every layer's.
+fn shared_suffixes(modules: &[String]) -> Vec<&str> {
+    let mut names: Vec<&str> = modules.iter().map(|path| path.rsplit('.').next().unwrap_or(path)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(items) => items.is_empty(),
+        Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    raw: &'a Map<String, Value>,
+}
+
+impl Reader<'_> {
+    fn unsupported(&self, key: &str, value: &Value, supported: &str) -> AdapterError {
+        AdapterError::Unsupported {
+            path: self.path.to_path_buf(),
+            key: key.into(),
+            value: value.to_string(),
+            supported: supported.into(),
+        }
+    }
+
+    fn wrong(&self, key: &str, expected: &str, found: Option<&Value>) -> AdapterError {
+        AdapterError::Value {
+            path: self.path.to_path_buf(),
+            key: key.into(),
+            expected: expected.into(),
+            found: found.map_or("nothing".into(), Value::to_string),
+        }
+    }
+
+    fn string(&self, key: &str) -> Result<Option<String>, AdapterError> {
+        match self.raw.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            found => Err(self.wrong(key, "a string", found)),
+        }
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, AdapterError> {
+        match self.raw.get(key) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            found => Err(self.wrong(key, "true or false", found)),
+        }
+    }
+
+    fn rank(&self, key: &str, value: Option<&Value>) -> Result<usize, AdapterError> {
+        value
+            .and_then(Value::as_u64)
+            .filter(|rank| (1..=65_536).contains(rank))
+            .map(|rank| rank as usize)
+            .ok_or_else(|| self.wrong(key, "a rank from 1 to 65536", value))
+    }
+
+    fn number(&self, key: &str, value: Option<&Value>) -> Result<f64, AdapterError> {
+        value
+            .and_then(Value::as_f64)
+            .filter(|number| number.is_finite() && *number >= 0.0)
+            .ok_or_else(|| self.wrong(key, "a number of at least 0", value))
+    }
+
+    fn targets(&self) -> Result<Targets, AdapterError> {
+        match self.raw.get("target_modules") {
+            Some(Value::String(text)) if text == "all-linear" => Ok(Targets::AllLinear),
+            Some(value) if !value.is_null() => Ok(Targets::Pattern(self.pattern("target_modules", value)?)),
+            found => Err(self.wrong("target_modules", "a list of names, a regular expression or \"all-linear\"", found)),
+        }
+    }
+
+    fn pattern(&self, key: &str, value: &Value) -> Result<ModulePattern, AdapterError> {
+        let names = |items: &Vec<Value>| items.iter().map(|item| item.as_str().map(String::from)).collect::<Option<Vec<_>>>();
+        match value {
+            Value::String(regex) => Ok(ModulePattern::Regex(regex.clone())),
+            Value::Array(items) => names(items)
+                .map(ModulePattern::Suffixes)
+                .ok_or_else(|| self.wrong(key, "a list of strings", Some(value))),
+            found => Err(self.wrong(key, "a list of names or a regular expression", Some(found))),
+        }
+    }
+
+    fn patterns<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&Value) -> Result<T, AdapterError>,
+    ) -> Result<Vec<(String, T)>, AdapterError> {
+        match self.raw.get(key) {
+            None | Some(Value::Null) => Ok(vec![]),
+            Some(Value::Object(map)) => {
+                map.iter().map(|(pattern, value)| Ok((pattern.clone(), read(value)?))).collect()
+            }
+            found => Err(self.wrong(key, "a table", found)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<PeftConfig, AdapterError> {
+        PeftConfig::parse(Path::new("adapter_config.json"), text)
+    }
+
+    fn config() -> LoraConfig {
+        LoraConfig {
+            rank: 8,
+            alpha: 16.5,
+            dropout: 0.1,
+            rslora: true,
+            targets: Targets::Pattern(ModulePattern::Suffixes(vec!["q_proj".into(), "v_proj".into()])),
+            exclude: None,
+            rank_pattern: vec![("layers.1.self_attn.q_proj".into(), 4), ("q_proj".into(), 2)],
+            alpha_pattern: vec![("v_proj".into(), 32.0)],
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_equal() {
+        let text = PeftConfig::render(&config(), &[], "some/base");
+        let read = parse(&text).unwrap();
+        assert_eq!(read.lora, config());
+        assert_eq!(read.base_model.as_deref(), Some("some/base"));
+    }
+
+    #[test]
+    fn all_linear_is_written_as_names() {
+        let config = LoraConfig { targets: Targets::AllLinear, ..config() };
+        let modules = ["model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"].map(String::from);
+        let text = PeftConfig::render(&config, &modules, "base");
+        let targets = parse(&text).unwrap().lora.targets;
+        assert_eq!(targets, Targets::Pattern(ModulePattern::Suffixes(vec!["up_proj".into()])));
+    }
+
+    #[test]
+    fn unknown_keys_are_kept() {
+        let read = parse(r#"{"peft_type":"LORA","r":2,"lora_alpha":4,"target_modules":["q"],"new_key":[1]}"#).unwrap();
+        assert_eq!(read.raw["new_key"], json!([1]));
+    }
+
+    #[test]
+    fn keys_that_change_the_meaning_are_refused_by_name() {
+        for (key, value) in [
+            ("use_dora", "true"),
+            ("modules_to_save", "[\"lm_head\"]"),
+            ("bias", "\"all\""),
+            ("init_lora_weights", "\"pissa\""),
+            ("layers_to_transform", "[1]"),
+            ("lora_bias", "true"),
+        ] {
+            let text = format!(r#"{{"peft_type":"LORA","r":2,"lora_alpha":4,"target_modules":["q"],"{key}":{value}}}"#);
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("not supported"), "{error}");
+        }
+        assert!(parse(r#"{"peft_type":"IA3"}"#).unwrap_err().to_string().contains("IA3"));
+    }
+
+    #[test]
+    fn wrong_values_name_the_key() {
+        for (key, text) in [
+            ("r", r#"{"peft_type":"LORA","r":0,"lora_alpha":4,"target_modules":["q"]}"#),
+            ("lora_alpha", r#"{"peft_type":"LORA","r":1,"lora_alpha":"x","target_modules":["q"]}"#),
+            ("target_modules", r#"{"peft_type":"LORA","r":1,"lora_alpha":4}"#),
+            ("rank_pattern", r#"{"peft_type":"LORA","r":1,"lora_alpha":4,"target_modules":["q"],"rank_pattern":{"q":-1}}"#),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{key}`")), "{error}");
+        }
+    }
+}

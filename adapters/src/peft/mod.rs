@@ -1,0 +1,11 @@
+//! PEFT's adapter folders: `adapter_config.json` and the names in `adapter_model.safetensors`.
+//!
+//! Reading keeps unknown keys and refuses, by name, those that change what the adapter means and are not implemented.
+//! Writing uses only keys that every PEFT since 0.6 reads. The tensor file itself is read and written where checkpoint
+//! files are; this module knows its names and shapes.
+
+mod config;
+mod tensors;
+
+pub use config::PeftConfig;
+pub use tensors::{CONFIG_FILE, LoraTensor, TENSOR_FILE, pair_tensors, tensor_name};

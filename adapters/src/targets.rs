@@ -1,0 +1,190 @@
+//! Which modules are adapted, in the vocabulary of Hugging Face module paths.
+//!
+//! The rules are PEFT's (`tuners_utils.check_target_module_exists`): a list matches whole path suffixes, a regex must
+//! match the whole path, `all-linear` takes every linear module but the output head. Unlike PEFT, a list entry that
+//! selects nothing is an error.
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use crate::AdapterError;
+
+/// A set of modules, as a list of path suffixes or one regular expression over whole paths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ModulePattern {
+    /// `["q_proj", "layers.3.mlp.up_proj"]`: paths that are, or end in `.` followed by, one of these.
+    Suffixes(Vec<String>),
+    /// A regular expression that must match a whole path.
+    Regex(String),
+}
+
+/// The modules to adapt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Targets {
+    /// Every linear module except the output head.
+    AllLinear,
+    /// Those a pattern selects.
+    Pattern(ModulePattern),
+}
+
+impl ModulePattern {
+    fn compile(&self, key: &str) -> Result<Matcher<'_>, AdapterError> {
+        Ok(match self {
+            Self::Suffixes(suffixes) => Matcher::Suffixes(suffixes),
+            Self::Regex(pattern) => Matcher::Regex(compile_whole(key, pattern)?),
+        })
+    }
+}
+
+impl Targets {
+    /// The paths of `modules` to adapt, in their order. `modules` are all linear modules without the output head.
+    ///
+    /// # Errors
+    /// A pattern that does not compile, a list entry that selects nothing, or an empty selection.
+    pub fn select(&self, modules: &[String], exclude: Option<&ModulePattern>) -> Result<Vec<String>, AdapterError> {
+        let excluded = exclude.map(|pattern| pattern.compile("adapter.exclude")).transpose()?;
+        let chosen: Vec<String> = match self {
+            Self::AllLinear => modules.to_vec(),
+            Self::Pattern(pattern) => {
+                if let ModulePattern::Suffixes(suffixes) = pattern {
+                    for target in suffixes {
+                        if !modules.iter().any(|path| is_suffix(target, path)) {
+                            return Err(AdapterError::UnusedTarget {
+                                key: "adapter.targets".into(),
+                                target: target.clone(),
+                                available: last_names(modules),
+                            });
+                        }
+                    }
+                }
+                let matcher = pattern.compile("adapter.targets")?;
+                modules.iter().filter(|path| matcher.matches(path)).cloned().collect()
+            }
+        };
+        let kept: Vec<String> =
+            chosen.into_iter().filter(|path| !excluded.as_ref().is_some_and(|matcher| matcher.matches(path))).collect();
+        if kept.is_empty() {
+            return Err(AdapterError::NoMatch {
+                key: "adapter.targets".into(),
+                targets: self.describe(),
+                available: last_names(modules),
+            });
+        }
+        Ok(kept)
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Self::AllLinear => "\"all-linear\" (after exclude)".into(),
+            Self::Pattern(ModulePattern::Suffixes(suffixes)) => format!("{suffixes:?}"),
+            Self::Pattern(ModulePattern::Regex(pattern)) => format!("{{ regex = {pattern:?} }}"),
+        }
+    }
+}
+
+/// The value of the first pattern that matches `path`, as PEFT's `rank_pattern` and `alpha_pattern` do: a key is a
+/// regular expression that must match the end of the path, from a dot or the start.
+///
+/// # Errors
+/// A key that does not compile.
+pub(crate) fn pattern_value<T: Copy>(
+    key: &str,
+    patterns: &[(String, T)],
+    path: &str,
+) -> Result<Option<T>, AdapterError> {
+    for (pattern, value) in patterns {
+        if compile_whole(key, &format!(r"(.*\.)?({pattern})"))?.is_match(path) {
+            return Ok(Some(*value));
+        }
+    }
+    Ok(None)
+}
+
+enum Matcher<'a> {
+    Suffixes(&'a [String]),
+    Regex(Regex),
+}
+
+impl Matcher<'_> {
+    fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Suffixes(suffixes) => suffixes.iter().any(|suffix| is_suffix(suffix, path)),
+            Self::Regex(regex) => regex.is_match(path),
+        }
+    }
+}
+
+fn is_suffix(suffix: &str, path: &str) -> bool {
+    path.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+fn compile_whole(key: &str, pattern: &str) -> Result<Regex, AdapterError> {
+    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| AdapterError::Pattern {
+        key: key.into(),
+        pattern: pattern.into(),
+        reason: error.to_string(),
+    })
+}
+
+fn last_names(modules: &[String]) -> String {
+    let mut names: Vec<&str> = modules.iter().map(|path| path.rsplit('.').next().unwrap_or(path)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn modules() -> Vec<String> {
+        ["self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj"]
+            .iter()
+            .flat_map(|name| (0..2).map(move |layer| format!("model.layers.{layer}.{name}")))
+            .collect()
+    }
+
+    fn suffixes(names: &[&str]) -> ModulePattern {
+        ModulePattern::Suffixes(names.iter().map(|name| name.to_string()).collect())
+    }
+
+    #[test]
+    fn a_suffix_matches_at_dots_only() {
+        let found = Targets::Pattern(suffixes(&["q_proj"])).select(&modules(), None).unwrap();
+        assert_eq!(found, ["model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"]);
+        let error = Targets::Pattern(suffixes(&["proj"])).select(&modules(), None).unwrap_err().to_string();
+        assert!(error.contains("`proj`") && error.contains("q_proj, up_proj, v_proj"), "{error}");
+    }
+
+    #[test]
+    fn a_list_entry_that_selects_nothing_is_an_error() {
+        let error = Targets::Pattern(suffixes(&["q_proj", "k_porj"])).select(&modules(), None).unwrap_err();
+        assert!(matches!(error, AdapterError::UnusedTarget { target, .. } if target == "k_porj"));
+    }
+
+    #[test]
+    fn a_regex_matches_whole_paths() {
+        let regex = |text: &str| Targets::Pattern(ModulePattern::Regex(text.into()));
+        assert_eq!(regex(r".*\.0\..*(q|v)_proj").select(&modules(), None).unwrap().len(), 2);
+        assert!(regex("q_proj").select(&modules(), None).is_err());
+        assert!(regex("(").select(&modules(), None).unwrap_err().to_string().contains("adapter.targets"));
+    }
+
+    #[test]
+    fn exclude_wins_and_an_empty_selection_is_an_error() {
+        let kept = Targets::AllLinear.select(&modules(), Some(&suffixes(&["up_proj"]))).unwrap();
+        assert_eq!(kept.len(), 4);
+        let everything = ModulePattern::Regex(".*".into());
+        assert!(Targets::AllLinear.select(&modules(), Some(&everything)).is_err());
+    }
+
+    #[test]
+    fn patterns_match_path_ends_in_order() {
+        let patterns = [("0.self_attn.q_proj".to_string(), 4), ("q_proj".to_string(), 2)];
+        let value = |path| pattern_value("rank_pattern", &patterns, path).unwrap();
+        assert_eq!(value("model.layers.0.self_attn.q_proj"), Some(4));
+        assert_eq!(value("model.layers.1.self_attn.q_proj"), Some(2));
+        assert_eq!(value("model.layers.1.self_attn.v_proj"), None);
+    }
+}

@@ -1,0 +1,270 @@
+//! The `[data]` section of a recipe: what users write. Plain data, no behaviour beyond defaults and names.
+//!
+//! Mixing limits, column maps and row filters belong here when they come; each is one more field of [`SourceConfig`].
+
+use std::fmt;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::template::Builtin;
+
+/// Data: files, how rows become tokens, and which of them are trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// Longest row, and the window that rows are packed into, in tokens.
+    pub max_length: usize,
+    /// Pack several rows into one window. Rows in one pack never see each other and positions restart.
+    pub packing: bool,
+    /// Which tokens are trained.
+    pub train_on: TrainOn,
+    /// The chat template: `model` (the model's own), a built-in name, or a `.jinja` file.
+    pub template: TemplateChoice,
+    /// What happens to rows longer than `max_length`.
+    pub truncation: Truncation,
+    /// Visit the rows of an epoch in an order drawn from the seed.
+    pub shuffle: bool,
+    /// The day that templates which print today's date print (YYYY-MM-DD). Left out: the day of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    /// Thresholds of the checks made before the first step.
+    pub gate: GateConfig,
+    /// What to train on.
+    pub train: Vec<SourceConfig>,
+    /// What to evaluate on.
+    pub eval: Vec<SourceConfig>,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            max_length: 1024,
+            packing: true,
+            train_on: TrainOn::default(),
+            template: TemplateChoice::default(),
+            truncation: Truncation::default(),
+            shuffle: true,
+            date: None,
+            gate: GateConfig::default(),
+            train: Vec::new(),
+            eval: Vec::new(),
+        }
+    }
+}
+
+impl DataConfig {
+    /// The sources of a split.
+    pub fn sources(&self, split: Split) -> &[SourceConfig] {
+        match split {
+            Split::Train => &self.train,
+            Split::Eval => &self.eval,
+        }
+    }
+}
+
+/// One source of rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// A file, a glob or a folder: .jsonl, .csv, .parquet.
+    pub path: String,
+    /// What a row holds.
+    #[serde(default)]
+    pub format: Format,
+    /// Share of the source: an epoch visits its rows this many times, a fraction of them for the part after the point.
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
+impl SourceConfig {
+    /// All rows of `path` once an epoch, format decided from the rows.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self { path: path.into(), format: Format::Auto, weight: 1.0 }
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// Which half of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Split {
+    /// Rows that are trained on.
+    Train,
+    /// Rows that are only measured.
+    Eval,
+}
+
+/// What a row holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Decide from the first rows, and refuse when two formats fit.
+    #[default]
+    Auto,
+    /// `{"messages": [{"role": .., "content": ..}, ..]}`, optionally `tools`, `weight`, and `train` in a message.
+    Messages,
+    /// `{"prompt": .., "completion": ..}`: two strings, or two lists of messages.
+    PromptCompletion,
+    /// `{"text": ".."}`: plain text, all of it trained.
+    Text,
+    /// `{"input_ids": [..], "labels": [..]}` as they are, -100 = not trained. No tokenizer is needed.
+    Tokens,
+}
+
+impl Format {
+    /// The word that stands in a recipe.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Auto => "auto",
+            Format::Messages => "messages",
+            Format::PromptCompletion => "prompt-completion",
+            Format::Text => "text",
+            Format::Tokens => "tokens",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which tokens of a row are trained. `text` rows are trained whole and `tokens` rows as their labels say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrainOn {
+    /// Every assistant turn with its end token; the completion of a prompt-completion row.
+    #[default]
+    Assistant,
+    /// The last assistant turn only.
+    Last,
+    /// What answers the prompt: the completion of a prompt-completion row, the assistant turns after the last user message.
+    Completion,
+    /// Every token, prompts and template text too.
+    All,
+}
+
+/// What happens to a row longer than `max_length`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Truncation {
+    /// An error that names the row.
+    Refuse,
+    /// Leave the row out, and count it.
+    Drop,
+    /// Keep the first tokens, and count the row.
+    #[default]
+    KeepStart,
+    /// Keep the last tokens (and the BOS token), and count the row.
+    KeepEnd,
+    /// Cut `text` rows into windows that are all trained; other rows keep their start.
+    Split,
+}
+
+/// Where the chat template comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum TemplateChoice {
+    /// The one in the model's folder.
+    #[default]
+    Model,
+    /// One that is compiled in.
+    Builtin(Builtin),
+    /// A Jinja file.
+    File(PathBuf),
+}
+
+impl From<String> for TemplateChoice {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "model" => TemplateChoice::Model,
+            name => Builtin::by_name(name).map_or_else(|| TemplateChoice::File(text.into()), TemplateChoice::Builtin),
+        }
+    }
+}
+
+impl From<TemplateChoice> for String {
+    fn from(choice: TemplateChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl fmt::Display for TemplateChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TemplateChoice::Model => f.write_str("model"),
+            TemplateChoice::Builtin(builtin) => f.write_str(builtin.name()),
+            TemplateChoice::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl JsonSchema for TemplateChoice {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "TemplateChoice".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut examples = vec!["model"];
+        examples.extend(Builtin::ALL.iter().map(|builtin| builtin.name()));
+        schemars::json_schema!({
+            "type": "string",
+            "description": "`model` (the model's own), the name of a built-in template, or the path of a .jinja file.",
+            "examples": examples,
+        })
+    }
+}
+
+/// Thresholds of the data gate. What passes is still counted and shown.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GateConfig {
+    /// Largest share of rows whose whole answer may be lost to truncation.
+    pub allow_truncated: f64,
+    /// Largest share of rows that may hold a user or assistant message (or a text, or a completion) without text.
+    pub allow_empty: f64,
+    /// Largest share of rows that may have a trained turn without an end token.
+    pub allow_unended: f64,
+}
+
+impl Default for GateConfig {
+    fn default() -> Self {
+        Self { allow_truncated: 0.05, allow_empty: 0.0, allow_unended: 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_survive_a_round_trip() {
+        let text = serde_json::to_string(&DataConfig::default()).unwrap();
+        let back: DataConfig = serde_json::from_str(&text).unwrap();
+        assert_eq!(back, DataConfig::default());
+        assert_eq!(serde_json::from_str::<DataConfig>("{}").unwrap(), back);
+    }
+
+    #[test]
+    fn template_choice_tells_names_from_files() {
+        let choice = |text: &str| TemplateChoice::from(text.to_string());
+        assert_eq!(choice("model"), TemplateChoice::Model);
+        assert_eq!(choice("chatml"), TemplateChoice::Builtin(Builtin::ChatMl));
+        assert_eq!(choice("t/x.jinja"), TemplateChoice::File("t/x.jinja".into()));
+        for text in ["model", "gemma", "my.jinja"] {
+            assert_eq!(choice(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let error = serde_json::from_str::<DataConfig>(r#"{"max_lenght": 3}"#).unwrap_err();
+        assert!(error.to_string().contains("max_lenght"));
+    }
+}

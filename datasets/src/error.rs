@@ -1,0 +1,117 @@
+//! The one error of this crate: what was wrong, where, what was expected, and what to do.
+
+use std::path::PathBuf;
+
+use crate::gate::Report;
+use crate::location::Location;
+
+/// Everything that can go wrong between a data file and a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file or folder that cannot be read.
+    #[error("{path}: cannot be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A path, folder or glob that names no data file.
+    #[error("{path}: {why}")]
+    Source {
+        /// As written in the recipe.
+        path: String,
+        /// Why nothing can be read from it, and what would work.
+        why: String,
+    },
+    /// A table file (Parquet, CSV) that its reader refused.
+    #[error("{path}: {why}")]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        why: String,
+    },
+    /// A row that is not what its format asks for.
+    #[error("{location}: expected {expected}, found {found}")]
+    Row {
+        /// File and line.
+        location: Location,
+        /// What the format asks for.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// Broken rows: the first ones, each with file and line, what was expected and what was found.
+    #[error("{count} broken row(s), the first:\n{}", first.join("\n"))]
+    Rows {
+        /// How many rows are broken.
+        count: usize,
+        /// The first messages.
+        first: Vec<String>,
+    },
+    /// The format could not be decided.
+    #[error("{path}: {why}")]
+    Format {
+        /// The file the rows came from.
+        path: PathBuf,
+        /// What fits, what does not, and what to write into the recipe.
+        why: String,
+    },
+    /// A row that its chat template could not render.
+    #[error("{location}: message {message}: {why}")]
+    Render {
+        /// File and line.
+        location: Location,
+        /// One-based position of the message in its row.
+        message: usize,
+        /// What the template said.
+        why: String,
+    },
+    /// A chat template that is missing, does not parse, or does not run.
+    #[error("chat template {name}: {why}")]
+    Template {
+        /// Where the template comes from.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A tokenizer that cannot be loaded or used.
+    #[error("{path}: {why}")]
+    Tokenizer {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A row longer than `max_length` where truncation is refused.
+    #[error(
+        "{location}: {tokens} tokens, more than max_length = {max_length}; raise it or choose another `truncation`"
+    )]
+    TooLong {
+        /// File and line.
+        location: Location,
+        /// Length of the row.
+        tokens: usize,
+        /// The limit.
+        max_length: usize,
+    },
+    /// A setting that makes no sense.
+    #[error("data: {0}")]
+    Config(String),
+    /// The data gate refuses the data.
+    #[error("the data gate found errors:\n{0}")]
+    Gate(Box<Report>),
+}
+
+impl DataError {
+    /// A row error.
+    pub(crate) fn row(location: &Location, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        DataError::Row { location: location.clone(), expected: expected.into(), found: found.into() }
+    }
+
+    /// Whether only one row is concerned, so that reading may go on to collect the others.
+    pub(crate) fn is_about_one_row(&self) -> bool {
+        matches!(self, DataError::Row { .. } | DataError::Render { .. } | DataError::TooLong { .. })
+    }
+}

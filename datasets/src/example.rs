@@ -1,0 +1,293 @@
+//! One row as tokens: what the trainer sees of it, and what the gate must know about how it came to be.
+
+use serde::Serialize;
+
+use crate::batch::NOT_TRAINED;
+use crate::config::{TrainOn, Truncation};
+use crate::error::DataError;
+use crate::labels;
+use crate::location::Location;
+use crate::record::{Chat, Content, Record, Role};
+use crate::template::{Builtin, ChatTemplate};
+use crate::tokenizer::{Encoding, Tokenizer};
+
+/// A row as tokens and labels, before it is shuffled and packed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Example {
+    /// Where the row stood.
+    pub source: Location,
+    /// The text as rendered, of rows that have one, where asked for; the whole of it, also when tokens were cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The tokens.
+    pub input_ids: Vec<u32>,
+    /// As long as `input_ids`: a token's own id where it is trained, else -100. The shift by one is the batch's.
+    pub labels: Vec<i64>,
+    /// As long as `input_ids`: factor on the loss of predicting the token; 0 where it is not trained.
+    pub weights: Vec<f32>,
+    /// Whose text each token is, where asked for and known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<Option<Role>>>,
+    /// Which of the recipe's sources the row came from.
+    #[serde(skip)]
+    pub source_index: usize,
+    /// What the gate reports.
+    #[serde(skip)]
+    pub notes: Notes,
+}
+
+impl Example {
+    /// How many tokens are learned to be predicted. The first token never is: nothing comes before it.
+    pub fn labelled_tokens(&self) -> usize {
+        self.labels.iter().skip(1).filter(|label| **label != NOT_TRAINED).count()
+    }
+}
+
+/// How a row came to be, as far as the gate reports it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Its length before truncation, when it was cut.
+    pub cut_from: Option<usize>,
+    /// Labelled tokens before truncation.
+    pub labelled_before: usize,
+    /// Trained turns that do not end in a control token.
+    pub unended: usize,
+    /// The token that ended its last trained turn.
+    pub end: Option<u32>,
+    /// Messages without text: of the user or assistant, and of others.
+    pub empty: (usize, usize),
+    /// Whether a token covers the end of the prompt and the start of the completion.
+    pub straddles: bool,
+    /// Whether the text holds U+FFFD, the mark of bytes lost elsewhere.
+    pub lossy: bool,
+}
+
+/// What became of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Encoded {
+    /// One example, or several where a long text was split.
+    Examples(Vec<Example>),
+    /// Left out, being `tokens` long.
+    Dropped {
+        /// Its length.
+        tokens: usize,
+    },
+}
+
+/// Turns records into examples; the same one for training, evaluation and looking at data.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoder<'a> {
+    /// Needed for everything but `tokens` rows.
+    pub tokenizer: Option<&'a Tokenizer>,
+    /// Needed for rows with messages.
+    pub template: Option<&'a ChatTemplate>,
+    /// What is trained.
+    pub train_on: TrainOn,
+    /// What happens to long rows.
+    pub truncation: Truncation,
+    /// The longest row.
+    pub max_length: usize,
+    /// Keep rendered texts and roles in the examples.
+    pub keep_text: bool,
+}
+
+impl Encoder<'_> {
+    /// Encodes a record. `source_index` is kept in the example.
+    ///
+    /// # Errors
+    /// When the record needs a tokenizer or template that is not there, the template refuses it, or it is too long
+    /// where that is refused.
+    pub fn encode(&self, record: &Record, location: &Location, source_index: usize) -> Result<Encoded, DataError> {
+        let draft = self.draft(record, location)?;
+        let Draft { encoding, labels, text, roles, mut notes } = draft;
+        notes.lossy = text.as_ref().is_some_and(|text| text.contains('\u{fffd}'));
+        let weights = labels
+            .iter()
+            .map(|label| match *label {
+                NOT_TRAINED => 0.0,
+                _ => record.weight,
+            })
+            .collect();
+        let example = Example {
+            source: location.clone(),
+            text: text.filter(|_| self.keep_text),
+            input_ids: encoding.ids,
+            labels,
+            weights,
+            roles,
+            source_index,
+            notes,
+        };
+        let is_text = matches!(record.content, Content::Text(_));
+        self.truncate(example, is_text)
+    }
+
+    fn draft(&self, record: &Record, location: &Location) -> Result<Draft, DataError> {
+        match &record.content {
+            Content::Tokens { input_ids, labels } => Ok(Draft {
+                encoding: Encoding { ids: input_ids.clone(), offsets: Vec::new() },
+                labels: labels.clone(),
+                ..Draft::default()
+            }),
+            Content::Text(text) => {
+                let mut draft = self.plain(text, 0)?;
+                draft.notes.empty.0 = usize::from(text.trim().is_empty());
+                Ok(draft)
+            }
+            Content::Completion { prompt, completion } => {
+                let start = match self.train_on {
+                    TrainOn::All => 0,
+                    _ => prompt.len(),
+                };
+                let mut draft = self.plain(&format!("{prompt}{completion}"), start)?;
+                let cut = prompt.len();
+                let straddles = |offset: &std::ops::Range<usize>| offset.start < cut && offset.end > cut;
+                draft.notes.straddles = draft.encoding.offsets.iter().any(straddles);
+                draft.notes.empty = (usize::from(completion.trim().is_empty()), 0);
+                draft.roles = self.roles(&draft.encoding, &[(Role::User, cut), (Role::Assistant, usize::MAX)]);
+                Ok(draft)
+            }
+            Content::Chat(chat) => self.chat(chat, location),
+        }
+    }
+
+    /// Text without a template: what the tokenizer puts before it, and the EOS token after it. Trained from byte
+    /// `start` on, the EOS included.
+    fn plain(&self, text: &str, start: usize) -> Result<Draft, DataError> {
+        let tokenizer = self.tokenizer()?;
+        let mut encoding = tokenizer.encode_with_offsets(text, false)?;
+        let eos = tokenizer.special().eos_id;
+        encoding.surround(tokenizer.prefix(), eos.as_slice());
+        let mut labels = labels::labels(&encoding, &[start..text.len()]);
+        if let (Some(eos), Some(last)) = (eos, labels.last_mut()) {
+            *last = i64::from(eos);
+        }
+        if start == 0 {
+            // The tokens around the text cover none of it.
+            labels = encoding.ids.iter().map(|id| i64::from(*id)).collect();
+        }
+        let notes = Notes { unended: usize::from(eos.is_none()), end: eos, ..Notes::default() };
+        Ok(Draft { encoding, labels, text: Some(text.to_string()), roles: None, notes })
+    }
+
+    fn chat(&self, chat: &Chat, location: &Location) -> Result<Draft, DataError> {
+        let tokenizer = self.tokenizer()?;
+        let template = self.template.ok_or_else(|| {
+            DataError::Config(format!(
+                "{location}: rows with messages need a chat template; set `template` to a .jinja file or one of {}",
+                Builtin::names()
+            ))
+        })?;
+        let rendered = labels::render(template, tokenizer.special_texts(), chat, self.train_on, location)?;
+        // The template writes BOS itself where the model wants one, as in transformers.
+        let encoding = tokenizer.encode_with_offsets(&rendered.text, false)?;
+        let labels = labels::labels(&encoding, &rendered.spans);
+        let mut notes = Notes::default();
+        if self.train_on != TrainOn::All {
+            for span in &rendered.spans {
+                let last = encoding.offsets.iter().rposition(|offset| span.contains(&offset.start));
+                notes.end = last.map(|index| encoding.ids[index]);
+                let ended = notes.end.is_some_and(|id| tokenizer.is_special(id) || tokenizer.eos_ids().contains(&id));
+                notes.unended += usize::from(last.is_some() && !ended);
+            }
+        }
+        for message in chat.messages.iter().filter(|message| message.is_empty()) {
+            match message.role {
+                Role::User | Role::Assistant => notes.empty.0 += 1,
+                Role::System | Role::Tool => notes.empty.1 += 1,
+            }
+        }
+        let roles = match self.keep_text {
+            true => self.roles(&encoding, &labels::message_ends(template, chat, &rendered.text)),
+            false => None,
+        };
+        Ok(Draft { encoding, labels, text: Some(rendered.text), roles, notes })
+    }
+
+    /// The role of each token, from where the messages end in the text.
+    fn roles(&self, encoding: &Encoding, ends: &[(Role, usize)]) -> Option<Vec<Option<Role>>> {
+        let role = |start: usize| ends.iter().find(|(_, end)| start < *end).map(|(role, _)| *role);
+        self.keep_text.then(|| encoding.offsets.iter().map(|offset| role(offset.start)).collect())
+    }
+
+    fn tokenizer(&self) -> Result<&Tokenizer, DataError> {
+        self.tokenizer
+            .ok_or_else(|| DataError::Config("rows with text need a tokenizer; only `tokens` rows do without".into()))
+    }
+
+    fn truncate(&self, mut example: Example, is_text: bool) -> Result<Encoded, DataError> {
+        let (length, max) = (example.input_ids.len(), self.max_length);
+        example.notes.labelled_before = example.labelled_tokens();
+        if length <= max {
+            return Ok(Encoded::Examples(vec![example]));
+        }
+        if self.truncation == Truncation::Split && is_text {
+            let pieces = (0..length)
+                .step_by(max)
+                .map(|start| {
+                    let mut piece = example.slice(start..length.min(start.saturating_add(max)));
+                    piece.notes.labelled_before = piece.labelled_tokens();
+                    piece
+                })
+                .collect();
+            return Ok(Encoded::Examples(pieces));
+        }
+        example.notes.cut_from = Some(length);
+        let cut = match self.truncation {
+            Truncation::Refuse => {
+                return Err(DataError::TooLong { location: example.source, tokens: length, max_length: max });
+            }
+            Truncation::Drop => return Ok(Encoded::Dropped { tokens: length }),
+            Truncation::KeepStart | Truncation::Split => example.slice(0..max),
+            Truncation::KeepEnd => {
+                let prefix = self.tokenizer.map_or(&[][..], Tokenizer::prefix);
+                let bos = match example.input_ids.starts_with(prefix) {
+                    true => prefix.len().min(max),
+                    false => 0,
+                };
+                let mut cut = example.slice(0..bos);
+                cut.append(example.slice(length - (max - bos)..length));
+                cut
+            }
+        };
+        Ok(Encoded::Examples(vec![cut]))
+    }
+}
+
+impl Example {
+    /// The tokens of `range`, with everything that is said of them.
+    fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        Self {
+            source: self.source.clone(),
+            text: self.text.clone(),
+            input_ids: self.input_ids[range.clone()].to_vec(),
+            labels: self.labels[range.clone()].to_vec(),
+            weights: self.weights[range.clone()].to_vec(),
+            roles: self.roles.as_ref().map(|roles| roles[range].to_vec()),
+            source_index: self.source_index,
+            notes: self.notes.clone(),
+        }
+    }
+
+    fn append(&mut self, other: Self) {
+        self.input_ids.extend(other.input_ids);
+        self.labels.extend(other.labels);
+        self.weights.extend(other.weights);
+        if let (Some(roles), Some(more)) = (&mut self.roles, other.roles) {
+            roles.extend(more);
+        }
+    }
+}
+
+/// An example before truncation.
+#[derive(Default)]
+struct Draft {
+    encoding: Encoding,
+    labels: Vec<i64>,
+    text: Option<String>,
+    roles: Option<Vec<Option<Role>>>,
+    notes: Notes,
+}
+
+#[cfg(test)]
+mod tests;

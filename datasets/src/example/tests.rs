@@ -1,0 +1,233 @@
+//! From records to tokens, labels and weights, and what truncation leaves of them.
+
+use super::*;
+use crate::record::Message;
+use crate::testing;
+
+fn location() -> Location {
+    Location::new("rows.jsonl", 3)
+}
+
+fn record(content: Content) -> Record {
+    Record { content, weight: 1.0 }
+}
+
+fn encoder<'a>(tokenizer: &'a Tokenizer, template: Option<&'a ChatTemplate>) -> Encoder<'a> {
+    Encoder {
+        tokenizer: Some(tokenizer),
+        template,
+        train_on: TrainOn::Assistant,
+        truncation: Truncation::KeepStart,
+        max_length: 512,
+        keep_text: true,
+    }
+}
+
+fn one(encoder: &Encoder<'_>, content: Content) -> Example {
+    match encoder.encode(&record(content), &location(), 0).unwrap() {
+        Encoded::Examples(mut examples) => {
+            assert_eq!(examples.len(), 1);
+            examples.remove(0)
+        }
+        Encoded::Dropped { .. } => panic!("dropped"),
+    }
+}
+
+fn text(text: &str) -> Content {
+    Content::Text(text.into())
+}
+
+fn completion(prompt: &str, completion: &str) -> Content {
+    Content::Completion { prompt: prompt.into(), completion: completion.into() }
+}
+
+fn talk(answer: &str) -> Content {
+    Content::Chat(Chat {
+        messages: vec![Message::new(Role::User, "Hello?"), Message::new(Role::Assistant, answer)],
+        tools: None,
+        prompt_messages: None,
+    })
+}
+
+/// The text of the tokens that are trained.
+fn trained(tokenizer: &Tokenizer, example: &Example) -> String {
+    let ids: Vec<u32> = example.labels.iter().filter(|label| **label >= 0).map(|label| *label as u32).collect();
+    tokenizer.decode(&ids, false).unwrap()
+}
+
+#[test]
+fn text_rows_are_trained_whole_and_end_with_eos() {
+    let tokenizer = testing::tokenizer();
+    let example = one(&encoder(&tokenizer, None), text("The sky is blue."));
+    assert_eq!(tokenizer.decode(&example.input_ids, false).unwrap(), "The sky is blue.<|im_end|>");
+    assert!(example.input_ids.iter().zip(&example.labels).all(|(id, label)| i64::from(*id) == *label));
+    let spelled = one(&encoder(&tokenizer, None), text("The sky is blue.<|im_end|>"));
+    assert_eq!(spelled.input_ids, example.input_ids);
+}
+
+#[test]
+fn text_rows_begin_with_bos_where_the_tokenizer_adds_it() {
+    let dir = testing::tokenizer_folder(r#"{"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true}"#);
+    let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
+    for (content, shown) in
+        [(text("hello"), "<s>hello</s>"), (text("<s>hello"), "<s>hello</s>"), (completion("2+2=", "4"), "<s>2+2=4</s>")]
+    {
+        let example = one(&encoder(&tokenizer, None), content);
+        assert_eq!(tokenizer.decode(&example.input_ids, false).unwrap(), shown);
+    }
+    // A chat template writes BOS itself, or the model gets none.
+    let bare = testing::template("{% for m in messages %}{{ m.content }}</s>{% endfor %}");
+    let example = one(&encoder(&tokenizer, Some(&bare)), talk("Hi"));
+    assert_eq!(tokenizer.decode(&example.input_ids, false).unwrap(), "Hello?</s>Hi</s>");
+}
+
+#[test]
+fn the_prompt_of_a_completion_is_not_trained() {
+    let tokenizer = testing::tokenizer();
+    let mut encoder = encoder(&tokenizer, None);
+    let example = one(&encoder, completion("Question: where?\nAnswer:", " by the river"));
+    assert_eq!(trained(&tokenizer, &example), " by the river<|im_end|>");
+    assert!(!example.notes.straddles);
+    encoder.train_on = TrainOn::All;
+    let example = one(&encoder, completion("Question: where?\nAnswer:", " by the river"));
+    assert_eq!(example.labelled_tokens() + 1, example.input_ids.len());
+}
+
+#[test]
+fn a_token_across_prompt_and_completion_is_noted_and_not_trained() {
+    let tokenizer = testing::tokenizer();
+    let example = one(&encoder(&tokenizer, None), completion("where is ", "the river"));
+    assert!(example.notes.straddles);
+    assert_eq!(trained(&tokenizer, &example), " river<|im_end|>");
+}
+
+#[test]
+fn chats_carry_text_roles_and_their_end_token() {
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let example = one(&encoder(&tokenizer, Some(&template)), talk("Fine."));
+    assert_eq!(trained(&tokenizer, &example), "Fine.<|im_end|>");
+    assert_eq!(
+        example.text.as_deref(),
+        Some("<|im_start|>user\nHello?<|im_end|>\n<|im_start|>assistant\nFine.<|im_end|>\n")
+    );
+    let roles = example.roles.as_ref().unwrap();
+    assert_eq!(roles.len(), example.input_ids.len());
+    assert_eq!((roles[0], *roles.last().unwrap()), (Some(Role::User), Some(Role::Assistant)));
+    assert_eq!(example.notes.end, tokenizer.token_to_id("<|im_end|>"));
+    assert_eq!((example.notes.unended, example.notes.empty), (0, (0, 0)));
+}
+
+#[test]
+fn weights_follow_the_row_where_it_is_trained() {
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let heavy = Record { content: talk("Fine."), weight: 2.5 };
+    let Encoded::Examples(examples) = encoder(&tokenizer, Some(&template)).encode(&heavy, &location(), 0).unwrap()
+    else {
+        panic!("dropped")
+    };
+    for (label, weight) in examples[0].labels.iter().zip(&examples[0].weights) {
+        assert_eq!(*weight, if *label == NOT_TRAINED { 0.0 } else { 2.5 });
+    }
+}
+
+#[test]
+fn a_turn_without_an_end_token_and_an_empty_message_are_noted() {
+    let tokenizer = testing::tokenizer();
+    let bare = testing::template(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}",
+    );
+    let example = one(&encoder(&tokenizer, Some(&bare)), talk("Fine."));
+    assert_eq!(example.notes.unended, 1);
+    let template = testing::template(Builtin::ChatMl.source());
+    let example = one(&encoder(&tokenizer, Some(&template)), talk(" "));
+    assert_eq!(example.notes.empty, (1, 0));
+}
+
+#[test]
+fn each_truncation_keeps_what_it_says() {
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let mut encoder = encoder(&tokenizer, Some(&template));
+    let whole = one(&encoder, talk("one two three four five six"));
+    let length = whole.input_ids.len();
+    encoder.max_length = length - 4;
+    let cut = one(&encoder, talk("one two three four five six"));
+    assert_eq!(cut.input_ids, whole.input_ids[..length - 4]);
+    assert_eq!((cut.labels.len(), cut.weights.len()), (length - 4, length - 4));
+    assert_eq!(cut.notes.cut_from, Some(length));
+    assert_eq!(cut.notes.labelled_before, whole.labelled_tokens());
+    encoder.truncation = Truncation::KeepEnd;
+    assert_eq!(one(&encoder, talk("one two three four five six")).input_ids, whole.input_ids[4..]);
+    let long = record(talk("one two three four five six"));
+    encoder.truncation = Truncation::Drop;
+    assert_eq!(encoder.encode(&long, &location(), 0).unwrap(), Encoded::Dropped { tokens: length });
+    encoder.truncation = Truncation::Refuse;
+    let error = encoder.encode(&long, &location(), 0).unwrap_err().to_string();
+    assert!(error.contains("rows.jsonl:3") && error.contains(&length.to_string()), "{error}");
+}
+
+#[test]
+fn keep_end_keeps_the_bos_token() {
+    let dir = testing::tokenizer_folder(r#"{"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true}"#);
+    let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
+    let mut encoder = encoder(&tokenizer, None);
+    let whole = one(&encoder, text("one two three four"));
+    encoder.max_length = 4;
+    encoder.truncation = Truncation::KeepEnd;
+    let cut = one(&encoder, text("one two three four"));
+    assert_eq!(cut.input_ids[0], whole.input_ids[0]);
+    assert_eq!(cut.input_ids[1..], whole.input_ids[whole.input_ids.len() - 3..]);
+}
+
+#[test]
+fn split_cuts_texts_into_windows_that_are_all_trained() {
+    let tokenizer = testing::tokenizer();
+    let mut encoder = encoder(&tokenizer, None);
+    let words = "one two three four five six seven eight nine ten";
+    let whole = one(&encoder, text(words));
+    encoder.max_length = 4;
+    encoder.truncation = Truncation::Split;
+    let Encoded::Examples(pieces) = encoder.encode(&record(text(words)), &location(), 0).unwrap() else {
+        panic!("dropped")
+    };
+    let ids: Vec<u32> = pieces.iter().flat_map(|piece| piece.input_ids.clone()).collect();
+    assert_eq!(ids, whole.input_ids);
+    assert!(pieces.iter().all(|piece| piece.input_ids.len() <= 4 && piece.notes.cut_from.is_none()));
+}
+
+#[test]
+fn tokens_rows_need_no_tokenizer_and_others_say_what_they_need() {
+    let bare = encoder_without_anything();
+    let content = Content::Tokens { input_ids: vec![1, 2, 3], labels: vec![-100, 2, 3] };
+    let example = one(&bare, content);
+    assert_eq!((example.input_ids, example.labels), (vec![1, 2, 3], vec![-100, 2, 3]));
+    assert_eq!(example.weights, [0.0, 1.0, 1.0]);
+    let error = bare.encode(&record(text("a")), &location(), 0).unwrap_err();
+    assert!(error.to_string().contains("tokenizer"));
+    let tokenizer = testing::tokenizer();
+    let error = encoder(&tokenizer, None).encode(&record(talk("a")), &location(), 0).unwrap_err();
+    assert!(error.to_string().contains("chatml"), "{error}");
+}
+
+fn encoder_without_anything() -> Encoder<'static> {
+    Encoder {
+        tokenizer: None,
+        template: None,
+        train_on: TrainOn::Assistant,
+        truncation: Truncation::KeepStart,
+        max_length: 512,
+        keep_text: false,
+    }
+}
+
+#[test]
+fn an_example_is_written_as_the_data_command_shows_it() {
+    let tokenizer = testing::tokenizer();
+    let example = one(&Encoder { keep_text: false, ..encoder(&tokenizer, None) }, text("hello"));
+    let json = serde_json::to_value(&example).unwrap();
+    assert_eq!(json["source"], serde_json::json!({"file": "rows.jsonl", "line": 3}));
+    let keys: Vec<_> = json.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["source", "input_ids", "labels", "weights"]);
+}

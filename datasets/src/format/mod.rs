@@ -1,0 +1,213 @@
+//! From rows to records: what the keys of a row mean.
+//!
+//! A format is one file with a function `fits` (do the keys look like it?) and a function `parse`, one variant of
+//! [`Format`], and one arm in each match below.
+
+mod messages;
+mod prompt_completion;
+mod text;
+mod tokens;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::config::Format;
+use crate::error::DataError;
+use crate::record::Record;
+use crate::source::Row;
+
+/// The formats that `auto` chooses from.
+const FORMATS: [Format; 4] = [Format::Messages, Format::PromptCompletion, Format::Text, Format::Tokens];
+
+/// Which format the rows of a source have, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// As written in the recipe.
+    pub path: String,
+    /// Never `auto`.
+    pub format: Format,
+    /// A sentence for people.
+    pub why: String,
+}
+
+/// Reads a row in a format other than `auto`.
+///
+/// # Errors
+/// When the row is not of that format; the error names the row, what was expected and what was found.
+pub fn parse(format: Format, row: &Row) -> Result<Record, DataError> {
+    let content = match format {
+        Format::Messages => messages::parse(row)?,
+        Format::PromptCompletion => prompt_completion::parse(row)?,
+        Format::Text => text::parse(row)?,
+        Format::Tokens => tokens::parse(row)?,
+        Format::Auto => {
+            return Err(DataError::Config("the format `auto` must be decided before rows are read".into()));
+        }
+    };
+    let weight = weight(row)?;
+    Ok(Record { content, weight })
+}
+
+/// Decides the format of a source from its first rows.
+///
+/// # Errors
+/// When no format fits a row, when two fit, or when rows differ.
+pub fn decide(path: &str, asked: Format, rows: &[Row]) -> Result<Decision, DataError> {
+    let decision = |format, why: String| Decision { path: path.to_string(), format, why };
+    if asked != Format::Auto {
+        return Ok(decision(asked, "the recipe says so".into()));
+    }
+    let mut decided: Option<Format> = None;
+    for row in rows {
+        let refuse = |why: String| DataError::Format {
+            path: row.location.path.to_path_buf(),
+            why: format!("line {}: {why}", row.location.line),
+        };
+        let fitting: Vec<Format> = FORMATS.into_iter().filter(|format| fits(*format, &row.object)).collect();
+        let format = match (fitting.as_slice(), decided) {
+            ([], _) => {
+                return Err(refuse(format!(
+                    "no format fits a row with the keys {}; known are {}",
+                    keys(&row.object),
+                    FORMATS.map(wanted).join(", ")
+                )));
+            }
+            ([one], None) => *one,
+            ([one], Some(before)) if *one == before => before,
+            ([one], Some(before)) => {
+                return Err(refuse(format!(
+                    "the rows before are `{before}`, this one is `{one}`; write the `format` of the source into \
+                     the recipe, or split the file"
+                )));
+            }
+            (several, _) => {
+                let names: Vec<_> = several.iter().map(|format| format.name()).collect();
+                return Err(refuse(format!(
+                    "two formats fit ({}); write the `format` of the source into the recipe",
+                    names.join(" and ")
+                )));
+            }
+        };
+        decided = Some(format);
+    }
+    match decided {
+        Some(format) => Ok(decision(format, format!("the first {} rows have {}", rows.len(), wanted(format)))),
+        None => {
+            Err(DataError::Source { path: path.to_string(), why: "there is no row to decide the format from".into() })
+        }
+    }
+}
+
+fn fits(format: Format, row: &Map<String, Value>) -> bool {
+    match format {
+        Format::Auto => false,
+        Format::Messages => messages::fits(row),
+        Format::PromptCompletion => prompt_completion::fits(row),
+        Format::Text => text::fits(row),
+        Format::Tokens => tokens::fits(row),
+    }
+}
+
+fn wanted(format: Format) -> &'static str {
+    match format {
+        Format::Auto => "any",
+        Format::Messages => "`messages` (a list)",
+        Format::PromptCompletion => "`prompt` and `completion`",
+        Format::Text => "`text` (a string)",
+        Format::Tokens => "`input_ids` (a list)",
+    }
+}
+
+fn keys(row: &Map<String, Value>) -> String {
+    if row.is_empty() {
+        return "(none)".into();
+    }
+    let keys: Vec<_> = row.keys().map(|key| format!("`{key}`")).collect();
+    keys.join(", ")
+}
+
+/// The row's optional `weight`.
+fn weight(row: &Row) -> Result<f32, DataError> {
+    match row.object.get("weight") {
+        None | Some(Value::Null) => Ok(1.0),
+        Some(value) => match value.as_f64() {
+            Some(weight) if weight.is_finite() && (0.0..=f64::from(f32::MAX)).contains(&weight) => Ok(weight as f32),
+            _ => Err(DataError::row(
+                &row.location,
+                "`weight` to be a number that is not negative",
+                crate::source::shown(value),
+            )),
+        },
+    }
+}
+
+/// The value of a key that must be there.
+fn required<'r>(row: &'r Row, key: &str, what: &str) -> Result<&'r Value, DataError> {
+    row.object.get(key).ok_or_else(|| {
+        DataError::row(&row.location, format!("`{key}` ({what})"), format!("the keys {}", keys(&row.object)))
+    })
+}
+
+/// An error about the value of a key.
+fn wrong(row: &Row, key: &str, what: &str, value: &Value) -> DataError {
+    DataError::row(
+        &row.location,
+        format!("`{key}` to be {what}"),
+        format!("{}: {}", crate::source::kind(value), crate::source::shown(value)),
+    )
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::location::Location;
+
+    pub(crate) fn row(line: usize, value: Value) -> Row {
+        let Value::Object(object) = value else { panic!("a row is an object") };
+        Row { location: Location::new("rows.jsonl", line), object, bytes: 0 }
+    }
+
+    fn auto(values: &[Value]) -> Result<Decision, DataError> {
+        let rows: Vec<_> = values.iter().enumerate().map(|(index, value)| row(index + 1, value.clone())).collect();
+        decide("rows.jsonl", Format::Auto, &rows)
+    }
+
+    #[test]
+    fn auto_decides_and_says_why() {
+        let cases = [
+            (json!({"messages": [], "id": 3}), Format::Messages),
+            (json!({"prompt": "a", "completion": "b"}), Format::PromptCompletion),
+            (json!({"text": "a", "url": "b"}), Format::Text),
+            (json!({"input_ids": [1, 2], "attention_mask": [1, 1]}), Format::Tokens),
+        ];
+        for (row, format) in cases {
+            let decision = auto(&[row.clone(), row]).unwrap();
+            assert_eq!(decision.format, format);
+            assert!(decision.why.contains("first 2 rows"), "{}", decision.why);
+        }
+    }
+
+    #[test]
+    fn auto_refuses_two_formats_none_and_a_change() {
+        let two = auto(&[json!({"text": "a", "messages": []})]).unwrap_err();
+        assert!(two.to_string().contains("messages and text"), "{two}");
+        let none = auto(&[json!({"question": "a"})]).unwrap_err();
+        assert!(none.to_string().contains("`question`"), "{none}");
+        let change = auto(&[json!({"text": "a"}), json!({"messages": []})]).unwrap_err();
+        assert!(change.to_string().contains("line 2"), "{change}");
+        assert!(auto(&[]).is_err());
+    }
+
+    #[test]
+    fn weight_must_be_a_number_that_is_not_negative() {
+        let with = |weight: Value| parse(Format::Text, &row(4, json!({"text": "a", "weight": weight})));
+        assert_eq!(with(json!(0.5)).unwrap().weight, 0.5);
+        assert_eq!(with(json!(null)).unwrap().weight, 1.0);
+        for bad in [json!(-1), json!("1")] {
+            let error = with(bad).unwrap_err().to_string();
+            assert!(error.contains("rows.jsonl:4") && error.contains("weight"), "{error}");
+        }
+    }
+}

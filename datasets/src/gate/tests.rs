@@ -1,0 +1,159 @@
+//! Each check finds its mistake, names the row, and is silent on good data.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::{DataConfig, SourceConfig, TrainOn, Truncation};
+use crate::prepare::{Prepare, prepare};
+use crate::template::ChatTemplate;
+use crate::testing;
+
+const CHATML: &str = include_str!("../template/builtin/chatml.jinja");
+
+fn dataset(rows: &[Value], source: &str, split: Split, change: impl Fn(&mut DataConfig)) -> Dataset {
+    let dir = tempfile::tempdir().unwrap();
+    let lines: Vec<_> = rows.iter().map(Value::to_string).collect();
+    std::fs::write(dir.path().join("rows.jsonl"), lines.join("\n")).unwrap();
+    let mut config = DataConfig {
+        train: vec![SourceConfig::new("rows.jsonl")],
+        eval: vec![SourceConfig::new("rows.jsonl")],
+        ..DataConfig::default()
+    };
+    change(&mut config);
+    let tokenizer = testing::tokenizer();
+    let template: ChatTemplate = testing::template(source);
+    prepare(&Prepare {
+        config: &config,
+        split,
+        base: dir.path(),
+        tokenizer: Some(&tokenizer),
+        template: Some(&template),
+        keep_text: false,
+        limit: None,
+        progress: &|_| {},
+    })
+    .unwrap()
+}
+
+fn train(rows: &[Value]) -> Dataset {
+    dataset(rows, CHATML, Split::Train, |_| {})
+}
+
+fn report(train: &Dataset) -> Report {
+    Report::new(Some(train), None, Some(&testing::tokenizer()), &GateConfig::default())
+}
+
+fn talk(question: &str, answer: &str) -> Value {
+    json!({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
+}
+
+fn found(findings: &[Finding], check: Check) -> &Finding {
+    findings.iter().find(|finding| finding.check == check).unwrap_or_else(|| panic!("no {check:?} in {findings:?}"))
+}
+
+#[test]
+fn good_data_passes_in_silence() {
+    let report = report(&train(&[talk("one?", "two"), talk("three?", "four")]));
+    assert_eq!(report, Report::default());
+    assert!(report.pass().is_ok());
+}
+
+#[test]
+fn two_bos_tokens_are_an_error() {
+    let doubled = format!("{{{{ bos_token }}}}{{{{ bos_token }}}}{CHATML}");
+    let rows = [talk("one?", "two")];
+    let report = report(&dataset(&rows, &doubled, Split::Train, |_| {}));
+    let finding = found(&report.errors, Check::DoubleBos);
+    assert_eq!((finding.count, finding.examples[0].line), (1, 1));
+    assert!(report.to_string().contains("rows.jsonl:1"), "{report}");
+    assert!(report.pass().is_err());
+}
+
+#[test]
+fn a_turn_without_end_token_is_an_error_unless_allowed() {
+    let bare = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+    let train = dataset(&[talk("one?", "two")], bare, Split::Train, |_| {});
+    found(&report(&train).errors, Check::MissingEnd);
+    let allow = GateConfig { allow_unended: 1.0, ..GateConfig::default() };
+    let report = Report::new(Some(&train), None, Some(&testing::tokenizer()), &allow);
+    found(&report.warnings, Check::MissingEnd);
+    assert!(report.errors.is_empty());
+}
+
+#[test]
+fn an_end_token_that_generation_does_not_know_is_a_warning() {
+    let rows = [talk("one?", "two")];
+    let llama3 = include_str!("../template/builtin/llama3.jinja");
+    let report = report(&dataset(&rows, llama3, Split::Train, |_| {}));
+    let finding = found(&report.warnings, Check::UnknownEnd);
+    assert!(finding.message.contains("<|eot_id|>"), "{}", finding.message);
+}
+
+#[test]
+fn rows_without_labels_are_reported_and_a_set_with_none_is_an_error() {
+    let unanswered = json!({"messages": [{"role": "user", "content": "anybody?"}]});
+    let some = report(&train(&[talk("one?", "two"), unanswered.clone()]));
+    assert_eq!(found(&some.warnings, Check::NoLabels).examples[0].line, 2);
+    assert!(some.errors.is_empty());
+    let none = report(&train(std::slice::from_ref(&unanswered)));
+    assert_eq!(found(&none.errors, Check::NoLabels).count, 1);
+}
+
+#[test]
+fn answers_cut_away_are_an_error_above_the_threshold() {
+    let long = talk(&"one two three ".repeat(40), "four");
+    let mut rows: Vec<_> = (0..30).map(|index| talk(&format!("what is {index}?"), "two")).collect();
+    rows.push(long.clone());
+    let short = |config: &mut DataConfig| config.max_length = 64;
+    let few = report(&dataset(&rows, CHATML, Split::Train, short));
+    assert_eq!(found(&few.warnings, Check::AnswerTruncated).examples[0].line, 31);
+    assert!(few.errors.is_empty());
+    let many = report(&dataset(&[long.clone(), talk("a", "b")], CHATML, Split::Train, short));
+    assert!(found(&many.errors, Check::AnswerTruncated).message.contains("allow_truncated"));
+    let part = talk("one?", &"two three ".repeat(60));
+    let cut = report(&dataset(&[part.clone()], CHATML, Split::Train, short));
+    found(&cut.warnings, Check::Truncated);
+    let drop = |config: &mut DataConfig| {
+        config.max_length = 64;
+        config.truncation = Truncation::Drop;
+    };
+    let dropped = report(&dataset(&[part, talk("a", "b")], CHATML, Split::Train, drop));
+    assert_eq!(found(&dropped.warnings, Check::Dropped).count, 1);
+}
+
+#[test]
+fn empty_messages_are_an_error_duplicates_and_lost_bytes_a_warning() {
+    let report =
+        report(&train(&[talk("one?", " "), talk("one?", "two"), talk("one?", "two"), talk("caf\u{fffd}?", "yes")]));
+    assert_eq!(found(&report.errors, Check::EmptyMessage).examples[0].line, 1);
+    assert_eq!(found(&report.warnings, Check::Duplicate).examples[0].line, 3);
+    assert_eq!(found(&report.warnings, Check::LossyText).examples[0].line, 4);
+}
+
+#[test]
+fn evaluation_rows_in_the_training_data_are_found() {
+    let rows = [talk("one?", "two"), talk("three?", "four")];
+    let eval = dataset(&rows[1..], CHATML, Split::Eval, |_| {});
+    let report = Report::new(Some(&train(&rows)), Some(&eval), Some(&testing::tokenizer()), &GateConfig::default());
+    let finding = found(&report.warnings, Check::EvalInTrain);
+    assert_eq!((finding.split, finding.count, finding.of), (Split::Eval, 1, 1));
+}
+
+#[test]
+fn a_token_across_the_boundary_is_a_warning() {
+    let rows = [json!({"prompt": "where is ", "completion": "the river"})];
+    let report = report(&train(&rows));
+    found(&report.warnings, Check::Straddling);
+    let all = |config: &mut DataConfig| config.train_on = TrainOn::All;
+    let tokens = dataset(&rows, CHATML, Split::Train, all);
+    assert!(tokens.labelled_tokens() > 0);
+}
+
+#[test]
+fn the_report_is_json_for_programs() {
+    let report = report(&train(&[talk("one?", " ")]));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["errors"][0]["check"], "empty-message");
+    assert_eq!(json["errors"][0]["split"], "train");
+    assert_eq!(json["errors"][0]["examples"][0]["line"], 1);
+}

@@ -1,0 +1,208 @@
+//! Which part of a rendered dialogue is trained, and which tokens that is.
+//!
+//! Spans come from the template's `{% generation %}` blocks when it has them: exactly their bytes, as transformers'
+//! `return_assistant_tokens_mask` takes them. Else they come from prefixes: what message `i` adds to the rendering of
+//! the messages before it *with* the generation prompt is what a model would have to write at that place. Such a span
+//! ends with the turn's end token; whitespace after a control token (the newline of ChatML) is layout and not trained.
+//!
+//! The dialogue is tokenised once as a whole. A token is trained when it *starts* inside a span: a token that starts
+//! before one begins in the prompt, so no model is ever asked for it, and one that starts inside and ends after it is what
+//! the model writes to end its turn. transformers' mask is the same but in two corners: it takes in a token that covers
+//! the start of a span, and of a last character that takes several tokens it leaves out all but the first.
+
+use std::ops::Range;
+
+use crate::batch::NOT_TRAINED;
+use crate::config::TrainOn;
+use crate::error::DataError;
+use crate::location::Location;
+use crate::record::{Chat, Role};
+use crate::template::ChatTemplate;
+use crate::tokenizer::Encoding;
+
+/// A rendered dialogue and the bytes of it that are trained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rendered {
+    pub text: String,
+    /// In order, without overlap.
+    pub spans: Vec<Range<usize>>,
+}
+
+/// Renders a dialogue and finds what is trained of it.
+///
+/// # Errors
+/// When the template refuses the dialogue, or prefixes do not nest.
+pub(crate) fn render(
+    template: &ChatTemplate,
+    special_texts: &[String],
+    chat: &Chat,
+    train_on: TrainOn,
+    location: &Location,
+) -> Result<Rendered, DataError> {
+    let dialogue = Dialogue { template, chat, values: chat.values(), location };
+    let count = chat.messages.len();
+    let (text, marked) = dialogue.render(count, false, count)?;
+    if train_on == TrainOn::All {
+        if let Some(index) = chat.messages.iter().position(|message| message.train.is_some()) {
+            return Err(dialogue.error(index, "`train` on a message has no meaning with train_on = \"all\"".into()));
+        }
+        let spans = vec![0..text.len()];
+        return Ok(Rendered { text, spans });
+    }
+    let turns = turns(chat, train_on);
+    let spans = if template.marks_generation(chat.tools.is_some()) {
+        dialogue.marked_spans(marked, &turns)?
+    } else {
+        turns.iter().map(|&index| dialogue.added_span(&text, index, special_texts)).collect::<Result<_, _>>()?
+    };
+    Ok(Rendered { text, spans })
+}
+
+/// Where each message ends in the rendered text, as far as prefixes tell; for showing roles, never for labels.
+pub(crate) fn message_ends(template: &ChatTemplate, chat: &Chat, text: &str) -> Vec<(Role, usize)> {
+    let values = chat.values();
+    let mut ends = Vec::new();
+    for (index, message) in chat.messages.iter().enumerate() {
+        let prefix = template.try_render(&values[..=index], chat.tools.as_deref(), false);
+        if let Ok((prefix, _)) = prefix
+            && text.starts_with(&prefix)
+        {
+            ends.push((message.role, prefix.len()));
+        }
+    }
+    ends
+}
+
+/// The labels of an encoded text: a token's own id where it is trained, else -100.
+pub(crate) fn labels(encoding: &Encoding, spans: &[Range<usize>]) -> Vec<i64> {
+    let mut spans = spans.iter().peekable();
+    encoding
+        .ids
+        .iter()
+        .zip(&encoding.offsets)
+        .map(|(id, offset)| {
+            while spans.peek().is_some_and(|span| span.end <= offset.start) {
+                spans.next();
+            }
+            match spans.peek() {
+                Some(span) if span.contains(&offset.start) => i64::from(*id),
+                _ => NOT_TRAINED,
+            }
+        })
+        .collect()
+}
+
+/// The positions of the messages that are trained.
+fn turns(chat: &Chat, train_on: TrainOn) -> Vec<usize> {
+    let messages = &chat.messages;
+    // Only the completion of a prompt-completion row is ever trained.
+    let first = match (chat.prompt_messages, train_on) {
+        (Some(prompt), _) => prompt,
+        (None, TrainOn::Completion) => {
+            messages.iter().rposition(|message| message.role == Role::User).map_or(0, |index| index + 1)
+        }
+        (None, _) => 0,
+    };
+    let mut turns: Vec<usize> =
+        (first..messages.len()).filter(|&index| messages[index].role == Role::Assistant).collect();
+    if train_on == TrainOn::Last {
+        turns.drain(..turns.len().saturating_sub(1));
+    }
+    turns.retain(|&index| messages[index].train != Some(false));
+    turns
+}
+
+/// A dialogue on its way through the template.
+struct Dialogue<'a> {
+    template: &'a ChatTemplate,
+    chat: &'a Chat,
+    values: Vec<serde_json::Value>,
+    location: &'a Location,
+}
+
+impl Dialogue<'_> {
+    fn error(&self, index: usize, why: String) -> DataError {
+        DataError::Render { location: self.location.clone(), message: index + 1, why }
+    }
+
+    /// Renders the first `count` messages; an error is put down to message `blame` (one-based).
+    fn render(
+        &self,
+        count: usize,
+        add_generation_prompt: bool,
+        blame: usize,
+    ) -> Result<(String, Vec<Range<usize>>), DataError> {
+        self.template
+            .try_render(&self.values[..count], self.chat.tools.as_deref(), add_generation_prompt)
+            .map_err(|why| self.error(blame.saturating_sub(1), why))
+    }
+
+    /// What message `index` adds after the generation prompt.
+    fn added_span(&self, text: &str, index: usize, special_texts: &[String]) -> Result<Range<usize>, DataError> {
+        let (before, _) = self.render(index, true, index + 1)?;
+        let whole;
+        let through = if index + 1 == self.values.len() {
+            text
+        } else {
+            whole = self.render(index + 1, false, index + 1)?.0;
+            &whole
+        };
+        let advice = "so what is trained cannot be told from what is given; use a template with `{% generation %}`, \
+                      or train_on = \"last\" if only earlier turns are rewritten";
+        if !through.starts_with(&before) {
+            return Err(self.error(
+                index,
+                format!("the template renders the messages before it differently when it follows, {advice}"),
+            ));
+        }
+        if !text.starts_with(through) {
+            return Err(
+                self.error(index, format!("the template renders it differently when messages follow it, {advice}"))
+            );
+        }
+        let trimmed = through[before.len()..].trim_end();
+        let ends_with_control = special_texts.iter().any(|special| trimmed.ends_with(special.as_str()));
+        let end = match ends_with_control {
+            true => before.len() + trimmed.len(),
+            false => through.len(),
+        };
+        Ok(before.len()..end)
+    }
+
+    /// The marked spans that belong to `turns`.
+    fn marked_spans(&self, marked: Vec<Range<usize>>, turns: &[usize]) -> Result<Vec<Range<usize>>, DataError> {
+        let messages = &self.chat.messages;
+        let assistant: Vec<usize> =
+            (0..messages.len()).filter(|&index| messages[index].role == Role::Assistant).collect();
+        if turns == assistant {
+            return Ok(marked);
+        }
+        if marked.len() == assistant.len() {
+            return Ok(assistant
+                .iter()
+                .zip(marked)
+                .filter(|(index, _)| turns.contains(index))
+                .map(|(_, span)| span)
+                .collect());
+        }
+        // A template may mark several parts of a message (reasoning, answer), so count what each message brings.
+        let mut spans = Vec::new();
+        for &index in turns {
+            let before = match index {
+                0 => 0,
+                _ => self.render(index, false, index + 1)?.1.len(),
+            };
+            let through = self.render(index + 1, false, index + 1)?.1.len();
+            match marked.get(before..through) {
+                Some(own) => spans.extend_from_slice(own),
+                None => {
+                    return Err(self.error(index, "the template marks other parts when messages follow it".into()));
+                }
+            }
+        }
+        Ok(spans)
+    }
+}
+
+#[cfg(test)]
+mod tests;

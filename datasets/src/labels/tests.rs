@@ -1,0 +1,271 @@
+//! Spans and labels: what is trained is the assistant's words and its end token, and nothing else.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::record::Message;
+use crate::template::Builtin;
+use crate::testing;
+use crate::tokenizer::Tokenizer;
+
+const SMOLLM2_LIKE: &str = "{% for m in messages %}{% if loop.first and messages[0]['role'] != 'system' %}\
+    {{ '<|im_start|>system\nYou are kind<|im_end|>\n' }}{% endif %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}\
+    {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+fn chat(messages: &[(Role, &str)]) -> Chat {
+    Chat {
+        messages: messages.iter().map(|(role, text)| Message::new(*role, *text)).collect(),
+        tools: None,
+        prompt_messages: None,
+    }
+}
+
+fn spans(source: &str, chat: &Chat, train_on: TrainOn) -> Result<Vec<String>, String> {
+    let tokenizer = testing::tokenizer();
+    let location = Location::new("rows.jsonl", 5);
+    let template = testing::template(source);
+    let rendered =
+        render(&template, tokenizer.special_texts(), chat, train_on, &location).map_err(|e| e.to_string())?;
+    Ok(rendered.spans.iter().map(|span| rendered.text[span.clone()].to_string()).collect())
+}
+
+const TALK: [(Role, &str); 5] =
+    [(Role::System, "s"), (Role::User, "u1"), (Role::Assistant, "a1"), (Role::User, "u2"), (Role::Assistant, "a2")];
+
+#[test]
+fn prefix_spans_hold_the_answer_and_its_end_token() {
+    for source in [SMOLLM2_LIKE, Builtin::ChatMl.source()] {
+        let all = spans(source, &chat(&TALK), TrainOn::Assistant).unwrap();
+        assert_eq!(all, ["a1<|im_end|>", "a2<|im_end|>"]);
+    }
+    let gemma = spans(Builtin::Gemma.source(), &chat(&TALK), TrainOn::Assistant).unwrap();
+    assert_eq!(gemma, ["a1<end_of_turn>", "a2<end_of_turn>"]);
+}
+
+#[test]
+fn a_default_system_prompt_does_not_move_the_spans() {
+    let all = spans(SMOLLM2_LIKE, &chat(&TALK[1..]), TrainOn::Assistant).unwrap();
+    assert_eq!(all, ["a1<|im_end|>", "a2<|im_end|>"]);
+}
+
+#[test]
+fn train_on_chooses_the_turns() {
+    let of = |chat: &Chat, train_on| spans(Builtin::ChatMl.source(), chat, train_on).unwrap();
+    assert_eq!(of(&chat(&TALK), TrainOn::Last), ["a2<|im_end|>"]);
+    let mut calls = TALK.to_vec();
+    calls.extend([(Role::Tool, "t"), (Role::Assistant, "a3")]);
+    assert_eq!(of(&chat(&calls), TrainOn::Completion), ["a2<|im_end|>", "a3<|im_end|>"]);
+    let whole = of(&chat(&TALK), TrainOn::All);
+    assert_eq!(whole.len(), 1);
+    assert!(whole[0].starts_with("<|im_start|>system") && whole[0].ends_with("<|im_end|>\n"));
+    let mut completion = chat(&TALK);
+    completion.prompt_messages = Some(4);
+    assert_eq!(of(&completion, TrainOn::Assistant), ["a2<|im_end|>"]);
+}
+
+#[test]
+fn a_message_can_be_left_out() {
+    let mut talk = chat(&TALK);
+    talk.messages[2].train = Some(false);
+    let source = Builtin::ChatMl.source();
+    assert_eq!(spans(source, &talk, TrainOn::Assistant).unwrap(), ["a2<|im_end|>"]);
+    let error = spans(source, &talk, TrainOn::All).unwrap_err();
+    assert!(error.contains("rows.jsonl:5") && error.contains("message 3"), "{error}");
+}
+
+#[test]
+fn whitespace_that_ends_a_turn_without_a_control_token_is_trained() {
+    let source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+    let all = spans(source, &chat(&TALK), TrainOn::Assistant).unwrap();
+    assert_eq!(all, ["a1\n\n", "a2\n\n"]);
+}
+
+#[test]
+fn prefixes_that_do_not_nest_are_an_error_that_names_row_and_message() {
+    let rewrites = "{% for m in messages %}<{{ m.content if loop.last or m.role == 'user' else 'gone' }}>{% endfor %}";
+    let error = spans(rewrites, &chat(&TALK[1..]), TrainOn::Assistant).unwrap_err();
+    assert!(error.contains("rows.jsonl:5: message 2"), "{error}");
+    assert_eq!(spans(rewrites, &chat(&TALK[1..]), TrainOn::Last).unwrap(), ["<a2>"]);
+    let counts = "{{ messages | length }}{% for m in messages %}<{{ m.content }}>{% endfor %}";
+    assert!(spans(counts, &chat(&TALK), TrainOn::Last).is_err());
+    let thought = "{% for m in messages %}{{ '<' + m.role + '>' }}{{ m.content if loop.last or m.role != 'assistant' else '-' }}|{% endfor %}\
+        {% if add_generation_prompt %}<assistant>{% endif %}";
+    assert!(spans(thought, &chat(&TALK), TrainOn::Assistant).is_err());
+    assert_eq!(spans(thought, &chat(&TALK), TrainOn::Last).unwrap(), ["a2|"]);
+}
+
+#[test]
+fn generation_blocks_are_taken_as_they_are() {
+    let source = "{% for m in messages %}{% if m.role == 'assistant' %}A:{% generation %}{{ m.content }}<|im_end|>\n{% endgeneration %}\
+        {% else %}{{ m.content }};{% endif %}{% endfor %}";
+    let of = |train_on| spans(source, &chat(&TALK), train_on).unwrap();
+    // The newline after the tag is the template's layout; jinja removes the first one after a block.
+    assert_eq!(of(TrainOn::Assistant), ["a1<|im_end|>\n", "a2<|im_end|>\n"]);
+    assert_eq!(of(TrainOn::Last), ["a2<|im_end|>\n"]);
+}
+
+#[test]
+fn several_blocks_of_a_message_stay_together() {
+    let source = "{% for m in messages %}{% if m.role == 'assistant' %}{% if m.reasoning_content %}{% generation %}({{ m.reasoning_content }})\
+        {% endgeneration %}{% endif %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    let mut talk = chat(&TALK);
+    talk.messages[4].fields.insert("reasoning_content".into(), "why".into());
+    assert_eq!(spans(source, &talk, TrainOn::Assistant).unwrap(), ["a1", "(why)", "a2"]);
+    assert_eq!(spans(source, &talk, TrainOn::Last).unwrap(), ["(why)", "a2"]);
+    talk.messages[4].train = Some(false);
+    assert_eq!(spans(source, &talk, TrainOn::Assistant).unwrap(), ["a1"]);
+}
+
+#[test]
+fn a_token_is_trained_when_it_starts_inside_a_span() {
+    let encoding = Encoding { ids: vec![1, 2, 3, 4, 5, 6], offsets: vec![0..0, 0..4, 4..8, 8..11, 11..12, 12..14] };
+    // The span begins inside token 2 (4..8) and ends inside token 4 (11..12 is inside, 12..14 is after).
+    assert_eq!(labels(&encoding, &[5..12]), [-100, -100, -100, 4, 5, -100]);
+    assert_eq!(labels(&encoding, &[0..2, 11..13]), [1, 2, -100, -100, 5, 6]);
+    assert_eq!(labels(&encoding, &[]), [-100; 6]);
+}
+
+/// Words, unicode, whitespace and template-like text, without control tokens.
+fn random_text(rng: &mut ChaCha8Rng) -> String {
+    const PIECES: [&str; 18] = [
+        "hello", " the", " fox", "\n", "  ", "Grüße", "世界", "🦀", ".", "?!", " {{ x }}", "{% if %}", "<b>", "\t",
+        "42", "'", "\\n", "end",
+    ];
+    let count = 1 + rng.next_u32() % 12;
+    (0..count).map(|_| PIECES[(rng.next_u32() as usize) % PIECES.len()]).collect()
+}
+
+fn random_chat(rng: &mut ChaCha8Rng) -> Chat {
+    let mut messages = Vec::new();
+    if rng.next_u32().is_multiple_of(2) {
+        messages.push(Message::new(Role::System, random_text(rng)));
+    }
+    for _ in 0..1 + rng.next_u32() % 4 {
+        messages.push(Message::new(Role::User, random_text(rng)));
+        messages.push(Message::new(Role::Assistant, random_text(rng)));
+    }
+    Chat { messages, tools: None, prompt_messages: None }
+}
+
+/// The texts of runs of labelled tokens.
+fn trained_texts(tokenizer: &Tokenizer, encoding: &Encoding, labels: &[i64]) -> Vec<String> {
+    let mut runs: Vec<Vec<u32>> = Vec::new();
+    let mut open = false;
+    for (id, label) in encoding.ids.iter().zip(labels) {
+        let trained = *label != NOT_TRAINED;
+        match (trained, open) {
+            (true, false) => runs.push(vec![*id]),
+            (true, true) => runs.last_mut().unwrap().push(*id),
+            _ => {}
+        }
+        open = trained;
+    }
+    runs.iter().map(|run| tokenizer.decode(run, false).unwrap()).collect()
+}
+
+#[test]
+fn labels_cover_exactly_the_assistant_turns_of_random_dialogues() {
+    let marked = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation %}\
+        {{ m.content + '<|im_end|>' }}{% endgeneration %}{% else %}{{ m.content + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}\
+        {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+    let trims = |text: &str| text.trim().to_string();
+    let keeps = |text: &str| text.to_string();
+    // A template, the end of its turns, and what it does to a message's text.
+    type Shape<'a> = (&'a str, &'a str, &'a dyn Fn(&str) -> String);
+    let shapes: [Shape<'_>; 5] = [
+        (SMOLLM2_LIKE, "<|im_end|>", &keeps),
+        (marked, "<|im_end|>", &keeps),
+        (Builtin::ChatMl.source(), "<|im_end|>", &keeps),
+        (Builtin::Llama3.source(), "<|eot_id|>", &trims),
+        (Builtin::Gemma.source(), "<end_of_turn>", &trims),
+    ];
+    let tokenizer = testing::tokenizer();
+    let location = Location::new("rows.jsonl", 1);
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    for (source, end, shown) in shapes {
+        let template = testing::template(source);
+        for _ in 0..200 {
+            let chat = random_chat(&mut rng);
+            let rendered = render(&template, tokenizer.special_texts(), &chat, TrainOn::Assistant, &location).unwrap();
+            let encoding = tokenizer.encode_with_offsets(&rendered.text, false).unwrap();
+            let labels = labels(&encoding, &rendered.spans);
+            for (id, label) in encoding.ids.iter().zip(&labels) {
+                assert!(*label == NOT_TRAINED || *label == i64::from(*id));
+            }
+            let expected: Vec<String> = chat
+                .messages
+                .iter()
+                .filter(|message| message.role == Role::Assistant)
+                .map(|message| shown(message.content().unwrap()) + end)
+                .collect();
+            assert_eq!(trained_texts(&tokenizer, &encoding, &labels), expected, "{}", rendered.text);
+            assert_eq!(tokenizer.decode(&encoding.ids, false).unwrap(), rendered.text);
+        }
+    }
+}
+
+#[test]
+fn tools_reach_every_prefix() {
+    let source = "{% if tools %}[{{ tools | length }}]{% endif %}{% for m in messages %}{{ m.content }}{{ '<|im_end|>' if m.role == 'assistant' }}{% endfor %}";
+    let mut talk = chat(&TALK);
+    talk.tools = Some(vec![Value::Object(Map::new()), json!({"a": 1})]);
+    assert_eq!(spans(source, &talk, TrainOn::Assistant).unwrap(), ["a1<|im_end|>", "a2<|im_end|>"]);
+}
+
+#[derive(serde::Deserialize)]
+struct Masks {
+    tokenizer: Option<std::path::PathBuf>,
+    templates: std::collections::BTreeMap<String, String>,
+    cases: Vec<Mask>,
+    texts: Vec<Text>,
+}
+
+#[derive(serde::Deserialize)]
+struct Mask {
+    template: String,
+    messages: Vec<Map<String, Value>>,
+    input_ids: Vec<u32>,
+    mask: Vec<u8>,
+}
+
+#[derive(serde::Deserialize)]
+struct Text {
+    text: String,
+    input_ids: Vec<u32>,
+}
+
+#[test]
+fn tokens_and_masks_equal_the_references() {
+    let mut paths = vec![testing::data().join("masks.json")];
+    paths.extend(std::env::var_os("FIREBRAND_MASK_GOLDENS").map(Into::into));
+    for path in paths {
+        let golden: Masks = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let folder = golden.tokenizer.unwrap_or_else(|| testing::data().join("tokenizer"));
+        let tokenizer = Tokenizer::from_folder(&folder).unwrap();
+        for text in &golden.texts {
+            assert_eq!(tokenizer.encode(&text.text, true).unwrap(), text.input_ids, "{:?}", text.text);
+        }
+        for case in &golden.cases {
+            let source = &golden.templates[&case.template];
+            let template = ChatTemplate::from_source("golden", source, tokenizer.special(), None).unwrap();
+            let role = |fields: &Map<String, Value>| Role::by_name(fields["role"].as_str().unwrap()).unwrap();
+            let messages = case.messages.iter();
+            let chat = Chat {
+                messages: messages
+                    .map(|fields| Message { role: role(fields), train: None, fields: fields.clone() })
+                    .collect(),
+                tools: None,
+                prompt_messages: None,
+            };
+            let location = Location::new("golden", 1);
+            let rendered = render(&template, tokenizer.special_texts(), &chat, TrainOn::Assistant, &location).unwrap();
+            let encoding = tokenizer.encode_with_offsets(&rendered.text, false).unwrap();
+            assert_eq!(encoding.ids, case.input_ids);
+            let trained: Vec<u8> =
+                labels(&encoding, &rendered.spans).iter().map(|label| u8::from(*label != NOT_TRAINED)).collect();
+            assert_eq!(trained, case.mask, "{}", rendered.text);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! From data files to batches: records -> rendered chat -> tokens and labels -> packed batches.
+//!
+//! The way of a row: [`source`] reads it, [`format`] says what its keys mean ([`record`]), [`template`] renders a
+//! dialogue, [`tokenizer`] makes tokens of the text, `labels` says which of them are trained, [`example`] cuts it to
+//! length, [`gate`] looks at all of them, [`order`] and [`pack`] lay out an epoch, [`batch`] lays out a step.
+//! [`prepare`] does it for one split of a recipe. Nothing here knows tensors, devices or Burn.
+
+pub mod batch;
+pub mod config;
+mod dataset;
+mod error;
+pub mod example;
+pub mod format;
+pub mod gate;
+mod labels;
+mod location;
+pub mod order;
+pub mod pack;
+mod prepare;
+pub mod record;
+pub mod source;
+pub mod template;
+pub mod tokenizer;
+
+#[cfg(test)]
+mod testing;
+
+pub use batch::{Batch, NOT_TRAINED};
+pub use config::{DataConfig, Format, GateConfig, SourceConfig, Split, TemplateChoice, TrainOn, Truncation};
+pub use dataset::{Dataset, Epoch};
+pub use error::DataError;
+pub use example::{Encoded, Encoder, Example};
+pub use format::Decision;
+pub use gate::Report;
+pub use location::Location;
+pub use pack::Pack;
+pub use prepare::{FileInfo, Prepare, Progress, prepare};
+pub use record::{Content, Message, Record, Role};
+pub use template::{Builtin, ChatTemplate};
+pub use tokenizer::Tokenizer;

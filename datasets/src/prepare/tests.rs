@@ -1,0 +1,213 @@
+//! Whole preparations: files in, datasets, packs and batches out.
+
+use std::cell::Cell;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::batch::NOT_TRAINED;
+use crate::config::{TrainOn, Truncation};
+use crate::template::Builtin;
+use crate::testing;
+
+/// A folder with `rows.jsonl`, and a configuration that trains on it.
+fn setup(rows: &[Value]) -> (tempfile::TempDir, DataConfig) {
+    let dir = tempfile::tempdir().unwrap();
+    let lines: Vec<_> = rows.iter().map(Value::to_string).collect();
+    std::fs::write(dir.path().join("rows.jsonl"), lines.join("\n")).unwrap();
+    let config = DataConfig { max_length: 64, train: vec![SourceConfig::new("rows.jsonl")], ..DataConfig::default() };
+    (dir, config)
+}
+
+fn run(dir: &tempfile::TempDir, config: &DataConfig) -> Result<Dataset, DataError> {
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    prepare(&Prepare {
+        config,
+        split: Split::Train,
+        base: dir.path(),
+        tokenizer: Some(&tokenizer),
+        template: Some(&template),
+        keep_text: false,
+        limit: None,
+        progress: &|_| {},
+    })
+}
+
+fn talks(count: usize) -> Vec<Value> {
+    let words = ["one", "two", "three", "four", "five six", "the river is green", "seven"];
+    (0..count)
+        .map(|index| {
+            let answer: Vec<_> = (0..=index % 5).map(|word| words[(index * 3 + word) % words.len()]).collect();
+            json!({"messages": [
+                {"role": "user", "content": format!("what is {index}?")},
+                {"role": "assistant", "content": answer.join(" ")},
+            ]})
+        })
+        .collect()
+}
+
+#[test]
+fn rows_come_out_in_file_order_with_their_lines() {
+    let (dir, config) = setup(&talks(5000));
+    let dataset = run(&dir, &config).unwrap();
+    let lines: Vec<_> = dataset.examples.iter().map(|example| example.source.line).collect();
+    assert_eq!(lines, (1..=5000).collect::<Vec<_>>());
+    assert_eq!(dataset.decisions[0].format, Format::Messages);
+    assert_eq!(dataset.files[0].sha256.len(), 64);
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let (dir, config) = setup(&talks(3000));
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let dataset = run(&dir, &config).unwrap();
+            (dataset.hash(), dataset.epoch(42, 1))
+        })
+    };
+    assert_eq!(with(1), with(8));
+}
+
+#[test]
+fn an_epoch_packs_every_row_once_and_batches_keep_their_labels() {
+    let (dir, config) = setup(&talks(300));
+    let config = DataConfig { max_length: 256, ..config };
+    let dataset = run(&dir, &config).unwrap();
+    let epoch = dataset.epoch(7, 0);
+    let mut rows: Vec<_> = epoch.packs.iter().flat_map(|pack| pack.rows.clone()).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, (0..300).collect::<Vec<_>>());
+    // 300 rows are few: the last windows stay half open. `pack` has the claim for many.
+    assert!(epoch.efficiency > 0.9, "{}", epoch.efficiency);
+    let batches: Vec<_> = epoch.packs.chunks(8).map(|packs| dataset.batch(packs)).collect();
+    assert_eq!(batches.iter().map(|batch| batch.labelled_tokens()).sum::<usize>(), dataset.labelled_tokens());
+    assert_eq!(batches.iter().map(|batch| batch.tokens()).sum::<usize>(), dataset.tokens());
+    let unpacked = DataConfig { packing: false, ..config };
+    let singles = run(&dir, &unpacked).unwrap();
+    assert_eq!(singles.epoch(7, 0).packs.len(), 300);
+    assert_eq!(singles.epoch(7, 0), singles.epoch(7, 0));
+    assert_ne!(singles.epoch(7, 0), singles.epoch(7, 1));
+}
+
+#[test]
+fn batches_predict_the_next_token_of_the_same_row_only() {
+    let (dir, config) = setup(&talks(60));
+    let dataset = run(&dir, &DataConfig { train_on: TrainOn::All, ..config }).unwrap();
+    let batch = dataset.batch(&dataset.epoch(1, 0).packs);
+    for at in 0..batch.input_ids.len() {
+        let (row, column) = (at / batch.length, at % batch.length);
+        let same = column + 1 < batch.length && batch.segments[at] != 0 && batch.segments[at + 1] == batch.segments[at];
+        let expected = if same { batch.input_ids[at + 1] } else { NOT_TRAINED as i32 };
+        assert_eq!(batch.targets[at], expected, "row {row}, column {column}");
+        let starts = column == 0 || batch.segments[at] != batch.segments[at - 1];
+        let expected = if starts || batch.segments[at] == 0 { 0 } else { batch.positions[at - 1] + 1 };
+        assert_eq!(batch.positions[at], expected);
+    }
+}
+
+#[test]
+fn rows_without_labels_stay_out_of_the_packs() {
+    let mut rows = talks(4);
+    rows.push(json!({"messages": [{"role": "user", "content": "nobody answers"}]}));
+    let (dir, config) = setup(&rows);
+    let dataset = run(&dir, &config).unwrap();
+    assert_eq!(dataset.examples.len(), 5);
+    assert!(dataset.epoch(1, 0).packs.iter().all(|pack| !pack.rows.contains(&4)));
+}
+
+#[test]
+fn broken_rows_are_named_together() {
+    let (dir, config) = setup(&talks(3));
+    let path = dir.path().join("rows.jsonl");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text += "\nnot json\n{\"messages\": [{\"role\": \"boss\", \"content\": \"x\"}]}\n{\"messages\": []}\n";
+    std::fs::write(&path, text).unwrap();
+    let error = run(&dir, &config).unwrap_err().to_string();
+    assert!(error.starts_with("3 broken row(s)"), "{error}");
+    for line in ["rows.jsonl:4", "rows.jsonl:5", "rows.jsonl:6"] {
+        assert!(error.contains(line), "{error}");
+    }
+}
+
+#[test]
+fn formats_and_weights_are_those_of_each_source() {
+    let (dir, mut config) = setup(&talks(4));
+    std::fs::write(dir.path().join("texts.csv"), "text\nthe sky is blue\nthe grass is green\n").unwrap();
+    let mut texts = SourceConfig::new("texts.csv");
+    texts.weight = 1.5;
+    config.train.push(texts);
+    let dataset = run(&dir, &config).unwrap();
+    let formats: Vec<_> = dataset.decisions.iter().map(|decision| decision.format).collect();
+    assert_eq!(formats, [Format::Messages, Format::Text]);
+    let visits: usize = dataset.epoch(3, 0).packs.iter().map(|pack| pack.rows.len()).sum();
+    assert_eq!(visits, 4 + 3);
+    assert_eq!(dataset.examples[5].source_index, 1);
+}
+
+#[test]
+fn nothing_is_prepared_from_nothing() {
+    let (dir, config) = setup(&[]);
+    assert!(run(&dir, &config).unwrap_err().to_string().contains("no row"));
+    let (dir, mut config) = setup(&talks(1));
+    let empty = DataConfig { train: Vec::new(), ..config.clone() };
+    assert!(run(&dir, &empty).unwrap_err().to_string().contains("[[data.train]]"));
+    config.max_length = 1;
+    assert!(run(&dir, &config).unwrap_err().to_string().contains("max_length"));
+    config.max_length = 8;
+    config.train[0].weight = -1.0;
+    assert!(run(&dir, &config).unwrap_err().to_string().contains("weight"));
+}
+
+#[test]
+fn a_limit_reads_the_first_rows_and_progress_counts_up() {
+    let (dir, config) = setup(&talks(100));
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let last = Cell::new(Progress::default());
+    let request = Prepare {
+        config: &config,
+        split: Split::Train,
+        base: dir.path(),
+        tokenizer: Some(&tokenizer),
+        template: Some(&template),
+        keep_text: true,
+        limit: Some(7),
+        progress: &|progress| last.set(progress),
+    };
+    let dataset = prepare(&request).unwrap();
+    assert_eq!(dataset.examples.len(), 7);
+    assert!(dataset.examples.iter().all(|example| example.text.is_some()));
+    assert_eq!(last.get().rows, 7);
+    prepare(&Prepare { limit: None, ..request }).unwrap();
+    assert_eq!((last.get().rows, last.get().bytes), (100, last.get().total_bytes));
+}
+
+#[test]
+fn an_empty_source_is_an_error_even_after_a_full_one() {
+    let (dir, mut config) = setup(&talks(2));
+    std::fs::write(dir.path().join("empty.jsonl"), "\n\n").unwrap();
+    config.train.push(SourceConfig::new("empty.jsonl"));
+    let error = run(&dir, &config).unwrap_err().to_string();
+    assert!(error.contains("empty.jsonl"), "{error}");
+}
+
+#[test]
+fn rows_left_out_for_their_length_are_counted() {
+    let (dir, config) = setup(&talks(20));
+    let config = DataConfig { truncation: Truncation::Drop, max_length: 20, ..config };
+    let dataset = run(&dir, &config).unwrap();
+    assert!(!dataset.dropped.is_empty());
+    assert_eq!(dataset.examples.len() + dataset.dropped.len(), 20);
+    assert!(dataset.examples.iter().all(|example| example.input_ids.len() <= 20));
+}
+
+#[test]
+fn the_hash_depends_on_what_is_trained() {
+    let (dir, config) = setup(&talks(10));
+    let plain = run(&dir, &config).unwrap().hash();
+    assert_eq!(plain, run(&dir, &config).unwrap().hash());
+    let all = DataConfig { train_on: TrainOn::All, ..config };
+    assert_ne!(plain, run(&dir, &all).unwrap().hash());
+}

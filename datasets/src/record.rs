@@ -1,0 +1,127 @@
+//! What every format becomes before it is rendered: a dialogue, a prompt with its completion, text, or tokens.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// One row, whatever format it came in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// What is learned from.
+    pub content: Content,
+    /// Factor on the loss of the row's tokens.
+    pub weight: f32,
+}
+
+/// The content of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// A dialogue; a chat template renders it.
+    Chat(Chat),
+    /// A prompt and what follows it, as they are: no template.
+    Completion {
+        /// Not trained.
+        prompt: String,
+        /// Trained, with the EOS token after it.
+        completion: String,
+    },
+    /// Text that is trained whole.
+    Text(String),
+    /// Tokens as they are.
+    Tokens {
+        /// The tokens.
+        input_ids: Vec<u32>,
+        /// As long as `input_ids`; -100 = not trained.
+        labels: Vec<i64>,
+    },
+}
+
+/// A dialogue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chat {
+    /// The messages, in order; never empty.
+    pub messages: Vec<Message>,
+    /// The tools the row offers, as the template takes them.
+    pub tools: Option<Vec<Value>>,
+    /// How many of the messages are the prompt of a prompt-completion row.
+    pub prompt_messages: Option<usize>,
+}
+
+impl Chat {
+    /// The messages as a template sees them.
+    pub fn values(&self) -> Vec<Value> {
+        self.messages.iter().map(|message| Value::Object(message.fields.clone())).collect()
+    }
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// `Some(false)`: not trained, whatever the recipe says.
+    pub train: Option<bool>,
+    /// What the template sees: `role`, `content` (a string), and every other key of the row but nulls.
+    pub fields: Map<String, Value>,
+}
+
+impl Message {
+    /// A message of `role` saying `content`.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        let mut fields = Map::new();
+        fields.insert("role".into(), role.name().into());
+        fields.insert("content".into(), Value::String(content.into()));
+        Self { role, train: None, fields }
+    }
+
+    /// The text of the message; a call of a tool may have none.
+    pub fn content(&self) -> Option<&str> {
+        self.fields.get("content").and_then(Value::as_str)
+    }
+
+    /// Whether the message says nothing and calls nothing.
+    pub fn is_empty(&self) -> bool {
+        self.content().is_none_or(|text| text.trim().is_empty()) && !self.fields.contains_key("tool_calls")
+    }
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Sets the scene.
+    System,
+    /// Asks.
+    User,
+    /// Answers: what is trained.
+    Assistant,
+    /// What a tool returned.
+    Tool,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Role; 4] = [Role::System, Role::User, Role::Assistant, Role::Tool];
+
+    /// The word in a message's `role`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        }
+    }
+
+    /// The role of that name.
+    pub fn by_name(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,96 @@
+//! Which files a recipe's `path` means: a file, a glob, or a folder (its data files, not its subfolders), always in
+//! the order of their names, because the order of rows is part of a run's identity.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::DataError;
+
+/// The data files `pattern` names; a relative one is looked up in `base`.
+///
+/// # Errors
+/// When nothing is found, or a file's ending is not one of a data file.
+pub fn expand(pattern: &str, base: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let error = |why: String| DataError::Source { path: pattern.to_string(), why };
+    if let Some((scheme, _)) = pattern.split_once("://") {
+        return Err(error(format!(
+            "`{scheme}://` is not a place this version reads from; download the files and name them"
+        )));
+    }
+    let path = base.join(pattern);
+    if path.is_dir() {
+        let entries = std::fs::read_dir(&path).map_err(|source| DataError::Read { path: path.clone(), source })?;
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|source| DataError::Read { path: path.clone(), source })?;
+            if entry.path().is_file() && super::reader_of(&entry.path()).is_some() {
+                found.push(entry.path());
+            }
+        }
+        return sorted(found)
+            .ok_or_else(|| error(format!("the folder holds no data file ({})", super::endings().join(", "))));
+    }
+    if path.is_file() {
+        return Ok(vec![path]);
+    }
+    if !pattern.contains(['*', '?', '[']) {
+        return Err(error(format!("no such file or folder (looked for {})", path.display())));
+    }
+    let base = glob::Pattern::escape(&base.to_string_lossy());
+    let whole = Path::new(&base).join(pattern);
+    let entries =
+        glob::glob(&whole.to_string_lossy()).map_err(|problem| error(format!("not a valid glob: {problem}")))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry =
+            entry.map_err(|problem| DataError::Read { path: problem.path().to_path_buf(), source: problem.into() })?;
+        if entry.is_file() {
+            found.push(entry);
+        }
+    }
+    sorted(found).ok_or_else(|| error("no file matches".to_string()))
+}
+
+fn sorted(mut files: Vec<PathBuf>) -> Option<Vec<PathBuf>> {
+    files.sort();
+    (!files.is_empty()).then_some(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.jsonl", "a.jsonl", "c.csv", "notes.md"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        dir
+    }
+
+    fn names(pattern: &str, base: &Path) -> Vec<String> {
+        expand(pattern, base)
+            .unwrap()
+            .iter()
+            .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn files_globs_and_folders_are_found_in_name_order() {
+        let dir = folder();
+        assert_eq!(names("b.jsonl", dir.path()), ["b.jsonl"]);
+        assert_eq!(names("*.jsonl", dir.path()), ["a.jsonl", "b.jsonl"]);
+        assert_eq!(names(".", dir.path()), ["a.jsonl", "b.jsonl", "c.csv"]);
+        let whole = dir.path().join("?.jsonl");
+        assert_eq!(names(&whole.to_string_lossy(), Path::new(".")), ["a.jsonl", "b.jsonl"]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error_that_names_it() {
+        let dir = folder();
+        for pattern in ["gone.jsonl", "gone-*.jsonl", "hf://datasets/a/b"] {
+            let error = expand(pattern, dir.path()).unwrap_err().to_string();
+            assert!(error.contains(pattern), "{error}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Chat templates: one renderer for training and for serving, so that a model meets at inference the text it was
+//! trained on. A template renders exactly as transformers' `apply_chat_template` renders it.
+//!
+//! Found in this order: `chat_template.jinja` of the model folder, then `chat_template` of `tokenizer_config.json` (one,
+//! or several by name: `tool_use` when a row offers tools, else `default`). Not here: turning Python functions into
+//! tool schemas, documents, and content other than text.
+
+mod builtin;
+mod engine;
+mod json;
+mod python;
+mod text;
+
+pub use builtin::Builtin;
+
+use std::ops::Range;
+use std::path::Path;
+
+use chrono::{NaiveDate, NaiveDateTime};
+use minijinja::Value as Variable;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::config::TemplateChoice;
+use crate::error::DataError;
+use crate::tokenizer::{SpecialTokens, Tokenizer, hex, object};
+use engine::Engine;
+
+/// A compiled chat template with the special tokens of its model.
+#[derive(Debug, Clone)]
+pub struct ChatTemplate {
+    name: String,
+    source: String,
+    default: Engine,
+    /// Used in place of the default for rows that offer tools.
+    tool_use: Option<Engine>,
+    special: Vec<(String, String)>,
+}
+
+impl ChatTemplate {
+    /// Finds and compiles the template that a recipe asks for. Relative files are looked up in `base`; `date`
+    /// (YYYY-MM-DD) is what templates print as today's date, `None` = the clock's.
+    ///
+    /// # Errors
+    /// When there is no such template, or it does not compile.
+    pub fn load(
+        choice: &TemplateChoice,
+        base: &Path,
+        tokenizer: &Tokenizer,
+        date: Option<&str>,
+    ) -> Result<Self, DataError> {
+        let special = tokenizer.special();
+        match choice {
+            TemplateChoice::Model => Self::of_model(tokenizer, date),
+            TemplateChoice::Builtin(builtin) => Self::from_source(builtin.name(), builtin.source(), special, date),
+            TemplateChoice::File(path) => {
+                let path = base.join(path);
+                let source = std::fs::read_to_string(&path).map_err(|problem| DataError::Template {
+                    name: path.display().to_string(),
+                    why: format!("{problem}; `template` is `model`, a .jinja file, or one of {}", Builtin::names()),
+                })?;
+                Self::from_source(&path.display().to_string(), &source, special, date)
+            }
+        }
+    }
+
+    fn of_model(tokenizer: &Tokenizer, date: Option<&str>) -> Result<Self, DataError> {
+        let folder = tokenizer.folder();
+        let special = tokenizer.special();
+        let path = folder.join("chat_template.jinja");
+        match std::fs::read_to_string(&path) {
+            Ok(source) => {
+                return Self::from_source(&path.display().to_string(), &source, special, date);
+            }
+            Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(DataError::Read { path, source }),
+        }
+        let name = folder.join("tokenizer_config.json").display().to_string();
+        let missing = |why: String| DataError::Template {
+            name: name.clone(),
+            why: format!("{why}; choose a built-in one with `template` in [data]: {}", Builtin::names()),
+        };
+        let config = object(folder, "tokenizer_config.json")?;
+        match config.get("chat_template") {
+            Some(Value::String(source)) => Self::from_source(&name, source, special, date),
+            Some(Value::Array(items)) => {
+                let named = |wanted: &str| {
+                    items.iter().find(|item| item["name"] == wanted).and_then(|item| item["template"].as_str())
+                };
+                let source =
+                    named("default").ok_or_else(|| missing("none of its templates is called `default`".into()))?;
+                let mut template = Self::from_source(&name, source, special, date)?;
+                if let Some(source) = named("tool_use") {
+                    template.tool_use = Some(template.compile(source, date)?);
+                    template.source.push('\0');
+                    template.source.push_str(source);
+                }
+                Ok(template)
+            }
+            None | Some(Value::Null) => Err(missing("the model has no chat template".into())),
+            Some(_) => Err(missing("`chat_template` is neither text nor a list".into())),
+        }
+    }
+
+    /// Compiles a template from its source; `name` is for messages. See [`ChatTemplate::load`] for `date`.
+    ///
+    /// # Errors
+    /// When it does not compile, or `date` is no date.
+    pub fn from_source(
+        name: &str,
+        source: &str,
+        special: &SpecialTokens,
+        date: Option<&str>,
+    ) -> Result<Self, DataError> {
+        Ok(Self {
+            name: name.to_string(),
+            source: source.to_string(),
+            default: compile(name, source, date)?,
+            tool_use: None,
+            special: special.texts.iter().map(|(name, text)| (name.clone(), text.clone())).collect(),
+        })
+    }
+
+    fn compile(&self, source: &str, date: Option<&str>) -> Result<Engine, DataError> {
+        compile(&self.name, source, date)
+    }
+
+    /// The text of a dialogue, as transformers' `apply_chat_template(messages, tools=tools, tokenize=False,
+    /// add_generation_prompt=..)` gives it. Messages are objects with `role` and `content`.
+    ///
+    /// # Errors
+    /// When the template refuses the dialogue, or takes too long or writes too much.
+    pub fn render(
+        &self,
+        messages: &[Value],
+        tools: Option<&[Value]>,
+        add_generation_prompt: bool,
+    ) -> Result<String, DataError> {
+        self.try_render(messages, tools, add_generation_prompt)
+            .map(|(text, _)| text)
+            .map_err(|why| DataError::Template { name: self.name.clone(), why })
+    }
+
+    /// As [`ChatTemplate::render`], with the bytes that the template marks by `{% generation %}`; the error is only
+    /// what the template said.
+    pub(crate) fn try_render(
+        &self,
+        messages: &[Value],
+        tools: Option<&[Value]>,
+        add_generation_prompt: bool,
+    ) -> Result<(String, Vec<Range<usize>>), String> {
+        let engine = self.engine(tools.is_some());
+        if engine.marks_generation()
+            && (messages.iter().any(engine::holds_marks)
+                || tools.is_some_and(|tools| tools.iter().any(engine::holds_marks)))
+        {
+            return Err("a text holds U+FDD0 or U+FDD1, which are no characters".into());
+        }
+        let mut size = 0;
+        let messages: Vec<Variable> =
+            messages.iter().map(|message| engine::value(&normal(message), &mut size)).collect();
+        let tools = match tools {
+            None => Variable::from(()),
+            Some(tools) => tools.iter().map(|tool| engine::value(tool, &mut size)).collect(),
+        };
+        let mut variables: Vec<(&str, Variable)> =
+            self.special.iter().map(|(name, text)| (name.as_str(), Variable::from(text.as_str()))).collect();
+        variables.push(("messages", Variable::from(messages)));
+        variables.push(("tools", tools));
+        variables.push(("documents", Variable::from(())));
+        variables.push(("add_generation_prompt", add_generation_prompt.into()));
+        engine.render(Variable::from_pairs(variables), size)
+    }
+
+    /// Whether the template says itself which parts the assistant wrote.
+    pub(crate) fn marks_generation(&self, with_tools: bool) -> bool {
+        self.engine(with_tools).marks_generation()
+    }
+
+    /// Whether the text depends on the day it is rendered, so that a run must fix its date.
+    pub fn tells_the_date(&self) -> bool {
+        self.source.contains("strftime_now")
+    }
+
+    /// Where the template came from.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its Jinja source.
+    pub fn source(&self) -> &str {
+        self.source.split('\0').next().unwrap_or_default()
+    }
+
+    /// SHA-256 of its source, which is what a trained adapter depends on.
+    pub fn template_hash(&self) -> String {
+        hex(&Sha256::digest(self.source.as_bytes()))
+    }
+
+    fn engine(&self, with_tools: bool) -> &Engine {
+        match &self.tool_use {
+            Some(engine) if with_tools => engine,
+            _ => &self.default,
+        }
+    }
+}
+
+fn compile(name: &str, source: &str, date: Option<&str>) -> Result<Engine, DataError> {
+    let now = date.map(midnight).transpose()?;
+    Engine::new(source, now).map_err(|why| DataError::Template { name: name.to_string(), why })
+}
+
+fn midnight(date: &str) -> Result<NaiveDateTime, DataError> {
+    NaiveDate::parse_from_str(date, "%Y-%m-%d")
+        .map(|day| day.and_time(chrono::NaiveTime::MIN))
+        .map_err(|_| DataError::Config(format!("`date` must be YYYY-MM-DD, found `{date}`")))
+}
+
+/// Keys under which a message's reasoning is passed; the first is what templates read.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// A message as transformers hands it to a template: without nulls, its reasoning under both names templates use.
+fn normal(message: &Value) -> Value {
+    let Value::Object(fields) = message else {
+        return message.clone();
+    };
+    let reasoning = REASONING.iter().find_map(|name| fields.get(*name).filter(|value| !value.is_null()));
+    let mut normal = Map::new();
+    if let Some(reasoning) = reasoning {
+        normal.insert("thinking".into(), reasoning.clone());
+    }
+    for (key, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        normal.insert(key.clone(), value.clone());
+    }
+    if let Some(reasoning) = reasoning {
+        normal.insert("reasoning_content".into(), reasoning.clone());
+    }
+    Value::Object(normal)
+}
+
+#[cfg(test)]
+mod tests;

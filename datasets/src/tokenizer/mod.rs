@@ -1,0 +1,271 @@
+//! A model's tokenizer: `tokenizer.json` run by the `tokenizers` crate, with the special tokens of the files around it.
+//!
+//! Truncation and padding written into `tokenizer.json` are switched off: rows are cut and padded here, visibly.
+//! Which tokens stand around plain text follows transformers: `add_bos_token` / `add_eos_token` of
+//! `tokenizer_config.json` where they are written, else the post-processor of `tokenizer.json`.
+
+mod special;
+mod stream;
+
+pub use special::SpecialTokens;
+pub(crate) use special::object;
+pub use stream::DecodeStream;
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::DataError;
+
+/// Tokens of a text, and which bytes of the text each of them covers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Encoding {
+    /// The tokens.
+    pub ids: Vec<u32>,
+    /// The bytes of the text that each token stands for. Tokens added around the text cover `0..0`.
+    pub offsets: Vec<Range<usize>>,
+}
+
+/// A tokenizer, ready for many threads.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    folder: PathBuf,
+    special: SpecialTokens,
+    special_ids: HashSet<u32>,
+    special_texts: Vec<String>,
+    prefix: Vec<u32>,
+    suffix: Vec<u32>,
+    hash: String,
+}
+
+impl Tokenizer {
+    /// Loads the tokenizer of a model folder.
+    ///
+    /// # Errors
+    /// When `tokenizer.json` is missing or no tokenizer, or a file beside it is not what it should be.
+    pub fn from_folder(folder: &Path) -> Result<Self, DataError> {
+        let path = folder.join("tokenizer.json");
+        let bytes = std::fs::read(&path).map_err(|source| DataError::Read { path: path.clone(), source })?;
+        let refused = |why: String| DataError::Tokenizer { path: path.clone(), why: format!("not a tokenizer: {why}") };
+        // The file may come from anywhere, and the parser was not written against hostile ones.
+        let mut inner = catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes))
+            .map_err(|_| refused("its parser gave up".into()))?
+            .map_err(|problem| refused(problem.to_string()))?;
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|problem| refused(problem.to_string()))?;
+        let special = SpecialTokens::load(folder, &mut inner)?;
+        let mut added: Vec<_> =
+            inner.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special).collect();
+        added.sort_by_key(|(id, _)| *id);
+        let mut hash = Sha256::new_with_prefix(&bytes);
+        hash.update(special.fingerprint());
+        let mut tokenizer = Self {
+            inner,
+            folder: folder.to_path_buf(),
+            special_ids: added.iter().map(|(id, _)| *id).collect(),
+            special_texts: added.into_iter().map(|(_, token)| token.content).collect(),
+            special,
+            prefix: Vec::new(),
+            suffix: Vec::new(),
+            hash: hex(&hash.finalize()),
+        };
+        (tokenizer.prefix, tokenizer.suffix) = tokenizer.surroundings()?;
+        Ok(tokenizer)
+    }
+
+    /// What stands before and after plain text.
+    fn surroundings(&self) -> Result<(Vec<u32>, Vec<u32>), DataError> {
+        if let Some((bos, eos)) = self.special.explicit {
+            let token = |wanted: bool, id: Option<u32>| id.filter(|_| wanted).into_iter().collect();
+            return Ok((token(bos, self.special.bos_id), token(eos, self.special.eos_id)));
+        }
+        let plain = self.run("a", false)?.ids;
+        let whole = self.run("a", true)?.ids;
+        let start = whole.windows(plain.len().max(1)).position(|window| window == plain).unwrap_or(0);
+        let end = (start + plain.len()).min(whole.len());
+        Ok((whole[..start].to_vec(), whole[end..].to_vec()))
+    }
+
+    /// The tokens of `text` and the bytes each covers. With `add_special_tokens`, the tokens that surround plain text
+    /// are added; chat templates write them themselves, so rendered chats are encoded without.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses the text.
+    pub fn encode_with_offsets(&self, text: &str, add_special_tokens: bool) -> Result<Encoding, DataError> {
+        let mut encoding = self.run(text, false)?;
+        if add_special_tokens {
+            encoding.surround(&self.prefix, &self.suffix);
+        }
+        Ok(encoding)
+    }
+
+    /// The tokens of `text`; see [`Tokenizer::encode_with_offsets`].
+    ///
+    /// # Errors
+    /// When the tokenizer refuses the text.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, DataError> {
+        Ok(self.encode_with_offsets(text, add_special_tokens)?.ids)
+    }
+
+    /// The text of `ids`.
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder refuses them.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, DataError> {
+        self.inner.decode(ids, skip_special_tokens).map_err(|problem| self.refused(problem.as_ref()))
+    }
+
+    /// Decodes token by token, never breaking a character.
+    pub fn decode_stream(&self, skip_special_tokens: bool) -> DecodeStream<'_> {
+        DecodeStream::new(self, skip_special_tokens)
+    }
+
+    /// The id of a token's text.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The text of an id as the vocabulary writes it (byte-level for most models).
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Tokens known, added ones too.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The named special tokens.
+    pub fn special(&self) -> &SpecialTokens {
+        &self.special
+    }
+
+    /// The ids that end a generation: those of `generation_config.json`, `config.json` and the EOS token.
+    pub fn eos_ids(&self) -> &[u32] {
+        &self.special.eos_ids
+    }
+
+    /// Whether `id` is a control token, and not text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special_ids.contains(&id)
+    }
+
+    /// The texts of the control tokens.
+    pub fn special_texts(&self) -> &[String] {
+        &self.special_texts
+    }
+
+    /// The tokens put before plain text (a BOS, or nothing).
+    pub fn prefix(&self) -> &[u32] {
+        &self.prefix
+    }
+
+    /// SHA-256 of `tokenizer.json` and the special tokens.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Where the tokenizer was loaded from.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn run(&self, text: &str, add_special_tokens: bool) -> Result<Encoding, DataError> {
+        let encoding = catch_unwind(AssertUnwindSafe(|| self.inner.encode(text, add_special_tokens)))
+            .map_err(|_| self.refused(&"the tokenizer gave up on a text"))?
+            .map_err(|problem| self.refused(problem.as_ref()))?;
+        Ok(Encoding {
+            ids: encoding.get_ids().to_vec(),
+            offsets: encoding.get_offsets().iter().map(|&(start, end)| start..end).collect(),
+        })
+    }
+
+    fn refused(&self, problem: &(impl std::fmt::Display + ?Sized)) -> DataError {
+        DataError::Tokenizer { path: self.folder.join("tokenizer.json"), why: problem.to_string() }
+    }
+}
+
+impl Encoding {
+    /// Adds tokens at both ends, unless they stand there already: text that spells its own BOS gets no second one.
+    pub fn surround(&mut self, prefix: &[u32], suffix: &[u32]) {
+        if !self.ids.starts_with(prefix) {
+            self.ids.splice(0..0, prefix.iter().copied());
+            self.offsets.splice(0..0, prefix.iter().map(|_| 0..0));
+        }
+        if !self.ids.ends_with(suffix) {
+            self.ids.extend(suffix);
+            self.offsets.extend(suffix.iter().map(|_| 0..0));
+        }
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn offsets_are_bytes_of_the_text() {
+        let tokenizer = testing::tokenizer();
+        let text = "<|im_start|>user\nGrüße, 世界<|im_end|>";
+        let encoding = tokenizer.encode_with_offsets(text, false).unwrap();
+        assert_eq!(encoding.offsets[0], 0.."<|im_start|>".len());
+        let last = encoding.offsets.last().unwrap().clone();
+        assert_eq!(&text[last], "<|im_end|>");
+        assert_eq!(tokenizer.decode(&encoding.ids, false).unwrap(), text);
+    }
+
+    #[test]
+    fn plain_text_gets_the_bos_of_the_config_once() {
+        let dir = testing::tokenizer_folder(r#"{"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true}"#);
+        let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
+        let bos = tokenizer.token_to_id("<s>").unwrap();
+        for text in ["hello", "<s>hello"] {
+            let ids = tokenizer.encode(text, true).unwrap();
+            assert_eq!(ids.iter().filter(|id| **id == bos).count(), 1, "{text}");
+            assert_eq!(ids[0], bos);
+        }
+        assert_ne!(tokenizer.encode("hello", false).unwrap()[0], bos);
+    }
+
+    #[test]
+    fn truncation_and_padding_of_the_file_are_switched_off() {
+        let dir = testing::tokenizer_folder("{}");
+        let path = dir.path().join("tokenizer.json");
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        json["truncation"] =
+            serde_json::json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
+        json["padding"] = serde_json::json!({"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>"});
+        std::fs::write(&path, json.to_string()).unwrap();
+        let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
+        let ids = tokenizer.encode("one two three", false).unwrap();
+        assert!(ids.len() > 2 && ids.len() < 64);
+        assert_eq!(tokenizer.decode(&ids, false).unwrap(), "one two three");
+    }
+
+    #[test]
+    fn a_broken_tokenizer_is_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = Tokenizer::from_folder(dir.path()).unwrap_err().to_string();
+        assert!(missing.contains("tokenizer.json"), "{missing}");
+        for content in ["", "{}", "[1]", r#"{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}"#] {
+            std::fs::write(dir.path().join("tokenizer.json"), content).unwrap();
+            let broken = Tokenizer::from_folder(dir.path()).unwrap_err().to_string();
+            assert!(broken.contains("not a tokenizer"), "{broken}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The backward pass: the scores again, tile by tile, and from them the three gradients.
+
+use super::{
+    forward::padded,
+    problem::{Problem, TileAt},
+    scores::{Row, hide, inner_product},
+};
+use crate::{
+    matmul::{Elements, Matrix, Store, multiply},
+    scratch::with_buffer,
+    shared_rows::SharedRows,
+    simd::vectorised,
+};
+use rayon::prelude::*;
+use std::{cell::RefCell, ops::Range};
+
+/// Tasks to cut the work into at least. Part of the result: each task sums its own gradients of keys and values, and these sums are
+/// added in order.
+const TASKS: usize = 16;
+
+thread_local! {
+    static TILE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What the backward pass knows beside the operands.
+pub(super) struct Results<'a> {
+    /// `[batch, queries, heads, value_dim]`.
+    pub out: &'a [f32],
+    /// `[batch, queries, heads]`.
+    pub log_sums: &'a [f32],
+    /// The gradient of `out`.
+    pub grad: &'a [f32],
+}
+
+/// The gradients of `q`, `k` and `v`.
+pub(super) fn backward(problem: &Problem, results: &Results) -> [Vec<f32>; 3] {
+    let (head_dim, value_dim) = (problem.head_dim, problem.value_dim);
+    let (rows, width) = (problem.batch * problem.queries, problem.heads * head_dim);
+    let tiles: Vec<_> = problem.tiles().collect();
+    let pairs = problem.batch * problem.groups;
+    let parts = TASKS.div_ceil(pairs.max(1)).min(tiles.len()).max(1);
+
+    let mut d_q = vec![0.0; rows * width];
+    let d_q_rows = SharedRows::new(&mut d_q, width, rows, width);
+    // A part takes every so-manieth tile, since later tiles see more keys.
+    let task = |index: usize| {
+        let (pair, part) = (index / parts, index % parts);
+        let mut sums = [vec![0.0; problem.keys * head_dim], vec![0.0; problem.keys * value_dim]];
+        for queries in tiles.iter().skip(part).step_by(parts).cloned() {
+            let at = TileAt { batch: pair / problem.groups, group: pair % problem.groups, queries };
+            let keys = problem.keys_of(&at);
+            if !keys.is_empty() {
+                tile(problem, results, &at, keys, &d_q_rows, &mut sums);
+            }
+        }
+        sums
+    };
+    let sums: Vec<[Vec<f32>; 2]> = (0..pairs * parts).into_par_iter().with_max_len(1).map(task).collect();
+    let gather = |which: usize, dim: usize| {
+        let mut all = vec![0.0; problem.batch * problem.keys * problem.groups * dim];
+        all.par_chunks_mut((problem.groups * dim).max(1)).enumerate().for_each(|(row, all)| {
+            let (batch, key) = (row / problem.keys, row % problem.keys);
+            for (group, all) in all.chunks_exact_mut(dim).enumerate() {
+                let first = (batch * problem.groups + group) * parts;
+                for sum in &sums[first..first + parts] {
+                    for (to, from) in all.iter_mut().zip(&sum[which][key * dim..]) {
+                        *to += from;
+                    }
+                }
+            }
+        });
+        all
+    };
+    let (d_k, d_v) = (gather(0, head_dim), gather(1, value_dim));
+    [d_q, d_k, d_v]
+}
+
+fn tile(
+    problem: &Problem,
+    results: &Results,
+    at: &TileAt,
+    keys: Range<usize>,
+    d_q_rows: &SharedRows,
+    [d_k, d_v]: &mut [Vec<f32>; 2],
+) {
+    let (head_dim, value_dim, shared) = (problem.head_dim, problem.value_dim, problem.shared());
+    let (rows, stride, scale) = (at.queries.len() * shared, padded(keys.len()), problem.options.scale as f32);
+    with_buffer(&TILE, rows * (2 * head_dim + 2 * value_dim + 2 * stride), |buffer| {
+        let (q, buffer) = buffer.split_at_mut(rows * head_dim);
+        let (d_q, buffer) = buffer.split_at_mut(rows * head_dim);
+        let (out, buffer) = buffer.split_at_mut(rows * value_dim);
+        let (grad, buffer) = buffer.split_at_mut(rows * value_dim);
+        let (scores, grads) = buffer.split_at_mut(rows * stride);
+        problem.gather(q, problem.q, head_dim, at, scale);
+        problem.gather(out, results.out, value_dim, at, 1.0);
+        problem.gather(grad, results.grad, value_dim, at, 1.0);
+        let q = Matrix::dense(Elements::F32(q), rows, head_dim);
+        let d_out = Matrix::dense(Elements::F32(grad), rows, value_dim);
+        let k = problem.key_matrix(at.batch, at.group, keys.clone());
+        let v = problem.value_matrix(at.batch, at.group, keys.clone());
+        multiply(scores, stride, q, k.transposed(), Store::Replace);
+        multiply(grads, stride, d_out, v.transposed(), Store::Replace);
+
+        let both = scores.chunks_exact_mut(stride).zip(grads.chunks_exact_mut(stride));
+        let outputs = out.chunks_exact(value_dim).zip(grad.chunks_exact(value_dim));
+        for (index, ((scores, grads), (out, grad))) in both.zip(outputs).enumerate() {
+            let row = Row::new(problem, at, &keys, index);
+            let (scores, grads) = (&mut scores[..keys.len()], &mut grads[..keys.len()]);
+            let query = at.batch * problem.queries + at.queries.start + index / shared;
+            let log_sum = results.log_sums[query * problem.heads + at.group * shared + index % shared];
+            vectorised(
+                #[inline(always)]
+                || {
+                    let seen = &mut scores[row.seen.clone()];
+                    row.finish_scores(seen);
+                    row.derive(seen, &mut grads[row.seen.clone()], log_sum, inner_product(out, grad));
+                },
+            );
+            for values in [scores, grads] {
+                hide(problem, at, &keys, index, values, 0.0);
+                values[..row.seen.start].fill(0.0);
+                values[row.seen.end..].fill(0.0);
+            }
+        }
+
+        let weights = Matrix::strided(scores, rows, keys.len(), stride);
+        let grads = Matrix::strided(grads, rows, keys.len(), stride);
+        multiply(&mut d_v[keys.start * value_dim..], value_dim, weights.transposed(), d_out, Store::Add);
+        multiply(&mut d_k[keys.start * head_dim..], head_dim, grads.transposed(), q, Store::Add);
+        multiply(d_q, head_dim, grads, k, Store::Replace);
+        for (d_q, query) in d_q.chunks_exact(shared * head_dim).zip(at.queries.clone()) {
+            let first = at.group * shared * head_dim;
+            // SAFETY: query and heads belong to this tile alone.
+            let to = unsafe { d_q_rows.segment(at.batch * problem.queries + query, first..first + shared * head_dim) };
+            for (to, from) in to.iter_mut().zip(d_q) {
+                *to = from * scale;
+            }
+        }
+    });
+}

@@ -1,0 +1,105 @@
+//! The forward pass: outputs, and the logarithm of every query's sum for the backward pass.
+
+use super::{
+    problem::{Problem, TileAt},
+    scores::{Row, hide},
+};
+use crate::{
+    matmul::{Elements, Matrix, Store, multiply},
+    scratch::with_buffer,
+    shared_rows::SharedRows,
+    simd::vectorised,
+};
+use rayon::prelude::*;
+use std::{cell::RefCell, ops::Range};
+
+thread_local! {
+    static TILE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Rows of scores start at an odd multiple of a cache line, so that rows under each other do not share one cache set.
+pub(super) fn padded(keys: usize) -> usize {
+    keys.next_multiple_of(32) + 16
+}
+
+/// `[batch, queries, heads, value_dim]` and the log-sum-exp `[batch, queries, heads]` (minus infinity if nothing is seen).
+pub(super) fn forward(problem: &Problem) -> (Vec<f32>, Vec<f32>) {
+    let rows = problem.batch * problem.queries;
+    let width = problem.heads * problem.value_dim;
+    let mut out = vec![0.0; rows * width];
+    let mut log_sums = vec![f32::NEG_INFINITY; rows * problem.heads];
+    let out_rows = SharedRows::new(&mut out, width, rows, width);
+    let log_sum_rows = SharedRows::new(&mut log_sums, problem.heads, rows, problem.heads);
+    tiles(problem).into_par_iter().with_max_len(1).for_each(|at| {
+        let keys = problem.keys_of(&at);
+        if !keys.is_empty() {
+            tile(problem, &at, keys, &out_rows, &log_sum_rows);
+        }
+    });
+    (out, log_sums)
+}
+
+/// All tiles, the longest first: they are the last queries of their row.
+pub(super) fn tiles(problem: &Problem) -> Vec<TileAt> {
+    let mut tiles = Vec::new();
+    for queries in problem.tiles() {
+        for batch in 0..problem.batch {
+            for group in 0..problem.groups {
+                tiles.push(TileAt { batch, group, queries: queries.clone() });
+            }
+        }
+    }
+    tiles.reverse();
+    tiles
+}
+
+fn tile(problem: &Problem, at: &TileAt, keys: Range<usize>, out_rows: &SharedRows, log_sum_rows: &SharedRows) {
+    let (head_dim, value_dim, shared) = (problem.head_dim, problem.value_dim, problem.shared());
+    let rows = at.queries.len() * shared;
+    let stride = padded(keys.len());
+    with_buffer(&TILE, rows * (head_dim + value_dim + stride), |buffer| {
+        let (q, buffer) = buffer.split_at_mut(rows * head_dim);
+        let (out, scores) = buffer.split_at_mut(rows * value_dim);
+        problem.gather(q, problem.q, head_dim, at, problem.options.scale as f32);
+        let q = Matrix::dense(Elements::F32(q), rows, head_dim);
+        let k = problem.key_matrix(at.batch, at.group, keys.clone());
+        multiply(scores, stride, q, k.transposed(), Store::Replace);
+
+        let mut ends = vec![(0.0, 0.0); rows];
+        for (index, (scores, end)) in scores.chunks_exact_mut(stride).zip(&mut ends).enumerate() {
+            let row = Row::new(problem, at, &keys, index);
+            let scores = &mut scores[..keys.len()];
+            vectorised(
+                #[inline(always)]
+                || row.finish_scores(&mut scores[row.seen.clone()]),
+            );
+            hide(problem, at, &keys, index, scores, f32::NEG_INFINITY);
+            scores[..row.seen.start].fill(0.0);
+            scores[row.seen.end..].fill(0.0);
+            *end = vectorised(
+                #[inline(always)]
+                || row.weigh(&mut scores[row.seen.clone()]),
+            );
+        }
+
+        let weights = Matrix::strided(scores, rows, keys.len(), stride);
+        let v = problem.value_matrix(at.batch, at.group, keys.clone());
+        multiply(out, value_dim, weights, v, Store::Replace);
+        for (index, (out, (largest, sum))) in out.chunks_exact(value_dim).zip(ends).enumerate() {
+            if largest == f32::NEG_INFINITY && sum == 0.0 {
+                continue; // Nothing seen: zeros.
+            }
+            let row = at.batch * problem.queries + at.queries.start + index / shared;
+            let head = at.group * shared + index % shared;
+            // SAFETY: row and head belong to this tile alone.
+            let (to, log_sum) = unsafe {
+                let to = out_rows.segment(row, head * value_dim..(head + 1) * value_dim);
+                (to, log_sum_rows.segment(row, head..head + 1))
+            };
+            log_sum.fill(largest + sum.ln());
+            for (to, from) in to.iter_mut().zip(out) {
+                *to = from / sum;
+            }
+        }
+    });
+}

@@ -1,0 +1,123 @@
+//! Causal grouped-query attention over packed rows, in tiles.
+//!
+//! The scores of all pairs never exist together: a task holds those of a few queries, in the manner of FlashAttention (Dao et al. 2022,
+//! arXiv:2205.14135), and the backward pass computes them again from the logarithm of each query's sum. Unlike there, a tile spans all the keys
+//! its queries see, so no sum is rescaled. Keys no query of a tile can see (later ones, other segments, outside the window) cost nothing.
+//!
+//! Not here: dropout on the weights, cross attention, position embeddings other than ALiBi (Press et al. 2021, arXiv:2108.12409).
+
+mod autodiff;
+mod backward;
+mod composed;
+mod forward;
+mod problem;
+mod scores;
+
+pub use composed::composed;
+
+use crate::flex::has_fused;
+use burn::{
+    backend::{
+        Backend, Dispatch, ExtensionType, backend_extension,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::{Int, Tensor},
+};
+
+/// What differs between the attention of one model family and another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionOptions {
+    /// Factor on `q . k`, usually `1 / sqrt(head_dim)`.
+    pub scale: f64,
+    /// How many keys a query sees, itself included; `None` is all before it.
+    pub window: Option<usize>,
+    /// `c * tanh(score / c)` before the mask.
+    pub softcap: Option<f64>,
+    /// One slope a query head: adds `slope * (key position - query position)` to the scaled score.
+    pub alibi_slopes: Option<Vec<f32>>,
+}
+
+/// Causal grouped-query attention.
+///
+/// `q` is `[batch, queries, heads, head_dim]`, `k` and `v` are `[batch, keys, groups, head_dim]`, f32; `heads` is a multiple of
+/// `groups` and key-value head `j` serves the query heads from `j * heads / groups`. The queries are the last of the keys'
+/// positions. Query `i` (position `p = i + keys - queries`) sees key `j` if `j <= p`, `p - window < j` and their segments are equal.
+///
+/// `segments` holds those of the queries `[batch, queries]` and of the keys `[batch, keys]`; `None` is one segment a row.
+/// A query that sees no key gives zeros.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    segments: Option<(Tensor<2, Int>, Tensor<2, Int>)>,
+    options: &AttentionOptions,
+) -> Tensor<4> {
+    assert_shapes(&q, &k, &v, segments.as_ref(), options);
+    if !has_fused(&q.device()) {
+        return composed(q, k, v, segments, options);
+    }
+    let segments = match segments {
+        Some((queries, keys)) => Segments::Packed { queries: queries.into_dispatch(), keys: keys.into_dispatch() },
+        None => Segments::One,
+    };
+    Tensor::from_dispatch(<Dispatch as AttentionBackend>::fused_attention(
+        q.into_dispatch(),
+        k.into_dispatch(),
+        v.into_dispatch(),
+        segments,
+        options.clone(),
+    ))
+}
+
+fn assert_shapes(
+    q: &Tensor<4>,
+    k: &Tensor<4>,
+    v: &Tensor<4>,
+    segments: Option<&(Tensor<2, Int>, Tensor<2, Int>)>,
+    options: &AttentionOptions,
+) {
+    let ([batch, queries, heads, head_dim], [_, keys, groups, _]) = (q.dims(), k.dims());
+    assert_eq!(k.dims(), [batch, keys, groups, head_dim], "keys beside queries {:?}", q.dims());
+    assert_eq!(v.dims()[..3], [batch, keys, groups], "values beside keys {:?}", k.dims());
+    assert!(groups > 0 && heads.is_multiple_of(groups), "{heads} query heads share {groups} key-value heads");
+    assert!(queries <= keys, "{queries} queries are the last of {keys} keys");
+    if let Some((of_queries, of_keys)) = segments {
+        assert_eq!([of_queries.dims(), of_keys.dims()], [[batch, queries], [batch, keys]], "segments");
+    }
+    if let Some(slopes) = &options.alibi_slopes {
+        assert_eq!(slopes.len(), heads, "one ALiBi slope a query head");
+    }
+}
+
+/// Which positions belong together.
+#[derive(ExtensionType)]
+pub enum Segments<B: Backend> {
+    /// All positions of a row.
+    One,
+    /// Those with equal numbers.
+    Packed {
+        /// `[batch, queries]`.
+        queries: IntTensor<B>,
+        /// `[batch, keys]`.
+        keys: IntTensor<B>,
+    },
+}
+
+/// Backends with a fused [`attention`].
+#[backend_extension(Flex, Autodiff)]
+pub trait AttentionBackend: Backend {
+    /// See [`attention`].
+    fn fused_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        #[extension_type] segments: Segments<Self>,
+        options: AttentionOptions,
+    ) -> FloatTensor<Self>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The scores of one query head with the keys of its tile: bias, cap, mask, and what both passes make of them.
+
+use super::problem::{Problem, TileAt};
+use crate::functions::{exp, tanh};
+use std::ops::Range;
+
+/// Partial results side by side, in a fixed order.
+const LANES: usize = 16;
+
+/// One row of a tile: a query with one of its heads.
+pub(super) struct Row {
+    /// The keys it sees, counted from the first key of the tile.
+    pub seen: Range<usize>,
+    /// `(slope, key position - query position)` at the first key it sees.
+    bias: Option<(f32, f32)>,
+    cap: Option<f32>,
+}
+
+impl Row {
+    /// `index` counts queries first, then the heads that share a key-value head.
+    pub fn new(problem: &Problem, at: &TileAt, keys: &Range<usize>, index: usize) -> Self {
+        let (query, head) = (at.queries.start + index / problem.shared(), index % problem.shared());
+        let sight = problem.sight(at.batch, query);
+        let seen = match sight.keys.is_empty() {
+            true => 0..0,
+            false => sight.keys.start - keys.start..sight.keys.end - keys.start,
+        };
+        let head = at.group * problem.shared() + head;
+        let distance = sight.keys.start as f32 - problem.position(query) as f32;
+        let slopes = problem.options.alibi_slopes.as_ref();
+        Self {
+            seen,
+            bias: slopes.map(|slopes| (slopes[head], distance)),
+            cap: problem.options.softcap.map(|cap| cap as f32),
+        }
+    }
+
+    /// Scaled products become scores: bias, then cap.
+    #[inline(always)]
+    pub fn finish_scores(&self, seen: &mut [f32]) {
+        if let Some((slope, distance)) = self.bias {
+            for (index, score) in seen.iter_mut().enumerate() {
+                *score += slope * (distance + index as f32);
+            }
+        }
+        if let Some(cap) = self.cap {
+            for score in seen.iter_mut() {
+                *score = cap * tanh(*score / cap);
+            }
+        }
+    }
+
+    /// Scores become weights before division by their sum. Returns the largest score and the sum.
+    #[inline(always)]
+    pub fn weigh(&self, seen: &mut [f32]) -> (f32, f32) {
+        let largest = maximum(seen);
+        let mut sums = [0.0; LANES];
+        let mut chunks = seen.chunks_exact_mut(LANES);
+        for chunk in &mut chunks {
+            for lane in 0..LANES {
+                chunk[lane] = exp(chunk[lane] - largest);
+                sums[lane] += chunk[lane];
+            }
+        }
+        for (sum, score) in sums.iter_mut().zip(chunks.into_remainder()) {
+            *score = exp(*score - largest);
+            *sum += *score;
+        }
+        (largest, sums.iter().sum())
+    }
+
+    /// Scores become weights, and the gradients of weights those of products before the scale.
+    ///
+    /// `log_sum` is that of the forward pass, `inner` the product of output and its gradient.
+    #[inline(always)]
+    pub fn derive(&self, scores: &mut [f32], grads: &mut [f32], log_sum: f32, inner: f32) {
+        match self.cap {
+            None => {
+                for (score, grad) in scores.iter_mut().zip(grads) {
+                    *score = exp(*score - log_sum);
+                    *grad = *score * (*grad - inner);
+                }
+            }
+            Some(cap) => {
+                for (score, grad) in scores.iter_mut().zip(grads) {
+                    let bend = *score / cap;
+                    *score = exp(*score - log_sum);
+                    *grad = *score * (*grad - inner) * (1.0 - bend * bend);
+                }
+            }
+        }
+    }
+}
+
+/// Sets to `value` what the query of a row does not see although it lies between keys it sees.
+pub(super) fn hide(problem: &Problem, at: &TileAt, keys: &Range<usize>, index: usize, row: &mut [f32], value: f32) {
+    let query = at.queries.start + index / problem.shared();
+    if !problem.sight(at.batch, query).mixed {
+        return;
+    }
+    for (score, same) in row.iter_mut().zip(problem.same_segment(at.batch, query, keys.clone())) {
+        if !same {
+            *score = value;
+        }
+    }
+}
+
+#[inline(always)]
+fn maximum(row: &[f32]) -> f32 {
+    let mut best = [f32::NEG_INFINITY; LANES];
+    let chunks = row.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            best[lane] = if chunk[lane] > best[lane] { chunk[lane] } else { best[lane] };
+        }
+    }
+    for (best, score) in best.iter_mut().zip(rest) {
+        *best = if *score > *best { *score } else { *best };
+    }
+    best.iter().fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
+}
+
+/// `sum x_i y_i` in a fixed order.
+#[inline(always)]
+pub(super) fn inner_product(x: &[f32], y: &[f32]) -> f32 {
+    let mut sums = [0.0; LANES];
+    let (x_chunks, y_chunks) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let rest = x_chunks.remainder().iter().zip(y_chunks.remainder());
+    for (x, y) in x_chunks.zip(y_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += x[lane] * y[lane];
+        }
+    }
+    for (sum, (x, y)) in sums.iter_mut().zip(rest) {
+        *sum += x * y;
+    }
+    sums.iter().sum()
+}

@@ -1,0 +1,207 @@
+use super::*;
+use crate::testing::{assert_near, finite_differences, in_pools, integers, numbers, random, values};
+use burn::tensor::{Device, TensorData};
+
+type Packing = Option<(Tensor<2, Int>, Tensor<2, Int>)>;
+type Form = fn(Tensor<4>, Tensor<4>, Tensor<4>, Packing, &AttentionOptions) -> Tensor<4>;
+
+#[derive(Clone, Copy)]
+struct Shape {
+    batch: usize,
+    queries: usize,
+    keys: usize,
+    heads: usize,
+    groups: usize,
+    dim: usize,
+}
+
+const PLAIN: AttentionOptions = AttentionOptions { scale: 0.4, window: None, softcap: None, alibi_slopes: None };
+
+fn shape([batch, queries, keys, heads, groups, dim]: [usize; 6]) -> Shape {
+    Shape { batch, queries, keys, heads, groups, dim }
+}
+
+fn operands(shape: Shape) -> [Tensor<4>; 3] {
+    let Shape { batch, queries, keys, heads, groups, dim } = shape;
+    // Large enough that the weights are far from equal.
+    let (q, k) = (random([batch, queries, heads, dim], 1) * 6.0, random([batch, keys, groups, dim], 2) * 6.0);
+    [q, k, random([batch, keys, groups, dim], 3)]
+}
+
+/// Segments `of` each position of a row of keys, the same for every row; the queries are the last.
+fn segments(shape: Shape, of: impl Fn(usize) -> i64) -> Packing {
+    let row: Vec<i64> = (0..shape.keys).map(of).collect();
+    let last = &row[shape.keys - shape.queries..];
+    Some((
+        integers(&last.repeat(shape.batch), [shape.batch, shape.queries]),
+        integers(&row.repeat(shape.batch), [shape.batch, shape.keys]),
+    ))
+}
+
+fn passes(form: Form, inputs: [Tensor<4>; 3], segments: Packing, options: &AttentionOptions) -> [Vec<f32>; 4] {
+    let [q, k, v] = inputs.map(Tensor::require_grad);
+    let out = form(q.clone(), k.clone(), v.clone(), segments, options);
+    let grads = (out.clone() * random(out.dims(), 9)).sum().backward();
+    let of = |x: Tensor<4>| values(x.grad(&grads).unwrap());
+    [values(out), of(q), of(k), of(v)]
+}
+
+fn assert_equals_composed(shape: Shape, segments: Packing, options: &AttentionOptions) {
+    let found = passes(attention, operands(shape), segments.clone(), options);
+    let expected = passes(composed, operands(shape), segments, options);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_near(found, expected, 1e-5);
+    }
+}
+
+const SHAPES: [[usize; 6]; 8] = [
+    [1, 1, 1, 1, 1, 1],
+    [2, 1, 9, 6, 2, 10],
+    [1, 5, 5, 1, 1, 8],
+    [2, 17, 17, 6, 2, 10],
+    [1, 7, 30, 4, 4, 16],
+    [2, 130, 130, 3, 1, 8],
+    [1, 200, 210, 2, 2, 33],
+    [1, 40, 40, 40, 1, 4],
+];
+
+#[test]
+fn equals_composed() {
+    for sizes in SHAPES {
+        assert_equals_composed(shape(sizes), None, &PLAIN);
+    }
+}
+
+#[test]
+fn window_softcap_and_alibi_equal_composed() {
+    for sizes in SHAPES {
+        let shape = shape(sizes);
+        let slopes: Vec<f32> = (0..shape.heads).map(|head| 0.5 / (head + 1) as f32).collect();
+        for window in [1, 4, 1000] {
+            assert_equals_composed(shape, None, &AttentionOptions { window: Some(window), ..PLAIN });
+        }
+        assert_equals_composed(shape, None, &AttentionOptions { softcap: Some(1.5), ..PLAIN });
+        assert_equals_composed(shape, None, &AttentionOptions { alibi_slopes: Some(slopes.clone()), ..PLAIN });
+        let all = AttentionOptions { scale: 0.3, window: Some(5), softcap: Some(2.0), alibi_slopes: Some(slopes) };
+        assert_equals_composed(shape, segments(shape, |i| i as i64 / 4), &all);
+    }
+}
+
+#[test]
+fn segments_equal_composed() {
+    for sizes in SHAPES {
+        let shape = shape(sizes);
+        // Packed rows; padding (segment 0) behind the last; segments that interleave.
+        let padded = |i: usize| if i * 4 >= shape.keys * 3 { 0 } else { 1 + i as i64 / 5 };
+        for rule in [&|i: usize| i as i64 / 6, &padded, &|i: usize| i as i64 % 3] as [&dyn Fn(usize) -> i64; 3] {
+            assert_equals_composed(shape, segments(shape, rule), &PLAIN);
+        }
+    }
+}
+
+#[test]
+fn a_query_that_sees_nothing_gives_zeros() {
+    let shape = shape([1, 3, 3, 2, 1, 4]);
+    let lost = Some((integers(&[7, 1, 7], [1, 3]), integers(&[1, 1, 1], [1, 3])));
+    assert_equals_composed(shape, lost.clone(), &PLAIN);
+    let [out, ..] = passes(attention, operands(shape), lost, &PLAIN);
+    assert_eq!(out[..8], [0.0; 8]);
+    assert_ne!(out[8..16], [0.0; 8]);
+}
+
+#[test]
+fn another_segment_does_not_move_a_row() {
+    let shape = shape([1, 150, 150, 6, 2, 16]);
+    let split = 70;
+    let packed = segments(shape, |i| (i >= split) as i64);
+    let out = |inputs: [Tensor<4>; 3]| {
+        let [q, k, v] = inputs;
+        values(attention(q, k, v, packed.clone(), &PLAIN))
+    };
+    let before = out(operands(shape));
+    let after = out(operands(shape).map(|x| {
+        let [_, _, heads, dim] = x.dims();
+        let noise = random([1, split, heads, dim], 77) * 1000.0;
+        x.slice_assign([0..1, 0..split, 0..heads, 0..dim], noise)
+    }));
+    let row = shape.heads * shape.dim;
+    assert_eq!(before[split * row..], after[split * row..]);
+    assert_ne!(before[..split * row], after[..split * row]);
+}
+
+#[test]
+fn one_query_continues_a_row() {
+    let whole = shape([2, 20, 20, 6, 2, 10]);
+    let [q, k, v] = operands(whole);
+    let all = values(attention(q.clone(), k.clone(), v.clone(), None, &PLAIN).slice([0..2, 19..20]));
+    assert_near(&values(attention(q.slice([0..2, 19..20]), k, v, None, &PLAIN)), &all, 1e-6);
+}
+
+#[test]
+fn gradients_equal_finite_differences() {
+    let sizes = [[1, 3, 4, 2], [1, 4, 1, 2], [1, 4, 1, 2]];
+    let points: Vec<Vec<f32>> = (0..3).map(|i| numbers(sizes[i].iter().product(), 20 + i as u32)).collect();
+    let options = AttentionOptions {
+        scale: 0.9,
+        window: Some(3),
+        softcap: Some(1.1),
+        alibi_slopes: Some(vec![0.3, 0.2, 0.1, 0.05]),
+    };
+    let of = |points: &[Vec<f32>]| {
+        [0, 1, 2]
+            .map(|i| Tensor::<4>::from_data(TensorData::new(points[i].clone(), sizes[i]), &Device::flex().autodiff()))
+    };
+    let found = passes(attention, of(&points), None, &options);
+    for which in 0..3 {
+        let value = |moved: &[f32]| {
+            let mut points = points.clone();
+            points[which] = moved.to_vec();
+            let [q, k, v] = of(&points);
+            values((attention(q, k, v, None, &options) * random([1, 3, 4, 2], 9)).sum())[0]
+        };
+        // Differences in f32 over a step of 0.01 leave about 1e-4.
+        assert_near(&found[which + 1], &finite_differences(&points[which], 0.01, value), 1e-4);
+    }
+}
+
+#[test]
+fn views_are_accepted() {
+    let [q, k, v] = operands(shape([2, 6, 6, 4, 2, 8]));
+    let turn = |x: Tensor<4>| x.swap_dims(1, 2);
+    let views = [turn(q.clone()), turn(k.clone()), turn(v.clone())].map(|x| turn(x + 0.0));
+    let found = passes(attention, views, None, &PLAIN);
+    let expected = passes(attention, [q, k, v], None, &PLAIN);
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn untrained_inputs_build_no_graph() {
+    let [q, k, v] = operands(shape([1, 3, 3, 2, 1, 4]));
+    assert!(!attention(q.clone(), k.clone(), v.clone(), None, &PLAIN).is_tracked());
+    assert!(attention(q, k, v.require_grad(), None, &PLAIN).is_tracked());
+}
+
+#[test]
+fn nan_reaches_the_output_of_those_who_see_it() {
+    let [q, k, v] = operands(shape([1, 4, 4, 1, 1, 2]));
+    let nan = Tensor::<4>::full([1, 1, 1, 2], f32::NAN, &Device::flex().autodiff());
+    let broken = |x: &Tensor<4>| x.clone().slice_assign([0..1, 2..3, 0..1, 0..2], nan.clone());
+    let out = values(attention(q.clone(), broken(&k), v.clone(), None, &PLAIN));
+    assert!(out[..4].iter().all(|x| x.is_finite()));
+    assert!(out[4..].iter().all(|x| x.is_nan()));
+    let out = values(attention(q.clone(), k.clone(), broken(&v), None, &PLAIN));
+    assert!(out[4..].iter().all(|x| x.is_nan()));
+    let out = values(attention(broken(&q), k, v, None, &PLAIN));
+    assert_eq!(
+        out.iter().map(|x| x.is_nan()).collect::<Vec<_>>(),
+        [false, false, false, false, true, true, false, false]
+    );
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    for sizes in [[1, 200, 200, 3, 1, 64], [2, 100, 130, 6, 3, 24]] {
+        let shape = shape(sizes);
+        in_pools(|| passes(attention, operands(shape), segments(shape, |i| i as i64 / 64), &PLAIN));
+    }
+}

@@ -1,0 +1,68 @@
+//! The backward pass of head and cross-entropy: what the forward pass computed, times the gradient of the loss.
+
+use super::{
+    CrossEntropyBackend,
+    fused::{Loss, Wanted, cross_entropy},
+};
+use burn::{
+    backend::{
+        Autodiff, Flex,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+        ops::FloatTensorOps,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::DType,
+};
+use burn_flex::FlexTensor;
+
+#[derive(Debug)]
+struct CrossEntropyBackward;
+
+impl Backward<Flex, 2> for CrossEntropyBackward {
+    type State = [Option<FlexTensor>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<Flex>(&ops.node);
+        for (node, derivative) in ops.parents.into_iter().zip(ops.state) {
+            if let (Some(node), Some(derivative)) = (node, derivative) {
+                let scale = Flex::float_reshape(grad.clone(), [1, 1].into());
+                grads.register::<Flex>(node.id, Flex::float_mul(derivative, scale));
+            }
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> CrossEntropyBackend for Autodiff<Flex, C> {
+    fn fused_cross_entropy(
+        hidden: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        softcap: Option<f64>,
+    ) -> FloatTensor<Self> {
+        let wanted = Wanted { hidden: hidden.is_tracked(), head: head.is_tracked() };
+        let ((hidden, hidden_node), (head, head_node)) = (hidden.into_parts(), head.into_parts());
+        assert!(!wanted.head || head.dtype() == DType::F32, "a head in {:?} must be frozen", head.dtype());
+        let Loss { sum, d_hidden, d_head } =
+            cross_entropy(hidden, &head, &targets, weights.into_primitive(), softcap, wanted);
+        match CrossEntropyBackward.prepare::<C>([hidden_node, head_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([d_hidden, d_head], sum),
+            OpsKind::UnTracked(prep) => prep.finish(sum),
+        }
+    }
+
+    fn fused_token_statistics(
+        hidden: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        softcap: Option<f64>,
+    ) -> (FloatTensor<Self>, IntTensor<Self>) {
+        let (hidden, head) = (hidden.into_primitive(), head.into_primitive());
+        let (log_probabilities, most_likely) = Flex::fused_token_statistics(hidden, head, targets, softcap);
+        (FloatTensor::<Self>::new(log_probabilities), most_likely)
+    }
+}

@@ -1,0 +1,38 @@
+//! Head and cross-entropy in plain Burn operations: the meaning of the fused form. It holds `[tokens, vocab]`.
+
+use burn::tensor::{DType, Int, Tensor, activation::log_softmax};
+
+/// [`super::linear_cross_entropy`] in plain Burn operations.
+pub fn composed(
+    hidden: Tensor<2>,
+    head: Tensor<2>,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+    softcap: Option<f64>,
+) -> Tensor<1> {
+    let log_probabilities = log_softmax(logits(hidden, head, softcap), 1);
+    let of_targets = log_probabilities.gather(1, targets.unsqueeze_dim::<2>(1)).squeeze_dim::<1>(1);
+    (of_targets * weights).sum().neg()
+}
+
+/// [`super::token_statistics`] in plain Burn operations.
+pub fn composed_statistics(
+    hidden: Tensor<2>,
+    head: Tensor<2>,
+    targets: Tensor<1, Int>,
+    softcap: Option<f64>,
+) -> (Tensor<1>, Tensor<1, Int>) {
+    let logits = logits(hidden, head, softcap).detach();
+    let most_likely = logits.clone().argmax(1).squeeze_dim::<1>(1);
+    let log_probabilities = log_softmax(logits, 1);
+    let of_targets = log_probabilities.gather(1, targets.unsqueeze_dim::<2>(1)).squeeze_dim::<1>(1);
+    (of_targets, most_likely)
+}
+
+fn logits(hidden: Tensor<2>, head: Tensor<2>, softcap: Option<f64>) -> Tensor<2> {
+    let logits = hidden.matmul(head.cast(DType::F32).transpose());
+    match softcap {
+        Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
+        None => logits,
+    }
+}

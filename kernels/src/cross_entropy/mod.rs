@@ -1,0 +1,96 @@
+//! The language-model head and its loss as one operation, so that the logits of all tokens never exist together.
+//!
+//! The gradient is computed in the forward pass, while a chunk's logits are at hand, as in Cut Your Losses (Wijmans et al. 2024,
+//! arXiv:2411.09009) and Liger Kernel (Hsu et al. 2024, arXiv:2410.10989); the backward pass only scales it. So only one number may
+//! be derived: the sum, not one loss a token. Not here: label smoothing, ignored labels (leave those tokens out).
+
+mod autodiff;
+mod composed;
+mod fused;
+mod rows;
+
+pub use composed::{composed, composed_statistics};
+
+use crate::flex::has_fused;
+use burn::{
+    backend::{
+        Backend, Dispatch, backend_extension,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::{Int, Tensor},
+};
+
+/// `sum_i weights[i] * -log softmax(softcap(hidden_i W^T))[targets_i]`, of shape `[1]`.
+///
+/// `hidden` is `[tokens, width]` in f32, `head` `[vocab, width]` in f32, f16 or bf16 (f32 if it is trained), `targets` `[tokens]`
+/// in `0..vocab`, `weights` `[tokens]` in f32 and constant. `softcap` `c` replaces a logit by `c * tanh(logit / c)`.
+///
+/// # Panics
+/// When a target is not in the vocabulary.
+pub fn linear_cross_entropy(
+    hidden: Tensor<2>,
+    head: Tensor<2>,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+    softcap: Option<f64>,
+) -> Tensor<1> {
+    assert_eq!(hidden.dims()[1], head.dims()[1], "width of the hidden states and of the head");
+    assert_eq!([hidden.dims()[0]; 2], [targets.dims()[0], weights.dims()[0]], "one target and one weight a token");
+    if !has_fused(&hidden.device()) {
+        return composed(hidden, head, targets, weights, softcap);
+    }
+    Tensor::from_dispatch(<Dispatch as CrossEntropyBackend>::fused_cross_entropy(
+        hidden.into_dispatch(),
+        head.into_dispatch(),
+        targets.into_dispatch(),
+        weights.into_dispatch(),
+        softcap,
+    ))
+}
+
+/// The log-probability of each target `[tokens]` and the most likely token `[tokens]`; the first one of equals.
+///
+/// Arguments as in [`linear_cross_entropy`]. For inference: no gradient flows.
+pub fn token_statistics(
+    hidden: Tensor<2>,
+    head: Tensor<2>,
+    targets: Tensor<1, Int>,
+    softcap: Option<f64>,
+) -> (Tensor<1>, Tensor<1, Int>) {
+    assert_eq!(hidden.dims()[1], head.dims()[1], "width of the hidden states and of the head");
+    assert_eq!(hidden.dims()[0], targets.dims()[0], "one target a token");
+    if !has_fused(&hidden.device()) {
+        return composed_statistics(hidden, head, targets, softcap);
+    }
+    let (log_probabilities, most_likely) = <Dispatch as CrossEntropyBackend>::fused_token_statistics(
+        hidden.into_dispatch(),
+        head.into_dispatch(),
+        targets.into_dispatch(),
+        softcap,
+    );
+    (Tensor::from_dispatch(log_probabilities), Tensor::from_dispatch(most_likely))
+}
+
+/// Backends with a fused [`linear_cross_entropy`] and [`token_statistics`].
+#[backend_extension(Flex, Autodiff)]
+pub trait CrossEntropyBackend: Backend {
+    /// See [`linear_cross_entropy`].
+    fn fused_cross_entropy(
+        hidden: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        softcap: Option<f64>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`token_statistics`].
+    fn fused_token_statistics(
+        hidden: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        softcap: Option<f64>,
+    ) -> (FloatTensor<Self>, IntTensor<Self>);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! The operations in which a transformer spends its time, each as one operation on [`burn::tensor::Tensor`].
+//!
+//! Every operation has two forms. The *composed* form, in plain Burn operations, says what it means, runs on every device and is
+//! what the tests compare with ([`composed`]). On the CPU (`flex`) a *fused* form takes its place: a Burn backend extension
+//! with its own backward pass, which keeps less and touches memory fewer times.
+//!
+//! Results do not depend on the number of threads: work is split over disjoint outputs, and every sum has one fixed order.
+//! Not here: anything that knows a parameter, a model or an adapter.
+
+mod activation;
+mod attention;
+mod cross_entropy;
+mod flex;
+mod functions;
+mod linear;
+mod matmul;
+mod rms_norm;
+mod rope;
+mod scratch;
+mod shared_rows;
+mod simd;
+#[cfg(test)]
+mod testing;
+
+pub use activation::{Activation, activate, gated};
+pub use attention::{AttentionOptions, attention};
+pub use cross_entropy::{linear_cross_entropy, token_statistics};
+pub use linear::linear;
+pub use rms_norm::rms_norm;
+pub use rope::{RopeStyle, rope};
+
+/// The same operations in plain Burn operations: slower, on every device, with the same meaning.
+pub mod composed {
+    pub use crate::activation::{composed as activate, composed_gated as gated};
+    pub use crate::attention::composed as attention;
+    pub use crate::cross_entropy::{composed as linear_cross_entropy, composed_statistics as token_statistics};
+    pub use crate::linear::composed as linear;
+    pub use crate::rms_norm::composed as rms_norm;
+    pub use crate::rope::composed as rope;
+}

@@ -1,0 +1,211 @@
+//! The matrix product of every projection, with the weight as Hugging Face stores it: `[out, in]`.
+//!
+//! What is unusual: a frozen weight stays in its 16-bit precision and is widened in cache-sized pieces inside the product, forward and backward.
+//! Between the passes only handles are kept: of the weight, and of `x` if the weight learns.
+
+use crate::{
+    flex::{dense, has_fused, matrix, tensor, tensor_of, values},
+    matmul::{Elements, Matrix, Store, multiply_parallel},
+};
+use burn::{
+    backend::{
+        Autodiff, Backend, Dispatch, Flex,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+        backend_extension,
+        tensor::FloatTensor,
+    },
+    tensor::{DType, Tensor},
+};
+use burn_flex::FlexTensor;
+
+/// `y = x W^T`. `x` is `[..., in]` in f32, `weight` is `[out, in]`; the result is f32.
+///
+/// A weight in f16 or bf16 must be frozen.
+///
+/// # Panics
+/// When the inner sizes differ.
+pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
+    let (shape, [outputs, inputs]) = (x.dims(), weight.dims());
+    assert_eq!(shape[D - 1], inputs, "linear: x is {shape:?}, weight [{outputs}, {inputs}]");
+    if !has_fused(&x.device()) {
+        return composed(x, weight);
+    }
+    Tensor::from_dispatch(<Dispatch as LinearBackend>::fused_linear(x.into_dispatch(), weight.into_dispatch()))
+}
+
+/// [`linear`] in plain Burn operations.
+pub fn composed<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
+    let mut shape = x.dims();
+    let [outputs, inputs] = weight.dims();
+    shape[D - 1] = outputs;
+    let rows = x.reshape([-1, inputs as i32]);
+    let weight = weight.cast(DType::F32);
+    rows.matmul(weight.transpose()).reshape(shape)
+}
+
+/// Backends with a fused [`linear`].
+#[backend_extension(Flex, Autodiff)]
+pub trait LinearBackend: Backend {
+    /// See [`linear`].
+    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl LinearBackend for Flex {
+    fn fused_linear(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        let x = dense(x);
+        let weight = matrix(&weight);
+        let mut shape = x.layout().shape().clone();
+        let rows = shape.num_elements() / weight.columns.max(1);
+        let mut out = vec![0.0; rows * weight.rows];
+        let x = Matrix::dense(Elements::F32(values(&x)), rows, weight.columns);
+        multiply_parallel(&mut out, x, weight.transposed(), Store::Replace);
+        let last = shape.num_dims() - 1;
+        shape[last] = weight.rows;
+        tensor_of(out, shape)
+    }
+}
+
+#[derive(Debug)]
+struct LinearBackward;
+
+/// What [`LinearBackward`] needs: `x` only where the weight learns.
+#[derive(Clone, Debug)]
+struct LinearState {
+    x: Option<FlexTensor>,
+    weight: FlexTensor,
+}
+
+impl Backward<Flex, 2> for LinearBackward {
+    type State = LinearState;
+
+    fn backward(self, ops: Ops<LinearState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x_node, weight_node] = ops.parents;
+        let grad = dense(grads.consume::<Flex>(&ops.node));
+        let LinearState { x, weight } = ops.state;
+        let weight = matrix(&weight);
+        let mut shape = grad.layout().shape().clone();
+        let rows = shape.num_elements() / weight.rows.max(1);
+        let view = Matrix::dense(Elements::F32(values(&grad)), rows, weight.rows);
+        if let Some(node) = x_node {
+            let mut dx = vec![0.0; rows * weight.columns];
+            multiply_parallel(&mut dx, view, weight, Store::Replace);
+            let last = shape.num_dims() - 1;
+            shape[last] = weight.columns;
+            grads.register::<Flex>(node.id, tensor_of(dx, shape));
+        }
+        if let (Some(node), Some(x)) = (weight_node, x) {
+            let x = Matrix::dense(Elements::F32(values(&x)), rows, weight.columns);
+            let mut d_weight = vec![0.0; weight.rows * weight.columns];
+            multiply_parallel(&mut d_weight, view.transposed(), x, Store::Replace);
+            grads.register::<Flex>(node.id, tensor(d_weight, [weight.rows, weight.columns]));
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> LinearBackend for Autodiff<Flex, C> {
+    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let learns = weight.is_tracked();
+        let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
+        assert!(!learns || weight.dtype() == DType::F32, "a weight in {:?} must be frozen", weight.dtype());
+        let x = dense(x);
+        match LinearBackward.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let out = Flex::fused_linear(x.clone(), weight.clone());
+                prep.finish(LinearState { x: learns.then_some(x), weight }, out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(Flex::fused_linear(x, weight)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_near, finite_differences, in_pools, numbers, random, values};
+    use burn::tensor::{Device, TensorData};
+
+    /// Output, and gradients of `sum(output * direction)` for `x` and the weight.
+    fn passes<const D: usize>(
+        form: fn(Tensor<D>, Tensor<2>) -> Tensor<D>,
+        x: Tensor<D>,
+        weight: Tensor<2>,
+    ) -> [Vec<f32>; 3] {
+        let (x, weight) = (x.require_grad(), weight.require_grad());
+        let out = form(x.clone(), weight.clone());
+        let direction = random(out.dims(), 9);
+        let grads = (out.clone() * direction).sum().backward();
+        [values(out), values(x.grad(&grads).unwrap()), values(weight.grad(&grads).unwrap())]
+    }
+
+    #[test]
+    fn equals_composed() {
+        for (rows, inputs, outputs) in [(1, 1, 1), (1, 10, 7), (3, 16, 2), (9, 33, 65), (40, 130, 96)] {
+            let (x, weight) = (random([2, rows, inputs], 1), random([outputs, inputs], 2));
+            let found = passes(linear, x.clone(), weight.clone());
+            let expected = passes(composed, x, weight);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_near(found, expected, 2e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn views_are_read_in_place() {
+        let (x, weight) = (random([6, 2, 5], 1), random([5, 7], 2));
+        let (x, weight) = (x.swap_dims(0, 1).slice([0..2, 1..5, 0..5]), weight.transpose());
+        let found = values(linear(x.clone(), weight.clone()));
+        assert_near(&found, &values(composed(x, weight)), 2e-6);
+    }
+
+    #[test]
+    fn gradients_equal_finite_differences() {
+        let (x, weight) = (numbers(6, 1), numbers(12, 2));
+        let of = |x: &[f32], weight: &[f32]| {
+            let device = Device::flex().autodiff();
+            let x = Tensor::<2>::from_data(TensorData::new(x.to_vec(), [2, 3]), &device);
+            let weight = Tensor::<2>::from_data(TensorData::new(weight.to_vec(), [4, 3]), &device);
+            (x, weight)
+        };
+        let value = |x: &[f32], weight: &[f32]| {
+            let (x, weight) = of(x, weight);
+            values((linear(x, weight) * random([2, 4], 9)).sum())[0]
+        };
+        let (x_tensor, weight_tensor) = of(&x, &weight);
+        let [_, dx, d_weight] = passes(linear, x_tensor, weight_tensor);
+        assert_near(&dx, &finite_differences(&x, 0.1, |x| value(x, &weight)), 1e-5);
+        assert_near(&d_weight, &finite_differences(&weight, 0.1, |weight| value(&x, weight)), 1e-5);
+    }
+
+    #[test]
+    fn frozen_sixteen_bit_weights_equal_their_wide_copy() {
+        for dtype in [DType::BF16, DType::F16] {
+            let x = random([2, 9, 40], 1).require_grad();
+            let weight = random([24, 40], 2).cast(dtype);
+            let out = linear(x.clone(), weight.clone());
+            assert_eq!(out.dtype(), DType::F32);
+            let grads = (out.clone() * random([2, 9, 24], 9)).sum().backward();
+            let [expected, dx, _] = passes(composed, x.clone(), weight.cast(DType::F32));
+            assert_near(&values(out), &expected, 2e-6);
+            assert_near(&values(x.grad(&grads).unwrap()), &dx, 2e-6);
+        }
+    }
+
+    #[test]
+    fn frozen_inputs_build_no_graph() {
+        let (x, weight) = (random([1, 2, 3], 1), random([4, 3], 2));
+        assert!(!linear(x.clone(), weight.clone()).is_tracked());
+        assert!(linear(x.clone(), weight.clone().require_grad()).is_tracked());
+        let plain = Device::flex();
+        let out = linear(x.clone().inner().to_device(&plain), weight.clone().inner().to_device(&plain));
+        assert_eq!(values(out), values(linear(x, weight)));
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_threads() {
+        in_pools(|| passes(linear, random([3, 70, 130], 1), random([190, 130], 2)));
+    }
+}

@@ -1,0 +1,61 @@
+//! Products with few rows (a token at a time in generation): each weight is read once, where it lies.
+
+use super::{Elements, Matrix, pack::Widen};
+use crate::simd::vectorised;
+use rayon::prelude::*;
+
+/// Columns of one task.
+const COLUMNS: usize = 64;
+/// Partial sums of one dot product: two vectors of the widest kind.
+const SUMS: usize = 32;
+
+/// `out = left * right` where a column of `right` is contiguous. `out` has no gaps.
+pub(super) fn multiply_few_rows(out: &mut [f32], left: Matrix, right: Matrix, parallel: bool) {
+    let Elements::F32(rows) = left.elements else {
+        panic!("the left operand of a product is in f32");
+    };
+    match right.elements {
+        Elements::F32(all) => multiply_as(out, rows, left, all, right, parallel),
+        Elements::F16(all) => multiply_as(out, rows, left, all, right, parallel),
+        Elements::Bf16(all) => multiply_as(out, rows, left, all, right, parallel),
+    }
+}
+
+fn multiply_as<T: Widen>(out: &mut [f32], rows: &[f32], left: Matrix, all: &[T], right: Matrix, parallel: bool) {
+    if right.columns == 0 {
+        return;
+    }
+    let depth = left.columns;
+    for (index, out) in out.chunks_exact_mut(right.columns).take(left.rows).enumerate() {
+        let row = &rows[index * left.row_stride..][..depth];
+        let task = |(block, out): (usize, &mut [f32])| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (column, out) in out.iter_mut().enumerate() {
+                        let start = (block * COLUMNS + column) * right.column_stride;
+                        *out = dot(row, &all[start..start + depth]);
+                    }
+                },
+            );
+        };
+        match parallel {
+            true => out.par_chunks_mut(COLUMNS).enumerate().for_each(task),
+            false => out.chunks_mut(COLUMNS).enumerate().for_each(task),
+        }
+    }
+}
+
+#[inline(always)]
+fn dot<T: Widen>(x: &[f32], y: &[T]) -> f32 {
+    let mut sums = [0.0f32; SUMS];
+    let (x_chunks, y_chunks) = (x.chunks_exact(SUMS), y.chunks_exact(SUMS));
+    let (x_rest, y_rest) = (x_chunks.remainder(), y_chunks.remainder());
+    for (x, y) in x_chunks.zip(y_chunks) {
+        for lane in 0..SUMS {
+            sums[lane] += x[lane] * y[lane].widen();
+        }
+    }
+    let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| x * y.widen()).sum();
+    sums.iter().sum::<f32>() + rest
+}

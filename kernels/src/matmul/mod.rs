@@ -1,0 +1,340 @@
+//! Matrix products of f32 with f32, f16 or bf16, in f32, on the CPU.
+//!
+//! Panels of both operands are copied into the order in which the inner loop reads them ([`pack`]); a 16-bit operand is widened in that copy,
+//! block by block, and never exists in f32 as a whole. The layout of the blocks follows Goto & van de Geijn 2008
+//! (doi:10.1145/1356052.1356053). Unusual: an output's sum is always taken in the same order, whatever tile it falls in and however many threads
+//! there are, so results are the same bits for every thread count.
+//!
+//! Not here: batches, and blocks for the caches of one particular CPU.
+
+mod dot;
+mod kernel;
+mod pack;
+
+use crate::{scratch::with_buffer, shared_rows::SharedRows, simd::vectorised};
+use burn::tensor::{bf16, f16};
+use kernel::{Left, Tile};
+use rayon::prelude::*;
+use std::{cell::RefCell, ops::Range};
+
+/// Borrowed numbers of a matrix, in the precision they are stored in.
+#[derive(Clone, Copy)]
+pub(crate) enum Elements<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    Bf16(&'a [bf16]),
+}
+
+/// A strided view: element `(row, column)` lies at `row * row_stride + column * column_stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub elements: Elements<'a>,
+    pub rows: usize,
+    pub columns: usize,
+    pub row_stride: usize,
+    pub column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows behind each other without gaps.
+    pub fn dense(elements: Elements<'a>, rows: usize, columns: usize) -> Self {
+        Self { elements, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// Rows of `columns` f32 that start `row_stride` apart.
+    pub fn strided(elements: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        Self { elements: Elements::F32(elements), rows, columns, row_stride, column_stride: 1 }
+    }
+
+    pub fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// Only these rows.
+    pub fn with_rows(self, rows: Range<usize>) -> Self {
+        let start = (rows.start * self.row_stride).min(self.len());
+        let elements = match self.elements {
+            Elements::F32(all) => Elements::F32(&all[start..]),
+            Elements::F16(all) => Elements::F16(&all[start..]),
+            Elements::Bf16(all) => Elements::Bf16(&all[start..]),
+        };
+        Self { elements, rows: rows.len(), ..self }
+    }
+
+    /// Only these columns.
+    pub fn with_columns(self, columns: Range<usize>) -> Self {
+        self.transposed().with_rows(columns).transposed()
+    }
+
+    fn len(&self) -> usize {
+        match self.elements {
+            Elements::F32(all) => all.len(),
+            Elements::F16(all) => all.len(),
+            Elements::Bf16(all) => all.len(),
+        }
+    }
+
+    fn assert_covered(&self) {
+        if self.rows > 0 && self.columns > 0 {
+            let last = (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride;
+            assert!(last < self.len(), "matrix view larger than its storage");
+        }
+    }
+}
+
+/// Whether a product replaces what the output holds or is added to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    Replace,
+    Add,
+}
+
+/// Depth of one pass over a tile: its panels fit the first two caches. A change changes the rounding of sums.
+const DEPTH: usize = 512;
+/// Most columns a task packs for itself: with [`DEPTH`], half of a second-level cache.
+const BLOCK_COLUMNS: usize = 256;
+/// Most rows a task works through with one packed block of columns: packing costs once per so many.
+const BLOCK_ROWS: usize = 1024;
+/// Numbers of the left operand that are packed at once (16 MiB), and the most depth they have: a multiple of [`DEPTH`].
+const MOST_PACKED: usize = 1 << 22;
+const MOST_DEPTH: usize = 8 * DEPTH;
+/// Blocks shrink until there are so many tasks. Not the number of threads: blocks do not change a result, but keep that obvious.
+const TASKS: usize = 8;
+/// Products of fewer multiplications than this stay on their thread.
+const PARALLEL_FROM: usize = 1 << 18;
+/// Up to so many rows, weights are read in place: packing would cost more than it saves.
+const FEW_ROWS: usize = 4;
+
+thread_local! {
+    static LEFT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static RIGHT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `out = left * right` or `out += left * right` on this thread; row `i` of the output starts at `i * out_stride`.
+///
+/// Made for operands that lie in a cache: the left one is read in place where it can be.
+pub(crate) fn multiply(out: &mut [f32], out_stride: usize, left: Matrix, right: Matrix, store: Store) {
+    if few_rows(left, right, store) && out_stride == right.columns {
+        return dot::multiply_few_rows(out, left, right, false);
+    }
+    assert_product(left, right);
+    let (panel, depth) = (kernel::panel_rows(), left.columns);
+    let panels = left.rows.div_ceil(panel);
+    let in_place = match left.elements {
+        Elements::F32(values) if left.column_stride == 1 => Some((values, left.row_stride, true)),
+        Elements::F32(values) if left.row_stride == 1 => Some((values, left.column_stride, false)),
+        _ => None,
+    };
+    let packed_from = if in_place.is_some() { left.rows / panel } else { 0 };
+    let out = SharedRows::new(out, out_stride, left.rows, right.columns);
+    with_buffer(&LEFT, (panels - packed_from) * panel * depth, |packed| {
+        let lines = packed_from * panel..left.rows;
+        vectorised(
+            #[inline(always)]
+            || pack::pack(packed, panel, left.elements, lines, 0..depth, left.row_stride, left.column_stride),
+        );
+        let left = match in_place {
+            Some((values, stride, true)) => Left::Rows { values, stride, last: packed },
+            Some((values, stride, false)) => Left::Columns { values, stride, last: packed },
+            None => Left::Packed(packed),
+        };
+        for first in (0..right.columns).step_by(BLOCK_COLUMNS) {
+            let columns = first..(first + BLOCK_COLUMNS).min(right.columns);
+            run(left, right, &out, 0..panels, columns, store);
+        }
+    });
+}
+
+/// As [`multiply`], on all threads of the current rayon pool and for operands of any size. The output has no gaps between rows.
+pub(crate) fn multiply_parallel(out: &mut [f32], left: Matrix, right: Matrix, store: Store) {
+    let parallel = left.rows * left.columns * right.columns >= PARALLEL_FROM;
+    if few_rows(left, right, store) {
+        return dot::multiply_few_rows(out, left, right, parallel);
+    }
+    if !parallel {
+        return multiply(out, right.columns, left, right, store);
+    }
+    assert_product(left, right);
+    let depth = left.columns.min(MOST_DEPTH);
+    let rows = (MOST_PACKED / depth).max(BLOCK_ROWS).min(left.rows);
+    for (index, out) in out[..left.rows * right.columns].chunks_mut(rows * right.columns).enumerate() {
+        let left = left.with_rows(index * rows..((index + 1) * rows).min(left.rows));
+        for start in (0..left.columns).step_by(depth) {
+            let depths = start..(start + depth).min(left.columns);
+            let store = if start > 0 { Store::Add } else { store };
+            multiply_packed(out, left.with_columns(depths.clone()), right.with_rows(depths), store);
+        }
+    }
+}
+
+/// A product whose left operand is packed as a whole by all threads, for all tasks.
+fn multiply_packed(out: &mut [f32], left: Matrix, right: Matrix, store: Store) {
+    let (panel, depth) = (kernel::panel_rows(), left.columns);
+    let panels = left.rows.div_ceil(panel);
+    let out = SharedRows::new(out, right.columns, left.rows, right.columns);
+    with_buffer(&LEFT, panels * panel * depth, |packed| {
+        packed.par_chunks_mut(panel * depth).with_min_len(8).enumerate().for_each(|(index, packed)| {
+            let lines = index * panel..((index + 1) * panel).min(left.rows);
+            vectorised(
+                #[inline(always)]
+                || pack::pack(packed, panel, left.elements, lines, 0..depth, left.row_stride, left.column_stride),
+            );
+        });
+        let packed = Left::Packed(packed);
+
+        let (mut block_rows, mut block_columns) = (BLOCK_ROWS, BLOCK_COLUMNS);
+        let tasks = |rows: usize, columns: usize| left.rows.div_ceil(rows) * right.columns.div_ceil(columns);
+        for (rows, columns) in [(512, 256), (256, 256), (256, 128), (128, 128), (128, 64), (96, 64)] {
+            if tasks(block_rows, block_columns) < TASKS {
+                (block_rows, block_columns) = (rows, columns);
+            }
+        }
+        let block_panels = block_rows.div_ceil(panel);
+        let column_blocks = right.columns.div_ceil(block_columns);
+        // Even blocks: 576 columns are three of 192, not two of 256 and one of 64.
+        let width = right.columns.div_ceil(column_blocks).next_multiple_of(kernel::panel_columns());
+        let column_blocks = right.columns.div_ceil(width);
+        let tasks = panels.div_ceil(block_panels) * column_blocks;
+        (0..tasks).into_par_iter().with_max_len(1).for_each(|index| {
+            let (first_panel, first_column) = (index / column_blocks * block_panels, index % column_blocks * width);
+            let panels = first_panel..(first_panel + block_panels).min(panels);
+            let columns = first_column..(first_column + width).min(right.columns);
+            run(packed, right, &out, panels, columns, store);
+        });
+    });
+}
+
+fn run(left: Left, right: Matrix, out: &SharedRows, panels: Range<usize>, columns: Range<usize>, store: Store) {
+    let len = columns.len().next_multiple_of(kernel::panel_columns()) * DEPTH.min(right.rows);
+    with_buffer(&RIGHT, len, |buffer| {
+        pulp::Arch::new().dispatch(Tile { left, right, out, panels, columns, store, buffer });
+    });
+}
+
+fn few_rows(left: Matrix, right: Matrix, store: Store) -> bool {
+    let fits = left.rows <= FEW_ROWS && left.column_stride == 1 && right.row_stride == 1 && store == Store::Replace;
+    if fits {
+        assert_product(left, right);
+    }
+    fits
+}
+
+fn assert_product(left: Matrix, right: Matrix) {
+    assert_eq!(left.columns, right.rows, "inner sizes of a matrix product");
+    left.assert_covered();
+    right.assert_covered();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{in_pools, numbers};
+
+    fn expected(
+        left: &[f32],
+        right: impl Fn(usize, usize) -> f32,
+        rows: usize,
+        depth: usize,
+        columns: usize,
+    ) -> Vec<f64> {
+        let mut out = vec![0.0; rows * columns];
+        for row in 0..rows {
+            for column in 0..columns {
+                out[row * columns + column] =
+                    (0..depth).map(|k| f64::from(left[row * depth + k]) * f64::from(right(k, column))).sum();
+            }
+        }
+        out
+    }
+
+    fn assert_close(out: &[f32], expected: &[f64], depth: usize) {
+        let tolerance = 1e-7 * (depth as f64 + 4.0);
+        for (out, expected) in out.iter().zip(expected) {
+            assert!((f64::from(*out) - expected).abs() < tolerance, "{out} is not {expected}");
+        }
+    }
+
+    const SHAPES: [(usize, usize, usize); 8] =
+        [(1, 1, 1), (1, 37, 70), (4, 65, 33), (5, 3, 2), (13, 100, 70), (97, 513, 257), (130, 5030, 31), (12, 512, 32)];
+
+    #[test]
+    fn every_layout_and_precision_multiplies() {
+        for (rows, depth, columns) in SHAPES {
+            let (left, right) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+            let brain: Vec<bf16> = right.iter().map(|x| bf16::from_f32(*x)).collect();
+            let half: Vec<f16> = right.iter().map(|x| f16::from_f32(*x)).collect();
+            let turned: Vec<f32> = (0..depth * rows).map(|i| left[(i % rows) * depth + i / rows]).collect();
+            let lefts = [
+                Matrix::dense(Elements::F32(&left), rows, depth),
+                Matrix::dense(Elements::F32(&turned), depth, rows).transposed(),
+            ];
+            for view in lefts {
+                let mut out = vec![f32::NAN; rows * columns];
+                let plain = expected(&left, |k, c| right[k * columns + c], rows, depth, columns);
+                multiply_parallel(&mut out, view, Matrix::dense(Elements::F32(&right), depth, columns), Store::Replace);
+                assert_close(&out, &plain, depth);
+                multiply(&mut out, columns, view, Matrix::dense(Elements::F32(&right), depth, columns), Store::Add);
+                let doubled: Vec<f64> = plain.iter().map(|x| 2.0 * x).collect();
+                assert_close(&out, &doubled, 2 * depth);
+
+                let transposed = expected(&left, |k, c| brain[c * depth + k].to_f32(), rows, depth, columns);
+                let weight = Matrix::dense(Elements::Bf16(&brain), columns, depth).transposed();
+                multiply_parallel(&mut out, view, weight, Store::Replace);
+                assert_close(&out, &transposed, depth);
+
+                let transposed = expected(&left, |k, c| half[c * depth + k].to_f32(), rows, depth, columns);
+                let weight = Matrix::dense(Elements::F16(&half), columns, depth).transposed();
+                multiply_parallel(&mut out, view, weight, Store::Replace);
+                assert_close(&out, &transposed, depth);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_a_wider_output_keep_their_neighbours() {
+        let (left, right) = (numbers(7 * 5, 1), numbers(5 * 3, 2));
+        let mut out = vec![9.0; 7 * 4];
+        let views = (Matrix::dense(Elements::F32(&left), 7, 5), Matrix::dense(Elements::F32(&right), 5, 3));
+        multiply(&mut out, 4, views.0, views.1, Store::Replace);
+        assert!(out.iter().skip(3).step_by(4).all(|x| *x == 9.0));
+        let dense: Vec<f32> = out.chunks(4).flat_map(|row| row[..3].to_vec()).collect();
+        assert_close(&dense, &expected(&left, |k, c| right[k * 3 + c], 7, 5, 3), 5);
+    }
+
+    #[test]
+    fn no_depth_gives_zeros() {
+        let mut out = vec![f32::NAN; 6];
+        let (left, right) = (Matrix::dense(Elements::F32(&[]), 2, 0), Matrix::dense(Elements::F32(&[]), 0, 3));
+        multiply(&mut out, 3, left, right, Store::Replace);
+        assert_eq!(out, [0.0; 6]);
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_threads_or_tiles() {
+        let (rows, depth, columns) = (300, 700, 290);
+        let (left, right) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+        let product = |rows: Range<usize>| {
+            let mut out = vec![0.0; rows.len() * columns];
+            let left = Matrix::dense(Elements::F32(&left), 300, depth).with_rows(rows);
+            multiply_parallel(&mut out, left, Matrix::dense(Elements::F32(&right), depth, columns), Store::Replace);
+            out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let whole = in_pools(|| product(0..rows));
+        assert_eq!(whole[17 * columns..30 * columns], product(17..30));
+    }
+
+    #[test]
+    fn infinities_and_nan_pass_through() {
+        let left = [1.0, f32::NAN, f32::INFINITY, 0.0];
+        let mut out = [0.0; 4];
+        let view = Matrix::dense(Elements::F32(&left), 4, 1);
+        multiply(&mut out, 1, view, Matrix::dense(Elements::F32(&[1.0]), 1, 1), Store::Replace);
+        assert!(out[0] == 1.0 && out[1].is_nan() && out[2] == f32::INFINITY && out[3] == 0.0);
+    }
+}

@@ -1,0 +1,268 @@
+//! A language model: decoder, configuration, names, and the adapters on it.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Device, TensorData};
+use firebrand_adapters::{Adapter, Linear};
+
+use crate::error::ModelError;
+use crate::families::Family;
+use crate::hf_config::HfConfig;
+use crate::load::FromCheckpoint;
+use crate::parameters::{AnyTensor, Random, Shapes, parameters, visit};
+use crate::transformer::{Decoder, DecoderConfig};
+use crate::weights::{
+    Checkpoint, CheckpointPlan, Dtype, Expected, HeadTie, PlanOptions, RuleSet, TensorSpec, Written,
+};
+
+/// How the matrices of the blocks are held in memory; everything else is f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// 4 bytes a parameter.
+    F32,
+    /// 2 bytes; exact when the file is bf16.
+    Bf16,
+    /// 2 bytes; exact when the file is f16.
+    F16,
+}
+
+/// A causal language model.
+#[derive(Debug, Clone)]
+pub struct CausalLm {
+    decoder: Decoder,
+    family: Family,
+    config: HfConfig,
+    /// Dtype of each tensor in the files the model came from, by their name.
+    stored: HashMap<String, Dtype>,
+    tied: Option<HeadTie>,
+}
+
+impl CausalLm {
+    /// Reads a model folder. All parameters are frozen.
+    ///
+    /// # Errors
+    /// A configuration that is not supported, a damaged file, or tensors that do not fit the configuration one to one.
+    pub fn load(folder: &Path, hold: Hold, device: &Device) -> Result<Self, ModelError> {
+        let config = HfConfig::open(folder)?;
+        let family = Family::of(&config)?;
+        let mut shape = family.config(&config)?;
+        let rules = family.rules()?;
+        let checkpoint = Checkpoint::open(folder)?;
+        let tie = HeadTie::resolve(&rules, &checkpoint, EMBEDDING, HEAD, shape.tied_head);
+        shape.tied_head = tie.outcome.is_tied();
+        let expected: Vec<Expected> = parameters(&Decoder::new(&shape, &mut Shapes))
+            .into_iter()
+            .map(|info| Expected { name: info.path, shape: info.shape })
+            .collect();
+        let plan = rules.account(&checkpoint, &expected, Some(&tie))?;
+        let mut source = FromCheckpoint::new(&checkpoint, &plan, hold, device);
+        let decoder = Decoder::new(&shape, &mut source);
+        source.finish()?;
+        let stored = checkpoint.tensors().map(|view| (view.name.to_string(), view.dtype)).collect();
+        Ok(Self { decoder: decoder.no_grad(), family, config, stored, tied: Some(tie) })
+    }
+
+    /// A model with fresh values. All parameters are frozen.
+    ///
+    /// # Errors
+    /// A configuration that is not supported.
+    pub fn random(folder: &Path, seed: u64, device: &Device) -> Result<Self, ModelError> {
+        let config = HfConfig::open(folder)?;
+        let family = Family::of(&config)?;
+        let shape = family.config(&config)?;
+        let mut source = Random { seed, deviation: shape.initializer_range, device: device.clone() };
+        let decoder = Decoder::new(&shape, &mut source).no_grad();
+        Ok(Self { decoder, family, config, stored: HashMap::new(), tied: None })
+    }
+
+    /// The decoder.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Its architecture.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Its `config.json`.
+    pub fn config(&self) -> &HfConfig {
+        &self.config
+    }
+
+    /// Replaces the decoder, after an optimiser step. Only one decoder exists while `change` runs, so its tensors are
+    /// not shared and may be updated in place.
+    pub fn update(&mut self, change: impl FnOnce(Decoder) -> Decoder) {
+        let shape = DecoderConfig { layers: 0, ..self.decoder.config().clone() };
+        let empty = Decoder::new(&shape, &mut Shapes);
+        self.decoder = change(std::mem::replace(&mut self.decoder, empty));
+    }
+
+    fn map_decoder(mut self, change: impl FnOnce(Decoder) -> Decoder) -> Self {
+        self.decoder = change(self.decoder);
+        self
+    }
+
+    /// Every parameter is trained.
+    pub fn train_all(self) -> Self {
+        self.map_decoder(|decoder| decoder.set_require_grad(true).train())
+    }
+
+    /// What is not frozen is trained: after [`crate::adapter_folder::attach`], the adapters.
+    pub fn train_active(self) -> Self {
+        self.map_decoder(Module::train)
+    }
+
+    /// The same model for inference: no gradients, no dropout.
+    pub fn for_inference(&self) -> Self {
+        Self { decoder: self.decoder.valid(), ..self.clone() }
+    }
+
+    /// Hugging Face paths of the linear maps that adapters can be on, in the order of the model: all but the head.
+    ///
+    /// # Errors
+    /// The family's rules contradict themselves.
+    pub fn linear_paths(&mut self) -> Result<Vec<String>, ModelError> {
+        Ok(self.linears()?.into_iter().map(|(path, _)| path).collect())
+    }
+
+    /// The linear maps with their Hugging Face paths.
+    pub(crate) fn linears(&mut self) -> Result<Vec<(String, &mut Linear)>, ModelError> {
+        let rules = self.family.rules()?;
+        self.decoder
+            .linears_mut()
+            .into_iter()
+            .map(|(path, map)| {
+                let weight = their_name(&rules, &format!("{path}.weight"))?;
+                Ok((weight.trim_end_matches(".weight").to_string(), map))
+            })
+            .collect()
+    }
+
+    /// The adapters with the Hugging Face paths of the maps they are on.
+    ///
+    /// # Errors
+    /// The family's rules contradict themselves.
+    pub fn adapters(&mut self) -> Result<Vec<(String, &Adapter)>, ModelError> {
+        let linears = self.linears()?;
+        Ok(linears.into_iter().filter_map(|(path, map)| Some((path, (*map).adapter()?))).collect())
+    }
+
+    /// Folds all adapters into their weights, in f32.
+    ///
+    /// # Errors
+    /// The family's rules contradict themselves.
+    pub fn merge(&mut self) -> Result<(), ModelError> {
+        self.linears()?.into_iter().for_each(|(_, map)| map.merge());
+        Ok(())
+    }
+
+    /// Parameters of the model and of its adapters.
+    pub fn parameter_counts(&self) -> (usize, usize) {
+        let (mut base, mut adapters) = (0, 0);
+        for info in parameters(&self.decoder) {
+            let count: usize = info.shape.iter().product();
+            if is_adapter(&info.path) { adapters += count } else { base += count }
+        }
+        (base, adapters)
+    }
+
+    /// Writes the weights, without adapters: every tensor in `dtype`, or as it was stored (f32 where it was not).
+    /// `layout` repeats the files of that checkpoint when names, dtypes and shapes allow it.
+    ///
+    /// # Errors
+    /// Those of writing, with the path.
+    pub fn save_weights(
+        &self,
+        folder: &Path,
+        dtype: Option<Dtype>,
+        layout: Option<&Checkpoint>,
+    ) -> Result<Written, ModelError> {
+        let rules = self.family.rules()?;
+        let mut tensors = HashMap::new();
+        let mut specs = vec![];
+        let mut problem = None;
+        visit(&self.decoder, &mut |path, shape, value| {
+            if is_adapter(path) {
+                return;
+            }
+            match their_name(&rules, path) {
+                Ok(name) => {
+                    let dtype = dtype.or(self.stored_dtype(&name)).unwrap_or(Dtype::F32);
+                    specs.push(TensorSpec { name: name.clone(), dtype, shape: shape.to_vec() });
+                    tensors.insert(name, value());
+                }
+                Err(error) => problem = Some(error),
+            }
+        });
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        let options = PlanOptions::default();
+        let plan = match layout {
+            Some(checkpoint) => CheckpointPlan::like(checkpoint, specs, &options)?,
+            None => CheckpointPlan::new(specs, &options)?,
+        };
+        plan.write(folder, |spec| {
+            let value = tensors.get(&spec.name).map(host_values);
+            Ok(Cow::Owned(value.and_then(|values| spec.dtype.encode(&values)).unwrap_or_default()))
+        })
+    }
+
+    /// The text of `config.json` for weights written in `dtype`: unknown keys kept, the head's tie and the dtype as they
+    /// now are.
+    pub fn config_json(&self, dtype: Option<Dtype>) -> String {
+        let mut config = self.config.clone();
+        let tied = self.decoder.config().tied_head;
+        if self.family.config(&config).is_ok_and(|shape| shape.tied_head != tied) {
+            config.set("tie_word_embeddings", tied);
+        }
+        if let Some(dtype) = dtype {
+            let key = if config.map().contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+            let name = match dtype {
+                Dtype::BF16 => "bfloat16",
+                Dtype::F16 => "float16",
+                _ => "float32",
+            };
+            config.set(key, name);
+        }
+        config.to_json()
+    }
+
+    /// How the head and the embedding relate in the files the model came from.
+    pub fn head_tie(&self) -> Option<&HeadTie> {
+        self.tied.as_ref()
+    }
+
+    fn stored_dtype(&self, theirs: &str) -> Option<Dtype> {
+        self.stored.get(theirs).copied().filter(|dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16))
+    }
+}
+
+/// Our name of the token embedding.
+const EMBEDDING: &str = "embed";
+/// Our name of the output head.
+const HEAD: &str = "head.weight";
+
+fn is_adapter(path: &str) -> bool {
+    path.contains(".adapter.")
+}
+
+fn their_name(rules: &RuleSet, ours: &str) -> Result<String, ModelError> {
+    rules.to_theirs(ours).ok_or_else(|| ModelError::Rules {
+        rule: ours.to_string(),
+        problem: "no rule of the family names this parameter".into(),
+    })
+}
+
+/// A parameter's values in f32.
+pub(crate) fn host_values(tensor: &AnyTensor) -> Vec<f32> {
+    let data: TensorData = match tensor {
+        AnyTensor::Vector(tensor) => tensor.to_data(),
+        AnyTensor::Matrix(tensor) => tensor.to_data(),
+    };
+    data.iter::<f32>().collect()
+}

@@ -1,0 +1,168 @@
+//! What can go wrong at the boundary of this crate: files, configs, names.
+//!
+//! Each variant names the file, the tensor or key, what was expected and what was found; [`ModelError::help`] says what
+//! to do about it. Inside the maths there are assertions, not errors.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::weights::AccountingError;
+
+/// Any failure to read, check, name or write a model.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The operating system refused: missing file, permission, full disk.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        path: PathBuf,
+        /// Completes "cannot ..": `open`, `write`, `rename`.
+        action: &'static str,
+        source: std::io::Error,
+    },
+
+    /// A file is not what its format says.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Malformed { path: PathBuf, expected: String, found: String },
+
+    /// One tensor of a file is not what it must be.
+    #[error("{}: tensor `{tensor}`: expected {expected}, found {found}", path.display())]
+    Tensor { path: PathBuf, tensor: String, expected: String, found: String },
+
+    /// A weight is NaN or infinite, or becomes so in f32.
+    #[error("{}: tensor `{tensor}`: element {index} is {value}, not a finite f32", path.display())]
+    NonFinite { path: PathBuf, tensor: String, index: usize, value: f64 },
+
+    /// A tensor was asked for that the checkpoint does not hold.
+    #[error("{}: no tensor `{tensor}`{}", path.display(), nearest_note(nearest.as_deref()))]
+    NoSuchTensor { path: PathBuf, tensor: String, nearest: Option<String> },
+
+    /// A folder that holds no weights in a format that is read.
+    #[error("{}: no weights: looked for {}; the folder holds {}", path.display(), looked_for.join(", "), list(present))]
+    NoWeights { path: PathBuf, looked_for: Vec<&'static str>, present: Vec<String> },
+
+    /// Writing here would leave other weights beside the new ones, and a reader might pick those.
+    #[error("{}: already holds {}, which would be mistaken for the weights written now", path.display(), list(present))]
+    OtherWeights { path: PathBuf, present: Vec<String> },
+
+    /// The tensors of the file and of the model are not the same set.
+    #[error(transparent)]
+    Accounting(#[from] Box<AccountingError>),
+
+    /// An adapter's configuration or files.
+    #[error(transparent)]
+    Adapter(#[from] firebrand_adapters::AdapterError),
+
+    /// The name rules of a family contradict themselves: an error in this program.
+    #[error("weight rule `{rule}`: {problem}")]
+    Rules { rule: String, problem: String },
+
+    /// A key of `config.json` is missing, of the wrong type, out of range or not supported.
+    #[error("{}: `{key}`: expected {expected}, found {found}", path.display())]
+    Config { path: PathBuf, key: String, expected: String, found: String },
+}
+
+impl ModelError {
+    /// What the user can do about it.
+    pub fn help(&self) -> Option<&'static str> {
+        Some(match self {
+            ModelError::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull => "free some space and run the command again; nothing was replaced",
+                std::io::ErrorKind::PermissionDenied => "check the permissions of the file and of its folder",
+                _ => return None,
+            },
+            ModelError::Malformed { .. } | ModelError::Tensor { .. } => {
+                "the file is damaged or incomplete: download or write it again"
+            }
+            ModelError::NonFinite { .. } => {
+                "the weights were damaged before they were saved: take an earlier checkpoint"
+            }
+            ModelError::NoSuchTensor { .. } | ModelError::Rules { .. } | ModelError::Adapter(_) => return None,
+            ModelError::NoWeights { .. } => "give a folder with safetensors weights",
+            ModelError::OtherWeights { .. } => "write to an empty folder",
+            ModelError::Accounting(_) => {
+                "the weights belong to another architecture or size than `config.json` says, or the download is incomplete"
+            }
+            ModelError::Config { .. } => "correct `config.json`, or take the one published with the weights",
+        })
+    }
+
+    /// For `map_err`: `File::open(path).map_err(ModelError::io("open", path))`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> ModelError {
+        let path = path.as_ref().to_owned();
+        move |source| ModelError::Io { path, action, source }
+    }
+
+    pub(crate) fn malformed(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> ModelError {
+        ModelError::Malformed { path: path.to_owned(), expected: expected.into(), found: found.into() }
+    }
+
+    pub(crate) fn tensor(
+        path: &Path,
+        tensor: &str,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> ModelError {
+        ModelError::Tensor {
+            path: path.to_owned(),
+            tensor: clip(tensor),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+}
+
+/// The candidate most like `name`, if any is alike.
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    // A hostile file may hold very many names; a hint is not worth more time than this.
+    const CONSIDERED: usize = 2_000;
+    const ALIKE: f64 = 0.6;
+    candidates
+        .into_iter()
+        .take(CONSIDERED)
+        .map(|candidate| (strsim::normalized_levenshtein(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| clip(candidate))
+}
+
+/// Names come from untrusted files: a message shows at most this much of one.
+pub(crate) fn clip(text: &str) -> String {
+    const SHOWN: usize = 200;
+    match text.char_indices().nth(SHOWN) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}...", &text[..end]),
+    }
+}
+
+pub(crate) fn nearest_note(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!(" (nearest: `{name}`)"))
+}
+
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    match names.len() {
+        0 => "no files".to_owned(),
+        count if count > SHOWN => format!("{} and {} more", names[..SHOWN].join(", "), count - SHOWN),
+        _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_finds_the_misspelling_and_nothing_for_a_stranger() {
+        let keys = ["hidden_size", "vocab_size", "rope_theta"];
+        assert_eq!(nearest("hiden_size", keys), Some("hidden_size".to_owned()));
+        assert_eq!(nearest("zzzz", keys), None);
+    }
+
+    #[test]
+    fn clip_keeps_character_boundaries() {
+        assert_eq!(clip(&"é".repeat(300)).chars().count(), 203);
+        assert_eq!(clip("short"), "short");
+    }
+}

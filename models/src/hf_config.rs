@@ -1,0 +1,294 @@
+//! `config.json` of a Hugging Face folder: the raw map, with typed getters whose errors name file and key.
+//!
+//! Keys that nothing here knows are kept, because the config is written back beside the weights; unchanged, it is
+//! written back as it was read. `null` counts as absent, as it does for transformers. Numbers that decide how much
+//! memory is needed have limits, so that a hostile config is refused before anything is allocated. What a family needs
+//! of it, and its defaults, is the family's business.
+
+mod rope;
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value};
+
+use crate::error::{ModelError, clip, nearest, nearest_note};
+
+pub use rope::{Rope, RopeDefaults, RopeScaling};
+
+/// The largest width, length or count that is believed. The largest published: a vocabulary of 256 thousand, a context
+/// of 10 million.
+const LARGEST_SIZE: usize = 1 << 24;
+/// The largest published configs, with a thousand class labels each way, are a few hundred KB.
+const LARGEST_FILE: u64 = 4 << 20;
+
+/// A config, or an object within one.
+#[derive(Debug, Clone)]
+pub struct HfConfig {
+    path: PathBuf,
+    /// What stands in front of a key in messages: empty, or `rope_scaling.`.
+    prefix: String,
+    map: Map<String, Value>,
+    /// As read, until something is changed.
+    text: Option<String>,
+}
+
+impl HfConfig {
+    /// Reads `config.json` of a folder, or the file itself.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
+        let mut path = path.as_ref().to_owned();
+        if path.is_dir() {
+            path.push("config.json");
+        }
+        let kind = fs::metadata(&path).map_err(ModelError::io("open", &path))?;
+        if !kind.is_file() || kind.len() > LARGEST_FILE {
+            let expected = format!("a config file of at most {LARGEST_FILE} bytes");
+            return Err(ModelError::malformed(&path, expected, format!("{} bytes", kind.len())));
+        }
+        let mut text = String::new();
+        let file = File::open(&path).map_err(ModelError::io("open", &path))?;
+        file.take(LARGEST_FILE).read_to_string(&mut text).map_err(ModelError::io("read", &path))?;
+        HfConfig::from_json(path, text)
+    }
+
+    /// Takes the text of a config; `path` is for messages.
+    pub fn from_json(path: impl Into<PathBuf>, text: impl Into<String>) -> Result<Self, ModelError> {
+        let (path, text) = (path.into(), text.into());
+        match serde_json::from_str(&text) {
+            Ok(Value::Object(map)) => Ok(HfConfig { path, prefix: String::new(), map, text: Some(text) }),
+            Ok(other) => Err(ModelError::malformed(&path, "a JSON object", kind_of(&other))),
+            Err(error) => Err(ModelError::malformed(&path, "a JSON object", clip(&error.to_string()))),
+        }
+    }
+
+    /// Takes a config made in memory; `path` is for messages.
+    pub fn from_map(path: impl Into<PathBuf>, map: Map<String, Value>) -> Self {
+        HfConfig { path: path.into(), prefix: String::new(), map, text: None }
+    }
+
+    /// The file it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Everything in it.
+    pub fn map(&self) -> &Map<String, Value> {
+        &self.map
+    }
+
+    /// Changes or adds a key; the other keys keep their places.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) {
+        self.map.insert(key.to_owned(), value.into());
+        self.text = None;
+    }
+
+    /// The text to write: as it was read if nothing was changed, else indented by two.
+    pub fn to_json(&self) -> String {
+        match &self.text {
+            Some(text) => text.clone(),
+            None => format!("{:#}\n", Value::Object(self.map.clone())),
+        }
+    }
+
+    /// The object under `key`, as a config of its own.
+    pub fn section(&self, key: &str) -> Result<Option<HfConfig>, ModelError> {
+        let object = self.optional(key, "an object", Value::as_object)?;
+        Ok(object.map(|map| HfConfig {
+            path: self.path.clone(),
+            prefix: format!("{}{key}.", self.prefix),
+            map: map.clone(),
+            text: None,
+        }))
+    }
+
+    /// An integer from 0 on.
+    pub fn usize(&self, key: &str) -> Result<usize, ModelError> {
+        self.required(key, self.optional_usize(key)?, "an integer")
+    }
+
+    /// An integer from 0 on, if it is there.
+    pub fn optional_usize(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        let integer = |value: &Value| value.as_u64().and_then(|value| usize::try_from(value).ok());
+        self.optional(key, "an integer, 0 or more", integer)
+    }
+
+    /// A width, length or count: 1 to 2^24.
+    pub fn size(&self, key: &str) -> Result<usize, ModelError> {
+        self.required(key, self.optional_size(key)?, "a size")
+    }
+
+    /// A width, length or count, if it is there: 1 to 2^24.
+    pub fn optional_size(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        self.optional_size_in(key, 1..=LARGEST_SIZE)
+    }
+
+    /// A count within narrower limits, such as the number of layers.
+    pub fn size_in(&self, key: &str, limits: RangeInclusive<usize>) -> Result<usize, ModelError> {
+        self.required(key, self.optional_size_in(key, limits)?, "a size")
+    }
+
+    fn optional_size_in(&self, key: &str, limits: RangeInclusive<usize>) -> Result<Option<usize>, ModelError> {
+        let size = self.optional_usize(key)?;
+        match size.filter(|size| !limits.contains(size)) {
+            None => Ok(size),
+            Some(size) => Err(self.wrong(key, format!("{} to {}", limits.start(), limits.end()), size.to_string())),
+        }
+    }
+
+    /// A number.
+    pub fn f64(&self, key: &str) -> Result<f64, ModelError> {
+        self.required(key, self.optional_f64(key)?, "a number")
+    }
+
+    /// A number, if it is there. JSON has no NaN and no infinity, so it is finite.
+    pub fn optional_f64(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        self.optional(key, "a number", Value::as_f64)
+    }
+
+    /// A number above 0.
+    pub fn positive_f64(&self, key: &str) -> Result<f64, ModelError> {
+        self.required(key, self.optional_positive_f64(key)?, "a number above 0")
+    }
+
+    /// A number above 0, if it is there.
+    pub fn optional_positive_f64(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        self.optional(key, "a number above 0", |value| value.as_f64().filter(|number| *number > 0.0))
+    }
+
+    /// A truth value, or `default` where it is absent.
+    pub fn bool_or(&self, key: &str, default: bool) -> Result<bool, ModelError> {
+        Ok(self.optional(key, "true or false", Value::as_bool)?.unwrap_or(default))
+    }
+
+    /// A string.
+    pub fn string(&self, key: &str) -> Result<&str, ModelError> {
+        self.required(key, self.optional_string(key)?, "a string")
+    }
+
+    /// A string, if it is there.
+    pub fn optional_string(&self, key: &str) -> Result<Option<&str>, ModelError> {
+        self.optional(key, "a string", Value::as_str)
+    }
+
+    /// A string that must be one of `known`.
+    pub fn one_of(&self, key: &str, known: &[&str]) -> Result<&str, ModelError> {
+        let value = self.string(key)?;
+        if known.contains(&value) {
+            return Ok(value);
+        }
+        Err(self.wrong(key, format!("one of {}", known.join(", ")), format!("`{}`", clip(value))))
+    }
+
+    /// The error that the value of `key` is not what it must be.
+    pub fn wrong(&self, key: &str, expected: impl Into<String>, found: impl Into<String>) -> ModelError {
+        ModelError::Config {
+            path: self.path.clone(),
+            key: format!("{}{}", self.prefix, clip(key)),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    fn required<T>(&self, key: &str, value: Option<T>, expected: &str) -> Result<T, ModelError> {
+        value.ok_or_else(|| {
+            let nearest = nearest(key, self.map.keys().map(String::as_str));
+            self.wrong(key, expected, format!("nothing{}", nearest_note(nearest.as_deref())))
+        })
+    }
+
+    fn optional<'a, T: 'a>(
+        &'a self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, ModelError> {
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => read(value).map(Some).ok_or_else(|| self.wrong(key, expected, kind_of(value))),
+        }
+    }
+}
+
+/// A value for a message: short ones as they are.
+fn kind_of(value: &Value) -> String {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::String(text) => format!("the string \"{}\"", clip(text)),
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> HfConfig {
+        HfConfig::from_json("m/config.json", text).unwrap()
+    }
+
+    #[test]
+    fn getters_read_what_is_there() {
+        let config = config(
+            r#"{"hidden_size": 64, "eps": 1e-5, "theta": 10000, "act": "silu", "tied": true, "none": null, "v": {"w": 0}}"#,
+        );
+        assert_eq!(config.size("hidden_size").unwrap(), 64);
+        assert_eq!(config.f64("eps").unwrap(), 1e-5);
+        assert_eq!(config.positive_f64("theta").unwrap(), 10000.0);
+        assert_eq!(config.one_of("act", &["gelu", "silu"]).unwrap(), "silu");
+        assert!(config.bool_or("tied", false).unwrap());
+        assert!(!config.bool_or("none", false).unwrap());
+        assert_eq!(config.optional_size("none").unwrap(), None);
+        let section = config.section("v").unwrap().unwrap();
+        assert!(section.size("w").unwrap_err().to_string().contains("`v.w`: expected 1 to"));
+    }
+
+    #[test]
+    fn errors_name_file_key_expected_and_found() {
+        let config = config(
+            r#"{"hiden_size": 64, "layers": 1e9, "vocab": 99999999999, "heads": -1, "act": "relu", "eps": 0, "big": 18446744073709551616}"#,
+        );
+        for (error, says) in [
+            (
+                config.size("hidden_size").unwrap_err(),
+                "m/config.json: `hidden_size`: expected a size, found nothing (nearest: `hiden_size`)",
+            ),
+            (config.size("layers").unwrap_err(), "`layers`: expected an integer, 0 or more, found 1000000000.0"),
+            (config.size("vocab").unwrap_err(), "`vocab`: expected 1 to 16777216, found 99999999999"),
+            (config.usize("big").unwrap_err(), "`big`: expected an integer"),
+            (config.usize("heads").unwrap_err(), "`heads`: expected an integer, 0 or more, found -1"),
+            (config.usize("act").unwrap_err(), r#"found the string "relu""#),
+            (config.one_of("act", &["silu"]).unwrap_err(), "`act`: expected one of silu, found `relu`"),
+            (config.positive_f64("eps").unwrap_err(), "`eps`: expected a number above 0, found 0"),
+            (config.size_in("hiden_size", 1..=32).unwrap_err(), "expected 1 to 32, found 64"),
+        ] {
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn other_files_are_errors_without_a_panic() {
+        let deep = "[".repeat(100_000);
+        for text in ["", "[]", "1", "{", r#"{"a": NaN}"#, r#"{"a": 1e999}"#, &deep] {
+            assert!(HfConfig::from_json("c", text).is_err(), "{}", clip(text));
+        }
+        assert!(
+            HfConfig::open("/nonexistent/config.json").unwrap_err().to_string().contains("/nonexistent/config.json")
+        );
+    }
+
+    #[test]
+    fn writing_back_keeps_unknown_keys_and_the_text_if_unchanged() {
+        let text = "{\"z\":1,  \"custom\": [1e-05]}";
+        let mut config = config(text);
+        assert_eq!(config.to_json(), text);
+        config.set("tie_word_embeddings", false);
+        let again = HfConfig::from_json("c", config.to_json()).unwrap();
+        assert_eq!(again.map(), config.map());
+        assert_eq!(again.map().keys().collect::<Vec<_>>(), ["z", "custom", "tie_word_embeddings"]);
+    }
+}

@@ -1,0 +1,454 @@
+//! Rotary position parameters of a config, in both spellings, and the frequencies that follow from them.
+//!
+//! Older files have `rope_theta` beside `rope_scaling` (with `type` or `rope_type`), newer ones everything in
+//! `rope_parameters`. Where a file says a thing twice, differently, transformers versions disagree on which counts:
+//! that is an error here. So are unknown kinds and unknown keys, because each would change the meaning of every
+//! position. The frequencies follow transformers 5.23 `modeling_rope_utils.py`, in its precision: f32 for the tensors,
+//! f64 for the constants.
+//!
+//! Papers: RoPE <https://arxiv.org/abs/2104.09864>, YaRN <https://arxiv.org/abs/2309.00071>. Not here: `longrope`,
+//! `mrope`, parameters per layer kind, and the rotation itself.
+
+use std::f64::consts::PI;
+
+use serde_json::Value;
+
+use super::HfConfig;
+use crate::error::{ModelError, clip};
+
+/// What a family takes where its config is silent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RopeDefaults {
+    pub theta: f64,
+    pub partial_rotary_factor: f64,
+}
+
+impl Default for RopeDefaults {
+    /// theta 10000 and the whole head, as in the paper and in transformers.
+    fn default() -> Self {
+        RopeDefaults { theta: 10_000.0, partial_rotary_factor: 1.0 }
+    }
+}
+
+/// Rotary position parameters of one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rope {
+    /// The base of the wavelengths.
+    pub theta: f64,
+    /// How many dimensions of a head are rotated: `int(head_dim * partial_rotary_factor)`, even.
+    pub dims: usize,
+    pub partial_rotary_factor: f64,
+    pub scaling: RopeScaling,
+}
+
+/// How the frequencies are changed for a longer context.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RopeScaling {
+    Default,
+    /// All frequencies divided by `factor`.
+    Linear {
+        factor: f64,
+    },
+    /// The base grows with the sequence once it is longer than `max_position_embeddings` (NTK).
+    Dynamic {
+        factor: f64,
+        max_position_embeddings: usize,
+    },
+    /// Low frequencies divided, high ones kept, a smooth passage between (LLaMA 3.1).
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original_max_position_embeddings: usize,
+    },
+    /// The same idea by dimension instead of wavelength, and a factor on cosine and sine.
+    Yarn {
+        factor: f64,
+        original_max_position_embeddings: usize,
+        /// Multiplies cosine and sine. Given in the config, or from `factor`, `mscale` and `mscale_all_dim`.
+        attention_factor: f64,
+        beta_fast: f64,
+        beta_slow: f64,
+        /// Whether the borders are rounded to whole dimensions.
+        truncate: bool,
+    },
+}
+
+impl Rope {
+    /// `dims / 2` inverse frequencies, and the factor that multiplies cosine and sine (1 but for yarn).
+    ///
+    /// `seq_len` is the largest position plus one; only [`RopeScaling::Dynamic`] depends on it. (transformers keeps
+    /// the frequencies of the longest sequence seen so far until a short one comes; here they depend on the sequence
+    /// alone.)
+    pub fn inv_freq(&self, seq_len: usize) -> (Vec<f32>, f32) {
+        let plain = self.powers(self.theta as f32).map(|power| 1.0 / power);
+        match self.scaling {
+            RopeScaling::Default => (plain.collect(), 1.0),
+            RopeScaling::Linear { factor } => (plain.map(|freq| freq / factor as f32).collect(), 1.0),
+            RopeScaling::Dynamic { factor, max_position_embeddings } => {
+                let longest = max_position_embeddings as f64;
+                let stretch = factor * (seq_len as f64).max(longest) / longest - (factor - 1.0);
+                let dims = self.dims as f64;
+                let base = self.theta * stretch.powf(dims / (dims - 2.0));
+                (self.powers(base as f32).map(|power| 1.0 / power).collect(), 1.0)
+            }
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original_max_position_embeddings,
+            } => {
+                let context = original_max_position_embeddings as f64;
+                let scaled = |freq: f32| {
+                    let wavelen = (2.0 * PI) as f32 / freq;
+                    if wavelen > (context / low) as f32 {
+                        freq / factor as f32
+                    } else if wavelen < (context / high) as f32 {
+                        freq
+                    } else {
+                        let smooth = (context as f32 / wavelen - low as f32) / (high - low) as f32;
+                        (1.0 - smooth) * freq / factor as f32 + smooth * freq
+                    }
+                };
+                (plain.map(scaled).collect(), 1.0)
+            }
+            RopeScaling::Yarn { factor, attention_factor, .. } => {
+                let (low, high) = self.yarn_borders();
+                let blend = |(i, power): (usize, f32)| {
+                    let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
+                    let kept = 1.0 - ramp;
+                    1.0 / (factor as f32 * power) * (1.0 - kept) + 1.0 / power * kept
+                };
+                (self.powers(self.theta as f32).enumerate().map(blend).collect(), attention_factor as f32)
+            }
+        }
+    }
+
+    /// `base^(2i / dims)`.
+    fn powers(&self, base: f32) -> impl Iterator<Item = f32> {
+        let dims = self.dims;
+        (0..dims).step_by(2).map(move |i| base.powf(i as f32 / dims as f32))
+    }
+
+    /// The dimensions between which yarn passes from kept to divided frequencies.
+    fn yarn_borders(&self) -> (f64, f64) {
+        let RopeScaling::Yarn { original_max_position_embeddings, beta_fast, beta_slow, truncate, .. } = self.scaling
+        else {
+            return (0.0, 1.0);
+        };
+        let dims = self.dims as f64;
+        let dimension = |rotations: f64| {
+            let context = original_max_position_embeddings as f64;
+            dims * (context / (rotations * 2.0 * PI)).ln() / (2.0 * self.theta.ln())
+        };
+        let (low, high) = (dimension(beta_fast), dimension(beta_slow));
+        let (low, high) = if truncate { (low.floor(), high.ceil()) } else { (low, high) };
+        let (low, high) = (low.max(0.0), high.min(dims - 1.0));
+        if low == high { (low, high + 0.001) } else { (low, high) }
+    }
+}
+
+impl HfConfig {
+    /// The rotary parameters of heads of `head_dim` dimensions.
+    ///
+    /// Errors name the key: an unknown kind or key, a missing one, zero or negative numbers, two spellings that
+    /// disagree.
+    pub fn rope(&self, head_dim: usize, defaults: &RopeDefaults) -> Result<Rope, ModelError> {
+        let (old, new) = (self.rope_section("rope_scaling")?, self.rope_section("rope_parameters")?);
+        let section = match (old, new) {
+            (Some(old), Some(new)) if old.map != new.map => {
+                return Err(self.wrong("rope_scaling", "the same as in `rope_parameters`, or one of both", "another"));
+            }
+            (Some(section), _) | (None, Some(section)) => section,
+            (None, None) => HfConfig::from_map(&self.path, serde_json::Map::new()),
+        };
+        let theta = self.agreed(&section, "rope_theta")?.unwrap_or(defaults.theta);
+        // At 1 all wavelengths are the same, and yarn divides by the logarithm.
+        if theta <= 1.0 {
+            return Err(self.wrong("rope_theta", "a number above 1", theta.to_string()));
+        }
+        let partial = self.agreed(&section, "partial_rotary_factor")?.unwrap_or(defaults.partial_rotary_factor);
+        if partial > 1.0 {
+            return Err(self.wrong("partial_rotary_factor", "at most 1", partial.to_string()));
+        }
+        let dims = (head_dim as f64 * partial) as usize;
+        if dims == 0 || dims % 2 == 1 {
+            let found = format!("{dims} of {head_dim}");
+            return Err(self.wrong("head_dim", "an even number of rotated dimensions", found));
+        }
+        let scaling = self.rope_scaling(&section, dims)?;
+        Ok(Rope { theta, dims, partial_rotary_factor: partial, scaling })
+    }
+
+    /// An empty object is as good as none, as in transformers.
+    fn rope_section(&self, key: &str) -> Result<Option<HfConfig>, ModelError> {
+        Ok(self.section(key)?.filter(|section| !section.map.is_empty()))
+    }
+
+    fn rope_scaling(&self, rope: &HfConfig, dims: usize) -> Result<RopeScaling, ModelError> {
+        let kind = match (rope.optional_string("rope_type")?, rope.optional_string("type")?) {
+            (Some(new), Some(old)) if new != old => {
+                return Err(rope.wrong("type", format!("`{}` as in `rope_type`", clip(new)), clip(old)));
+            }
+            (Some(kind), _) | (None, Some(kind)) => kind,
+            (None, None) => "default",
+        };
+        match kind {
+            "default" => {
+                rope.known(kind, &[])?;
+                Ok(RopeScaling::Default)
+            }
+            "linear" => {
+                rope.known(kind, &["factor"])?;
+                Ok(RopeScaling::Linear { factor: rope.positive_f64("factor")? })
+            }
+            "dynamic" => {
+                rope.known(kind, &["factor", ORIGINAL])?;
+                let max_position_embeddings = self.size("max_position_embeddings")?;
+                // transformers reads over the key, so it may only repeat what counts.
+                if let Some(original) = rope.optional_size(ORIGINAL)?.filter(|it| *it != max_position_embeddings) {
+                    let expected = format!("{max_position_embeddings} as in `max_position_embeddings`, or nothing");
+                    return Err(rope.wrong(ORIGINAL, expected, original.to_string()));
+                }
+                if dims <= 2 {
+                    return Err(self.wrong(
+                        "head_dim",
+                        "more than 2 rotated dimensions for dynamic rope",
+                        dims.to_string(),
+                    ));
+                }
+                Ok(RopeScaling::Dynamic { factor: rope.positive_f64("factor")?, max_position_embeddings })
+            }
+            "llama3" => {
+                rope.known(kind, &["factor", "low_freq_factor", "high_freq_factor", ORIGINAL])?;
+                let low_freq_factor = rope.positive_f64("low_freq_factor")?;
+                let high_freq_factor = rope.positive_f64("high_freq_factor")?;
+                if high_freq_factor <= low_freq_factor {
+                    let expected = format!("more than `low_freq_factor`, {low_freq_factor}");
+                    return Err(rope.wrong("high_freq_factor", expected, high_freq_factor.to_string()));
+                }
+                Ok(RopeScaling::Llama3 {
+                    factor: rope.positive_f64("factor")?,
+                    low_freq_factor,
+                    high_freq_factor,
+                    original_max_position_embeddings: self.original_positions(rope)?,
+                })
+            }
+            "yarn" => self.yarn(rope),
+            other => {
+                let expected = "one of default, linear, dynamic, llama3, yarn";
+                Err(rope.wrong("rope_type", expected, format!("`{}`", clip(other))))
+            }
+        }
+    }
+
+    fn yarn(&self, rope: &HfConfig) -> Result<RopeScaling, ModelError> {
+        let given = ["attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"];
+        rope.known("yarn", &[&["factor", ORIGINAL], &given[..]].concat())?;
+        let original_max_position_embeddings = self.original_positions(rope)?;
+        let factor = match rope.map.get("factor") {
+            // Said to be unknown, not left out: then it is the ratio of the lengths.
+            Some(Value::Null) => self.size("max_position_embeddings")? as f64 / original_max_position_embeddings as f64,
+            _ => rope.positive_f64("factor")?,
+        };
+        let beta_fast = rope.optional_positive_f64("beta_fast")?.unwrap_or(32.0);
+        let beta_slow = rope.optional_positive_f64("beta_slow")?.unwrap_or(1.0);
+        if beta_fast <= beta_slow {
+            let expected = format!("more than `beta_slow`, {beta_slow}");
+            return Err(rope.wrong("beta_fast", expected, beta_fast.to_string()));
+        }
+        let scale = |mscale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 };
+        let mscale = rope.optional_positive_f64("mscale")?;
+        let mscale_all_dim = rope.optional_positive_f64("mscale_all_dim")?;
+        let attention_factor = match (rope.optional_positive_f64("attention_factor")?, mscale, mscale_all_dim) {
+            (Some(given), _, _) => given,
+            (None, Some(mscale), Some(all)) => scale(mscale) / scale(all),
+            _ => scale(1.0),
+        };
+        let truncate = rope.bool_or("truncate", true)?;
+        Ok(RopeScaling::Yarn {
+            factor,
+            original_max_position_embeddings,
+            attention_factor,
+            beta_fast,
+            beta_slow,
+            truncate,
+        })
+    }
+
+    /// The context length before scaling: beside the rope's object or in it, else `max_position_embeddings`.
+    fn original_positions(&self, rope: &HfConfig) -> Result<usize, ModelError> {
+        match (self.optional_size(ORIGINAL)?, rope.optional_size(ORIGINAL)?) {
+            (Some(outer), Some(inner)) if outer != inner => Err(disagree(rope, ORIGINAL, outer, inner)),
+            (Some(positions), _) | (None, Some(positions)) => Ok(positions),
+            (None, None) => self.size("max_position_embeddings"),
+        }
+    }
+
+    /// A number that may stand beside the rope's object, in it, or in both if equal.
+    fn agreed(&self, rope: &HfConfig, key: &str) -> Result<Option<f64>, ModelError> {
+        match (self.optional_positive_f64(key)?, rope.optional_positive_f64(key)?) {
+            (Some(outer), Some(inner)) if outer != inner => Err(disagree(rope, key, outer, inner)),
+            (outer, inner) => Ok(inner.or(outer)),
+        }
+    }
+
+    /// Error: a key that this kind of rope does not have.
+    fn known(&self, kind: &str, keys: &[&str]) -> Result<(), ModelError> {
+        let always = ["rope_type", "type", "rope_theta", "partial_rotary_factor"];
+        match self.map.keys().find(|key| !always.contains(&key.as_str()) && !keys.contains(&key.as_str())) {
+            None => Ok(()),
+            Some(key) => Err(self.wrong(key, format!("only keys of `{kind}` rope: {}", keys.join(", ")), "this key")),
+        }
+    }
+}
+
+const ORIGINAL: &str = "original_max_position_embeddings";
+
+fn disagree(rope: &HfConfig, key: &str, outer: impl ToString, inner: impl ToString) -> ModelError {
+    rope.wrong(key, format!("{} as in the config's own `{key}`", outer.to_string()), inner.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A config of 4 heads of 16; `rest` is more of it.
+    fn config(rest: &str) -> HfConfig {
+        HfConfig::from_json("config.json", format!(r#"{{"max_position_embeddings": 16384, {rest}}}"#)).unwrap()
+    }
+
+    fn rope(rest: &str) -> Rope {
+        config(rest).rope(16, &RopeDefaults::default()).unwrap()
+    }
+
+    /// transformers computes powers with a vectorised f32 `pow`, which may be off by two units in the last place.
+    fn assert_freqs(rope: &Rope, seq_len: usize, expected: &[f32], attention_factor: f32) {
+        let (freqs, factor) = rope.inv_freq(seq_len);
+        assert_eq!(freqs.len(), expected.len());
+        for (freq, expected) in freqs.iter().zip(expected) {
+            assert!((freq - expected).abs() <= 3e-7 * expected, "{freqs:?} instead of {expected:?}");
+        }
+        assert!((factor - attention_factor).abs() < 1e-6, "{factor}");
+    }
+
+    // The expected numbers are those of transformers 5.23.0, `LlamaRotaryEmbedding` and `ROPE_INIT_FUNCTIONS`.
+
+    #[test]
+    fn default_frequencies_match_transformers() {
+        let expected =
+            [1.0, 1.9392276e-1, 3.760603e-2, 7.292665e-3, 1.4142134e-3, 2.742482e-4, 5.3182957e-5, 1.0313385e-5];
+        assert_freqs(&rope(r#""rope_theta": 500000.0"#), 1, &expected, 1.0);
+        assert_freqs(&rope(r#""rope_parameters": {"rope_theta": 500000, "rope_type": "default"}"#), 1, &expected, 1.0);
+    }
+
+    #[test]
+    fn linear_frequencies_match_transformers() {
+        let expected = [0.25, 7.905694e-2, 2.5e-2, 7.905695e-3, 2.5e-3, 7.9056947e-4, 2.5e-4, 7.905695e-5];
+        let scaled = rope(r#""rope_scaling": {"type": "linear", "factor": 4.0}"#);
+        assert_freqs(&scaled, 1, &expected, 1.0);
+        let partial = rope(r#""rope_scaling": {"type": "linear", "factor": 4.0}, "partial_rotary_factor": 0.5"#);
+        assert_eq!(partial.dims, 8);
+        assert_freqs(&partial, 1, &[0.25, 2.5e-2, 2.5e-3, 2.5e-4], 1.0);
+    }
+
+    #[test]
+    fn dynamic_frequencies_match_transformers() {
+        let text = r#"{"max_position_embeddings": 128, "rope_scaling": {"type": "dynamic", "factor": 2.0}}"#;
+        let rope = HfConfig::from_json("c", text).unwrap().rope(16, &RopeDefaults::default()).unwrap();
+        let short = [1.0, 3.1622776e-1, 1e-1, 3.162278e-2, 1e-2, 3.1622779e-3, 1e-3, 3.162278e-4];
+        assert_freqs(&rope, 100, &short, 1.0);
+        assert_freqs(&rope, 128, &short, 1.0);
+        let long = [1.0, 2.62445e-1, 6.887737e-2, 1.807652e-2, 4.744092e-3, 1.2450633e-3, 3.267606e-4, 8.575668e-5];
+        assert_freqs(&rope, 300, &long, 1.0);
+    }
+
+    #[test]
+    fn llama3_frequencies_match_transformers() {
+        let published = r#""rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
+            "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}"#;
+        let expected =
+            [1.0, 1.9392276e-1, 3.760603e-2, 7.292665e-3, 5.24846e-4, 3.4281024e-5, 6.6478697e-6, 1.2891732e-6];
+        assert_freqs(&rope(published), 1, &expected, 1.0);
+        let short = r#""rope_parameters": {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0,
+            "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}"#;
+        let expected = [1.0, 2.4438459e-1, 1.3042256e-2, 3.9528473e-3, 1.25e-3, 3.9528473e-4, 1.25e-4, 3.9528473e-5];
+        assert_freqs(&rope(short), 1, &expected, 1.0);
+    }
+
+    #[test]
+    fn yarn_frequencies_match_transformers() {
+        let yarn = |rest: &str| {
+            rope(&format!(
+                r#""rope_scaling": {{"rope_type": "yarn", "original_max_position_embeddings": 4096, {rest}}}"#
+            ))
+        };
+        let expected = [1.0, 3.1622776e-1, 1e-1, 2.5693506e-2, 6.2499996e-3, 1.3834966e-3, 2.5e-4, 7.905695e-5];
+        assert_freqs(&yarn(r#""factor": 4.0"#), 1, &expected, 1.138_629_4);
+        assert_freqs(&yarn(r#""factor": null, "attention_factor": 0.75"#), 1, &expected, 0.75);
+        let all = r#""factor": 40.0, "beta_fast": 16, "beta_slow": 2, "mscale": 1.0, "mscale_all_dim": 0.5, "truncate": false"#;
+        let expected = [1.0, 3.1622776e-1, 1e-1, 3.162278e-2, 5.7901046e-3, 1.2395246e-4, 2.5e-5, 7.9056945e-6];
+        assert_freqs(&yarn(all), 1, &expected, 1.155_722);
+        let short =
+            rope(r#""rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}"#);
+        let expected = [1.0, 7.905694e-2, 2.5e-2, 7.905695e-3, 2.5e-3, 7.9056947e-4, 2.5e-4, 7.905695e-5];
+        assert_freqs(&short, 1, &expected, 1.138_629_4);
+    }
+
+    #[test]
+    fn both_spellings_mean_the_same() {
+        let old = r#""rope_theta": 1e6, "rope_scaling": {"type": "linear", "factor": 2}"#;
+        let new = r#""rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1000000.0}"#;
+        assert_eq!(rope(old), rope(new));
+        let silent = Rope { theta: 1e4, dims: 16, partial_rotary_factor: 1.0, scaling: RopeScaling::Default };
+        assert_eq!(rope(r#""rope_scaling": null"#), silent);
+        assert_eq!(rope(r#""rope_parameters": {}"#), silent);
+    }
+
+    #[test]
+    fn what_is_unknown_wrong_or_contradictory_is_refused_by_name() {
+        let llama3 = |low: &str, high: &str| {
+            format!(
+                r#""rope_scaling": {{"type": "llama3", "factor": 8, "low_freq_factor": {low}, "high_freq_factor": {high}}}"#
+            )
+        };
+        for (rest, says) in [
+            (
+                r#""rope_scaling": {"type": "longrope", "factor": 2}"#,
+                "`rope_scaling.rope_type`: expected one of default",
+            ),
+            (r#""rope_scaling": {"type": "linear", "factor": 2, "facter": 1}"#, "`rope_scaling.facter`"),
+            (r#""rope_parameters": {"rope_type": "default", "mrope_section": [1]}"#, "`rope_parameters.mrope_section`"),
+            (
+                r#""rope_scaling": {"type": "linear"}"#,
+                "`rope_scaling.factor`: expected a number above 0, found nothing",
+            ),
+            (r#""rope_scaling": {"type": "linear", "factor": 0}"#, "`rope_scaling.factor`"),
+            (r#""rope_scaling": {"type": "linear", "factor": -2}"#, "`rope_scaling.factor`"),
+            (r#""rope_scaling": {"type": "linear", "factor": "NaN"}"#, "`rope_scaling.factor`"),
+            (r#""rope_scaling": {"type": "linear", "rope_type": "dynamic", "factor": 2}"#, "`rope_scaling.type`"),
+            (r#""rope_scaling": [1]"#, "`rope_scaling`: expected an object"),
+            (r#""rope_theta": 0"#, "`rope_theta`"),
+            (r#""rope_theta": 1.0"#, "`rope_theta`: expected a number above 1"),
+            (r#""rope_theta": 5, "rope_parameters": {"rope_theta": 6}"#, "`rope_parameters.rope_theta`: expected 5"),
+            (
+                r#""rope_scaling": {"type": "linear", "factor": 2}, "rope_parameters": {"rope_theta": 6}"#,
+                "`rope_scaling`",
+            ),
+            (r#""partial_rotary_factor": 1.5"#, "`partial_rotary_factor`: expected at most 1"),
+            (r#""partial_rotary_factor": 0.2"#, "`head_dim`: expected an even number"),
+            (
+                r#""rope_scaling": {"type": "dynamic", "factor": 2, "original_max_position_embeddings": 7}"#,
+                "expected 16384",
+            ),
+            (r#""partial_rotary_factor": 0.125, "rope_scaling": {"type": "dynamic", "factor": 2}"#, "more than 2"),
+            (r#""rope_scaling": {"type": "yarn", "original_max_position_embeddings": 64}"#, "`rope_scaling.factor`"),
+            (r#""rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": 1}"#, "`rope_scaling.beta_fast`"),
+            (&llama3("4", "4"), "`rope_scaling.high_freq_factor`: expected more than"),
+            (&llama3("0", "4"), "`rope_scaling.low_freq_factor`"),
+        ] {
+            let error = config(rest).rope(16, &RopeDefaults::default()).unwrap_err().to_string();
+            assert!(error.contains(says), "{rest}: {error}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Architectures, and how checkpoints name their tensors.
+//!
+//! [`transformer`] holds the parts and the decoder they make; [`families`] says, a file each, how a published
+//! `config.json` chooses parts and how its tensors are called; [`weights`] reads and writes the files. A [`CausalLm`] is
+//! all three together with the adapters on it. Not here: recipes, experiments, the command line.
+
+pub mod adapter_folder;
+mod causal_lm;
+mod error;
+pub mod families;
+pub mod hf_config;
+mod load;
+pub mod parameters;
+pub mod transformer;
+pub mod weights;
+
+pub use causal_lm::{CausalLm, Hold};
+pub use error::ModelError;

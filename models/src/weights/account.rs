@@ -1,0 +1,285 @@
+//! Strict accounting: every tensor of the files and of the model is used exactly once, or named.
+//!
+//! All that is wrong is reported at once, with the nearest name on the other side, because one wrong prefix shows in
+//! every line.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    checkpoint::Checkpoint,
+    rules::{Reading, RuleSet},
+    tie::{Head, HeadTie},
+};
+use crate::error::{ModelError, nearest, nearest_note};
+
+/// A tensor the model needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// Our name.
+    pub name: String,
+    pub shape: Vec<usize>,
+}
+
+/// A tensor to load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Load {
+    /// Our name.
+    pub ours: String,
+    /// Its name in the file.
+    pub theirs: String,
+}
+
+/// What to do with every tensor of the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadPlan {
+    /// One for each expected tensor, in that order.
+    pub loads: Vec<Load>,
+    /// Names in the file of a tied tensor's equal copy ([`Head::TiedStoredTwice`]).
+    pub copies: Vec<String>,
+    /// Names in the file that a rule ignores.
+    pub ignored: Vec<String>,
+}
+
+/// The tensors of files and model do not match one to one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct AccountingError {
+    pub path: PathBuf,
+    pub missing: Vec<Missing>,
+    pub unused: Vec<Unused>,
+    pub doubled: Vec<Doubled>,
+    pub misshapen: Vec<Misshapen>,
+}
+
+/// The model needs it, the files do not hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The name it would have in a file.
+    pub theirs: String,
+    /// The most similar unused tensor.
+    pub nearest: Option<String>,
+}
+
+/// The files hold it, nothing needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unused {
+    pub theirs: String,
+    /// The most similar missing tensor.
+    pub nearest: Option<String>,
+}
+
+/// The files hold it under several names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubled {
+    pub ours: String,
+    pub theirs: Vec<String>,
+}
+
+/// It is there in another shape than the config says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misshapen {
+    pub theirs: String,
+    pub expected: Vec<usize>,
+    pub found: Vec<usize>,
+}
+
+impl RuleSet {
+    /// Pairs the tensors of `checkpoint` with those the model expects; `tie` says what the head does, if the model has
+    /// one.
+    ///
+    /// Does not read any tensor, so do it before allocating the model. Error: anything missing, unused, doubled or of
+    /// another shape.
+    pub fn account(
+        &self,
+        checkpoint: &Checkpoint,
+        expected: &[Expected],
+        tie: Option<&HeadTie>,
+    ) -> Result<LoadPlan, ModelError> {
+        let found = checkpoint.tensors().map(|view| (view.name, view.shape));
+        self.pair(checkpoint.path(), found, expected, tie).map_err(|error| Box::new(error).into())
+    }
+
+    fn pair<'a>(
+        &self,
+        path: &Path,
+        found: impl Iterator<Item = (&'a str, &'a [usize])>,
+        expected: &[Expected],
+        tie: Option<&HeadTie>,
+    ) -> Result<LoadPlan, AccountingError> {
+        let mut plan = LoadPlan { loads: Vec::new(), copies: Vec::new(), ignored: Vec::new() };
+        let mut unused: Vec<&str> = Vec::new();
+        let mut held: BTreeMap<String, Vec<(&str, &[usize])>> = BTreeMap::new();
+        for (theirs, shape) in found {
+            match self.to_ours(theirs) {
+                None => unused.push(theirs),
+                Some(Reading::Ignored) => plan.ignored.push(theirs.to_owned()),
+                Some(Reading::Tensor(ours)) => match tie.filter(|tie| tie.head == ours) {
+                    Some(HeadTie { outcome: Head::TiedStoredTwice, .. }) => plan.copies.push(theirs.to_owned()),
+                    Some(HeadTie { outcome: Head::TiedFromHead, embedding, .. }) => {
+                        held.entry(embedding.clone()).or_default().push((theirs, shape));
+                    }
+                    _ => held.entry(ours).or_default().push((theirs, shape)),
+                },
+            }
+        }
+        let mut missing = Vec::new();
+        let (mut doubled, mut misshapen) = (Vec::new(), Vec::new());
+        for Expected { name, shape } in expected {
+            match held.remove(name).as_deref() {
+                None | Some([]) => missing.push(self.to_theirs(name).unwrap_or_else(|| name.clone())),
+                Some([(theirs, found)]) if found == shape => {
+                    plan.loads.push(Load { ours: name.clone(), theirs: (*theirs).to_owned() });
+                }
+                Some([(theirs, found)]) => misshapen.push(Misshapen {
+                    theirs: (*theirs).to_owned(),
+                    expected: shape.clone(),
+                    found: found.to_vec(),
+                }),
+                Some(several) => doubled.push(Doubled {
+                    ours: name.clone(),
+                    theirs: several.iter().map(|(theirs, _)| (*theirs).to_owned()).collect(),
+                }),
+            }
+        }
+        unused.extend(held.into_values().flatten().map(|(theirs, _)| theirs));
+        if missing.is_empty() && unused.is_empty() && doubled.is_empty() && misshapen.is_empty() {
+            return Ok(plan);
+        }
+        unused.sort_unstable();
+        let (missing, unused) = with_nearest(missing, &unused);
+        Err(AccountingError { path: path.to_owned(), missing, unused, doubled, misshapen })
+    }
+}
+
+/// Adds to each name the most similar one of the other list.
+fn with_nearest(missing: Vec<String>, unused: &[&str]) -> (Vec<Missing>, Vec<Unused>) {
+    // Comparing every pair of two long lists would take minutes on a hostile file, and the pattern is clear from the
+    // first.
+    const HINTS: usize = 50;
+    let unused_of = |(i, theirs): (usize, &&str)| Unused {
+        theirs: (*theirs).to_owned(),
+        nearest: (i < HINTS).then(|| nearest(theirs, missing.iter().map(String::as_str))).flatten(),
+    };
+    let unused_hinted = unused.iter().enumerate().map(unused_of).collect();
+    let missing_of = |(i, theirs): (usize, String)| {
+        let nearest = (i < HINTS).then(|| nearest(&theirs, unused.iter().copied())).flatten();
+        Missing { theirs, nearest }
+    };
+    (missing.into_iter().enumerate().map(missing_of).collect(), unused_hinted)
+}
+
+impl fmt::Display for AccountingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AccountingError { path, missing, unused, doubled, misshapen } = self;
+        write!(
+            f,
+            "{}: the tensors are not those of the model ({} missing, {} unused, {} twice, {} of another shape)",
+            path.display(),
+            missing.len(),
+            unused.len(),
+            doubled.len(),
+            misshapen.len()
+        )?;
+        for Missing { theirs, nearest } in missing {
+            write!(f, "\n  missing: `{theirs}`{}", nearest_note(nearest.as_deref()))?;
+        }
+        for Unused { theirs, nearest } in unused {
+            write!(f, "\n  unused: `{theirs}`{}", nearest_note(nearest.as_deref()))?;
+        }
+        for Doubled { ours, theirs } in doubled {
+            write!(f, "\n  twice: `{ours}`, as `{}`", theirs.join("` and `"))?;
+        }
+        for Misshapen { theirs, expected, found } in misshapen {
+            write!(f, "\n  shape: `{theirs}`: expected {expected:?}, found {found:?}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::Rule;
+
+    fn rules() -> RuleSet {
+        RuleSet::new([
+            Rule::renamed("embed.weight", "model.embed_tokens.weight").or("embed_tokens.weight"),
+            Rule::renamed("layers.{}.up.weight", "model.layers.{}.mlp.up_proj.weight"),
+            Rule::same("lm_head.weight"),
+            Rule::ignored("model.layers.{}.self_attn.rotary_emb.inv_freq"),
+        ])
+        .unwrap()
+    }
+
+    fn expected(names: &[&str]) -> Vec<Expected> {
+        names.iter().map(|name| Expected { name: (*name).to_owned(), shape: vec![2, 3] }).collect()
+    }
+
+    fn pair(found: &[&str], wanted: &[&str], outcome: Head) -> Result<LoadPlan, AccountingError> {
+        let (embedding, head) = ("embed.weight".to_owned(), "lm_head.weight".to_owned());
+        let found = found.iter().map(|name| (*name, &[2, 3][..]));
+        let tie = HeadTie { embedding, head, outcome };
+        rules().pair(Path::new("m"), found, &expected(wanted), Some(&tie))
+    }
+
+    const EMBED: &str = "model.embed_tokens.weight";
+    const UP: &str = "model.layers.0.mlp.up_proj.weight";
+
+    #[test]
+    fn each_tensor_is_paired_in_the_order_of_the_model() {
+        let found = [UP, "model.layers.0.self_attn.rotary_emb.inv_freq", EMBED];
+        let plan = pair(&found, &["embed.weight", "layers.0.up.weight"], Head::Tied).unwrap();
+        let theirs: Vec<&str> = plan.loads.iter().map(|load| load.theirs.as_str()).collect();
+        assert_eq!(theirs, [EMBED, UP]);
+        assert_eq!(plan.ignored, [found[1]]);
+        assert!(plan.copies.is_empty());
+    }
+
+    #[test]
+    fn all_that_is_missing_or_unused_is_listed_with_the_nearest_name() {
+        let found = [EMBED, "model.layers.0.mlp.up_prog.weight", "model.layers.9.mlp.up_proj.weight", "zzz"];
+        let wanted = ["embed.weight", "layers.0.up.weight", "lm_head.weight"];
+        let error = pair(&found, &wanted, Head::Untied).unwrap_err();
+        let missing: Vec<&str> = error.missing.iter().map(|missing| missing.theirs.as_str()).collect();
+        assert_eq!(missing, [UP, "lm_head.weight"]);
+        let unused: Vec<&str> = error.unused.iter().map(|unused| unused.theirs.as_str()).collect();
+        assert_eq!(unused, [found[1], found[2], "zzz"]);
+        assert_eq!(error.unused[0].nearest.as_deref(), Some(UP));
+        assert_eq!(error.unused[2].nearest, None);
+        let message = error.to_string();
+        assert!(message.contains("missing: `lm_head.weight`") && message.contains("unused: `zzz`"), "{message}");
+    }
+
+    #[test]
+    fn two_spellings_of_one_tensor_are_an_error() {
+        let error = pair(&[EMBED, "embed_tokens.weight"], &["embed.weight"], Head::Tied).unwrap_err();
+        assert!(error.to_string().contains("as `model.embed_tokens.weight` and `embed_tokens.weight`"), "{error}");
+    }
+
+    #[test]
+    fn another_shape_is_an_error() {
+        let found = [(EMBED, &[3, 2][..])];
+        let error = rules().pair(Path::new("m"), found.into_iter(), &expected(&["embed.weight"]), None).unwrap_err();
+        assert!(error.to_string().contains("expected [2, 3], found [3, 2]"), "{error}");
+    }
+
+    #[test]
+    fn a_tied_head_is_loaded_once_from_where_it_is() {
+        let both = [EMBED, "lm_head.weight"];
+        let plan = pair(&both, &["embed.weight"], Head::TiedStoredTwice).unwrap();
+        assert_eq!((plan.loads.len(), plan.copies), (1, vec!["lm_head.weight".to_owned()]));
+        let plan = pair(&["lm_head.weight"], &["embed.weight"], Head::TiedFromHead).unwrap();
+        assert_eq!(plan.loads[0], Load { ours: "embed.weight".to_owned(), theirs: "lm_head.weight".to_owned() });
+        let plan = pair(&both, &["embed.weight", "lm_head.weight"], Head::UntiedByFile).unwrap();
+        assert_eq!(plan.loads.len(), 2);
+    }
+
+    #[test]
+    fn a_head_absent_and_untied_is_missing() {
+        let error = pair(&[EMBED], &["embed.weight", "lm_head.weight"], Head::Untied).unwrap_err();
+        assert_eq!(error.missing[0].theirs, "lm_head.weight");
+    }
+}

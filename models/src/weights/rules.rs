@@ -1,0 +1,175 @@
+//! Which tensor of ours is which tensor of theirs: a small set of rules that can be read both ways.
+//!
+//! A rule is about whole names, with `{}` for a layer's or expert's number. Every name has at most one rule on either
+//! side; rules that contradict each other are an error when the set is made. Changes of the values themselves
+//! (transposed, stacked or split tensors) would be further variants of [`Rule`]; there are none yet, because a fused
+//! tensor on disk stays fused in memory.
+
+use super::template::Template;
+use crate::error::ModelError;
+
+/// One correspondence of names.
+#[derive(Debug, Clone)]
+pub enum Rule {
+    /// The same tensor under two names. Written as `theirs`; read also under the `aliases`, which older files use.
+    Same { ours: String, theirs: String, aliases: Vec<String> },
+    /// A buffer that files may hold and the model computes itself, such as `rotary_emb.inv_freq`.
+    Ignored { theirs: String },
+}
+
+impl Rule {
+    /// The same tensor under one name.
+    pub fn same(name: &str) -> Rule {
+        Rule::renamed(name, name)
+    }
+
+    /// Ours on the left, theirs on the right.
+    pub fn renamed(ours: &str, theirs: &str) -> Rule {
+        Rule::Same { ours: ours.to_owned(), theirs: theirs.to_owned(), aliases: Vec::new() }
+    }
+
+    /// A tensor that is there for nothing.
+    pub fn ignored(theirs: &str) -> Rule {
+        Rule::Ignored { theirs: theirs.to_owned() }
+    }
+
+    /// A further name under which the tensor is read. A rule that ignores has none: write a second one.
+    pub fn or(mut self, alias: &str) -> Rule {
+        if let Rule::Same { aliases, .. } = &mut self {
+            aliases.push(alias.to_owned());
+        }
+        self
+    }
+}
+
+/// What a name in a file means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// Our name for it.
+    Tensor(String),
+    /// Known, and not needed.
+    Ignored,
+}
+
+/// The rules of one model, known to be consistent.
+#[derive(Debug)]
+pub struct RuleSet {
+    /// Their name, ours (`None`: ignored). The first of a pair's several spellings is the one written.
+    readings: Vec<(Template, Option<Template>)>,
+    /// Our name, theirs.
+    writings: Vec<(Template, Template)>,
+}
+
+impl RuleSet {
+    /// Error: a malformed template, spellings with different numbers of `{}`, a name that two rules claim.
+    pub fn new(rules: impl IntoIterator<Item = Rule>) -> Result<Self, ModelError> {
+        let mut set = RuleSet { readings: Vec::new(), writings: Vec::new() };
+        for rule in rules {
+            match rule {
+                Rule::Ignored { theirs } => set.add_reading(template(&theirs)?, None)?,
+                Rule::Same { ours, theirs, aliases } => {
+                    let (ours, canonical) = (template(&ours)?, template(&theirs)?);
+                    if let Some((claimed, _)) = set.writings.iter().find(|(other, _)| other.overlaps(&ours)) {
+                        return Err(contradiction(&ours, format!("`{claimed}` is already ours by another rule")));
+                    }
+                    set.add_reading(canonical.clone(), Some(&ours))?;
+                    for alias in aliases {
+                        set.add_reading(template(&alias)?, Some(&ours))?;
+                    }
+                    set.writings.push((ours, canonical));
+                }
+            }
+        }
+        Ok(set)
+    }
+
+    /// What a name in a file means; `None` when no rule knows it.
+    pub fn to_ours(&self, theirs: &str) -> Option<Reading> {
+        self.readings.iter().find_map(|(from, to)| {
+            let numbers = from.matches(theirs)?;
+            Some(to.as_ref().map_or(Reading::Ignored, |to| Reading::Tensor(to.fill(&numbers))))
+        })
+    }
+
+    /// The name under which a tensor of ours is written; `None` when no rule knows it.
+    pub fn to_theirs(&self, ours: &str) -> Option<String> {
+        self.writings.iter().find_map(|(from, to)| Some(to.fill(&from.matches(ours)?)))
+    }
+
+    fn add_reading(&mut self, theirs: Template, ours: Option<&Template>) -> Result<(), ModelError> {
+        if let Some((claimed, _)) = self.readings.iter().find(|(other, _)| other.overlaps(&theirs)) {
+            return Err(contradiction(&theirs, format!("a file's name could mean this rule or that of `{claimed}`")));
+        }
+        if let Some(ours) = ours.filter(|ours| ours.placeholders() != theirs.placeholders()) {
+            return Err(contradiction(&theirs, format!("not as many `{{}}` as in `{ours}`")));
+        }
+        self.readings.push((theirs, ours.cloned()));
+        Ok(())
+    }
+}
+
+fn template(text: &str) -> Result<Template, ModelError> {
+    Template::new(text).map_err(|problem| ModelError::Rules { rule: text.to_owned(), problem: problem.to_owned() })
+}
+
+fn contradiction(template: &Template, problem: String) -> ModelError {
+    ModelError::Rules { rule: template.to_string(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set() -> RuleSet {
+        RuleSet::new([
+            Rule::renamed("embed.weight", "model.embed_tokens.weight").or("embed_tokens.weight"),
+            Rule::renamed("layers.{}.experts.{}.up.weight", "model.layers.{}.mlp.experts.{}.w3.weight"),
+            Rule::ignored("model.layers.{}.self_attn.rotary_emb.inv_freq"),
+            Rule::same("lm_head.weight"),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn names_go_there_and_back() {
+        let set = set();
+        for ours in ["embed.weight", "layers.3.experts.12.up.weight", "lm_head.weight"] {
+            let theirs = set.to_theirs(ours).unwrap();
+            assert_eq!(set.to_ours(&theirs), Some(Reading::Tensor(ours.to_owned())), "{theirs}");
+        }
+        assert_eq!(set.to_theirs("layers.3.experts.12.up.weight").unwrap(), "model.layers.3.mlp.experts.12.w3.weight");
+    }
+
+    #[test]
+    fn aliases_are_read_and_never_written() {
+        let set = set();
+        assert_eq!(set.to_ours("embed_tokens.weight"), Some(Reading::Tensor("embed.weight".to_owned())));
+        assert_eq!(set.to_theirs("embed.weight").unwrap(), "model.embed_tokens.weight");
+    }
+
+    #[test]
+    fn ignored_is_not_unknown() {
+        let set = set();
+        assert_eq!(set.to_ours("model.layers.0.self_attn.rotary_emb.inv_freq"), Some(Reading::Ignored));
+        assert_eq!(set.to_ours("model.layers.x.self_attn.rotary_emb.inv_freq"), None);
+        assert_eq!(set.to_theirs("layers.0.unknown"), None);
+    }
+
+    #[test]
+    fn contradictions_are_refused_by_name() {
+        let cases = [
+            (vec![Rule::renamed("a.{}", "x.{}"), Rule::renamed("b", "x.7")], "`x.7`"),
+            (vec![Rule::renamed("a.{}", "x.{}"), Rule::renamed("a.0", "y")], "`a.0`"),
+            (vec![Rule::same("a"), Rule::ignored("a")], "`a`"),
+            (vec![Rule::same("a").or("a")], "`a`"),
+            (vec![Rule::same("a").or("b"), Rule::same("b")], "`b`"),
+            (vec![Rule::renamed("a.{}", "a")], "not as many"),
+            (vec![Rule::same("a.{}").or("a.{}.{}")], "not as many"),
+            (vec![Rule::same("a.l{}")], "whole part"),
+        ];
+        for (rules, says) in cases {
+            let message = RuleSet::new(rules).unwrap_err().to_string();
+            assert!(message.contains(says), "{message}");
+        }
+    }
+}

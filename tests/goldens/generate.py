@@ -1,0 +1,50 @@
+"""Writes the goldens: `python generate.py` for all of them, `python generate.py NAME...` for some, `--list` for the names.
+
+The pinned versions are in requirements.txt. Running it again gives the same bytes on the same kind of processor.
+"""
+
+import os
+import sys
+import warnings
+
+# PEFT keeps target modules in a set, whose order this fixes. Read at start, hence the restart.
+if os.environ.get("PYTHONHASHSEED") != "0":
+    os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"PYTHONHASHSEED": "0"})
+
+# The base of an adapter is named relative to the adapter's folder, where PEFT does not look for its config.
+warnings.filterwarnings("ignore", message="Could not find a config file")
+warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+import families
+import llama
+import lora
+import numbers_of_torch
+import score
+import trajectory
+from common import write_case
+
+
+def jobs() -> dict:
+    models = llama.CASES | families.CASES
+    table = {name: (lambda name=name, case=case: write_case(name, case)) for name, case in models.items()}
+    table |= {name: (lambda name=name, case=case: lora.write(name, case)) for name, case in lora.CASES.items()}
+    table |= {name: (lambda name=name, case=case: trajectory.write(name, case)) for name, case in trajectory.CASES.items()}
+    table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
+    return table
+
+
+def main(names: list[str]) -> None:
+    table = jobs()
+    if names == ["--list"]:
+        print("\n".join(table))
+        return
+    unknown = [name for name in names if name not in table]
+    if unknown:
+        raise SystemExit(f"no such golden: {', '.join(unknown)}; --list shows them")
+    for name in names or table:  # in this order: adapters and trajectories need their base
+        print(name, flush=True)
+        table[name]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

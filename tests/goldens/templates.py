@@ -1,0 +1,259 @@
+"""Renders chat templates with the reference implementation, for the goldens of `datasets`.
+
+    python templates.py templates OUT.json [FOLDER]
+    python templates.py masks OUT.json [TOKENIZER]
+
+`templates`, without FOLDER: the built-in templates, a published one, and small ones that each try one thing, into
+datasets/tests/data/templates.json. With FOLDER: every *.jinja file in it, to try other templates; set
+FIREBRAND_TEMPLATE_GOLDENS=OUT.json to have the tests of `datasets` compare them too.
+`masks`: tokens and assistant masks of the templates with `{% generation %}`, into datasets/tests/data/masks.json; with
+TOKENIZER (a model folder) for another tokenizer, compared when FIREBRAND_MASK_GOLDENS=OUT.json is set.
+
+Made with Python 3.11, transformers 5.23.0, Jinja2 3.1.6. The clock is set to 2026-11-23 00:00:00.
+"""
+
+import datetime
+import json
+import pathlib
+import re
+import sys
+
+import transformers.utils.chat_template_utils as reference
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+
+
+class Clock(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2026, 11, 23)
+
+
+reference.datetime = Clock
+
+SMOLLM2 = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+FEATURES = {
+    "generation": "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}[A] {% generation %}{{ m.content }}"
+    "{{ eos_token }}{% endgeneration %}\n{% else %}[{{ m.role }}] {{ m.content }}\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}[A] {% endif %}",
+    "generation-layout": "{%- for m in messages %}\n  {%- if m['role'] == 'assistant' %}\n"
+    "    {%- generation -%}\n      {{ m['content'] | trim }}\n    {%- endgeneration %}\n  {%- else %}\n"
+    "    {{- m['content'] }}\n  {%- endif %}\n{%- endfor %}",
+    "generation-parts": "{% for m in messages %}{% if m.role == 'assistant' %}{% if m.reasoning_content %}<think>"
+    "{% generation %}{{ m.reasoning_content }}</think>{% endgeneration %}{% endif %}{% generation %}{{ m.content }}|"
+    "{% endgeneration %}{% else %}<{{ m.content }}>{% endif %}{% endfor %}",
+    "trim-and-strip": "  {% for m in messages %}\n    {# a remark #}\n  {{ m.role }}:\n    {% if m.content %}\n  {{ m.content }}\n"
+    "    {% endif %}\n  {% endfor %}\nend\n",
+    "kept-newline": "{{ messages[0].content }}\n\n",
+    "namespace": "{% set ns = namespace(n=0, seen=false, last='') %}{% for m in messages %}{% if m.role == 'user' %}"
+    "{% set ns.n = ns.n + 1 %}{% set ns.last = m.content %}{% set ns.seen = true %}{% endif %}{% endfor %}"
+    "{{ ns.n }} {{ ns.last }} {{ ns.seen }}",
+    "loop-controls": "{% for m in messages %}{% if m.role == 'system' %}{% continue %}{% endif %}{{ loop.index }}/{{ loop.length }}"
+    " {{ loop.first }} {{ loop.last }} {{ loop.index0 }} {{ loop.revindex }}{% if loop.previtem is defined %} after"
+    " {{ loop.previtem.role }}{% endif %}; {% if loop.index > 2 %}{% break %}{% endif %}{% endfor %}",
+    "slices": "{% for m in messages[::-1] %}{{ m.content[:5] }}|{{ m.content[-3:] }}|{{ m.content[1:-1] }}|{{ m.content[0] if m.content }};"
+    "{% endfor %}{{ messages[1:] | length }} {{ messages[-1].role }}",
+    "strings": "{% for m in messages %}{{ m.content.strip() }}|{{ m.content.split(' ')[-1] }}|{{ m.content.split() | length }}|"
+    "{{ m.content.upper() }}|{{ m.content.title() }}|{{ m.content.startswith('H') }}|{{ m.content.replace('o', '0') }}|"
+    "{{ m.content.find('l') }}|{{ m.content.lstrip('H') }}|{{ m.content.rstrip('?! ') }}|{{ '\\n' in m.content }}|"
+    "{{ m.content | capitalize }}|{{ '%s=%d' | format(m.role, 3) }}|{{ m.content.endswith(('?', '!')) }}\n{% endfor %}",
+    "more-strings": "{% for m in messages %}{{ m.content.removeprefix('Hel') }}|{{ m.content.removesuffix('?') }}|"
+    "{{ m.content.partition(' ') | list }}|{{ m.content.rpartition('!')[2] }}|{{ m.content.rsplit(' ', 1) }}|{{ m.content.split(' ', 1) }}|"
+    "{{ m.content.splitlines() }}|{{ m.content.count('e') }}|{{ m.content.rfind('e') }}|{{ m.content.isupper() }}|{{ m.content.isdigit() }}|"
+    "{{ ' '.join(['a', m.role]) }}|{{ m.content | upper | lower | length }}|{{ m.content is in ['Bye'] }}|{{ m.content | trim }}\n{% endfor %}"
+    "{{ '{} is {}'.format('a', 1) }} {{ 'abc'[::-1] }} {{ 'o' in 'foo' }} {{ ['a', 'b'].index('b') }} {{ 'abc'.index('c') }}",
+    "dicts": "{% for m in messages %}{{ m.items() | list | length }} {{ m.get('name', 'nobody') }} {{ 'role' in m }} {{ m.keys() | list }}"
+    " {{ m.values() | first }}{% for k, v in m | dictsort %} {{ k }}{% endfor %};{% endfor %}{{ dict(a=1, b='x') }}",
+    "values": "{{ true }} {{ false }} {{ none }} {{ 1.0 }} {{ 7 // 2 }} {{ 7 / 2 }} {{ 2 ** 3 }} {{ 'a' ~ 1 ~ none }} {{ [1, 'a', none] }}"
+    " {{ {'k': [true]} }} {{ (1, 2) }} {{ 'a' * 3 }} {{ undefined_thing }} {{ undefined_thing is defined }} {{ tools is none }}",
+    "tests": "{% for m in messages %}{{ m.content is string }} {{ m is mapping }} {{ messages is iterable }} {{ m.content is none }}"
+    " {{ m.x is undefined }} {{ 3 is odd }} {{ m.role is in ['user'] }} {{ m.role is not equalto 'user' }} {{ loop.index is divisibleby 2 }}; {% endfor %}",
+    "filters": "{{ messages | map(attribute='role') | join(',') }} {{ messages | selectattr('role', 'equalto', 'user') | list | length }}"
+    " {{ messages | rejectattr('role', 'equalto', 'user') | map(attribute='content') | list }} {{ [3, 1, 2] | sort | join }}"
+    " {{ messages | groupby('role') | length }} {{ ['a', 'b'] | last }} {{ 'x' | default('y') }} {{ nothing | default('y') }}"
+    " {{ '' | default('z', true) }} {{ 'a-b' | replace('-', '+') }} {{ '<&>' }} {{ 'ab' | list }} {{ '  x ' | trim }}|{{ 'a\nb' | indent(2) }}"
+    " {{ [1, 2] | sum }} {{ 3.7 | int }} {{ '5' | int + 1 }} {{ 2.5 | round }} {{ ['b', 'a', 'b'] | unique | list }}",
+    "macros": "{% macro turn(role, text, end='.') %}<{{ role }}>{{ text }}{{ end }}{% endmacro %}{% for m in messages %}"
+    "{{ turn(m.role, m.content) }}{{ turn(m.role, text='x', end='!') }}{% endfor %}{% set kept %}[{{ messages | length }}]{% endset %}{{ kept }}",
+    "json": "{{ messages | tojson }}\n{{ messages[0] | tojson(indent=2) }}\n{{ tools | tojson(indent=4) }}\n"
+    "{{ {'b': 1.5, 'a': [], 'c': {}, 'd': '<ü>\"\\\\', 'e': 1e-7, 'f': 100000000000000000000.0} | tojson }}\n"
+    "{{ {'b': 'ü🦀', 'a': true} | tojson(ensure_ascii=true, sort_keys=true) }}\n{{ [1, {'a': none}] | tojson(separators=(',', ':')) }}",
+    "refuses": "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system prompt here') }}{% endif %}{{ m.content }}{% endfor %}",
+    "date": "{{ strftime_now('%d %b %Y') }} {{ strftime_now('%Y-%m-%d') }} {{ strftime_now('%A, %B %-d') }}",
+    "raw": "{% raw %}{{ not rendered }}{% endraw %}{{ messages[0].content }}{%- if true -%}  tight  {%- endif -%} {{ '{%' }}",
+    "conditions": "{% for m in messages if m.role != 'system' %}{{ m.role if m.content else 'empty' }}{{ ' + ' if not loop.last }}{% else %}none{% endfor %}"
+    "{% if messages[0].role == 'system' and messages | length > 1 or false %} S{% elif not tools %} N{% else %} E{% endif %}"
+    "{{ 1 if 2 < 3 and 3 <= 3 and 4 != 5 else 0 }}{{ 'a' if (tools and tools | length) else 'b' }}",
+}
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Tells the weather of a \"place\" <now>.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "place": {"type": "string", "description": "Where?"},
+                "items": {"type": "array", "items": {"type": "string"}, "description": "Which measures"},
+                "scale": {"type": "number", "enum": [0.5, 1, 1e-05], "default": 1.0},
+            },
+            "required": ["place"],
+        },
+        "return": {"type": "string", "description": "The weather"},
+    },
+}
+
+
+def call(place, arguments_as_text=False):
+    arguments = {"place": place, "items": ["wind", "rain"]}
+    if arguments_as_text:
+        arguments = json.dumps(arguments)
+    return [{"id": "call00001", "type": "function", "function": {"name": "weather", "arguments": arguments}}]
+
+
+def say(role, content, **more):
+    return {"role": role, "content": content, **more}
+
+
+DIALOGUES = {
+    "ask": ([say("user", "Hello, how are you?")], None),
+    "answer": ([say("user", "Hello, how are you?"), say("assistant", "Fine. ")], None),
+    "system": ([say("system", "Be brief."), say("user", " Who?\n"), say("assistant", "Me.")], None),
+    "turns": (
+        [
+            say("system", "Du bist höflich 🦀."),
+            say("user", "Grüße & <Küsse>"),
+            say("assistant", "Danke!\n\nEbenso."),
+            say("user", "What is 2 + 2?", name="Ann"),
+            say("assistant", "世界"),
+            say("user", "Bye"),
+        ],
+        None,
+    ),
+    "thought": (
+        [
+            say("user", "Is 7 prime?"),
+            say("assistant", "Yes.", reasoning_content="7 has no divisor."),
+            say("user", "And 8?"),
+            say("assistant", "No.", reasoning_content="8 = 2 * 4."),
+        ],
+        None,
+    ),
+    "tools": ([say("system", "Use tools."), say("user", "Weather in Rome?")], [WEATHER]),
+    "calls": (
+        [
+            say("user", "Weather in Rome?"),
+            say("assistant", "", tool_calls=call("Rome")),
+            say("tool", "{\"sun\": true}", name="weather", tool_call_id="call00001"),
+            say("assistant", "Sunny."),
+        ],
+        [WEATHER],
+    ),
+    "calls-text": (
+        [
+            say("user", "Weather in Rome?"),
+            say("assistant", "", tool_calls=call("Rome", True)),
+            say("tool", "sunny", name="weather", tool_call_id="call00001"),
+            say("assistant", "Sunny."),
+        ],
+        [WEATHER],
+    ),
+}
+
+
+def render(source, messages, tools, prompt):
+    marks = re.search(r"\{%[-+]?\s*generation\s*[-+]?%\}", source) is not None
+    try:
+        texts, spans = reference.render_jinja_template(
+            conversations=[messages],
+            tools=tools,
+            documents=None,
+            chat_template=source,
+            return_assistant_tokens_mask=marks,
+            add_generation_prompt=prompt,
+            **SPECIAL,
+        )
+    except Exception as problem:
+        return {"error": f"{type(problem).__name__}: {problem}"[:200]}
+    text = texts[0]
+    result = {"text": text}
+    if marks:
+        byte = lambda at: len(text[:at].encode())
+        result["spans"] = [[byte(start), byte(end)] for start, end in spans[0]]
+    return result
+
+
+MARKED_CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation %}"
+    "{{ m.content + '<|im_end|>' }}{% endgeneration %}{% else %}{{ m.content + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def masks(out, folder):
+    from transformers import PreTrainedTokenizerFast
+
+    default = ROOT / "datasets/tests/data/tokenizer"
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder or default)
+    templates = {"chatml": MARKED_CHATML, "parts": FEATURES["generation-parts"], "layout": FEATURES["generation-layout"]}
+    cases = []
+    for name, source in templates.items():
+        for dialogue in ("answer", "system", "turns", "thought"):
+            if (name, dialogue) == ("layout", "turns"):
+                # A span that ends in a character of several tokens: the reference marks only the first of them.
+                continue
+            messages = DIALOGUES[dialogue][0]
+            result = tokenizer.apply_chat_template(
+                messages, chat_template=source, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+            )
+            case = {"template": name, "messages": messages}
+            cases.append(case | {"input_ids": result["input_ids"], "mask": result["assistant_masks"]})
+    texts = [m["content"] for messages, _ in DIALOGUES.values() for m in messages] + ["", " ", "\n\n x", "<|im_end|> y"]
+    golden = {
+        "made_with": "tests/goldens/templates.py; transformers 5.23.0, tokenizers 0.23.3",
+        "tokenizer": str(folder) if folder else None,
+        "templates": templates,
+        "cases": cases,
+        "texts": [{"text": text, "input_ids": tokenizer(text)["input_ids"]} for text in texts],
+    }
+    out.write_text(json.dumps(golden, ensure_ascii=False) + "\n")
+    print(f"{out}: {len(cases)} masks, {len(texts)} texts")
+
+
+def templates(out, folder):
+    if folder:
+        files = sorted(pathlib.Path(folder).glob("*.jinja"))
+        sources = {file.stem: file.read_text() for file in files}
+    else:
+        folder = ROOT / "datasets/src/template/builtin"
+        sources = {file.stem: file.read_text() for file in sorted(folder.glob("*.jinja"))}
+        sources["smollm2"] = SMOLLM2
+        sources.update(FEATURES)
+    cases = []
+    for name, source in sources.items():
+        for dialogue, (messages, tools) in DIALOGUES.items():
+            for prompt in (False, True):
+                case = {"template": name, "dialogue": dialogue, "prompt": prompt}
+                cases.append(case | render(source, messages, tools, prompt))
+    golden = {
+        "made_with": "tests/goldens/templates.py; transformers 5.23.0, Jinja2 3.1.6",
+        "special": SPECIAL,
+        "date": "2026-11-23",
+        "templates": sources,
+        "dialogues": {name: {"messages": m, "tools": t} for name, (m, t) in DIALOGUES.items()},
+        "cases": cases,
+    }
+    out.write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n")
+    refused = sum("error" in case for case in cases)
+    print(f"{out}: {len(sources)} templates, {len(cases)} cases, {refused} of them refused by the reference")
+
+
+{"templates": templates, "masks": masks}[sys.argv[1]](pathlib.Path(sys.argv[2]), (sys.argv[3:] or [None])[0])

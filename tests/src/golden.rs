@@ -1,0 +1,173 @@
+//! The committed answers of the reference implementations; `goldens/README.md` tells what stands in them.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use firebrand::objective::inputs;
+use firebrand_adapters::Mode;
+use firebrand_datasets::Batch;
+use firebrand_datasets::batch::NOT_TRAINED;
+use firebrand_kernels::linear;
+use firebrand_models::families::Family;
+use firebrand_models::hf_config::HfConfig;
+use firebrand_models::weights::SafetensorsFile;
+use firebrand_models::{CausalLm, Hold};
+use serde_json::Value;
+
+/// The folder or file of that name.
+pub fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens").join(name)
+}
+
+/// A JSON file.
+pub fn json(name: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path(name)).unwrap()).unwrap()
+}
+
+/// Folders whose name starts so, sorted.
+pub fn folders(prefix: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(path("")).unwrap().map(|entry| entry.unwrap());
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with(prefix));
+    names.sort();
+    names
+}
+
+/// Model cases of a family.
+pub fn models_of(family: Family) -> Vec<String> {
+    let is_of = |name: &String| {
+        let config = path(name).join("config.json");
+        config.exists() && HfConfig::open(&config).is_ok_and(|config| Family::of(&config).ok() == Some(family))
+    };
+    folders("").into_iter().filter(is_of).collect()
+}
+
+/// Model cases of all families there are.
+pub fn models() -> Vec<String> {
+    Family::ALL.iter().flat_map(|family| models_of(*family)).collect()
+}
+
+/// The model in a golden's folder, all parameters frozen.
+pub fn load(name: &str) -> CausalLm {
+    CausalLm::load(&path(name), Hold::F32, &Device::flex()).unwrap()
+}
+
+/// `forward.safetensors` of a case.
+pub struct Forward {
+    file: SafetensorsFile,
+}
+
+impl Forward {
+    /// Opens it.
+    pub fn open(case: &str) -> Self {
+        Self { file: SafetensorsFile::open(path(case).join("forward.safetensors")).unwrap() }
+    }
+
+    /// The prefixes of the batches in it: `""`, `"packed."` and so on.
+    pub fn batches(&self) -> Vec<String> {
+        self.file.names().filter_map(|name| name.strip_suffix("logits")).map(String::from).collect()
+    }
+
+    /// Parameters with a gradient, by their name in the weights.
+    pub fn gradients(&self) -> Vec<(String, Vec<f32>)> {
+        let named = |name: &str| Some((name.strip_prefix("grad.")?.to_string(), self.floats(name)));
+        self.file.names().filter_map(named).collect()
+    }
+
+    /// A float tensor.
+    pub fn floats(&self, name: &str) -> Vec<f32> {
+        self.file.get(name).unwrap().to_f32().unwrap()
+    }
+
+    /// The loss of a batch.
+    pub fn loss(&self, prefix: &str) -> f64 {
+        f64::from(self.floats(&format!("{prefix}loss"))[0])
+    }
+
+    /// Number of decoder layers with hidden states.
+    pub fn layers(&self) -> usize {
+        self.file.names().filter(|name| name.starts_with("hidden.")).count()
+    }
+
+    /// A batch as the trainer lays it out.
+    pub fn batch(&self, prefix: &str) -> Batch {
+        let read = |name: &str| self.integers(&format!("{prefix}{name}"));
+        let shape = self.file.get(&format!("{prefix}input_ids")).unwrap().shape;
+        let (rows, length) = (shape[0], shape[1]);
+        let segments = match prefix {
+            // The padding's segment is 0, so those of rows begin at 1.
+            "packed." => read("segment_ids").into_iter().map(|segment| segment + 1).collect(),
+            _ => read("attention_mask"),
+        };
+        let mut batch = Batch {
+            rows,
+            length,
+            input_ids: read("input_ids"),
+            positions: read("position_ids"),
+            targets: vec![NOT_TRAINED as i32; rows * length],
+            weights: vec![0.0; rows * length],
+            segments,
+            examples: vec![],
+        };
+        let labels = read("labels");
+        for index in (0..rows * length).filter(|index| (index + 1) % length != 0) {
+            let next = index + 1;
+            let same_row = batch.segments[index] != 0 && batch.segments[next] == batch.segments[index];
+            if same_row && i64::from(labels[next]) != NOT_TRAINED {
+                (batch.targets[index], batch.weights[index]) = (labels[next], 1.0);
+            }
+        }
+        batch
+    }
+
+    fn integers(&self, name: &str) -> Vec<i32> {
+        let bytes = self.file.get(name).unwrap().bytes;
+        let (words, rest) = bytes.as_chunks::<8>();
+        assert!(rest.is_empty(), "{name} is i64");
+        words.iter().map(|word| i32::try_from(i64::from_le_bytes(*word)).unwrap()).collect()
+    }
+}
+
+/// All logits of a batch, `[rows * length, vocab]`.
+pub fn logits(model: &CausalLm, batch: &Batch) -> Vec<f32> {
+    let hidden = model.decoder().forward(&inputs(batch), Mode::Inference);
+    host(linear(hidden, model.decoder().head_weight()))
+}
+
+/// The rows of `[rows * length, width]` values at places that are no padding.
+pub fn at_tokens(batch: &Batch, values: &[f32]) -> Vec<f32> {
+    let width = values.len() / batch.segments.len();
+    let places = batch.segments.iter().zip(values.chunks(width));
+    places.filter(|(segment, _)| **segment != 0).flat_map(|(_, row)| row.to_vec()).collect()
+}
+
+/// One segment of a batch as a batch of its own, without padding.
+pub fn alone(batch: &Batch, row: usize, segment: i32) -> Batch {
+    let range = row * batch.length..(row + 1) * batch.length;
+    let places: Vec<usize> = range.filter(|&index| batch.segments[index] == segment).collect();
+    let pick = |values: &[i32]| places.iter().map(|&index| values[index]).collect::<Vec<_>>();
+    Batch {
+        rows: 1,
+        length: places.len(),
+        input_ids: pick(&batch.input_ids),
+        positions: pick(&batch.positions),
+        segments: pick(&batch.segments),
+        targets: pick(&batch.targets),
+        weights: places.iter().map(|&index| batch.weights[index]).collect(),
+        examples: vec![],
+    }
+}
+
+/// Every (row, segment) of a batch that is no padding.
+pub fn segments(batch: &Batch) -> Vec<(usize, i32)> {
+    let places = batch.segments.iter().enumerate().filter(|(_, segment)| **segment != 0);
+    let mut found: Vec<(usize, i32)> = places.map(|(index, segment)| (index / batch.length, *segment)).collect();
+    found.dedup();
+    found
+}
+
+/// The values of a tensor.
+pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}

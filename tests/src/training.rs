@@ -1,0 +1,117 @@
+//! A recipe run through the library, its reports and results kept.
+
+use std::path::Path;
+
+use firebrand::error::Error;
+use firebrand::observer::{Collector, EvalReport, Observer, StepReport};
+use firebrand::plan::{self, Data, Text};
+use firebrand::recipe::{Loaded, Method, Recipe};
+use firebrand::run::{Checkpoint, Checkpoints, RunDirectory};
+use firebrand::training::{Outcome, Trainer};
+use firebrand_models::weights::{Checkpoint as Weights, Dtype};
+use firebrand_models::{CausalLm, adapter_folder};
+use tempfile::TempDir;
+
+use crate::tensors::{self, Tensors, Values};
+
+/// What a run left.
+pub struct Trained {
+    /// Reports of all steps.
+    pub steps: Vec<StepReport>,
+    /// Reports of all evaluations.
+    pub evaluations: Vec<EvalReport>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The adapter, or the model, by the names in files.
+    pub weights: Tensors,
+    /// The model.
+    pub model: CausalLm,
+    /// The run directory.
+    pub output: TempDir,
+}
+
+/// A recipe with its model and data in place.
+pub struct Ready {
+    /// The recipe.
+    pub loaded: Loaded,
+    /// The rows.
+    pub data: Data,
+    /// The model, what is trained made trainable.
+    pub model: CausalLm,
+}
+
+/// Everything before the first step.
+///
+/// # Errors
+/// As `firebrand check`.
+pub fn prepare(recipe: &Path, overrides: &[&str]) -> Result<Ready, Error> {
+    let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
+    let loaded = Recipe::load(recipe, &overrides)?;
+    let device = firebrand::device::open(loaded.recipe.device)?;
+    let folder = plan::model_folder(&loaded.recipe.model)?;
+    let text = Text::load(&folder, &loaded.recipe.data.template, None)?;
+    let data = Data::load(&loaded.recipe, &text, &|_, _| {})?;
+    data.report.clone().pass()?;
+    let (model, _) = plan::build_model(&loaded, &folder, &device)?;
+    data.check_vocabulary(model.decoder().config().vocab_size)?;
+    Ok(Ready { loaded, data, model })
+}
+
+/// Runs the recipe to its end, in a run directory of its own.
+///
+/// # Errors
+/// As `firebrand train`.
+pub fn train(recipe: &Path, overrides: &[&str]) -> Result<Trained, Error> {
+    let output = tempfile::tempdir().map_err(Error::io(Path::new("a temporary folder")))?;
+    let mut collector = Collector::default();
+    let (outcome, model, weights) = train_in(recipe, overrides, output.path(), None, &mut collector)?;
+    Ok(Trained { steps: collector.steps, evaluations: collector.evaluations, outcome, weights, model, output })
+}
+
+/// The same in a given run directory, from a checkpoint if one is given, watched by `observer`.
+///
+/// # Errors
+/// As `firebrand train`.
+pub fn train_in(
+    recipe: &Path,
+    overrides: &[&str],
+    output: &Path,
+    checkpoint: Option<&Checkpoint>,
+    observer: &mut dyn Observer,
+) -> Result<(Outcome, CausalLm, Tensors), Error> {
+    let Ready { loaded, data, model } = prepare(recipe, overrides)?;
+    let recipe = &loaded.recipe;
+    let (recompute, _) = plan::recompute(recipe, &model, &data);
+    let checkpoints = match checkpoint {
+        None => RunDirectory::create(output)?.checkpoints(),
+        Some(_) => Checkpoints::new(output),
+    };
+    let mut trainer = Trainer::new(recipe, "base".into(), model, &data.train, data.eval.as_ref(), recompute);
+    if let Some(checkpoint) = checkpoint {
+        trainer.resume(checkpoint)?;
+    }
+    let outcome = trainer.run(&checkpoints, observer)?;
+    let mut model = trainer.into_model();
+    let weights = trained_weights(&mut model, &recipe.method)?;
+    Ok((outcome, model, weights))
+}
+
+/// What a run trained, as files would have it.
+fn trained_weights(model: &mut CausalLm, method: &Method) -> Result<Tensors, Error> {
+    let folder = tempfile::tempdir().map_err(Error::io(Path::new("a temporary folder")))?;
+    match method {
+        Method::Lora(lora) => {
+            adapter_folder::save(model, &lora.config(), "base", folder.path())?;
+            Ok(tensors::read(&folder.path().join("adapter_model.safetensors")))
+        }
+        Method::Full => {
+            model.save_weights(folder.path(), Some(Dtype::F32), None)?;
+            let weights = Weights::open(folder.path())?;
+            let read = weights.tensors().map(|view| {
+                let values = Values { shape: view.shape.to_vec(), values: view.to_f32()? };
+                Ok((view.name.to_string(), values))
+            });
+            read.collect()
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Rows 3, 4, 5, 7 and 18: what becomes of data before the first step.
+
+use firebrand_tests::tiny;
+use serde_json::{Value, json};
+
+use crate::workshop::{Workshop, assert_says, chat_row};
+
+fn rows(workshop: &Workshop, recipe: &str) -> Vec<Value> {
+    let said = workshop.succeed(&["data", recipe, "--json"]);
+    said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The characters of the trained tokens; every token of the tiny model but the end is one.
+fn trained(row: &Value) -> String {
+    let tokenizer = tempfile::tempdir().unwrap();
+    tiny::write(tokenizer.path());
+    let tokenizer = firebrand_datasets::Tokenizer::from_folder(tokenizer.path()).unwrap();
+    let labels = row["labels"].as_array().unwrap().iter().map(|label| label.as_i64().unwrap());
+    let ids: Vec<u32> = labels.filter(|label| *label >= 0).map(|label| label as u32).collect();
+    tokenizer.decode(&ids, false).unwrap()
+}
+
+/// Row 3.
+#[test]
+fn two_bos_tokens_do_not_pass_the_gate() {
+    let workshop = Workshop::new();
+    let begins = |row: &Value| -> usize {
+        row["input_ids"].as_array().unwrap().iter().take_while(|id| **id == tiny::BOS_ID).count()
+    };
+    tiny::write_tokenizer_config(&workshop.path("model"), &json!({"add_bos_token": true}));
+    workshop.write_rows("data.jsonl", &[json!({"text": "once"}), json!({"text": "<s>once"})]);
+    let read = rows(&workshop, "recipe.toml");
+    assert_eq!([begins(&read[0]), begins(&read[1])], [1, 1], "a text that spells its own gets no second one");
+    workshop.write_rows("data.jsonl", &[json!({"text": "once"}), json!({"text": "<s><s>twice"})]);
+    for verb in ["check", "train"] {
+        assert_says!(workshop.fail(&[verb, "recipe.toml"]), "two BOS", "data.jsonl:2");
+    }
+    // Neither does a template that writes one; one that writes two is refused.
+    let template = format!("{{{{ bos_token }}}}{}", tiny::TEMPLATE);
+    let changes = json!({"add_bos_token": true, "chat_template": template});
+    tiny::write_tokenizer_config(&workshop.path("model"), &changes);
+    workshop.write_rows("data.jsonl", &[chat_row(1)]);
+    let row = rows(&workshop, "recipe.toml").remove(0);
+    assert_eq!(begins(&row), 1);
+    let twice = json!({"chat_template": format!("{{{{ bos_token }}}}{template}")});
+    tiny::write_tokenizer_config(&workshop.path("model"), &twice);
+    assert_says!(workshop.fail(&["train", "recipe.toml"]), "two BOS", "data.jsonl:1");
+}
+
+/// Row 4.
+#[test]
+fn the_end_of_a_turn_is_trained_although_it_is_the_padding_too() {
+    let workshop = Workshop::new();
+    for row in rows(&workshop, "recipe.toml") {
+        let text = trained(&row);
+        assert!(text.ends_with(tiny::END), "{text:?}");
+        assert_eq!(text.matches(tiny::END).count(), 1, "and no other end is: {text:?}");
+    }
+    // Padding adds nothing: the loss of a padded batch is that of its rows.
+    let file = workshop.path("data.jsonl").display().to_string();
+    let model = workshop.path("model").display().to_string();
+    let eval = |batch: &str| -> Value {
+        let said = workshop.succeed(&["eval", "--model", &model, "--data", &file, "--json", "--batch-size", batch]);
+        serde_json::from_str(&said.stdout).unwrap()
+    };
+    let (alone, padded) = (eval("1"), eval("10"));
+    assert_eq!(alone["tokens"], padded["tokens"]);
+    let (left, right) = (alone["loss"].as_f64().unwrap(), padded["loss"].as_f64().unwrap());
+    assert!((left - right).abs() < 1e-6 * left, "{left} {right}");
+}
+
+/// Row 5.
+#[test]
+fn prompts_are_not_trained_and_rows_that_train_nothing_are_reported() {
+    let workshop = Workshop::new();
+    let dialogue = json!({"messages": [
+        {"role": "system", "content": "Be brief"},
+        {"role": "user", "content": "One?"}, {"role": "assistant", "content": "First"},
+        {"role": "user", "content": "Two?"}, {"role": "assistant", "content": "Second"},
+    ]});
+    workshop.write_rows("data.jsonl", &[dialogue]);
+    let row = rows(&workshop, "recipe.toml").remove(0);
+    assert_eq!(trained(&row), format!("First{0}Second{0}", tiny::END));
+    assert!(row["text"].as_str().unwrap().contains("Be brief"));
+
+    let unanswered = json!({"messages": [{"role": "user", "content": "Anyone?"}]});
+    workshop.write_rows("data.jsonl", &[chat_row(0), unanswered.clone(), chat_row(1)]);
+    let report = workshop.succeed(&["check", "recipe.toml"]);
+    assert_says!(report.stdout, "data.jsonl", "no token of them is trained");
+    workshop.write_rows("data.jsonl", &[unanswered]);
+    for verb in ["check", "train"] {
+        assert_says!(workshop.fail(&[verb, "recipe.toml"]), "no token of any row is trained", "data.jsonl:1");
+    }
+}
+
+/// Row 7.
+#[test]
+fn answers_lost_to_truncation_are_an_error_unless_allowed() {
+    let workshop = Workshop::new();
+    let long = json!({"messages": [
+        {"role": "user", "content": "so ".repeat(60)}, {"role": "assistant", "content": "Lost"},
+    ]});
+    let mut data: Vec<Value> = (0..10).map(chat_row).collect();
+    data.push(long);
+    workshop.write_rows("data.jsonl", &data);
+    assert_says!(workshop.fail(&["train", "recipe.toml"]), "cut the whole answer away", "data.jsonl:11");
+    let allowed = ["check", "recipe.toml", "--set", "data.gate.allow_truncated=0.2"];
+    assert_says!(workshop.succeed(&allowed).stdout, "cut the whole answer away");
+    // Up to a twentieth passes, and is shown.
+    data.splice(0..0, (10..25).map(chat_row));
+    workshop.write_rows("data.jsonl", &data);
+    assert_says!(workshop.succeed(&["check", "recipe.toml"]).stdout, "cut the whole answer away");
+}
+
+/// Row 18: there is no cache of tokens to go stale.
+#[test]
+fn changed_data_tokenizer_and_template_show_at_once() {
+    let workshop = Workshop::new();
+    let first = rows(&workshop, "recipe.toml");
+    workshop.write_rows("data.jsonl", &[chat_row(3)]);
+    let second = rows(&workshop, "recipe.toml");
+    assert_ne!(first[0]["input_ids"], second[0]["input_ids"]);
+    let template = format!("{{{{ bos_token }}}}{}", tiny::TEMPLATE);
+    tiny::write_tokenizer_config(&workshop.path("model"), &json!({"chat_template": template}));
+    let third = rows(&workshop, "recipe.toml");
+    assert_ne!(second[0]["input_ids"], third[0]["input_ids"]);
+    let path = workshop.path("model/tokenizer.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"a\":4,", "\"a\":5,").replace("\"b\":5,", "\"b\":4,")).unwrap();
+    assert_ne!(third[0]["input_ids"], rows(&workshop, "recipe.toml")[0]["input_ids"]);
+}

@@ -1,0 +1,107 @@
+//! Rows 8, 10 and 12: templates, adapters and heads that files hold.
+
+use firebrand_models::weights::Head;
+use firebrand_models::{CausalLm, Hold};
+use firebrand_tests::golden::{self, Forward, logits};
+use firebrand_tests::tensors;
+use firebrand_tests::tiny;
+use firebrand_tests::training::train;
+use serde_json::json;
+
+use crate::workshop::{Workshop, assert_says, chat_row};
+
+/// Row 8.
+#[test]
+fn generation_does_not_use_another_template_than_training() {
+    let workshop = Workshop::new();
+    workshop.succeed(&["train", "recipe.toml"]);
+    workshop.write_rows("ask.jsonl", &[chat_row(0)]);
+    let ask =
+        ["generate", "--model", "model", "--adapter", "run/adapter", "--data", "ask.jsonl", "--max-new-tokens", "2"];
+    workshop.succeed(&ask);
+    let with = |more: &[&'static str]| [&ask[..], more].concat();
+    assert_says!(workshop.fail(&with(&["--template", "llama2"])), "another chat template", "run/adapter");
+    workshop.succeed(&with(&["--template", "llama2", "--allow-template-mismatch"]));
+    let template = tiny::TEMPLATE.replace("assistant\n", "assistant: ");
+    tiny::write_tokenizer_config(&workshop.path("model"), &json!({"chat_template": template}));
+    assert_says!(workshop.fail(&ask), "another chat template");
+}
+
+/// Row 8: what generation asks is what training showed, up to the answer.
+#[test]
+fn the_prompt_of_generation_is_the_prompt_of_training() {
+    let workshop = Workshop::new();
+    let said = workshop.succeed(&["data", "recipe.toml", "--json", "--rows", "1"]);
+    let row: serde_json::Value = serde_json::from_str(said.stdout.trim()).unwrap();
+    let labels = row["labels"].as_array().unwrap();
+    let prompt = labels.iter().position(|label| label.as_i64().unwrap() >= 0).unwrap();
+    let ids: Vec<_> = row["input_ids"].as_array().unwrap()[..prompt].to_vec();
+    workshop.write_rows("both.jsonl", &[chat_row(0), json!({"input_ids": ids})]);
+    let ask = ["generate", "--model", "model", "--data", "both.jsonl", "--max-new-tokens", "12"];
+    let said = workshop.succeed(&ask);
+    let answers: Vec<serde_json::Value> = said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers[0]["output_ids"], answers[1]["output_ids"]);
+}
+
+/// Row 10.
+#[test]
+fn no_tensor_is_missing_or_unused_in_silence() {
+    let source = golden::path(tiny::GOLDEN);
+    let message = |change: &dyn Fn(&mut tensors::Tensors)| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(source.join("config.json"), folder.path().join("config.json")).unwrap();
+        let mut weights = tensors::read(&source.join("model.safetensors"));
+        change(&mut weights);
+        tensors::write(folder.path(), "model", &weights);
+        let error = CausalLm::load(folder.path(), Hold::F32, &burn::tensor::Device::flex());
+        error.map(|_| ()).expect_err("this must fail").to_string()
+    };
+    let norm = "model.layers.1.input_layernorm.weight";
+    assert_says!(message(&|weights| drop(weights.remove(norm))), norm);
+    let twice = |weights: &mut tensors::Tensors| {
+        let values = weights[norm].clone();
+        weights.insert("model.layers.1.extra_layernorm.weight".into(), values);
+    };
+    assert_says!(message(&twice), "extra_layernorm");
+    let cut = |weights: &mut tensors::Tensors| {
+        let tensor = weights.get_mut(norm).unwrap();
+        tensor.values.pop();
+        tensor.shape[0] -= 1;
+    };
+    assert_says!(message(&cut), norm, "[29]", "[30]");
+}
+
+/// Row 12.
+#[test]
+fn a_tied_head_is_stored_once_and_stays_tied() {
+    let recipe = golden::path("trajectory-full").join("recipe.toml");
+    let trained = train(&recipe, &["train.epochs=1"]).unwrap();
+    assert!(trained.weights.contains_key("model.embed_tokens.weight"));
+    assert!(!trained.weights.contains_key("lm_head.weight"), "stored once");
+    let folder = tempfile::tempdir().unwrap();
+    trained.model.save_weights(folder.path(), None, None).unwrap();
+    std::fs::write(folder.path().join("config.json"), trained.model.config_json(None)).unwrap();
+    let again = CausalLm::load(folder.path(), Hold::F32, &burn::tensor::Device::flex()).unwrap();
+    assert_eq!(again.head_tie().unwrap().outcome, Head::Tied);
+    let batch = Forward::open("llama-gqa-tied").batch("");
+    assert_eq!(logits(&again, &batch), logits(&trained.model.for_inference(), &batch), "the same model");
+}
+
+/// Row 12.
+#[test]
+fn a_head_that_differs_is_not_tied_whatever_the_config_says() {
+    let source = golden::path(tiny::GOLDEN);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(source.join("config.json"), folder.path().join("config.json")).unwrap();
+    let mut weights = tensors::read(&source.join("model.safetensors"));
+    let mut head = weights["model.embed_tokens.weight"].clone();
+    head.values.reverse();
+    weights.insert("lm_head.weight".into(), head);
+    tensors::write(folder.path(), "model", &weights);
+    let model = CausalLm::load(folder.path(), Hold::F32, &burn::tensor::Device::flex()).unwrap();
+    assert_eq!(model.head_tie().unwrap().outcome, Head::UntiedByFile);
+    assert_says!(model.config_json(None), "\"tie_word_embeddings\": false");
+    let saved = tempfile::tempdir().unwrap();
+    model.save_weights(saved.path(), None, None).unwrap();
+    assert_eq!(tensors::read(&saved.path().join("model.safetensors")), weights);
+}

@@ -1,0 +1,107 @@
+//! Rows 1, 2, 15 and 19: what a step is.
+
+use firebrand::objective::{Gradients, Recompute, Sft, StepScale};
+use firebrand_adapters::Mode;
+use firebrand_datasets::Batch;
+use firebrand_tests::golden::{self, host};
+use firebrand_tests::tensors::distance;
+use firebrand_tests::training::{prepare, train};
+
+use crate::workshop::{Workshop, assert_says};
+
+const GOLDEN: &str = "trajectory-lora";
+
+/// Loss and all gradients of a step made of these micro-batches.
+fn step(size: usize) -> (f64, Vec<f32>, Vec<Batch>) {
+    let ready = prepare(&golden::path(GOLDEN).join("recipe.toml"), &[]).unwrap();
+    let packs = ready.data.train.epoch(1, 0).packs;
+    let batches: Vec<Batch> = packs[..12].chunks(size).map(|packs| ready.data.train.batch(packs)).collect();
+    let scale = StepScale::new(batches.iter());
+    let (mut loss, mut gradients, mut first_row) = (0.0, Gradients::default(), 0);
+    for batch in &batches {
+        let mode = Mode::Training { key: 1, first_row };
+        let sft = Sft { recompute: Recompute::Off };
+        loss += sft.accumulate(ready.model.decoder(), batch, scale, mode, &mut gradients);
+        first_row += batch.rows;
+    }
+    let all = gradients.values().flat_map(|gradient| host(gradient.clone())).collect();
+    (loss, all, batches)
+}
+
+/// Row 1.
+#[test]
+fn accumulation_never_averages_means() {
+    let (whole_loss, whole, _) = step(12);
+    for size in [1, 2, 3, 5] {
+        let (loss, gradients, batches) = step(size);
+        assert!((loss - whole_loss).abs() < 1e-5 * whole_loss, "micro-batches of {size}: {loss} {whole_loss}");
+        let apart = distance(&gradients, &whole);
+        assert!(apart < 1e-5, "micro-batches of {size}: gradients are {apart:e} away");
+        // The rows must be such that the mistake would show.
+        let tokens: Vec<usize> = batches.iter().map(Batch::labelled_tokens).collect();
+        assert!(tokens.iter().any(|count| *count != tokens[0]), "{tokens:?}");
+    }
+}
+
+/// Row 2.
+#[test]
+fn a_partial_window_is_a_step_of_its_own() {
+    let workshop = Workshop::new();
+    workshop.write_rows("data.jsonl", &(0..5).map(crate::workshop::chat_row).collect::<Vec<_>>());
+    // A rate so small that no weight moves, so that losses can be compared.
+    let still =
+        ["data.packing=false", "data.shuffle=false", "train.steps=6", "optimizer={kind=\"sgd\",learning_rate=1e-30}"];
+    let run = |batch: &str, rows: &[usize]| {
+        workshop.write_rows("rows.jsonl", &rows.iter().map(|row| crate::workshop::chat_row(*row)).collect::<Vec<_>>());
+        let batch = format!("train.batch_size={batch}");
+        let path = format!("data.train.0.path={}", workshop.path("rows.jsonl").display());
+        let overrides: Vec<&str> = still.iter().copied().chain([batch.as_str(), path.as_str()]).collect();
+        train(&workshop.path("recipe.toml"), &overrides).unwrap().steps
+    };
+    let steps = run("2", &[0, 1, 2, 3, 4]);
+    let alone = run("1", &[4]);
+    assert_eq!(steps.iter().map(|step| step.epoch).collect::<Vec<_>>(), [0.4, 0.8, 1.0, 1.4, 1.8, 2.0]);
+    let near = |left: f64, right: f64| assert!((left - right).abs() < 1e-6 * right, "{left} {right}");
+    assert_eq!(steps[2].tokens, alone[0].tokens, "the partial window has its own tokens");
+    near(steps[2].loss, alone[0].loss);
+    near(steps[2].grad_norm, alone[0].grad_norm);
+    for step in 0..3 {
+        assert_eq!(steps[step].tokens, steps[step + 3].tokens, "nothing leaks into the next epoch");
+        near(steps[step].loss, steps[step + 3].loss);
+    }
+}
+
+/// Row 15.
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint() {
+    let workshop = Workshop::new();
+    let message = workshop.fail(&[
+        "train",
+        "recipe.toml",
+        "--set",
+        "optimizer={kind=\"sgd\",learning_rate=1e30}",
+        "--set",
+        "checkpoint.every=1",
+        "--set",
+        "data.packing=false",
+    ]);
+    assert_says!(message, "step 2", "not finite", "data.jsonl:", "learning_rate");
+    let checkpoint = firebrand::run::Checkpoints::new(&workshop.path("run")).newest_whole().unwrap().checkpoint;
+    assert_eq!(checkpoint.unwrap().step, 1);
+    let logged = workshop.read_rows("run/metrics.jsonl");
+    assert_eq!(logged.len(), 1, "nothing hides in the log: {logged:?}");
+    assert!(logged[0]["loss"].as_f64().unwrap().is_finite());
+    assert!(!workshop.path("run/adapter").exists(), "no result of a failed run");
+}
+
+/// Row 19.
+#[test]
+fn warm_up_is_not_one_step_off() {
+    let workshop = Workshop::new();
+    let schedule = "schedule={kind=\"linear\",warmup_steps=2}";
+    let steps = train(&workshop.path("recipe.toml"), &[schedule, "train.steps=6"]).unwrap().steps;
+    let rates: Vec<f64> = steps.iter().map(|step| step.learning_rate / 1e-2).collect();
+    for (ours, expected) in rates.iter().zip([0.0, 0.5, 1.0, 0.75, 0.5, 0.25]) {
+        assert!((ours - expected).abs() < 1e-12, "{rates:?}");
+    }
+}

@@ -1,0 +1,183 @@
+//! PEFT adapter folders: what they compute, how they are written, what is refused.
+
+use std::fs;
+use std::path::Path;
+
+use firebrand::objective::Recompute;
+use firebrand_adapters::peft::{LoraTensor, PeftConfig, tensor_name};
+use firebrand_models::weights::Checkpoint;
+use firebrand_models::{CausalLm, adapter_folder};
+use firebrand_tests::golden::{self, Forward, at_tokens, logits};
+use firebrand_tests::tensors::{self, Tensors, distance, largest_difference};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::forward::{assert_gradients, loss_and_gradients};
+
+const FILE: &str = "adapter_model.safetensors";
+
+fn cases() -> Vec<String> {
+    let cases = golden::folders("lora-");
+    assert!(cases.len() >= 3, "{cases:?}");
+    cases
+}
+
+fn base_of(case: &str) -> String {
+    let config = golden::json(&format!("{case}/adapter_config.json"));
+    config["base_model_name_or_path"].as_str().unwrap().trim_start_matches("../").to_string()
+}
+
+fn adapted(case: &str) -> (CausalLm, PeftConfig) {
+    let mut model = golden::load(&base_of(case));
+    let config = adapter_folder::load(&mut model, &golden::path(case)).unwrap();
+    (model, config)
+}
+
+#[test]
+fn adapted_logits_and_losses_equal_pefts() {
+    for case in cases() {
+        let ((model, _), forward) = (adapted(&case), Forward::open(&case));
+        let base = golden::load(&base_of(&case));
+        for prefix in forward.batches() {
+            let batch = forward.batch(&prefix);
+            let ours = at_tokens(&batch, &logits(&model, &batch));
+            let apart = largest_difference(&ours, &at_tokens(&batch, &forward.floats(&format!("{prefix}logits"))));
+            assert!(apart < 5e-5, "{case}: {prefix}logits differ by {apart:e}");
+            let moved = largest_difference(&ours, &at_tokens(&batch, &logits(&base, &batch)));
+            assert!(moved > 0.1, "{case}: the adapter does nothing");
+        }
+    }
+}
+
+#[test]
+fn gradients_of_every_factor_equal_pefts() {
+    for case in cases() {
+        let (mut model, _) = adapted(&case);
+        let paths = our_paths(&mut model);
+        let model = model.train_active();
+        let forward = Forward::open(&case);
+        for recompute in [Recompute::Off, Recompute::Blocks] {
+            let (loss, ours) = loss_and_gradients(&model, &forward.batch(""), recompute);
+            assert!((loss - forward.loss("")).abs() < 1e-5 * loss, "{case}: loss {loss}, not {}", forward.loss(""));
+            let named = ours.into_iter().map(|(path, gradient)| (file_name(&paths, &path), gradient));
+            assert_gradients(&case, named.collect(), forward.gradients());
+        }
+    }
+}
+
+/// Our path of a linear map and its path in files.
+fn our_paths(model: &mut CausalLm) -> Vec<(String, String)> {
+    let theirs = model.linear_paths().unwrap();
+    let mut decoder = model.decoder().clone();
+    let ours = decoder.linears_mut().into_iter().map(|(path, _)| path);
+    ours.zip(theirs).collect()
+}
+
+fn file_name(paths: &[(String, String)], path: &str) -> String {
+    let (module, factor) = path.split_once(".adapter.").unwrap();
+    let theirs = &paths.iter().find(|(ours, _)| ours == module).unwrap().1;
+    tensor_name(theirs, if factor == "a" { LoraTensor::A } else { LoraTensor::B })
+}
+
+#[test]
+fn an_adapter_written_again_is_the_same_adapter() {
+    for case in cases() {
+        let (mut model, config) = adapted(&case);
+        let folder = tempfile::tempdir().unwrap();
+        adapter_folder::save(&mut model, &config.lora, config.base_model.as_deref().unwrap(), folder.path()).unwrap();
+        let source = golden::path(&case);
+        assert!(fs::read(folder.path().join(FILE)).unwrap() == fs::read(source.join(FILE)).unwrap(), "{case}");
+        let written = adapter_folder::read_config(folder.path()).unwrap();
+        assert_eq!((written.lora, written.base_model), (config.lora, config.base_model), "{case}");
+        for (key, value) in &written.raw {
+            let original = &config.raw[key];
+            assert!(original == value || same_number(original, value), "{case}: {key}: {original} became {value}");
+        }
+    }
+}
+
+fn same_number(left: &Value, right: &Value) -> bool {
+    left.as_f64().is_some() && left.as_f64() == right.as_f64()
+}
+
+#[test]
+fn merged_weights_equal_merge_and_unload() {
+    for case in cases() {
+        let (mut model, _) = adapted(&case);
+        model.merge().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        model.save_weights(folder.path(), None, None).unwrap();
+        let (ours, base) = (Checkpoint::open(folder.path()).unwrap(), golden::path(&base_of(&case)));
+        let base = tensors::read(&base.join("model.safetensors"));
+        let merged = tensors::read(&golden::path(&case).join("merged.safetensors"));
+        assert_eq!(ours.len(), base.len(), "{case}");
+        for view in ours.tensors() {
+            let values = view.to_f32().unwrap();
+            match merged.get(view.name) {
+                Some(theirs) => {
+                    let apart = distance(&values, &theirs.values);
+                    assert!(apart < 1e-6, "{case}: {} is {apart:e} away", view.name);
+                }
+                None => assert!(values == base[view.name].values, "{case}: {} changed", view.name),
+            }
+        }
+    }
+}
+
+/// A copy of an adapter that was changed.
+fn changed(config: impl FnOnce(&mut Value), weights: impl FnOnce(&mut Tensors)) -> TempDir {
+    let source = golden::path("lora-llama-gqa-tied");
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = golden::json("lora-llama-gqa-tied/adapter_config.json");
+    config(&mut settings);
+    fs::write(folder.path().join("adapter_config.json"), settings.to_string()).unwrap();
+    let mut values = tensors::read(&source.join(FILE));
+    weights(&mut values);
+    tensors::write(folder.path(), "adapter_model", &values);
+    folder
+}
+
+fn refusal(folder: &Path) -> String {
+    let mut model = golden::load("llama-gqa-tied");
+    adapter_folder::load(&mut model, folder).expect_err("this must fail").to_string()
+}
+
+#[test]
+fn an_adapter_that_does_not_fit_is_refused_by_name() {
+    let module = "model.layers.1.mlp.up_proj";
+    let name = |factor| tensor_name(module, factor);
+    let message = refusal(changed(|config| config["target_modules"] = json!(["c_attn"]), |_| {}).path());
+    assert!(message.contains("c_attn") && message.contains("q_proj"), "matches no module: {message}");
+
+    let lacking = |weights: &mut Tensors| {
+        weights.remove(&name(LoraTensor::A));
+        weights.remove(&name(LoraTensor::B));
+    };
+    let message = refusal(changed(|_| {}, lacking).path());
+    assert!(message.contains(module), "lacks both factors: {message}");
+
+    let message = refusal(changed(|_| {}, |weights| drop(weights.remove(&name(LoraTensor::B)))).path());
+    assert!(message.contains(module), "lacks one factor: {message}");
+
+    let extra = |weights: &mut Tensors| {
+        for factor in [LoraTensor::A, LoraTensor::B] {
+            let values = weights[&name(factor)].clone();
+            weights.insert(tensor_name("model.layers.7.mlp.up_proj", factor), values);
+        }
+    };
+    let message = refusal(changed(|_| {}, extra).path());
+    assert!(message.contains("model.layers.7.mlp.up_proj"), "leaves a tensor unused: {message}");
+
+    let message = refusal(changed(|config| config["target_modules"] = json!(["q_proj"]), |_| {}).path());
+    assert!(message.contains("targets"), "leaves tensors unused: {message}");
+
+    let message = refusal(changed(|config| config["r"] = json!(3), |_| {}).path());
+    assert!(message.contains("expected [3,"), "has another rank: {message}");
+
+    let message = refusal(changed(|config| config["use_dora"] = json!(true), |_| {}).path());
+    assert!(message.contains("use_dora"), "means something else: {message}");
+
+    let nan = |weights: &mut Tensors| weights.get_mut(&name(LoraTensor::A)).unwrap().values[3] = f32::NAN;
+    let message = refusal(changed(|_| {}, nan).path());
+    assert!(message.contains(module) && message.contains("NaN"), "is no number: {message}");
+}

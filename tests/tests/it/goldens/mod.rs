@@ -1,0 +1,7 @@
+//! Equal to the reference implementations.
+
+mod forward;
+mod lora;
+mod optim;
+mod score;
+mod trajectory;

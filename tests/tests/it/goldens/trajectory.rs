@@ -1,0 +1,90 @@
+//! The strongest claim: N steps of training equal the reference's, one by one, and end at the same weights.
+
+use std::path::PathBuf;
+
+use firebrand::training::Outcome;
+use firebrand_tests::golden;
+use firebrand_tests::tensors::{self, distance_of_sets};
+use firebrand_tests::training::{Trained, train};
+use serde_json::Value;
+
+fn recipe(case: &str) -> PathBuf {
+    golden::path(case).join("recipe.toml")
+}
+
+fn run(case: &str, overrides: &[&str]) -> Trained {
+    let overrides: Vec<&str> = overrides.iter().copied().chain(["log.tensorboard=false"]).collect();
+    train(&recipe(case), &overrides).unwrap_or_else(|error| panic!("{case}: {error}"))
+}
+
+fn near(what: &str, ours: f64, theirs: &Value, relative: f64) {
+    let theirs = theirs.as_f64().unwrap();
+    let apart = (ours - theirs).abs();
+    assert!(apart <= relative * theirs.abs(), "{what}: {ours} instead of {theirs}");
+}
+
+#[test]
+fn every_step_and_the_end_equal_the_reference() {
+    let cases = golden::folders("trajectory-");
+    assert!(cases.len() >= 5, "{cases:?}");
+    for case in cases {
+        let expected = golden::json(&format!("{case}/expected.json"));
+        let trained = run(&case, &[]);
+        assert_eq!(trained.outcome, Outcome::Finished);
+        let steps = expected["steps"].as_array().unwrap();
+        assert_eq!(trained.steps.len(), steps.len(), "{case}");
+        for (ours, theirs) in trained.steps.iter().zip(steps) {
+            let what = |name: &str| format!("{case}: step {}: {name}", ours.step);
+            assert_eq!(ours.tokens, theirs["labelled_tokens"].as_u64().unwrap(), "{}", what("tokens"));
+            // The contract allows 1e-4. Rounding alone moves the reference by a hundredth of this.
+            near(&what("loss"), ours.loss, &theirs["loss"], 1e-5);
+            near(&what("gradient norm"), ours.grad_norm, &theirs["grad_norm"], 5e-5);
+            let rate = theirs["learning_rate"].as_f64().unwrap();
+            assert!((ours.learning_rate - rate).abs() < 1e-15, "{}: {}", what("rate"), ours.learning_rate);
+        }
+        let evaluations = expected["eval"].as_array().map(Vec::as_slice).unwrap_or_default();
+        assert_eq!(trained.evaluations.len(), evaluations.len(), "{case}");
+        for (ours, theirs) in trained.evaluations.iter().zip(evaluations) {
+            assert_eq!(ours.step, theirs["step"].as_u64().unwrap());
+            near(&format!("{case}: evaluation at step {}", ours.step), ours.loss, &theirs["loss"], 1e-5);
+        }
+        let end = tensors::read(&golden::path(&case).join("final.safetensors"));
+        let apart = distance_of_sets(&trained.weights, &end);
+        let way = expected["rounding"]["way_travelled"].as_f64().unwrap();
+        // The contract's 1e-4, and little beside the way: an optimiser that did nothing would be `way` away.
+        assert!(apart < 1e-4 && apart < way / 500.0, "{case}: ends {apart:e} away after a way of {way:e}");
+    }
+}
+
+#[test]
+fn no_split_into_micro_batches_changes_the_result() {
+    for (case, whole) in [("trajectory-lora", "4"), ("trajectory-full", "5")] {
+        let in_ones = run(case, &["train.micro_batch_size=1"]);
+        for size in ["2", whole]
+            .into_iter()
+            .filter(|size| whole.parse::<usize>().unwrap() % size.parse::<usize>().unwrap() == 0)
+        {
+            let other = run(case, &[&format!("train.micro_batch_size={size}")]);
+            for (left, right) in in_ones.steps.iter().zip(&other.steps) {
+                let apart = (left.loss - right.loss).abs();
+                assert!(apart < 1e-5 * left.loss, "{case}: step {}: {} {}", left.step, left.loss, right.loss);
+            }
+            let apart = distance_of_sets(&other.weights, &in_ones.weights);
+            assert!(apart < 1e-5, "{case}: micro-batches of {size} end {apart:e} away");
+        }
+    }
+}
+
+#[test]
+fn recomputing_blocks_changes_nothing() {
+    for case in ["trajectory-lora", "trajectory-full-untied-biases"] {
+        let kept = run(case, &["train.recompute=off"]);
+        let recomputed = run(case, &["train.recompute=blocks"]);
+        let apart = distance_of_sets(&recomputed.weights, &kept.weights);
+        assert!(apart < 1e-6, "{case}: ends {apart:e} away");
+        let losses = |run: &Trained| run.steps.iter().map(|step| step.loss).collect::<Vec<_>>();
+        for (left, right) in losses(&kept).iter().zip(losses(&recomputed)) {
+            assert!((left - right).abs() < 1e-6 * left, "{case}: {left} {right}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The architecture's promises, read from sources and manifests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use firebrand_models::families::Family;
+use firebrand_models::hf_config::HfConfig;
+use firebrand_tests::families::family_table;
+use firebrand_tests::{golden, repository};
+
+const CRATES: [&str; 5] = ["kernels", "adapters", "models", "datasets", "trainer"];
+
+/// A source file.
+struct Source {
+    /// From the root of the repository, with `/`.
+    path: String,
+    text: String,
+}
+
+/// All Rust files under a folder of the repository.
+fn sources(folder: &str) -> Vec<Source> {
+    let root = repository();
+    let mut found = vec![];
+    let mut open: Vec<PathBuf> = vec![root.join(folder)];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let path = path.strip_prefix(&root).unwrap().components();
+                let path = path.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
+                found.push(Source { path, text });
+            }
+        }
+    }
+    found.sort_by(|left, right| left.path.cmp(&right.path));
+    assert!(!found.is_empty(), "{folder} holds Rust files");
+    found
+}
+
+fn program() -> Vec<Source> {
+    CRATES.iter().flat_map(|name| sources(&format!("{name}/src"))).collect()
+}
+
+impl Source {
+    fn is_test(&self) -> bool {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        self.path.contains("/tests/") || name == "tests.rs" || name == "testing.rs"
+    }
+
+    /// The lines that are part of the program, with their numbers: no comments, no test modules.
+    fn code(&self) -> Vec<(usize, &str)> {
+        if self.is_test() {
+            return vec![];
+        }
+        let mut code = vec![];
+        let mut lines = self.text.lines().enumerate().peekable();
+        while let Some((index, line)) = lines.next() {
+            let is_test =
+                line.trim_start().starts_with("#[cfg(") && line.contains("test") && !line.contains("not(test");
+            if is_test {
+                // The item under the attribute goes to the line that closes it, at the same depth.
+                let depth = line.len() - line.trim_start().len();
+                while let Some((_, line)) = lines.next() {
+                    let starts_here = line.len() - line.trim_start().len() == depth;
+                    let ends = line.trim_end().ends_with([';', '}']) && !line.trim_start().starts_with("#[");
+                    if starts_here && ends {
+                        break;
+                    }
+                }
+                continue;
+            }
+            if !line.trim_start().starts_with("//") {
+                code.push((index + 1, line));
+            }
+        }
+        code
+    }
+}
+
+/// Every place where the code of the program holds one of `words`.
+fn places(sources: &[Source], words: &[&str]) -> Vec<String> {
+    let mut found = vec![];
+    for source in sources {
+        for (number, line) in source.code() {
+            if words.iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{number}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+fn assert_none(found: Vec<String>, rule: &str) {
+    assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn the_scanner_sees_code_and_not_tests() {
+    let text =
+        "fn a() {\n    b();\n}\n// b()\n#[cfg(test)]\nmod tests {\n    fn c() {\n        b();\n    }\n}\nfn d() {}\n";
+    let source = Source { path: "x/src/y.rs".into(), text: text.into() };
+    let lines: Vec<&str> = source.code().into_iter().map(|(_, line)| line.trim()).collect();
+    assert_eq!(lines, ["fn a() {", "b();", "}", "fn d() {}"]);
+    let source = Source { path: "x/src/y.rs".into(), text: "#[cfg(test)]\nmod tests;\nuse z;\n".into() };
+    assert_eq!(source.code(), [(3, "use z;")]);
+}
+
+#[test]
+fn datasets_does_not_depend_on_burn() {
+    let manifest = fs::read_to_string(repository().join("datasets/Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+        for name in manifest.get(section).and_then(|table| table.as_table()).into_iter().flat_map(|table| table.keys())
+        {
+            assert!(!name.starts_with("burn") && !name.starts_with("firebrand"), "datasets depends on {name}");
+        }
+    }
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    for (position, name) in CRATES.iter().enumerate() {
+        let manifest = fs::read_to_string(repository().join(name).join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = manifest.parse().unwrap();
+        let dependencies = manifest["dependencies"].as_table().unwrap();
+        for later in &CRATES[position + 1..] {
+            assert!(!dependencies.contains_key(&format!("firebrand-{later}")), "{name} depends on {later}");
+        }
+        assert!(!dependencies.contains_key("firebrand"), "{name} depends on the program");
+    }
+    let models = fs::read_to_string(repository().join("models/Cargo.toml")).unwrap();
+    assert!(!models.contains("datasets"), "models know no data");
+}
+
+#[test]
+fn only_families_and_weights_know_hugging_face_tensor_names() {
+    let names = ["self_attn", "_proj\"", "embed_tokens", "lm_head", "_layernorm", "model.layers", "query_key_value"];
+    let mut sources = program();
+    sources.retain(|source| {
+        let knows =
+            ["models/src/families/", "models/src/weights/"].iter().any(|folder| source.path.starts_with(folder));
+        // What users write as targets, in examples and help.
+        let explains = source.path.starts_with("trainer/src/recipe/") || source.path.starts_with("adapters/src/peft/");
+        !knows && !explains
+    });
+    assert_none(places(&sources, &names), "names of tensors outside of families/ and weights/");
+}
+
+#[test]
+fn only_kernels_are_generic_over_backends() {
+    let mut sources = program();
+    sources.retain(|source| !source.path.starts_with("kernels/"));
+    assert_none(places(&sources, &["<B: Backend", "B: Backend>", "where B: Backend"]), "generic over a backend");
+}
+
+#[test]
+fn only_the_trainer_chooses_devices() {
+    let mut sources = program();
+    sources.retain(|source| ["adapters/", "models/", "datasets/"].iter().any(|name| source.path.starts_with(name)));
+    let chosen =
+        places(&sources, &["Device::cuda", "Device::vulkan", "Device::metal", "Device::rocm", "Device::default"]);
+    assert_none(chosen, "a device chosen outside of the trainer");
+}
+
+#[test]
+fn models_know_no_experiment() {
+    let mut sources = program();
+    sources.retain(|source| source.path.starts_with("models/") || source.path.starts_with("kernels/"));
+    assert_none(places(&sources, &["Recipe", "clap", "recipe."]), "a recipe in models or kernels");
+}
+
+#[test]
+fn every_family_has_a_golden_a_recipe_and_a_row_in_the_readme() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    for family in Family::ALL {
+        assert!(!golden::models_of(*family).is_empty(), "{} has no golden", family.name());
+        assert!(has_recipe(*family), "{} has no recipe", family.name());
+        assert!(readme.contains(&format!("| `{}` |", family.name())), "{} has no row in the README", family.name());
+    }
+    let table = family_table();
+    assert!(readme.contains(&table), "the README's table of families is out of date; it should be:\n{table}");
+}
+
+/// A recipe for a folder of that architecture, or for a published model the family names.
+fn has_recipe(family: Family) -> bool {
+    let recipes = fs::read_dir(repository().join("recipes")).unwrap();
+    let recipes = recipes.map(|entry| entry.unwrap().path());
+    recipes.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).any(|path| {
+        let recipe: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();
+        let model = recipe["model"].as_str().unwrap().to_string();
+        let folder = repository().join(&model);
+        match folder.join("config.json").exists() {
+            true => HfConfig::open(&folder).is_ok_and(|config| Family::of(&config).ok() == Some(family)),
+            false => family.models().split([',', ';', ' ']).any(|name| name.len() > 1 && model.contains(name)),
+        }
+    })
+}
+
+#[test]
+fn files_are_small() {
+    let mut all = program();
+    all.extend(sources("tests/src"));
+    all.extend(sources("tests/tests"));
+    let long = all.iter().map(|source| (&source.path, source.text.lines().count())).filter(|(_, lines)| *lines > 500);
+    assert_none(long.map(|(path, lines)| format!("{path}: {lines} lines")).collect(), "longer than 500 lines");
+}
+
+#[test]
+fn files_say_what_they_are() {
+    let silent = program().into_iter().filter(|source| !source.is_test() && !source.text.starts_with("//!"));
+    assert_none(silent.map(|source| source.path).collect(), "without a module doc");
+}
+
+#[test]
+fn the_program_never_unwraps() {
+    assert_none(places(&program(), &[".unwrap()", ".expect(\"", ".expect(&", ".unwrap_unchecked("]), "unwrap or expect");
+}
+
+#[test]
+fn nothing_is_unfinished_or_hidden() {
+    let words = ["todo!(", "unimplemented!(", "#[ignore", "allow(dead_code)", "allow(unused", "dbg!("];
+    let mut all = program();
+    all.retain(|source| !source.is_test());
+    assert_none(places(&all, &words), "unfinished or hidden");
+    // In tests and comments too, but for this list of words itself.
+    for source in program().iter().chain(&sources("tests/src")).chain(&sources("tests/tests")) {
+        let hidden = ["#[ig", "nore]"].concat();
+        assert!(!source.text.contains(&hidden), "{} ignores a test", source.path);
+    }
+}
+
+#[test]
+fn the_project_speaks_of_itself_only() {
+    let mut texts: Vec<(String, String)> =
+        program().into_iter().chain(sources("tests")).map(|source| (source.path, source.text)).collect();
+    for folder in ["", "docs", "recipes", "configs", ".ci"] {
+        let Ok(entries) = fs::read_dir(repository().join(folder)) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+            if let Ok(text) = fs::read_to_string(&path) {
+                texts.push((path.display().to_string(), text));
+            }
+        }
+    }
+    for (path, text) in texts {
+        let own = Path::new(&path).file_name().is_some_and(|name| name == "house.rs");
+        for word in ["/work/", "/root/"].iter().filter(|_| !own) {
+            assert!(!text.contains(word), "{path} names a folder of somebody's machine: {word}");
+        }
+    }
+}

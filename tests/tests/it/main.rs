@@ -1,0 +1,11 @@
+//! All integration tests in one binary: one link, one run. A subject is a module.
+
+mod cli;
+mod correctness;
+mod goldens;
+mod house;
+mod hub;
+mod inspect;
+mod program;
+mod resume;
+mod workshop;

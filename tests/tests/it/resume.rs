@@ -1,0 +1,242 @@
+//! Runs that are interrupted end with the same bytes as runs that are not.
+#![cfg(unix)]
+
+use std::process::{Child, Command};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::workshop::{RECIPE, Said, Workshop, assert_says, words};
+
+const STEPS: u64 = 24;
+const ADAPTER: &str = "adapter/adapter_model.safetensors";
+
+/// A run with everything that must be restored: dropout, shuffling, moments, a schedule, evaluations.
+fn workshop(packing: bool) -> Workshop {
+    let workshop = Workshop::new();
+    let recipe = RECIPE
+        .replace("alpha = 4.0", "alpha = 4.0\ndropout = 0.1")
+        .replace("steps = 3\nbatch_size = 2", &format!("steps = {STEPS}\nbatch_size = 4\nmicro_batch_size = 2"))
+        .replace(
+            "[data]",
+            &format!("[eval]\nevery = 5\n[checkpoint]\nevery = 1\nkeep = 3\n[data]\npacking = {packing}"),
+        )
+        .replace("[train]", "[[data.eval]]\npath = \"eval.jsonl\"\n[train]")
+        .replace("kind = \"constant\"\nwarmup_steps = 0", "kind = \"cosine\"\nwarmup_steps = 4");
+    workshop.write("recipe.toml", &recipe);
+    workshop.write_rows("eval.jsonl", &(20..24).map(crate::workshop::chat_row).collect::<Vec<_>>());
+    workshop
+}
+
+/// What of the log must not depend on interruptions: everything but the times.
+fn log(workshop: &Workshop, output: &str) -> Vec<Value> {
+    let mut lines = workshop.read_rows(&format!("{output}/metrics.jsonl"));
+    for line in &mut lines {
+        let line = line.as_object_mut().unwrap();
+        line.remove("elapsed_seconds");
+        line.remove("tokens_per_second");
+    }
+    lines
+}
+
+fn assert_same_run(workshop: &Workshop, left: &str, right: &str) {
+    assert_eq!(log(workshop, left), log(workshop, right), "the log reads as one run");
+    for file in [
+        ADAPTER.to_string(),
+        format!("checkpoint-{STEPS}/adapter_model.safetensors"),
+        format!("checkpoint-{STEPS}/optimizer.safetensors"),
+    ] {
+        let same = workshop.read(&format!("{left}/{file}")) == workshop.read(&format!("{right}/{file}"));
+        assert!(same, "{file} has other bytes");
+    }
+    let rest: Vec<String> = workshop.list(right).into_iter().filter(|name| name.contains(".tmp")).collect();
+    assert!(rest.is_empty(), "left behind: {rest:?}");
+}
+
+/// Waits until the run has logged so many lines, or ended.
+fn wait_for_lines(workshop: &Workshop, child: &mut Child, lines: usize) {
+    let path = workshop.path("run/metrics.jsonl");
+    let begin = Instant::now();
+    while std::fs::read(&path).map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count()) < lines {
+        if child.try_wait().unwrap().is_some() {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(120), "the run makes no progress");
+        sleep(Duration::from_micros(300));
+    }
+}
+
+/// Moments without a pattern, the same ones in every run of the test.
+struct Moments(u64);
+
+impl Moments {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// Row 9.
+#[test]
+fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
+    for packing in [true, false] {
+        let workshop = workshop(packing);
+        workshop.succeed(&["train", "recipe.toml", "--output", "whole"]);
+        let mut moments = Moments(if packing { 1 } else { 2 });
+        let (mut kills, mut arguments) = (0, vec!["train", "recipe.toml"]);
+        while kills < 5 {
+            let mut child = workshop.start(&arguments);
+            // A checkpoint is there once the second step is logged; then any moment will do.
+            let lines = std::fs::read_to_string(workshop.path("run/metrics.jsonl")).unwrap_or_default().lines().count();
+            wait_for_lines(&workshop, &mut child, (lines.max(1) as u64 + moments.below(4) + 1) as usize);
+            sleep(Duration::from_micros(moments.below(15_000)));
+            child.kill().unwrap();
+            let said = Said::from(child.wait_with_output().unwrap());
+            if said.code == Some(0) {
+                break;
+            }
+            assert_eq!(said.code, None, "{}", said.stderr);
+            kills += 1;
+            arguments = vec!["train", "recipe.toml", "--resume"];
+        }
+        assert!(kills >= 2, "the run was over too soon to be killed");
+        workshop.succeed(&["train", "recipe.toml", "--resume"]);
+        assert_same_run(&workshop, "whole", "run");
+    }
+}
+
+#[test]
+fn ctrl_c_finishes_the_step_writes_a_checkpoint_and_says_how_to_go_on() {
+    let workshop = workshop(true);
+    let slow = ["--set", "checkpoint.every=1000"];
+    workshop.succeed(&[&["train", "recipe.toml", "--output", "whole"], &slow[..]].concat());
+    let mut child = workshop.start(&[&["train", "recipe.toml"], &slow[..]].concat());
+    wait_for_lines(&workshop, &mut child, 3);
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let said = Said::from(child.wait_with_output().unwrap());
+    assert_eq!(said.code, Some(130), "{}", said.stderr);
+    let line = said.stderr.lines().find(|line| line.contains("continue with: firebrand ")).unwrap();
+    let command: Vec<&str> = line.split_once("firebrand ").unwrap().1.split_whitespace().collect();
+    assert_eq!(command, ["train", "run/recipe.toml", "--resume"]);
+    let written: Vec<String> =
+        workshop.list("run").into_iter().filter(|name| name.starts_with("checkpoint-")).collect();
+    assert_eq!(written.len(), 1, "{written:?}");
+    assert!(!workshop.path("run/adapter").exists());
+    workshop.succeed(&command);
+    assert_same_run(&workshop, "whole", "run");
+}
+
+#[test]
+fn a_run_goes_on_from_any_checkpoint_that_is_named() {
+    let workshop = workshop(true);
+    let keep = ["--set", "checkpoint.keep=100"];
+    workshop.succeed(&[&["train", "recipe.toml", "--output", "whole"], &keep[..]].concat());
+    workshop.succeed(&[&["train", "recipe.toml"], &keep[..]].concat());
+    for checkpoint in ["checkpoint-7", "run/checkpoint-20"] {
+        let resume = [&["train", "recipe.toml", "--resume", checkpoint], &keep[..]].concat();
+        workshop.succeed(&resume);
+        assert_same_run(&workshop, "whole", "run");
+    }
+    let message = workshop.fail(&["train", "recipe.toml", "--resume", "checkpoint-99"]);
+    assert_says!(message, "checkpoint-99");
+}
+
+/// Row 17.
+#[test]
+fn a_broken_checkpoint_is_passed_over_and_says_why() {
+    let workshop = workshop(true);
+    workshop.succeed(&["train", "recipe.toml", "--output", "whole"]);
+    workshop.succeed(&["train", "recipe.toml"]);
+    // Half written, cut off in the middle of a file, and one bit flipped.
+    std::fs::create_dir(workshop.path("run/checkpoint-99")).unwrap();
+    workshop.write("run/checkpoint-99/adapter_model.safetensors", "half");
+    std::fs::create_dir(workshop.path("run/checkpoint-98.tmp-1")).unwrap();
+    let path = workshop.path(&format!("run/checkpoint-{STEPS}/optimizer.safetensors"));
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let path = workshop.path(&format!("run/checkpoint-{}/adapter_model.safetensors", STEPS - 1));
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+
+    let said = workshop.succeed(&["train", "recipe.toml", "--resume"]);
+    let message = words(&said.stderr);
+    assert_says!(
+        &message,
+        "checkpoint-99 passed over: it has no manifest.json",
+        &format!("checkpoint-{STEPS} passed over: optimizer.safetensors has"),
+        &format!("checkpoint-{} passed over: the content of adapter_model.safetensors changed", STEPS - 1),
+    );
+    assert_same_run(&workshop, "whole", "run");
+
+    let named = format!("checkpoint-{STEPS}");
+    std::fs::remove_file(workshop.path(&format!("run/{named}/manifest.json"))).unwrap();
+    assert_says!(workshop.fail(&["train", "recipe.toml", "--resume", &named]), &named, "manifest.json");
+}
+
+#[test]
+fn resuming_refuses_what_is_not_the_same_run() {
+    let workshop = workshop(true);
+    assert_says!(workshop.fail(&["train", "recipe.toml", "--resume"]), "run", "no run to resume");
+    workshop.succeed(&["train", "recipe.toml"]);
+    assert_says!(workshop.fail(&["train", "recipe.toml"]), "not empty", "--resume");
+    let other = ["train", "recipe.toml", "--resume", "--set", "seed=8"];
+    assert_says!(workshop.fail(&other), "seed 7", "checkpoint-24");
+    let other = ["train", "recipe.toml", "--resume", "--set", "adapter.rank=3"];
+    assert_says!(workshop.fail(&other), "expected [3,");
+    // A finished run has nothing left to do, and does not lose what it has.
+    let before = workshop.read(&format!("run/{ADAPTER}"));
+    workshop.succeed(&["train", "recipe.toml", "--resume"]);
+    assert!(workshop.read(&format!("run/{ADAPTER}")) == before);
+}
+
+#[test]
+fn a_full_run_resumes_to_the_same_bytes() {
+    let workshop = workshop(true);
+    let recipe = std::fs::read_to_string(workshop.path("recipe.toml")).unwrap();
+    let adapter = recipe.find("[adapter]").unwrap();
+    let rest = recipe.find("[eval]").unwrap();
+    workshop.write("recipe.toml", &format!("{}{}", &recipe[..adapter], &recipe[rest..]));
+    workshop.succeed(&["train", "recipe.toml", "--output", "whole"]);
+    let mut child = workshop.start(&["train", "recipe.toml"]);
+    wait_for_lines(&workshop, &mut child, 6);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    workshop.succeed(&["train", "recipe.toml", "--resume"]);
+    assert_eq!(log(&workshop, "whole"), log(&workshop, "run"));
+    assert!(workshop.read("whole/model/model.safetensors") == workshop.read("run/model/model.safetensors"));
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_a_byte() {
+    let workshop = workshop(true);
+    // Larger than the other tests' model, so that work is really shared between threads.
+    let mut config: Value = serde_json::from_slice(&workshop.read("model/config.json")).unwrap();
+    for (key, value) in [
+        ("hidden_size", json!(128)),
+        ("intermediate_size", json!(320)),
+        ("num_attention_heads", json!(8)),
+        ("num_key_value_heads", json!(4)),
+        ("head_dim", json!(16)),
+    ] {
+        config[key] = value;
+    }
+    workshop.write("model/config.json", &config.to_string());
+    let recipe = "model = \"model\"\noutput = \"run\"\ninit = \"random\"\n[data]\nmax_length = 256\n[[data.train]]\npath = \"data.jsonl\"\n[train]\nsteps = 3\nbatch_size = 2\n[schedule]\nkind = \"constant\"\nwarmup_steps = 0\n[log]\ntensorboard = false\n";
+    workshop.write("recipe.toml", recipe);
+    let rows: Vec<Value> = (0..60).map(crate::workshop::chat_row).collect();
+    workshop.write_rows("data.jsonl", &rows);
+    let run = |threads: &str| {
+        let output = format!("threads-{threads}");
+        let mut command = workshop.command(&["train", "recipe.toml", "--output", &output]);
+        let said = Said::from(command.env("RAYON_NUM_THREADS", threads).output().unwrap());
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        workshop.read(&format!("{output}/model/model.safetensors"))
+    };
+    let one = run("1");
+    for threads in ["2", "5"] {
+        assert!(run(threads) == one, "{threads} threads give other bytes");
+    }
+}

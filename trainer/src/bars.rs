@@ -1,0 +1,56 @@
+//! Progress bars of everything but training: reading, tokenising, evaluating.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use firebrand_datasets::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A bar on stderr with rate and remaining time; nothing when stderr is no terminal.
+#[derive(Debug)]
+pub struct DataProgress {
+    bar: ProgressBar,
+}
+
+impl DataProgress {
+    /// A bar that appears with the first report.
+    pub fn new() -> Self {
+        let bar = bar("{prefix:8} {wide_bar} {bytes}/{total_bytes} {msg} ETA {eta}");
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar }
+    }
+
+    /// Shows where the reading of `split` stands.
+    pub fn report(&self, split: &str, progress: Progress) {
+        self.bar.set_prefix(split.to_string());
+        self.bar.set_length(progress.total_bytes);
+        self.bar.set_position(progress.bytes);
+        self.bar.set_message(format!("{} rows, {} tokens", progress.rows, progress.tokens));
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Default for DataProgress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A bar over rows on stderr; hidden when stderr is no terminal.
+pub fn rows_bar() -> ProgressBar {
+    bar("{wide_bar} {pos}/{len} rows {per_sec} ETA {eta}")
+}
+
+fn bar(template: &str) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}

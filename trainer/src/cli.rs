@@ -1,0 +1,269 @@
+//! The command line, as clap types: what can be asked, not how it is done.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use firebrand_datasets::{Format, TemplateChoice, TrainOn};
+use serde::de::DeserializeOwned;
+
+use crate::recipe::{DeviceName, StoredDtype};
+use crate::ui::UiChoice;
+
+/// Fine-tune open-weights transformers from a TOML recipe.
+#[derive(Debug, Parser)]
+#[command(name = "firebrand", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a recipe
+    #[command(after_help = "Example:\n  firebrand train recipes/quickstart.toml --set train.steps=20")]
+    Train(TrainArgs),
+    /// Check recipes, files, tokenizer, template, targets, data and memory without training
+    #[command(after_help = "Example:\n  firebrand check recipes/*.toml")]
+    Check(CheckArgs),
+    /// Show rows as the tokens, labels and packs that training will see
+    #[command(after_help = "Example:\n  firebrand data recipes/quickstart.toml --rows 3")]
+    Data(DataArgs),
+    /// Measure loss, perplexity and token accuracy on data
+    #[command(after_help = "Example:\n  firebrand eval --model DIR --adapter runs/bot/adapter --data eval.jsonl")]
+    Eval(EvalArgs),
+    /// Write the log-probability of every token of every row
+    #[command(after_help = "Example:\n  firebrand score --model DIR --data rows.jsonl --out scores.jsonl")]
+    Score(ScoreArgs),
+    /// Continue a text, answer prompts of a file, or chat
+    #[command(after_help = "Examples:\n  firebrand generate --model DIR --prompt 'Once upon a time'\n  firebrand generate --model DIR --adapter runs/bot/adapter --chat")]
+    Generate(GenerateArgs),
+    /// Fold an adapter into its base and write a full model folder
+    #[command(after_help = "Example:\n  firebrand merge --model DIR --adapter runs/bot/adapter --out merged --dtype bf16")]
+    Merge(MergeArgs),
+    /// Tell what a model, adapter, checkpoint or safetensors file holds
+    #[command(after_help = "Example:\n  firebrand inspect runs/bot/adapter")]
+    Inspect(InspectArgs),
+    /// Train a built-in tiny model and prove the numbers on this machine
+    #[command(after_help = "Example:\n  firebrand selftest --device cpu")]
+    Selftest(SelftestArgs),
+    /// Print the JSON Schema of recipes, for editors
+    #[command(after_help = "Example:\n  firebrand schema > recipe.schema.json")]
+    Schema,
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  firebrand completions bash > ~/.local/share/bash-completion/completions/firebrand")]
+    Completions {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The recipe (TOML).
+    pub recipe: PathBuf,
+    /// Override a key: `--set optimizer.learning_rate=1e-4`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Run directory, in place of the recipe's.
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Continue an interrupted run: from this checkpoint, or from the newest whole one.
+    #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1)]
+    pub resume: Option<Option<PathBuf>>,
+    /// How progress is shown.
+    #[arg(long, value_enum, default_value_t = UiChoice::Auto)]
+    pub ui: UiChoice,
+    /// auto, cpu, cuda[:N], vulkan[:N], metal or rocm[:N], in place of the recipe's.
+    #[arg(long)]
+    pub device: Option<DeviceName>,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Recipes (TOML).
+    #[arg(required = true)]
+    pub recipes: Vec<PathBuf>,
+    /// Override a key of every recipe.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Print one JSON object a recipe.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `data`.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// The recipe (TOML).
+    pub recipe: PathBuf,
+    /// Override a key.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Rows to show; all when left out with `--json`, else 5.
+    #[arg(long)]
+    pub rows: Option<usize>,
+    /// Which rows.
+    #[arg(long, value_enum, default_value_t = SplitName::Train)]
+    pub split: SplitName,
+    /// Print one JSON object a row.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A part of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SplitName {
+    /// `[[data.train]]`.
+    Train,
+    /// `[[data.eval]]`.
+    Eval,
+}
+
+/// Which model to use, and where.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// A model folder, or a hub id `owner/name[@revision]`.
+    #[arg(long)]
+    pub model: String,
+    /// An adapter folder to put on the model.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// auto, cpu, cuda[:N], vulkan[:N], metal or rocm[:N].
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceName,
+}
+
+/// How rows become tokens when there is no recipe.
+#[derive(Debug, Args)]
+pub struct RowArgs {
+    /// Longest row in tokens; longer rows are cut at the end.
+    #[arg(long, default_value_t = 1024)]
+    pub max_length: usize,
+    /// auto, messages, prompt-completion, text or tokens.
+    #[arg(long, default_value = "auto", value_parser = word::<Format>)]
+    pub format: Format,
+    /// assistant, last, completion or all.
+    #[arg(long, default_value = "assistant", value_parser = word::<TrainOn>)]
+    pub train_on: TrainOn,
+    /// The model's own template (`model`), a built-in name, or a .jinja file.
+    #[arg(long, default_value = "model")]
+    pub template: TemplateChoice,
+    /// Rows a forward pass.
+    #[arg(long, default_value_t = 4)]
+    pub batch_size: usize,
+}
+
+/// `eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Files of rows.
+    #[arg(long, required = true, num_args = 1..)]
+    pub data: Vec<String>,
+    #[command(flatten)]
+    pub rows: RowArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `score`.
+#[derive(Debug, Args)]
+pub struct ScoreArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A JSONL file of rows; a row may give `input_ids` in place of text.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Where the JSONL goes.
+    #[arg(long)]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub rows: RowArgs,
+}
+
+/// `generate`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("input").required(true).args(["prompt", "chat", "data"])))]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Text to continue, as it is.
+    #[arg(long)]
+    pub prompt: Option<String>,
+    /// Hold a dialogue, rendered as in training.
+    #[arg(long)]
+    pub chat: bool,
+    /// A JSONL file: the prompt of every row is answered, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Most tokens to write.
+    #[arg(long, default_value_t = 256)]
+    pub max_new_tokens: usize,
+    /// 0 takes the most likely token every time.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Draw from the smallest set of tokens with this probability.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// The model's own template (`model`), a built-in name, or a .jinja file.
+    #[arg(long, default_value = "model")]
+    pub template: TemplateChoice,
+    /// Go on although the template is not the one the adapter was trained with.
+    #[arg(long)]
+    pub allow_template_mismatch: bool,
+}
+
+/// `merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// The base: a model folder or a hub id.
+    #[arg(long)]
+    pub model: String,
+    /// The adapter folder.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// The new model folder.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// f32, bf16 or f16; as in the base when left out.
+    #[arg(long, value_parser = word::<StoredDtype>)]
+    pub dtype: Option<StoredDtype>,
+    /// Print the receipt as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A folder or file.
+    pub path: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `selftest`.
+#[derive(Debug, Args)]
+pub struct SelftestArgs {
+    /// auto, cpu, cuda[:N], vulkan[:N], metal or rocm[:N].
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceName,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A word of the recipe as an argument.
+fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+}

@@ -1,0 +1,107 @@
+//! `firebrand check`: everything that can be known before training.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use miette::Diagnostic;
+use serde_json::{Value, json};
+
+use crate::cli::CheckArgs;
+use crate::error::Error;
+use crate::objective::Recompute;
+use crate::plan::{self, Data, Text};
+use crate::recipe::{Method, Recipe};
+
+pub fn run(arguments: &CheckArgs) -> Result<ExitCode, Error> {
+    let mut failed = false;
+    for path in &arguments.recipes {
+        let result = check(path, &arguments.overrides);
+        failed |= result.is_err();
+        match (result, arguments.json) {
+            (Ok(report), true) => println!("{report}"),
+            (Ok(report), false) => show(&report),
+            (Err(error), true) => {
+                let help = error.help().map(|help| help.to_string());
+                println!("{}", json!({ "recipe": path, "ok": false, "error": error.to_string(), "help": help }));
+            }
+            (Err(error), false) => eprintln!("{:?}", miette::Report::new(error)),
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn check(path: &Path, overrides: &[String]) -> Result<Value, Error> {
+    let loaded = Recipe::load(path, overrides)?;
+    let recipe = &loaded.recipe;
+    let device = crate::device::open(recipe.device)?;
+    let folder = plan::model_folder(&recipe.model)?;
+    let text = Text::load(&folder, &recipe.data.template, recipe.data.date.as_deref())?;
+    let data = Data::load(recipe, &text, &|_, _| {})?;
+    data.report.clone().pass()?;
+    let (model, modules) = plan::build_model(&loaded, &folder, &device)?;
+    data.check_vocabulary(model.decoder().config().vocab_size)?;
+    let (recompute, memory) = plan::recompute(recipe, &model, &data);
+    let (base, adapters) = model.parameter_counts();
+    let steps = plan::total_steps(recipe, &data);
+    let notes = plan::notes(recipe, &model, steps);
+    let recomputed = match recompute {
+        Recompute::Off => "off",
+        Recompute::Blocks => "blocks",
+    };
+    Ok(json!({
+        "recipe": path,
+        "ok": true,
+        "model": recipe.model.to_string(),
+        "family": model.family().name(),
+        "parameters": base,
+        "trained_parameters": if recipe.method == Method::Full { base } else { adapters },
+        "adapted_modules": modules,
+        "rows": data.train.examples.len(),
+        "eval_rows": data.eval.as_ref().map(|eval| eval.examples.len()),
+        "tokens": data.train.tokens(),
+        "labelled_tokens": data.train.labelled_tokens(),
+        "packing_efficiency": data.train.epoch(recipe.seed, 0).efficiency,
+        "steps": steps,
+        "recompute": recomputed,
+        "memory": memory,
+        "memory_total": memory.total(recompute),
+        "data": data.report,
+        "notes": notes,
+    }))
+}
+
+fn show(report: &Value) {
+    let mib = |key: &str| format!("{:.0} MiB", report["memory"][key].as_f64().unwrap_or(0.0) / 1_048_576.0);
+    println!("{}: ok", report["recipe"].as_str().unwrap_or_default());
+    println!(
+        "  model    {} ({}), {} parameters, {} trained on {} modules",
+        report["model"].as_str().unwrap_or_default(),
+        report["family"].as_str().unwrap_or_default(),
+        report["parameters"],
+        report["trained_parameters"],
+        report["adapted_modules"].as_array().map_or(0, Vec::len)
+    );
+    println!(
+        "  data     {} rows, {} labelled tokens of {}, {:.0} % packing efficiency",
+        report["rows"],
+        report["labelled_tokens"],
+        report["tokens"],
+        report["packing_efficiency"].as_f64().unwrap_or(0.0) * 100.0
+    );
+    println!("  steps    {}", report["steps"]);
+    println!(
+        "  memory   about {:.0} MiB: weights {}, gradients {}, optimiser {}, activations {} (recompute {})",
+        report["memory_total"].as_f64().unwrap_or(0.0) / 1_048_576.0,
+        mib("weights"),
+        mib("gradients"),
+        mib("optimizer"),
+        mib(if report["recompute"] == "off" { "activations" } else { "activations_recomputed" }),
+        report["recompute"].as_str().unwrap_or_default()
+    );
+    for warning in report["data"]["warnings"].as_array().into_iter().flatten() {
+        println!("  warning  {warning}");
+    }
+    for note in report["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        println!("  note     {note}");
+    }
+}

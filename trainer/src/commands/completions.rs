@@ -1,0 +1,13 @@
+//! `firebrand completions`.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use crate::cli::Cli;
+use crate::error::Error;
+
+pub fn run(shell: clap_complete::Shell) -> Result<ExitCode, Error> {
+    clap_complete::generate(shell, &mut Cli::command(), "firebrand", &mut std::io::stdout());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,48 @@
+//! `firebrand eval`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::cli::EvalArgs;
+use crate::error::Error;
+use crate::loading::LoadedModel;
+use crate::training::evaluate;
+
+pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
+    let loaded = LoadedModel::new(&arguments.model, &arguments.rows.template)?;
+    let dataset = loaded.rows(&arguments.data, &arguments.rows)?;
+    let bar = crate::bars::rows_bar();
+    let sums = evaluate(&loaded.model, &dataset, arguments.rows.batch_size.max(1), |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    if sums.tokens == 0 {
+        return Err(Error::Request {
+            problem: "no row has a labelled token, so there is no loss".into(),
+            help: "look at --train-on and --format".into(),
+        });
+    }
+    let (loss, rows) = (sums.mean_loss(), dataset.examples.len());
+    if !loss.is_finite() {
+        let rows = dataset.examples.iter().take(5).map(|example| example.source.clone()).collect();
+        return Err(Error::NotFinite { step: 0, what: format!("the loss ({loss})"), rows });
+    }
+    if arguments.json {
+        let report = json!({
+            "loss": loss,
+            "perplexity": loss.exp(),
+            "token_accuracy": sums.accuracy(),
+            "tokens": sums.tokens,
+            "rows": rows,
+        });
+        println!("{report}");
+    } else {
+        println!("loss            {loss:.6}");
+        println!("perplexity      {:.4}", loss.exp());
+        println!("token accuracy  {:.2} %", sums.accuracy() * 100.0);
+        println!("labelled tokens {} in {rows} rows", sums.tokens);
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,194 @@
+//! `firebrand generate`: a prompt, a file of prompts, or a dialogue.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use firebrand_datasets::{ChatTemplate, Message, Role, Tokenizer};
+use serde_json::{Value, json};
+
+use crate::cli::GenerateArgs;
+use crate::error::Error;
+use crate::generate::{Finish, Sampling, Session};
+use crate::loading::{LoadedModel, TemplateCheck};
+
+pub fn run(arguments: &GenerateArgs) -> Result<ExitCode, Error> {
+    check_numbers(arguments)?;
+    let loaded = LoadedModel::new(&arguments.model, &arguments.template)?;
+    let check = if arguments.allow_template_mismatch { TemplateCheck::Waived } else { TemplateCheck::Required };
+    match (&arguments.prompt, &arguments.data) {
+        (Some(prompt), _) => one(arguments, &loaded, prompt)?,
+        (None, Some(path)) => {
+            loaded.check_template(&arguments.model, check)?;
+            file(arguments, &loaded, path)?;
+        }
+        (None, None) => {
+            loaded.check_template(&arguments.model, check)?;
+            dialogue(arguments, &loaded)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_numbers(arguments: &GenerateArgs) -> Result<(), Error> {
+    let wrong = if !(arguments.temperature.is_finite() && arguments.temperature >= 0.0) {
+        Some(("--temperature", arguments.temperature, "0 (greedy) or more"))
+    } else if !(arguments.top_p > 0.0 && arguments.top_p <= 1.0) {
+        Some(("--top-p", arguments.top_p, "above 0 and at most 1"))
+    } else {
+        None
+    };
+    wrong.map_or(Ok(()), |(name, value, expected)| {
+        Err(Error::Request { problem: format!("{name} is {value}"), help: format!("give a number {expected}") })
+    })
+}
+
+fn sampling(arguments: &GenerateArgs) -> Sampling {
+    Sampling::new(arguments.temperature, arguments.top_p, arguments.seed)
+}
+
+fn one(arguments: &GenerateArgs, loaded: &LoadedModel, prompt: &str) -> Result<(), Error> {
+    let tokenizer = tokenizer(loaded)?;
+    let ids = tokenizer.encode(prompt, true)?;
+    let mut session = Session::new(&loaded.model);
+    print!("{prompt}");
+    write_answer(arguments, tokenizer, &mut session, &ids)?;
+    println!();
+    Ok(())
+}
+
+/// Each row's `messages` (up to the last user turn), `prompt` or `input_ids`; one JSON object a line on stdout.
+fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path) -> Result<(), Error> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let place = format!("{}:{}", path.display(), index + 1);
+        let row: Value = serde_json::from_str(line).map_err(|error| Error::Request {
+            problem: format!("{place}: expected a JSON object, found something else: {error}"),
+            help: "one JSON object a line".into(),
+        })?;
+        let ids = prompt_ids(loaded, &row, &place)?;
+        let stop = loaded.text.tokenizer.as_ref().map(Tokenizer::eos_ids).unwrap_or_default();
+        let mut sampler = sampling(arguments).start();
+        let (written, finish) =
+            Session::new(&loaded.model).generate(&ids, stop, arguments.max_new_tokens, &mut sampler, |_| {});
+        let answer = match &loaded.text.tokenizer {
+            Some(tokenizer) => json!(tokenizer.decode(&written, true)?),
+            None => Value::Null,
+        };
+        let finish = match finish {
+            Finish::Stop => "stop",
+            Finish::Length => "length",
+        };
+        println!("{}", json!({ "source": place, "text": answer, "output_ids": written, "finish": finish }));
+    }
+    Ok(())
+}
+
+fn prompt_ids(loaded: &LoadedModel, row: &Value, place: &str) -> Result<Vec<u32>, Error> {
+    let vocabulary = loaded.model.decoder().config().vocab_size;
+    let wrong = |problem: &str| Error::Request {
+        problem: format!("{place}: {problem}"),
+        help: "a row gives `messages`, a `prompt` string, or `input_ids`".into(),
+    };
+    let ids = if let Some(ids) = row.get("input_ids").and_then(Value::as_array) {
+        ids.iter()
+            .map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()))
+            .collect::<Option<Vec<u32>>>()
+            .ok_or_else(|| wrong("`input_ids` must be token ids"))?
+    } else if let Some(messages) = row.get("messages").and_then(Value::as_array) {
+        let asked = messages.iter().rposition(|message| message["role"] != "assistant").map_or(0, |last| last + 1);
+        let tools = row.get("tools").and_then(Value::as_array).map(Vec::as_slice);
+        let rendered = template(loaded)?.render(&messages[..asked], tools, true)?;
+        tokenizer(loaded)?.encode(&rendered, false)?
+    } else if let Some(prompt) = row.get("prompt").and_then(Value::as_str) {
+        tokenizer(loaded)?.encode(prompt, true)?
+    } else {
+        return Err(wrong("there is no prompt"));
+    };
+    match ids.iter().find(|id| **id as usize >= vocabulary) {
+        _ if ids.is_empty() => Err(wrong("the prompt is empty")),
+        Some(id) => Err(wrong(&format!("token id {id}, but the vocabulary has {vocabulary} tokens"))),
+        None => Ok(ids),
+    }
+}
+
+fn dialogue(arguments: &GenerateArgs, loaded: &LoadedModel) -> Result<(), Error> {
+    let (tokenizer, template) = (tokenizer(loaded)?, template(loaded)?);
+    let interactive = std::io::stdin().is_terminal();
+    let mut session = Session::new(&loaded.model);
+    let mut messages: Vec<Value> = vec![];
+    if interactive {
+        eprintln!("(empty line or Ctrl-D ends, /new starts over)");
+    }
+    loop {
+        if interactive {
+            eprint!("> ");
+        }
+        let mut line = String::new();
+        let read = std::io::stdin().lock().read_line(&mut line).map_err(Error::io(Path::new("standard input")))?;
+        let line = line.trim();
+        if read == 0 || line.is_empty() {
+            return Ok(());
+        }
+        if line == "/new" {
+            messages.clear();
+            continue;
+        }
+        messages.push(Value::Object(Message::new(Role::User, line).fields));
+        let ids = tokenizer.encode(&template.render(&messages, None, true)?, false)?;
+        let answer = write_answer(arguments, tokenizer, &mut session, &ids)?;
+        println!();
+        messages.push(Value::Object(Message::new(Role::Assistant, answer.trim()).fields));
+    }
+}
+
+/// Prints the answer as it comes; gives its text.
+fn write_answer(
+    arguments: &GenerateArgs,
+    tokenizer: &Tokenizer,
+    session: &mut Session<'_>,
+    prompt: &[u32],
+) -> Result<String, Error> {
+    if prompt.is_empty() {
+        return Err(Error::Request {
+            problem: "the prompt is empty and the tokenizer adds no token to start with".into(),
+            help: "give at least one character".into(),
+        });
+    }
+    let mut sampler = sampling(arguments).start();
+    let mut stream = tokenizer.decode_stream(true);
+    let mut answer = String::new();
+    let mut problem = None;
+    session.generate(prompt, tokenizer.eos_ids(), arguments.max_new_tokens, &mut sampler, |token| {
+        match stream.push(token) {
+            Ok(piece) => show(&piece, &mut answer),
+            Err(error) => problem = Some(error),
+        }
+    });
+    if let Some(problem) = problem {
+        return Err(problem.into());
+    }
+    show(&stream.finish()?, &mut answer);
+    Ok(answer)
+}
+
+fn show(piece: &str, answer: &mut String) {
+    print!("{piece}");
+    // A closed pipe ends the program at the next line; a lost flush loses nothing else.
+    let _ = std::io::stdout().flush();
+    answer.push_str(piece);
+}
+
+fn tokenizer(loaded: &LoadedModel) -> Result<&Tokenizer, Error> {
+    loaded.text.tokenizer.as_ref().ok_or_else(|| Error::Request {
+        problem: format!("{} has no tokenizer.json", loaded.folder.display()),
+        help: "text needs a tokenizer; rows of `input_ids` do not".into(),
+    })
+}
+
+fn template(loaded: &LoadedModel) -> Result<&ChatTemplate, Error> {
+    loaded.text.template.as_ref().ok_or_else(|| Error::Request {
+        problem: format!("{} has no chat template", loaded.folder.display()),
+        help: "name one with --template, such as chatml".into(),
+    })
+}

@@ -1,0 +1,16 @@
+//! `firebrand inspect`.
+
+use std::process::ExitCode;
+
+use crate::cli::InspectArgs;
+use crate::error::Error;
+
+pub fn run(arguments: &InspectArgs) -> Result<ExitCode, Error> {
+    let report = crate::inspect::inspect(&arguments.path)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default());
+    } else {
+        print!("{report}");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,38 @@
+//! `firebrand merge`.
+
+use std::process::ExitCode;
+
+use firebrand_models::{CausalLm, Hold, adapter_folder};
+
+use crate::cli::MergeArgs;
+use crate::error::Error;
+use crate::export::file_dtype;
+use crate::hub::{HubOptions, locate};
+use crate::merge::{Probe, merge_into};
+use crate::plan::Text;
+use crate::recipe::DeviceName;
+
+pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
+    let occupied = std::fs::read_dir(&arguments.out).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied {
+        return Err(Error::Request {
+            problem: format!("{} is not empty", arguments.out.display()),
+            help: "name a new folder with --out".into(),
+        });
+    }
+    let device = crate::device::open(DeviceName::Cpu)?;
+    let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
+    let mut model = CausalLm::load(&folder, Hold::F32, &device)?;
+    adapter_folder::load(&mut model, &arguments.adapter)?;
+    let text = Text::load(&folder, &firebrand_datasets::TemplateChoice::Model, None)?;
+    let probe = Probe::built_in(text.tokenizer.as_ref(), model.decoder().config().vocab_size)?;
+    let dtype = arguments.dtype.map(file_dtype);
+    let receipt = merge_into(&model, &folder, &arguments.out, dtype, &probe, text.template.as_ref())?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&receipt).unwrap_or_default());
+    } else {
+        println!("{receipt}");
+        println!("model  {}", arguments.out.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,280 @@
+//! `firebrand train`: from a recipe to a run directory.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use burn::tensor::Device;
+use firebrand_models::CausalLm;
+
+use crate::cli::TrainArgs;
+use crate::error::Error;
+use crate::export;
+use crate::learner::{Session, observe};
+use crate::objective::Recompute;
+use crate::observer::Observer;
+use crate::plan::{self, Data, Text};
+use crate::bars::DataProgress;
+use crate::recipe::{Loaded, Method, Recipe};
+use crate::run::{Checkpoint, MetricsFile, RunDirectory, RunInfo, TensorBoard, sha256_file};
+use crate::samples::{self, Answer};
+use crate::training::{Outcome, Trainer};
+use crate::ui::{SignalScope, Terminals, Ui};
+
+pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
+    let prepared = Prepared::new(&arguments)?;
+    eprint!("{}", prepared.summary());
+    for note in plan::notes(prepared.recipe(), &prepared.model, plan::total_steps(prepared.recipe(), &prepared.data)) {
+        eprintln!("note     {note}");
+    }
+    let base = prepared.model.for_inference();
+    let before = samples::answer(&base, &prepared.text, prepared.recipe().sample.as_ref())?;
+    drop(base);
+
+    let recipe = prepared.recipe().clone();
+    let resumed = prepared.checkpoint.as_ref().map(|checkpoint| checkpoint.step);
+    let toml = recipe.to_toml()?;
+    let directory = prepared.directory;
+    let metrics = match resumed {
+        None => MetricsFile::create(&directory.metrics_path())?,
+        Some(step) => MetricsFile::resume(&directory.metrics_path(), step)?,
+    };
+    let tensorboard = match (recipe.log.tensorboard, resumed) {
+        (false, _) => None,
+        (true, None) => Some(TensorBoard::create(&directory.tensorboard_path(), &toml)?),
+        (true, Some(step)) => Some(TensorBoard::resume(&directory.tensorboard_path(), step, &toml)?),
+    };
+    // From here on a signal means: finish the step, write a checkpoint. Before and after, it ends the program.
+    let signals = SignalScope::begin().map_err(Error::io(Path::new("signal handlers")))?;
+    let session = Session {
+        ui: Ui::choose(arguments.ui, Terminals::of_process()),
+        label: recipe.output.display().to_string(),
+        total_steps: plan::total_steps(&recipe, &prepared.data),
+        log_every: recipe.log.every as u64,
+        metrics: Some(metrics),
+        tensorboard,
+        stop: signals.request(),
+    };
+    let finished = observe(session, {
+        let (recipe, data, model) = (recipe.clone(), prepared.data, prepared.model);
+        let (checkpoint, checkpoints) = (prepared.checkpoint, directory.checkpoints());
+        let recompute = prepared.recompute;
+        move |observer: &mut dyn Observer| {
+            let base = recipe.model.to_string();
+            let mut trainer = Trainer::new(&recipe, base, model, &data.train, data.eval.as_ref(), recompute);
+            if let Some(checkpoint) = &checkpoint {
+                trainer.resume(checkpoint)?;
+            }
+            let outcome = trainer.run(&checkpoints, observer)?;
+            let (steps, model) = (trainer.step(), trainer.into_model());
+            Ok::<_, Error>(Finished { outcome, steps, model, data })
+        }
+    })?;
+    drop(signals);
+    conclude(finished, &recipe, &directory, &prepared.folder, &prepared.text, &before)
+}
+
+/// What the training loop hands back.
+struct Finished {
+    outcome: Outcome,
+    steps: u64,
+    model: CausalLm,
+    data: Data,
+}
+
+/// Everything in place for the first step.
+struct Prepared {
+    loaded: Loaded,
+    folder: PathBuf,
+    text: Text,
+    data: Data,
+    model: CausalLm,
+    modules: Vec<String>,
+    recompute: Recompute,
+    directory: RunDirectory,
+    checkpoint: Option<Checkpoint>,
+}
+
+impl Prepared {
+    fn new(arguments: &TrainArgs) -> Result<Self, Error> {
+        let mut loaded = load_recipe(arguments)?;
+        let device = crate::device::open(loaded.recipe.device)?;
+        let folder = plan::model_folder(&loaded.recipe.model)?;
+        // A template that prints the date must print the same one when the run is resumed.
+        let today = || crate::date::today();
+        let date = loaded.recipe.data.date.clone().unwrap_or_else(today);
+        let text = Text::load(&folder, &loaded.recipe.data.template, Some(&date))?;
+        if text.template.as_ref().is_some_and(|template| template.tells_the_date()) {
+            loaded.recipe.data.date = Some(date);
+        }
+        let progress = DataProgress::new();
+        let data = Data::load(&loaded.recipe, &text, &|split, report| progress.report(split, report))?;
+        progress.finish();
+        if !data.report.warnings.is_empty() || !data.report.errors.is_empty() {
+            eprint!("{}", data.report);
+        }
+        data.report.clone().pass()?;
+        let (model, modules) = build(&loaded, &folder, &device, &data)?;
+        let (recompute, _) = plan::recompute(&loaded.recipe, &model, &data);
+        let (directory, checkpoint) = open_directory(arguments, &loaded.recipe, &data, &folder, &text)?;
+        Ok(Self { loaded, folder, text, data, model, modules, recompute, directory, checkpoint })
+    }
+
+    fn recipe(&self) -> &Recipe {
+        &self.loaded.recipe
+    }
+
+    fn summary(&self) -> String {
+        let (base, adapters) = self.model.parameter_counts();
+        let trained = match &self.recipe().method {
+            Method::Full => format!("all {base} parameters"),
+            Method::Lora(lora) => {
+                format!("{adapters} adapter parameters (rank {}) on {} of {base}", lora.rank, count(self.modules.len(), "module"))
+            }
+        };
+        let data = &self.data.train;
+        let packs = data.epoch(self.recipe().seed, 0);
+        let recompute = match self.recompute {
+            Recompute::Off => "",
+            Recompute::Blocks => ", blocks recomputed",
+        };
+        format!(
+            "model    {} ({}), training {trained}{recompute}\ndata     {}, {} labelled tokens of {}, {} at {:.0} % efficiency\nsteps    {}\n",
+            self.recipe().model,
+            self.model.family().name(),
+            count(data.examples.len(), "row"),
+            data.labelled_tokens(),
+            data.tokens(),
+            count(packs.packs.len(), "pack"),
+            packs.efficiency * 100.0,
+            plan::total_steps(self.recipe(), &self.data),
+        )
+    }
+}
+
+fn load_recipe(arguments: &TrainArgs) -> Result<Loaded, Error> {
+    let mut overrides = arguments.overrides.clone();
+    if let Some(output) = &arguments.output {
+        overrides.push(format!("output={}", toml::Value::String(output.display().to_string())));
+    }
+    if let Some(device) = arguments.device {
+        overrides.push(format!("device=\"{device}\""));
+    }
+    Ok(Recipe::load(&arguments.recipe, &overrides)?)
+}
+
+fn build(loaded: &Loaded, folder: &Path, device: &Device, data: &Data) -> Result<(CausalLm, Vec<String>), Error> {
+    let (model, modules) = plan::build_model(loaded, folder, device)?;
+    data.check_vocabulary(model.decoder().config().vocab_size)?;
+    if plan::total_steps(&loaded.recipe, data) == 0 {
+        return Err(Error::Request {
+            problem: "there is nothing to train on: no row has a labelled token".into(),
+            help: "look at the rows with `firebrand data RECIPE`, and at data.train_on".into(),
+        });
+    }
+    Ok((model, modules))
+}
+
+fn open_directory(
+    arguments: &TrainArgs,
+    recipe: &Recipe,
+    data: &Data,
+    folder: &Path,
+    text: &Text,
+) -> Result<(RunDirectory, Option<Checkpoint>), Error> {
+    let info = run_info(recipe, data, folder, text)?;
+    match &arguments.resume {
+        None => {
+            let directory = RunDirectory::create(&recipe.output)?;
+            directory.write_recipe(&recipe.to_toml()?)?;
+            directory.write_info(&info)?;
+            Ok((directory, None))
+        }
+        Some(requested) => {
+            let directory = RunDirectory::open_for_resume(&recipe.output)?;
+            let selection = directory.select(requested.as_deref())?;
+            for passed in &selection.passed_over {
+                eprintln!("passing over {passed}");
+            }
+            let checkpoint = selection.require(&recipe.output)?;
+            for difference in info.differences(&directory.read_info()?) {
+                eprintln!("since the run began: {difference}");
+            }
+            directory.write_info(&info)?;
+            Ok((directory, Some(checkpoint)))
+        }
+    }
+}
+
+fn run_info(recipe: &Recipe, data: &Data, folder: &Path, text: &Text) -> Result<RunInfo, Error> {
+    let mut base = BTreeMap::new();
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
+    for entry in entries {
+        let path = entry.map_err(Error::io(folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_file() && (name.ends_with(".safetensors") || name.ends_with(".json")) {
+            base.insert(name, sha256_file(&path)?);
+        }
+    }
+    let datasets = [Some(&data.train), data.eval.as_ref()].into_iter().flatten();
+    let files = datasets.flat_map(|dataset| &dataset.files);
+    Ok(RunInfo {
+        base,
+        data: files.map(|file| (file.path.display().to_string(), file.sha256.clone())).collect(),
+        template: text.template.as_ref().map(|template| template.template_hash()),
+        recipe: recipe.hash()?,
+        versions: BTreeMap::from([
+            ("firebrand".into(), env!("CARGO_PKG_VERSION").into()),
+            ("burn".into(), "0.22.1".into()),
+        ]),
+        device: recipe.device.to_string(),
+        seed: recipe.seed,
+    })
+}
+
+fn conclude(
+    finished: Finished,
+    recipe: &Recipe,
+    directory: &RunDirectory,
+    folder: &Path,
+    text: &Text,
+    before: &[Answer],
+) -> Result<ExitCode, Error> {
+    match &finished.outcome {
+        Outcome::Interrupted { checkpoint } => {
+            eprintln!(
+                "stopped after step {}; continue with: firebrand train {} --resume",
+                finished.steps,
+                shown_recipe(directory).display()
+            );
+            eprintln!("checkpoint {}", checkpoint.path.display());
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        Outcome::StoppedEarly { best } => {
+            eprintln!("stopped early: the evaluation loss was lowest ({:.4}) at step {}", best.value, best.step);
+        }
+        Outcome::Finished => {}
+    }
+    let exported = export::export(&finished.model, recipe, directory, folder, text, &finished.data)?;
+    let after = samples::answer(&finished.model.for_inference(), text, recipe.sample.as_ref())?;
+    let mut report = samples::comparison(before, &after, std::io::stdout().is_terminal());
+    report += &exported.to_string();
+    if recipe.log.tensorboard {
+        report += &format!("tensorboard  {}\n", directory.tensorboard_path().display());
+    }
+    // The run is complete and on disk; a reader that has gone away is no reason to fail.
+    let _ = std::io::stdout().write_all(report.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The exit code of a program ended by Ctrl-C, as shells report it.
+const INTERRUPTED: u8 = 130;
+
+fn shown_recipe(directory: &RunDirectory) -> PathBuf {
+    directory.path().join("recipe.toml")
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

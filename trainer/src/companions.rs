@@ -1,0 +1,96 @@
+//! The files beside the weights: configuration, tokenizer, chat template.
+
+use std::fs;
+use std::path::Path;
+
+use firebrand_datasets::ChatTemplate;
+use firebrand_models::CausalLm;
+use firebrand_models::weights::Dtype;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Error;
+
+/// What a model folder may hold beside weights, as it is.
+const COPIED: &[&str] = &[
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+];
+
+const TEMPLATE: &str = "chat_template.jinja";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// Beside an adapter: what it was trained with, for `generate` to compare.
+const TRAINED_WITH: &str = "firebrand.json";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct TrainedWith {
+    /// Hash of the chat template's source.
+    template_hash: Option<String>,
+}
+
+/// Writes `config.json` and copies the tokenizer's files from `base` into `folder`; `template` becomes the folder's chat
+/// template, in both places where readers look for it.
+///
+/// # Errors
+/// Those of reading and writing, with the path.
+pub fn write(
+    base: &Path,
+    folder: &Path,
+    model: &CausalLm,
+    dtype: Option<Dtype>,
+    template: Option<&ChatTemplate>,
+) -> Result<(), Error> {
+    write_text(&folder.join("config.json"), &model.config_json(dtype))?;
+    for name in COPIED {
+        let from = base.join(name);
+        if from.exists() {
+            let to = folder.join(name);
+            fs::copy(&from, &to).map_err(Error::io(&to))?;
+        }
+    }
+    let Some(template) = template else { return Ok(()) };
+    write_text(&folder.join(TEMPLATE), template.source())?;
+    let path = folder.join(TOKENIZER_CONFIG);
+    if path.exists() {
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let mut config: Value = serde_json::from_str(&text).map_err(|error| Error::io(&path)(error.into()))?;
+        config["chat_template"] = template.source().into();
+        write_text(&path, &format!("{config:#}\n"))?;
+    }
+    Ok(())
+}
+
+/// Notes beside an adapter which template it was trained with.
+///
+/// # Errors
+/// Those of writing, with the path.
+pub fn write_training_template(folder: &Path, template: Option<&ChatTemplate>) -> Result<(), Error> {
+    let trained = TrainedWith { template_hash: template.map(ChatTemplate::template_hash) };
+    let text = serde_json::to_string_pretty(&trained).unwrap_or_default();
+    write_text(&folder.join(TRAINED_WITH), &(text + "\n"))
+}
+
+/// The hash of the template that the adapter in `folder` was trained with, if it says so.
+///
+/// # Errors
+/// A note that cannot be read.
+pub fn training_template(folder: &Path) -> Result<Option<String>, Error> {
+    let path = folder.join(TRAINED_WITH);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let trained: TrainedWith = serde_json::from_str(&text).map_err(|error| Error::io(&path)(error.into()))?;
+    Ok(trained.template_hash)
+}
+
+fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(Error::io(path))
+}

@@ -1,0 +1,94 @@
+//! Everything a command can fail with.
+
+use std::path::PathBuf;
+
+use firebrand_datasets::{DataError, Location};
+use firebrand_models::ModelError;
+use miette::Diagnostic;
+
+use crate::hub::HubError;
+use crate::recipe::RecipeError;
+use crate::run::RunError;
+
+/// A failed command. The inner errors know file, line, key or tensor; this adds what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The recipe.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// Fetching a model.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// Model or adapter files.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Data, tokenizer or template.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The run directory.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A device this build cannot open.
+    #[error("device {device} is not compiled into this build")]
+    Device { device: String, feature: &'static str },
+    /// A loss or gradient that is no number.
+    #[error("step {step}: {what} is not finite; rows of this step:\n{}", list(rows))]
+    NotFinite { step: u64, what: String, rows: Vec<Location> },
+    /// A resume that would not continue the same run.
+    #[error("{}: {problem}", checkpoint.display())]
+    Resume { checkpoint: PathBuf, problem: String },
+    /// A merge whose result is not the adapted model.
+    #[error("the merged model is not the adapted model: {problem}")]
+    Merge { problem: String },
+    /// A request that cannot be carried out as it stands.
+    #[error("{problem}")]
+    Request { problem: String, help: String },
+    /// A file the command itself reads or writes.
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+}
+
+impl Error {
+    /// For `map_err`.
+    pub fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+}
+
+impl Diagnostic for Error {
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        match self {
+            Self::Recipe(error) => error.help(),
+            Self::Model(error) => error.help().map(|help| Box::new(help) as Box<dyn std::fmt::Display>),
+            Self::Device { feature, .. } => {
+                Some(Box::new(format!("build with `cargo build --release --features {feature}`, or use --device cpu")))
+            }
+            Self::NotFinite { .. } => Some(Box::new(
+                "lower optimizer.learning_rate or look at these rows; the last checkpoint is kept and can be resumed from",
+            )),
+            Self::Merge { .. } => Some(Box::new("write the merged model with --dtype f32")),
+            Self::Request { help, .. } => Some(Box::new(help)),
+            Self::Resume { .. } => Some(Box::new("start a new run with another --output")),
+            Self::Hub(_) | Self::Data(_) | Self::Run(_) | Self::Io { .. } => None,
+        }
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        match self {
+            Self::Recipe(error) => error.source_code(),
+            _ => None,
+        }
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        match self {
+            Self::Recipe(error) => error.labels(),
+            _ => None,
+        }
+    }
+}
+
+fn list(rows: &[Location]) -> String {
+    rows.iter().map(|row| format!("  {row}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,117 @@
+//! What a finished run leaves for others: the adapter folder and the model folder.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use firebrand_models::weights::Dtype;
+use firebrand_models::{CausalLm, adapter_folder};
+
+use crate::companions;
+use crate::error::Error;
+use crate::merge::{Probe, Receipt, merge_into};
+use crate::plan::{Data, Text};
+use crate::recipe::{LoraRecipe, Method, Recipe, StoredDtype};
+use crate::run::RunDirectory;
+
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Exported {
+    adapter: Option<PathBuf>,
+    model: Option<PathBuf>,
+    receipt: Option<Receipt>,
+}
+
+/// Writes `adapter/` and `model/` as the recipe asks.
+///
+/// # Errors
+/// Those of writing; a merged model that is not the adapted one.
+pub fn export(
+    model: &CausalLm,
+    recipe: &Recipe,
+    directory: &RunDirectory,
+    base: &Path,
+    text: &Text,
+    data: &Data,
+) -> Result<Exported, Error> {
+    let mut model = model.for_inference();
+    let dtype = recipe.export.dtype.map(file_dtype);
+    let mut exported = Exported::default();
+    match &recipe.method {
+        Method::Full => {
+            let path = directory.model_path();
+            write_folder(&path, |folder| {
+                model.save_weights(folder, dtype, None)?;
+                companions::write(base, folder, &model, dtype, text.template.as_ref())
+            })?;
+            exported.model = Some(path);
+        }
+        Method::Lora(lora) => {
+            exported.adapter = Some(write_adapter(&mut model, lora, recipe, directory, text)?);
+            if recipe.export.merge {
+                let path = directory.model_path();
+                let probe = Probe::from_rows(data.train.examples.iter().map(|example| example.input_ids.as_slice()));
+                exported.receipt = Some(merge_into(&model, base, &path, dtype, &probe, text.template.as_ref())?);
+                exported.model = Some(path);
+            }
+        }
+    }
+    Ok(exported)
+}
+
+fn write_adapter(
+    model: &mut CausalLm,
+    lora: &LoraRecipe,
+    recipe: &Recipe,
+    directory: &RunDirectory,
+    text: &Text,
+) -> Result<PathBuf, Error> {
+    let path = directory.adapter_path();
+    write_folder(&path, |folder| {
+        adapter_folder::save(model, &lora.config(), &recipe.model.to_string(), folder)?;
+        companions::write_training_template(folder, text.template.as_ref())
+    })?;
+    Ok(path)
+}
+
+/// A recipe's word for a file format.
+pub fn file_dtype(dtype: StoredDtype) -> Dtype {
+    match dtype {
+        StoredDtype::F32 => Dtype::F32,
+        StoredDtype::Bf16 => Dtype::BF16,
+        StoredDtype::F16 => Dtype::F16,
+    }
+}
+
+/// Fills a folder under another name and puts it in place when it is whole, instead of what was there.
+///
+/// # Errors
+/// Those of `fill` and of the file system; then `target` is as it was.
+pub fn write_folder(target: &Path, fill: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
+    let fresh = tempfile::Builder::new().prefix(".writing-").tempdir_in(parent).map_err(Error::io(parent))?;
+    // Temporary folders are private by default; results get the permissions of any new folder.
+    let inner = fresh.path().join("result");
+    std::fs::create_dir(&inner).map_err(Error::io(&inner))?;
+    fill(&inner)?;
+    let old = fresh.path().join("replaced");
+    if target.exists() {
+        std::fs::rename(target, &old).map_err(Error::io(target))?;
+    }
+    std::fs::rename(&inner, target).map_err(Error::io(target))
+}
+
+impl fmt::Display for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.adapter {
+            writeln!(f, "adapter      {}", path.display())?;
+        }
+        if let Some(path) = &self.model {
+            writeln!(f, "model        {}", path.display())?;
+        }
+        match &self.receipt {
+            Some(receipt) => writeln!(f, "merge        {receipt}"),
+            None => Ok(()),
+        }
+    }
+}

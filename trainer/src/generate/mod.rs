@@ -1,0 +1,7 @@
+//! Text generation with a KV cache.
+
+mod sampler;
+mod session;
+
+pub use sampler::{Sampler, Sampling};
+pub use session::{Finish, Session};

@@ -1,0 +1,177 @@
+//! Which files of a repository are a model as we read one.
+//!
+//! Configuration, tokenizer and chat template by name; then one set of safetensors weights, because
+//! many repositories hold the same weights several times (`consolidated.safetensors`, `onnx/`,
+//! `original/`, pickles): `model.safetensors`, else the shards its index names, else an adapter, else
+//! whatever safetensors there are. Only the top folder counts; sub-folders hold other formats.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::error::HubError;
+
+const SUPPORTING: &[&str] = &[
+    "config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "adapter_config.json",
+];
+const SUPPORTING_PREFIXES: &[&str] = &["tokenizer", "vocab."];
+const MODEL: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const ADAPTER: &str = "adapter_model.safetensors";
+
+/// What to fetch of a repository.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Selection {
+    /// Everything but the weights.
+    pub supporting: Vec<String>,
+    pub weights: Weights,
+}
+
+/// How the weights are stored.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Weights {
+    /// In these files.
+    Files(Vec<String>),
+    /// In the files that this index names.
+    Indexed(&'static str),
+}
+
+impl Selection {
+    /// From the `names` at the top of repository `id`.
+    ///
+    /// # Errors
+    /// No `config.json` (or `adapter_config.json`), or no safetensors.
+    pub fn of(id: &str, names: &[&str]) -> Result<Self, HubError> {
+        let all: BTreeSet<&str> = names.iter().copied().collect();
+        if !all.contains("config.json") && !all.contains("adapter_config.json") {
+            return Err(HubError::NotAModel { id: id.to_string(), missing: "config.json", found: list(names) });
+        }
+        let is_supporting = |name: &&str| {
+            SUPPORTING.contains(name) || SUPPORTING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        };
+        let safetensors = |name: &&str| name.ends_with(".safetensors");
+        let weights = if all.contains(MODEL) {
+            Weights::Files(vec![MODEL.to_string()])
+        } else if all.contains(INDEX) {
+            Weights::Indexed(INDEX)
+        } else if all.contains(ADAPTER) {
+            Weights::Files(vec![ADAPTER.to_string()])
+        } else {
+            Weights::Files(all.iter().filter(|name| safetensors(name)).map(|name| name.to_string()).collect())
+        };
+        if weights == Weights::Files(Vec::new()) {
+            return Err(HubError::NotAModel { id: id.to_string(), missing: "a .safetensors file", found: list(names) });
+        }
+        let supporting = all.iter().filter(|name| is_supporting(name) && !safetensors(name));
+        Ok(Self { supporting: supporting.map(|name| name.to_string()).collect(), weights })
+    }
+}
+
+/// The shard files that an index names, each once.
+///
+/// # Errors
+/// The reason why `text` is no index, as the end of a sentence.
+pub(super) fn shards(text: &str) -> Result<Vec<String>, String> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index: Index = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let shards: BTreeSet<String> = index.weight_map.into_values().collect();
+    if shards.is_empty() {
+        return Err("it names no file".to_string());
+    }
+    match shards.iter().find(|name| !is_plain_name(name) || !name.ends_with(".safetensors")) {
+        Some(name) => Err(format!("it names `{}`, which is no plain .safetensors file name", name.escape_debug())),
+        None => Ok(shards.into_iter().collect()),
+    }
+}
+
+/// Whether `name` is a file name and nothing more: no folder, no drive, nothing an address would escape.
+pub(super) fn is_plain_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+' | b'=');
+    !name.is_empty() && name.len() <= 200 && name.bytes().all(allowed) && !name.starts_with('.') && !name.ends_with('.')
+}
+
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => "nothing".to_string(),
+        names if names.len() > 8 => format!("{}, ...", names[..8].join(", ")),
+        names => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_set_of_weights_is_chosen() {
+        let weights = |names: &[&str]| Selection::of("a/b", names).unwrap().weights;
+        let files = |names: &[&str]| Weights::Files(names.iter().map(|name| name.to_string()).collect());
+        assert_eq!(
+            weights(&["config.json", "model.safetensors", "consolidated.safetensors", "model.fp16.safetensors"]),
+            files(&["model.safetensors"])
+        );
+        assert_eq!(
+            weights(&["config.json", "consolidated.safetensors", "model-00001-of-00002.safetensors", INDEX]),
+            Weights::Indexed(INDEX)
+        );
+        assert_eq!(
+            weights(&["adapter_config.json", "adapter_model.safetensors"]),
+            files(&["adapter_model.safetensors"])
+        );
+        assert_eq!(weights(&["config.json", "weights.safetensors"]), files(&["weights.safetensors"]));
+    }
+
+    #[test]
+    fn other_formats_are_left_alone() {
+        let names = [
+            "README.md",
+            "config.json",
+            "model.gguf",
+            "model.safetensors",
+            "pytorch_model.bin",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "training_args.bin",
+            "vocab.json",
+            "chat_template.jinja",
+        ];
+        assert_eq!(
+            Selection::of("a/b", &names).unwrap().supporting,
+            ["chat_template.jinja", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
+        );
+    }
+
+    #[test]
+    fn a_repository_without_safetensors_says_what_it_has() {
+        let error = Selection::of("a/b", &["config.json", "pytorch_model.bin"]).unwrap_err().to_string();
+        assert!(error.contains("pytorch_model.bin") && error.contains("safetensors"), "{error}");
+    }
+
+    #[test]
+    fn shard_names_with_a_path_are_refused() {
+        let index = |name: &str| format!(r#"{{"weight_map": {{"w": {name:?}}}}}"#);
+        assert_eq!(shards(&index("model-1.safetensors")).unwrap(), ["model-1.safetensors"]);
+        for name in [
+            "../m.safetensors",
+            "/m.safetensors",
+            "a/m.safetensors",
+            "c:m.safetensors",
+            "a\\m.safetensors",
+            "m.bin",
+            "",
+        ] {
+            assert!(shards(&index(name)).is_err(), "{name:?} was accepted");
+        }
+        assert!(shards("{").is_err() && shards(r#"{"weight_map": {}}"#).is_err());
+    }
+}

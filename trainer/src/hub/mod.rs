@@ -1,0 +1,44 @@
+//! Where a model comes from: a folder on this machine, or a model of the Hugging Face hub.
+//!
+//! A hub id is written `owner/name` or `owner/name@revision`. Its files go into the cache that the
+//! Python tools use (`models--owner--name/{refs,blobs,snapshots,trees}`), so what one program fetched
+//! the other finds. Layout and addresses come from the `hf-hub` crate; what it does not do is here:
+//! every file is checked against the hash the hub states before it gets its name in the cache, a cut
+//! download goes on where it stopped, and without a network a complete copy is used as it is.
+//!
+//! Only what training needs is fetched: configuration, tokenizer, chat template and safetensors
+//! weights (see [`files`]). Deliberately not here: uploads, datasets, pickled weights, and the Xet
+//! protocol (Xet repositories are read over plain HTTP, which the hub offers for all of them).
+
+mod cache;
+mod client;
+mod digest;
+mod download;
+mod error;
+mod fetch;
+mod files;
+mod id;
+mod options;
+mod progress;
+mod tree;
+
+pub use error::HubError;
+pub use id::HubId;
+pub use options::{HubOptions, Token};
+
+use std::path::{Path, PathBuf};
+
+/// The local path of `model`: the path itself if it exists, else the snapshot folder of the hub model
+/// of that name, fetched if the cache does not hold it whole.
+///
+/// # Errors
+/// [`HubError::NeitherPathNorId`] if nothing exists there and it cannot be a hub id; otherwise what
+/// went wrong between the hub, the cache and here, each with what to do about it.
+pub fn locate(model: &str, options: &HubOptions) -> Result<PathBuf, HubError> {
+    let path = Path::new(model);
+    if path.exists() {
+        return Ok(path.to_path_buf());
+    }
+    let id = HubId::parse(model).map_err(|reason| HubError::NeitherPathNorId { model: model.to_string(), reason })?;
+    fetch::fetch(&id, options)
+}

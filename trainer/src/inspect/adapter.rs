@@ -1,0 +1,32 @@
+//! An adapter folder. Without its base model: whether it fits one is seen when it is put on.
+
+use std::path::Path;
+
+use firebrand_adapters::peft::{TENSOR_FILE, pair_tensors};
+use firebrand_models::ModelError;
+use firebrand_models::adapter_folder::read_config;
+use firebrand_models::weights::SafetensorsFile;
+use serde_json::Value;
+
+use super::report::{AdapterReport, InspectReport, Kind};
+use super::tensors;
+use crate::error::Error;
+
+pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
+    let config = read_config(folder)?;
+    let file = SafetensorsFile::open(folder.join(TENSOR_FILE))?;
+    let modules = pair_tensors(file.path(), file.names()).map_err(ModelError::from)?.len();
+    let files = tensors::folder_files(folder)?;
+    let mut report = tensors::report(folder, Kind::Adapter, file.tensors(), files)?;
+    report.adapter = Some(AdapterReport {
+        method: "LORA",
+        base_model: config.base_model,
+        rank: config.lora.rank,
+        alpha: config.lora.alpha,
+        dropout: config.lora.dropout,
+        rslora: config.lora.rslora,
+        target_modules: config.raw.get("target_modules").cloned().unwrap_or(Value::Null),
+        modules,
+    });
+    Ok(report)
+}

@@ -1,0 +1,59 @@
+//! `firebrand inspect PATH`: what a model, an adapter, a checkpoint or a safetensors file holds.
+//!
+//! Files are read by the code that loads them for training and with all of its checks, down to every
+//! weight being finite; so what inspects well also loads, and a bad file gives the loader's message. Only
+//! a model of an unknown architecture still gets a report, of its tensors. Nothing is run and no model is
+//! built. Not here: GGUF, and hub ids (see [`crate::hub::locate`]).
+
+mod adapter;
+mod checkpoint;
+mod model;
+mod report;
+mod tensors;
+mod text;
+
+pub use report::{
+    AdapterReport, Architecture, CheckpointReport, DtypeReport, FamilyReport, FileReport, InspectReport, Kind,
+    TensorReport,
+};
+
+use std::path::Path;
+
+use firebrand_adapters::peft;
+
+use crate::error::Error;
+use crate::run::{MANIFEST, STATE, TRAINER_STATE};
+
+/// Looks at `path`: a folder, a safetensors file or an index of shards. Every file is read whole.
+///
+/// # Errors
+/// What loading it would fail with, and [`Error::Request`] for a folder that is none of these.
+pub fn inspect(path: &Path) -> Result<InspectReport, Error> {
+    if !std::fs::metadata(path).map_err(Error::io(path))?.is_dir() {
+        return tensors::inspect(path);
+    }
+    let has = |name: &str| path.join(name).exists();
+    if has(MANIFEST) || has(STATE) || has(TRAINER_STATE) {
+        checkpoint::inspect(path)
+    } else if has(peft::CONFIG_FILE) {
+        adapter::inspect(path)
+    } else if has("recipe.toml") && !has("config.json") {
+        Err(Error::Request {
+            problem: format!("{} is the output of a run", path.display()),
+            help: format!("inspect one of the folders in it: {}", folders(path)),
+        })
+    } else {
+        model::inspect(path)
+    }
+}
+
+fn folders(path: &Path) -> String {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name == "adapter" || name == "model" || name.starts_with("checkpoint-"))
+        .collect();
+    names.sort();
+    if names.is_empty() { "it has none yet".to_string() } else { names.join(", ") }
+}

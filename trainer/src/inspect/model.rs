@@ -1,0 +1,83 @@
+//! A model folder: its configuration, its weights, and whether they belong together.
+//!
+//! A configuration without weights (a model still to be trained) is told from its shapes.
+
+use std::path::Path;
+
+use firebrand_models::ModelError;
+use firebrand_models::families::Family;
+use firebrand_models::hf_config::HfConfig;
+use firebrand_models::parameters::{Shapes, parameters};
+use firebrand_models::transformer::{Decoder, DecoderConfig, MlpConfig};
+use firebrand_models::weights::{Checkpoint, Expected, HeadTie};
+
+use super::report::{Architecture, FamilyReport, InspectReport, Kind};
+use super::tensors;
+use crate::error::Error;
+
+/// The decoder's own names of the two tensors that may be one.
+const EMBEDDING: &str = "embed.weight";
+const HEAD: &str = "head.weight";
+
+pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
+    let checkpoint = match Checkpoint::open(folder) {
+        Err(ModelError::NoWeights { .. }) if folder.join("config.json").exists() => None,
+        opened => Some(opened?),
+    };
+    let config = HfConfig::open(folder)?;
+    let model_type = config.optional_string("model_type")?.unwrap_or_default().to_string();
+    let known = Family::of(&config).and_then(|family| Ok((family, family.config(&config)?)));
+    let files = tensors::folder_files(folder)?;
+    let views = checkpoint.iter().flat_map(Checkpoint::tensors);
+    let mut report = tensors::report(folder, Kind::Model, views, files)?;
+    let (architecture, unsupported) = match known {
+        Ok((family, mut decoder)) => {
+            report.parameters = match &checkpoint {
+                Some(checkpoint) => count(family, &mut decoder, checkpoint)?,
+                None => expected(&decoder).iter().map(elements).sum(),
+            };
+            (Some(sizes(&decoder)), None)
+        }
+        Err(error) => (None, Some(error.to_string())),
+    };
+    report.family = Some(FamilyReport { model_type, architecture, unsupported });
+    Ok(report)
+}
+
+/// The elements of the tensors that become parameters. `decoder` gets the tie of the head that the files have.
+///
+/// # Errors
+/// Tensors and configuration do not fit one to one.
+fn count(family: Family, decoder: &mut DecoderConfig, checkpoint: &Checkpoint) -> Result<u64, ModelError> {
+    let rules = family.rules()?;
+    let tie = HeadTie::resolve(&rules, checkpoint, EMBEDDING, HEAD, decoder.tied_head);
+    decoder.tied_head = tie.outcome.is_tied();
+    let expected = expected(decoder);
+    // Shapes were compared, so what is expected is what is there.
+    rules.account(checkpoint, &expected, Some(&tie))?;
+    Ok(expected.iter().map(elements).sum())
+}
+
+fn expected(decoder: &DecoderConfig) -> Vec<Expected> {
+    let found = parameters(&Decoder::new(decoder, &mut Shapes));
+    found.into_iter().map(|info| Expected { name: info.path, shape: info.shape }).collect()
+}
+
+fn elements(tensor: &Expected) -> u64 {
+    tensor.shape.iter().map(|&size| size as u64).product()
+}
+
+fn sizes(decoder: &DecoderConfig) -> Architecture {
+    let MlpConfig::Gated { intermediate_size, .. } = decoder.mlp;
+    Architecture {
+        vocab_size: decoder.vocab_size,
+        hidden_size: decoder.hidden_size,
+        layers: decoder.layers,
+        heads: decoder.attention.heads,
+        kv_heads: decoder.attention.kv_heads,
+        head_dim: decoder.attention.head_dim,
+        intermediate_size,
+        max_positions: decoder.max_positions,
+        tied_head: decoder.tied_head,
+    }
+}

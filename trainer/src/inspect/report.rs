@@ -1,0 +1,157 @@
+//! What an inspection found, as one JSON object.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// Everything about one path.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InspectReport {
+    /// As given.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// Architecture, for model folders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<FamilyReport>,
+    /// Method, for adapter folders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterReport>,
+    /// Progress, for checkpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointReport>,
+    /// Elements of all weights: a tied head counts once, buffers that the model recomputes not at all.
+    pub parameters: u64,
+    /// By name of the dtype, over all tensors in the files.
+    pub dtypes: BTreeMap<&'static str, DtypeReport>,
+    /// In the order of files and bytes.
+    pub tensors: Vec<TensorReport>,
+    /// Sorted by name.
+    pub files: Vec<FileReport>,
+}
+
+/// What a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A folder with `config.json` and weights.
+    Model,
+    /// A PEFT folder.
+    Adapter,
+    /// A `checkpoint-N` of a run.
+    Checkpoint,
+    /// Tensors without a configuration.
+    Weights,
+}
+
+/// The architecture a `config.json` names.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FamilyReport {
+    /// `model_type`, the name of the family.
+    pub model_type: String,
+    /// Its sizes, if this program can train it.
+    pub architecture: Option<Architecture>,
+    /// Why it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsupported: Option<String>,
+}
+
+/// Sizes of a decoder.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Architecture {
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Width of the feed-forward part.
+    pub intermediate_size: usize,
+    /// Longest sequence the model was made for, in tokens.
+    pub max_positions: usize,
+    /// Whether the output head is the embedding, by configuration and files together.
+    pub tied_head: bool,
+}
+
+/// What an `adapter_config.json` says.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AdapterReport {
+    /// `peft_type`.
+    pub method: &'static str,
+    /// `base_model_name_or_path`.
+    pub base_model: Option<String>,
+    /// Rank, where no pattern says otherwise.
+    pub rank: usize,
+    /// Scale numerator, where no pattern says otherwise.
+    pub alpha: f64,
+    /// Dropout in training.
+    pub dropout: f64,
+    /// Scale by the root of the rank.
+    pub rslora: bool,
+    /// `target_modules` as it stands in the file.
+    pub target_modules: Value,
+    /// Number of adapted modules.
+    pub modules: usize,
+}
+
+/// Where a run stood.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CheckpointReport {
+    /// Optimiser steps completed.
+    pub step: u64,
+    /// Passes over the data completed.
+    pub epoch: u64,
+    /// Labelled tokens trained on.
+    pub tokens: u64,
+    /// The recipe's seed.
+    pub seed: u64,
+    /// The value the best checkpoint is chosen by, if it was measured at this step.
+    pub metric: Option<f64>,
+    /// Tensors of the optimiser.
+    pub optimizer_tensors: usize,
+    /// Size of their file in bytes.
+    pub optimizer_bytes: u64,
+}
+
+/// The tensors of one dtype.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct DtypeReport {
+    /// How many.
+    pub tensors: u64,
+    /// Their elements.
+    pub elements: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// One tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TensorReport {
+    /// As in the file.
+    pub name: String,
+    /// As in the file.
+    pub shape: Vec<usize>,
+    /// As in the file: `BF16`.
+    pub dtype: &'static str,
+    /// Name of the file.
+    pub file: String,
+}
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileReport {
+    /// Name in the folder.
+    pub name: String,
+    /// Size.
+    pub bytes: u64,
+    /// Of the content, in lower-case hexadecimal.
+    pub sha256: String,
+}

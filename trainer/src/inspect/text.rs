@@ -1,0 +1,212 @@
+//! The report for people: a page, however many layers there are.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde_json::Value;
+
+use super::report::{InspectReport, Kind, TensorReport};
+
+impl fmt::Display for InspectReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Model => "model",
+            Kind::Adapter => "adapter",
+            Kind::Checkpoint => "checkpoint",
+            Kind::Weights => "weights",
+        };
+        writeln!(f, "{kind}  {}", self.path.display())?;
+        for (label, value) in self.facts() {
+            writeln!(f, "  {label:<11} {value}")?;
+        }
+        writeln!(f, "files")?;
+        let width = self.files.iter().map(|file| file.name.len()).max().unwrap_or(0);
+        for file in &self.files {
+            writeln!(f, "  {:<width$}  {:>9}  sha256 {}", file.name, size(file.bytes), file.sha256)?;
+        }
+        if self.tensors.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "tensors")?;
+        let groups = group(&self.tensors);
+        let width = groups.iter().map(|group| group.name.len()).max().unwrap_or(0).min(90);
+        for Group { name, shape, dtype, count } in &groups {
+            let times = if *count > 1 { format!("  x{count}") } else { String::new() };
+            writeln!(f, "  {name:<width$}  {dtype:<4} {shape:?}{times}")?;
+        }
+        Ok(())
+    }
+}
+
+impl InspectReport {
+    /// The lines of the head, label and value.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let mut facts = Vec::new();
+        if let Some(family) = &self.family {
+            let model_type = if family.model_type.is_empty() { "unnamed" } else { &family.model_type };
+            facts.push(("family", model_type.to_string()));
+            if let Some(reason) = &family.unsupported {
+                facts.push(("unsupported", reason.clone()));
+            }
+            if let Some(sizes) = &family.architecture {
+                facts.push(("layers", format!("{}, hidden {}", sizes.layers, sizes.hidden_size)));
+                let (heads, kv_heads, head_dim) = (sizes.heads, sizes.kv_heads, sizes.head_dim);
+                facts.push(("attention", format!("{heads} heads of {head_dim}, {kv_heads} for keys and values")));
+                facts.push(("mlp", sizes.intermediate_size.to_string()));
+                let head = if sizes.tied_head { "is the embedding" } else { "a tensor of its own" };
+                facts.push(("vocabulary", format!("{}, output head {head}", sizes.vocab_size)));
+                facts.push(("positions", sizes.max_positions.to_string()));
+            }
+        }
+        if let Some(adapter) = &self.adapter {
+            let rslora = if adapter.rslora { ", rsLoRA" } else { "" };
+            let (rank, alpha, dropout) = (adapter.rank, adapter.alpha, adapter.dropout);
+            facts
+                .push(("method", format!("{}, rank {rank}, alpha {alpha}, dropout {dropout}{rslora}", adapter.method)));
+            facts.push(("modules", format!("{}, targets {}", adapter.modules, targets(&adapter.target_modules))));
+            facts.push(("base model", adapter.base_model.clone().unwrap_or_else(|| "not named".to_string())));
+        }
+        if let Some(checkpoint) = &self.checkpoint {
+            let (step, epoch, tokens) = (checkpoint.step, checkpoint.epoch, thousands(checkpoint.tokens));
+            facts
+                .push(("step", format!("{step}, epoch {epoch}, {tokens} tokens trained on, seed {}", checkpoint.seed)));
+            if let Some(metric) = checkpoint.metric {
+                facts.push(("metric", metric.to_string()));
+            }
+            let bytes = size(checkpoint.optimizer_bytes);
+            facts.push(("optimizer", format!("{} tensors, {bytes}", checkpoint.optimizer_tensors)));
+        }
+        facts.push(("parameters", thousands(self.parameters)));
+        let dtypes = self.dtypes.iter();
+        let dtypes = dtypes.map(|(name, dtype)| format!("{name} {} in {} tensors", size(dtype.bytes), dtype.tensors));
+        let dtypes = dtypes.collect::<Vec<_>>().join(", ");
+        facts.push(("dtype", if dtypes.is_empty() { "no weights in this folder".to_string() } else { dtypes }));
+        facts
+    }
+}
+
+/// The pattern, or the last parts of the names in the list: the list may name every module of every layer.
+fn targets(value: &Value) -> String {
+    match value {
+        Value::Array(names) => {
+            let last = |name: &Value| name.as_str().and_then(|name| name.rsplit('.').next()).map(str::to_string);
+            names.iter().filter_map(last).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Tensors that differ in a number of their name only.
+struct Group<'a> {
+    name: String,
+    shape: &'a [usize],
+    dtype: &'static str,
+    count: usize,
+}
+
+/// Joins `layers.0.x`, `layers.1.x`, ... of one shape and dtype, at the place of the first.
+fn group(tensors: &[TensorReport]) -> Vec<Group<'_>> {
+    let mut keys = std::collections::HashMap::new();
+    let mut groups: Vec<(Group, Vec<u64>)> = Vec::new();
+    for tensor in tensors {
+        // A name comes from an untrusted file, and a terminal obeys control characters.
+        let name = tensor.name.escape_debug().to_string();
+        let Some((template, number)) = number(&name) else {
+            let (shape, dtype) = (&*tensor.shape, tensor.dtype);
+            groups.push((Group { name, shape, dtype, count: 1 }, Vec::new()));
+            continue;
+        };
+        let next = groups.len();
+        let place = *keys.entry((template.clone(), &*tensor.shape, tensor.dtype)).or_insert(next);
+        if place == next {
+            let group = Group { name: template, shape: &tensor.shape, dtype: tensor.dtype, count: 0 };
+            groups.push((group, Vec::new()));
+        }
+        groups[place].0.count += 1;
+        groups[place].1.push(number);
+    }
+    groups
+        .into_iter()
+        .map(|(group, numbers)| Group { name: group.name.replacen("{}", &span(numbers), 1), ..group })
+        .collect()
+}
+
+/// The first part of a name that is a number, and the name with `{}` in its place.
+fn number(name: &str) -> Option<(String, u64)> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let (place, number) = parts.iter().enumerate().find_map(|(place, part)| Some((place, part.parse().ok()?)))?;
+    let template: Vec<&str> =
+        parts.iter().enumerate().map(|(at, part)| if at == place { "{}" } else { *part }).collect();
+    Some((template.join("."), number))
+}
+
+/// `{0..29}`, or the numbers themselves when some between are missing.
+fn span(mut numbers: Vec<u64>) -> String {
+    numbers.sort_unstable();
+    match numbers[..] {
+        [] => "{}".to_string(),
+        [only] => only.to_string(),
+        [first, .., last] if last - first == numbers.len() as u64 - 1 => format!("{{{first}..{last}}}"),
+        _ => format!("{{{}}}", numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(",")),
+    }
+}
+
+/// In decimal units, as disks are sold and downloads counted.
+fn size(bytes: u64) -> String {
+    let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
+    match units.into_iter().find(|(_, unit)| bytes as f64 >= *unit) {
+        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / unit),
+        None => format!("{bytes} B"),
+    }
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let grouped = digits.as_bytes().rchunks(3).rev().map(|chunk| String::from_utf8_lossy(chunk).into_owned());
+    grouped.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(name: &str, size: usize) -> TensorReport {
+        TensorReport { name: name.to_string(), shape: vec![size], dtype: "F32", file: "f".to_string() }
+    }
+
+    #[test]
+    fn layers_alike_are_one_line() {
+        let tensors = [
+            tensor("embed", 9),
+            tensor("layers.0.a", 1),
+            tensor("layers.0.b", 2),
+            tensor("layers.1.a", 1),
+            tensor("layers.1.b", 3),
+            tensor("layers.2.a", 1),
+        ];
+        let lines: Vec<_> = group(&tensors).into_iter().map(|group| (group.name, group.count)).collect();
+        let expected = [("embed", 1), ("layers.{0..2}.a", 3), ("layers.0.b", 1), ("layers.1.b", 1)];
+        assert_eq!(lines, expected.map(|(name, count)| (name.to_string(), count)));
+    }
+
+    #[test]
+    fn names_cannot_command_the_terminal() {
+        let tensors = [tensor("a\u{1b}[2J", 1), tensor("layers.0.\u{7}", 1)];
+        let names: Vec<_> = group(&tensors).into_iter().map(|group| group.name).collect();
+        assert!(names.iter().all(|name| !name.contains(char::is_control)), "{names:?}");
+    }
+
+    #[test]
+    fn a_span_with_a_gap_shows_its_numbers() {
+        assert_eq!(span(vec![2, 0, 1]), "{0..2}");
+        assert_eq!(span(vec![0, 2]), "{0,2}");
+        assert_eq!(span(vec![7]), "7");
+    }
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!(thousands(134_515_008), "134,515,008");
+        assert_eq!(thousands(7), "7");
+        assert_eq!((size(999), size(269_030_016)), ("999 B".to_string(), "269.0 MB".to_string()));
+    }
+}

@@ -1,0 +1,158 @@
+//! The observer that turns reports into burn-train events.
+
+use super::carrier::Carrier;
+use super::strategy::Surroundings;
+use crate::observer::{EvalReport, Observer, StepReport};
+use crate::run::RunError;
+use burn::data::dataloader::Progress;
+use burn_train::metric::store::{Aggregate, EventStoreClient, Split};
+use burn_train::{
+    EventProcessorError, EventProcessorTraining, Interrupter, LearnerEvent, SupervisedTrainingEventProcessor,
+    TrainingItem,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// To burn-train the whole run is its first epoch, one item a step.
+const EPOCH: usize = 1;
+
+pub(super) struct Forward {
+    events: SupervisedTrainingEventProcessor<Carrier>,
+    store: Arc<EventStoreClient>,
+    interrupter: Interrupter,
+    surroundings: Surroundings,
+    started: bool,
+}
+
+impl Forward {
+    pub(super) fn new(
+        events: SupervisedTrainingEventProcessor<Carrier>,
+        store: Arc<EventStoreClient>,
+        interrupter: Interrupter,
+        surroundings: Surroundings,
+    ) -> Self {
+        Self { events, store, interrupter, surroundings, started: false }
+    }
+
+    pub(super) fn into_events(self) -> SupervisedTrainingEventProcessor<Carrier> {
+        self.events
+    }
+
+    /// burn-train's screen switches between training and validation with the start of a split.
+    fn start_training(&mut self) -> Result<(), RunError> {
+        self.started = true;
+        let sent = self.events.process_train(self.start_split());
+        self.check(sent)
+    }
+
+    fn start_split<T>(&self) -> LearnerEvent<T> {
+        LearnerEvent::StartSplit { epoch_number: EPOCH, total_items: count(self.surroundings.total_steps) }
+    }
+
+    fn item<T>(&self, item: T, step: u64, total_steps: u64) -> LearnerEvent<T> {
+        let progress = Progress::new(count(step), count(total_steps), Some("steps".to_string()));
+        LearnerEvent::ProcessedItem(TrainingItem::new(item, progress, Some(count(step)), None))
+    }
+
+    /// Events are processed on other threads; their failures surface here, at a later call.
+    fn check(&self, sent: Result<(), EventProcessorError>) -> Result<(), RunError> {
+        if let Some(error) = self.surroundings.errors.take() {
+            return Err(error);
+        }
+        sent.map_err(|error| RunError::Report(error.to_string()))?;
+        match self.interrupter.error() {
+            Some(error) => Err(RunError::Report(error.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Observer for Forward {
+    fn step(&mut self, report: &StepReport) -> Result<(), RunError> {
+        if !self.started {
+            self.start_training()?;
+        }
+        let event = self.item(report.clone(), report.step, report.total_steps);
+        let sent = self.events.process_train(event);
+        self.check(sent)
+    }
+
+    fn evaluating(&mut self, done: u64, total: u64) {
+        self.surroundings.console.evaluating(done, total);
+    }
+
+    fn evaluated(&mut self, report: &EvalReport) -> Result<(), RunError> {
+        let sent = self.events.process_valid(self.start_split());
+        self.check(sent)?;
+        let event = self.item(report.clone(), report.step, self.surroundings.total_steps);
+        let sent = self.events.process_valid(event);
+        self.check(sent)?;
+        self.start_training()
+    }
+
+    fn note(&mut self, text: &str) {
+        // First the lines of the steps before it. An error is kept for the next report.
+        if let Err(error) = self.flush() {
+            self.surroundings.errors.put(error);
+        }
+        self.surroundings.console.note(text);
+    }
+
+    fn flush(&mut self) -> Result<(), RunError> {
+        let sent = self.events.flush();
+        // The store answers a question only after all events before it; the answer is not used.
+        self.store.find_metric("", EPOCH, Aggregate::Mean, &Split::Train);
+        self.check(sent)?;
+        match &self.surroundings.metrics {
+            Some(metrics) => metrics.sync(),
+            None => Ok(()),
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.surroundings.stop.is_requested() || self.interrupter.should_stop()
+    }
+}
+
+/// Answers a stop request at once, though the step may take a while.
+pub(super) struct StopWatcher {
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StopWatcher {
+    pub(super) fn start(surroundings: &Surroundings) -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let (stop, console) = (surroundings.stop.clone(), surroundings.console.clone());
+        let until = ended.clone();
+        let watch = move || {
+            while !until.load(Ordering::SeqCst) {
+                if stop.is_requested() {
+                    console.note("stopping after this step and its checkpoint; once more stops at once");
+                    return;
+                }
+                thread::park_timeout(Duration::from_millis(100));
+            }
+        };
+        // Without the thread only the note is missing.
+        let thread = thread::Builder::new().name("stop-watcher".to_string()).spawn(watch).ok();
+        Self { ended, thread }
+    }
+}
+
+impl Drop for StopWatcher {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It cannot panic with anything a training run should care about.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn count(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,191 @@
+//! The metrics burn-train plots, and the one that carries whole reports.
+
+use crate::observer::{EvalReport, Record, StepReport};
+use crate::ui::duration;
+use burn::tensor::TensorReadError;
+use burn_train::metric::{
+    Adaptor, Metric, MetricAttributes, MetricId, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
+    SerializedEntry,
+};
+use std::sync::Arc;
+
+const RECORD: &str = "Progress";
+
+/// The identity of the metric whose serialised entry is a line of `metrics.jsonl`.
+pub(crate) fn record_id() -> MetricId {
+    MetricId::new(Arc::new(RECORD.to_string()))
+}
+
+impl Adaptor<Record> for StepReport {
+    fn adapt(&self) -> Record {
+        Record::Step(self.clone())
+    }
+}
+
+impl Adaptor<Record> for EvalReport {
+    fn adapt(&self) -> Record {
+        Record::Eval(self.clone())
+    }
+}
+
+/// Carries the report and shows where the run is.
+#[derive(Clone)]
+pub(super) struct RecordMetric;
+
+impl Metric for RecordMetric {
+    type Input = Record;
+
+    fn name(&self) -> MetricName {
+        Arc::new(RECORD.to_string())
+    }
+
+    fn update(&mut self, record: &Record, _metadata: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
+        let shown = match record {
+            Record::Step(report) => format!(
+                "step {}/{}, epoch {:.2}, {} tokens, {}",
+                report.step,
+                report.total_steps,
+                report.epoch,
+                report.tokens_total,
+                duration(report.elapsed)
+            ),
+            Record::Eval(report) => format!("step {}, {} tokens", report.step, report.tokens),
+        };
+        Ok(SerializedEntry::new(shown, record.to_line()))
+    }
+
+    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
+        Ok(SerializedEntry::not_available(None))
+    }
+
+    fn clear(&mut self) {}
+}
+
+/// One number of a report, never averaged.
+#[derive(Clone)]
+pub(super) struct NumberMetric {
+    name: &'static str,
+    attributes: NumericAttributes,
+    value: fn(&Record) -> f64,
+    shown: fn(f64) -> String,
+    current: f64,
+}
+
+impl NumberMetric {
+    /// Loss, learning rate, gradient norm and tokens/s.
+    pub(super) fn of_training() -> Vec<Self> {
+        vec![
+            Self::loss(),
+            Self::new(
+                "Learning Rate",
+                false,
+                |value| format!("{value:.3e}"),
+                |record| step(record, |report| report.learning_rate),
+            ),
+            Self::new(
+                "Gradient Norm",
+                false,
+                |value| format!("{value:.4}"),
+                |record| step(record, |report| report.grad_norm),
+            ),
+            Self::new(
+                "Tokens/s",
+                true,
+                |value| format!("{value:.0}"),
+                |record| step(record, |report| report.tokens_per_second),
+            ),
+        ]
+    }
+
+    /// Loss, perplexity and token accuracy.
+    pub(super) fn of_evaluation() -> Vec<Self> {
+        vec![
+            Self::loss(),
+            Self::new(
+                "Perplexity",
+                false,
+                |value| format!("{value:.3}"),
+                |record| evaluation(record, |report| report.perplexity),
+            ),
+            Self::new(
+                "Token Accuracy",
+                true,
+                |value| format!("{value:.4}"),
+                |record| evaluation(record, |report| report.token_accuracy),
+            ),
+        ]
+    }
+
+    /// One metric for both splits, so that the dashboard draws them into one plot.
+    fn loss() -> Self {
+        Self::new(
+            "Loss",
+            false,
+            |value| format!("{value:.4}"),
+            |record| match record {
+                Record::Step(report) => report.loss,
+                Record::Eval(report) => report.loss,
+            },
+        )
+    }
+
+    fn new(name: &'static str, higher_is_better: bool, shown: fn(f64) -> String, value: fn(&Record) -> f64) -> Self {
+        Self { name, attributes: NumericAttributes { unit: None, higher_is_better }, value, shown, current: f64::NAN }
+    }
+}
+
+impl Metric for NumberMetric {
+    type Input = Record;
+
+    fn name(&self) -> MetricName {
+        Arc::new(self.name.to_string())
+    }
+
+    fn attributes(&self) -> MetricAttributes {
+        self.attributes.clone().into()
+    }
+
+    fn update(&mut self, record: &Record, _metadata: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
+        self.current = (self.value)(record);
+        let serialized = NumericEntry::Value(self.current).serialize();
+        Ok(SerializedEntry::new((self.shown)(self.current), serialized))
+    }
+
+    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
+        let serialized = self.final_value().serialize();
+        Ok(SerializedEntry::new((self.shown)(self.current), serialized))
+    }
+
+    fn clear(&mut self) {
+        self.current = f64::NAN;
+    }
+}
+
+impl Numeric for NumberMetric {
+    /// A value that is not finite has no place on a plot.
+    fn value(&self) -> Option<NumericEntry> {
+        self.current.is_finite().then_some(NumericEntry::Value(self.current))
+    }
+
+    fn running_value(&self) -> Option<NumericEntry> {
+        self.value()
+    }
+
+    fn final_value(&self) -> NumericEntry {
+        NumericEntry::Final(self.current)
+    }
+}
+
+fn step(record: &Record, value: fn(&StepReport) -> f64) -> f64 {
+    match record {
+        Record::Step(report) => value(report),
+        Record::Eval(_) => f64::NAN,
+    }
+}
+
+fn evaluation(record: &Record, value: fn(&EvalReport) -> f64) -> f64 {
+    match record {
+        Record::Step(_) => f64::NAN,
+        Record::Eval(report) => value(report),
+    }
+}

@@ -1,0 +1,61 @@
+//! The `SupervisedLearningStrategy` whose `fit` is a call of our loop.
+
+use super::carrier::Carrier;
+use super::forward::{Forward, StopWatcher};
+use super::logger::ErrorSlot;
+use crate::observer::Observer;
+use crate::run::MetricsFile;
+use crate::ui::{Console, StopRequest};
+use burn_train::{
+    Learner, SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, ValidLoader,
+};
+use std::sync::{Mutex, PoisonError};
+
+type Loop = Box<dyn FnOnce(&mut dyn Observer) + Send>;
+
+/// What an observer needs beside burn-train's components.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    pub(super) errors: ErrorSlot,
+    pub(super) stop: StopRequest,
+    pub(super) console: Console,
+    /// For waiting until the metrics are on disk.
+    pub(super) metrics: Option<std::sync::Arc<MetricsFile>>,
+    pub(super) total_steps: u64,
+}
+
+/// Calls the loop it was made with, once.
+pub(super) struct LoopStrategy {
+    run: Mutex<Option<Loop>>,
+    surroundings: Surroundings,
+}
+
+impl LoopStrategy {
+    pub(super) fn new(surroundings: Surroundings, run: impl FnOnce(&mut dyn Observer) + Send + 'static) -> Self {
+        Self { run: Mutex::new(Some(Box::new(run))), surroundings }
+    }
+}
+
+impl SupervisedLearningStrategy<Carrier> for LoopStrategy {
+    fn fit(
+        &self,
+        components: TrainingComponents<Carrier>,
+        learner: Learner<Carrier>,
+        _train: TrainLoader<Carrier>,
+        _valid: ValidLoader<Carrier>,
+        _starting_epoch: usize,
+    ) -> (Carrier, SupervisedTrainingEventProcessor<Carrier>) {
+        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut observer = Forward::new(
+            components.event_processor,
+            components.event_store,
+            components.interrupter,
+            self.surroundings.clone(),
+        );
+        if let Some(run) = run {
+            let _watcher = StopWatcher::start(&self.surroundings);
+            run(&mut observer);
+        }
+        (learner.model(), observer.into_events())
+    }
+}

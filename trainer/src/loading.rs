@@ -1,0 +1,106 @@
+//! The model of a command that has no recipe: base, adapter, tokenizer and template.
+
+use std::path::PathBuf;
+
+use firebrand_datasets::{DataConfig, Dataset, Prepare, Progress, Split, TemplateChoice, prepare};
+use firebrand_models::{CausalLm, Hold, adapter_folder};
+
+use crate::cli::{ModelArgs, RowArgs};
+use crate::companions;
+use crate::error::Error;
+use crate::hub::{HubOptions, locate};
+use crate::plan::{Text, sources};
+
+/// A model ready for inference.
+#[derive(Debug)]
+pub struct LoadedModel {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The model, with the adapter on it if one was named.
+    pub model: CausalLm,
+    /// Tokenizer and template.
+    pub text: Text,
+}
+
+/// What happens when an adapter was trained with another chat template than the one in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TemplateCheck {
+    /// It is an error: the model would be asked in a way it was not taught.
+    Required,
+    /// The user said to go on.
+    Waived,
+}
+
+impl LoadedModel {
+    /// Loads what the arguments name.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged or do not fit together.
+    pub fn new(arguments: &ModelArgs, template: &TemplateChoice) -> Result<Self, Error> {
+        let device = crate::device::open(arguments.device)?;
+        let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
+        let mut model = CausalLm::load(&folder, Hold::F32, &device)?;
+        if let Some(adapter) = &arguments.adapter {
+            adapter_folder::load(&mut model, adapter)?;
+        }
+        let text = Text::load(&folder, template, None)?;
+        Ok(Self { folder, model: model.for_inference(), text })
+    }
+
+    /// Whether chats are rendered as the adapter was taught.
+    ///
+    /// # Errors
+    /// Another template.
+    pub fn check_template(&self, arguments: &ModelArgs, check: TemplateCheck) -> Result<(), Error> {
+        let Some(adapter) = arguments.adapter.as_ref().filter(|_| check == TemplateCheck::Required) else {
+            return Ok(());
+        };
+        let used = self.text.template.as_ref().map(|template| template.template_hash());
+        match (companions::training_template(adapter)?, used) {
+            (Some(trained), Some(used)) if trained != used => Err(Error::Request {
+                problem: format!(
+                    "the adapter in {} was trained with another chat template than the one in use",
+                    adapter.display()
+                ),
+                help: "name the template it was trained with by --template, or go on with --allow-template-mismatch"
+                    .into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads and tokenises rows.
+    ///
+    /// # Errors
+    /// Broken rows, or ids outside the vocabulary.
+    pub fn rows(&self, files: &[String], arguments: &RowArgs) -> Result<Dataset, Error> {
+        let config = DataConfig {
+            max_length: arguments.max_length,
+            packing: false,
+            shuffle: false,
+            train_on: arguments.train_on,
+            template: arguments.template.clone(),
+            eval: sources(files, arguments.format),
+            ..DataConfig::default()
+        };
+        let dataset = prepare(&Prepare {
+            config: &config,
+            split: Split::Eval,
+            base: std::path::Path::new(""),
+            tokenizer: self.text.tokenizer.as_ref(),
+            template: self.text.template.as_ref(),
+            keep_text: false,
+            limit: None,
+            progress: &|_: Progress| {},
+        })
+        .map_err(|error| self.text.explain(error))?;
+        let vocabulary = self.model.decoder().config().vocab_size;
+        if let Some((id, location)) = dataset.largest_id().filter(|(id, _)| *id as usize >= vocabulary) {
+            return Err(Error::Request {
+                problem: format!("{location}: token id {id}, but the model's vocabulary has {vocabulary} tokens"),
+                help: "the rows were tokenised for another model".into(),
+            });
+        }
+        Ok(dataset)
+    }
+}

@@ -1,0 +1,131 @@
+//! Gradients by parameter path, summed over micro-batches.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Gradients as Tape, Tensor};
+use firebrand_models::parameters::ModulePath;
+
+use crate::optim::OptimizerState;
+use crate::recipe::Optimizer;
+
+/// Flat gradients by parameter path.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    by_path: BTreeMap<String, Tensor<1>>,
+}
+
+impl Gradients {
+    /// Adds the gradients that a backward pass left for the parameters of `module`, whose own path is `prefix`.
+    pub fn collect<M: Module>(&mut self, module: &M, prefix: &str, tape: &mut Tape) {
+        let mut path = ModulePath::default();
+        prefix.split('.').filter(|name| !name.is_empty()).for_each(|name| path.enter(name, ""));
+        module.visit(&mut Collector { path, tape, sum: &mut self.by_path });
+    }
+
+    /// Multiplies every gradient.
+    pub fn scale(&mut self, factor: f64) {
+        for gradient in self.by_path.values_mut() {
+            *gradient = gradient.clone() * factor;
+        }
+    }
+
+    /// The gradients in the order of their paths.
+    pub fn values(&self) -> impl Iterator<Item = &Tensor<1>> {
+        self.by_path.values()
+    }
+
+    /// The gradients with their paths, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
+        self.by_path.iter().map(|(path, gradient)| (path.as_str(), gradient))
+    }
+
+    /// The first parameter with a gradient that is not finite.
+    pub fn first_non_finite(&self) -> Option<&str> {
+        self.by_path
+            .iter()
+            .find(|(_, gradient)| !(*gradient).clone().sum().into_scalar::<f32>().is_finite())
+            .map(|(path, _)| path.as_str())
+    }
+
+    /// One optimiser step on `module`.
+    pub fn apply<M: Module>(
+        mut self,
+        module: M,
+        optimizer: &Optimizer,
+        state: &mut OptimizerState,
+        learning_rate: f64,
+    ) -> M {
+        state.begin_step();
+        module.map(&mut Updater {
+            path: ModulePath::default(),
+            gradients: &mut self.by_path,
+            optimizer,
+            state,
+            learning_rate,
+        })
+    }
+}
+
+struct Collector<'a> {
+    path: ModulePath,
+    tape: &'a mut Tape,
+    sum: &'a mut BTreeMap<String, Tensor<1>>,
+}
+
+impl ModuleVisitor for Collector<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if !value.is_require_grad() {
+            return;
+        }
+        if let Some(gradient) = value.grad_remove(self.tape) {
+            let gradient = gradient.reshape([-1]);
+            let path = self.path.join();
+            let sum = match self.sum.remove(&path) {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            };
+            self.sum.insert(path, sum);
+        }
+    }
+}
+
+struct Updater<'a> {
+    path: ModulePath,
+    gradients: &'a mut BTreeMap<String, Tensor<1>>,
+    optimizer: &'a Optimizer,
+    state: &'a mut OptimizerState,
+    learning_rate: f64,
+}
+
+impl ModuleMapper for Updater<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let path = self.path.join();
+        let Some(gradient) = self.gradients.remove(&path) else {
+            return param;
+        };
+        param.map(|value| {
+            let shape = value.dims();
+            let flat = value.inner().reshape([-1]);
+            let updated = self.optimizer.update(self.state, &path, flat, gradient, self.learning_rate);
+            Tensor::from_inner(updated.reshape(shape)).require_grad()
+        })
+    }
+}

@@ -1,0 +1,231 @@
+//! What a training loop tells the world: one report a step, one an evaluation, and the question
+//! whether it should stop.
+//!
+//! The loop is a plain function over `&mut dyn Observer` and knows no terminal, file or signal.
+//! [`crate::learner`] implements the trait on burn-train; [`Collector`] keeps reports in memory.
+//! The serialised reports are the lines of `metrics.jsonl`. There is no averaging anywhere: a
+//! line is one step. A value that is not finite is written as JSON `null` and read as NaN.
+
+use crate::run::RunError;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::time::Duration;
+
+/// Receives what happens in a run. An error it returns ends the run.
+pub trait Observer {
+    /// An optimiser step is complete. Called for every step; what is logged is the observer's
+    /// choice.
+    fn step(&mut self, report: &StepReport) -> Result<(), RunError>;
+
+    /// An evaluation is running: `done` of `total` rows.
+    fn evaluating(&mut self, _done: u64, _total: u64) {}
+
+    /// An evaluation is complete.
+    fn evaluated(&mut self, report: &EvalReport) -> Result<(), RunError>;
+
+    /// Something a person should read, such as "checkpoint-50 written".
+    fn note(&mut self, _text: &str) {}
+
+    /// Returns when everything reported so far is on disk. Called before a checkpoint, so that
+    /// the metrics never end before the newest checkpoint.
+    fn flush(&mut self) -> Result<(), RunError> {
+        Ok(())
+    }
+
+    /// Whether the loop should write a checkpoint after this step and return.
+    fn stop_requested(&self) -> bool {
+        false
+    }
+}
+
+/// One optimiser step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Optimiser steps completed, this one included.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub total_steps: u64,
+    /// Passes over the training data, with the started one as a fraction.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub epoch: f64,
+    /// Sum of token losses / labelled tokens, over the whole step. Nats.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub loss: f64,
+    /// The rate this step was made with.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub learning_rate: f64,
+    /// Global norm over all trained parameters before clipping.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub grad_norm: f64,
+    /// Labelled tokens of this step.
+    pub tokens: u64,
+    /// Labelled tokens since the beginning of the run.
+    #[serde(rename = "num_tokens")]
+    pub tokens_total: u64,
+    /// Tokens processed per second of this step.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub tokens_per_second: f64,
+    /// Time spent training since the beginning of the run, earlier sessions included.
+    #[serde(rename = "elapsed_seconds", with = "seconds")]
+    pub elapsed: Duration,
+}
+
+/// One evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalReport {
+    /// Optimiser steps completed.
+    pub step: u64,
+    /// Passes over the training data, with the started one as a fraction.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub epoch: f64,
+    /// Sum of token losses / labelled tokens, over all evaluation rows. Nats.
+    #[serde(rename = "eval_loss", deserialize_with = "null_is_nan")]
+    pub loss: f64,
+    /// `exp(loss)`.
+    #[serde(rename = "eval_perplexity", deserialize_with = "null_is_nan")]
+    pub perplexity: f64,
+    /// Share of labelled tokens that are the model's first choice, 0 to 1.
+    #[serde(rename = "eval_token_accuracy", deserialize_with = "null_is_nan")]
+    pub token_accuracy: f64,
+    /// Labelled tokens evaluated.
+    #[serde(rename = "eval_tokens")]
+    pub tokens: u64,
+}
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Record {
+    /// A training step.
+    Step(StepReport),
+    /// An evaluation.
+    Eval(EvalReport),
+}
+
+impl Record {
+    /// Optimiser steps completed when it was made.
+    pub fn step(&self) -> u64 {
+        match self {
+            Record::Step(report) => report.step,
+            Record::Eval(report) => report.step,
+        }
+    }
+
+    /// The JSON object, on one line, without the line end.
+    pub fn to_line(&self) -> String {
+        // Neither report holds a map or a type whose serialisation can fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads what [`Record::to_line`] wrote; `None` for anything else.
+    pub fn from_line(line: &str) -> Option<Self> {
+        serde_json::from_str(line).ok()
+    }
+
+    /// Whether a run that logs every `every` steps logs it. The first and the last step and
+    /// every evaluation always are.
+    pub fn is_logged(&self, every: u64) -> bool {
+        match self {
+            Record::Eval(_) => true,
+            Record::Step(report) => {
+                report.step <= 1 || report.step == report.total_steps || report.step.is_multiple_of(every.max(1))
+            }
+        }
+    }
+}
+
+/// Keeps every report in memory and never asks to stop.
+#[derive(Debug, Default)]
+pub struct Collector {
+    /// Reports of all steps.
+    pub steps: Vec<StepReport>,
+    /// Reports of all evaluations.
+    pub evaluations: Vec<EvalReport>,
+}
+
+impl Observer for Collector {
+    fn step(&mut self, report: &StepReport) -> Result<(), RunError> {
+        self.steps.push(report.clone());
+        Ok(())
+    }
+
+    fn evaluated(&mut self, report: &EvalReport) -> Result<(), RunError> {
+        self.evaluations.push(report.clone());
+        Ok(())
+    }
+}
+
+fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+mod seconds {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::time::Duration;
+
+    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(value.as_secs_f64())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn step_report(step: u64, total_steps: u64) -> StepReport {
+        StepReport {
+            step,
+            total_steps,
+            epoch: step as f64 / 3.0,
+            loss: 2.0 / step as f64 + 0.1,
+            learning_rate: 2e-4 / 3.0,
+            grad_norm: 1.0 / 7.0,
+            tokens: 16_777_217,
+            tokens_total: 16_777_217 * step,
+            tokens_per_second: 1234.5,
+            elapsed: Duration::from_millis(1500 * step),
+        }
+    }
+
+    pub(crate) fn eval_report(step: u64) -> EvalReport {
+        EvalReport {
+            step,
+            epoch: step as f64 / 3.0,
+            loss: 1.1,
+            perplexity: 1.1_f64.exp(),
+            token_accuracy: 0.625,
+            tokens: 640,
+        }
+    }
+
+    #[test]
+    fn records_round_trip_bit_for_bit() {
+        for record in [Record::Step(step_report(3, 7)), Record::Eval(eval_report(3))] {
+            let line = record.to_line();
+            assert!(!line.contains('\n'));
+            assert_eq!(Record::from_line(&line), Some(record));
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_become_null_and_return_as_nan() {
+        let mut report = step_report(1, 2);
+        report.loss = f64::NAN;
+        report.grad_norm = f64::INFINITY;
+        let line = Record::Step(report).to_line();
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(value["loss"].is_null() && value["grad_norm"].is_null());
+        let Some(Record::Step(read)) = Record::from_line(&line) else { panic!("a step record") };
+        assert!(read.loss.is_nan() && read.grad_norm.is_nan());
+    }
+
+    #[test]
+    fn the_interval_keeps_first_last_and_evaluations() {
+        let logged: Vec<u64> = (1..=7).filter(|step| Record::Step(step_report(*step, 7)).is_logged(3)).collect();
+        assert_eq!(logged, [1, 3, 6, 7]);
+        assert!(Record::Eval(eval_report(4)).is_logged(3));
+    }
+}

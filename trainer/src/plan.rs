@@ -1,0 +1,256 @@
+//! Everything a run needs, found, read and checked, before anything is trained.
+//!
+//! `train`, `check` and `data` share it, so a recipe that `check` accepts is one that `train` starts.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use firebrand_datasets::{
+    ChatTemplate, DataError, Dataset, Prepare, Progress, Report, SourceConfig, Split, TemplateChoice, Tokenizer, prepare,
+};
+use firebrand_models::adapter_folder::{self, Start};
+use firebrand_models::weights::Head;
+use firebrand_models::{CausalLm, Hold};
+
+use crate::error::Error;
+use crate::hub::{HubOptions, locate};
+use crate::memory::{MemoryPlan, Work};
+use crate::objective::Recompute;
+use crate::recipe::{self, Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
+use crate::training::Steps;
+
+/// Tokenizer and template of a model folder, as far as they are there.
+#[derive(Debug)]
+pub struct Text {
+    /// Absent when the folder has none: rows of token ids need none.
+    pub tokenizer: Option<Tokenizer>,
+    /// Absent when there is none to be found; rows of messages then say so.
+    pub template: Option<ChatTemplate>,
+    /// Name of the model's template and why it cannot be used.
+    unusable: Option<(String, String)>,
+}
+
+/// The data of a recipe, tokenised.
+#[derive(Debug)]
+pub struct Data {
+    /// Rows to train on.
+    pub train: Dataset,
+    /// Rows to evaluate on.
+    pub eval: Option<Dataset>,
+    /// What the data gate found.
+    pub report: Report,
+}
+
+/// Finds the model folder of a recipe, fetching it if need be.
+///
+/// # Errors
+/// Those of the hub.
+pub fn model_folder(source: &ModelSource) -> Result<PathBuf, Error> {
+    match source {
+        ModelSource::Local(path) => Ok(path.clone()),
+        ModelSource::Hub { .. } => Ok(locate(&source.to_string(), &HubOptions::from_env()?)?),
+    }
+}
+
+/// What `--device` or the recipe's `device` and the model need in one place.
+pub fn hold(dtype: Option<StoredDtype>) -> Hold {
+    match dtype {
+        None | Some(StoredDtype::F32) => Hold::F32,
+        Some(StoredDtype::Bf16) => Hold::Bf16,
+        Some(StoredDtype::F16) => Hold::F16,
+    }
+}
+
+impl Text {
+    /// Reads tokenizer and template; `sources` say whether rows can be anything but token ids.
+    ///
+    /// # Errors
+    /// A damaged file, or a template that was asked for by name and is not there.
+    pub fn load(folder: &Path, choice: &TemplateChoice, date: Option<&str>) -> Result<Self, Error> {
+        if !folder.join("tokenizer.json").exists() {
+            return Ok(Self { tokenizer: None, template: None, unusable: None });
+        }
+        let tokenizer = Tokenizer::from_folder(folder)?;
+        let (template, unusable) = match ChatTemplate::load(choice, folder, &tokenizer, date) {
+            Ok(template) => (Some(template), None),
+            // A model whose own template is missing or broken is fine until a row needs one.
+            Err(DataError::Template { name, why }) if *choice == TemplateChoice::Model => (None, Some((name, why))),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { tokenizer: Some(tokenizer), template, unusable })
+    }
+}
+
+impl Text {
+    /// Says why the model's own template cannot be used, where rows need it.
+    pub fn explain(&self, error: DataError) -> DataError {
+        match (error, &self.unusable) {
+            (DataError::Template { .. }, Some((name, why))) => {
+                DataError::Template { name: name.clone(), why: why.clone() }
+            }
+            (error, _) => error,
+        }
+    }
+}
+
+impl Data {
+    /// Reads, renders and tokenises all rows. `progress` is told the split's name with each report.
+    ///
+    /// # Errors
+    /// Broken rows, and what the data gate forbids is *not* one of them: see [`Report::pass`].
+    pub fn load(recipe: &Recipe, text: &Text, progress: &(dyn Fn(&str, Progress) + Sync)) -> Result<Self, Error> {
+        let split = |split: Split, name: &'static str| {
+            prepare(&Prepare {
+                config: &recipe.data,
+                split,
+                base: Path::new(""),
+                tokenizer: text.tokenizer.as_ref(),
+                template: text.template.as_ref(),
+                keep_text: false,
+                limit: None,
+                progress: &|report| progress(name, report),
+            })
+            .map_err(|error| text.explain(error))
+        };
+        let train = split(Split::Train, "train")?;
+        let has_eval = !recipe.data.sources(Split::Eval).is_empty();
+        let eval = if has_eval { Some(split(Split::Eval, "eval")?) } else { None };
+        let report = Report::new(Some(&train), eval.as_ref(), text.tokenizer.as_ref(), &recipe.data.gate);
+        Ok(Self { train, eval, report })
+    }
+
+    /// Whether every token id is in the model's vocabulary.
+    ///
+    /// # Errors
+    /// The row with the largest id, if it is not.
+    pub fn check_vocabulary(&self, vocabulary: usize) -> Result<(), Error> {
+        for dataset in [Some(&self.train), self.eval.as_ref()].into_iter().flatten() {
+            if let Some((id, location)) = dataset.largest_id()
+                && id as usize >= vocabulary
+            {
+                return Err(Error::Request {
+                    problem: format!("{location}: token id {id}, but the model's vocabulary has {vocabulary} tokens"),
+                    help: "the rows were tokenised for another model, or the tokenizer does not belong to these weights"
+                        .into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The model of a recipe with what is trained made trainable; the paths of adapted modules.
+///
+/// # Errors
+/// Files that do not fit together, or targets that match nothing (shown in the recipe).
+pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(CausalLm, Vec<String>), Error> {
+    let recipe = &loaded.recipe;
+    let mut model = match recipe.init {
+        Init::Pretrained => CausalLm::load(folder, hold(recipe.base_dtype), device)?,
+        Init::Random => CausalLm::random(folder, recipe.seed, device)?,
+    };
+    match &recipe.method {
+        Method::Full => Ok((model.train_all(), vec![])),
+        Method::Lora(lora) => {
+            let config = firebrand_adapters::AdapterConfig::Lora(lora.config());
+            let start = match &lora.init_from {
+                Some(path) => Start::Folder(path),
+                None => Start::Fresh { seed: recipe.seed },
+            };
+            if let Some(path) = &lora.init_from {
+                check_initial_adapter(loaded, path)?;
+            }
+            let modules = adapter_folder::attach(&mut model, &config, start).map_err(|error| match error {
+                firebrand_models::ModelError::Adapter(error) if lora.init_from.is_none() => {
+                    let help = "choose from these, or use targets = \"all-linear\"";
+                    Error::from(loaded.complain("adapter.targets", error.to_string(), help))
+                }
+                error => error.into(),
+            })?;
+            Ok((model.train_active(), modules))
+        }
+    }
+}
+
+/// An initial adapter must mean what the recipe says: its scale is not in its tensors.
+fn check_initial_adapter(loaded: &Loaded, folder: &Path) -> Result<(), Error> {
+    let Method::Lora(lora) = &loaded.recipe.method else { return Ok(()) };
+    let (given, wanted) = (adapter_folder::read_config(folder)?.lora, lora.config());
+    let differences = [
+        ("adapter.alpha", "alpha", given.alpha != wanted.alpha || given.alpha_pattern != wanted.alpha_pattern),
+        ("adapter.rank", "rank", given.rank != wanted.rank || given.rank_pattern != wanted.rank_pattern),
+        ("adapter.rslora", "rslora", given.rslora != wanted.rslora),
+    ];
+    match differences.into_iter().find(|(.., differs)| *differs) {
+        None => Ok(()),
+        Some((key, name, _)) => {
+            let message = format!("the adapter in {} has another {name} than the recipe", folder.display());
+            let help = format!(
+                "it has rank {}, alpha {}, rslora {}; say the same here, or leave init_from out",
+                given.rank, given.alpha, given.rslora
+            );
+            Err(loaded.complain(key, message, &help).into())
+        }
+    }
+}
+
+/// What the backward pass recomputes, and why.
+pub fn recompute(recipe: &Recipe, model: &CausalLm, data: &Data) -> (Recompute, MemoryPlan) {
+    let packs = data.train.epoch(recipe.seed, 0).packs;
+    let longest = packs.iter().map(|pack| pack.length).max().unwrap_or(1);
+    let work = Work {
+        rows: recipe.train.micro_batch_size,
+        length: longest,
+        trained: trained_parameters(recipe, model),
+        optimizer_tensors: recipe.optimizer.quantities().len(),
+    };
+    let plan = MemoryPlan::new(model, work);
+    let choice = match recipe.train.recompute {
+        recipe::Recompute::Off => Recompute::Off,
+        recipe::Recompute::Blocks => Recompute::Blocks,
+        recipe::Recompute::Auto => plan.recommended(),
+    };
+    (choice, plan)
+}
+
+fn trained_parameters(recipe: &Recipe, model: &CausalLm) -> usize {
+    let (base, adapters) = model.parameter_counts();
+    match recipe.method {
+        Method::Full => base,
+        Method::Lora(_) => adapters,
+    }
+}
+
+/// Steps of the run.
+pub fn total_steps(recipe: &Recipe, data: &Data) -> u64 {
+    Steps::new(&data.train, recipe.seed, recipe.train.batch_size, recipe.train.duration).total
+}
+
+/// What a user should know before a run of `steps` steps, though nothing is wrong.
+pub fn notes(recipe: &Recipe, model: &CausalLm, steps: u64) -> Vec<String> {
+    let mut notes = vec![];
+    let warmup = recipe.schedule.warmup.steps(steps as usize) as u64;
+    if warmup >= steps {
+        notes.push(format!(
+            "the warm-up ({warmup} steps) is as long as the run ({steps}): the learning rate never reaches its value; \
+             lower schedule.warmup_steps"
+        ));
+    }
+    for key in ["attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "dropout"] {
+        if model.config().optional_f64(key).ok().flatten().is_some_and(|share| share > 0.0) {
+            notes.push(format!("config.json asks for {key}: the base model is trained without dropout"));
+        }
+    }
+    if let Some(tie) = model.head_tie().filter(|tie| tie.outcome == Head::UntiedByFile) {
+        notes.push(format!(
+            "config.json ties {} to {}, but the files hold two different tensors: they stay two",
+            tie.head, tie.embedding
+        ));
+    }
+    notes
+}
+
+/// The sources of a command that has files and no recipe.
+pub fn sources(paths: &[String], format: firebrand_datasets::Format) -> Vec<SourceConfig> {
+    paths.iter().map(|path| SourceConfig { format, ..SourceConfig::new(path) }).collect()
+}

@@ -1,0 +1,191 @@
+//! Keys that are right by themselves and wrong together, and texts that have a grammar of their own.
+
+use regex::Regex;
+
+use super::adapter::{AdapterSection, Exclude, LoraRecipe, Targets};
+use super::checkpoint::BestKey;
+use super::document::Document;
+use super::error::{Complaint, ComplaintKind, RecipeError};
+use super::file::{Init, RecipeFile};
+use super::optimizer::Optimizer;
+
+/// Every rule, in the order of the recipe's sections; the first that is broken is the error.
+pub(super) fn check(file: &RecipeFile, document: &Document) -> Result<(), RecipeError> {
+    let rules = Rules { file, document };
+    rules.method()?;
+    rules.data()?;
+    rules.train()?;
+    rules.optimizer()?;
+    rules.schedule()?;
+    rules.evaluation()?;
+    rules.sample()
+}
+
+struct Rules<'a> {
+    file: &'a RecipeFile,
+    document: &'a Document,
+}
+
+impl Rules<'_> {
+    fn conflict(&self, key: &str) -> Complaint {
+        self.document.at_key(ComplaintKind::Conflict, key)
+    }
+
+    fn method(&self) -> Result<(), RecipeError> {
+        match &self.file.adapter {
+            Some(_) if self.file.init == Init::Random => Err(self
+                .conflict("init")
+                .message("an adapter on random weights would learn nothing of use")
+                .advice("remove [adapter] to train every weight, or init to start from the model's own weights")
+                .into()),
+            None if self.file.base_dtype.is_some() => Err(self
+                .conflict("base_dtype")
+                .message("`base_dtype` is how frozen weights are held, and full fine-tuning freezes none")
+                .advice("remove base_dtype, or add [adapter] with kind = \"lora\"")
+                .into()),
+            None => Ok(()),
+            Some(AdapterSection::Lora(lora)) => self.lora(lora),
+        }
+    }
+
+    fn lora(&self, lora: &LoraRecipe) -> Result<(), RecipeError> {
+        match &lora.targets {
+            Targets::Names(names) if names.is_empty() => {
+                return Err(self
+                    .document
+                    .at_key(ComplaintKind::OutOfRange, "adapter.targets")
+                    .message("`adapter.targets` names no layer")
+                    .advice("write \"all-linear\", names such as [\"q_proj\", \"v_proj\"], or { regex = \"...\" }")
+                    .into());
+            }
+            Targets::Regex(pattern) => self.regex("adapter.targets.regex", &pattern.regex)?,
+            Targets::Names(_) | Targets::Preset(_) => {}
+        }
+        if let Exclude::Regex(pattern) = &lora.exclude {
+            self.regex("adapter.exclude.regex", &pattern.regex)?;
+        }
+        for pattern in lora.rank_pattern.keys() {
+            self.regex("adapter.rank_pattern", pattern)?;
+        }
+        for pattern in lora.alpha_pattern.keys() {
+            self.regex("adapter.alpha_pattern", pattern)?;
+        }
+        Ok(())
+    }
+
+    fn regex(&self, key: &str, pattern: &str) -> Result<(), RecipeError> {
+        let Err(error) = Regex::new(pattern) else {
+            return Ok(());
+        };
+        let reason = error.to_string();
+        let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        Err(self
+            .document
+            .at_key(ComplaintKind::UnknownValue, key)
+            .message(format!("`{pattern}` in `{key}` is not a regular expression"))
+            .advice(format!("{reason}; in TOML, 'single quotes' keep backslashes as they are"))
+            .into())
+    }
+
+    fn data(&self) -> Result<(), RecipeError> {
+        let Some(date) = &self.file.data.date else {
+            return Ok(());
+        };
+        let shape = Regex::new("^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$");
+        if shape.is_ok_and(|shape| shape.is_match(date)) {
+            return Ok(());
+        }
+        Err(self
+            .document
+            .at_key(ComplaintKind::UnknownValue, "data.date")
+            .message(format!("`{date}` is not a day"))
+            .advice("write it as \"2025-01-31\"")
+            .into())
+    }
+
+    fn train(&self) -> Result<(), RecipeError> {
+        let train = &self.file.train;
+        if train.epochs.is_some() && train.steps.is_some() {
+            return Err(self
+                .conflict("train.steps")
+                .message("[train] has both `epochs` and `steps`")
+                .advice("keep one of them: either ends the run")
+                .into());
+        }
+        match train.micro_batch_size {
+            Some(micro) if !train.batch_size.is_multiple_of(micro) => {
+                let divisors: Vec<String> = (1..=train.batch_size.min(64))
+                    .filter(|size| train.batch_size.is_multiple_of(*size))
+                    .map(|size| size.to_string())
+                    .collect();
+                Err(self
+                    .conflict("train.micro_batch_size")
+                    .message(format!(
+                        "`train.micro_batch_size` = {micro} does not divide `train.batch_size` = {}",
+                        train.batch_size
+                    ))
+                    .advice(format!("use one of {}", divisors.join(", ")))
+                    .into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn optimizer(&self) -> Result<(), RecipeError> {
+        match &self.file.optimizer {
+            Optimizer::Sgd(sgd) if sgd.nesterov && sgd.momentum == 0.0 => Err(self
+                .conflict("optimizer.nesterov")
+                .message("`optimizer.nesterov` looks ahead along the momentum, and there is none")
+                .advice("set momentum, for example momentum = 0.9")
+                .into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn schedule(&self) -> Result<(), RecipeError> {
+        let given = |key: &str| self.document.get(&format!("schedule.{key}")).is_some();
+        if given("warmup_steps") && given("warmup_ratio") {
+            return Err(self
+                .conflict("schedule.warmup_ratio")
+                .message("[schedule] has both `warmup_steps` and `warmup_ratio`")
+                .advice("keep one of them")
+                .into());
+        }
+        Ok(())
+    }
+
+    fn evaluation(&self) -> Result<(), RecipeError> {
+        if !self.file.data.eval.is_empty() {
+            return Ok(());
+        }
+        let help = "add eval data:\n[[data.eval]]\npath = \"data/eval.jsonl\"";
+        if self.file.eval.early_stopping.is_some() {
+            return Err(self
+                .conflict("eval.early_stopping")
+                .message("`eval.early_stopping` watches the loss on eval data, and there is none")
+                .advice(help)
+                .into());
+        }
+        if self.file.checkpoint.best == Some(BestKey::EvalLoss) {
+            return Err(self
+                .conflict("checkpoint.best")
+                .message("`checkpoint.best` ranks by the loss on eval data, and there is none")
+                .advice(help)
+                .into());
+        }
+        Ok(())
+    }
+
+    fn sample(&self) -> Result<(), RecipeError> {
+        let blank = |prompt: &String| prompt.trim().is_empty();
+        match &self.file.sample {
+            Some(sample) if sample.prompts.iter().any(blank) => Err(self
+                .document
+                .at_key(ComplaintKind::OutOfRange, "sample.prompts")
+                .message("a prompt in `sample.prompts` is empty")
+                .advice("write the question, or remove the element")
+                .into()),
+            _ => Ok(()),
+        }
+    }
+}

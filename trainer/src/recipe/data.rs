@@ -1,0 +1,61 @@
+//! `[data]` is the datasets crate's own type; here it gets the limits and examples that the schema and the reference show.
+
+use schemars::Schema;
+use serde_json::{Value, json};
+
+/// Where in the schema of `[data]`, and what is added there.
+fn additions() -> Vec<(&'static str, Value)> {
+    let share = |example: f64| json!({ "minimum": 0, "maximum": 1, "examples": [example] });
+    vec![
+        ("/properties/max_length", json!({ "minimum": 2, "examples": [2048] })),
+        ("/properties/packing", json!({ "examples": [false] })),
+        ("/properties/train_on", json!({ "examples": ["last"] })),
+        ("/properties/template", json!({ "examples": ["chatml"] })),
+        ("/properties/truncation", json!({ "examples": ["drop"] })),
+        ("/properties/shuffle", json!({ "examples": [false] })),
+        ("/properties/date", json!({ "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "examples": ["2025-01-31"] })),
+        ("/properties/gate/properties/allow_truncated", share(0.1)),
+        ("/properties/gate/properties/allow_empty", share(0.01)),
+        ("/properties/gate/properties/allow_unended", share(0.01)),
+        ("/properties/train/items/properties/path", json!({ "examples": ["data/faq.jsonl"] })),
+        ("/properties/train/items/properties/format", json!({ "examples": ["messages"] })),
+        ("/properties/train/items/properties/weight", json!({ "minimum": 0, "examples": [0.5] })),
+        ("/properties/eval/items/properties/path", json!({ "examples": ["data/faq-eval.jsonl"] })),
+        ("/properties/eval/items/properties/format", json!({ "examples": ["messages"] })),
+        ("/properties/eval/items/properties/weight", json!({ "minimum": 0, "examples": [0.5] })),
+        ("/properties/train", json!({ "minItems": 1 })),
+    ]
+}
+
+/// Adds limits and examples, and makes `train` a required key.
+pub(super) fn constrain(schema: &mut Schema) {
+    let mut value = Value::from(schema.clone());
+    for (pointer, addition) in additions() {
+        if let (Some(Value::Object(place)), Value::Object(addition)) = (value.pointer_mut(pointer), addition) {
+            place.extend(addition);
+        }
+    }
+    if let Some(Value::Object(train)) = value.pointer_mut("/properties/train") {
+        train.remove("default");
+    }
+    value["required"] = json!(["train"]);
+    if let Ok(constrained) = Schema::try_from(value) {
+        *schema = constrained;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firebrand_datasets::DataConfig;
+    use serde_json::Value;
+
+    use super::super::schema;
+
+    #[test]
+    fn every_addition_finds_its_key() {
+        let schema = schema::inlined::<DataConfig>();
+        for (pointer, _) in super::additions() {
+            assert!(Value::pointer(&schema, pointer).is_some(), "{pointer} is not in the schema of [data]");
+        }
+    }
+}

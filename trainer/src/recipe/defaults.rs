@@ -1,0 +1,124 @@
+//! Every default of every section, in one place. `[data]` has its own in the datasets crate.
+
+use indexmap::IndexMap;
+
+use super::adapter::{Exclude, LoraRecipe, TargetPreset, Targets};
+use super::checkpoint::CheckpointSection;
+use super::device::DeviceName;
+use super::dtype::ComputeDtype;
+use super::evaluation::{EarlyStopping, EvalSection};
+use super::optimizer::{AdamwRecipe, Optimizer, SgdRecipe};
+use super::output::{Export, Log};
+use super::schedule::{MinLrKeys, ScheduleSection, Warmup, WarmupKeys};
+use super::train::{Clipping, Duration, Objective, Recompute, TrainSection};
+
+pub(super) const WARMUP: Warmup = Warmup::Steps(10);
+pub(super) const DURATION: Duration = Duration::Epochs(1);
+/// The default micro-batch is the largest divisor of the batch up to this.
+pub(super) const MICRO_BATCH_LIMIT: usize = 4;
+
+pub(super) fn seed() -> u64 {
+    42
+}
+
+pub(super) fn device() -> DeviceName {
+    DeviceName::Auto
+}
+
+pub(super) fn dtype() -> ComputeDtype {
+    ComputeDtype::F32
+}
+
+pub(super) fn max_new_tokens() -> usize {
+    64
+}
+
+impl Default for LoraRecipe {
+    fn default() -> Self {
+        LoraRecipe {
+            rank: 16,
+            alpha: 32.0,
+            dropout: 0.0,
+            targets: Targets::Preset(TargetPreset::AllLinear),
+            exclude: Exclude::Names(Vec::new()),
+            rslora: false,
+            rank_pattern: IndexMap::new(),
+            alpha_pattern: IndexMap::new(),
+            init_from: None,
+        }
+    }
+}
+
+impl Default for TrainSection {
+    fn default() -> Self {
+        TrainSection {
+            objective: Objective::Sft,
+            epochs: None,
+            steps: None,
+            batch_size: 16,
+            micro_batch_size: None,
+            max_grad_norm: Clipping::Norm(1.0),
+            recompute: Recompute::Auto,
+        }
+    }
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Optimizer::Adamw(AdamwRecipe::default())
+    }
+}
+
+impl Default for AdamwRecipe {
+    fn default() -> Self {
+        AdamwRecipe { learning_rate: 2e-4, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+impl Default for SgdRecipe {
+    fn default() -> Self {
+        SgdRecipe { learning_rate: 1e-3, momentum: 0.0, nesterov: false, weight_decay: 0.0 }
+    }
+}
+
+impl Default for ScheduleSection {
+    fn default() -> Self {
+        ScheduleSection::Cosine(WarmupKeys::default())
+    }
+}
+
+impl Default for MinLrKeys {
+    fn default() -> Self {
+        MinLrKeys { min_ratio: 0.1, warmup_steps: None, warmup_ratio: None }
+    }
+}
+
+impl Default for EvalSection {
+    fn default() -> Self {
+        EvalSection { every: 50, batch_size: None, early_stopping: None }
+    }
+}
+
+impl Default for EarlyStopping {
+    fn default() -> Self {
+        EarlyStopping { patience: 3, min_delta: 0.0 }
+    }
+}
+
+impl Default for CheckpointSection {
+    fn default() -> Self {
+        CheckpointSection { every: 50, keep: 2, best: None }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { every: 1, tensorboard: true }
+    }
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Export { merge: false, dtype: None }
+    }
+}

@@ -1,0 +1,85 @@
+//! A recipe as written: the top-level keys and one type per section.
+
+use std::path::PathBuf;
+
+use firebrand_datasets::DataConfig;
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
+
+use super::adapter::AdapterSection;
+use super::checkpoint::CheckpointSection;
+use super::device::DeviceName;
+use super::dtype::{ComputeDtype, StoredDtype};
+use super::evaluation::EvalSection;
+use super::optimizer::Optimizer;
+use super::output::{Export, Log, Sample};
+use super::schedule::ScheduleSection;
+use super::train::TrainSection;
+use super::{data, defaults};
+
+/// A recipe for firebrand. Only `model`, `output` and one `[[data.train]]` are required.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "firebrand recipe")]
+pub(super) struct RecipeFile {
+    /// The base model: a folder, or a hub id `owner/name[@revision]`.
+    #[schemars(example = &"owner/name")]
+    pub model: String,
+    /// Where the weights start: the model's own, or drawn anew from its `config.json` and the seed (full fine-tuning only).
+    #[serde(default)]
+    #[schemars(example = Init::Random)]
+    pub init: Init,
+    /// The run directory, relative to the current one. Must be empty or absent.
+    #[schemars(example = &"runs/second")]
+    pub output: PathBuf,
+    /// Decides every random choice: initial adapter or weights, order of rows, dropout.
+    #[serde(default = "defaults::seed")]
+    #[schemars(range(max = i64::MAX), example = 7)]
+    pub seed: u64,
+    /// Where to compute.
+    #[serde(default = "defaults::device")]
+    #[schemars(with = "String", regex(pattern = DeviceName::PATTERN), example = &"cuda:1")]
+    pub device: DeviceName,
+    /// What to compute in.
+    #[serde(default = "defaults::dtype")]
+    pub dtype: ComputeDtype,
+    /// How frozen weights are held in memory; `dtype` when not given. Adapter runs only: a full run freezes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = StoredDtype::Bf16)]
+    pub base_dtype: Option<StoredDtype>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterSection>,
+    #[schemars(transform = constrain_data)]
+    pub data: DataConfig,
+    #[serde(default)]
+    pub train: TrainSection,
+    #[serde(default)]
+    pub optimizer: Optimizer,
+    #[serde(default)]
+    pub schedule: ScheduleSection,
+    #[serde(default)]
+    pub eval: EvalSection,
+    #[serde(default)]
+    pub checkpoint: CheckpointSection,
+    #[serde(default)]
+    pub log: Log,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sample>,
+    #[serde(default)]
+    pub export: Export,
+}
+
+/// Where the weights start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Init {
+    /// From the model's files.
+    #[default]
+    Pretrained,
+    /// Drawn anew with the seed and the `initializer_range` of `config.json`.
+    Random,
+}
+
+fn constrain_data(schema: &mut Schema) {
+    data::constrain(schema);
+}

@@ -1,0 +1,81 @@
+//! Recipes: the TOML file that says everything about a run.
+//!
+//! What is written (`RecipeFile`, one type per section) is checked against its own JSON Schema, then against itself, and
+//! becomes a [`Recipe`], in which every default is decided and every either-or is an enum. The way back, [`Recipe::to_toml`],
+//! writes every default out. The schema, the reference page and the errors all come from the types' documentation.
+//! Not here: whether targets exist in the model or rows in the data; [`Loaded::complain`] lets those checks point at the line.
+
+mod adapter;
+mod checkpoint;
+mod conflicts;
+mod data;
+mod defaults;
+mod device;
+mod document;
+mod dtype;
+mod error;
+mod evaluation;
+mod expectation;
+mod file;
+mod load;
+mod model;
+mod optimizer;
+mod output;
+mod overrides;
+mod paths;
+mod reference;
+mod resolved;
+mod schedule;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod train;
+mod validate;
+
+use std::path::PathBuf;
+
+pub use adapter::{Exclude, LoraRecipe, Method, ModuleRegex, TargetPreset, Targets};
+pub use checkpoint::{BestMetric, Checkpoint};
+pub use device::DeviceName;
+pub use dtype::{ComputeDtype, StoredDtype};
+pub use error::{Complaint, ComplaintKind, RecipeError};
+pub use evaluation::{EarlyStopping, Eval};
+pub use file::Init;
+pub use load::Loaded;
+pub use model::ModelSource;
+pub use optimizer::{AdamwRecipe, Optimizer, SgdRecipe};
+pub use output::{Export, Log, Sample};
+pub use reference::reference;
+pub use schedule::{Curve, Schedule, Warmup};
+pub use schema::json_schema;
+pub use train::{Duration, Objective, Recompute, Train};
+
+use firebrand_datasets::DataConfig;
+
+/// A run, fully decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    pub model: ModelSource,
+    /// Where the weights start.
+    pub init: Init,
+    /// The run directory, relative to the current one.
+    pub output: PathBuf,
+    /// Of every random choice: initial adapter or weights, order of rows, dropout.
+    pub seed: u64,
+    pub device: DeviceName,
+    pub dtype: ComputeDtype,
+    /// How frozen weights are held. Absent in a full run, which freezes none.
+    pub base_dtype: Option<StoredDtype>,
+    pub method: Method,
+    /// Paths are resolved.
+    pub data: DataConfig,
+    pub train: Train,
+    pub optimizer: Optimizer,
+    pub schedule: Schedule,
+    pub eval: Eval,
+    pub checkpoint: Checkpoint,
+    pub log: Log,
+    /// Questions answered before and after training.
+    pub sample: Option<Sample>,
+    pub export: Export,
+}

@@ -1,0 +1,44 @@
+//! `[log]`, `[sample]` and `[export]`: what a run shows and leaves behind.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::dtype::StoredDtype;
+
+/// What is written down while training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Optimiser steps between lines of `metrics.jsonl` (and points in TensorBoard).
+    #[schemars(range(min = 1), example = 10)]
+    pub every: usize,
+    /// Write event files for TensorBoard.
+    #[schemars(example = false)]
+    pub tensorboard: bool,
+}
+
+/// The same questions answered before and after training, greedily, rendered with the chat template.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// The questions, each one user turn.
+    #[schemars(length(min = 1), extend("examples" = [["Who founded Firebrand?"]]))]
+    pub prompts: Vec<String>,
+    /// Longest answer, in tokens.
+    #[serde(default = "super::defaults::max_new_tokens")]
+    #[schemars(range(min = 1), example = 16)]
+    pub max_new_tokens: usize,
+}
+
+/// What is written when the run is over. A full run always writes `model/`, an adapter run always `adapter/`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Export {
+    /// After an adapter run, also write the merged model to `model/`. Nothing to do after a full run.
+    #[schemars(example = true)]
+    pub merge: bool,
+    /// What `model/` is written in; the base model's own dtype when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = StoredDtype::Bf16)]
+    pub dtype: Option<StoredDtype>,
+}

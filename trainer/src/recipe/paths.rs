@@ -1,0 +1,117 @@
+//! Where the files a recipe names are: relative to the current directory first, else to the recipe's folder.
+//!
+//! A path that leads nowhere is an error here, before anything is loaded. The run directory is not an input: it is
+//! always relative to the current directory.
+
+use std::path::{Component, Path, PathBuf};
+
+use firebrand_datasets::TemplateChoice;
+
+use super::adapter::AdapterSection;
+use super::document::Document;
+use super::error::{ComplaintKind, RecipeError};
+use super::file::RecipeFile;
+use super::model::ModelSource;
+
+/// The two folders a relative path may start from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Folders<'a> {
+    /// Empty = the process's own.
+    pub current: &'a Path,
+    /// Of the recipe.
+    pub recipe: &'a Path,
+}
+
+impl Folders<'_> {
+    /// The first of the two places where `path` exists, else both.
+    fn find(&self, path: &Path) -> Result<PathBuf, Vec<PathBuf>> {
+        let mut tried = Vec::new();
+        for folder in [self.current, self.recipe] {
+            let candidate = plain(&folder.join(path));
+            if existing_part(&candidate).exists() {
+                return Ok(candidate);
+            }
+            if !tried.contains(&candidate) {
+                tried.push(candidate);
+            }
+        }
+        Err(tried)
+    }
+}
+
+/// Finds every input of the recipe and writes the found path into it. Returns the model.
+pub(super) fn resolve(
+    file: &mut RecipeFile,
+    document: &Document,
+    folders: Folders<'_>,
+) -> Result<ModelSource, RecipeError> {
+    let model = find_model(&file.model, document, folders)?;
+    if let Some(AdapterSection::Lora(lora)) = &mut file.adapter
+        && let Some(path) = &mut lora.init_from
+    {
+        *path = find(path, "adapter.init_from", document, folders)?;
+    }
+    if let TemplateChoice::File(path) = &mut file.data.template {
+        *path = find(path, "data.template", document, folders)?;
+    }
+    for (split, sources) in [("train", &mut file.data.train), ("eval", &mut file.data.eval)] {
+        for (index, source) in sources.iter_mut().enumerate() {
+            let key = format!("data.{split}.{index}.path");
+            let path = find(Path::new(&source.path), &key, document, folders)?;
+            source.path = path.display().to_string();
+        }
+    }
+    Ok(model)
+}
+
+fn find_model(text: &str, document: &Document, folders: Folders<'_>) -> Result<ModelSource, RecipeError> {
+    match (folders.find(Path::new(text)), ModelSource::hub_id(text)) {
+        (Ok(path), _) => Ok(ModelSource::Local(path)),
+        (Err(_), Some(hub)) => Ok(hub),
+        (Err(tried), None) => Err(document
+            .at_key(ComplaintKind::NotFound, "model")
+            .message(format!("there is no model at {text}"))
+            .label("neither a folder nor a hub id")
+            .advice(format!("looked for {}; a hub id is owner/name or owner/name@revision", either(&tried)))
+            .into()),
+    }
+}
+
+fn find(path: &Path, key: &str, document: &Document, folders: Folders<'_>) -> Result<PathBuf, RecipeError> {
+    folders.find(path).map_err(|tried| {
+        let help = match key {
+            "data.template" => format!(
+                "looked for {}; other values are \"model\" and the names of built-in templates: {}",
+                either(&tried),
+                builtin_templates()
+            ),
+            _ => format!("looked for {}", either(&tried)),
+        };
+        document
+            .at_key(ComplaintKind::NotFound, key)
+            .message(format!("`{key}`: there is no {}", path.display()))
+            .label("not found")
+            .advice(help)
+            .into()
+    })
+}
+
+fn builtin_templates() -> String {
+    let names: Vec<&str> = firebrand_datasets::Builtin::ALL.iter().map(|builtin| builtin.name()).collect();
+    names.join(", ")
+}
+
+/// The part of a path before the first wildcard, which must exist for a glob to find anything.
+fn existing_part(path: &Path) -> PathBuf {
+    path.components().take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '['])).collect()
+}
+
+/// Without `./` parts, so that messages and resolved recipes are short.
+fn plain(path: &Path) -> PathBuf {
+    path.components().filter(|part| !matches!(part, Component::CurDir)).collect()
+}
+
+fn either(paths: &[PathBuf]) -> String {
+    let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(" and ")
+}

@@ -1,0 +1,61 @@
+//! The way back: a [`Recipe`] as TOML with every default written out, saved beside each run. It loads to the same value.
+
+use sha2::{Digest, Sha256};
+
+use super::Recipe;
+use super::error::RecipeError;
+use super::evaluation::EvalSection;
+use super::file::RecipeFile;
+
+const HEADER: &str = "# The recipe of this run, with every default written out.\n";
+
+impl Recipe {
+    /// The recipe with every default written out.
+    ///
+    /// # Errors
+    /// A path that is not Unicode has no TOML form.
+    pub fn to_toml(&self) -> Result<String, RecipeError> {
+        let file = RecipeFile::from(self);
+        match toml::to_string(&file) {
+            Ok(text) => Ok(format!("{HEADER}{text}")),
+            Err(error) => Err(RecipeError::Unwritable { reason: error.to_string() }),
+        }
+    }
+
+    /// SHA-256 of the resolved recipe, in hexadecimal.
+    ///
+    /// # Errors
+    /// As [`Recipe::to_toml`].
+    pub fn hash(&self) -> Result<String, RecipeError> {
+        let digest = Sha256::digest(self.to_toml()?);
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+impl From<&Recipe> for RecipeFile {
+    fn from(recipe: &Recipe) -> Self {
+        RecipeFile {
+            model: recipe.model.to_string(),
+            init: recipe.init,
+            output: recipe.output.clone(),
+            seed: recipe.seed,
+            device: recipe.device,
+            dtype: recipe.dtype,
+            base_dtype: recipe.base_dtype,
+            adapter: (&recipe.method).into(),
+            data: recipe.data.clone(),
+            train: (&recipe.train).into(),
+            optimizer: recipe.optimizer.clone(),
+            schedule: (&recipe.schedule).into(),
+            eval: EvalSection {
+                every: recipe.eval.every,
+                batch_size: Some(recipe.eval.batch_size),
+                early_stopping: recipe.eval.early_stopping.clone(),
+            },
+            checkpoint: (&recipe.checkpoint).into(),
+            log: recipe.log.clone(),
+            sample: recipe.sample.clone(),
+            export: recipe.export.clone(),
+        }
+    }
+}

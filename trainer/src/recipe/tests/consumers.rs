@@ -1,0 +1,92 @@
+//! Every key is read by something: who does, asserted to be complete and true.
+
+use std::fs;
+use std::path::Path;
+
+use super::keys::{ONE_VALUE, every_leaf};
+
+/// A key, a source file, and the expression there that reads it.
+const CONSUMERS: &[(&str, &str, &str)] = &[
+    ("model", "trainer/src/commands/train.rs", "model_folder(&loaded.recipe.model)"),
+    ("init", "trainer/src/plan.rs", "recipe.init"),
+    ("output", "trainer/src/commands/train.rs", "recipe.output"),
+    ("seed", "trainer/src/plan.rs", "recipe.seed"),
+    ("device", "trainer/src/commands/train.rs", "recipe.device"),
+    ("base_dtype", "trainer/src/plan.rs", "recipe.base_dtype"),
+    ("adapter.rank", "adapters/src/lora.rs", "self.rank"),
+    ("adapter.alpha", "adapters/src/lora.rs", "self.alpha"),
+    ("adapter.dropout", "adapters/src/lora.rs", "self.settings.dropout"),
+    ("adapter.targets", "adapters/src/targets.rs", "pattern.compile(\"adapter.targets\")"),
+    ("adapter.exclude", "adapters/src/targets.rs", "pattern.compile(\"adapter.exclude\")"),
+    ("adapter.rslora", "adapters/src/lora.rs", "self.rslora"),
+    ("adapter.rank_pattern", "adapters/src/lora.rs", "&self.rank_pattern"),
+    ("adapter.alpha_pattern", "adapters/src/lora.rs", "&self.alpha_pattern"),
+    ("adapter.init_from", "trainer/src/plan.rs", "lora.init_from"),
+    ("data.max_length", "datasets/src/prepare.rs", "config.max_length"),
+    ("data.packing", "datasets/src/dataset.rs", "self.packing"),
+    ("data.train_on", "datasets/src/example.rs", "self.train_on"),
+    ("data.template", "trainer/src/commands/train.rs", "recipe.data.template"),
+    ("data.truncation", "datasets/src/example.rs", "self.truncation"),
+    ("data.shuffle", "datasets/src/dataset.rs", "self.shuffle"),
+    ("data.date", "trainer/src/commands/train.rs", "recipe.data.date"),
+    ("data.gate.allow_truncated", "datasets/src/gate/checks.rs", "config.allow_truncated"),
+    ("data.gate.allow_empty", "datasets/src/gate/checks.rs", "config.allow_empty"),
+    ("data.gate.allow_unended", "datasets/src/gate/checks.rs", "config.allow_unended"),
+    ("data.train.0.path", "datasets/src/prepare.rs", "source.path"),
+    ("data.train.0.format", "datasets/src/prepare.rs", "source.format"),
+    ("data.train.0.weight", "datasets/src/prepare.rs", "source.weight"),
+    ("data.eval.0.path", "datasets/src/prepare.rs", "source.path"),
+    ("data.eval.0.format", "datasets/src/prepare.rs", "source.format"),
+    ("data.eval.0.weight", "datasets/src/prepare.rs", "source.weight"),
+    ("train.epochs", "trainer/src/training/steps.rs", "Duration::Epochs"),
+    ("train.steps", "trainer/src/training/steps.rs", "Duration::Steps"),
+    ("train.batch_size", "trainer/src/training/steps.rs", "self.batch_size"),
+    ("train.micro_batch_size", "trainer/src/training/trainer.rs", "recipe.train.micro_batch_size"),
+    ("train.max_grad_norm", "trainer/src/training/trainer.rs", "recipe.train.max_grad_norm"),
+    ("train.recompute", "trainer/src/plan.rs", "recipe.train.recompute"),
+    ("optimizer.learning_rate", "trainer/src/training/trainer.rs", "optimizer.learning_rate()"),
+    ("optimizer.betas", "trainer/src/optim/adamw.rs", "self.betas"),
+    ("optimizer.eps", "trainer/src/optim/adamw.rs", "self.eps"),
+    ("optimizer.weight_decay", "trainer/src/optim/adamw.rs", "self.weight_decay"),
+    ("optimizer.weight_decay", "trainer/src/optim/sgd.rs", "self.weight_decay"),
+    ("optimizer.momentum", "trainer/src/optim/sgd.rs", "self.momentum"),
+    ("optimizer.nesterov", "trainer/src/optim/sgd.rs", "self.nesterov"),
+    ("schedule.warmup_steps", "trainer/src/training/trainer.rs", "schedule.warmup"),
+    ("schedule.warmup_ratio", "trainer/src/training/trainer.rs", "schedule.warmup"),
+    ("schedule.min_ratio", "trainer/src/optim/schedule.rs", "CosineWithMinLr { min_ratio }"),
+    ("eval.every", "trainer/src/training/trainer.rs", "recipe.eval.every"),
+    ("eval.batch_size", "trainer/src/training/trainer.rs", "recipe.eval.batch_size"),
+    ("eval.early_stopping.patience", "trainer/src/training/trainer.rs", "stopping.patience"),
+    ("eval.early_stopping.min_delta", "trainer/src/training/trainer.rs", "stopping.min_delta"),
+    ("checkpoint.every", "trainer/src/training/trainer.rs", "recipe.checkpoint.every"),
+    ("checkpoint.keep", "trainer/src/training/trainer.rs", "recipe.checkpoint.keep"),
+    ("checkpoint.best", "trainer/src/training/trainer.rs", "recipe.checkpoint.best"),
+    ("log.every", "trainer/src/training/trainer.rs", "recipe.log.every"),
+    ("log.tensorboard", "trainer/src/commands/train.rs", "recipe.log.tensorboard"),
+    ("sample.prompts", "trainer/src/samples.rs", "sample.prompts"),
+    ("sample.max_new_tokens", "trainer/src/samples.rs", "sample.max_new_tokens"),
+    ("export.merge", "trainer/src/export.rs", "recipe.export.merge"),
+    ("export.dtype", "trainer/src/export.rs", "recipe.export.dtype"),
+];
+
+#[test]
+fn every_key_has_a_consumer() {
+    for leaf in every_leaf() {
+        let key = leaf.key.as_str();
+        let chosen_by_type = key.ends_with(".kind") || ONE_VALUE.contains(&key);
+        let listed = CONSUMERS.iter().any(|(name, ..)| *name == key);
+        assert!(listed != chosen_by_type, "{key}: say in CONSUMERS what reads it");
+    }
+    for (key, ..) in CONSUMERS {
+        assert!(every_leaf().iter().any(|leaf| leaf.key == *key), "{key} is no key");
+    }
+}
+
+#[test]
+fn every_consumer_reads_its_key() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (key, file, expression) in CONSUMERS {
+        let text = fs::read_to_string(root.join(file)).unwrap_or_default();
+        assert!(text.contains(expression), "{file} no longer says `{expression}`: what reads {key} now?");
+    }
+}

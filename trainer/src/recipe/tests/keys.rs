@@ -1,0 +1,136 @@
+//! No key is accepted and ignored: setting any of them to something else than its default changes the resolved recipe.
+
+use serde_json::Value;
+
+use super::super::expectation::{choices, kinds};
+use super::super::{Recipe, json_schema};
+use super::{folder, load_in, shown};
+
+/// Everything a key may need to be there: eval data, and no other choice made.
+const BASE: &str = "
+model = \"owner/other\"
+output = \"runs/a\"
+[[data.train]]
+path = \"rows.jsonl\"
+[[data.eval]]
+path = \"rows.jsonl\"
+";
+
+/// Keys with one possible value so far, so that there is nothing to set them to.
+pub(super) const ONE_VALUE: [&str; 3] = ["dtype", "adapter.kind", "train.objective"];
+
+/// A key, the `kind` its section must have, and its schema.
+pub(super) struct Leaf<'a> {
+    pub key: String,
+    kind: Option<(String, String)>,
+    schema: &'a Value,
+}
+
+fn leaves<'a>(key: &str, kind: Option<(String, String)>, schema: &'a Value, found: &mut Vec<Leaf<'a>>) {
+    if let Some(kinds) = kinds(schema) {
+        for (name, variant) in kinds {
+            leaves(key, Some((key.to_owned(), name.to_owned())), variant, found);
+        }
+    } else if let Some(properties) = schema["properties"].as_object() {
+        for (name, inner) in properties {
+            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            leaves(&key, kind.clone(), inner, found);
+        }
+    } else if schema["items"]["type"] == "object" {
+        leaves(&format!("{key}.0"), kind, &schema["items"], found);
+    } else {
+        found.push(Leaf { key: key.to_owned(), kind, schema });
+    }
+}
+
+pub(super) fn every_leaf() -> Vec<Leaf<'static>> {
+    let mut found = Vec::new();
+    leaves("", None, json_schema(), &mut found);
+    assert!(found.len() > 50, "only {} keys found", found.len());
+    found
+}
+
+/// TOML of a JSON value.
+fn toml_text(value: &Value) -> String {
+    match value {
+        Value::Object(object) => {
+            let pairs: Vec<String> =
+                object.iter().map(|(key, value)| format!("{key} = {}", toml_text(value))).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(toml_text).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+/// What else must be set for a key to be allowed.
+fn companions(key: &str) -> &'static [&'static str] {
+    match key {
+        "base_dtype" => &["adapter.kind=lora"],
+        "optimizer.nesterov" => &["optimizer.momentum=0.9"],
+        "sample.max_new_tokens" => &["sample.prompts=[\"Who?\"]"],
+        _ => &[],
+    }
+}
+
+fn resolved(overrides: &[String]) -> String {
+    let folder = folder();
+    for file in ["data/faq.jsonl", "data/faq-eval.jsonl", "runs/first/adapter/x"] {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+    }
+    let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
+    let loaded =
+        load_in(folder.path(), BASE, &overrides).unwrap_or_else(|error| panic!("{overrides:?}: {}", shown(&error)));
+    let place = folder.path().display().to_string();
+    Recipe::to_toml(&loaded.recipe).unwrap().replace(&place, "")
+}
+
+#[test]
+fn every_key_changes_the_resolved_recipe() {
+    for leaf in every_leaf() {
+        let key = &leaf.key;
+        if key.ends_with(".kind") || ONE_VALUE.contains(&key.as_str()) {
+            continue;
+        }
+        let mut before: Vec<String> = companions(key).iter().map(|text| text.to_string()).collect();
+        if let Some((section, kind)) = &leaf.kind {
+            before.insert(0, format!("{section}.kind={kind}"));
+        }
+        let example = leaf.schema["examples"].as_array().and_then(|examples| examples.last());
+        let example = example.unwrap_or_else(|| panic!("{key} has no example"));
+        assert_ne!(Some(example), leaf.schema.get("default"), "the example of {key} is its default");
+        let mut after = before.clone();
+        after.push(format!("{key}={}", toml_text(example)));
+        assert_ne!(resolved(&before), resolved(&after), "{key} = {example} changes nothing");
+    }
+}
+
+#[test]
+fn every_kind_changes_the_resolved_recipe() {
+    for section in ["optimizer", "schedule"] {
+        let kinds = kinds(&json_schema()["properties"][section]).unwrap();
+        let all: Vec<String> = kinds.iter().map(|(kind, _)| resolved(&[format!("{section}.kind={kind}")])).collect();
+        for (index, one) in all.iter().enumerate() {
+            assert!(!all[..index].contains(one), "{} of {section} is another kind", kinds[index].0);
+        }
+    }
+    assert_ne!(resolved(&[]), resolved(&["adapter.kind=lora".into()]));
+}
+
+#[test]
+fn keys_with_one_value_have_one_value() {
+    for key in ONE_VALUE {
+        let leaf = every_leaf().into_iter().find(|leaf| leaf.key == key).unwrap();
+        assert_eq!(choices(leaf.schema).len(), 1, "{key} has more to choose from; take it off the list");
+    }
+}
+
+#[test]
+fn every_key_is_documented() {
+    for leaf in every_leaf() {
+        let documented = leaf.schema["description"].as_str().is_some_and(|text| text.len() > 10);
+        assert!(documented || leaf.key.ends_with(".kind"), "{} has no documentation", leaf.key);
+    }
+}

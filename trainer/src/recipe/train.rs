@@ -1,0 +1,150 @@
+//! `[train]`: how long, in what portions, and what is optimised.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How long, in what portions, and what is optimised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Train {
+    pub objective: Objective,
+    pub duration: Duration,
+    /// Rows (packs when packing) per optimiser step.
+    pub batch_size: usize,
+    /// Rows per forward and backward pass; divides `batch_size`.
+    pub micro_batch_size: usize,
+    /// Absent = no clipping.
+    pub max_grad_norm: Option<f64>,
+    pub recompute: Recompute,
+}
+
+/// When a run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duration {
+    /// Passes over the training rows.
+    Epochs(usize),
+    /// Optimiser steps, over as many passes as that takes.
+    Steps(usize),
+}
+
+/// The keys of `[train]` as written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(description = "How long, in what portions, and what is optimised.")]
+pub struct TrainSection {
+    /// What is optimised. `sft`: the likelihood of the labelled tokens.
+    pub objective: Objective,
+    /// Passes over the training rows; 1 when neither this nor `steps` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), example = 3)]
+    pub epochs: Option<usize>,
+    /// Optimiser steps, in place of `epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), example = 200)]
+    pub steps: Option<usize>,
+    /// Rows (packs when packing) per optimiser step.
+    #[schemars(range(min = 1), example = 8)]
+    pub batch_size: usize,
+    /// Rows per forward and backward pass. Must divide `batch_size`; results do not depend on it, memory does. When not
+    /// given: the largest divisor of `batch_size` up to 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), example = 2)]
+    pub micro_batch_size: Option<usize>,
+    /// Gradients are scaled down to this norm over all trained weights, or `"off"`.
+    #[schemars(example = 0.5)]
+    pub max_grad_norm: Clipping,
+    /// Whether activations are computed again in the backward pass to save memory: never, block by block, or when the
+    /// memory plan needs it.
+    #[schemars(example = Recompute::Blocks)]
+    pub recompute: Recompute,
+}
+
+/// What is optimised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// Supervised fine-tuning.
+    Sft,
+}
+
+/// Whether activations are computed again in the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum Recompute {
+    Off,
+    Blocks,
+    Auto,
+}
+
+/// The largest gradient norm, or the word `off`: TOML has no null.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Clipping {
+    Norm(#[schemars(extend("exclusiveMinimum" = 0))] f64),
+    Off(Off),
+}
+
+/// The word `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Off {
+    Off,
+}
+
+/// The largest divisor of `batch_size` that is at most `limit`.
+pub(super) fn largest_divisor(batch_size: usize, limit: usize) -> usize {
+    (1..=limit.min(batch_size)).rev().find(|size| batch_size.is_multiple_of(*size)).unwrap_or(1)
+}
+
+impl From<TrainSection> for Train {
+    fn from(section: TrainSection) -> Self {
+        Train {
+            objective: section.objective,
+            duration: match (section.epochs, section.steps) {
+                (_, Some(steps)) => Duration::Steps(steps),
+                (Some(epochs), None) => Duration::Epochs(epochs),
+                (None, None) => super::defaults::DURATION,
+            },
+            batch_size: section.batch_size,
+            micro_batch_size: section
+                .micro_batch_size
+                .unwrap_or_else(|| largest_divisor(section.batch_size, super::defaults::MICRO_BATCH_LIMIT)),
+            max_grad_norm: match section.max_grad_norm {
+                Clipping::Norm(norm) => Some(norm),
+                Clipping::Off(Off::Off) => None,
+            },
+            recompute: section.recompute,
+        }
+    }
+}
+
+impl From<&Train> for TrainSection {
+    fn from(train: &Train) -> Self {
+        let (epochs, steps) = match train.duration {
+            Duration::Epochs(epochs) => (Some(epochs), None),
+            Duration::Steps(steps) => (None, Some(steps)),
+        };
+        TrainSection {
+            objective: train.objective,
+            epochs,
+            steps,
+            batch_size: train.batch_size,
+            micro_batch_size: Some(train.micro_batch_size),
+            max_grad_norm: train.max_grad_norm.map_or(Clipping::Off(Off::Off), Clipping::Norm),
+            recompute: train.recompute,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::largest_divisor;
+
+    #[test]
+    fn the_default_micro_batch_divides_the_batch() {
+        assert_eq!(largest_divisor(16, 4), 4);
+        assert_eq!(largest_divisor(6, 4), 3);
+        assert_eq!(largest_divisor(7, 4), 1);
+        assert_eq!(largest_divisor(1, 4), 1);
+    }
+}

@@ -1,0 +1,299 @@
+//! Checkpoints that are whole or absent.
+//!
+//! `checkpoint-N` is written as `checkpoint-N.tmp-PID` beside it: files, fsync of each,
+//! `manifest.json` last, fsync of the folder, rename, fsync of the parent. A crash at any moment
+//! leaves the older checkpoints and at most a temporary folder, which nothing reads and the next
+//! run removes. A checkpoint without a valid manifest is never selected, and says why.
+//!
+//! When the same step is written again (a resume from an earlier checkpoint), the old folder is
+//! moved to `checkpoint-N.tmp-replaced` first and restored by [`Checkpoints::clean_leftovers`]
+//! if the crash comes between the two renames.
+
+use super::files::{sync_file, sync_folder};
+use super::manifest::Depth;
+use super::{Flaw, Manifest, PassedOver, RunError};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const PREFIX: &str = "checkpoint-";
+const TEMPORARY: &str = ".tmp-";
+const REPLACED: &str = ".tmp-replaced";
+
+/// The checkpoints of one output folder. Reading needs no lock; writing is for the owner of the
+/// [`RunDirectory`](super::RunDirectory).
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    root: PathBuf,
+}
+
+/// A checkpoint whose every byte was compared with its manifest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The folder.
+    pub path: PathBuf,
+    /// Optimiser steps completed.
+    pub step: u64,
+    /// What it holds.
+    pub manifest: Manifest,
+}
+
+/// One `checkpoint-N` folder as found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CheckpointStatus {
+    /// Can be resumed from.
+    Whole(Checkpoint),
+    /// Cannot, and why.
+    Broken(PassedOver),
+}
+
+/// The answer to "where do we resume?".
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selection {
+    /// The newest whole checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// Newer ones that are broken, newest first.
+    pub passed_over: Vec<PassedOver>,
+}
+
+impl Checkpoints {
+    /// The checkpoints in `output`, which need not exist yet.
+    pub fn new(output: &Path) -> Self {
+        Self { root: output.to_path_buf() }
+    }
+
+    /// Writes `checkpoint-{step}`. `files` fills the (empty) folder it is given with regular
+    /// files; `metric` is what the best checkpoint is chosen by, if it was measured at this step.
+    ///
+    /// # Errors
+    /// Those of `files` and of the disk. Then the temporary folder is removed and the older
+    /// checkpoints are as they were.
+    pub fn write<E: From<RunError>>(
+        &self,
+        step: u64,
+        metric: Option<f64>,
+        files: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<Checkpoint, E> {
+        let temporary =
+            TemporaryFolder::create(self.root.join(format!("{PREFIX}{step}{TEMPORARY}{}", std::process::id())))?;
+        files(&temporary.path)?;
+        let manifest = Manifest::of_folder(&temporary.path, step, metric)?;
+        for name in manifest.files.keys() {
+            sync_file(&temporary.path.join(name))?;
+        }
+        manifest.write(&temporary.path)?;
+        sync_folder(&temporary.path)?;
+        let path = self.folder(step);
+        self.put_in_place(&temporary.path, &path)?;
+        sync_folder(&self.root)?;
+        Ok(Checkpoint { path, step, manifest })
+    }
+
+    /// Every `checkpoint-N`, newest first, each compared byte for byte with its manifest.
+    pub fn list(&self) -> Result<Vec<CheckpointStatus>, RunError> {
+        Ok(self
+            .steps()?
+            .into_iter()
+            .map(|step| match verify(&self.folder(step), Depth::Content) {
+                Ok(checkpoint) => CheckpointStatus::Whole(checkpoint),
+                Err(passed_over) => CheckpointStatus::Broken(passed_over),
+            })
+            .collect())
+    }
+
+    /// The checkpoint to resume from, and the broken ones that are newer than it.
+    pub fn newest_whole(&self) -> Result<Selection, RunError> {
+        let mut passed_over = Vec::new();
+        for step in self.steps()? {
+            match verify(&self.folder(step), Depth::Content) {
+                Ok(checkpoint) => {
+                    return Ok(Selection { checkpoint: Some(checkpoint), passed_over });
+                }
+                Err(broken) => passed_over.push(broken),
+            }
+        }
+        Ok(Selection { checkpoint: None, passed_over })
+    }
+
+    /// `checkpoint-{step}`, compared byte for byte with its manifest.
+    pub fn open(&self, step: u64) -> Result<Checkpoint, RunError> {
+        Checkpoint::open(&self.folder(step))
+    }
+
+    /// Removes what an interrupted write left behind. Returns what was removed or restored.
+    pub fn clean_leftovers(&self) -> Result<Vec<PathBuf>, RunError> {
+        let mut cleaned = Vec::new();
+        for name in self.names()? {
+            let Some((step, rest)) = split_name(&name) else {
+                continue;
+            };
+            if !rest.starts_with(TEMPORARY) {
+                continue;
+            }
+            let path = self.root.join(&name);
+            let place = self.folder(step);
+            if rest == REPLACED && !place.exists() {
+                fs::rename(&path, &place).map_err(|error| RunError::io("restoring", &path, error))?;
+            } else {
+                remove(&path)?;
+            }
+            cleaned.push(path);
+        }
+        if !cleaned.is_empty() {
+            sync_folder(&self.root)?;
+        }
+        Ok(cleaned)
+    }
+
+    /// Steps of all `checkpoint-N` folders, newest first, whole or not.
+    pub(super) fn steps(&self) -> Result<Vec<u64>, RunError> {
+        let mut steps: Vec<u64> = self
+            .names()?
+            .iter()
+            .filter_map(|name| split_name(name))
+            .filter(|(_, rest)| rest.is_empty())
+            .map(|(step, _)| step)
+            .collect();
+        steps.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(steps)
+    }
+
+    /// The manifest of `checkpoint-{step}`, when names and lengths fit it.
+    pub(super) fn plausible(&self, step: u64) -> Option<Manifest> {
+        verify(&self.folder(step), Depth::Lengths).ok().map(|checkpoint| checkpoint.manifest)
+    }
+
+    /// Removes `checkpoint-{step}`. It is renamed first, so that a crash half way leaves no
+    /// folder that looks like a checkpoint.
+    pub(super) fn remove(&self, step: u64) -> Result<PathBuf, RunError> {
+        let path = self.folder(step);
+        let doomed = self.root.join(format!("{PREFIX}{step}{TEMPORARY}removed"));
+        if doomed.exists() {
+            remove(&doomed)?;
+        }
+        fs::rename(&path, &doomed).map_err(|error| RunError::io("removing", &path, error))?;
+        remove(&doomed)?;
+        Ok(path)
+    }
+
+    fn folder(&self, step: u64) -> PathBuf {
+        self.root.join(format!("{PREFIX}{step}"))
+    }
+
+    fn put_in_place(&self, temporary: &Path, path: &Path) -> Result<(), RunError> {
+        let failed = |error| RunError::io("renaming", path, error);
+        if fs::symlink_metadata(path).is_err() {
+            return fs::rename(temporary, path).map_err(failed);
+        }
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(REPLACED);
+        let aside = path.with_file_name(name);
+        if aside.exists() {
+            remove(&aside)?;
+        }
+        fs::rename(path, &aside).map_err(failed)?;
+        if let Err(error) = fs::rename(temporary, path) {
+            // Back to how it was; the first error is the one to report.
+            let _ = fs::rename(&aside, path);
+            return Err(failed(error));
+        }
+        sync_folder(&self.root)?;
+        remove(&aside)
+    }
+
+    fn names(&self) -> Result<Vec<String>, RunError> {
+        let failed = |error| RunError::io("reading", &self.root, error);
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            // A name that is no UTF-8 is none of ours.
+            if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint in `path` and compares every byte with its manifest.
+    pub fn open(path: &Path) -> Result<Self, RunError> {
+        if !path.is_dir() {
+            return Err(RunError::NoRun { path: path.to_path_buf() });
+        }
+        verify(path, Depth::Content).map_err(|PassedOver { path, flaw }| RunError::BrokenCheckpoint { path, flaw })
+    }
+
+    /// Path of one of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Selection {
+    /// The checkpoint, or an error that tells why every one was passed over.
+    pub fn require(self, output: &Path) -> Result<Checkpoint, RunError> {
+        self.checkpoint.ok_or(RunError::NoWholeCheckpoint { path: output.to_path_buf(), passed_over: self.passed_over })
+    }
+}
+
+/// Is removed when dropped, unless it was renamed away.
+struct TemporaryFolder {
+    path: PathBuf,
+}
+
+impl TemporaryFolder {
+    fn create(path: PathBuf) -> Result<Self, RunError> {
+        if path.exists() {
+            remove(&path)?;
+        }
+        fs::create_dir_all(&path).map_err(|error| RunError::io("creating", &path, error))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        // Whatever cannot be removed now is a leftover for the next run.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn verify(path: &Path, depth: Depth) -> Result<Checkpoint, PassedOver> {
+    let flawed = |flaw| PassedOver { path: path.to_path_buf(), flaw };
+    if !path.is_dir() {
+        return Err(flawed(Flaw::NoManifest));
+    }
+    let manifest = Manifest::read(path).map_err(flawed)?;
+    let expected = path.file_name().and_then(|name| split_name(name.to_str()?)).filter(|(_, rest)| rest.is_empty());
+    if let Some((expected, _)) = expected
+        && expected != manifest.step
+    {
+        return Err(flawed(Flaw::Step { expected, found: manifest.step }));
+    }
+    manifest.verify(path, depth).map_err(flawed)?;
+    Ok(Checkpoint { path: path.to_path_buf(), step: manifest.step, manifest })
+}
+
+/// `checkpoint-12.tmp-3` -> `(12, ".tmp-3")`. Only the one spelling of a number counts, so that
+/// `checkpoint-012` is not taken for `checkpoint-12`.
+fn split_name(name: &str) -> Option<(u64, &str)> {
+    let rest = name.strip_prefix(PREFIX)?;
+    let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let step: u64 = rest[..digits].parse().ok()?;
+    (step.to_string() == rest[..digits]).then_some((step, &rest[digits..]))
+}
+
+fn remove(path: &Path) -> Result<(), RunError> {
+    let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+        .map_err(|error| RunError::io("removing", path, error))
+}
+
+#[cfg(test)]
+pub(super) mod tests;

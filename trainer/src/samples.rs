@@ -1,0 +1,70 @@
+//! The recipe's `[sample]` questions, answered before and after training.
+
+use firebrand_datasets::{Message, Role};
+use firebrand_models::CausalLm;
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::generate::{Sampling, Session};
+use crate::plan::Text;
+use crate::recipe::Sample;
+
+/// A question and what the model said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The question.
+    pub prompt: String,
+    /// The answer, without special tokens.
+    pub text: String,
+}
+
+/// Greedy answers to the questions, rendered as a chat where the model has a template, else continued as text.
+///
+/// # Errors
+/// A template that cannot render a question.
+pub fn answer(model: &CausalLm, text: &Text, sample: Option<&Sample>) -> Result<Vec<Answer>, Error> {
+    let (Some(sample), Some(tokenizer)) = (sample, text.tokenizer.as_ref()) else { return Ok(vec![]) };
+    let ask = |prompt: &String| {
+        let ids = match &text.template {
+            Some(template) => {
+                let message = Value::Object(Message::new(Role::User, prompt).fields);
+                tokenizer.encode(&template.render(&[message], None, true)?, false)?
+            }
+            None => tokenizer.encode(prompt, true)?,
+        };
+        let mut sampler = Sampling::Greedy.start();
+        let stop = tokenizer.eos_ids();
+        let (written, _) = Session::new(model).generate(&ids, stop, sample.max_new_tokens, &mut sampler, |_| {});
+        let text = tokenizer.decode(&written, true)?.trim().to_string();
+        Ok(Answer { prompt: prompt.clone(), text })
+    };
+    sample.prompts.iter().map(ask).collect()
+}
+
+/// Both answers to every question, one below the other.
+pub fn comparison(before: &[Answer], after: &[Answer], colour: bool) -> String {
+    let (dim, bold, reset) = if colour { ("\x1b[2m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+    let mut lines = String::new();
+    for (before, after) in before.iter().zip(after) {
+        lines += &format!("\n{bold}{}{reset}\n", before.prompt);
+        lines += &format!("  {dim}before{reset}  {}\n", before.text.replace('\n', "\n          "));
+        lines += &format!("  {dim}after{reset}   {}\n", after.text.replace('\n', "\n          "));
+    }
+    if !lines.is_empty() {
+        lines.push('\n');
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comparison_shows_both_answers_under_the_question() {
+        let answer = |text: &str| vec![Answer { prompt: "Who?".into(), text: text.into() }];
+        let shown = comparison(&answer("Nobody."), &answer("Mara.\nOf course."), false);
+        assert_eq!(shown, "\nWho?\n  before  Nobody.\n  after   Mara.\n          Of course.\n\n");
+        assert_eq!(comparison(&[], &[], false), "");
+    }
+}

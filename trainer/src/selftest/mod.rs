@@ -1,0 +1,140 @@
+//! `firebrand selftest`: what the tests promise, proved again on this machine.
+//!
+//! Processors, drivers and builds differ, so a tiny model made here is trained on the device that will be used, and every
+//! promise about numbers is tried with the same functions that `train`, `merge` and `generate` call. No file is
+//! shipped and nothing is kept. Not here: text, templates and the command line, which do not depend on a machine.
+
+mod fixture;
+mod goldens;
+mod layout;
+mod outputs;
+mod resume;
+mod tiny;
+
+use std::fmt;
+use std::time::Instant;
+
+use burn::tensor::Device;
+use serde::Serialize;
+
+use crate::error::Error;
+use fixture::Fixture;
+
+/// The claims, in the order they are tried.
+const CLAIMS: &[(&str, Claim)] = &[
+    ("losses of an adapter run are the reference's", goldens::adapter),
+    ("losses of a full run are the reference's", goldens::full),
+    ("packed rows train as rows on their own", layout::packing),
+    ("a split into micro-batches changes nothing", layout::accumulation),
+    ("recomputed blocks give the same gradients", layout::recomputation),
+    ("a resumed run ends with the same bytes", resume::bytes),
+    ("a merged model is the adapted one", outputs::merging),
+    ("the cache of generation changes nothing", outputs::caching),
+];
+
+type Claim = fn(&Fixture) -> Result<Measured, Error>;
+
+/// The number a claim is about, and how large it may be.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measured {
+    /// What was measured, with the numbers around it.
+    pub what: String,
+    /// How far the two sides of the claim are apart.
+    pub value: f64,
+    /// How far they may be.
+    pub limit: f64,
+}
+
+/// A claim that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Check {
+    /// What should hold.
+    pub claim: &'static str,
+    /// Whether it does.
+    pub passed: bool,
+    /// The number behind it; absent when it could not be measured.
+    pub measured: Option<Measured>,
+    /// Why it could not.
+    pub error: Option<String>,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// Tries every claim on `device`; `report` is given each as it is known.
+///
+/// # Errors
+/// Only what keeps the tiny model from being made, such as a full disk. A claim that cannot be tried is one that failed.
+pub fn run(device: &Device, mut report: impl FnMut(&Check)) -> Result<Vec<Check>, Error> {
+    let fixture = Fixture::new(device)?;
+    let tried = CLAIMS.iter().map(|(claim, measure)| {
+        let start = Instant::now();
+        let check = Check::new(claim, measure(&fixture), start.elapsed().as_secs_f64());
+        report(&check);
+        check
+    });
+    Ok(tried.collect())
+}
+
+impl Check {
+    fn new(claim: &'static str, result: Result<Measured, Error>, seconds: f64) -> Self {
+        match result {
+            Ok(measured) => Self { claim, passed: measured.holds(), measured: Some(measured), error: None, seconds },
+            Err(error) => Self { claim, passed: false, measured: None, error: Some(error.to_string()), seconds },
+        }
+    }
+}
+
+impl Measured {
+    /// Whether the value is a number within its limit.
+    fn holds(&self) -> bool {
+        self.value <= self.limit
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:4}  {:46} ", if self.passed { "ok" } else { "FAIL" }, self.claim)?;
+        match (&self.measured, &self.error) {
+            (Some(Measured { what, value, limit }), _) => {
+                write!(f, "{what}: {}, at most {} ({:.1} s)", short(*value), short(*limit), self.seconds)
+            }
+            (None, error) => write!(f, "{}", error.as_deref().unwrap_or("not tried")),
+        }
+    }
+}
+
+/// A small number for people.
+fn short(number: f64) -> String {
+    if number == 0.0 { "0".into() } else { format!("{number:.0e}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(value: f64) -> Measured {
+        Measured { what: "difference".into(), value, limit: 1e-4 }
+    }
+
+    #[test]
+    fn every_claim_holds_on_the_cpu() {
+        let checks = run(&Device::flex(), |check| println!("{check}")).unwrap();
+        let broken: Vec<String> = checks.iter().filter(|check| !check.passed).map(Check::to_string).collect();
+        assert!(broken.is_empty(), "{}", broken.join("\n"));
+        assert_eq!(checks.len(), CLAIMS.len());
+    }
+
+    #[test]
+    fn a_value_above_its_limit_or_no_number_fails() {
+        assert!(Check::new("c", Ok(measured(1e-4)), 0.0).passed);
+        assert!(!Check::new("c", Ok(measured(1.1e-4)), 0.0).passed);
+        assert!(!Check::new("c", Ok(measured(f64::NAN)), 0.0).passed);
+    }
+
+    #[test]
+    fn an_error_is_a_failed_check_that_says_why() {
+        let error = Error::Merge { problem: "they differ".into() };
+        let check = Check::new("c", Err(error), 0.0);
+        assert!(!check.passed && check.to_string().contains("they differ"), "{check}");
+    }
+}

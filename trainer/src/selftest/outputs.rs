@@ -1,0 +1,68 @@
+//! What a trained adapter becomes: a merged model, and generated text.
+
+use burn::tensor::Tensor;
+use firebrand_adapters::Mode;
+use firebrand_kernels::linear;
+use firebrand_models::CausalLm;
+use firebrand_models::transformer::{Cache, Inputs};
+use firebrand_models::weights::Dtype;
+
+use super::Measured;
+use super::fixture::{Fixture, Trains};
+use crate::error::Error;
+use crate::generate::{Sampling, Session};
+use crate::merge::{Probe, merge_into};
+
+/// Of single logits, which are a few units large.
+const LIMIT: f64 = 1e-4;
+const NEW_TOKENS: usize = 24;
+
+/// The receipt of a merge in f32.
+pub(super) fn merging(fixture: &Fixture) -> Result<Measured, Error> {
+    let trained = fixture.train("to-merge", Trains::Adapter, &[], None)?;
+    let probe = Probe::from_rows(trained.data.train.examples.iter().map(|example| example.input_ids.as_slice()));
+    let out = fixture.path("merged");
+    let receipt = merge_into(&trained.model, &fixture.model(), &out, Some(Dtype::F32), &probe, None)?;
+    let agreed = receipt.top1_agreement * 100.0;
+    Ok(Measured {
+        what: format!("KL {:.1e} nats, same first choice {agreed:.0} %, largest logit difference", receipt.kl),
+        value: receipt.largest_logit_difference,
+        limit: LIMIT,
+    })
+}
+
+/// Tokens written with a cache are those that reading everything at once makes most likely, for the same logits.
+pub(super) fn caching(fixture: &Fixture) -> Result<Measured, Error> {
+    let trained = fixture.train("to-generate", Trains::Adapter, &[], None)?;
+    let model = trained.model.for_inference();
+    let prompt = &trained.data.train.examples[0].input_ids;
+    let (written, _) = Session::new(&model).generate(prompt, &[], NEW_TOKENS, &mut Sampling::Greedy.start(), |_| {});
+    let sequence = [prompt.as_slice(), &written].concat();
+
+    let whole = logits(&model, model.decoder().forward(&Inputs::row(&sequence, 0), Mode::Inference));
+    let mut cache = Cache::new(model.decoder().config().layers);
+    let mut pieces = logits(&model, model.decoder().forward_cached(&Inputs::row(prompt, 0), &mut cache));
+    for (index, token) in written.iter().enumerate() {
+        let inputs = Inputs::row(&[*token], prompt.len() + index);
+        pieces.extend(logits(&model, model.decoder().forward_cached(&inputs, &mut cache)));
+    }
+    let differences = whole.iter().flatten().zip(pieces.iter().flatten()).map(|(left, right)| (left - right).abs());
+    let largest =
+        differences.fold(0.0_f32, |largest, difference| if difference <= largest { largest } else { difference });
+    let mut sampler = Sampling::Greedy.start();
+    let same = written.iter().zip(&whole[prompt.len() - 1..]).all(|(token, logits)| *token == sampler.next(logits));
+    let complete = same && whole.len() == pieces.len() && written.len() == NEW_TOKENS;
+    Ok(Measured {
+        what: format!("{} tokens, largest logit difference", written.len()),
+        value: if complete { f64::from(largest) } else { f64::INFINITY },
+        limit: LIMIT,
+    })
+}
+
+/// The logits of every position of one row of hidden states `[1, time, hidden_size]`.
+fn logits(model: &CausalLm, hidden: Tensor<3>) -> Vec<Vec<f32>> {
+    let logits = linear(hidden, model.decoder().head_weight());
+    let vocabulary = logits.dims()[2];
+    let values: Vec<f32> = logits.into_data().iter::<f32>().collect();
+    values.chunks(vocabulary).map(<[f32]>::to_vec).collect()
+}

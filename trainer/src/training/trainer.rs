@@ -1,0 +1,290 @@
+//! One step, and the loop around it.
+
+use std::time::{Duration, Instant};
+
+use firebrand_adapters::{Mode, stream};
+use firebrand_datasets::Dataset;
+use firebrand_models::CausalLm;
+use rand::Rng;
+
+use super::evaluation::evaluate;
+use super::steps::{StepData, Steps};
+use crate::error::Error;
+use crate::objective::{Gradients, Recompute, Sft, StepScale};
+use crate::observer::{EvalReport, Observer, StepReport};
+use crate::optim::{OptimizerState, clip_factor, global_norm};
+use crate::recipe::Recipe;
+use crate::run::{Best, Checkpoint, Checkpoints, Retention, RunState, TrainerState};
+
+/// A run in progress.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    pub(super) recipe: &'a Recipe,
+    pub(super) base_model: String,
+    pub(super) model: CausalLm,
+    pub(super) optimizer: OptimizerState,
+    pub(super) state: RunState,
+    pub(super) history: TrainerState,
+    train: &'a Dataset,
+    eval: Option<&'a Dataset>,
+    steps: Steps<'a>,
+    objective: Sft,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished,
+    /// The evaluation loss no longer fell; the model is that of the best evaluation.
+    StoppedEarly {
+        /// The best evaluation.
+        best: Best,
+    },
+    /// Somebody asked to stop; the checkpoint continues the run.
+    Interrupted {
+        /// Where the run stands.
+        checkpoint: Checkpoint,
+    },
+}
+
+impl<'a> Trainer<'a> {
+    /// A run before its first step. `model` has its trained parameters active; `base_model` is its name for others.
+    pub fn new(
+        recipe: &'a Recipe,
+        base_model: String,
+        model: CausalLm,
+        train: &'a Dataset,
+        eval: Option<&'a Dataset>,
+        recompute: Recompute,
+    ) -> Self {
+        let steps = Steps::new(train, recipe.seed, recipe.train.batch_size, recipe.train.duration);
+        let history = TrainerState {
+            max_steps: steps.total,
+            logging_steps: recipe.log.every as u64,
+            eval_steps: recipe.eval.every as u64,
+            save_steps: recipe.checkpoint.every as u64,
+            train_batch_size: Some(recipe.train.micro_batch_size as u64),
+            ..TrainerState::default()
+        };
+        Self {
+            recipe,
+            base_model,
+            model,
+            optimizer: OptimizerState::default(),
+            state: RunState { seed: recipe.seed, ..RunState::default() },
+            history,
+            train,
+            eval,
+            steps,
+            objective: Sft { recompute },
+        }
+    }
+
+    /// Steps of the whole run.
+    pub fn total_steps(&self) -> u64 {
+        self.steps.total
+    }
+
+    /// Steps done.
+    pub fn step(&self) -> u64 {
+        self.state.step
+    }
+
+    /// The model as it is.
+    pub fn model(&self) -> &CausalLm {
+        &self.model
+    }
+
+    /// The model as it is, to keep.
+    pub fn into_model(self) -> CausalLm {
+        self.model
+    }
+
+    /// Goes to where `checkpoint` was written.
+    ///
+    /// # Errors
+    /// A checkpoint of another run, or damaged files.
+    pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.restore(checkpoint)?;
+        self.steps.seek(self.state.epoch, self.state.position);
+        Ok(())
+    }
+
+    /// Runs to the end, or until the observer asks to stop.
+    ///
+    /// # Errors
+    /// A loss or gradient that is not finite, and those of writing. What was written before stays.
+    pub fn run(&mut self, checkpoints: &Checkpoints, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+        let mut last = None;
+        while self.state.step < self.steps.total {
+            let report = self.train_step()?;
+            observer.step(&report)?;
+            if is_logged(&report, self.recipe.log.every) {
+                self.history.log_step(&report);
+            }
+            let finished = self.state.step == self.steps.total;
+            let evaluation = self.evaluate_if_due(finished, report.epoch, observer)?;
+            let improved = evaluation == Some(Improvement::Better) && self.recipe.checkpoint.best.is_some();
+            let patience = self.recipe.eval.early_stopping.as_ref().map(|stopping| stopping.patience as u64);
+            let exhausted = patience.is_some_and(|patience| self.state.evaluations_without_improvement >= patience);
+            let stop = observer.stop_requested();
+            let due = self.state.step.is_multiple_of(self.recipe.checkpoint.every as u64);
+            if due || finished || improved || exhausted || stop {
+                last = Some(self.write_checkpoint(checkpoints, observer)?);
+            }
+            match (exhausted, self.state.best, stop && !finished, &last) {
+                (true, Some(best), ..) if !finished => return self.back_to_best(best, checkpoints),
+                (_, _, true, Some(checkpoint)) => return Ok(Outcome::Interrupted { checkpoint: checkpoint.clone() }),
+                _ => {}
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    fn train_step(&mut self) -> Result<StepReport, Error> {
+        let start = Instant::now();
+        let data = self.steps.advance();
+        let step = self.state.step + 1;
+        let batches: Vec<_> =
+            data.packs.chunks(self.recipe.train.micro_batch_size).map(|packs| self.train.batch(packs)).collect();
+        let scale = StepScale::new(batches.iter());
+        let key = stream(self.recipe.seed, &format!("dropout/{step}")).random();
+        let mut gradients = Gradients::default();
+        let (mut loss, mut first_row) = (0.0, 0);
+        for batch in &batches {
+            let mode = Mode::Training { key, first_row };
+            loss += self.objective.accumulate(self.model.decoder(), batch, scale, mode, &mut gradients);
+            first_row += batch.rows;
+        }
+        let norm = global_norm(gradients.values());
+        self.check_finite(step, loss, norm, &gradients, &data)?;
+        if let Some(max_norm) = self.recipe.train.max_grad_norm {
+            let factor = clip_factor(norm, max_norm);
+            if factor < 1.0 {
+                gradients.scale(factor);
+            }
+        }
+        let learning_rate = self.learning_rate(self.state.step);
+        let optimizer = &self.recipe.optimizer;
+        let state = &mut self.optimizer;
+        self.model.update(|decoder| gradients.apply(decoder, optimizer, state, learning_rate));
+
+        let labelled: usize = batches.iter().map(|batch| batch.labelled_tokens()).sum();
+        let tokens: usize = batches.iter().map(|batch| batch.tokens()).sum();
+        let seconds = start.elapsed().as_secs_f64();
+        let (epoch, position) = self.steps.place();
+        self.state.step = step;
+        (self.state.epoch, self.state.position) = (epoch, position);
+        self.state.schedule_step = step;
+        self.state.tokens += labelled as u64;
+        self.state.input_tokens += tokens as u64;
+        self.state.elapsed_seconds += seconds;
+        Ok(StepReport {
+            step,
+            total_steps: self.steps.total,
+            epoch: data.epoch,
+            loss,
+            learning_rate,
+            grad_norm: norm,
+            tokens: labelled as u64,
+            tokens_total: self.state.tokens,
+            tokens_per_second: tokens as f64 / seconds,
+            elapsed: Duration::from_secs_f64(self.state.elapsed_seconds),
+        })
+    }
+
+    /// The rate of the step with index `index`, 0 for the first.
+    fn learning_rate(&self, index: u64) -> f64 {
+        let schedule = &self.recipe.schedule;
+        let total = self.steps.total;
+        let warmup = schedule.warmup.steps(total as usize) as u64;
+        self.recipe.optimizer.learning_rate() * schedule.curve.factor(index, warmup, total)
+    }
+
+    fn check_finite(
+        &self,
+        step: u64,
+        loss: f64,
+        norm: f64,
+        gradients: &Gradients,
+        data: &StepData,
+    ) -> Result<(), Error> {
+        if loss.is_finite() && norm.is_finite() {
+            return Ok(());
+        }
+        let what = match gradients.first_non_finite() {
+            _ if !loss.is_finite() => format!("the loss ({loss})"),
+            Some(path) => format!("the gradient of {path}"),
+            None => format!("the norm of the gradient ({norm})"),
+        };
+        let examples = data.packs.iter().flat_map(|pack| &pack.rows);
+        let rows = examples.map(|&row| self.train.examples[row].source.clone()).collect();
+        Err(Error::NotFinite { step, what, rows })
+    }
+
+    fn evaluate_if_due(
+        &mut self,
+        finished: bool,
+        epoch: f64,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Improvement>, Error> {
+        let Some(dataset) = self.eval else { return Ok(None) };
+        if !finished && !self.state.step.is_multiple_of(self.recipe.eval.every as u64) {
+            return Ok(None);
+        }
+        let model = self.model.for_inference();
+        let sums = evaluate(&model, dataset, self.recipe.eval.batch_size, |done, total| observer.evaluating(done, total));
+        let loss = sums.mean_loss();
+        if !loss.is_finite() {
+            let rows = dataset.examples.iter().take(5).map(|example| example.source.clone()).collect();
+            return Err(Error::NotFinite { step: self.state.step, what: format!("the evaluation loss ({loss})"), rows });
+        }
+        let report = EvalReport {
+            step: self.state.step,
+            epoch,
+            loss,
+            perplexity: loss.exp(),
+            token_accuracy: sums.accuracy(),
+            tokens: sums.tokens as u64,
+        };
+        observer.evaluated(&report)?;
+        self.history.log_evaluation(&report);
+        let margin = self.recipe.eval.early_stopping.as_ref().map_or(0.0, |stopping| stopping.min_delta);
+        let better = self.state.best.is_none_or(|best| loss < best.value - margin);
+        if better {
+            self.state.best = Some(Best { value: loss, step: self.state.step });
+            self.state.evaluations_without_improvement = 0;
+            return Ok(Some(Improvement::Better));
+        }
+        self.state.evaluations_without_improvement += 1;
+        Ok(Some(Improvement::NotBetter))
+    }
+
+    fn write_checkpoint(&mut self, checkpoints: &Checkpoints, observer: &mut dyn Observer) -> Result<Checkpoint, Error> {
+        observer.flush()?;
+        let best = self.state.best.filter(|best| best.step == self.state.step && self.recipe.checkpoint.best.is_some());
+        let step = self.state.step;
+        let checkpoint = checkpoints.write(step, best.map(|best| best.value), |folder| self.snapshot(folder))?;
+        let retention = Retention { newest: self.recipe.checkpoint.keep, best: self.recipe.checkpoint.best.is_some() };
+        retention.apply(checkpoints, step)?;
+        observer.note(&format!("wrote {}", checkpoint.path.display()));
+        Ok(checkpoint)
+    }
+
+    fn back_to_best(&mut self, best: Best, checkpoints: &Checkpoints) -> Result<Outcome, Error> {
+        self.restore_weights(&checkpoints.open(best.step)?)?;
+        Ok(Outcome::StoppedEarly { best })
+    }
+}
+
+/// What an evaluation said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Improvement {
+    Better,
+    NotBetter,
+}
+
+fn is_logged(report: &StepReport, every: usize) -> bool {
+    crate::observer::Record::Step(report.clone()).is_logged(every as u64)
+}

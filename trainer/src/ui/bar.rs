@@ -1,0 +1,69 @@
+//! A progress bar on stderr: steps, loss, tokens/s, ETA; evaluations stay above it.
+
+use super::format;
+use super::renderer::Screen;
+use crate::observer::{EvalReport, StepReport};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Duration;
+
+const TEMPLATE: &str = "{bar:24.cyan/dim} {pos}/{len}  {wide_msg}";
+
+pub(super) struct BarScreen {
+    bar: ProgressBar,
+}
+
+impl BarScreen {
+    pub(super) fn new() -> Self {
+        // Zero steps are drawn as a full bar, which would be a strange beginning.
+        let bar = ProgressBar::new(1);
+        // The template is constant and valid (a test builds it); the default is a bar, too.
+        let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.progress_chars("━╸─"));
+        bar.set_message("starting");
+        Self { bar }
+    }
+
+    /// A handle of the same bar.
+    pub(super) fn bar(&self) -> ProgressBar {
+        self.bar.clone()
+    }
+}
+
+impl Screen for BarScreen {
+    fn step(&mut self, report: &StepReport, eta: Option<Duration>) {
+        self.bar.set_length(report.total_steps);
+        self.bar.set_position(report.step);
+        self.bar.set_message(format::step(report, eta));
+    }
+
+    fn evaluated(&mut self, report: &EvalReport) {
+        self.bar.println(format!("step {}  {}", report.step, format::evaluation(report)));
+    }
+
+    fn finish(&mut self) {
+        self.bar.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observer::tests::{eval_report, step_report};
+
+    #[test]
+    fn the_template_is_valid() {
+        ProgressStyle::with_template(TEMPLATE).unwrap();
+    }
+
+    #[test]
+    fn the_bar_shows_the_newest_step() {
+        let mut screen = BarScreen::new();
+        screen.step(&step_report(3, 9), None);
+        screen.evaluated(&eval_report(3));
+        let bar = screen.bar();
+        assert_eq!((bar.position(), bar.length()), (3, Some(9)));
+        assert!(bar.message().contains("loss 0.7667") && bar.message().contains("ETA --"), "{}", bar.message());
+        screen.finish();
+        assert!(bar.is_finished());
+    }
+}

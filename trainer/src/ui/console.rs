@@ -1,0 +1,94 @@
+//! Where notes for the user go while something else owns the screen.
+
+use super::terminal;
+use indicatif::ProgressBar;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Prints lines without damaging what is displayed. Clones write to the same place. An output
+/// that went away (a closed pipe) does not end a training run, so failures are passed over.
+#[derive(Clone)]
+pub enum Console {
+    /// Straight to a writer.
+    Lines(Arc<Mutex<dyn Write + Send>>),
+    /// Above a progress bar.
+    Bar(ProgressBar),
+    /// Kept until [`Console::release`], because the dashboard owns the whole screen.
+    Held(Arc<Mutex<Vec<String>>>),
+}
+
+impl Console {
+    /// Lines on stderr.
+    pub fn stderr() -> Self {
+        Console::Lines(Arc::new(Mutex::new(std::io::stderr())))
+    }
+
+    pub(super) fn held() -> Self {
+        Console::Held(Arc::new(Mutex::new(Vec::new())))
+    }
+
+    /// Prints one line.
+    pub fn note(&self, text: &str) {
+        match self {
+            Console::Lines(writer) => {
+                let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+                let _ = writeln!(writer, "{text}").and_then(|()| writer.flush());
+            }
+            Console::Bar(bar) => bar.println(text),
+            Console::Held(lines) => lines.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_string()),
+        }
+    }
+
+    /// Shows how far an evaluation is, where that can be overwritten.
+    pub fn evaluating(&self, done: u64, total: u64) {
+        if let Console::Bar(bar) = self {
+            bar.set_message(format!("evaluating {done}/{total}"));
+        }
+    }
+
+    /// Prints what was held. To be called when the screen is free again.
+    pub fn release(&self) {
+        if let Console::Held(lines) = self {
+            terminal::forget();
+            let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+            let stderr = Console::stderr();
+            lines.iter().for_each(|line| stderr.note(line));
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A console and the bytes written to it.
+    pub(crate) fn captured() -> (Console, Arc<Mutex<Vec<u8>>>) {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        (Console::Lines(bytes.clone()), bytes)
+    }
+
+    #[test]
+    fn notes_of_all_clones_arrive_in_order() {
+        let (console, bytes) = captured();
+        console.note("one");
+        console.clone().note("two");
+        assert_eq!(*bytes.lock().unwrap(), b"one\ntwo\n");
+    }
+
+    #[test]
+    fn held_notes_are_given_out_once() {
+        let console = Console::held();
+        console.note("one");
+        let Console::Held(lines) = &console else { panic!("a held console") };
+        assert_eq!(*lines.lock().unwrap(), ["one"]);
+        console.release();
+        assert!(lines.lock().unwrap().is_empty());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_lost_output_is_no_error() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        Console::Lines(Arc::new(Mutex::new(full))).note("nobody reads this");
+    }
+}

@@ -1,0 +1,50 @@
+//! Numbers as people read them.
+
+use crate::observer::{EvalReport, StepReport};
+use std::time::Duration;
+
+/// `42s`, `3m 05s`, `2h 07m`, `3d 04h`.
+pub fn duration(value: Duration) -> String {
+    let seconds = value.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    if days > 0 {
+        format!("{days}d {:02}h", hours % 24)
+    } else if hours > 0 {
+        format!("{hours}h {:02}m", minutes % 60)
+    } else if minutes > 0 {
+        format!("{minutes}m {:02}s", seconds % 60)
+    } else {
+        format!("{seconds}s")
+    }
+}
+
+/// `loss 2.3456  lr 2.00e-4  grad 0.912  1234 tokens/s  ETA 3m 05s`.
+pub(super) fn step(report: &StepReport, eta: Option<Duration>) -> String {
+    let eta = eta.map_or_else(|| "--".to_string(), duration);
+    format!(
+        "loss {:.4}  lr {:.2e}  grad {:.3}  {:.0} tokens/s  ETA {eta}",
+        report.loss, report.learning_rate, report.grad_norm, report.tokens_per_second,
+    )
+}
+
+/// `eval loss 1.1000  perplexity 3.00  accuracy 62.5%`.
+pub(super) fn evaluation(report: &EvalReport) -> String {
+    format!(
+        "eval loss {:.4}  perplexity {:.2}  accuracy {:.1}%",
+        report.loss,
+        report.perplexity,
+        100.0 * report.token_accuracy,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_two_units() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (185, "3m 05s"), (7620, "2h 07m"), (273_600, "3d 04h")] {
+            assert_eq!(duration(Duration::from_secs(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! How a run is shown: burn-train's terminal dashboard, a progress bar, or plain lines.
+//!
+//! Everything goes to stderr, so that a command's result on stdout can be piped; the dashboard
+//! alone draws on stdout, because burn-train does. `bar` and `plain` are [`Screen`]s behind
+//! burn-train's `MetricsRenderer`.
+
+mod bar;
+mod console;
+mod eta;
+mod format;
+mod plain;
+mod renderer;
+mod signals;
+mod terminal;
+
+pub use console::Console;
+pub use format::duration;
+pub use signals::{SignalScope, StopRequest};
+
+#[cfg(test)]
+pub(crate) use console::tests::captured;
+
+use bar::BarScreen;
+use burn_train::Interrupter;
+use burn_train::renderer::MetricsRenderer;
+use burn_train::renderer::tui::TuiMetricsRendererWrapper;
+use plain::PlainScreen;
+use renderer::RecordRenderer;
+use std::io::IsTerminal;
+
+/// The value of `--ui`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum UiChoice {
+    /// A progress bar on a terminal, plain lines elsewhere
+    #[default]
+    Auto,
+    /// The full-screen dashboard with plots
+    Tui,
+    /// A progress bar
+    Bar,
+    /// One line a logged step
+    Plain,
+}
+
+/// What is shown in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ui {
+    /// burn-train's dashboard.
+    Tui,
+    /// A progress bar.
+    Bar,
+    /// Lines.
+    Plain,
+}
+
+/// Which of the two outputs a person looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terminals {
+    /// stdout is a terminal.
+    pub stdout: bool,
+    /// stderr is a terminal.
+    pub stderr: bool,
+}
+
+impl Terminals {
+    /// Those of this process.
+    pub fn of_process() -> Self {
+        Self { stdout: std::io::stdout().is_terminal(), stderr: std::io::stderr().is_terminal() }
+    }
+}
+
+impl Ui {
+    /// What of `choice` is possible on these terminals: what cannot be drawn becomes lines.
+    pub fn choose(choice: UiChoice, terminals: Terminals) -> Self {
+        match choice {
+            UiChoice::Tui if terminals.stdout && terminals.stderr => Ui::Tui,
+            UiChoice::Auto | UiChoice::Bar if terminals.stderr => Ui::Bar,
+            UiChoice::Auto | UiChoice::Bar | UiChoice::Tui | UiChoice::Plain => Ui::Plain,
+        }
+    }
+
+    /// Opens the display. `log_every` is the interval of plain lines.
+    pub(crate) fn open(self, interrupter: &Interrupter, log_every: u64) -> (Box<dyn MetricsRenderer>, Console) {
+        match self {
+            Ui::Tui => {
+                terminal::remember();
+                let renderer = TuiMetricsRendererWrapper::new(interrupter.clone(), None);
+                terminal::keep_interrupt_key();
+                (Box::new(renderer), Console::held())
+            }
+            Ui::Bar => {
+                let screen = BarScreen::new();
+                let console = Console::Bar(screen.bar());
+                (Box::new(RecordRenderer::new(screen)), console)
+            }
+            Ui::Plain => {
+                let console = Console::stderr();
+                (plain_renderer(console.clone(), log_every), console)
+            }
+        }
+    }
+}
+
+/// Plain lines on `console`.
+pub(crate) fn plain_renderer(console: Console, log_every: u64) -> Box<dyn MetricsRenderer> {
+    Box::new(RecordRenderer::new(PlainScreen::new(console, log_every)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_terminal_everything_is_lines() {
+        let choices = [UiChoice::Auto, UiChoice::Tui, UiChoice::Bar, UiChoice::Plain];
+        let choose = |stdout, stderr| choices.map(|choice| Ui::choose(choice, Terminals { stdout, stderr }));
+        assert_eq!(choose(true, true), [Ui::Bar, Ui::Tui, Ui::Bar, Ui::Plain]);
+        assert_eq!(choose(false, true), [Ui::Bar, Ui::Plain, Ui::Bar, Ui::Plain]);
+        assert_eq!(choose(true, false), [Ui::Plain; 4]);
+        assert_eq!(choose(false, false), [Ui::Plain; 4]);
+    }
+}

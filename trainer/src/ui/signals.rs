@@ -1,0 +1,116 @@
+//! Ctrl-C and SIGTERM: the first one asks the run to finish its step and write a checkpoint,
+//! the second one ends the process at once (exit code 130 or 143).
+//!
+//! Outside of a run the first one ends the process. One flag does all of it: while it is set, a
+//! signal ends the process; a run clears it, and the first signal sets it again.
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+static ARMED: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+
+/// Whether a stop was asked for. Clones share the answer.
+#[derive(Clone, Debug, Default)]
+pub struct StopRequest {
+    requested: Arc<AtomicBool>,
+}
+
+impl StopRequest {
+    /// Asks for a stop.
+    pub fn request(&self) {
+        self.requested.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a stop was asked for.
+    pub fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::SeqCst)
+    }
+}
+
+/// While it lives, a first signal is a request and not the end of the process.
+#[derive(Debug)]
+pub struct SignalScope {
+    request: StopRequest,
+}
+
+impl SignalScope {
+    /// Begins a run that can be stopped by signals.
+    ///
+    /// # Errors
+    /// When the operating system refuses the handlers.
+    pub fn begin() -> io::Result<Self> {
+        let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
+        let flag = match armed.as_ref() {
+            Some(flag) => flag.clone(),
+            None => {
+                let flag = Arc::new(AtomicBool::new(true));
+                register(flag.clone())?;
+                armed.insert(flag).clone()
+            }
+        };
+        flag.store(false, Ordering::SeqCst);
+        Ok(Self { request: StopRequest { requested: flag } })
+    }
+
+    /// Becomes true with the first signal.
+    pub fn request(&self) -> StopRequest {
+        self.request.clone()
+    }
+}
+
+impl Drop for SignalScope {
+    fn drop(&mut self) {
+        self.request.request();
+    }
+}
+
+#[cfg(unix)]
+fn register(armed: Arc<AtomicBool>) -> io::Result<()> {
+    use signal_hook::iterator::Signals;
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    // A thread and no handler, because giving the terminal back is more than a handler may do.
+    std::thread::Builder::new().name("signals".to_string()).spawn(move || {
+        for signal in signals.forever() {
+            if armed.swap(true, Ordering::SeqCst) {
+                super::terminal::restore();
+                signal_hook::low_level::exit(128 + signal);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn register(armed: Arc<AtomicBool>) -> io::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the shutdown looks at the flag before the same signal sets it.
+        flag::register_conditional_shutdown(signal, 128 + signal, armed.clone())?;
+        flag::register(signal, armed.clone())?;
+    }
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    // The only test that may raise a signal: handlers are per process.
+    #[test]
+    fn the_first_signal_is_a_request() {
+        let scope = SignalScope::begin().unwrap();
+        let request = scope.request();
+        assert!(!request.is_requested());
+        signal_hook::low_level::raise(SIGTERM).unwrap();
+        let begin = Instant::now();
+        while !request.is_requested() {
+            assert!(begin.elapsed() < Duration::from_secs(10), "the signal arrives");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(scope);
+        let again = SignalScope::begin().unwrap();
+        assert!(!again.request().is_requested());
+    }
+}

@@ -1,0 +1,82 @@
+//! The terminal under the full-screen dashboard.
+//!
+//! burn-train's dashboard puts the terminal into raw mode, where Ctrl-C is a key like any other,
+//! and it knows no such key. Here the terminal is told to keep turning Ctrl-C into a signal, and
+//! is put back when the process ends without the dashboard's own clean-up.
+
+#[cfg(unix)]
+pub(super) use unix::{forget, keep_interrupt_key, remember, restore};
+
+#[cfg(not(unix))]
+pub(super) use elsewhere::{forget, keep_interrupt_key, remember};
+
+#[cfg(unix)]
+mod unix {
+    use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+    use std::io::{IsTerminal, Write};
+    use std::sync::{Mutex, PoisonError};
+    use std::thread::sleep;
+    use std::time::{Duration, Instant};
+
+    /// Mouse reports off, main screen, cursor visible.
+    const MAIN_SCREEN: &[u8] = b"\x1b[?1006l\x1b[?1015l\x1b[?1003l\x1b[?1002l\x1b[?1000l\x1b[?1049l\x1b[?25h";
+
+    static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+    /// Keeps the terminal's modes for [`restore`]. Before the dashboard starts.
+    pub(in crate::ui) fn remember() {
+        *before() = modes();
+    }
+
+    /// The dashboard has restored the terminal itself.
+    pub(in crate::ui) fn forget() {
+        *before() = None;
+    }
+
+    /// Puts the terminal back, if a dashboard is on it.
+    pub(in crate::ui) fn restore() {
+        if let Some(modes) = before().take() {
+            // The process is about to end, whatever comes of it.
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &modes);
+            let mut stdout = std::io::stdout();
+            let _ = stdout.write_all(MAIN_SCREEN).and_then(|()| stdout.flush());
+        }
+    }
+
+    /// Waits until the dashboard, which starts on its own thread, has set raw mode, and gives
+    /// Ctrl-C its meaning back. If that fails, the dashboard's own `q` is still there.
+    pub(in crate::ui) fn keep_interrupt_key() {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(2) {
+            let Some(mut modes) = modes() else {
+                return;
+            };
+            if !modes.local_modes.contains(LocalModes::ICANON) {
+                modes.local_modes.insert(LocalModes::ISIG);
+                let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &modes);
+                return;
+            }
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn modes() -> Option<Termios> {
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() {
+            return None;
+        }
+        tcgetattr(stdin).ok()
+    }
+
+    fn before() -> std::sync::MutexGuard<'static, Option<Termios>> {
+        BEFORE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(not(unix))]
+mod elsewhere {
+    // The console of Windows keeps Ctrl-C a signal in raw mode, too.
+    pub(in crate::ui) fn remember() {}
+    pub(in crate::ui) fn forget() {}
+    pub(in crate::ui) fn keep_interrupt_key() {}
+}
