@@ -127,7 +127,7 @@ fn gelu_exact(x: f32) -> (f32, f32) {
 
 #[inline(always)]
 fn gelu_tanh(x: f32) -> (f32, f32) {
-    const ROOT: f32 = 0.797_884_56;
+    const ROOT: f32 = 0.797_884_6;
     const CUBIC: f32 = 0.044_715;
     let t = tanh(ROOT * (x + CUBIC * x * x * x));
     let slope = ROOT * (1.0 + 3.0 * CUBIC * x * x);
@@ -166,12 +166,12 @@ fn map2(x: &FlexTensor, y: &FlexTensor, f: impl Fn(f32, f32) -> f32 + Sync) -> F
 impl ActivationBackend for Flex {
     fn fused_gated(gate: FlexTensor, up: FlexTensor, activation: Activation) -> FlexTensor {
         let (gate, up) = (dense(gate), dense(up));
-        with_function!(activation, f => map2(&gate, &up, |gate, up| f(gate).0 * up))
+        with_function!(activation, f => map2(&gate, &up, #[inline(always)] |gate, up| f(gate).0 * up))
     }
 
     fn fused_activate(x: FlexTensor, activation: Activation) -> FlexTensor {
         let x = dense(x);
-        with_function!(activation, f => map2(&x, &x, |x, _| f(x).0))
+        with_function!(activation, f => map2(&x, &x, #[inline(always)] |x, _| f(x).0))
     }
 }
 
@@ -221,7 +221,7 @@ impl Backward<Flex, 1> for ActivateBackward {
         let grad = dense(grads.consume::<Flex>(&ops.node));
         let (x, activation) = ops.state;
         if let Some(node) = node {
-            let d_x = with_function!(activation, f => map2(&x, &grad, |x, grad| grad * f(x).1));
+            let d_x = with_function!(activation, f => map2(&x, &grad, #[inline(always)] |x, grad| grad * f(x).1));
             grads.register::<Flex>(node.id, d_x);
         }
     }

@@ -7,7 +7,7 @@
 mod special;
 mod stream;
 
-pub use special::SpecialTokens;
+pub use special::{SpecialTokens, end_ids};
 pub(crate) use special::object;
 pub use stream::DecodeStream;
 

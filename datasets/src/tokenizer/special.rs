@@ -54,15 +54,9 @@ impl SpecialTokens {
             (None, None) => None,
             (bos, eos) => Some((bos.unwrap_or(false), eos.unwrap_or(false))),
         };
-        let generation = object(folder, "generation_config.json")?;
-        let model = object(folder, "config.json")?;
-        let mut ids = eos_ids(&generation);
-        ids.extend(eos_ids(&model));
-        ids.extend(special.eos_id);
-        for id in ids {
-            if !special.eos_ids.contains(&id) {
-                special.eos_ids.push(id);
-            }
+        special.eos_ids = end_ids(folder)?;
+        if let Some(id) = special.eos_id.filter(|id| !special.eos_ids.contains(id)) {
+            special.eos_ids.push(id);
         }
         if special.eos_id.is_none() && !special.texts.contains_key("eos_token") {
             special.eos_id = special.eos_ids.first().copied();
@@ -79,6 +73,23 @@ impl SpecialTokens {
     pub(super) fn fingerprint(&self) -> Vec<u8> {
         format!("{self:?}").into_bytes()
     }
+}
+
+/// The ids that end a generation by `generation_config.json` and `config.json`, without repetition; these need no
+/// tokenizer.
+///
+/// # Errors
+/// A file that is no JSON object.
+pub fn end_ids(folder: &Path) -> Result<Vec<u32>, DataError> {
+    let mut found = Vec::new();
+    for name in ["generation_config.json", "config.json"] {
+        for id in eos_ids(&object(folder, name)?) {
+            if !found.contains(&id) {
+                found.push(id);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// A token written as its text or as an object with properties.

@@ -1,7 +1,7 @@
 //! The inner loop of a matrix product: a tile of the output stays in registers while the depth passes by.
 
 use super::{DEPTH, Matrix, Store, pack};
-use crate::shared_rows::SharedRows;
+use crate::{shared_rows::SharedRows, simd::dispatch};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ pub(super) fn panel_rows() -> usize {
             if S::REGISTER_COUNT >= 32 { ROWS_WIDE } else { ROWS_NARROW }
         }
     }
-    pulp::Arch::new().dispatch(Rows)
+    dispatch(Rows)
 }
 
 /// Columns of a packed panel of the right operand on this CPU.
@@ -36,7 +36,7 @@ pub(super) fn panel_columns() -> usize {
             VECTORS * S::F32_LANES
         }
     }
-    pulp::Arch::new().dispatch(Columns)
+    dispatch(Columns)
 }
 
 /// How the left operand lies; its numbers are read one at a time, so full panels need no packing if a cache holds them.
@@ -152,11 +152,11 @@ fn multiply_columns<S: Simd, const ROWS: usize>(simd: S, left: &[f32], stride: u
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
     assert!(right.is_empty() || left.len() >= (right.len() - 1) * stride + ROWS);
     for (depth, right) in right.iter().enumerate() {
-        for row in 0..ROWS {
+        for (row, sums) in sums.iter_mut().enumerate() {
             // SAFETY: at most (depths - 1) * stride + ROWS - 1, checked above.
             let factor = simd.splat_f32s(unsafe { *left.get_unchecked(depth * stride + row) });
-            for vector in 0..VECTORS {
-                sums[row][vector] = simd.mul_add_e_f32s(factor, right[vector], sums[row][vector]);
+            for (sum, right) in sums.iter_mut().zip(right) {
+                *sum = simd.mul_add_e_f32s(factor, *right, *sum);
             }
         }
     }
@@ -170,11 +170,11 @@ fn multiply_rows<S: Simd, const ROWS: usize>(simd: S, left: &[f32], stride: usiz
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
     assert!(left.len() >= (ROWS - 1) * stride + right.len());
     for (depth, right) in right.iter().enumerate() {
-        for row in 0..ROWS {
+        for (row, sums) in sums.iter_mut().enumerate() {
             // SAFETY: at most (ROWS - 1) * stride + depths - 1, checked above.
             let factor = simd.splat_f32s(unsafe { *left.get_unchecked(row * stride + depth) });
-            for vector in 0..VECTORS {
-                sums[row][vector] = simd.mul_add_e_f32s(factor, right[vector], sums[row][vector]);
+            for (sum, right) in sums.iter_mut().zip(right) {
+                *sum = simd.mul_add_e_f32s(factor, *right, *sum);
             }
         }
     }
@@ -185,21 +185,18 @@ fn multiply_rows<S: Simd, const ROWS: usize>(simd: S, left: &[f32], stride: usiz
 fn write<S: Simd, const ROWS: usize>(simd: S, sums: &[[S::f32s; VECTORS]; ROWS], target: Target) {
     let Target { out, rows, columns, add } = target;
     let full = columns.len() == VECTORS * S::F32_LANES;
-    for row in 0..ROWS {
-        if row >= rows.len() {
-            return;
-        }
+    for (row, sums) in sums.iter().enumerate().take(rows.len()) {
         // SAFETY: rows and columns of this task only, one segment at a time.
         let segment = unsafe { out.segment(rows.start + row, columns.clone()) };
         if full {
             let (vectors, _) = S::as_mut_simd_f32s(segment);
-            for (to, sum) in vectors.iter_mut().zip(sums[row]) {
-                *to = if add { simd.add_f32s(*to, sum) } else { sum };
+            for (to, sum) in vectors.iter_mut().zip(sums) {
+                *to = if add { simd.add_f32s(*to, *sum) } else { *sum };
             }
         } else {
             let mut buffer = [0.0; VECTORS * MOST_LANES];
             let (vectors, _) = S::as_mut_simd_f32s(&mut buffer);
-            vectors[..VECTORS].copy_from_slice(&sums[row]);
+            vectors[..VECTORS].copy_from_slice(sums);
             for (to, sum) in segment.iter_mut().zip(buffer) {
                 *to = if add { *to + sum } else { sum };
             }

@@ -11,7 +11,11 @@ mod dot;
 mod kernel;
 mod pack;
 
-use crate::{scratch::with_buffer, shared_rows::SharedRows, simd::vectorised};
+use crate::{
+    scratch::with_buffer,
+    shared_rows::SharedRows,
+    simd::{dispatch, vectorised},
+};
 use burn::tensor::{bf16, f16};
 use kernel::{Left, Tile};
 use rayon::prelude::*;
@@ -213,7 +217,7 @@ fn multiply_packed(out: &mut [f32], left: Matrix, right: Matrix, store: Store) {
 fn run(left: Left, right: Matrix, out: &SharedRows, panels: Range<usize>, columns: Range<usize>, store: Store) {
     let len = columns.len().next_multiple_of(kernel::panel_columns()) * DEPTH.min(right.rows);
     with_buffer(&RIGHT, len, |buffer| {
-        pulp::Arch::new().dispatch(Tile { left, right, out, panels, columns, store, buffer });
+        dispatch(Tile { left, right, out, panels, columns, store, buffer });
     });
 }
 
@@ -234,7 +238,10 @@ fn assert_product(left: Matrix, right: Matrix) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{in_pools, numbers};
+    use crate::{
+        simd::testing::with_each_instruction_set,
+        testing::{in_pools, numbers},
+    };
 
     fn expected(
         left: &[f32],
@@ -294,6 +301,11 @@ mod tests {
                 assert_close(&out, &transposed, depth);
             }
         }
+    }
+
+    #[test]
+    fn every_instruction_set_multiplies() {
+        with_each_instruction_set(every_layout_and_precision_multiplies);
     }
 
     #[test]

@@ -39,6 +39,12 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
         return Err(config.wrong("head_dim", "an even number, for rotary pairs", head_dim.to_string()));
     }
     config.one_of("hidden_act", &["silu"])?;
+    let rope = config.rope(head_dim, &RopeDefaults { theta: 10_000.0, partial_rotary_factor: 1.0 })?;
+    if rope.partial_rotary_factor != 1.0 {
+        // The reference rotates the whole head under some scalings and a part of it under others.
+        let found = rope.partial_rotary_factor.to_string();
+        return Err(config.wrong("partial_rotary_factor", "1: this family rotates the whole head", found));
+    }
     let attention_bias = config.bool_or("attention_bias", false)?;
     Ok(DecoderConfig {
         vocab_size: config.size("vocab_size")?,
@@ -55,10 +61,7 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
             scale: (head_dim as f64).powf(-0.5),
             window: Window::Full,
         },
-        position: PositionConfig::Rope {
-            style: RopeStyle::Half,
-            rope: config.rope(head_dim, &RopeDefaults { theta: 10_000.0, partial_rotary_factor: 1.0 })?,
-        },
+        position: PositionConfig::Rope { style: RopeStyle::Half, rope },
         norm: NormConfig::Rms { eps: config.positive_f64("rms_norm_eps")? },
         residual: Residual::Sequential,
         mlp: MlpConfig::Gated {

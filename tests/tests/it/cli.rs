@@ -1,13 +1,15 @@
 //! The program as others meet it: its verbs on tiny inputs, its exit codes, and one clear message for every mistake.
 
 use std::fs;
+use std::io::Write;
+use std::process::Stdio;
 
 use clap::CommandFactory;
 use firebrand::cli::Cli;
 use firebrand_tests::tiny;
 use serde_json::{Value, json};
 
-use crate::workshop::{RECIPE, Workshop, assert_says, chat_row};
+use crate::workshop::{RECIPE, Said, Workshop, assert_says, chat_row};
 
 #[test]
 fn every_verb_has_help_with_an_example() {
@@ -261,14 +263,44 @@ fn generate_answers_prompts_files_and_dialogues() {
     assert_eq!(draw("1"), draw("1"), "the same seed draws the same");
     assert_ne!(draw("1"), draw("2"));
 
-    use std::io::Write;
-    let mut command = workshop.command(&["generate", "--model", "model", "--chat", "--max-new-tokens", "4"]);
-    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"Is it 1?\nIs it 2?\n\n").unwrap();
-    assert!(child.wait_with_output().unwrap().status.success());
     let wrong = ["generate", "--model", "model", "--prompt", "a", "--temperature=-1"];
     assert_says!(workshop.fail(&wrong), "--temperature");
+}
+
+#[test]
+fn a_chat_remembers_the_dialogue() {
+    let workshop = Workshop::new();
+    let ask = |messages: &Value| -> String {
+        workshop.write_rows("ask.jsonl", &[json!({"messages": messages})]);
+        let arguments = ["generate", "--model", "model", "--data", "ask.jsonl", "--max-new-tokens", "6"];
+        let said = workshop.succeed(&arguments);
+        serde_json::from_str::<Value>(&said.stdout).unwrap()["text"].as_str().unwrap().to_string()
+    };
+    let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+    let first = ask(&json!([turn("user", "Is it 1?")]));
+    let dialogue = json!([turn("user", "Is it 1?"), turn("assistant", first.trim()), turn("user", "Is it 2?")]);
+    let (second, forgotten) = (ask(&dialogue), ask(&json!([turn("user", "Is it 2?")])));
+    assert_ne!(second, forgotten, "the dialogue matters");
+    let mut command = workshop.command(&["generate", "--model", "model", "--chat", "--max-new-tokens", "6"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"Is it 1?\nIs it 2?\n/new\nIs it 2?\n").unwrap();
+    let said = child.wait_with_output().unwrap();
+    assert!(said.status.success());
+    assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("{first}\n{second}\n{forgotten}\n"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_crash() {
+    let workshop = Workshop::new();
+    let rows: Vec<Value> = (0..2000).map(chat_row).collect();
+    workshop.write_rows("data.jsonl", &rows);
+    for arguments in [&["schema"][..], &["data", "recipe.toml", "--json"], &["completions", "zsh"]] {
+        let mut child = workshop.start(arguments);
+        drop(child.stdout.take());
+        let said = Said::from(child.wait_with_output().unwrap());
+        assert!(!said.stderr.contains("panicked"), "{arguments:?}: {}", said.stderr);
+    }
 }
 
 #[test]
@@ -277,6 +309,14 @@ fn rows_of_token_ids_need_no_tokenizer() {
     for file in ["tokenizer.json", "tokenizer_config.json"] {
         fs::remove_file(workshop.path("model").join(file)).unwrap();
     }
+    // The end token is known all the same: this prompt's continuation in the golden is one longer, and ends with it.
+    workshop.write_rows("ask.jsonl", &[json!({"input_ids": [41, 31, 6, 75, 34]})]);
+    let said = workshop.succeed(&["generate", "--model", "model", "--data", "ask.jsonl", "--max-new-tokens", "16"]);
+    let answer: Value = serde_json::from_str(&said.stdout).unwrap();
+    let golden = &firebrand_tests::golden::json("llama-gqa-tied/generate.json")["answers"][0];
+    let continuation = golden["continuation"].as_array().unwrap();
+    assert_eq!((&golden["prompt"], &answer["finish"]), (&json!([41, 31, 6, 75, 34]), &json!("stop")));
+    assert_eq!(answer["output_ids"].as_array().unwrap(), &continuation[..continuation.len() - 1]);
     workshop.write_rows("data.jsonl", &[json!({"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]})]);
     workshop.succeed(&["train", "recipe.toml"]);
     workshop.succeed(&["generate", "--model", "model", "--data", "data.jsonl", "--max-new-tokens", "2"]);

@@ -56,14 +56,14 @@ impl Source {
             return vec![];
         }
         let mut code = vec![];
-        let mut lines = self.text.lines().enumerate().peekable();
+        let mut lines = self.text.lines().enumerate();
         while let Some((index, line)) = lines.next() {
             let is_test =
                 line.trim_start().starts_with("#[cfg(") && line.contains("test") && !line.contains("not(test");
             if is_test {
                 // The item under the attribute goes to the line that closes it, at the same depth.
                 let depth = line.len() - line.trim_start().len();
-                while let Some((_, line)) = lines.next() {
+                for (_, line) in lines.by_ref() {
                     let starts_here = line.len() - line.trim_start().len() == depth;
                     let ends = line.trim_end().ends_with([';', '}']) && !line.trim_start().starts_with("#[");
                     if starts_here && ends {
@@ -216,7 +216,10 @@ fn files_say_what_they_are() {
 
 #[test]
 fn the_program_never_unwraps() {
-    assert_none(places(&program(), &[".unwrap()", ".expect(\"", ".expect(&", ".unwrap_unchecked("]), "unwrap or expect");
+    assert_none(
+        places(&program(), &[".unwrap()", ".expect(\"", ".expect(&", ".unwrap_unchecked("]),
+        "unwrap or expect",
+    );
 }
 
 #[test]

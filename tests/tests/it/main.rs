@@ -2,6 +2,9 @@
 
 mod cli;
 mod correctness;
+mod disk;
+mod evaluation;
+mod formats;
 mod goldens;
 mod house;
 mod hub;

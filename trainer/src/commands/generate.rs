@@ -4,6 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use firebrand_datasets::tokenizer::end_ids;
 use firebrand_datasets::{ChatTemplate, Message, Role, Tokenizer};
 use serde_json::{Value, json};
 
@@ -60,6 +61,10 @@ fn one(arguments: &GenerateArgs, loaded: &LoadedModel, prompt: &str) -> Result<(
 /// Each row's `messages` (up to the last user turn), `prompt` or `input_ids`; one JSON object a line on stdout.
 fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path) -> Result<(), Error> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let stop = match &loaded.text.tokenizer {
+        Some(tokenizer) => tokenizer.eos_ids().to_vec(),
+        None => end_ids(&loaded.folder)?,
+    };
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let place = format!("{}:{}", path.display(), index + 1);
         let row: Value = serde_json::from_str(line).map_err(|error| Error::Request {
@@ -67,10 +72,9 @@ fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path) -> Result<(
             help: "one JSON object a line".into(),
         })?;
         let ids = prompt_ids(loaded, &row, &place)?;
-        let stop = loaded.text.tokenizer.as_ref().map(Tokenizer::eos_ids).unwrap_or_default();
         let mut sampler = sampling(arguments).start();
         let (written, finish) =
-            Session::new(&loaded.model).generate(&ids, stop, arguments.max_new_tokens, &mut sampler, |_| {});
+            Session::new(&loaded.model).generate(&ids, &stop, arguments.max_new_tokens, &mut sampler, |_| {});
         let answer = match &loaded.text.tokenizer {
             Some(tokenizer) => json!(tokenizer.decode(&written, true)?),
             None => Value::Null,

@@ -65,9 +65,9 @@ fn a_partial_window_is_a_step_of_its_own() {
     assert_eq!(steps[2].tokens, alone[0].tokens, "the partial window has its own tokens");
     near(steps[2].loss, alone[0].loss);
     near(steps[2].grad_norm, alone[0].grad_norm);
-    for step in 0..3 {
-        assert_eq!(steps[step].tokens, steps[step + 3].tokens, "nothing leaks into the next epoch");
-        near(steps[step].loss, steps[step + 3].loss);
+    for (first, second) in steps[..3].iter().zip(&steps[3..]) {
+        assert_eq!(first.tokens, second.tokens, "nothing leaks into the next epoch");
+        near(first.loss, second.loss);
     }
 }
 
