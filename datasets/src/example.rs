@@ -158,7 +158,8 @@ impl Encoder<'_> {
         let mut encoding = tokenizer.encode_with_offsets(text, false)?;
         let eos = tokenizer.special().eos_id;
         encoding.surround(tokenizer.prefix(), eos.as_slice());
-        let mut labels = labels::labels(&encoding, &[start..text.len()]);
+        let trained = start..text.len();
+        let mut labels = labels::labels(&encoding, std::slice::from_ref(&trained));
         if let (Some(eos), Some(last)) = (eos, labels.last_mut()) {
             *last = i64::from(eos);
         }

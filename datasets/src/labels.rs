@@ -46,8 +46,8 @@ pub(crate) fn render(
         if let Some(index) = chat.messages.iter().position(|message| message.train.is_some()) {
             return Err(dialogue.error(index, "`train` on a message has no meaning with train_on = \"all\"".into()));
         }
-        let spans = vec![0..text.len()];
-        return Ok(Rendered { text, spans });
+        let everything = 0..text.len();
+        return Ok(Rendered { text, spans: vec![everything] });
     }
     let turns = turns(chat, train_on);
     let spans = if template.marks_generation(chat.tools.is_some()) {

@@ -1,7 +1,7 @@
 //! PEFT adapter folders, put on a model and written from it.
 
-use std::collections::{BTreeMap, HashMap};
 use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
@@ -113,7 +113,8 @@ fn read_factors(
     let pairs = pair_tensors(path, file.names())?;
     let mismatch = |problem: String| AdapterError::Mismatch { path: path.to_path_buf(), problem };
     if let Some(stray) = pairs.keys().find(|module| !selected.contains(module)) {
-        let why = if model.linear_paths()?.contains(stray) { "its targets do not name" } else { "the model does not have" };
+        let why =
+            if model.linear_paths()?.contains(stray) { "its targets do not name" } else { "the model does not have" };
         return Err(mismatch(format!("it holds tensors for `{stray}`, which {why}")).into());
     }
     let mut factors = HashMap::new();
@@ -139,4 +140,3 @@ fn read_factors(
     }
     Ok(factors)
 }
-

@@ -12,11 +12,9 @@ use crate::error::ModelError;
 use crate::families::Family;
 use crate::hf_config::HfConfig;
 use crate::load::FromCheckpoint;
-use crate::parameters::{AnyTensor, Random, Shapes, parameters, visit};
+use crate::parameters::{AnyTensor, ParameterView, Random, Shapes, parameters, visit};
 use crate::transformer::{Decoder, DecoderConfig};
-use crate::weights::{
-    Checkpoint, CheckpointPlan, Dtype, Expected, HeadTie, PlanOptions, RuleSet, TensorSpec, Written,
-};
+use crate::weights::{Checkpoint, CheckpointPlan, Dtype, Expected, HeadTie, PlanOptions, RuleSet, TensorSpec, Written};
 
 /// How the matrices of the blocks are held in memory; everything else is f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +183,7 @@ impl CausalLm {
         let mut tensors = HashMap::new();
         let mut specs = vec![];
         let mut problem = None;
-        visit(&self.decoder, &mut |path, shape, value| {
+        visit(&self.decoder, &mut |ParameterView { path, shape, value }| {
             if is_adapter(path) {
                 return;
             }

@@ -85,7 +85,9 @@ pub struct ParameterInfo {
 /// All parameters in the order of the model, adapters included.
 pub fn parameters<M: Module>(model: &M) -> Vec<ParameterInfo> {
     let mut found = vec![];
-    visit(model, &mut |path, shape, _| found.push(ParameterInfo { path: path.into(), shape: shape.to_vec() }));
+    visit(model, &mut |parameter| {
+        found.push(ParameterInfo { path: parameter.path.into(), shape: parameter.shape.to_vec() });
+    });
     found
 }
 
@@ -98,11 +100,22 @@ pub enum AnyTensor {
     Matrix(Tensor<2>),
 }
 
-/// Calls `f` with path, shape, and a way to get the value of every parameter.
-pub fn visit<M: Module>(model: &M, f: &mut dyn FnMut(&str, &[usize], &dyn Fn() -> AnyTensor)) {
+/// A parameter on a walk, its value not yet asked for.
+#[derive(Clone, Copy)]
+pub struct ParameterView<'a> {
+    /// Path as sources know it.
+    pub path: &'a str,
+    /// Shape.
+    pub shape: &'a [usize],
+    /// Gives the value; a parameter of [`Shapes`] comes into being by this.
+    pub value: &'a dyn Fn() -> AnyTensor,
+}
+
+/// Calls `f` with every parameter, in the order of the model.
+pub fn visit<M: Module>(model: &M, f: &mut dyn FnMut(ParameterView<'_>)) {
     struct Walk<'a> {
         path: ModulePath,
-        f: &'a mut dyn FnMut(&str, &[usize], &dyn Fn() -> AnyTensor),
+        f: &'a mut dyn FnMut(ParameterView<'_>),
     }
     impl ModuleVisitor for Walk<'_> {
         fn enter_module(&mut self, name: &str, container: &str) {
@@ -118,7 +131,7 @@ pub fn visit<M: Module>(model: &M, f: &mut dyn FnMut(&str, &[usize], &dyn Fn() -
                 1 => AnyTensor::Vector(Tensor::from_dispatch(param.val().into_dispatch())),
                 _ => AnyTensor::Matrix(Tensor::from_dispatch(param.val().into_dispatch())),
             };
-            (self.f)(&self.path.join(), &shape.to_vec(), &value);
+            (self.f)(ParameterView { path: &self.path.join(), shape: &shape.to_vec(), value: &value });
         }
     }
     model.visit(&mut Walk { path: ModulePath::default(), f });
@@ -189,7 +202,7 @@ mod tests {
     #[test]
     fn fresh_matrices_have_the_asked_deviation() {
         let mut source = Random { seed: 3, deviation: 0.02, device: Device::flex() };
-        let values: Vec<f32> = source.matrix("a", [100, 100]).val().into_data().to_vec().unwrap();
+        let values: Vec<f32> = source.matrix("a", [100, 100]).val().into_data().try_to_vec().unwrap();
         let variance = values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32;
         assert!((variance.sqrt() - 0.02).abs() < 0.0005, "{}", variance.sqrt());
     }

@@ -37,10 +37,14 @@ pub enum Command {
     #[command(after_help = "Example:\n  firebrand score --model DIR --data rows.jsonl --out scores.jsonl")]
     Score(ScoreArgs),
     /// Continue a text, answer prompts of a file, or chat
-    #[command(after_help = "Examples:\n  firebrand generate --model DIR --prompt 'Once upon a time'\n  firebrand generate --model DIR --adapter runs/bot/adapter --chat")]
+    #[command(
+        after_help = "Examples:\n  firebrand generate --model DIR --prompt 'Once upon a time'\n  firebrand generate --model DIR --adapter runs/bot/adapter --chat"
+    )]
     Generate(GenerateArgs),
     /// Fold an adapter into its base and write a full model folder
-    #[command(after_help = "Example:\n  firebrand merge --model DIR --adapter runs/bot/adapter --out merged --dtype bf16")]
+    #[command(
+        after_help = "Example:\n  firebrand merge --model DIR --adapter runs/bot/adapter --out merged --dtype bf16"
+    )]
     Merge(MergeArgs),
     /// Tell what a model, adapter, checkpoint or safetensors file holds
     #[command(after_help = "Example:\n  firebrand inspect runs/bot/adapter")]
@@ -52,7 +56,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  firebrand schema > recipe.schema.json")]
     Schema,
     /// Print a completion script for a shell
-    #[command(after_help = "Example:\n  firebrand completions bash > ~/.local/share/bash-completion/completions/firebrand")]
+    #[command(
+        after_help = "Example:\n  firebrand completions bash > ~/.local/share/bash-completion/completions/firebrand"
+    )]
     Completions {
         /// bash, zsh, fish, elvish or powershell.
         shell: clap_complete::Shell,

@@ -18,6 +18,7 @@ pub mod merge;
 pub mod objective;
 pub mod observer;
 pub mod optim;
+pub mod output;
 pub mod plan;
 pub mod recipe;
 pub mod run;

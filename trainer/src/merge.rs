@@ -116,8 +116,15 @@ pub fn merge_into(
 }
 
 fn compare(adapted: &CausalLm, merged: &CausalLm, probe: &Probe, dtype: Option<&'static str>) -> Receipt {
-    let mut receipt =
-        Receipt { rows: probe.rows.len(), tokens: 0, dtype, kl: 0.0, kl_max: 0.0, top1_agreement: 0.0, largest_logit_difference: 0.0 };
+    let mut receipt = Receipt {
+        rows: probe.rows.len(),
+        tokens: 0,
+        dtype,
+        kl: 0.0,
+        kl_max: 0.0,
+        top1_agreement: 0.0,
+        largest_logit_difference: 0.0,
+    };
     let mut agreed = 0;
     for row in &probe.rows {
         for (left, right) in logits(adapted, row).zip(logits(merged, row)) {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use firebrand_datasets::{
-    ChatTemplate, DataError, Dataset, Prepare, Progress, Report, SourceConfig, Split, TemplateChoice, Tokenizer, prepare,
+    ChatTemplate, DataError, Dataset, Prepare, Progress, Report, SourceConfig, Split, TemplateChoice, Tokenizer,
+    prepare,
 };
 use firebrand_models::adapter_folder::{self, Start};
 use firebrand_models::weights::Head;
@@ -130,8 +131,9 @@ impl Data {
             {
                 return Err(Error::Request {
                     problem: format!("{location}: token id {id}, but the model's vocabulary has {vocabulary} tokens"),
-                    help: "the rows were tokenised for another model, or the tokenizer does not belong to these weights"
-                        .into(),
+                    help:
+                        "the rows were tokenised for another model, or the tokenizer does not belong to these weights"
+                            .into(),
                 });
             }
         }

@@ -1,11 +1,11 @@
 //! Rows as a model sees them: probabilities of tokens, outside of training.
 
+use burn::tensor::{Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::Example;
 use firebrand_kernels::token_statistics;
 use firebrand_models::CausalLm;
 use firebrand_models::transformer::Inputs;
-use burn::tensor::{Int, Tensor, TensorData};
 use serde::Serialize;
 
 /// One line of `firebrand score`.

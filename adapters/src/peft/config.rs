@@ -17,8 +17,10 @@ pub struct PeftConfig {
     pub raw: Map<String, Value>,
 }
 
+type IsInert = fn(&Value) -> bool;
+
 /// Keys that change the meaning, with the values under which they do not.
-const INERT: &[(&str, fn(&Value) -> bool)] = &[
+const INERT: &[(&str, IsInert)] = &[
     ("use_dora", is_off),
     ("use_qalora", is_off),
     ("lora_bias", is_off),
@@ -48,8 +50,8 @@ impl PeftConfig {
     /// # Errors
     /// No JSON object, a key of the wrong type, or a key whose meaning is not implemented.
     pub fn parse(path: &Path, text: &str) -> Result<Self, AdapterError> {
-        let raw: Map<String, Value> = serde_json::from_str(text)
-            .map_err(|source| AdapterError::Json { path: path.to_path_buf(), source })?;
+        let raw: Map<String, Value> =
+            serde_json::from_str(text).map_err(|source| AdapterError::Json { path: path.to_path_buf(), source })?;
         let reader = Reader { path, raw: &raw };
         let kind = reader.string("peft_type")?.unwrap_or_default();
         if kind != "LORA" {
@@ -201,12 +203,15 @@ impl Reader<'_> {
         match self.raw.get("target_modules") {
             Some(Value::String(text)) if text == "all-linear" => Ok(Targets::AllLinear),
             Some(value) if !value.is_null() => Ok(Targets::Pattern(self.pattern("target_modules", value)?)),
-            found => Err(self.wrong("target_modules", "a list of names, a regular expression or \"all-linear\"", found)),
+            found => {
+                Err(self.wrong("target_modules", "a list of names, a regular expression or \"all-linear\"", found))
+            }
         }
     }
 
     fn pattern(&self, key: &str, value: &Value) -> Result<ModulePattern, AdapterError> {
-        let names = |items: &Vec<Value>| items.iter().map(|item| item.as_str().map(String::from)).collect::<Option<Vec<_>>>();
+        let names =
+            |items: &Vec<Value>| items.iter().map(|item| item.as_str().map(String::from)).collect::<Option<Vec<_>>>();
         match value {
             Value::String(regex) => Ok(ModulePattern::Regex(regex.clone())),
             Value::Array(items) => names(items)
@@ -298,7 +303,10 @@ mod tests {
             ("r", r#"{"peft_type":"LORA","r":0,"lora_alpha":4,"target_modules":["q"]}"#),
             ("lora_alpha", r#"{"peft_type":"LORA","r":1,"lora_alpha":"x","target_modules":["q"]}"#),
             ("target_modules", r#"{"peft_type":"LORA","r":1,"lora_alpha":4}"#),
-            ("rank_pattern", r#"{"peft_type":"LORA","r":1,"lora_alpha":4,"target_modules":["q"],"rank_pattern":{"q":-1}}"#),
+            (
+                "rank_pattern",
+                r#"{"peft_type":"LORA","r":1,"lora_alpha":4,"target_modules":["q"],"rank_pattern":{"q":-1}}"#,
+            ),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(&format!("`{key}`")), "{error}");

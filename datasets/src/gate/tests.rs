@@ -111,7 +111,7 @@ fn answers_cut_away_are_an_error_above_the_threshold() {
     let many = report(&dataset(&[long.clone(), talk("a", "b")], CHATML, Split::Train, short));
     assert!(found(&many.errors, Check::AnswerTruncated).message.contains("allow_truncated"));
     let part = talk("one?", &"two three ".repeat(60));
-    let cut = report(&dataset(&[part.clone()], CHATML, Split::Train, short));
+    let cut = report(&dataset(std::slice::from_ref(&part), CHATML, Split::Train, short));
     found(&cut.warnings, Check::Truncated);
     let drop = |config: &mut DataConfig| {
         config.max_length = 64;

@@ -7,8 +7,8 @@
 mod special;
 mod stream;
 
-pub use special::{SpecialTokens, end_ids};
 pub(crate) use special::object;
+pub use special::{SpecialTokens, end_ids};
 pub use stream::DecodeStream;
 
 use std::collections::HashSet;

@@ -10,9 +10,7 @@ use firebrand_kernels::{Activation, RopeStyle};
 
 use crate::error::ModelError;
 use crate::hf_config::{HfConfig, RopeDefaults};
-use crate::transformer::{
-    AttentionConfig, DecoderConfig, MlpConfig, NormConfig, PositionConfig, Residual, Window,
-};
+use crate::transformer::{AttentionConfig, DecoderConfig, MlpConfig, NormConfig, PositionConfig, Residual, Window};
 use crate::weights::Rule;
 
 /// PEFT's choice for `llama`.

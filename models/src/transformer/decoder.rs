@@ -81,8 +81,7 @@ impl Decoder {
     pub fn new(config: &DecoderConfig, source: &mut dyn ParameterSource) -> Self {
         let shape = [config.vocab_size, config.hidden_size];
         let embed = source.matrix("embed", shape);
-        let layers =
-            (0..config.layers).map(|index| Block::new(config, &format!("layers.{index}"), source)).collect();
+        let layers = (0..config.layers).map(|index| Block::new(config, &format!("layers.{index}"), source)).collect();
         let norm = Norm::new(config.norm, config.hidden_size, "norm", source);
         let head = (!config.tied_head).then(|| linear(source, "head", shape, false));
         Self { embed, layers, norm, head, config: config.clone() }

@@ -164,8 +164,8 @@ mod tests {
         let values = [
             1.0,
             -0.0,
-            1.003_906_25,   // halfway between two bf16, even below
-            1.011_718_75,   // halfway between two bf16, even above
+            1.003_906_2,    // halfway between two bf16, even below
+            1.011_718_8,    // halfway between two bf16, even above
             1.000_488_3,    // halfway between two f16, even below
             1.001_464_8,    // halfway between two f16, even above
             65_519.996,     // largest that stays finite in f16

@@ -269,7 +269,7 @@ mod tests {
             spec("quote\"and\\é", Dtype::U8, &[]),
             spec("none", Dtype::F32, &[0, 7]),
         ];
-        let data = vec![0; 16];
+        let data = [0; 16];
         let views = specs.iter().map(|spec| {
             let dtype: ::safetensors::Dtype = serde_json::from_value(json!(spec.dtype.name())).unwrap();
             let bytes = &data[..size(spec) as usize];

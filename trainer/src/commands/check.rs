@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::objective::Recompute;
 use crate::plan::{self, Data, Text};
 use crate::recipe::{Method, Recipe};
+use crate::say;
 
 pub fn run(arguments: &CheckArgs) -> Result<ExitCode, Error> {
     let mut failed = false;
@@ -18,11 +19,11 @@ pub fn run(arguments: &CheckArgs) -> Result<ExitCode, Error> {
         let result = check(path, &arguments.overrides);
         failed |= result.is_err();
         match (result, arguments.json) {
-            (Ok(report), true) => println!("{report}"),
-            (Ok(report), false) => show(&report),
+            (Ok(report), true) => say!("{report}\n")?,
+            (Ok(report), false) => show(&report)?,
             (Err(error), true) => {
                 let help = error.help().map(|help| help.to_string());
-                println!("{}", json!({ "recipe": path, "ok": false, "error": error.to_string(), "help": help }));
+                say!("{}\n", json!({ "recipe": path, "ok": false, "error": error.to_string(), "help": help }))?;
             }
             (Err(error), false) => eprintln!("{:?}", miette::Report::new(error)),
         }
@@ -70,38 +71,39 @@ fn check(path: &Path, overrides: &[String]) -> Result<Value, Error> {
     }))
 }
 
-fn show(report: &Value) {
+fn show(report: &Value) -> Result<(), Error> {
     let mib = |key: &str| format!("{:.0} MiB", report["memory"][key].as_f64().unwrap_or(0.0) / 1_048_576.0);
-    println!("{}: ok", report["recipe"].as_str().unwrap_or_default());
-    println!(
-        "  model    {} ({}), {} parameters, {} trained on {} modules",
+    say!("{}: ok\n", report["recipe"].as_str().unwrap_or_default())?;
+    say!(
+        "  model    {} ({}), {} parameters, {} trained on {} modules\n",
         report["model"].as_str().unwrap_or_default(),
         report["family"].as_str().unwrap_or_default(),
         report["parameters"],
         report["trained_parameters"],
         report["adapted_modules"].as_array().map_or(0, Vec::len)
-    );
-    println!(
-        "  data     {} rows, {} labelled tokens of {}, {:.0} % packing efficiency",
+    )?;
+    say!(
+        "  data     {} rows, {} labelled tokens of {}, {:.0} % packing efficiency\n",
         report["rows"],
         report["labelled_tokens"],
         report["tokens"],
         report["packing_efficiency"].as_f64().unwrap_or(0.0) * 100.0
-    );
-    println!("  steps    {}", report["steps"]);
-    println!(
-        "  memory   about {:.0} MiB: weights {}, gradients {}, optimiser {}, activations {} (recompute {})",
+    )?;
+    say!("  steps    {}\n", report["steps"])?;
+    say!(
+        "  memory   about {:.0} MiB: weights {}, gradients {}, optimiser {}, activations {} (recompute {})\n",
         report["memory_total"].as_f64().unwrap_or(0.0) / 1_048_576.0,
         mib("weights"),
         mib("gradients"),
         mib("optimizer"),
         mib(if report["recompute"] == "off" { "activations" } else { "activations_recomputed" }),
         report["recompute"].as_str().unwrap_or_default()
-    );
+    )?;
     for warning in report["data"]["warnings"].as_array().into_iter().flatten() {
-        println!("  warning  {warning}");
+        say!("  warning  {warning}\n")?;
     }
     for note in report["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        println!("  note     {note}");
+        say!("  note     {note}\n")?;
     }
+    Ok(())
 }

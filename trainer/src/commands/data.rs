@@ -9,6 +9,7 @@ use crate::cli::{DataArgs, SplitName};
 use crate::error::Error;
 use crate::plan::{self, Text};
 use crate::recipe::Recipe;
+use crate::say;
 
 pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
     let recipe = Recipe::load(&arguments.recipe, &arguments.overrides)?.recipe;
@@ -37,19 +38,19 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
     let shown = limit.unwrap_or(usize::MAX);
     if arguments.json {
         for example in dataset.examples.iter().take(shown) {
-            println!("{}", serde_json::to_string(example).unwrap_or_default());
+            say!("{}\n", serde_json::to_string(example).unwrap_or_default())?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let paint = Paint { on: std::io::stdout().is_terminal() };
     for decision in &dataset.decisions {
-        println!("{}", paint.dim(&format!("{}: {} ({})", decision.path, decision.format, decision.why)));
+        say!("{}\n", paint.dim(&format!("{}: {} ({})", decision.path, decision.format, decision.why)))?;
     }
     let packs = pack_numbers(&dataset, &recipe);
     for (index, example) in dataset.examples.iter().take(shown).enumerate() {
         show(example, packs[index], text.tokenizer.as_ref(), paint)?;
     }
-    println!("{}", paint.dim("trained tokens are green; special tokens are underlined"));
+    say!("{}\n", paint.dim("trained tokens are green; special tokens are underlined"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -72,15 +73,15 @@ fn show(
 ) -> Result<(), Error> {
     let place = place.map_or("in no pack".to_string(), |(pack, segment)| format!("pack {pack}, segment {segment}"));
     let weight = example.weights.iter().copied().find(|weight| *weight != 0.0).unwrap_or(0.0);
-    println!(
-        "\n{}",
+    say!(
+        "\n{}\n",
         paint.bold(&format!(
             "{}  {} tokens, {} labelled, weight {weight}, {place}",
             example.source,
             example.input_ids.len(),
             example.labelled_tokens()
         ))
-    );
+    )?;
     let mut line = String::new();
     let mut role = None;
     for (index, (&id, &label)) in example.input_ids.iter().zip(&example.labels).enumerate() {
@@ -97,7 +98,7 @@ fn show(
         let special = tokenizer.is_some_and(|tokenizer| tokenizer.is_special(id));
         line += &paint.token(&shown, label >= 0, special);
     }
-    println!("{}", line.trim_start_matches('\n'));
+    say!("{}\n", line.trim_start_matches('\n'))?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::cli::EvalArgs;
 use crate::error::Error;
 use crate::loading::LoadedModel;
+use crate::say;
 use crate::training::evaluate;
 
 pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
@@ -37,12 +38,12 @@ pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
             "tokens": sums.tokens,
             "rows": rows,
         });
-        println!("{report}");
+        say!("{report}\n")?;
     } else {
-        println!("loss            {loss:.6}");
-        println!("perplexity      {:.4}", loss.exp());
-        println!("token accuracy  {:.2} %", sums.accuracy() * 100.0);
-        println!("labelled tokens {} in {rows} rows", sums.tokens);
+        say!("loss            {loss:.6}\n")?;
+        say!("perplexity      {:.4}\n", loss.exp())?;
+        say!("token accuracy  {:.2} %\n", sums.accuracy() * 100.0)?;
+        say!("labelled tokens {} in {rows} rows\n", sums.tokens)?;
     }
     Ok(ExitCode::SUCCESS)
 }

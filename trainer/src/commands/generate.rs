@@ -1,6 +1,6 @@
 //! `firebrand generate`: a prompt, a file of prompts, or a dialogue.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use crate::cli::GenerateArgs;
 use crate::error::Error;
 use crate::generate::{Finish, Sampling, Session};
 use crate::loading::{LoadedModel, TemplateCheck};
+use crate::say;
 
 pub fn run(arguments: &GenerateArgs) -> Result<ExitCode, Error> {
     check_numbers(arguments)?;
@@ -52,9 +53,9 @@ fn one(arguments: &GenerateArgs, loaded: &LoadedModel, prompt: &str) -> Result<(
     let tokenizer = tokenizer(loaded)?;
     let ids = tokenizer.encode(prompt, true)?;
     let mut session = Session::new(&loaded.model);
-    print!("{prompt}");
+    say!("{prompt}")?;
     write_answer(arguments, tokenizer, &mut session, &ids)?;
-    println!();
+    say!("\n")?;
     Ok(())
 }
 
@@ -83,7 +84,7 @@ fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path) -> Result<(
             Finish::Stop => "stop",
             Finish::Length => "length",
         };
-        println!("{}", json!({ "source": place, "text": answer, "output_ids": written, "finish": finish }));
+        say!("{}\n", json!({ "source": place, "text": answer, "output_ids": written, "finish": finish }))?;
     }
     Ok(())
 }
@@ -141,7 +142,7 @@ fn dialogue(arguments: &GenerateArgs, loaded: &LoadedModel) -> Result<(), Error>
         messages.push(Value::Object(Message::new(Role::User, line).fields));
         let ids = tokenizer.encode(&template.render(&messages, None, true)?, false)?;
         let answer = write_answer(arguments, tokenizer, &mut session, &ids)?;
-        println!();
+        say!("\n")?;
         messages.push(Value::Object(Message::new(Role::Assistant, answer.trim()).fields));
     }
 }
@@ -162,25 +163,28 @@ fn write_answer(
     let mut sampler = sampling(arguments).start();
     let mut stream = tokenizer.decode_stream(true);
     let mut answer = String::new();
-    let mut problem = None;
+    let mut problem: Option<Error> = None;
     session.generate(prompt, tokenizer.eos_ids(), arguments.max_new_tokens, &mut sampler, |token| {
         match stream.push(token) {
-            Ok(piece) => show(&piece, &mut answer),
-            Err(error) => problem = Some(error),
+            Ok(piece) => {
+                if let Err(error) = show(&piece, &mut answer) {
+                    problem.get_or_insert(error);
+                }
+            }
+            Err(error) => problem = Some(error.into()),
         }
     });
     if let Some(problem) = problem {
-        return Err(problem.into());
+        return Err(problem);
     }
-    show(&stream.finish()?, &mut answer);
+    show(&stream.finish()?, &mut answer)?;
     Ok(answer)
 }
 
-fn show(piece: &str, answer: &mut String) {
-    print!("{piece}");
-    // A closed pipe ends the program at the next line; a lost flush loses nothing else.
-    let _ = std::io::stdout().flush();
+fn show(piece: &str, answer: &mut String) -> Result<(), Error> {
+    say!("{piece}")?;
     answer.push_str(piece);
+    Ok(())
 }
 
 fn tokenizer(loaded: &LoadedModel) -> Result<&Tokenizer, Error> {

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use crate::cli::InspectArgs;
 use crate::error::Error;
+use crate::say;
 
 pub fn run(arguments: &InspectArgs) -> Result<ExitCode, Error> {
     let report = crate::inspect::inspect(&arguments.path)?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default());
+        say!("{}\n", serde_json::to_string_pretty(&report).unwrap_or_default())?;
     } else {
-        print!("{report}");
+        say!("{report}")?;
     }
     Ok(ExitCode::SUCCESS)
 }

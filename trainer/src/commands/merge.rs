@@ -11,6 +11,7 @@ use crate::hub::{HubOptions, locate};
 use crate::merge::{Probe, merge_into};
 use crate::plan::Text;
 use crate::recipe::DeviceName;
+use crate::say;
 
 pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
     let occupied = std::fs::read_dir(&arguments.out).is_ok_and(|mut entries| entries.next().is_some());
@@ -29,10 +30,10 @@ pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
     let dtype = arguments.dtype.map(file_dtype);
     let receipt = merge_into(&model, &folder, &arguments.out, dtype, &probe, text.template.as_ref())?;
     if arguments.json {
-        println!("{}", serde_json::to_string(&receipt).unwrap_or_default());
+        say!("{}\n", serde_json::to_string(&receipt).unwrap_or_default())?;
     } else {
-        println!("{receipt}");
-        println!("model  {}", arguments.out.display());
+        say!("{receipt}\n")?;
+        say!("model  {}\n", arguments.out.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use crate::error::Error;
 use crate::recipe::json_schema;
+use crate::say;
 
 pub fn run() -> Result<ExitCode, Error> {
-    println!("{:#}", json_schema());
+    say!("{:#}\n", json_schema())?;
     Ok(ExitCode::SUCCESS)
 }

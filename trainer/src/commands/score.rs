@@ -39,7 +39,11 @@ fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) 
         return finish(&File::options().write(true).open(path)?);
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let temporary = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))?;
+    let mut builder = tempfile::Builder::new();
+    // Temporary files are private by default; a result gets the permissions of any new file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let temporary = builder.tempfile_in(parent.unwrap_or(Path::new(".")))?;
     finish(temporary.as_file())?;
     temporary.persist(path).map_err(|error| error.error)?;
     Ok(())

@@ -6,23 +6,26 @@ use serde_json::json;
 
 use crate::cli::SelftestArgs;
 use crate::error::Error;
+use crate::say;
 use crate::selftest;
 
 pub fn run(arguments: &SelftestArgs) -> Result<ExitCode, Error> {
     let device = crate::device::open(arguments.device)?;
+    let mut shown = Ok(());
     let checks = selftest::run(&device, |check| {
-        if !arguments.json {
-            println!("{check}");
+        if !arguments.json && shown.is_ok() {
+            shown = say!("{check}\n");
         }
     })?;
+    shown?;
     let failed = checks.iter().filter(|check| !check.passed).count();
     if arguments.json {
         let report = json!({ "device": arguments.device.to_string(), "passed": failed == 0, "checks": checks });
-        println!("{report:#}");
+        say!("{report:#}\n")?;
     } else if failed == 0 {
-        println!("all {} claims hold on {}", checks.len(), arguments.device);
+        say!("all {} claims hold on {}\n", checks.len(), arguments.device)?;
     } else {
-        println!("{failed} of {} claims do not hold on {}", checks.len(), arguments.device);
+        say!("{failed} of {} claims do not hold on {}\n", checks.len(), arguments.device)?;
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

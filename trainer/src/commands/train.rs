@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use burn::tensor::Device;
 use firebrand_models::CausalLm;
 
+use crate::bars::DataProgress;
 use crate::cli::TrainArgs;
 use crate::error::Error;
 use crate::export;
@@ -15,7 +16,6 @@ use crate::learner::{Session, observe};
 use crate::objective::Recompute;
 use crate::observer::Observer;
 use crate::plan::{self, Data, Text};
-use crate::bars::DataProgress;
 use crate::recipe::{Loaded, Method, Recipe};
 use crate::run::{Checkpoint, MetricsFile, RunDirectory, RunInfo, TensorBoard, sha256_file};
 use crate::samples::{self, Answer};
@@ -130,7 +130,11 @@ impl Prepared {
         let trained = match &self.recipe().method {
             Method::Full => format!("all {base} parameters"),
             Method::Lora(lora) => {
-                format!("{adapters} adapter parameters (rank {}) on {} of {base}", lora.rank, count(self.modules.len(), "module"))
+                format!(
+                    "{adapters} adapter parameters (rank {}) on {} of {base}",
+                    lora.rank,
+                    count(self.modules.len(), "module")
+                )
             }
         };
         let data = &self.data.train;

@@ -61,7 +61,8 @@ fn by_blocks(
         block_inputs.push(x.clone());
         x = block.forward(x, &context, None);
     }
-    let first_trained = if embedding_trained { 0 } else { decoder.layers().iter().position(is_trained).unwrap_or(usize::MAX) };
+    let first_trained =
+        if embedding_trained { 0 } else { decoder.layers().iter().position(is_trained).unwrap_or(usize::MAX) };
 
     let last = Tensor::from_inner(x).require_grad();
     let value = loss(decoder.final_norm(last.clone()));

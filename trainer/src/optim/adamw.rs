@@ -25,10 +25,8 @@ impl AdamwRecipe {
         step: u64,
     ) -> (Tensor<1>, Moments) {
         let [beta1, beta2] = self.betas;
-        let moments = moments.unwrap_or_else(|| Moments {
-            first: gradient.zeros_like(),
-            second: gradient.zeros_like(),
-        });
+        let moments =
+            moments.unwrap_or_else(|| Moments { first: gradient.zeros_like(), second: gradient.zeros_like() });
         let first = moments.first * beta1 + gradient.clone() * (1.0 - beta1);
         let second = moments.second * beta2 + gradient.clone() * gradient * (1.0 - beta2);
         let steps = step as f64;

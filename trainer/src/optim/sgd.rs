@@ -14,8 +14,7 @@ impl SgdRecipe {
         buffer: Option<Tensor<1>>,
         learning_rate: f64,
     ) -> (Tensor<1>, Option<Tensor<1>>) {
-        let gradient =
-            if self.weight_decay == 0.0 { gradient } else { gradient + value.clone() * self.weight_decay };
+        let gradient = if self.weight_decay == 0.0 { gradient } else { gradient + value.clone() * self.weight_decay };
         if self.momentum == 0.0 {
             return (value - gradient * learning_rate, None);
         }

@@ -17,7 +17,7 @@ pub enum Method {
     /// Every weight of the model.
     Full,
     /// Factors `A` and `B` beside frozen linear layers.
-    Lora(LoraRecipe),
+    Lora(Box<LoraRecipe>),
 }
 
 /// Trains a small adapter beside the frozen model. Leave the section out for full fine-tuning.
@@ -128,7 +128,7 @@ impl From<Option<AdapterSection>> for Method {
     fn from(section: Option<AdapterSection>) -> Self {
         match section {
             None => Method::Full,
-            Some(AdapterSection::Lora(lora)) => Method::Lora(lora),
+            Some(AdapterSection::Lora(lora)) => Method::Lora(Box::new(lora)),
         }
     }
 }
@@ -137,7 +137,7 @@ impl From<&Method> for Option<AdapterSection> {
     fn from(method: &Method) -> Self {
         match method {
             Method::Full => None,
-            Method::Lora(lora) => Some(AdapterSection::Lora(lora.clone())),
+            Method::Lora(lora) => Some(AdapterSection::Lora(lora.as_ref().clone())),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::device::DeviceName;
 use super::dtype::ComputeDtype;
 use super::evaluation::{EarlyStopping, EvalSection};
 use super::optimizer::{AdamwRecipe, Optimizer, SgdRecipe};
-use super::output::{Export, Log};
+use super::output::Log;
 use super::schedule::{MinLrKeys, ScheduleSection, Warmup, WarmupKeys};
 use super::train::{Clipping, Duration, Objective, Recompute, TrainSection};
 
@@ -114,11 +114,5 @@ impl Default for CheckpointSection {
 impl Default for Log {
     fn default() -> Self {
         Log { every: 1, tensorboard: true }
-    }
-}
-
-impl Default for Export {
-    fn default() -> Self {
-        Export { merge: false, dtype: None }
     }
 }

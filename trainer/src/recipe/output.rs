@@ -31,7 +31,7 @@ pub struct Sample {
 }
 
 /// What is written when the run is over. A full run always writes `model/`, an adapter run always `adapter/`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Export {
     /// After an adapter run, also write the merged model to `model/`. Nothing to do after a full run.

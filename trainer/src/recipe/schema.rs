@@ -43,8 +43,7 @@ pub(super) fn default_kind(schema: &mut Schema, kind: &str) {
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
-            object
-                .retain(|key, value| !(key == "default" && value.is_null()) && !(key == "format" && value.is_string()));
+            object.retain(|key, value| !(key == "default" && value.is_null() || key == "format" && value.is_string()));
             if let Some(Value::Array(types)) = object.get_mut("type") {
                 types.retain(|name| name != "null");
                 if let [only] = types.as_slice() {

@@ -234,11 +234,16 @@ impl<'a> Trainer<'a> {
             return Ok(None);
         }
         let model = self.model.for_inference();
-        let sums = evaluate(&model, dataset, self.recipe.eval.batch_size, |done, total| observer.evaluating(done, total));
+        let sums =
+            evaluate(&model, dataset, self.recipe.eval.batch_size, |done, total| observer.evaluating(done, total));
         let loss = sums.mean_loss();
         if !loss.is_finite() {
             let rows = dataset.examples.iter().take(5).map(|example| example.source.clone()).collect();
-            return Err(Error::NotFinite { step: self.state.step, what: format!("the evaluation loss ({loss})"), rows });
+            return Err(Error::NotFinite {
+                step: self.state.step,
+                what: format!("the evaluation loss ({loss})"),
+                rows,
+            });
         }
         let report = EvalReport {
             step: self.state.step,
@@ -261,7 +266,11 @@ impl<'a> Trainer<'a> {
         Ok(Some(Improvement::NotBetter))
     }
 
-    fn write_checkpoint(&mut self, checkpoints: &Checkpoints, observer: &mut dyn Observer) -> Result<Checkpoint, Error> {
+    fn write_checkpoint(
+        &mut self,
+        checkpoints: &Checkpoints,
+        observer: &mut dyn Observer,
+    ) -> Result<Checkpoint, Error> {
         observer.flush()?;
         let best = self.state.best.filter(|best| best.step == self.state.step && self.recipe.checkpoint.best.is_some());
         let step = self.state.step;

@@ -75,7 +75,7 @@ fn defaults_are_the_contracts() {
         device: DeviceName::Auto,
         dtype: ComputeDtype::F32,
         base_dtype: Some(StoredDtype::F32),
-        method: Method::Lora(LoraRecipe {
+        method: Method::Lora(Box::new(LoraRecipe {
             rank: 16,
             alpha: 32.0,
             dropout: 0.0,
@@ -85,7 +85,7 @@ fn defaults_are_the_contracts() {
             rank_pattern: [].into(),
             alpha_pattern: [].into(),
             init_from: None,
-        }),
+        })),
         data: DataConfig { train: recipe.data.train.clone(), ..DataConfig::default() },
         train: Train {
             objective: Objective::Sft,
