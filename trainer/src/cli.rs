@@ -146,9 +146,9 @@ pub struct ModelArgs {
 /// How rows become tokens when there is no recipe.
 #[derive(Debug, Args)]
 pub struct RowArgs {
-    /// Longest row in tokens; longer rows are cut at the end.
-    #[arg(long, default_value_t = 1024)]
-    pub max_length: usize,
+    /// Cut rows to this many tokens; whole rows when left out.
+    #[arg(long, value_name = "TOKENS")]
+    pub max_length: Option<usize>,
     /// auto, messages, prompt-completion, text or tokens.
     #[arg(long, default_value = "auto", value_parser = word::<Format>)]
     pub format: Format,

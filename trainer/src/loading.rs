@@ -11,6 +11,9 @@ use crate::error::Error;
 use crate::hub::{HubOptions, locate};
 use crate::plan::{Text, sources};
 
+/// Longer than any row that fits into memory.
+const UNBOUNDED: usize = 1 << 30;
+
 /// A model ready for inference.
 #[derive(Debug)]
 pub struct LoadedModel {
@@ -75,7 +78,7 @@ impl LoadedModel {
     /// Broken rows, or ids outside the vocabulary.
     pub fn rows(&self, files: &[String], arguments: &RowArgs) -> Result<Dataset, Error> {
         let config = DataConfig {
-            max_length: arguments.max_length,
+            max_length: arguments.max_length.unwrap_or(UNBOUNDED),
             packing: false,
             shuffle: false,
             train_on: arguments.train_on,
