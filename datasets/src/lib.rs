@@ -1,6 +1,6 @@
 //! From data files to batches: records -> rendered chat -> tokens and labels -> packed batches.
 //!
-//! The way of a row: [`source`] reads it, [`format`] says what its keys mean ([`record`]), [`template`] renders a
+//! The way of a row: [`source`] reads it, [`mod@format`] says what its keys mean ([`record`]), [`template`] renders a
 //! dialogue, [`tokenizer`] makes tokens of the text, `labels` says which of them are trained, [`example`] cuts it to
 //! length, [`gate`] looks at all of them, [`order`] and [`pack`] lay out an epoch, [`batch`] lays out a step.
 //! [`prepare`] does it for one split of a recipe. Nothing here knows tensors, devices or Burn.

@@ -82,7 +82,7 @@ pub struct TrainArgs {
     /// How progress is shown.
     #[arg(long, value_enum, default_value_t = UiChoice::Auto)]
     pub ui: UiChoice,
-    /// auto, cpu, cuda[:N], vulkan[:N], metal or rocm[:N], in place of the recipe's.
+    /// auto, cpu, `cuda[:N]`, `vulkan[:N]`, metal or `rocm[:N]`, in place of the recipe's.
     #[arg(long)]
     pub device: Option<DeviceName>,
 }
@@ -138,7 +138,7 @@ pub struct ModelArgs {
     /// An adapter folder to put on the model.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// auto, cpu, cuda[:N], vulkan[:N], metal or rocm[:N].
+    /// auto, cpu, `cuda[:N]`, `vulkan[:N]`, metal or `rocm[:N]`.
     #[arg(long, default_value = "auto")]
     pub device: DeviceName,
 }
@@ -261,7 +261,7 @@ pub struct InspectArgs {
 /// `selftest`.
 #[derive(Debug, Args)]
 pub struct SelftestArgs {
-    /// auto, cpu, cuda[:N], vulkan[:N], metal or rocm[:N].
+    /// auto, cpu, `cuda[:N]`, `vulkan[:N]`, metal or `rocm[:N]`.
     #[arg(long, default_value = "auto")]
     pub device: DeviceName,
     /// Print one JSON object.

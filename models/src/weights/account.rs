@@ -183,20 +183,28 @@ impl fmt::Display for AccountingError {
             doubled.len(),
             misshapen.len()
         )?;
-        for Missing { theirs, nearest } in missing {
-            write!(f, "\n  missing: `{theirs}`{}", nearest_note(nearest.as_deref()))?;
-        }
-        for Unused { theirs, nearest } in unused {
-            write!(f, "\n  unused: `{theirs}`{}", nearest_note(nearest.as_deref()))?;
-        }
-        for Doubled { ours, theirs } in doubled {
-            write!(f, "\n  twice: `{ours}`, as `{}`", theirs.join("` and `"))?;
-        }
-        for Misshapen { theirs, expected, found } in misshapen {
-            write!(f, "\n  shape: `{theirs}`: expected {expected:?}, found {found:?}")?;
-        }
-        Ok(())
+        let near = |nearest: &Option<String>| nearest_note(nearest.as_deref());
+        let missing = missing.iter().map(|it| format!("missing: `{}`{}", it.theirs, near(&it.nearest)));
+        let unused = unused.iter().map(|it| format!("unused: `{}`{}", it.theirs, near(&it.nearest)));
+        let doubled = doubled.iter().map(|it| format!("twice: `{}`, as `{}`", it.ours, it.theirs.join("` and `")));
+        let misshapen = misshapen
+            .iter()
+            .map(|it| format!("shape: `{}`: expected {:?}, found {:?}", it.theirs, it.expected, it.found));
+        list(f, missing)?;
+        list(f, unused)?;
+        list(f, doubled)?;
+        list(f, misshapen)
     }
+}
+
+/// The first lines of one kind: one wrong prefix is in every tensor's name, and says so in a few.
+fn list(f: &mut fmt::Formatter<'_>, lines: impl ExactSizeIterator<Item = String>) -> fmt::Result {
+    const SHOWN: usize = 12;
+    let more = lines.len().saturating_sub(SHOWN);
+    for line in lines.take(SHOWN) {
+        write!(f, "\n  {line}")?;
+    }
+    if more > 0 { write!(f, "\n  and {more} more") } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! download goes on where it stopped, and without a network a complete copy is used as it is.
 //!
 //! Only what training needs is fetched: configuration, tokenizer, chat template and safetensors
-//! weights (see [`files`]). Deliberately not here: uploads, datasets, pickled weights, and the Xet
+//! weights (see `files`). Deliberately not here: uploads, datasets, pickled weights, and the Xet
 //! protocol (Xet repositories are read over plain HTTP, which the hub offers for all of them).
 
 mod cache;

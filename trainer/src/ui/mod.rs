@@ -1,7 +1,7 @@
 //! How a run is shown: burn-train's terminal dashboard, a progress bar, or plain lines.
 //!
 //! Everything goes to stderr, so that a command's result on stdout can be piped; the dashboard
-//! alone draws on stdout, because burn-train does. `bar` and `plain` are [`Screen`]s behind
+//! alone draws on stdout, because burn-train does. `bar` and `plain` are `Screen`s behind
 //! burn-train's `MetricsRenderer`.
 
 mod bar;
