@@ -145,7 +145,9 @@ impl ModelCache {
     pub fn link(&self, commit: &str, name: &str, digest: &Digest) -> Result<(), HubError> {
         let pointer = self.snapshot(commit).join(name);
         create_parent(&pointer)?;
-        let staged = self.snapshot(commit).join(staged_name(name));
+        // Made elsewhere, so that whoever lists the snapshot meanwhile sees finished names only.
+        let staged = self.locks.join(staged_name(digest.hex()));
+        create_parent(&staged)?;
         let _ = fs::remove_file(&staged);
         let blob = self.blob(digest);
         link_file(&Path::new("../../blobs").join(digest.hex()), &blob, &staged)
