@@ -12,6 +12,7 @@ mod attention;
 mod cross_entropy;
 mod flex;
 mod functions;
+mod layer_norm;
 mod linear;
 mod matmul;
 mod rms_norm;
@@ -19,12 +20,14 @@ mod rope;
 mod scratch;
 mod shared_rows;
 mod simd;
+mod sums;
 #[cfg(test)]
 mod testing;
 
 pub use activation::{Activation, activate, gated};
 pub use attention::{AttentionOptions, attention};
 pub use cross_entropy::{linear_cross_entropy, token_statistics};
+pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeStyle, rope};
@@ -34,6 +37,7 @@ pub mod composed {
     pub use crate::activation::{composed as activate, composed_gated as gated};
     pub use crate::attention::composed as attention;
     pub use crate::cross_entropy::{composed as linear_cross_entropy, composed_statistics as token_statistics};
+    pub use crate::layer_norm::composed as layer_norm;
     pub use crate::linear::composed as linear;
     pub use crate::rms_norm::composed as rms_norm;
     pub use crate::rope::composed as rope;

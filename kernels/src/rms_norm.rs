@@ -5,6 +5,7 @@
 use crate::{
     flex::{dense, has_fused, tensor, tensor_of, values},
     simd::vectorised,
+    sums::{inner_product, sum_vectors},
 };
 use burn::{
     backend::{
@@ -24,8 +25,6 @@ use rayon::prelude::*;
 
 /// Rows of one task; the gradient of the weight is summed inside a task and then from task to task.
 const ROWS: usize = 32;
-/// Partial sums side by side, in a fixed order.
-const LANES: usize = 16;
 
 /// `x * rsqrt(mean(x^2) + eps) * (weight + offset)` over the last axis of `x` `[batch, time, width]`, all in f32.
 ///
@@ -87,22 +86,6 @@ fn scale(x: &[f32], eps: f32) -> f32 {
     1.0 / (inner_product(x, x) / x.len() as f32 + eps).sqrt()
 }
 
-#[inline(always)]
-fn inner_product(x: &[f32], y: &[f32]) -> f32 {
-    let mut sums = [0.0; LANES];
-    let (x_chunks, y_chunks) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let rest = x_chunks.remainder().iter().zip(y_chunks.remainder());
-    for (x, y) in x_chunks.zip(y_chunks) {
-        for lane in 0..LANES {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    for (sum, (x, y)) in sums.iter_mut().zip(rest) {
-        *sum += x * y;
-    }
-    sums.iter().sum()
-}
-
 #[derive(Debug)]
 struct RmsNormBackward;
 
@@ -156,13 +139,7 @@ impl Backward<Flex, 2> for RmsNormBackward {
             grads.register::<Flex>(node.id, tensor_of(d_x, x.layout().shape().clone()));
         }
         if let Some(node) = weight_node {
-            let mut sum = vec![0.0; width];
-            for part in parts {
-                for (sum, part) in sum.iter_mut().zip(part) {
-                    *sum += part;
-                }
-            }
-            grads.register::<Flex>(node.id, tensor(sum, [width]));
+            grads.register::<Flex>(node.id, tensor(sum_vectors(parts, width), [width]));
         }
     }
 }

@@ -38,6 +38,6 @@ fn log_probabilities(model: &CausalLm, ids: &[u32]) -> Vec<f32> {
     let hidden = hidden.slice([0..1, 0..time - 1, 0..width]).reshape([time - 1, width]);
     let targets: Vec<i32> = ids[1..].iter().map(|&id| id as i32).collect();
     let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [time - 1]), &hidden.device());
-    let (log_probabilities, _) = token_statistics(hidden, decoder.head_weight(), targets, None);
+    let (log_probabilities, _) = token_statistics(hidden, decoder.head_weight(), None, targets, None);
     log_probabilities.into_data().iter::<f32>().collect()
 }

@@ -3,13 +3,14 @@
 use super::{
     forward::padded,
     problem::{Problem, TileAt},
-    scores::{Row, hide, inner_product},
+    scores::{Row, hide},
 };
 use crate::{
     matmul::{Elements, Matrix, Store, multiply},
     scratch::with_buffer,
     shared_rows::SharedRows,
     simd::vectorised,
+    sums::inner_product,
 };
 use rayon::prelude::*;
 use std::{cell::RefCell, ops::Range};

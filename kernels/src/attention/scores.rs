@@ -120,20 +120,3 @@ fn maximum(row: &[f32]) -> f32 {
     }
     best.iter().fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
 }
-
-/// `sum x_i y_i` in a fixed order.
-#[inline(always)]
-pub(super) fn inner_product(x: &[f32], y: &[f32]) -> f32 {
-    let mut sums = [0.0; LANES];
-    let (x_chunks, y_chunks) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let rest = x_chunks.remainder().iter().zip(y_chunks.remainder());
-    for (x, y) in x_chunks.zip(y_chunks) {
-        for lane in 0..LANES {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    for (sum, (x, y)) in sums.iter_mut().zip(rest) {
-        *sum += x * y;
-    }
-    sums.iter().sum()
-}

@@ -22,14 +22,14 @@ use burn_flex::FlexTensor;
 #[derive(Debug)]
 struct CrossEntropyBackward;
 
-impl Backward<Flex, 2> for CrossEntropyBackward {
-    type State = [Option<FlexTensor>; 2];
+impl Backward<Flex, 3> for CrossEntropyBackward {
+    type State = [Option<FlexTensor>; 3];
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<Flex>(&ops.node);
         for (node, derivative) in ops.parents.into_iter().zip(ops.state) {
             if let (Some(node), Some(derivative)) = (node, derivative) {
-                let scale = Flex::float_reshape(grad.clone(), [1, 1].into());
+                let scale = Flex::float_reshape(grad.clone(), vec![1; derivative.layout().num_dims()].into());
                 grads.register::<Flex>(node.id, Flex::float_mul(derivative, scale));
             }
         }
@@ -40,17 +40,19 @@ impl<C: CheckpointStrategy> CrossEntropyBackend for Autodiff<Flex, C> {
     fn fused_cross_entropy(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
         softcap: Option<f64>,
     ) -> FloatTensor<Self> {
-        let wanted = Wanted { hidden: hidden.is_tracked(), head: head.is_tracked() };
-        let ((hidden, hidden_node), (head, head_node)) = (hidden.into_parts(), head.into_parts());
+        let wanted = Wanted { hidden: hidden.is_tracked(), head: head.is_tracked(), bias: bias.is_tracked() };
+        let [(hidden, hidden_node), (head, head_node), (bias, bias_node)] =
+            [hidden, head, bias].map(|input| input.into_parts());
         assert!(!wanted.head || head.dtype() == DType::F32, "a head in {:?} must be frozen", head.dtype());
-        let Loss { sum, d_hidden, d_head } =
-            cross_entropy(hidden, &head, &targets, weights.into_primitive(), softcap, wanted);
-        match CrossEntropyBackward.prepare::<C>([hidden_node, head_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish([d_hidden, d_head], sum),
+        let Loss { sum, d_hidden, d_head, d_bias } =
+            cross_entropy(hidden, &head, bias, &targets, weights.into_primitive(), softcap, wanted);
+        match CrossEntropyBackward.prepare::<C>([hidden_node, head_node, bias_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([d_hidden, d_head, d_bias], sum),
             OpsKind::UnTracked(prep) => prep.finish(sum),
         }
     }
@@ -58,11 +60,12 @@ impl<C: CheckpointStrategy> CrossEntropyBackend for Autodiff<Flex, C> {
     fn fused_token_statistics(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         softcap: Option<f64>,
     ) -> (FloatTensor<Self>, IntTensor<Self>) {
-        let (hidden, head) = (hidden.into_primitive(), head.into_primitive());
-        let (log_probabilities, most_likely) = Flex::fused_token_statistics(hidden, head, targets, softcap);
+        let [hidden, head, bias] = [hidden, head, bias].map(|input| input.into_primitive());
+        let (log_probabilities, most_likely) = Flex::fused_token_statistics(hidden, head, bias, targets, softcap);
         (FloatTensor::<Self>::new(log_probabilities), most_likely)
     }
 }

@@ -6,11 +6,12 @@ use burn::tensor::{DType, Int, Tensor, activation::log_softmax};
 pub fn composed(
     hidden: Tensor<2>,
     head: Tensor<2>,
+    bias: Option<Tensor<1>>,
     targets: Tensor<1, Int>,
     weights: Tensor<1>,
     softcap: Option<f64>,
 ) -> Tensor<1> {
-    let log_probabilities = log_softmax(logits(hidden, head, softcap), 1);
+    let log_probabilities = log_softmax(logits(hidden, head, bias, softcap), 1);
     let of_targets = log_probabilities.gather(1, targets.unsqueeze_dim::<2>(1)).squeeze_dim::<1>(1);
     (of_targets * weights).sum().neg()
 }
@@ -19,18 +20,23 @@ pub fn composed(
 pub fn composed_statistics(
     hidden: Tensor<2>,
     head: Tensor<2>,
+    bias: Option<Tensor<1>>,
     targets: Tensor<1, Int>,
     softcap: Option<f64>,
 ) -> (Tensor<1>, Tensor<1, Int>) {
-    let logits = logits(hidden, head, softcap).detach();
+    let logits = logits(hidden, head, bias, softcap).detach();
     let most_likely = logits.clone().argmax(1).squeeze_dim::<1>(1);
     let log_probabilities = log_softmax(logits, 1);
     let of_targets = log_probabilities.gather(1, targets.unsqueeze_dim::<2>(1)).squeeze_dim::<1>(1);
     (of_targets, most_likely)
 }
 
-fn logits(hidden: Tensor<2>, head: Tensor<2>, softcap: Option<f64>) -> Tensor<2> {
-    let logits = hidden.matmul(head.cast(DType::F32).transpose());
+fn logits(hidden: Tensor<2>, head: Tensor<2>, bias: Option<Tensor<1>>, softcap: Option<f64>) -> Tensor<2> {
+    let products = hidden.matmul(head.cast(DType::F32).transpose());
+    let logits = match bias {
+        Some(bias) => products + bias.cast(DType::F32).unsqueeze::<2>(),
+        None => products,
+    };
     match softcap {
         Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
         None => logits,

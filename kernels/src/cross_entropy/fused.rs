@@ -17,12 +17,15 @@ use rayon::prelude::*;
 const CHUNK: usize = 1 << 24;
 const LEAST_TOKENS: usize = 48;
 const MOST_TOKENS: usize = 1024;
+/// Columns of logits that one task sums for the gradient of the bias.
+const COLUMNS: usize = 4096;
 
 /// Which gradients a forward pass should compute.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
     pub hidden: bool,
     pub head: bool,
+    pub bias: bool,
 }
 
 /// The loss, and the gradients as they are for a gradient of one on the loss.
@@ -30,23 +33,26 @@ pub(super) struct Loss {
     pub sum: FlexTensor,
     pub d_hidden: Option<FlexTensor>,
     pub d_head: Option<FlexTensor>,
+    pub d_bias: Option<FlexTensor>,
 }
 
 /// The forward pass, with the gradients that are wanted.
 pub(super) fn cross_entropy(
     hidden: FlexTensor,
     head: &FlexTensor,
+    bias: FlexTensor,
     targets: &FlexTensor,
     weights: FlexTensor,
     softcap: Option<f64>,
     wanted: Wanted,
 ) -> Loss {
-    let (hidden, weights) = (dense(hidden), dense(weights));
-    let (head, weights) = (matrix(head), values(&weights));
+    let [hidden, bias, weights] = [hidden, bias, weights].map(dense);
+    let (head, bias, weights) = (matrix(head), values(&bias), values(&weights));
     let targets = checked_targets(targets, head.rows);
     let (tokens, width, cap) = (targets.len(), head.columns, softcap.map(|cap| cap as f32));
     let mut d_hidden = vec![0.0; if wanted.hidden { tokens * width } else { 0 }];
     let mut d_head = vec![0.0; if wanted.head { head.rows * width } else { 0 }];
+    let mut d_bias = vec![0.0; if wanted.bias { head.rows } else { 0 }];
     let mut losses = vec![0.0f32; tokens];
 
     for_each_chunk(values(&hidden), head, |first, chunk, logits| {
@@ -55,13 +61,11 @@ pub(super) fn cross_entropy(
             vectorised(
                 #[inline(always)]
                 || {
-                    if let Some(cap) = cap {
-                        rows::soften(row, cap);
-                    }
+                    rows::finish(row, bias, cap);
                     let (target, weight) = (targets[token], weights[token]);
                     let log_sum = rows::log_sum_exp(row);
                     *loss = weight * (log_sum - row[target]);
-                    if wanted.hidden || wanted.head {
+                    if wanted.hidden || wanted.head || wanted.bias {
                         rows::derive(row, log_sum, target, weight, cap);
                     }
                 },
@@ -76,12 +80,16 @@ pub(super) fn cross_entropy(
         if wanted.head {
             multiply_parallel(&mut d_head, d_logits.transposed(), chunk, Store::Add);
         }
+        if wanted.bias {
+            add_rows(&mut d_bias, logits);
+        }
     });
     let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
     Loss {
         sum: tensor(vec![sum as f32], [1]),
         d_hidden: wanted.hidden.then(|| tensor(d_hidden, [tokens, width])),
         d_head: wanted.head.then(|| tensor(d_head, [head.rows, width])),
+        d_bias: wanted.bias.then(|| tensor(d_bias, [head.rows])),
     }
 }
 
@@ -105,6 +113,18 @@ fn for_each_chunk(hidden: &[f32], head: Matrix, mut work: impl FnMut(usize, Matr
     }
 }
 
+/// Adds the rows of a matrix to `sums`, first to last.
+fn add_rows(sums: &mut [f32], matrix: &[f32]) {
+    let width = sums.len();
+    sums.par_chunks_mut(COLUMNS).enumerate().for_each(|(task, sums)| {
+        for row in matrix.chunks_exact(width) {
+            for (sum, value) in sums.iter_mut().zip(&row[task * COLUMNS..]) {
+                *sum += value;
+            }
+        }
+    });
+}
+
 fn checked_targets(targets: &FlexTensor, vocab: usize) -> Vec<usize> {
     let check = |target: i64| match usize::try_from(target) {
         Ok(target) if target < vocab => target,
@@ -117,21 +137,24 @@ impl CrossEntropyBackend for Flex {
     fn fused_cross_entropy(
         hidden: FlexTensor,
         head: FlexTensor,
+        bias: FlexTensor,
         targets: FlexTensor,
         weights: FlexTensor,
         softcap: Option<f64>,
     ) -> FlexTensor {
-        cross_entropy(hidden, &head, &targets, weights, softcap, Wanted { hidden: false, head: false }).sum
+        let nothing = Wanted { hidden: false, head: false, bias: false };
+        cross_entropy(hidden, &head, bias, &targets, weights, softcap, nothing).sum
     }
 
     fn fused_token_statistics(
         hidden: FlexTensor,
         head: FlexTensor,
+        bias: FlexTensor,
         targets: FlexTensor,
         softcap: Option<f64>,
     ) -> (FlexTensor, FlexTensor) {
-        let hidden = dense(hidden);
-        let head = matrix(&head);
+        let [hidden, bias] = [hidden, bias].map(dense);
+        let (head, bias, cap) = (matrix(&head), values(&bias), softcap.map(|cap| cap as f32));
         let dtype = targets.dtype();
         let targets = checked_targets(&targets, head.rows);
         let mut found = vec![(0.0f32, 0usize); targets.len()];
@@ -141,9 +164,7 @@ impl CrossEntropyBackend for Flex {
                 vectorised(
                     #[inline(always)]
                     || {
-                        if let Some(cap) = softcap {
-                            rows::soften(row, cap as f32);
-                        }
+                        rows::finish(row, bias, cap);
                         *found = (row[*target] - rows::log_sum_exp(row), rows::first_maximum(row));
                     },
                 );

@@ -17,31 +17,34 @@ use burn::{
         Backend, Dispatch, backend_extension,
         tensor::{FloatTensor, IntTensor},
     },
-    tensor::{Int, Tensor},
+    tensor::{DType, Int, Tensor},
 };
 
-/// `sum_i weights[i] * -log softmax(softcap(hidden_i W^T))[targets_i]`, of shape `[1]`.
+/// `sum_i weights[i] * -log softmax(softcap(hidden_i W^T + bias))[targets_i]`, of shape `[1]`.
 ///
-/// `hidden` is `[tokens, width]` in f32, `head` `[vocab, width]` in f32, f16 or bf16 (f32 if it is trained), `targets` `[tokens]`
-/// in `0..vocab`, `weights` `[tokens]` in f32 and constant. `softcap` `c` replaces a logit by `c * tanh(logit / c)`.
+/// `hidden` is `[tokens, width]` in f32, `head` `[vocab, width]` and `bias` `[vocab]` in f32, f16 or bf16 (f32 if trained), `targets`
+/// `[tokens]` in `0..vocab`, `weights` `[tokens]` in f32 and constant. `softcap` `c` replaces a logit by `c * tanh(logit / c)`.
 ///
 /// # Panics
-/// When a target is not in the vocabulary.
+/// When the shapes do not fit together or a target is not in the vocabulary.
 pub fn linear_cross_entropy(
     hidden: Tensor<2>,
     head: Tensor<2>,
+    bias: Option<Tensor<1>>,
     targets: Tensor<1, Int>,
     weights: Tensor<1>,
     softcap: Option<f64>,
 ) -> Tensor<1> {
-    assert_eq!(hidden.dims()[1], head.dims()[1], "width of the hidden states and of the head");
+    assert_head(&hidden, &head, bias.as_ref());
     assert_eq!([hidden.dims()[0]; 2], [targets.dims()[0], weights.dims()[0]], "one target and one weight a token");
     if !has_fused(&hidden.device()) {
-        return composed(hidden, head, targets, weights, softcap);
+        return composed(hidden, head, bias, targets, weights, softcap);
     }
+    let bias = bias_or_zeros(&head, bias);
     Tensor::from_dispatch(<Dispatch as CrossEntropyBackend>::fused_cross_entropy(
         hidden.into_dispatch(),
         head.into_dispatch(),
+        bias.into_dispatch(),
         targets.into_dispatch(),
         weights.into_dispatch(),
         softcap,
@@ -54,21 +57,37 @@ pub fn linear_cross_entropy(
 pub fn token_statistics(
     hidden: Tensor<2>,
     head: Tensor<2>,
+    bias: Option<Tensor<1>>,
     targets: Tensor<1, Int>,
     softcap: Option<f64>,
 ) -> (Tensor<1>, Tensor<1, Int>) {
-    assert_eq!(hidden.dims()[1], head.dims()[1], "width of the hidden states and of the head");
+    assert_head(&hidden, &head, bias.as_ref());
     assert_eq!(hidden.dims()[0], targets.dims()[0], "one target a token");
     if !has_fused(&hidden.device()) {
-        return composed_statistics(hidden, head, targets, softcap);
+        return composed_statistics(hidden, head, bias, targets, softcap);
     }
+    let bias = bias_or_zeros(&head, bias);
     let (log_probabilities, most_likely) = <Dispatch as CrossEntropyBackend>::fused_token_statistics(
         hidden.into_dispatch(),
         head.into_dispatch(),
+        bias.into_dispatch(),
         targets.into_dispatch(),
         softcap,
     );
     (Tensor::from_dispatch(log_probabilities), Tensor::from_dispatch(most_likely))
+}
+
+fn assert_head(hidden: &Tensor<2>, head: &Tensor<2>, bias: Option<&Tensor<1>>) {
+    assert_eq!(hidden.dims()[1], head.dims()[1], "width of the hidden states and of the head");
+    if let Some(bias) = bias {
+        assert_eq!(bias.dims()[0], head.dims()[0], "one bias a token of the vocabulary");
+    }
+}
+
+/// An absent bias is zeros that nobody trains: no gradient is computed for them.
+fn bias_or_zeros(head: &Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<1> {
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([head.dims()[0]], &head.device()));
+    bias.cast(DType::F32)
 }
 
 /// Backends with a fused [`linear_cross_entropy`] and [`token_statistics`].
@@ -78,6 +97,7 @@ pub trait CrossEntropyBackend: Backend {
     fn fused_cross_entropy(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
         softcap: Option<f64>,
@@ -87,6 +107,7 @@ pub trait CrossEntropyBackend: Backend {
     fn fused_token_statistics(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         softcap: Option<f64>,
     ) -> (FloatTensor<Self>, IntTensor<Self>);

@@ -1,15 +1,24 @@
-//! What happens to the logits of one token: cap, log-sum-exp, gradient, best token. Each is a pass over a row that lies in a cache.
+//! What happens to the logits of one token: bias, cap, log-sum-exp, gradient, best token. Each is a pass over a row that lies in a cache.
 
 use crate::functions::{exp, tanh};
 
 /// Partial results side by side; their order is fixed, so sums are too.
 const LANES: usize = 32;
 
-/// Replaces every logit by `cap * tanh(logit / cap)`.
+/// Products become logits: adds the bias, then replaces every logit by `cap * tanh(logit / cap)`.
 #[inline(always)]
-pub(super) fn soften(row: &mut [f32], cap: f32) {
-    for logit in row {
-        *logit = cap * tanh(*logit / cap);
+pub(super) fn finish(row: &mut [f32], bias: &[f32], cap: Option<f32>) {
+    match cap {
+        None => {
+            for (logit, bias) in row.iter_mut().zip(bias) {
+                *logit += bias;
+            }
+        }
+        Some(cap) => {
+            for (logit, bias) in row.iter_mut().zip(bias) {
+                *logit = cap * tanh((*logit + bias) / cap);
+            }
+        }
     }
 }
 

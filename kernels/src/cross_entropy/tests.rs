@@ -2,55 +2,76 @@ use super::*;
 use crate::testing::{assert_near, finite_differences, in_pools, integers, numbers, random, values};
 use burn::tensor::{DType, Device, TensorData};
 
-type Form = fn(Tensor<2>, Tensor<2>, Tensor<1, Int>, Tensor<1>, Option<f64>) -> Tensor<1>;
+type Form = fn(Tensor<2>, Tensor<2>, Option<Tensor<1>>, Tensor<1, Int>, Tensor<1>, Option<f64>) -> Tensor<1>;
 
 fn targets(tokens: usize, vocab: usize) -> Tensor<1, Int> {
     let ids: Vec<i64> = (0..tokens).map(|i| (i * 7 % vocab) as i64).collect();
     integers(&ids, [tokens])
 }
 
-/// Loss and the gradients of three times the loss.
-fn passes(form: Form, hidden: Tensor<2>, head: Tensor<2>, softcap: Option<f64>) -> [Vec<f32>; 3] {
-    let (hidden, head) = (hidden.require_grad(), head.require_grad());
+/// Loss and the gradients of three times the loss, for the bias only where there is one.
+fn passes(
+    form: Form,
+    hidden: Tensor<2>,
+    head: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    softcap: Option<f64>,
+) -> Vec<Vec<f32>> {
+    let (hidden, head, bias) = (hidden.require_grad(), head.require_grad(), bias.map(Tensor::require_grad));
     let ([tokens, _], [vocab, _]) = (hidden.dims(), head.dims());
-    let loss = form(hidden.clone(), head.clone(), targets(tokens, vocab), random([tokens], 5), softcap);
+    let loss = form(hidden.clone(), head.clone(), bias.clone(), targets(tokens, vocab), random([tokens], 5), softcap);
     let grads = loss.clone().mul_scalar(3.0).backward();
-    [values(loss), values(hidden.grad(&grads).unwrap()), values(head.grad(&grads).unwrap())]
+    let mut found = vec![values(loss), values(hidden.grad(&grads).unwrap()), values(head.grad(&grads).unwrap())];
+    found.extend(bias.map(|bias| values(bias.grad(&grads).unwrap())));
+    found
+}
+
+/// With and without a cap, with and without a bias.
+fn cases(vocab: usize) -> [(Option<f64>, Option<Tensor<1>>); 4] {
+    let bias = Some(random([vocab], 3) * 2.0);
+    [(None, None), (Some(1.5), None), (None, bias.clone()), (Some(1.5), bias)]
 }
 
 #[test]
 fn equals_composed() {
-    for (tokens, width, vocab) in [(1, 1, 1), (1, 10, 7), (5, 16, 33), (64, 24, 200), (1100, 8, 70)] {
-        for softcap in [None, Some(1.5)] {
+    for (tokens, width, vocab) in [(1, 1, 1), (1, 10, 7), (5, 16, 33), (64, 24, 200), (1100, 8, 70), (3, 4, 9000)] {
+        for (softcap, bias) in cases(vocab) {
             let (hidden, head) = (random([tokens, width], 1) * 4.0, random([vocab, width], 2) * 4.0);
-            let found = passes(linear_cross_entropy, hidden.clone(), head.clone(), softcap);
-            let expected = passes(composed, hidden, head, softcap);
+            let found = passes(linear_cross_entropy, hidden.clone(), head.clone(), bias.clone(), softcap);
+            let expected = passes(composed, hidden, head, bias, softcap);
+            assert_eq!(found.len(), expected.len());
             // The composed sum is taken in f32 in another order.
             assert_near(&found[0], &expected[0], 1e-4);
             assert_near(&found[1], &expected[1], 5e-6);
-            assert_near(&found[2], &expected[2], 2e-5);
+            for (found, expected) in found[2..].iter().zip(&expected[2..]) {
+                assert_near(found, expected, 2e-5);
+            }
         }
     }
 }
 
 #[test]
 fn gradients_equal_finite_differences() {
-    let (hidden, head) = (numbers(3 * 4, 1), numbers(6 * 4, 2));
-    let of = |hidden: &[f32], head: &[f32]| {
+    let points = [numbers(3 * 4, 1), numbers(6 * 4, 2), numbers(6, 3)];
+    let of = |[hidden, head, bias]: &[Vec<f32>; 3]| {
         let device = Device::flex().autodiff();
-        let hidden = Tensor::<2>::from_data(TensorData::new(hidden.to_vec(), [3, 4]), &device);
-        (hidden, Tensor::<2>::from_data(TensorData::new(head.to_vec(), [6, 4]), &device))
+        let hidden = Tensor::<2>::from_data(TensorData::new(hidden.clone(), [3, 4]), &device);
+        let head = Tensor::<2>::from_data(TensorData::new(head.clone(), [6, 4]), &device);
+        (hidden, head, Some(Tensor::<1>::from_data(TensorData::new(bias.clone(), [6]), &device)))
     };
     for softcap in [None, Some(0.7)] {
-        let loss = |hidden: &[f32], head: &[f32]| {
-            let (hidden, head) = of(hidden, head);
-            3.0 * values(linear_cross_entropy(hidden, head, targets(3, 6), random([3], 5), softcap))[0]
-        };
-        let (hidden_tensor, head_tensor) = of(&hidden, &head);
-        let [_, d_hidden, d_head] = passes(linear_cross_entropy, hidden_tensor, head_tensor, softcap);
-        // Differences in f32 over a step of 0.01: third derivatives and rounding leave about 1e-4.
-        assert_near(&d_hidden, &finite_differences(&hidden, 0.01, |hidden| loss(hidden, &head)), 2e-4);
-        assert_near(&d_head, &finite_differences(&head, 0.01, |head| loss(&hidden, head)), 2e-4);
+        let (hidden, head, bias) = of(&points);
+        let found = passes(linear_cross_entropy, hidden, head, bias, softcap);
+        for which in 0..3 {
+            let loss = |moved: &[f32]| {
+                let mut points = points.clone();
+                points[which] = moved.to_vec();
+                let (hidden, head, bias) = of(&points);
+                3.0 * values(linear_cross_entropy(hidden, head, bias, targets(3, 6), random([3], 5), softcap))[0]
+            };
+            // Differences in f32 over a step of 0.01: third derivatives and rounding leave about 1e-4.
+            assert_near(&found[which + 1], &finite_differences(&points[which], 0.01, loss), 2e-4);
+        }
     }
 }
 
@@ -58,9 +79,12 @@ fn gradients_equal_finite_differences() {
 fn frozen_heads_equal_their_wide_copy() {
     for dtype in [DType::BF16, DType::F16] {
         let (hidden, head) = (random([9, 16], 1).require_grad(), random([50, 16], 2).cast(dtype));
-        let loss = linear_cross_entropy(hidden.clone(), head.clone(), targets(9, 50), random([9], 5), None);
+        let bias = random([50], 3).cast(dtype);
+        let weights = random([9], 5);
+        let loss =
+            linear_cross_entropy(hidden.clone(), head.clone(), Some(bias.clone()), targets(9, 50), weights, None);
         let grads = loss.clone().mul_scalar(3.0).backward();
-        let expected = passes(composed, hidden.clone(), head.cast(DType::F32), None);
+        let expected = passes(composed, hidden.clone(), head.cast(DType::F32), Some(bias.cast(DType::F32)), None);
         assert_near(&values(loss), &expected[0], 1e-5);
         assert_near(&values(hidden.grad(&grads).unwrap()), &expected[1], 5e-6);
     }
@@ -68,8 +92,11 @@ fn frozen_heads_equal_their_wide_copy() {
 
 #[test]
 fn a_loss_without_trained_inputs_builds_no_graph() {
-    let loss = linear_cross_entropy(random([3, 4], 1), random([5, 4], 2), targets(3, 5), random([3], 5), None);
-    assert!(!loss.is_tracked());
+    let loss =
+        |bias| linear_cross_entropy(random([3, 4], 1), random([5, 4], 2), bias, targets(3, 5), random([3], 5), None);
+    assert!(!loss(None).is_tracked());
+    assert!(!loss(Some(random([5], 3))).is_tracked());
+    assert!(loss(Some(random([5], 3).require_grad())).is_tracked());
 }
 
 #[test]
@@ -77,7 +104,7 @@ fn logits_of_any_size_give_a_finite_loss() {
     let hidden = Tensor::<2>::from_floats([[1000.0], [-1000.0]], &Device::flex().autodiff()).require_grad();
     let head = Tensor::<2>::from_floats([[10.0], [9.0]], &Device::flex().autodiff());
     let weights = Tensor::<1>::ones([2], &Device::flex().autodiff());
-    let loss = linear_cross_entropy(hidden.clone(), head, integers(&[1, 1], [2]), weights, None);
+    let loss = linear_cross_entropy(hidden.clone(), head, None, integers(&[1, 1], [2]), weights, None);
     let grads = loss.clone().backward();
     assert_eq!(values(loss), [1000.0]);
     assert_eq!(values(hidden.grad(&grads).unwrap()), [1.0, 0.0]);
@@ -93,7 +120,7 @@ fn nan_and_infinity_reach_the_loss() {
             let hidden = Tensor::<2>::from_floats([[0.0, 1.0, 1.0]], &Device::flex().autodiff());
             let loss = |hidden: Tensor<2>, head: Tensor<2>| {
                 let weights = Tensor::<1>::ones([1], &Device::flex().autodiff());
-                values(linear_cross_entropy(hidden, head, integers(&[3], [1]), weights, None))[0]
+                values(linear_cross_entropy(hidden, head, None, integers(&[3], [1]), weights, None))[0]
             };
             assert!(!loss(hidden.clone(), head.clone()).is_finite(), "zero times {bad}");
             let hidden = hidden + 1.0;
@@ -107,10 +134,10 @@ fn nan_and_infinity_reach_the_loss() {
 #[test]
 fn statistics_equal_composed() {
     for (tokens, width, vocab) in [(1, 1, 1), (5, 16, 33), (1100, 8, 70)] {
-        for softcap in [None, Some(1.5)] {
+        for (softcap, bias) in cases(vocab) {
             let (hidden, head) = (random([tokens, width], 1), random([vocab, width], 2));
-            let found = token_statistics(hidden.clone(), head.clone(), targets(tokens, vocab), softcap);
-            let expected = composed_statistics(hidden, head, targets(tokens, vocab), softcap);
+            let found = token_statistics(hidden.clone(), head.clone(), bias.clone(), targets(tokens, vocab), softcap);
+            let expected = composed_statistics(hidden, head, bias, targets(tokens, vocab), softcap);
             assert_near(&values(found.0), &values(expected.0), 2e-6);
             assert_eq!(found.1.into_data(), expected.1.into_data());
         }
@@ -121,7 +148,7 @@ fn statistics_equal_composed() {
 fn the_first_of_equal_tokens_is_most_likely() {
     let hidden = Tensor::<2>::ones([1, 1], &Device::flex());
     let head = Tensor::<2>::from_floats([[1.0], [2.0], [2.0]], &Device::flex());
-    let (_, best) = token_statistics(hidden, head, Tensor::from_ints([0], &Device::flex()), None);
+    let (_, best) = token_statistics(hidden, head, None, Tensor::from_ints([0], &Device::flex()), None);
     assert_eq!(best.into_data().iter::<i64>().collect::<Vec<_>>(), [1]);
 }
 
@@ -129,10 +156,13 @@ fn the_first_of_equal_tokens_is_most_likely() {
 #[should_panic(expected = "target -100 is not in a vocabulary of 5")]
 fn a_target_outside_the_vocabulary_is_refused() {
     let weights = Tensor::<1>::zeros([1], &Device::flex().autodiff());
-    linear_cross_entropy(random([1, 4], 1), random([5, 4], 2), integers(&[-100], [1]), weights, None);
+    linear_cross_entropy(random([1, 4], 1), random([5, 4], 2), None, integers(&[-100], [1]), weights, None);
 }
 
 #[test]
 fn bits_do_not_depend_on_threads() {
-    in_pools(|| passes(linear_cross_entropy, random([1100, 40], 1), random([130, 40], 2), Some(2.0)));
+    in_pools(|| {
+        let (hidden, head, bias) = (random([1100, 40], 1), random([130, 40], 2), random([130], 3));
+        passes(linear_cross_entropy, hidden, head, Some(bias), Some(2.0))
+    });
 }

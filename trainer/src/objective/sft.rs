@@ -101,7 +101,7 @@ impl Sft {
             let device = hidden.device();
             let weights = Tensor::from_data(TensorData::new(weights.clone(), [weights.len()]), &device);
             let hidden = gather(hidden, &labelled);
-            linear_cross_entropy(hidden, decoder.head_weight(), labelled.targets(&device), weights, None)
+            linear_cross_entropy(hidden, decoder.head_weight(), None, labelled.targets(&device), weights, None)
         };
         backward(decoder, &inputs(batch), mode, self.recompute, loss, gradients)
     }
@@ -114,7 +114,7 @@ impl Sft {
         }
         let hidden = gather(decoder.forward(&inputs(batch), Mode::Inference), &labelled);
         let targets = labelled.targets(&hidden.device());
-        let (log_probabilities, best) = token_statistics(hidden, decoder.head_weight(), targets, None);
+        let (log_probabilities, best) = token_statistics(hidden, decoder.head_weight(), None, targets, None);
         let mut sums = TokenSums::default();
         let best = best.into_data();
         for (index, (log_probability, best)) in
