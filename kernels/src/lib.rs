@@ -25,7 +25,7 @@ mod sums;
 mod testing;
 
 pub use activation::{Activation, activate, gated};
-pub use attention::{AttentionOptions, attention};
+pub use attention::{Alibi, AttentionOptions, attention};
 pub use cross_entropy::{linear_cross_entropy, token_statistics};
 pub use layer_norm::layer_norm;
 pub use linear::linear;

@@ -195,6 +195,19 @@ mod tests {
 
     const STYLES: [RopeStyle; 2] = [RopeStyle::Half, RopeStyle::Interleaved];
 
+    /// Whole heads, heads of which a part passes through, odd heads, one pair, many positions.
+    const SIZES: [([usize; 4], usize); 9] = [
+        ([1, 1, 1, 2], 1),
+        ([2, 1, 3, 10], 5),
+        ([1, 7, 6, 10], 2),
+        ([2, 40, 3, 64], 32),
+        ([1, 3, 2, 7], 2),
+        ([2, 5, 1, 5], 2),
+        ([1, 5, 3, 9], 1),
+        ([2, 37, 2, 64], 16),
+        ([1, 50, 2, 80], 10),
+    ];
+
     type Form = fn(Tensor<4>, Tensor<3>, Tensor<3>, RopeStyle) -> Tensor<4>;
 
     fn passes(form: Form, sizes: [usize; 4], half: usize, style: RopeStyle) -> [Vec<f32>; 2] {
@@ -208,9 +221,7 @@ mod tests {
     #[test]
     fn equals_composed() {
         for style in STYLES {
-            for (sizes, half) in
-                [([1, 1, 1, 2], 1), ([2, 1, 3, 10], 5), ([1, 7, 6, 10], 2), ([2, 40, 3, 64], 32), ([1, 3, 2, 7], 2)]
-            {
+            for (sizes, half) in SIZES {
                 let found = passes(rope, sizes, half, style);
                 for (found, expected) in found.iter().zip(&passes(composed, sizes, half, style)) {
                     assert_near(found, expected, 1e-6);

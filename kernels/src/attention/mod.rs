@@ -4,8 +4,9 @@
 //! arXiv:2205.14135), and the backward pass computes them again from the logarithm of each query's sum. Unlike there, a tile spans all the keys
 //! its queries see, so no sum is rescaled. Keys no query of a tile can see (later ones, other segments, outside the window) cost nothing.
 //!
-//! Not here: dropout on the weights, cross attention, position embeddings other than ALiBi (Press et al. 2021, arXiv:2108.12409).
+//! Not here: dropout on the weights, cross attention, position embeddings other than ALiBi.
 
+mod alibi;
 mod autodiff;
 mod backward;
 mod composed;
@@ -13,6 +14,7 @@ mod forward;
 mod problem;
 mod scores;
 
+pub use alibi::Alibi;
 pub use composed::composed;
 
 use crate::flex::has_fused;
@@ -31,10 +33,10 @@ pub struct AttentionOptions {
     pub scale: f64,
     /// How many keys a query sees, itself included; `None` is all before it.
     pub window: Option<usize>,
-    /// `c * tanh(score / c)` before the mask.
+    /// `c * tanh(score / c)`, after the bias and before the mask.
     pub softcap: Option<f64>,
-    /// One slope a query head: adds `slope * (key position - query position)` to the scaled score.
-    pub alibi_slopes: Option<Vec<f32>>,
+    /// A bias by position.
+    pub alibi: Option<Alibi>,
 }
 
 /// Causal grouped-query attention.
@@ -87,8 +89,9 @@ fn assert_shapes(
     if let Some((of_queries, of_keys)) = segments {
         assert_eq!([of_queries.dims(), of_keys.dims()], [[batch, queries], [batch, keys]], "segments");
     }
-    if let Some(slopes) = &options.alibi_slopes {
-        assert_eq!(slopes.len(), heads, "one ALiBi slope a query head");
+    if let Some(alibi) = &options.alibi {
+        assert_eq!(alibi.slopes().len(), heads, "one ALiBi slope a query head");
+        assert!(alibi.slopes().iter().all(|slope| slope.is_finite()), "ALiBi slopes {:?}", alibi.slopes());
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Sight {
     pub keys: Range<usize>,
     /// Keys of other segments lie in between.
     pub mixed: bool,
+    /// The first key of the query's segment, seen or not.
+    pub origin: usize,
 }
 
 pub(super) struct Problem<'a> {
@@ -136,16 +138,18 @@ impl<'a> Problem<'a> {
         let end = self.position(query) + 1;
         let start = self.options.window.map_or(0, |window| end.saturating_sub(window));
         let Some([of_queries, of_keys]) = &self.segments else {
-            return Sight { keys: start..end, mixed: false };
+            return Sight { keys: start..end, mixed: false, origin: 0 };
         };
         let segment = of_queries[batch * self.queries + query];
-        let row = &of_keys[batch * self.keys..][start..end];
-        let Some(first) = row.iter().position(|key| *key == segment) else {
-            return Sight { keys: start..start, mixed: false };
+        let row = &of_keys[batch * self.keys..][..end];
+        let first_from = |start: usize| row[start..].iter().position(|key| *key == segment).map(|at| start + at);
+        let Some((origin, first)) = first_from(0).and_then(|origin| Some((origin, first_from(start.max(origin))?)))
+        else {
+            return Sight { keys: start..start, mixed: false, origin: 0 };
         };
         let last = row.iter().rposition(|key| *key == segment).unwrap_or(first);
         let mixed = row[first..=last].iter().any(|key| *key != segment);
-        Sight { keys: start + first..start + last + 1, mixed }
+        Sight { keys: first..last + 1, mixed, origin }
     }
 
     /// Some keys of a group, `[keys, head_dim]`.

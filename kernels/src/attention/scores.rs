@@ -1,6 +1,10 @@
 //! The scores of one query head with the keys of its tile: bias, cap, mask, and what both passes make of them.
 
-use super::problem::{Problem, TileAt};
+use super::{
+    Alibi,
+    alibi::{round, rounded_bias},
+    problem::{Problem, TileAt},
+};
 use crate::functions::{exp, tanh};
 use std::ops::Range;
 
@@ -11,9 +15,16 @@ const LANES: usize = 16;
 pub(super) struct Row {
     /// The keys it sees, counted from the first key of the tile.
     pub seen: Range<usize>,
-    /// `(slope, key position - query position)` at the first key it sees.
-    bias: Option<(f32, f32)>,
+    bias: Option<Bias>,
     cap: Option<f32>,
+}
+
+/// What [`Alibi`] is for one row.
+enum Bias {
+    /// The distance is that of the first key the row sees.
+    Exact { slope: f32, distance: f32 },
+    /// The position is that of the first key the row sees, in its segment; the slope is rounded.
+    Bf16 { slope: f32, position: f32, of_query: f32, scale: f32 },
 }
 
 impl Row {
@@ -26,21 +37,37 @@ impl Row {
             false => sight.keys.start - keys.start..sight.keys.end - keys.start,
         };
         let head = at.group * problem.shared() + head;
-        let distance = sight.keys.start as f32 - problem.position(query) as f32;
-        let slopes = problem.options.alibi_slopes.as_ref();
-        Self {
-            seen,
-            bias: slopes.map(|slopes| (slopes[head], distance)),
-            cap: problem.options.softcap.map(|cap| cap as f32),
-        }
+        let bias = problem.options.alibi.as_ref().map(|alibi| match alibi {
+            Alibi::Exact { slopes } => {
+                Bias::Exact { slope: slopes[head], distance: sight.keys.start as f32 - problem.position(query) as f32 }
+            }
+            Alibi::Bf16 { slopes } => {
+                let in_segment = |position: usize| (position - sight.origin) as f32;
+                Bias::Bf16 {
+                    slope: round(slopes[head]),
+                    position: in_segment(sight.keys.start),
+                    of_query: rounded_bias(round(slopes[head]), in_segment(problem.position(query))),
+                    scale: problem.options.scale as f32,
+                }
+            }
+        });
+        Self { seen, bias, cap: problem.options.softcap.map(|cap| cap as f32) }
     }
 
     /// Scaled products become scores: bias, then cap.
     #[inline(always)]
     pub fn finish_scores(&self, seen: &mut [f32]) {
-        if let Some((slope, distance)) = self.bias {
-            for (index, score) in seen.iter_mut().enumerate() {
-                *score += slope * (distance + index as f32);
+        match self.bias {
+            None => {}
+            Some(Bias::Exact { slope, distance }) => {
+                for (index, score) in seen.iter_mut().enumerate() {
+                    *score += slope * (distance + index as f32);
+                }
+            }
+            Some(Bias::Bf16 { slope, position, of_query, scale }) => {
+                for (index, score) in seen.iter_mut().enumerate() {
+                    *score += scale * (rounded_bias(slope, position + index as f32) - of_query);
+                }
             }
         }
         if let Some(cap) = self.cap {

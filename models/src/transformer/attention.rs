@@ -94,6 +94,6 @@ impl AttentionConfig {
         let window = match self.window {
             Window::Full => None,
         };
-        AttentionOptions { scale: self.scale, window, softcap: None, alibi_slopes: None }
+        AttentionOptions { scale: self.scale, window, softcap: None, alibi: None }
     }
 }
