@@ -44,6 +44,7 @@ class Case:
     gain: float = 1.5  # matrices are N(0, gain / sqrt(fan in))
     centred_norms: bool = False  # norms that multiply by 1 + w
     router: bool = False  # a mixture of experts: the load-balancing loss as well
+    shard_size: str = "1GB"  # largest file of weights
 
 
 def randomise(model: torch.nn.Module, seed: int, gain: float, centred_norms: bool) -> None:
@@ -70,7 +71,7 @@ def write_model(case: Case, folder: Path) -> None:
         shutil.rmtree(folder)
     model = AutoModelForCausalLM.from_config(case.config, dtype=torch.float32)
     randomise(model, case.seed, case.gain, case.centred_norms)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size=case.shard_size)
     if case.edit_config:
         path = folder / "config.json"
         config = json.loads(path.read_text())
@@ -86,6 +87,12 @@ def load_model(folder: Path, attention: str = "eager") -> torch.nn.Module:
     if wrong:
         raise SystemExit(f"{folder}: {wrong}")
     return model.eval()
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a model folder, whatever the number of its files."""
+    files = sorted(folder.glob("model*.safetensors"))
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
 def token_rows(seed: int, vocabulary: int, lengths: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:

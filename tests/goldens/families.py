@@ -6,6 +6,7 @@ from transformers import (
     BloomConfig,
     FalconConfig,
     Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
     GPTJConfig,
@@ -13,11 +14,13 @@ from transformers import (
     GPTNeoXConfig,
     MistralConfig,
     MixtralConfig,
+    MptConfig,
     Olmo2Config,
     OPTConfig,
     Phi3Config,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
 )
 
 from common import Case
@@ -35,6 +38,35 @@ def neox_legacy(config: dict[str, Any]) -> None:
     rope = config.pop("rope_parameters")
     config["rotary_pct"] = rope["partial_rotary_factor"]
     config["rotary_emb_base"] = rope["rope_theta"]
+
+
+def rope_theta(config: dict[str, Any]) -> None:
+    """`rope_theta` and `rope_scaling`, as written before `rope_parameters`."""
+    config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
+    config["rope_scaling"] = None
+
+
+def gemma3_legacy(config: dict[str, Any]) -> None:
+    """The keys of the hub: two thetas, a scaling of the global layers only, a period in place of the list of layers."""
+    rope = config.pop("rope_parameters")
+    config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+    config["rope_theta"] = rope["full_attention"].pop("rope_theta")
+    config["rope_scaling"] = rope["full_attention"]
+    del config["layer_types"], config["_sliding_window_pattern"]
+    config["sliding_window_pattern"] = 2
+
+
+def smollm3_legacy(config: dict[str, Any]) -> None:
+    rope_theta(config)
+    config["layer_types"] = ["full_attention"] * config["num_hidden_layers"]
+    config["no_rope_layer_interval"] = 4
+
+
+def mpt_legacy(config: dict[str, Any]) -> None:
+    """`attn_config` without what transformers' config class adds to it."""
+    keys = """alibi alibi_bias_max attn_impl attn_pdrop attn_type attn_uses_sequence_id clip_qkv prefix_lm qk_ln
+        softmax_scale"""
+    config["attn_config"] = {key: config["attn_config"][key] for key in keys.split()}
 
 
 CASES = {
@@ -179,5 +211,145 @@ CASES = {
             attn_pdrop=0.0,
         ),
         seed=320,
+    ),
+    # Odd in every size: three heads wider than the model, one key-value head, a window of 3, three files of weights.
+    "mistral-odd": Case(
+        MistralConfig(
+            **SPECIAL,
+            **THETA,
+            vocab_size=31,
+            hidden_size=21,
+            intermediate_size=25,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            head_dim=10,
+            sliding_window=3,
+            max_position_embeddings=64,
+            tie_word_embeddings=False,
+        ),
+        seed=321,
+        shard_size="20KB",
+        edit_config=rope_theta,
+    ),
+    # As Gemma 2 without the caps, with norms on the heads of q and k; local layers have their own theta, global ones
+    # a linear scaling as well. Layers: local, global, local.
+    "gemma3": Case(
+        Gemma3TextConfig(
+            **GATED | dict(num_hidden_layers=3, num_key_value_heads=1),
+            head_dim=6,
+            query_pre_attn_scalar=10,
+            sliding_window=5,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            rope_parameters={
+                "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+                "full_attention": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 8.0},
+            },
+        ),
+        seed=322,
+        edit_config=gemma3_legacy,
+        centred_norms=True,
+    ),
+    # The keys transformers writes now; a global layer first, which no period gives.
+    "gemma3-layer-types": Case(
+        Gemma3TextConfig(
+            **GATED,
+            head_dim=6,
+            query_pre_attn_scalar=6,
+            sliding_window=4,
+            layer_types=["full_attention", "sliding_attention"],
+            rope_parameters={
+                "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+                "full_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            },
+        ),
+        seed=323,
+        centred_norms=True,
+    ),
+    # A layer without positions, not where the interval in the file would put it: the list counts.
+    "smollm3": Case(
+        SmolLM3Config(**GATED | dict(num_hidden_layers=3), **THETA, no_rope_layers=[1, 0, 1]),
+        seed=324,
+        edit_config=smollm3_legacy,
+    ),
+    # ALiBi as BLOOM has it, steeper; norms without biases, thirds of one matrix for q, k, v.
+    "mpt": Case(
+        MptConfig(
+            **SPECIAL,
+            vocab_size=47,
+            d_model=18,
+            n_heads=6,
+            n_layers=2,
+            max_seq_len=64,
+            attn_config=dict(alibi_bias_max=8),
+        ),
+        seed=325,
+        edit_config=mpt_legacy,
+    ),
+    # Falcon 2: the layout of the 40B with one norm for both branches; own width of the feed-forward, untied.
+    "falcon-11b": Case(
+        FalconConfig(
+            **SIZES,
+            rope_parameters={"rope_type": "default", "rope_theta": 500042.0},
+            new_decoder_architecture=True,
+            num_kv_heads=2,
+            num_ln_in_parallel_attn=1,
+            ffn_hidden_size=38,
+            tie_word_embeddings=False,
+        ),
+        seed=326,
+        edit_config=rope_theta,
+    ),
+    # Scores divided by the layer's number as well.
+    "gpt2-scaled": Case(
+        GPT2Config(
+            **SPECIAL,
+            vocab_size=43,
+            n_embd=15,
+            n_layer=3,
+            n_head=3,
+            n_positions=64,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            scale_attn_by_inverse_layer_idx=True,
+            reorder_and_upcast_attn=True,
+        ),
+        seed=327,
+    ),
+    "phi3-window": Case(
+        Phi3Config(
+            **GATED,
+            sliding_window=5,
+            original_max_position_embeddings=64,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},  # its own: the config class adds to it
+        ),
+        seed=328,
+        edit_config=rope_theta,
+    ),
+    # No biases in attention, tied, the tanh form of GELU.
+    "gpt-neox-no-bias": Case(
+        GPTNeoXConfig(
+            **SIZES | dict(hidden_size=24, num_attention_heads=3),
+            intermediate_size=30,
+            attention_bias=False,
+            hidden_act="gelu_fast",
+            tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+        ),
+        seed=329,
+        edit_config=neox_legacy,
+    ),
+    # No biases, norms without parameters.
+    "opt-no-bias": Case(
+        OPTConfig(
+            **SIZES | dict(hidden_size=18, num_attention_heads=3),
+            ffn_dim=30,
+            dropout=0.0,
+            enable_bias=False,
+            layer_norm_elementwise_affine=False,
+            activation_function="gelu",
+        ),
+        seed=330,
     ),
 }

@@ -15,10 +15,13 @@ if os.environ.get("PYTHONHASHSEED") != "0":
 warnings.filterwarnings("ignore", message="Could not find a config file")
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
+import all_linear
 import families
+import family_trajectories
 import llama
 import lora
 import numbers_of_torch
+import published
 import score
 import trajectory
 from common import write_case
@@ -26,9 +29,11 @@ from common import write_case
 
 def jobs() -> dict:
     models = llama.CASES | families.CASES
+    trajectories = trajectory.CASES | family_trajectories.CASES
     table = {name: (lambda name=name, case=case: write_case(name, case)) for name, case in models.items()}
     table |= {name: (lambda name=name, case=case: lora.write(name, case)) for name, case in lora.CASES.items()}
-    table |= {name: (lambda name=name, case=case: trajectory.write(name, case)) for name, case in trajectory.CASES.items()}
+    table |= {name: (lambda name=name, case=case: trajectory.write(name, case)) for name, case in trajectories.items()}
+    table |= {"all_linear": all_linear.write, "published": published.write}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
     return table
 

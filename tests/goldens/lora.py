@@ -1,20 +1,25 @@
-"""PEFT adapters on the LLaMA cases, with A and B both random (B is zero at the start of a training, which hides the
+"""PEFT adapters on the model cases, with A and B both random (B is zero at the start of a training, which hides the
 scale). Each folder is a PEFT adapter folder plus `forward.safetensors` and the merged model."""
 
 from dataclasses import dataclass
-from pathlib import Path
+import inspect
 import json
+from pathlib import Path
 import shutil
+import tempfile
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
+import experts
+import families
 import llama
-from common import HERE, forward_file, load_model
+from common import HERE, forward_file, load_model, weights
 
 ADAPTER_FILE = "adapter_model.safetensors"
+MODELS = llama.CASES | families.CASES
 
 
 @dataclass
@@ -22,8 +27,11 @@ class LoraCase:
     base: str
     seed: int
     settings: dict[str, Any]
+    per_expert: bool = False  # written as PEFT did before transformers fused the experts
 
 
+DEFAULT = dict(target_modules=None)  # what PEFT takes for the family
+ALL = dict(target_modules="all-linear")
 CASES = {
     "lora-llama-gqa-tied": LoraCase("llama-gqa-tied", 101, dict(r=4, lora_alpha=6, target_modules="all-linear")),
     # rank and alpha differ by module; the scale is alpha / sqrt(rank).
@@ -43,6 +51,43 @@ CASES = {
     "lora-llama-legacy-spelling": LoraCase(
         "llama-legacy-spelling", 103, dict(r=2, lora_alpha=2, target_modules=r".*layers\.[12]\..*(o_proj|down_proj)")
     ),
+    "lora-mistral-odd": LoraCase("mistral-odd", 104, dict(r=2, lora_alpha=3) | ALL),
+    "lora-mixtral": LoraCase(
+        "mixtral", 105, dict(r=3, lora_alpha=4, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
+    ),
+    # Experts and two projections of attention; keys and targets by expert.
+    "lora-mixtral-experts": LoraCase(
+        "mixtral", 106, dict(r=2, lora_alpha=3, target_modules=["w1", "w2", "w3", "q_proj", "v_proj"]), per_expert=True
+    ),
+    # Everything, the router too, as PEFT writes it now: experts in one matrix, `target_parameters`.
+    "lora-mixtral-all-linear": LoraCase("mixtral", 107, dict(r=2, lora_alpha=3) | ALL),
+    "lora-gemma": LoraCase("gemma", 108, dict(r=3, lora_alpha=4) | DEFAULT),
+    "lora-gemma2": LoraCase("gemma2", 109, dict(r=2, lora_alpha=4, use_rslora=True) | ALL),
+    "lora-gemma3": LoraCase("gemma3", 110, dict(r=3, lora_alpha=5) | DEFAULT),
+    "lora-falcon-7b": LoraCase("falcon-7b", 111, dict(r=3, lora_alpha=5) | DEFAULT),
+    "lora-falcon-40b": LoraCase("falcon-40b", 112, dict(r=2, lora_alpha=3) | ALL),
+    "lora-falcon-rw": LoraCase(
+        "falcon-rw", 113, dict(r=3, lora_alpha=4, target_modules=["query_key_value", "dense_h_to_4h"])
+    ),
+    "lora-gpt-neox": LoraCase("gpt-neox", 114, dict(r=3, lora_alpha=4) | DEFAULT),
+    "lora-gpt-neox-sequential": LoraCase("gpt-neox-sequential", 115, dict(r=2, lora_alpha=5) | ALL),
+    "lora-gptj": LoraCase("gptj", 116, dict(r=3, lora_alpha=2) | ALL),
+    "lora-gpt-neo": LoraCase("gpt-neo", 117, dict(r=3, lora_alpha=4) | DEFAULT),
+    "lora-opt": LoraCase("opt", 118, dict(r=3, lora_alpha=4) | DEFAULT),
+    "lora-opt-350m": LoraCase("opt-350m", 119, dict(r=2, lora_alpha=3) | ALL),
+    # One fused matrix, its rank given by a pattern.
+    "lora-bloom": LoraCase("bloom", 120, dict(r=4, lora_alpha=6, rank_pattern={"h.1.*query_key_value": 2}) | DEFAULT),
+    "lora-qwen2": LoraCase("qwen2", 121, dict(r=2, lora_alpha=3) | ALL),
+    "lora-qwen3": LoraCase("qwen3", 122, dict(r=3, lora_alpha=4) | DEFAULT),
+    # PEFT has no default for Phi 3, OLMo 2 and SmolLM 3.
+    "lora-phi3": LoraCase("phi3", 123, dict(r=3, lora_alpha=4, target_modules=["qkv_proj", "gate_up_proj"])),
+    "lora-olmo2": LoraCase("olmo2", 124, dict(r=2, lora_alpha=3) | ALL),
+    "lora-smollm3": LoraCase("smollm3", 125, dict(r=3, lora_alpha=4, target_modules=["q_proj", "v_proj"])),
+    # Weights [in, out].
+    "lora-gpt2": LoraCase("gpt2", 126, dict(r=3, lora_alpha=4, fan_in_fan_out=True) | DEFAULT),
+    # `fan_in_fan_out` not given: PEFT finds out.
+    "lora-gpt2-scaled": LoraCase("gpt2-scaled", 127, dict(r=2, lora_alpha=3) | ALL),
+    "lora-mpt": LoraCase("mpt", 128, dict(r=2, lora_alpha=3) | ALL),
 }
 
 
@@ -62,7 +107,7 @@ def randomise_adapter(model: PeftModel, seed: int, zero_b: bool = False) -> None
 def write_adapter(folder: Path, base: str, settings: dict[str, Any], seed: int, zero_b: bool = False) -> None:
     if folder.exists():
         shutil.rmtree(folder)
-    model = get_peft_model(load_model(HERE / base), LoraConfig(task_type="CAUSAL_LM", **settings))
+    model = get_peft_model(load_base(base), LoraConfig(task_type="CAUSAL_LM", **settings))
     randomise_adapter(model, seed, zero_b)
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # a model card of empty headings
@@ -70,15 +115,22 @@ def write_adapter(folder: Path, base: str, settings: dict[str, Any], seed: int, 
     config = json.loads(path.read_text())
     # The folder's own place, not that of whoever ran this; PEFT keeps the targets in a set, without order.
     config["base_model_name_or_path"] = f"../{base}"
-    if isinstance(config["target_modules"], list):
-        config["target_modules"].sort()
+    for key in ("target_modules", "target_parameters"):
+        if isinstance(config[key], list):
+            config[key].sort()
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def load_adapted(base: str, folder: Path, trainable: bool = True) -> PeftModel:
-    model = PeftModel.from_pretrained(load_model(HERE / base), folder, is_trainable=trainable)
-    loaded = {name for name, _ in model.named_parameters() if "lora_" in name}
-    assert len(loaded) == len(load_file(folder / ADAPTER_FILE)), "adapter not loaded whole"
+def load_base(base: str) -> torch.nn.Module:
+    return load_model(HERE / base, MODELS[base].attention)
+
+
+def load_adapted(base: str, folder: Path, trainable: bool = True, parameters: int | None = None) -> PeftModel:
+    """`parameters`: how many the file's tensors become, if not as many."""
+    model = PeftModel.from_pretrained(load_base(base), folder, is_trainable=trainable)
+    loaded = {name: parameter for name, parameter in model.named_parameters() if "lora_" in name}
+    assert len(loaded) == (parameters or len(load_file(folder / ADAPTER_FILE))), "adapter not loaded whole"
+    assert all(parameter.any() for name, parameter in loaded.items() if "lora_A" in name), "adapter not loaded whole"
     return model
 
 
@@ -90,10 +142,10 @@ class Adapted(torch.nn.Module):
         self.model = model
         self.config = model.config
 
-    def forward(self, input_ids, attention_mask, position_ids, use_cache):
-        return self.model(
-            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=use_cache
-        )
+    def forward(self, input_ids, position_ids=None, **arguments):
+        if "position_ids" in inspect.signature(self.model.get_base_model().forward).parameters:
+            arguments["position_ids"] = position_ids
+        return self.model(input_ids=input_ids, **arguments)
 
     def parameters(self, recurse: bool = True):
         return (p for p in self.model.parameters(recurse) if p.requires_grad)
@@ -102,20 +154,32 @@ class Adapted(torch.nn.Module):
         self.model.save_pretrained(folder)
 
 
+def merged(model: PeftModel) -> dict[str, torch.Tensor]:
+    """The merged model's tensors, under the names of its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.merge_and_unload().save_pretrained(folder)
+        return weights(Path(folder))
+
+
 def write(name: str, case: LoraCase) -> None:
     folder = HERE / name
-    write_adapter(folder, case.base, case.settings, case.seed)
-    base = llama.CASES[case.base]
+    base = MODELS[case.base]
+    parameters = None
+    if case.per_expert:
+        parameters = experts.write_adapter(folder, case.base, base.config, case.settings, case.seed)
+    else:
+        write_adapter(folder, case.base, case.settings, case.seed)
 
     def load() -> torch.nn.Module:
-        return Adapted(load_adapted(case.base, folder))
+        return Adapted(load_adapted(case.base, folder, parameters=parameters))
 
     forward_file(folder, load, base.config.vocab_size, base, case.seed + 1000, ADAPTER_FILE)
-    merged = load_adapted(case.base, folder).merge_and_unload()
-    stored = load_file(HERE / case.base / "model.safetensors").keys()
-    tensors = {key: value.clone() for key, value in merged.state_dict().items() if key in stored}
-    assert tensors.keys() == stored
+    if case.per_expert:
+        path = folder / "forward.safetensors"
+        save_file(experts.split(load_file(path), base.config.num_local_experts), path)
+    tensors = merged(load_adapted(case.base, folder, parameters=parameters))
     # Only what the merge changed: the rest is the base's, byte for byte.
-    before = load_file(HERE / case.base / "model.safetensors")
+    before = weights(HERE / case.base)
+    assert tensors.keys() == before.keys()
     changed = {key: value for key, value in tensors.items() if not torch.equal(value, before[key])}
     save_file(changed, folder / "merged.safetensors", metadata={"format": "pt"})

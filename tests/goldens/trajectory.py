@@ -16,9 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import optimization as schedule
 
-import llama
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
+import experts
 import lora
-from common import HERE, load_model, pad_right, run, token_losses, token_rows, write_json, write_rows
+from common import HERE, pad_right, run, token_losses, token_rows, write_json, write_rows
 
 LENGTHS = (9, 4, 17, 6, 12, 3, 18, 8, 5, 14, 7, 2, 16, 10, 11, 6, 13, 4, 15, 8, 9, 5, 12)  # 23: the last window is partial
 EVAL_LENGTHS = (11, 4, 7, 16, 5)
@@ -38,6 +40,8 @@ class Trajectory:
     adapter: dict[str, Any] | None = None
     zero_b: bool = False
     eval_every: int | None = None
+    router_aux_loss: float | None = None  # its coefficient
+    per_expert: bool = False  # the adapter has a module for every expert
 
 
 ADAMW = dict(kind="adamw", betas=[0.9, 0.999], eps=1e-8)
@@ -129,6 +133,26 @@ def loss_sum(model, rows, padded: bool):
         yield token_losses(run(model, batch), batch["labels"])[0]
 
 
+def loss_with_router(model, rows, coefficient: float, padded: bool):
+    """(cross-entropy + coefficient * load-balancing loss, the latter without coefficient), over all rows together.
+
+    transformers takes the balance over the tokens of one call that are no padding; so micro_batch_size is batch_size
+    here. Row by row the same number comes from the router's answers for all rows together."""
+    totals, answers, tokens = [], [], labelled(rows)
+    for part in [rows] if padded else [[row] for row in rows]:
+        batch = pad_right(part, None, 0)
+        labels = batch.pop("labels")
+        output = model(**batch, output_router_logits=True, use_cache=False)
+        totals.append(token_losses(output.logits, labels)[0])
+        answers.append(output.router_logits)
+    if padded:
+        balance = output.aux_loss
+    else:
+        layers = tuple(torch.cat(parts) for parts in zip(*answers))
+        balance = load_balancing_loss_func(layers, model.config.num_local_experts, model.config.num_experts_per_tok)
+    return sum(totals) / tokens + coefficient * balance, balance.item()
+
+
 def train(case: Trajectory, model, rows, eval_rows, padded: bool) -> dict[str, list[dict]]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     keywords = {key: value for key, value in case.optimizer.items() if key not in ("kind", "learning_rate")}
@@ -139,9 +163,15 @@ def train(case: Trajectory, model, rows, eval_rows, padded: bool) -> dict[str, l
     for step, window in enumerate(windows, start=1):
         tokens, loss = labelled(window), 0.0
         optimizer.zero_grad()
-        for total in loss_sum(model, window, padded):
-            (total / tokens).backward()
-            loss += total.item() / tokens
+        more = {}
+        if case.router_aux_loss is None:
+            for total in loss_sum(model, window, padded):
+                (total / tokens).backward()
+                loss += total.item() / tokens
+        else:
+            total, more["router_aux_loss"] = loss_with_router(model, window, case.router_aux_loss, padded)
+            total.backward()
+            loss = total.item()
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, case.max_grad_norm))
         history["steps"].append(
             {
@@ -152,6 +182,7 @@ def train(case: Trajectory, model, rows, eval_rows, padded: bool) -> dict[str, l
                 "labelled_tokens": tokens,
                 "rows": len(window),
             }
+            | more
         )
         optimizer.step()
         rates.step()
@@ -182,7 +213,10 @@ def recipe(case: Trajectory) -> str:
         lines += ["[[data.eval]]", 'path = "eval.jsonl"', 'format = "tokens"', "", "[eval]"]
         lines += [f"every = {case.eval_every}", ""]
     lines += ["[train]", f"epochs = {case.epochs}", f"batch_size = {case.batch}"]
-    lines += [f"micro_batch_size = {case.micro}", f"max_grad_norm = {case.max_grad_norm}", ""]
+    lines += [f"micro_batch_size = {case.micro}", f"max_grad_norm = {case.max_grad_norm}"]
+    if case.router_aux_loss is not None:
+        lines += [f"router_aux_loss = {case.router_aux_loss}"]
+    lines += [""]
     lines += ["[optimizer]", *(f"{key} = {toml(value)}" for key, value in case.optimizer.items()), ""]
     lines += ["[schedule]", *(f"{key} = {toml(value)}" for key, value in case.schedule.items()), ""]
     lines += ["[log]", "every = 1"]
@@ -205,11 +239,16 @@ def write(name: str, case: Trajectory) -> None:
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    base = lora.MODELS[case.base].config
+    parameters = None
     if case.adapter:
-        lora.write_adapter(folder / "adapter", case.base, case.adapter, case.seed, case.zero_b)
+        if case.per_expert:
+            parameters = experts.write_adapter(folder / "adapter", case.base, base, case.adapter, case.seed)
+        else:
+            lora.write_adapter(folder / "adapter", case.base, case.adapter, case.seed, case.zero_b)
         path = folder / "adapter" / "adapter_config.json"
         path.write_text(path.read_text().replace(f'"../{case.base}"', f'"../../{case.base}"'))
-    vocabulary = llama.CASES[case.base].config.vocab_size
+    vocabulary = base.vocab_size
     rows = token_rows(case.seed + 1000, vocabulary, LENGTHS[: case.rows])
     eval_rows = token_rows(case.seed + 2000, vocabulary, EVAL_LENGTHS)
     write_rows(folder / "data.jsonl", rows)
@@ -220,13 +259,17 @@ def write(name: str, case: Trajectory) -> None:
     histories, finals = [], []
     for padded in (False, True):
         if case.adapter:
-            model = lora.Adapted(lora.load_adapted(case.base, folder / "adapter"))
+            model = lora.Adapted(lora.load_adapted(case.base, folder / "adapter", parameters=parameters))
         else:
-            model = load_model(HERE / case.base)
+            model = lora.load_base(case.base)
+        if case.per_expert:
+            experts.keep_apart(model)
         start = [p.detach().clone() for p in model.parameters() if p.requires_grad]
         histories.append(train(case, model, rows, eval_rows, padded))
         scratch = folder / "scratch"
         finals.append(trained_tensors(model, scratch))
+        if case.per_expert:
+            finals[-1] = experts.split(finals[-1], base.num_local_experts)
         shutil.rmtree(scratch)
         end = [p.detach() for p in model.parameters() if p.requires_grad]
         moved = sum(float((a - b).square().sum()) for a, b in zip(start, end))
@@ -239,6 +282,9 @@ def write(name: str, case: Trajectory) -> None:
     }
     if rounding["largest_loss_difference"] > 2e-5 or rounding["final_distance"] > 2e-5:
         raise SystemExit(f"{name}: rounding alone gives {rounding}")
+    norms = zip(*([step["grad_norm"] for step in history["steps"]] for history in histories))
+    if max(abs(a / b - 1) for a, b in norms) > 1e-5:
+        raise SystemExit(f"{name}: rounding alone moves the gradient's norm")
     clipped = sum(step["grad_norm"] > case.max_grad_norm for step in histories[0]["steps"])
     if clipped == 0:
         raise SystemExit(f"{name}: clipping never acts")
