@@ -26,6 +26,9 @@ pub enum AdapterError {
     /// A file is no JSON.
     #[error("{}: not valid JSON: {source}", path.display())]
     Json { path: PathBuf, source: serde_json::Error },
+    /// PEFT would not read the adapter as it is meant.
+    #[error("PEFT does not read {problem}")]
+    Unreadable { problem: String },
     /// Tensors of the adapter and modules of the model do not fit one to one.
     #[error("{}: the adapter does not fit the model: {problem}", path.display())]
     Mismatch { path: PathBuf, problem: String },

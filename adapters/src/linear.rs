@@ -45,6 +45,11 @@ impl Linear {
         self.weight.val()
     }
 
+    /// The bias, `[out]`.
+    pub fn bias(&self) -> Option<Tensor<1>> {
+        self.bias.as_ref().map(|bias| bias.val())
+    }
+
     /// The adapter, if there is one.
     pub fn adapter(&self) -> Option<&Adapter> {
         self.adapter.as_ref()

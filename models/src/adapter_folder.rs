@@ -7,10 +7,11 @@ use std::path::Path;
 
 use burn::module::Param;
 use firebrand_adapters::peft::{CONFIG_FILE, LoraTensor, PeftConfig, TENSOR_FILE, pair_tensors, tensor_name};
-use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, LoraConfig, LoraFactors};
+use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, LoraConfig, LoraFactors, Targets};
 
 use crate::causal_lm::{CausalLm, host_values};
 use crate::error::ModelError;
+use crate::expert_adapters;
 use crate::parameters::AnyTensor;
 use crate::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
 
@@ -32,7 +33,14 @@ pub enum Start<'a> {
 /// A selection that matches nothing, or tensors that do not fit the selected modules one to one.
 pub fn attach(model: &mut CausalLm, config: &AdapterConfig, start: Start<'_>) -> Result<Vec<String>, ModelError> {
     let AdapterConfig::Lora(lora) = config;
-    let selected = lora.targets.select(&model.linear_paths()?, lora.exclude.as_ref())?;
+    let modules = match lora.targets {
+        Targets::AllLinear => model.projection_paths()?,
+        Targets::Pattern(_) => model.linear_paths()?,
+    };
+    let selected = lora.targets.select(&modules, lora.exclude.as_ref())?;
+    if let Start::Fresh { .. } = start {
+        expert_adapters::check(model, lora, &selected)?;
+    }
     let device = model.decoder().device();
     let mut given = match start {
         Start::Fresh { .. } => HashMap::new(),
@@ -98,8 +106,9 @@ pub fn save(model: &mut CausalLm, lora: &LoraConfig, base_model: &str, folder: &
         let values = tensors.get(&spec.name).map(|(_, values)| values.as_slice()).unwrap_or_default();
         Ok(Cow::Owned(spec.dtype.encode(values).unwrap_or_default()))
     })?;
+    let transposed = model.stored_transposed(&modules)?;
     let path = folder.join(CONFIG_FILE);
-    fs::write(&path, PeftConfig::render(lora, &modules, base_model)).map_err(ModelError::io("write", &path))
+    fs::write(&path, PeftConfig::render(lora, &modules, base_model, transposed)).map_err(ModelError::io("write", &path))
 }
 
 /// The factors of every selected module from a tensor file.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, TensorData};
@@ -13,8 +14,10 @@ use crate::families::Family;
 use crate::hf_config::HfConfig;
 use crate::load::FromCheckpoint;
 use crate::parameters::{AnyTensor, ParameterView, Random, Shapes, parameters, visit};
-use crate::transformer::{Decoder, DecoderConfig};
-use crate::weights::{Checkpoint, CheckpointPlan, Dtype, Expected, HeadTie, PlanOptions, RuleSet, TensorSpec, Written};
+use crate::transformer::{Decoder, DecoderConfig, EMBEDDING, HEAD};
+use crate::weights::{
+    Checkpoint, CheckpointPlan, Dtype, Expected, HeadTie, Layout, PlanOptions, RuleSet, TensorSpec, Written,
+};
 
 /// How the matrices of the blocks are held in memory; everything else is f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,7 @@ pub struct CausalLm {
     decoder: Decoder,
     family: Family,
     config: HfConfig,
+    rules: Arc<RuleSet>,
     /// Dtype of each tensor in the files the model came from, by their name.
     stored: HashMap<String, Dtype>,
     tied: Option<HeadTie>,
@@ -47,10 +51,10 @@ impl CausalLm {
         let config = HfConfig::open(folder)?;
         let family = Family::of(&config)?;
         let mut shape = family.config(&config)?;
-        let rules = family.rules()?;
+        let rules = Arc::new(family.rules(&shape)?);
         let checkpoint = Checkpoint::open(folder)?;
-        let tie = HeadTie::resolve(&rules, &checkpoint, EMBEDDING, HEAD, shape.tied_head);
-        shape.tied_head = tie.outcome.is_tied();
+        let tie = HeadTie::resolve(&rules, &checkpoint, EMBEDDING, HEAD, shape.head.tied);
+        shape.head.tied = tie.outcome.is_tied();
         let expected: Vec<Expected> = parameters(&Decoder::new(&shape, &mut Shapes))
             .into_iter()
             .map(|info| Expected { name: info.path, shape: info.shape })
@@ -60,7 +64,7 @@ impl CausalLm {
         let decoder = Decoder::new(&shape, &mut source);
         source.finish()?;
         let stored = checkpoint.tensors().map(|view| (view.name.to_string(), view.dtype)).collect();
-        Ok(Self { decoder: decoder.no_grad(), family, config, stored, tied: Some(tie) })
+        Ok(Self { decoder: decoder.no_grad(), family, config, rules, stored, tied: Some(tie) })
     }
 
     /// A model with fresh values. All parameters are frozen.
@@ -71,9 +75,10 @@ impl CausalLm {
         let config = HfConfig::open(folder)?;
         let family = Family::of(&config)?;
         let shape = family.config(&config)?;
+        let rules = Arc::new(family.rules(&shape)?);
         let mut source = Random { seed, deviation: shape.initializer_range, device: device.clone() };
         let decoder = Decoder::new(&shape, &mut source).no_grad();
-        Ok(Self { decoder, family, config, stored: HashMap::new(), tied: None })
+        Ok(Self { decoder, family, config, rules, stored: HashMap::new(), tied: None })
     }
 
     /// The decoder.
@@ -84,6 +89,11 @@ impl CausalLm {
     /// Its architecture.
     pub fn family(&self) -> Family {
         self.family
+    }
+
+    /// Names of its tensors.
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
     }
 
     /// Its `config.json`.
@@ -127,17 +137,33 @@ impl CausalLm {
         Ok(self.linears()?.into_iter().map(|(path, _)| path).collect())
     }
 
+    /// Those of [`Self::linear_paths`] that are adapted when all are asked for: routers are left alone.
+    ///
+    /// # Errors
+    /// The family's rules contradict themselves.
+    pub fn projection_paths(&mut self) -> Result<Vec<String>, ModelError> {
+        let Self { rules, decoder, .. } = self;
+        let maps = decoder.linears_mut().into_iter().map(|(path, _)| path).filter(|path| !Decoder::is_router(path));
+        maps.map(|path| their_module(rules, &path)).collect()
+    }
+
+    /// The linear maps of experts.
+    pub(crate) fn expert_maps(&mut self) -> Result<Vec<ExpertMap>, ModelError> {
+        let Self { rules, decoder, .. } = self;
+        let mut found = vec![];
+        for (ours, _) in decoder.linears_mut() {
+            let Some((layer, rest)) = ours.split_once(".mlp.experts.") else { continue };
+            let Some((expert, part)) = rest.split_once('.') else { continue };
+            let path = their_module(rules, &ours)?;
+            found.push(ExpertMap { layer: layer.into(), expert: expert.into(), part: part.into(), path });
+        }
+        Ok(found)
+    }
+
     /// The linear maps with their Hugging Face paths.
     pub(crate) fn linears(&mut self) -> Result<Vec<(String, &mut Linear)>, ModelError> {
-        let rules = self.family.rules()?;
-        self.decoder
-            .linears_mut()
-            .into_iter()
-            .map(|(path, map)| {
-                let weight = their_name(&rules, &format!("{path}.weight"))?;
-                Ok((weight.trim_end_matches(".weight").to_string(), map))
-            })
-            .collect()
+        let Self { rules, decoder, .. } = self;
+        decoder.linears_mut().into_iter().map(|(path, map)| Ok((their_module(rules, &path)?, map))).collect()
     }
 
     /// The adapters with the Hugging Face paths of the maps they are on.
@@ -147,6 +173,18 @@ impl CausalLm {
     pub fn adapters(&mut self) -> Result<Vec<(String, &Adapter)>, ModelError> {
         let linears = self.linears()?;
         Ok(linears.into_iter().filter_map(|(path, map)| Some((path, (*map).adapter()?))).collect())
+    }
+
+    /// Whether files hold the matrices of these maps with rows and columns exchanged; `adapter_config.json` says so.
+    ///
+    /// # Errors
+    /// The family's rules contradict themselves.
+    pub fn stored_transposed(&mut self, paths: &[String]) -> Result<bool, ModelError> {
+        let rules = Arc::clone(&self.rules);
+        let maps = self.decoder.linears_mut();
+        let transposed = |path: &String| rules.layout(&format!("{path}.weight")) == Layout::Transposed;
+        let mut found = maps.iter().map(|(path, _)| path).filter(|path| transposed(path));
+        Ok(found.any(|path| their_module(&rules, path).is_ok_and(|name| paths.contains(&name))))
     }
 
     /// Folds all adapters into their weights, in f32.
@@ -179,7 +217,6 @@ impl CausalLm {
         dtype: Option<Dtype>,
         layout: Option<&Checkpoint>,
     ) -> Result<Written, ModelError> {
-        let rules = self.family.rules()?;
         let mut tensors = HashMap::new();
         let mut specs = vec![];
         let mut problem = None;
@@ -187,11 +224,12 @@ impl CausalLm {
             if is_adapter(path) {
                 return;
             }
-            match their_name(&rules, path) {
+            match their_name(&self.rules, path) {
                 Ok(name) => {
                     let dtype = dtype.or(self.stored_dtype(&name)).unwrap_or(Dtype::F32);
-                    specs.push(TensorSpec { name: name.clone(), dtype, shape: shape.to_vec() });
-                    tensors.insert(name, value());
+                    let layout = self.rules.layout(path);
+                    specs.push(TensorSpec { name: name.clone(), dtype, shape: layout.shape(shape) });
+                    tensors.insert(name, (value(), layout, shape.to_vec()));
                 }
                 Err(error) => problem = Some(error),
             }
@@ -205,7 +243,8 @@ impl CausalLm {
             None => CheckpointPlan::new(specs, &options)?,
         };
         plan.write(folder, |spec| {
-            let value = tensors.get(&spec.name).map(host_values);
+            let value = tensors.get(&spec.name);
+            let value = value.map(|(value, layout, shape)| layout.convert(host_values(value), shape));
             Ok(Cow::Owned(value.and_then(|values| spec.dtype.encode(&values)).unwrap_or_default()))
         })
     }
@@ -214,8 +253,8 @@ impl CausalLm {
     /// now are.
     pub fn config_json(&self, dtype: Option<Dtype>) -> String {
         let mut config = self.config.clone();
-        let tied = self.decoder.config().tied_head;
-        if self.family.config(&config).is_ok_and(|shape| shape.tied_head != tied) {
+        let tied = self.decoder.config().head.tied;
+        if self.family.config(&config).is_ok_and(|shape| shape.head.tied != tied) {
             config.set("tie_word_embeddings", tied);
         }
         if let Some(dtype) = dtype {
@@ -240,13 +279,26 @@ impl CausalLm {
     }
 }
 
-/// Our name of the token embedding.
-const EMBEDDING: &str = "embed";
-/// Our name of the output head.
-const HEAD: &str = "head.weight";
-
 fn is_adapter(path: &str) -> bool {
     path.contains(".adapter.")
+}
+
+/// A linear map of an expert.
+pub(crate) struct ExpertMap {
+    /// Our path of the layer.
+    pub layer: String,
+    /// Number of the expert.
+    pub expert: String,
+    /// `gate`, `up` or `down`.
+    pub part: String,
+    /// The path in files.
+    pub path: String,
+}
+
+/// The path in files of the linear map at `path`.
+fn their_module(rules: &RuleSet, path: &str) -> Result<String, ModelError> {
+    let weight = their_name(rules, &format!("{path}.weight"))?;
+    Ok(weight.strip_suffix(".weight").unwrap_or(&weight).to_string())
 }
 
 fn their_name(rules: &RuleSet, ours: &str) -> Result<String, ModelError> {

@@ -174,6 +174,51 @@ impl HfConfig {
         self.optional(key, "a string", Value::as_str)
     }
 
+    /// The key among `spellings` that the config has. Families renamed keys over time and files keep what they were written
+    /// with.
+    ///
+    /// Errors: two spellings with different values.
+    pub fn spelling<'a>(&self, spellings: &[&'a str]) -> Result<&'a str, ModelError> {
+        let present = |key: &&&str| self.map.get(**key).is_some_and(|value| !value.is_null());
+        let mut present = spellings.iter().filter(present);
+        let first = present.next().or(spellings.first()).copied().unwrap_or_default();
+        match present.find(|other| self.map.get(**other) != self.map.get(first)) {
+            Some(other) => Err(self.wrong(other, format!("the same as `{first}`"), "another value")),
+            None => Ok(first),
+        }
+    }
+
+    /// Whether the key is written, also as `null`: some defaults hold only where nothing is said.
+    pub fn says(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
+    /// Error, unless the key is absent or has this value: everything else would change the arithmetic in a way that is not
+    /// implemented.
+    pub fn only(&self, key: &str, supported: impl Into<Value>) -> Result<(), ModelError> {
+        let supported = supported.into();
+        let same = |value: &Value| match (value.as_f64(), supported.as_f64()) {
+            (Some(left), Some(right)) => left == right,
+            _ => *value == supported,
+        };
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(()),
+            Some(value) if same(value) => Ok(()),
+            Some(value) => Err(self.wrong(key, format!("{supported}; nothing else is supported"), kind_of(value))),
+        }
+    }
+
+    /// A list of strings, if it is there.
+    pub fn optional_strings(&self, key: &str) -> Result<Option<Vec<&str>>, ModelError> {
+        self.optional(key, "a list of strings", |value| value.as_array()?.iter().map(Value::as_str).collect())
+    }
+
+    /// A list of integers from 0 on, if it is there.
+    pub fn optional_sizes(&self, key: &str) -> Result<Option<Vec<usize>>, ModelError> {
+        let integer = |value: &Value| value.as_u64().and_then(|value| usize::try_from(value).ok());
+        self.optional(key, "a list of integers, 0 or more", |value| value.as_array()?.iter().map(integer).collect())
+    }
+
     /// A string that must be one of `known`.
     pub fn one_of(&self, key: &str, known: &[&str]) -> Result<&str, ModelError> {
         let value = self.string(key)?;

@@ -7,6 +7,7 @@
 pub mod adapter_folder;
 mod causal_lm;
 mod error;
+mod expert_adapters;
 pub mod families;
 pub mod hf_config;
 mod load;

@@ -6,7 +6,7 @@ use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
 use crate::causal_lm::Hold;
 use crate::error::ModelError;
 use crate::parameters::ParameterSource;
-use crate::weights::{Checkpoint, Dtype, LoadPlan, TensorView};
+use crate::weights::{Checkpoint, Dtype, Layout, LoadPlan, TensorView};
 
 /// Reads each parameter once, in the order of the model. The first problem is kept and its place filled with zeros,
 /// because building a model does not fail half-way; [`Self::finish`] reports it.
@@ -40,28 +40,40 @@ impl<'a> FromCheckpoint<'a> {
 
     fn values(&self, path: &str, shape: &[usize], hold: Hold) -> Result<TensorData, ModelError> {
         let load = self.plan.loads.iter().find(|load| load.ours == path);
-        let theirs = load.map_or(path, |load| load.theirs.as_str());
+        let (theirs, layout) = load.map_or((path, Layout::Same), |load| (load.theirs.as_str(), load.layout));
         let view = self.checkpoint.get(theirs)?;
         view.check_finite()?;
-        held(view, shape, hold)
+        held(view, shape, layout, hold)
     }
 }
 
-/// A tensor's values as they are held: matrices in the wanted dtype when that loses nothing, else f32.
-fn held(view: TensorView<'_>, shape: &[usize], hold: Hold) -> Result<TensorData, ModelError> {
-    let same = |dtype| TensorData::from_bytes(Bytes::from_bytes_vec(view.bytes.to_vec()), shape.to_vec(), dtype);
-    Ok(match (hold, view.dtype) {
-        (Hold::Bf16, Dtype::BF16) => same(DType::BF16),
-        (Hold::F16, Dtype::F16) => same(DType::F16),
-        (Hold::F32, _) => TensorData::new(view.to_f32()?, shape.to_vec()),
-        (Hold::Bf16, _) => rounded(view, shape, Dtype::BF16, DType::BF16)?,
-        (Hold::F16, _) => rounded(view, shape, Dtype::F16, DType::F16)?,
-    })
+/// A tensor's values as they are held, of `shape` here: matrices in the wanted dtype, else f32.
+fn held(view: TensorView<'_>, shape: &[usize], layout: Layout, hold: Hold) -> Result<TensorData, ModelError> {
+    let stored = layout.shape(shape);
+    let narrow = |dtype, kind: Dtype| {
+        let bytes = match view.dtype == kind {
+            true => view.bytes.to_vec(),
+            false => kind.encode(&view.to_f32()?).unwrap_or_default(),
+        };
+        let bytes = pairs(layout, bytes, &stored);
+        Ok(TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape.to_vec(), dtype))
+    };
+    match hold {
+        Hold::F32 => Ok(TensorData::new(layout.convert(view.to_f32()?, &stored), shape.to_vec())),
+        Hold::Bf16 => narrow(DType::BF16, Dtype::BF16),
+        Hold::F16 => narrow(DType::F16, Dtype::F16),
+    }
 }
 
-fn rounded(view: TensorView<'_>, shape: &[usize], to: Dtype, dtype: DType) -> Result<TensorData, ModelError> {
-    let bytes = to.encode(&view.to_f32()?).unwrap_or_default();
-    Ok(TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape.to_vec(), dtype))
+/// Values of two bytes each in the other layout.
+fn pairs(layout: Layout, bytes: Vec<u8>, stored: &[usize]) -> Vec<u8> {
+    match layout {
+        Layout::Same => bytes,
+        Layout::Transposed => {
+            let values: Vec<[u8; 2]> = bytes.as_chunks::<2>().0.to_vec();
+            layout.convert(values, stored).concat()
+        }
+    }
 }
 
 impl ParameterSource for FromCheckpoint<'_> {
@@ -71,7 +83,7 @@ impl ParameterSource for FromCheckpoint<'_> {
         self.read(path, shape, hold)
     }
 
-    fn vector(&mut self, path: &str, length: usize) -> Param<Tensor<1>> {
+    fn vector(&mut self, path: &str, length: usize, _initial: f32) -> Param<Tensor<1>> {
         self.read(path, [length], Hold::F32)
     }
 }

@@ -13,18 +13,18 @@ use rand::Rng;
 pub trait ParameterSource {
     /// A matrix, `[out, in]` for linear maps.
     fn matrix(&mut self, path: &str, shape: [usize; 2]) -> Param<Tensor<2>>;
-    /// A vector.
-    fn vector(&mut self, path: &str, length: usize) -> Param<Tensor<1>>;
+    /// A vector, all `initial` where it is new.
+    fn vector(&mut self, path: &str, length: usize, initial: f32) -> Param<Tensor<1>>;
 }
 
 /// The linear map at `path` with weight `[out, in]`.
 pub fn linear(source: &mut dyn ParameterSource, path: &str, shape: [usize; 2], bias: bool) -> Linear {
     let weight = source.matrix(&format!("{path}.weight"), shape);
-    let bias = bias.then(|| source.vector(&format!("{path}.bias"), shape[0]));
+    let bias = bias.then(|| source.vector(&format!("{path}.bias"), shape[0], 0.0));
     Linear::new(weight, bias)
 }
 
-/// Fresh values: matrices normal with the given standard deviation, biases zero, norm weights one.
+/// Fresh values: matrices normal with the given standard deviation, vectors as the part that has them says.
 ///
 /// As in Hugging Face's `_init_weights`. Values depend on the seed and the path only.
 #[derive(Debug)]
@@ -45,9 +45,8 @@ impl ParameterSource for Random {
         Param::from_data(TensorData::new(values, shape), &self.device)
     }
 
-    fn vector(&mut self, path: &str, length: usize) -> Param<Tensor<1>> {
-        let value = if path.ends_with(".bias") { 0.0_f32 } else { 1.0 };
-        Param::from_data(TensorData::new(vec![value; length], [length]), &self.device)
+    fn vector(&mut self, _path: &str, length: usize, initial: f32) -> Param<Tensor<1>> {
+        Param::from_data(TensorData::new(vec![initial; length], [length]), &self.device)
     }
 }
 
@@ -67,7 +66,7 @@ impl ParameterSource for Shapes {
         Param::uninitialized(ParamId::new(), make, Device::flex(), false, shape.into())
     }
 
-    fn vector(&mut self, _path: &str, length: usize) -> Param<Tensor<1>> {
+    fn vector(&mut self, _path: &str, length: usize, _initial: f32) -> Param<Tensor<1>> {
         let make = move |device: &Device, _| Tensor::zeros([length], device);
         Param::uninitialized(ParamId::new(), make, Device::flex(), false, [length].into())
     }
@@ -182,9 +181,9 @@ mod tests {
             Shapes.matrix(path, shape)
         }
 
-        fn vector(&mut self, path: &str, length: usize) -> Param<Tensor<1>> {
+        fn vector(&mut self, path: &str, length: usize, initial: f32) -> Param<Tensor<1>> {
             self.0.insert(path.into());
-            Shapes.vector(path, length)
+            Shapes.vector(path, length, initial)
         }
     }
 

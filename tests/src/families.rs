@@ -15,23 +15,22 @@ pub fn family_table() -> String {
         let targets: Vec<String> = family.default_targets().iter().map(|target| target.to_string()).collect();
         let models = golden::models_of(*family);
         // What works is what a golden proves.
-        let proven = |prefix: &str| {
-            let cases = golden::folders(prefix);
-            let found = cases.iter().any(|case| {
-                models.iter().any(|model| {
-                    let file = ["recipe.toml", "adapter_config.json"].map(|file| golden::path(case).join(file));
-                    let text = file.iter().find_map(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
-                    text.contains(&format!("../{model}\""))
-                })
-            });
+        let proven = |adapted: bool| {
+            let recipes = golden::folders("trajectory-").into_iter();
+            let found = recipes
+                .map(|case| std::fs::read_to_string(golden::path(&case).join("recipe.toml")).unwrap())
+                .any(|recipe| {
+                    let of_family = models.iter().any(|model| recipe.contains(&format!("../{model}\"")));
+                    of_family && recipe.contains("[adapter]") == adapted
+                });
             if found { "yes" } else { "no" }
         };
         table += &format!(
             "| `{}` | {} | {} | {} | {} | {} |\n",
             family.name(),
             family.models(),
-            proven("trajectory-full"),
-            proven("lora-"),
+            proven(false),
+            proven(true),
             code(&targets),
             code(&models),
         );

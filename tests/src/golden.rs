@@ -1,5 +1,6 @@
 //! The committed answers of the reference implementations; `goldens/README.md` tells what stands in them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
@@ -7,7 +8,6 @@ use firebrand::objective::inputs;
 use firebrand_adapters::Mode;
 use firebrand_datasets::Batch;
 use firebrand_datasets::batch::NOT_TRAINED;
-use firebrand_kernels::linear;
 use firebrand_models::families::Family;
 use firebrand_models::hf_config::HfConfig;
 use firebrand_models::weights::SafetensorsFile;
@@ -43,9 +43,23 @@ pub fn models_of(family: Family) -> Vec<String> {
     folders("").into_iter().filter(is_of).collect()
 }
 
-/// Model cases of all families there are.
+/// All model cases.
 pub fn models() -> Vec<String> {
-    Family::ALL.iter().flat_map(|family| models_of(*family)).collect()
+    let is_model =
+        |name: &String| path(name).join("forward.safetensors").exists() && path(name).join("config.json").exists();
+    folders("").into_iter().filter(is_model).collect()
+}
+
+/// Holds `claim` against every model case, and names all that fail.
+pub fn each_model(claim: impl Fn(&str)) {
+    each(&models(), claim);
+}
+
+/// Holds `claim` against every one of `cases`, and names all that fail.
+pub fn each(cases: &[String], claim: impl Fn(&str)) {
+    let fails = |case: &&String| catch_unwind(AssertUnwindSafe(|| claim(case))).is_err();
+    let failed: Vec<&String> = cases.iter().filter(fails).collect();
+    assert!(!cases.is_empty() && failed.is_empty(), "{} of {} cases fail: {failed:?}", failed.len(), cases.len());
 }
 
 /// The model in a golden's folder, all parameters frozen.
@@ -132,7 +146,7 @@ impl Forward {
 /// All logits of a batch, `[rows * length, vocab]`.
 pub fn logits(model: &CausalLm, batch: &Batch) -> Vec<f32> {
     let hidden = model.decoder().forward(&inputs(batch), Mode::Inference);
-    host(linear(hidden, model.decoder().head_weight()))
+    host(model.decoder().head().logits(hidden))
 }
 
 /// The rows of `[rows * length, width]` values at places that are no padding.

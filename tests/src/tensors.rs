@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use firebrand_models::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
+use firebrand_models::weights::{Checkpoint, CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
 
 /// Shape and values, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,12 @@ pub fn read(path: &Path) -> Tensors {
             (view.name.to_string(), values)
         })
         .collect()
+}
+
+/// All tensors of a model folder, sharded or not.
+pub fn read_folder(folder: &Path) -> Tensors {
+    let checkpoint = Checkpoint::open(folder).unwrap();
+    checkpoint.files().iter().flat_map(|file| read(file.path())).collect()
 }
 
 /// Writes `{name}.safetensors` in f32.

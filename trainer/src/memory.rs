@@ -50,7 +50,13 @@ impl MemoryPlan {
         let attention = &config.attention;
         let heads = (attention.heads + 2 * attention.kv_heads) * attention.head_dim;
         let mlp = match config.mlp {
-            MlpConfig::Gated { intermediate_size, .. } => 3 * intermediate_size,
+            MlpConfig::Gated { intermediate_size, .. } | MlpConfig::GatedFused { intermediate_size, .. } => {
+                3 * intermediate_size
+            }
+            MlpConfig::Plain { intermediate_size, .. } => 2 * intermediate_size,
+            MlpConfig::Experts { intermediate_size, chosen, .. } => {
+                chosen * (3 * intermediate_size + 2 * config.hidden_size)
+            }
         };
         // Per token: the stream before and after each norm, q k v before and after rotation, the mixed heads, the MLP.
         let block = (6 * config.hidden_size + 2 * heads + attention.heads * attention.head_dim + mlp) as u64;

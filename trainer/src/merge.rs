@@ -10,7 +10,6 @@ use std::path::Path;
 
 use firebrand_adapters::Mode;
 use firebrand_datasets::{ChatTemplate, Tokenizer};
-use firebrand_kernels::linear;
 use firebrand_models::transformer::Inputs;
 use firebrand_models::weights::{Checkpoint, Dtype};
 use firebrand_models::{CausalLm, Hold};
@@ -145,11 +144,11 @@ fn compare(adapted: &CausalLm, merged: &CausalLm, probe: &Probe, dtype: Option<&
 /// The logits at every position of `row`, a chunk of positions in memory at a time.
 fn logits(model: &CausalLm, row: &[u32]) -> impl Iterator<Item = Vec<f32>> {
     let hidden = model.decoder().forward(&Inputs::row(row, 0), Mode::Inference);
-    let head = model.decoder().head_weight();
+    let head = model.decoder().head();
     let [_, time, width] = hidden.dims();
     (0..time).step_by(CHUNK).flat_map(move |start| {
         let end = (start + CHUNK).min(time);
-        let logits = linear(hidden.clone().slice([0..1, start..end, 0..width]), head.clone());
+        let logits = head.logits(hidden.clone().slice([0..1, start..end, 0..width]));
         let vocabulary = logits.dims()[2];
         let values: Vec<f32> = logits.into_data().iter::<f32>().collect();
         values.chunks(vocabulary).map(<[f32]>::to_vec).collect::<Vec<_>>()

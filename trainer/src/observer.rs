@@ -50,6 +50,9 @@ pub struct StepReport {
     /// Sum of token losses / labelled tokens, over the whole step. Nats.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
+    /// The load-balancing loss of routers without its coefficient, where it is charged; `loss` includes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_aux_loss: Option<f64>,
     /// The rate this step was made with.
     #[serde(deserialize_with = "null_is_nan")]
     pub learning_rate: f64,
@@ -181,6 +184,7 @@ pub(crate) mod tests {
             total_steps,
             epoch: step as f64 / 3.0,
             loss: 2.0 / step as f64 + 0.1,
+            router_aux_loss: None,
             learning_rate: 2e-4 / 3.0,
             grad_norm: 1.0 / 7.0,
             tokens: 16_777_217,

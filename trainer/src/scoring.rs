@@ -3,7 +3,6 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::Example;
-use firebrand_kernels::token_statistics;
 use firebrand_models::CausalLm;
 use firebrand_models::transformer::Inputs;
 use serde::Serialize;
@@ -38,6 +37,6 @@ fn log_probabilities(model: &CausalLm, ids: &[u32]) -> Vec<f32> {
     let hidden = hidden.slice([0..1, 0..time - 1, 0..width]).reshape([time - 1, width]);
     let targets: Vec<i32> = ids[1..].iter().map(|&id| id as i32).collect();
     let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [time - 1]), &hidden.device());
-    let (log_probabilities, _) = token_statistics(hidden, decoder.head_weight(), None, targets, None);
+    let (log_probabilities, _) = decoder.head().statistics(hidden, targets);
     log_probabilities.into_data().iter::<f32>().collect()
 }

@@ -24,7 +24,6 @@ const INERT: &[(&str, IsInert)] = &[
     ("use_dora", is_off),
     ("use_qalora", is_off),
     ("lora_bias", is_off),
-    ("fan_in_fan_out", is_off),
     ("modules_to_save", is_off),
     ("layers_to_transform", is_off),
     ("layer_replication", is_off),
@@ -82,8 +81,9 @@ impl PeftConfig {
     }
 
     /// The text of an `adapter_config.json` for `lora`. `modules` are the paths the adapter is on; they replace
-    /// `all-linear`, which PEFT resolves differently for some families.
-    pub fn render(lora: &LoraConfig, modules: &[String], base_model: &str) -> String {
+    /// `all-linear`, which PEFT resolves differently for some families. `fan_in_fan_out`: files hold the matrices of these
+    /// modules `[in, out]`; readers correct a wrong value by the type of the module, so it is read over.
+    pub fn render(lora: &LoraConfig, modules: &[String], base_model: &str, fan_in_fan_out: bool) -> String {
         let pattern = |pattern: &ModulePattern| match pattern {
             ModulePattern::Suffixes(names) => json!(names),
             ModulePattern::Regex(regex) => json!(regex),
@@ -99,7 +99,7 @@ impl PeftConfig {
             "alpha_pattern": table(lora.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), number(*alpha)))),
             "base_model_name_or_path": base_model,
             "bias": "none",
-            "fan_in_fan_out": false,
+            "fan_in_fan_out": fan_in_fan_out,
             "inference_mode": true,
             "init_lora_weights": true,
             "lora_alpha": number(lora.alpha),
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_equal() {
-        let text = PeftConfig::render(&config(), &[], "some/base");
+        let text = PeftConfig::render(&config(), &[], "some/base", false);
         let read = parse(&text).unwrap();
         assert_eq!(read.lora, config());
         assert_eq!(read.base_model.as_deref(), Some("some/base"));
@@ -269,7 +269,7 @@ mod tests {
     fn all_linear_is_written_as_names() {
         let config = LoraConfig { targets: Targets::AllLinear, ..config() };
         let modules = ["model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"].map(String::from);
-        let text = PeftConfig::render(&config, &modules, "base");
+        let text = PeftConfig::render(&config, &modules, "base", true);
         let targets = parse(&text).unwrap().lora.targets;
         assert_eq!(targets, Targets::Pattern(ModulePattern::Suffixes(vec!["up_proj".into()])));
     }

@@ -6,8 +6,8 @@
 //! position. The frequencies follow transformers 5.23 `modeling_rope_utils.py`, in its precision: f32 for the tensors,
 //! f64 for the constants.
 //!
-//! Papers: RoPE <https://arxiv.org/abs/2104.09864>, YaRN <https://arxiv.org/abs/2309.00071>. Not here: `longrope`,
-//! `mrope`, parameters per layer kind, and the rotation itself.
+//! Papers: RoPE <https://arxiv.org/abs/2104.09864>, YaRN <https://arxiv.org/abs/2309.00071>, LongRoPE
+//! <https://arxiv.org/abs/2402.13753>. Not here: `mrope`, and the rotation itself.
 
 use std::f64::consts::PI;
 
@@ -72,21 +72,37 @@ pub enum RopeScaling {
         /// Whether the borders are rounded to whole dimensions.
         truncate: bool,
     },
+    /// Each frequency divided by a number of its own, one set of them up to the original context and another beyond.
+    Long {
+        /// One divisor a frequency, for sequences within the original context.
+        short_factor: Vec<f64>,
+        /// The same for longer ones.
+        long_factor: Vec<f64>,
+        original_max_position_embeddings: usize,
+        /// Multiplies cosine and sine. Given in the config, or from `factor` or the ratio of the lengths.
+        attention_factor: f64,
+    },
 }
 
 impl Rope {
-    /// `dims / 2` inverse frequencies, and the factor that multiplies cosine and sine (1 but for yarn).
+    /// Rotation of the first `dims` dimensions of a head at the usual wavelengths.
+    pub fn plain(theta: f64, dims: usize, head_dim: usize) -> Self {
+        let partial_rotary_factor = dims as f64 / head_dim as f64;
+        Rope { theta, dims, partial_rotary_factor, scaling: RopeScaling::Default }
+    }
+
+    /// `dims / 2` inverse frequencies, and the factor that multiplies cosine and sine (1 but for yarn and longrope).
     ///
-    /// `seq_len` is the largest position plus one; only [`RopeScaling::Dynamic`] depends on it. (transformers keeps
-    /// the frequencies of the longest sequence seen so far until a short one comes; here they depend on the sequence
-    /// alone.)
+    /// `seq_len` is the largest position plus one; [`RopeScaling::Dynamic`] and [`RopeScaling::Long`] depend on it.
+    /// (transformers keeps the frequencies of the longest sequence seen so far until a short one comes; here they depend
+    /// on the sequence alone.)
     pub fn inv_freq(&self, seq_len: usize) -> (Vec<f32>, f32) {
         let plain = self.powers(self.theta as f32).map(|power| 1.0 / power);
-        match self.scaling {
+        match &self.scaling {
             RopeScaling::Default => (plain.collect(), 1.0),
-            RopeScaling::Linear { factor } => (plain.map(|freq| freq / factor as f32).collect(), 1.0),
+            RopeScaling::Linear { factor } => (plain.map(|freq| freq / *factor as f32).collect(), 1.0),
             RopeScaling::Dynamic { factor, max_position_embeddings } => {
-                let longest = max_position_embeddings as f64;
+                let longest = *max_position_embeddings as f64;
                 let stretch = factor * (seq_len as f64).max(longest) / longest - (factor - 1.0);
                 let dims = self.dims as f64;
                 let base = self.theta * stretch.powf(dims / (dims - 2.0));
@@ -98,7 +114,8 @@ impl Rope {
                 high_freq_factor: high,
                 original_max_position_embeddings,
             } => {
-                let context = original_max_position_embeddings as f64;
+                let context = *original_max_position_embeddings as f64;
+                let (factor, low, high) = (*factor, *low, *high);
                 let scaled = |freq: f32| {
                     let wavelen = (2.0 * PI) as f32 / freq;
                     if wavelen > (context / low) as f32 {
@@ -117,9 +134,15 @@ impl Rope {
                 let blend = |(i, power): (usize, f32)| {
                     let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
                     let kept = 1.0 - ramp;
-                    1.0 / (factor as f32 * power) * (1.0 - kept) + 1.0 / power * kept
+                    1.0 / (*factor as f32 * power) * (1.0 - kept) + 1.0 / power * kept
                 };
-                (self.powers(self.theta as f32).enumerate().map(blend).collect(), attention_factor as f32)
+                (self.powers(self.theta as f32).enumerate().map(blend).collect(), *attention_factor as f32)
+            }
+            RopeScaling::Long { short_factor, long_factor, original_max_position_embeddings, attention_factor } => {
+                let beyond = seq_len > *original_max_position_embeddings;
+                let divisors = if beyond { long_factor } else { short_factor };
+                let divided = |(power, divisor): (f32, &f64)| 1.0 / (*divisor as f32 * power);
+                (self.powers(self.theta as f32).zip(divisors).map(divided).collect(), *attention_factor as f32)
             }
         }
     }
@@ -154,20 +177,45 @@ impl HfConfig {
     /// Errors name the key: an unknown kind or key, a missing one, zero or negative numbers, two spellings that
     /// disagree.
     pub fn rope(&self, head_dim: usize, defaults: &RopeDefaults) -> Result<Rope, ModelError> {
+        let section = self.rope_object()?;
+        self.rope_in(&section, head_dim, defaults)
+    }
+
+    /// The rotary parameters of the layers of one kind (`full_attention`, `sliding_attention`), where `rope_parameters`
+    /// has an object for each kind; absent where it has none.
+    ///
+    /// Errors are those of [`HfConfig::rope`].
+    pub fn rope_of_layers(
+        &self,
+        kind: &str,
+        head_dim: usize,
+        defaults: &RopeDefaults,
+    ) -> Result<Option<Rope>, ModelError> {
+        let section = match self.rope_section("rope_parameters")? {
+            Some(section) => section.rope_section(kind)?,
+            None => None,
+        };
+        section.map(|section| self.rope_in(&section, head_dim, defaults)).transpose()
+    }
+
+    fn rope_object(&self) -> Result<HfConfig, ModelError> {
         let (old, new) = (self.rope_section("rope_scaling")?, self.rope_section("rope_parameters")?);
-        let section = match (old, new) {
+        match (old, new) {
             (Some(old), Some(new)) if old.map != new.map => {
                 return Err(self.wrong("rope_scaling", "the same as in `rope_parameters`, or one of both", "another"));
             }
-            (Some(section), _) | (None, Some(section)) => section,
-            (None, None) => HfConfig::from_map(&self.path, serde_json::Map::new()),
-        };
-        let theta = self.agreed(&section, "rope_theta")?.unwrap_or(defaults.theta);
+            (Some(section), _) | (None, Some(section)) => Ok(section),
+            (None, None) => Ok(HfConfig::from_map(&self.path, serde_json::Map::new())),
+        }
+    }
+
+    fn rope_in(&self, section: &HfConfig, head_dim: usize, defaults: &RopeDefaults) -> Result<Rope, ModelError> {
+        let theta = self.agreed(section, "rope_theta")?.unwrap_or(defaults.theta);
         // At 1 all wavelengths are the same, and yarn divides by the logarithm.
         if theta <= 1.0 {
             return Err(self.wrong("rope_theta", "a number above 1", theta.to_string()));
         }
-        let partial = self.agreed(&section, "partial_rotary_factor")?.unwrap_or(defaults.partial_rotary_factor);
+        let partial = self.agreed(section, "partial_rotary_factor")?.unwrap_or(defaults.partial_rotary_factor);
         if partial > 1.0 {
             return Err(self.wrong("partial_rotary_factor", "at most 1", partial.to_string()));
         }
@@ -176,7 +224,7 @@ impl HfConfig {
             let found = format!("{dims} of {head_dim}");
             return Err(self.wrong("head_dim", "an even number of rotated dimensions", found));
         }
-        let scaling = self.rope_scaling(&section, dims)?;
+        let scaling = self.rope_scaling(section, dims)?;
         Ok(Rope { theta, dims, partial_rotary_factor: partial, scaling })
     }
 
@@ -235,8 +283,10 @@ impl HfConfig {
                 })
             }
             "yarn" => self.yarn(rope),
+            // Phi-3's first files called it `su`.
+            "longrope" | "su" => self.long_rope(rope, dims),
             other => {
-                let expected = "one of default, linear, dynamic, llama3, yarn";
+                let expected = "one of default, linear, dynamic, llama3, yarn, longrope";
                 Err(rope.wrong("rope_type", expected, format!("`{}`", clip(other))))
             }
         }
@@ -274,6 +324,35 @@ impl HfConfig {
             beta_slow,
             truncate,
         })
+    }
+
+    fn long_rope(&self, rope: &HfConfig, dims: usize) -> Result<RopeScaling, ModelError> {
+        rope.known("longrope", &["short_factor", "long_factor", "factor", "attention_factor", ORIGINAL])?;
+        let original_max_position_embeddings = self.original_positions(rope)?;
+        let ratio = self.size("max_position_embeddings")? as f64 / original_max_position_embeddings as f64;
+        let factor = rope.optional_positive_f64("factor")?.unwrap_or(ratio);
+        let attention_factor = match rope.optional_positive_f64("attention_factor")? {
+            Some(given) => given,
+            None if factor <= 1.0 => 1.0,
+            None => (1.0 + factor.ln() / (original_max_position_embeddings as f64).ln()).sqrt(),
+        };
+        Ok(RopeScaling::Long {
+            short_factor: rope.divisors("short_factor", dims / 2)?,
+            long_factor: rope.divisors("long_factor", dims / 2)?,
+            original_max_position_embeddings,
+            attention_factor,
+        })
+    }
+
+    /// `count` numbers above 0.
+    fn divisors(&self, key: &str, count: usize) -> Result<Vec<f64>, ModelError> {
+        let expected = format!("{count} numbers above 0, one for each pair of dimensions");
+        let list = self.required(key, self.optional(key, &expected, Value::as_array)?, &expected)?;
+        let numbers: Vec<f64> = list.iter().filter_map(Value::as_f64).filter(|number| *number > 0.0).collect();
+        if list.len() != count || numbers.len() != count {
+            return Err(self.wrong(key, expected, format!("{} values, {} of them such", list.len(), numbers.len())));
+        }
+        Ok(numbers)
     }
 
     /// The context length before scaling: beside the rope's object or in it, else `max_position_embeddings`.

@@ -5,64 +5,95 @@ use burn::tensor::Tensor;
 use firebrand_adapters::{Linear, Mode};
 use firebrand_kernels::{AttentionOptions, attention};
 
-use super::{AttentionConfig, Context, LayerCache, Window};
+use super::{AttentionConfig, Context, DecoderConfig, LayerCache, Norm, PositionConfig, QkNorm, Qkv};
 use crate::parameters::{ParameterSource, linear};
 
 /// Projections around the attention kernel.
 #[derive(Module, Debug)]
 pub struct Attention {
     qkv: Qkv,
+    qk_norm: Option<QkNorms>,
     output: Linear,
     #[module(skip)]
-    config: AttentionConfig,
+    heads: usize,
+    #[module(skip)]
+    head_dim: usize,
+    #[module(skip)]
+    clip: Option<f64>,
+    /// Which rotary table of the context.
+    #[module(skip)]
+    rope: Option<usize>,
+    #[module(skip)]
+    options: AttentionOptions,
 }
 
-/// How the files lay out the query, key and value projections.
+/// Norms on q and k.
 #[derive(Module, Debug)]
-pub enum Qkv {
-    /// Three matrices.
-    Split(SplitQkv),
-}
-
-/// Separate projections for q, k and v.
-#[derive(Module, Debug)]
-pub struct SplitQkv {
-    q: Linear,
-    k: Linear,
-    v: Linear,
+pub struct QkNorms {
+    q: Norm,
+    k: Norm,
+    #[module(skip)]
+    over: QkNorm,
 }
 
 impl Attention {
-    /// Reads the projections under `path` for a residual stream of `width`.
-    pub fn new(config: &AttentionConfig, width: usize, path: &str, source: &mut dyn ParameterSource) -> Self {
-        let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        let mut read = |name: &str, shape, bias| linear(source, &format!("{path}.{name}"), shape, bias);
+    /// Reads the projections of layer `layer` under `path`.
+    pub fn new(config: &DecoderConfig, layer: usize, path: &str, source: &mut dyn ParameterSource) -> Self {
+        let AttentionConfig { heads, kv_heads, head_dim, output_bias, .. } = config.attention;
+        let qk_norm = config.attention.qk_norm.map(|over| {
+            let (q, k) = match over {
+                QkNorm::EachHead => (head_dim, head_dim),
+                QkNorm::WholeProjection => (heads * head_dim, kv_heads * head_dim),
+            };
+            let mut norm = |name: &str, width| Norm::new(config.norm, width, &format!("{path}.qk_norm.{name}"), source);
+            QkNorms { q: norm("q", q), k: norm("k", k), over }
+        });
+        let alibi = match &config.position {
+            PositionConfig::Alibi(alibi) => Some(alibi.clone()),
+            PositionConfig::Rope { .. } | PositionConfig::RopeByLayer { .. } | PositionConfig::Learned { .. } => None,
+        };
         Self {
-            qkv: Qkv::Split(SplitQkv {
-                q: read("qkv.q", [query, width], config.qkv_bias),
-                k: read("qkv.k", [key, width], config.qkv_bias),
-                v: read("qkv.v", [key, width], config.qkv_bias),
-            }),
-            output: read("output", [width, query], config.output_bias),
-            config: config.clone(),
+            qkv: Qkv::new(&config.attention, config.hidden_size, &format!("{path}.qkv"), source),
+            qk_norm,
+            output: linear(source, &format!("{path}.output"), [config.hidden_size, heads * head_dim], output_bias),
+            heads,
+            head_dim,
+            clip: config.attention.clip,
+            rope: config.position.rope_at(layer),
+            options: AttentionOptions {
+                scale: config.attention.scale.at(layer),
+                window: config.attention.window.at(layer),
+                softcap: config.attention.softcap,
+                alibi,
+            },
         }
     }
 
-    /// `[batch, time, width]` to the same; with a cache, `x` holds the new tokens only.
+    /// `[batch, time, hidden_size]` to the same; with a cache, `x` holds the new tokens only.
     pub fn forward(&self, x: Tensor<3>, context: &Context, cache: Option<&mut LayerCache>) -> Tensor<3> {
         let [batch, time, _] = x.dims();
-        let (q, k, v) = self.qkv.forward(x, context.mode);
-        let heads = |x: Tensor<3>, count| x.reshape([batch, time, count, self.config.head_dim]);
-        let q = context.position.apply(heads(q, self.config.heads));
-        let k = context.position.apply(heads(k, self.config.kv_heads));
-        let v = heads(v, self.config.kv_heads);
+        let (q, k, v) = self.project(x, context.mode);
+        let (q, k) = (context.position.apply(q, self.rope), context.position.apply(k, self.rope));
         let (k, v) = match cache {
             Some(cache) => cache.extend(k, v),
             None => (k, v),
         };
         let segments = context.segments.clone().map(|segments| (segments.clone(), segments));
-        let mixed = attention(q, k, v, segments, &self.config.options());
-        self.output.forward(mixed.reshape([batch, time, self.config.heads * self.config.head_dim]), context.mode)
+        let mixed = attention(q, k, v, segments, &self.options);
+        self.output.forward(mixed.reshape([batch, time, self.heads * self.head_dim]), context.mode)
+    }
+
+    /// q, k and v, each `[batch, time, its heads, head_dim]`, before the positions.
+    fn project(&self, x: Tensor<3>, mode: Mode) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+        let (q, k, v) = self.qkv.forward(x, self.head_dim, mode);
+        let (q, k, v) = match self.clip {
+            Some(clip) => (q.clamp(-clip, clip), k.clamp(-clip, clip), v.clamp(-clip, clip)),
+            None => (q, k, v),
+        };
+        match &self.qk_norm {
+            Some(norms) => (norms.apply(&norms.q, q), norms.apply(&norms.k, k), v),
+            None => (q, k, v),
+        }
     }
 
     /// The linear maps with their names below the attention.
@@ -73,27 +104,14 @@ impl Attention {
     }
 }
 
-impl Qkv {
-    fn forward(&self, x: Tensor<3>, mode: Mode) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
-        match self {
-            Self::Split(SplitQkv { q, k, v }) => {
-                (q.forward(x.clone(), mode), k.forward(x.clone(), mode), v.forward(x, mode))
+impl QkNorms {
+    fn apply(&self, norm: &Norm, x: Tensor<4>) -> Tensor<4> {
+        match self.over {
+            QkNorm::EachHead => norm.forward_heads(x),
+            QkNorm::WholeProjection => {
+                let [batch, time, heads, head_dim] = x.dims();
+                norm.forward(x.reshape([batch, time, heads * head_dim])).reshape([batch, time, heads, head_dim])
             }
         }
-    }
-
-    fn linears_mut(&mut self) -> Vec<(&'static str, &mut Linear)> {
-        match self {
-            Self::Split(SplitQkv { q, k, v }) => vec![("qkv.q", q), ("qkv.k", k), ("qkv.v", v)],
-        }
-    }
-}
-
-impl AttentionConfig {
-    fn options(&self) -> AttentionOptions {
-        let window = match self.window {
-            Window::Full => None,
-        };
-        AttentionOptions { scale: self.scale, window, softcap: None, alibi: None }
     }
 }

@@ -1,8 +1,7 @@
 //! What a family decides about its decoder.
 
-use firebrand_kernels::{Activation, RopeStyle};
+use firebrand_kernels::{Activation, Alibi, RopeStyle};
 
-use super::Residual;
 use crate::hf_config::Rope;
 
 /// Sizes and variants of a decoder-only transformer.
@@ -15,24 +14,42 @@ pub struct DecoderConfig {
     /// Number of blocks.
     pub layers: usize,
     /// A token whose embedding is looked up but not trained by that (`nn.Embedding(padding_idx)`). The reference does this
-    /// for `pad_token_id` wherever the token stands, also where it is the end-of-turn token of real text.
+    /// in some families for `pad_token_id` wherever the token stands, also where it is the end-of-turn token of real text.
     pub padding_token: Option<usize>,
     /// Longest sequence the model was made for, in tokens.
     pub max_positions: usize,
+    /// What happens to embedded tokens before the first block.
+    pub embedding: EmbeddingConfig,
     /// Self-attention.
     pub attention: AttentionConfig,
     /// How positions enter.
     pub position: PositionConfig,
     /// Normalisation, the same everywhere.
     pub norm: NormConfig,
-    /// How attention and MLP are added to the stream.
+    /// How attention and MLP are added to the stream, and where norms stand.
     pub residual: Residual,
     /// Feed-forward part.
     pub mlp: MlpConfig,
-    /// The output head is the embedding.
-    pub tied_head: bool,
+    /// The output head.
+    pub head: HeadConfig,
     /// Standard deviation of freshly made matrices.
     pub initializer_range: f64,
+}
+
+/// What happens to embedded tokens before the first block.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum EmbeddingConfig {
+    /// Nothing.
+    Plain,
+    /// They are multiplied by a number (Gemma).
+    Scaled(f64),
+    /// They are normalised (BLOOM).
+    Normalised,
+    /// They are narrower than the stream: a matrix leads in, and another one out to the head (OPT-350m).
+    Projected {
+        /// Width of the embedding and of the head.
+        width: usize,
+    },
 }
 
 /// Grouped-query self-attention.
@@ -44,21 +61,91 @@ pub struct AttentionConfig {
     pub kv_heads: usize,
     /// Width of one head; `heads * head_dim` need not be `hidden_size`.
     pub head_dim: usize,
+    /// How the files lay out the query, key and value projections.
+    pub layout: QkvLayout,
     /// Biases on q, k and v.
     pub qkv_bias: bool,
     /// Bias on the output projection.
     pub output_bias: bool,
+    /// Norms on q and k before the positions.
+    pub qk_norm: Option<QkNorm>,
+    /// q, k and v are cut to `-clip..clip`.
+    pub clip: Option<f64>,
     /// Factor on the scores.
-    pub scale: f64,
+    pub scale: Scale,
+    /// Scores become `softcap * tanh(score / softcap)`.
+    pub softcap: Option<f64>,
     /// Which earlier tokens are seen.
     pub window: Window,
 }
 
-/// Which earlier tokens a token sees.
+/// How the files lay out the query, key and value projections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QkvLayout {
+    /// Three matrices.
+    Split,
+    /// One matrix.
+    Fused(FusedLayout),
+}
+
+/// The rows of a matrix that is q, k and v in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FusedLayout {
+    /// All of q, then all of k, then all of v.
+    Consecutive,
+    /// For each key-value head: its query heads, its k, its v. With as many key-value heads as query heads this is
+    /// `[heads, 3, head_dim]`; with one it is all queries, then k, then v.
+    Grouped,
+}
+
+/// What a norm on q and k runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QkNorm {
+    /// Each head by itself, all with the same weight.
+    EachHead,
+    /// The whole projection.
+    WholeProjection,
+}
+
+/// Factor on attention scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scale {
+    /// The same in all layers.
+    Fixed(f64),
+    /// Divided by the layer's number, counted from one.
+    InverseLayer(f64),
+}
+
+impl Scale {
+    /// In layer `layer`, counted from zero.
+    pub fn at(self, layer: usize) -> f64 {
+        match self {
+            Self::Fixed(scale) => scale,
+            Self::InverseLayer(scale) => scale / (layer + 1) as f64,
+        }
+    }
+}
+
+/// Which earlier tokens a token sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Window {
     /// All of them.
     Full,
+    /// The last so many, itself included.
+    Sliding(usize),
+    /// By layer: the last so many, or all.
+    Pattern(Vec<Option<usize>>),
+}
+
+impl Window {
+    /// In layer `layer`, counted from zero; absent: all.
+    pub fn at(&self, layer: usize) -> Option<usize> {
+        match self {
+            Self::Full => None,
+            Self::Sliding(window) => Some(*window),
+            Self::Pattern(layers) => layers.get(layer).copied().flatten(),
+        }
+    }
 }
 
 /// How positions enter the model.
@@ -71,6 +158,31 @@ pub enum PositionConfig {
         /// Base, scaling and rotated share.
         rope: Rope,
     },
+    /// Rotary embeddings that differ from layer to layer, on halves of the head.
+    RopeByLayer {
+        /// Those there are.
+        ropes: Vec<Rope>,
+        /// By layer: which of them, or no positions at all.
+        layers: Vec<Option<usize>>,
+    },
+    /// A trained vector for each position, added to the embedded tokens.
+    Learned {
+        /// Rows of the table before that of position 0.
+        offset: usize,
+    },
+    /// A bias on the scores that grows with distance (Press et al. 2021, arXiv:2108.12409).
+    Alibi(Alibi),
+}
+
+impl PositionConfig {
+    /// Which rotary table layer `layer` uses.
+    pub fn rope_at(&self, layer: usize) -> Option<usize> {
+        match self {
+            Self::Rope { .. } => Some(0),
+            Self::RopeByLayer { layers, .. } => layers.get(layer).copied().flatten(),
+            Self::Learned { .. } | Self::Alibi(_) => None,
+        }
+    }
 }
 
 /// Normalisation of the residual stream.
@@ -81,6 +193,46 @@ pub enum NormConfig {
         /// Added to the mean square.
         eps: f64,
     },
+    /// `(1 + w) * x / rms(x)`.
+    RmsPlusOne {
+        /// Added to the mean square.
+        eps: f64,
+    },
+    /// `w * (x - mean(x)) / deviation(x) + b`.
+    Layer {
+        /// Added to the variance.
+        eps: f64,
+        /// Which of `w` and `b` there are.
+        affine: Affine,
+    },
+}
+
+/// The parameters of a LayerNorm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Affine {
+    /// None: `w` is one, `b` is zero.
+    Fixed,
+    /// `w` only.
+    Weight,
+    /// `w` and `b`.
+    WeightAndBias,
+}
+
+/// How attention and MLP are added to the residual stream. All but [`Residual::After`] end with a norm after the last block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Residual {
+    /// `h = x + attention(norm(x))`, then `h + mlp(norm(h))`.
+    Sequential,
+    /// `x + attention(n) + mlp(n)` with `n = norm(x)`.
+    ParallelOneNorm,
+    /// `x + attention(norm(x)) + mlp(norm(x))`, each norm its own.
+    ParallelTwoNorms,
+    /// `h = norm(x + attention(x))`, then `norm(h + mlp(h))`.
+    After,
+    /// `h = x + norm(attention(x))`, then `h + norm(mlp(h))`.
+    AfterBranch,
+    /// `h = x + norm(attention(norm(x)))`, then `h + norm(mlp(norm(h)))`.
+    Around,
 }
 
 /// Feed-forward part.
@@ -95,4 +247,54 @@ pub enum MlpConfig {
         /// Biases on all three.
         bias: bool,
     },
+    /// The same with gate and up in one matrix: all rows of gate, then all of up. No biases.
+    GatedFused {
+        /// Width of gate and up, each.
+        intermediate_size: usize,
+        /// Applied to the gate.
+        activation: Activation,
+    },
+    /// `down(activation(up(x)))`.
+    Plain {
+        /// Width in the middle.
+        intermediate_size: usize,
+        /// Applied in the middle.
+        activation: Activation,
+        /// Biases on both.
+        bias: bool,
+    },
+    /// Several gated parts, of which a router chooses some for each token. No biases.
+    Experts {
+        /// Width of gate and up of each expert.
+        intermediate_size: usize,
+        /// Applied to the gate.
+        activation: Activation,
+        /// Number of experts.
+        experts: usize,
+        /// Experts a token goes through.
+        chosen: usize,
+    },
+}
+
+impl MlpConfig {
+    /// Width in the middle, of one expert where there are several.
+    pub fn intermediate_size(self) -> usize {
+        match self {
+            Self::Gated { intermediate_size, .. }
+            | Self::GatedFused { intermediate_size, .. }
+            | Self::Plain { intermediate_size, .. }
+            | Self::Experts { intermediate_size, .. } => intermediate_size,
+        }
+    }
+}
+
+/// The output head.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeadConfig {
+    /// It is the embedding.
+    pub tied: bool,
+    /// It has a bias of its own.
+    pub bias: bool,
+    /// Logits become `softcap * tanh(logit / softcap)`.
+    pub softcap: Option<f64>,
 }

@@ -1,23 +1,35 @@
 //! The whole decoder.
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
 use firebrand_adapters::{Linear, Mode};
 
-use super::{Block, Cache, Context, DecoderConfig, Norm, Position};
+use super::embedding::ids_tensor;
+use super::{
+    Block, Cache, Context, DecoderConfig, Embedding, EmbeddingConfig, Head, Norm, Position, PositionConfig, Residual,
+};
+use crate::hf_config::RopeScaling;
 use crate::parameters::{ParameterSource, linear};
 
 /// Embedding, blocks, final norm and output head.
 #[derive(Module, Debug)]
 pub struct Decoder {
-    embed: Param<Tensor<2>>,
+    embed: Embedding,
     layers: Vec<Block>,
-    norm: Norm,
-    /// Absent: the embedding is the head.
+    /// Absent where every block ends with one.
+    norm: Option<Norm>,
+    /// From the width of the stream to that of the head.
+    project: Option<Linear>,
+    /// Absent: the token table is the head.
     head: Option<Linear>,
     #[module(skip)]
     config: DecoderConfig,
 }
+
+/// The parameter that is the token table.
+pub const EMBEDDING: &str = "embed.tokens";
+/// The parameter that is the output head's matrix.
+pub const HEAD: &str = "head.weight";
 
 /// Token ids of a batch with their places, on the host. All fields are `[batch, time]`, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,12 +91,15 @@ impl Inputs {
 impl Decoder {
     /// Reads every parameter from `source`.
     pub fn new(config: &DecoderConfig, source: &mut dyn ParameterSource) -> Self {
-        let shape = [config.vocab_size, config.hidden_size];
-        let embed = source.matrix("embed", shape);
-        let layers = (0..config.layers).map(|index| Block::new(config, &format!("layers.{index}"), source)).collect();
-        let norm = Norm::new(config.norm, config.hidden_size, "norm", source);
-        let head = (!config.tied_head).then(|| linear(source, "head", shape, false));
-        Self { embed, layers, norm, head, config: config.clone() }
+        let (hidden, narrow) = (config.hidden_size, config.embedding_width());
+        let embed = Embedding::new(config, "embed", source);
+        let block = |layer| Block::new(config, layer, &format!("layers.{layer}"), source);
+        let layers = (0..config.layers).map(block).collect();
+        let norm = (config.residual != Residual::After).then(|| Norm::new(config.norm, hidden, "norm", source));
+        let project = (narrow != hidden).then(|| linear(source, "project", [narrow, hidden], false));
+        let shape = [config.vocab_size, narrow];
+        let head = (!config.head.tied).then(|| linear(source, "head", shape, config.head.bias));
+        Self { embed, layers, norm, project, head, config: config.clone() }
     }
 
     /// Sizes and variants.
@@ -102,68 +117,108 @@ impl Decoder {
         let device = self.device();
         let segments = inputs.segments.clone().map(|segments| ids_tensor(segments, inputs, &device));
         let position = Position::new(&self.config.position, inputs, &device);
-        Context { position, segments, mode }
+        Context { position, segments, mode, routing: None }
     }
 
     /// Embedded tokens `[batch, time, hidden_size]`.
-    pub fn embed(&self, inputs: &Inputs) -> Tensor<3> {
-        let ids = ids_tensor(inputs.ids.clone(), inputs, &self.device());
-        let x = burn::tensor::module::embedding(self.embed.val(), ids.clone());
-        match self.config.padding_token {
-            Some(padding) if x.is_tracked() => {
-                let [batch, time, width] = x.dims();
-                let mask = ids.equal_elem(padding as i32).unsqueeze_dim::<3>(2).expand([batch, time, width]);
-                x.clone().mask_where(mask, x.detach())
-            }
-            _ => x,
+    pub fn embed(&self, inputs: &Inputs, mode: Mode) -> Tensor<3> {
+        self.embed.forward(inputs, mode)
+    }
+
+    /// What follows the last block: `[batch, time, hidden_size]` to the hidden states that the head reads.
+    pub fn finish(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
+        let x = match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        match &self.project {
+            Some(project) => project.forward(x, mode),
+            None => x,
         }
     }
 
-    /// The final norm, `[batch, time, hidden_size]` to the same.
-    pub fn final_norm(&self, x: Tensor<3>) -> Tensor<3> {
-        self.norm.forward(x)
+    /// The hidden states that the head reads, `[batch, time, width]`.
+    pub fn forward(&self, inputs: &Inputs, mode: Mode) -> Tensor<3> {
+        self.forward_with(inputs, &self.context(inputs, mode))
     }
 
-    /// Normalised hidden states `[batch, time, hidden_size]`; logits are `hidden * head_weight^T`.
-    pub fn forward(&self, inputs: &Inputs, mode: Mode) -> Tensor<3> {
-        let context = self.context(inputs, mode);
-        let x = self.layers.iter().fold(self.embed(inputs), |x, layer| layer.forward(x, &context, None));
-        self.final_norm(x)
+    /// Like [`Self::forward`], in a context of the caller's.
+    pub fn forward_with(&self, inputs: &Inputs, context: &Context) -> Tensor<3> {
+        let embedded = self.embed(inputs, context.mode);
+        let x = self.layers.iter().fold(embedded, |x, layer| layer.forward(x, context, None));
+        self.finish(x, context.mode)
     }
 
     /// Like [`Self::forward`] in inference for one more piece of the sequence in `cache`.
     pub fn forward_cached(&self, inputs: &Inputs, cache: &mut Cache) -> Tensor<3> {
         let context = self.context(inputs, Mode::Inference);
-        let mut x = self.embed(inputs);
+        let mut x = self.embed(inputs, context.mode);
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.forward(x, &context, Some(cache.layer(index)));
         }
-        self.final_norm(x)
+        self.finish(x, context.mode)
     }
 
-    /// The output head, `[vocab_size, hidden_size]`.
-    pub fn head_weight(&self) -> Tensor<2> {
-        self.head.as_ref().map_or_else(|| self.embed.val(), Linear::weight)
+    /// The output head.
+    pub fn head(&self) -> Head {
+        let (weight, bias) = match &self.head {
+            Some(head) => (head.weight(), head.bias()),
+            None => (self.embed.tokens(), None),
+        };
+        Head { weight, bias, softcap: self.config.head.softcap }
     }
 
     /// Every linear map but the head, with its path.
     pub fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
-        let layers = self.layers.iter_mut().enumerate();
-        layers
-            .flat_map(|(index, layer)| {
-                layer.linears_mut().into_iter().map(move |(name, map)| (format!("layers.{index}.{name}"), map))
-            })
-            .collect()
+        let embed = self.embed.linears_mut().into_iter().map(|(name, map)| (format!("embed.{name}"), map));
+        let layers = self.layers.iter_mut().enumerate().flat_map(|(index, layer)| {
+            layer.linears_mut().into_iter().map(move |(name, map)| (format!("layers.{index}.{name}"), map))
+        });
+        let project = self.project.iter_mut().map(|map| ("project".to_string(), map));
+        embed.chain(layers).chain(project).collect()
+    }
+
+    /// Whether the linear map at `path` is a router, which adapters leave alone unless asked.
+    pub fn is_router(path: &str) -> bool {
+        path.ends_with(".mlp.router")
     }
 
     /// Where the parameters are.
     pub fn device(&self) -> Device {
-        self.embed.lazy_device()
+        self.embed.device()
     }
 }
 
-fn ids_tensor(ids: Vec<i32>, inputs: &Inputs, device: &Device) -> Tensor<2, Int> {
-    Tensor::from_data(TensorData::new(ids, [inputs.batch, inputs.time]), device)
+impl DecoderConfig {
+    /// Width of the token table and of the head.
+    pub fn embedding_width(&self) -> usize {
+        match self.embedding {
+            EmbeddingConfig::Projected { width } => width,
+            EmbeddingConfig::Plain | EmbeddingConfig::Scaled(_) | EmbeddingConfig::Normalised => self.hidden_size,
+        }
+    }
+
+    /// The length after which the positions of all tokens are others, so that what a cache holds is worth nothing: longrope
+    /// has one set of frequencies up to it and another beyond.
+    pub fn positions_change_after(&self) -> Option<usize> {
+        let ropes = match &self.position {
+            PositionConfig::Rope { rope, .. } => std::slice::from_ref(rope),
+            PositionConfig::RopeByLayer { ropes, .. } => ropes.as_slice(),
+            PositionConfig::Learned { .. } | PositionConfig::Alibi(_) => &[],
+        };
+        ropes.iter().find_map(|rope| match rope.scaling {
+            RopeScaling::Long { original_max_position_embeddings, .. } => Some(original_max_position_embeddings),
+            _ => None,
+        })
+    }
+
+    /// The longest sequence that can be computed at all, where there is a limit: a table of positions ends.
+    pub fn position_limit(&self) -> Option<usize> {
+        match self.position {
+            PositionConfig::Learned { .. } => Some(self.max_positions),
+            PositionConfig::Rope { .. } | PositionConfig::RopeByLayer { .. } | PositionConfig::Alibi(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]

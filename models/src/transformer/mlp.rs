@@ -3,9 +3,9 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use firebrand_adapters::{Linear, Mode};
-use firebrand_kernels::{Activation, gated};
+use firebrand_kernels::{Activation, activate, gated};
 
-use super::MlpConfig;
+use super::{Context, Experts, MlpConfig};
 use crate::parameters::{ParameterSource, linear};
 
 /// The feed-forward part of a block.
@@ -13,14 +13,38 @@ use crate::parameters::{ParameterSource, linear};
 pub enum Mlp {
     /// Gated (SwiGLU and relatives; Shazeer 2020, arXiv:2002.05202).
     Gated(GatedMlp),
+    /// Gated, with gate and up in one matrix.
+    GatedFused(FusedGatedMlp),
+    /// Two matrices.
+    Plain(PlainMlp),
+    /// Several gated parts and a router.
+    Experts(Experts),
 }
 
 /// `down(activation(gate(x)) * up(x))`.
 #[derive(Module, Debug)]
 pub struct GatedMlp {
-    pub(super) gate: Linear,
-    pub(super) up: Linear,
-    pub(super) down: Linear,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// The same with gate and up in one matrix.
+#[derive(Module, Debug)]
+pub struct FusedGatedMlp {
+    gate_up: Linear,
+    down: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// `down(activation(up(x)))`.
+#[derive(Module, Debug)]
+pub struct PlainMlp {
+    up: Linear,
+    down: Linear,
     #[module(skip)]
     activation: Activation,
 }
@@ -28,34 +52,84 @@ pub struct GatedMlp {
 impl Mlp {
     /// Reads the projections under `path` for a residual stream of `width`.
     pub fn new(config: MlpConfig, width: usize, path: &str, source: &mut dyn ParameterSource) -> Self {
+        let mut read = |name: &str, shape, bias| linear(source, &format!("{path}.{name}"), shape, bias);
         match config {
             MlpConfig::Gated { intermediate_size, activation, bias } => {
-                let mut read = |name: &str, shape| linear(source, &format!("{path}.{name}"), shape, bias);
-                Self::Gated(GatedMlp {
-                    gate: read("gate", [intermediate_size, width]),
-                    up: read("up", [intermediate_size, width]),
-                    down: read("down", [width, intermediate_size]),
-                    activation,
-                })
+                Self::Gated(GatedMlp::new([intermediate_size, width], activation, bias, path, source))
+            }
+            MlpConfig::GatedFused { intermediate_size, activation } => Self::GatedFused(FusedGatedMlp {
+                gate_up: read("gate_up", [2 * intermediate_size, width], false),
+                down: read("down", [width, intermediate_size], false),
+                activation,
+            }),
+            MlpConfig::Plain { intermediate_size, activation, bias } => Self::Plain(PlainMlp {
+                up: read("up", [intermediate_size, width], bias),
+                down: read("down", [width, intermediate_size], bias),
+                activation,
+            }),
+            MlpConfig::Experts { intermediate_size, activation, experts, chosen } => {
+                let expert = |path: &str, source: &mut dyn ParameterSource| {
+                    GatedMlp::new([intermediate_size, width], activation, false, path, source)
+                };
+                Self::Experts(Experts::new(experts, chosen, width, expert, path, source))
             }
         }
     }
 
     /// `[batch, time, width]` to the same.
-    pub fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, context: &Context) -> Tensor<3> {
+        let mode = context.mode;
         match self {
-            Self::Gated(mlp) => {
-                let gate = mlp.gate.forward(x.clone(), mode);
-                let up = mlp.up.forward(x, mode);
+            Self::Gated(mlp) => mlp.forward(x, mode),
+            Self::GatedFused(mlp) => {
+                let both = mlp.gate_up.forward(x, mode);
+                let width = both.dims()[2] / 2;
+                let (gate, up) = (both.clone().slice_dim(2, 0..width), both.slice_dim(2, width..2 * width));
                 mlp.down.forward(gated(gate, up, mlp.activation), mode)
             }
+            Self::Plain(mlp) => mlp.down.forward(activate(mlp.up.forward(x, mode), mlp.activation), mode),
+            Self::Experts(experts) => experts.forward(x, context),
         }
     }
 
     /// The linear maps with their names below the MLP.
-    pub(super) fn linears_mut(&mut self) -> Vec<(&'static str, &mut Linear)> {
+    pub(super) fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
         match self {
-            Self::Gated(mlp) => vec![("gate", &mut mlp.gate), ("up", &mut mlp.up), ("down", &mut mlp.down)],
+            Self::Gated(mlp) => mlp.linears_mut(),
+            Self::GatedFused(mlp) => vec![("gate_up".into(), &mut mlp.gate_up), ("down".into(), &mut mlp.down)],
+            Self::Plain(mlp) => vec![("up".into(), &mut mlp.up), ("down".into(), &mut mlp.down)],
+            Self::Experts(experts) => experts.linears_mut(),
         }
+    }
+}
+
+impl GatedMlp {
+    /// Reads the projections under `path`; `shape` is that of gate and up, `[intermediate_size, width]`.
+    fn new(
+        shape: [usize; 2],
+        activation: Activation,
+        bias: bool,
+        path: &str,
+        source: &mut dyn ParameterSource,
+    ) -> Self {
+        let mut read = |name: &str, shape| linear(source, &format!("{path}.{name}"), shape, bias);
+        let [intermediate_size, width] = shape;
+        Self {
+            gate: read("gate", shape),
+            up: read("up", shape),
+            down: read("down", [width, intermediate_size]),
+            activation,
+        }
+    }
+
+    /// `[batch, time, width]` to the same.
+    pub(super) fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
+        let gate = self.gate.forward(x.clone(), mode);
+        let up = self.up.forward(x, mode);
+        self.down.forward(gated(gate, up, self.activation), mode)
+    }
+
+    pub(super) fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
+        vec![("gate".into(), &mut self.gate), ("up".into(), &mut self.up), ("down".into(), &mut self.down)]
     }
 }

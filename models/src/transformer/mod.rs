@@ -11,15 +11,26 @@ mod block;
 mod cache;
 mod config;
 mod decoder;
+mod embedding;
+mod experts;
+mod head;
 mod mlp;
 mod norm;
 mod position;
+mod qkv;
 
-pub use attention::{Attention, Qkv};
-pub use block::{Block, Residual};
+pub use attention::Attention;
+pub use block::{Block, Norms};
 pub use cache::{Cache, LayerCache};
-pub use config::{AttentionConfig, DecoderConfig, MlpConfig, NormConfig, PositionConfig, Window};
-pub use decoder::{Decoder, Inputs};
+pub use config::{
+    Affine, AttentionConfig, DecoderConfig, EmbeddingConfig, FusedLayout, HeadConfig, MlpConfig, NormConfig,
+    PositionConfig, QkNorm, QkvLayout, Residual, Scale, Window,
+};
+pub use decoder::{Decoder, EMBEDDING, HEAD, Inputs};
+pub use embedding::Embedding;
+pub use experts::{Experts, Routed, Routing};
+pub use head::Head;
 pub use mlp::Mlp;
 pub use norm::Norm;
 pub use position::{Context, Position};
+pub use qkv::Qkv;

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     checkpoint::Checkpoint,
-    rules::{Reading, RuleSet},
+    rules::{Layout, Reading, RuleSet},
     tie::{Head, HeadTie},
 };
 use crate::error::{ModelError, nearest, nearest_note};
@@ -31,6 +31,8 @@ pub struct Load {
     pub ours: String,
     /// Its name in the file.
     pub theirs: String,
+    /// How it lies in the file.
+    pub layout: Layout,
 }
 
 /// What to do with every tensor of the files.
@@ -128,10 +130,12 @@ impl RuleSet {
         let mut missing = Vec::new();
         let (mut doubled, mut misshapen) = (Vec::new(), Vec::new());
         for Expected { name, shape } in expected {
+            let layout = self.layout(name);
+            let shape = &layout.shape(shape);
             match held.remove(name).as_deref() {
                 None | Some([]) => missing.push(self.to_theirs(name).unwrap_or_else(|| name.clone())),
                 Some([(theirs, found)]) if found == shape => {
-                    plan.loads.push(Load { ours: name.clone(), theirs: (*theirs).to_owned() });
+                    plan.loads.push(Load { ours: name.clone(), theirs: (*theirs).to_owned(), layout });
                 }
                 Some([(theirs, found)]) => misshapen.push(Misshapen {
                     theirs: (*theirs).to_owned(),
@@ -280,7 +284,10 @@ mod tests {
         let plan = pair(&both, &["embed.weight"], Head::TiedStoredTwice).unwrap();
         assert_eq!((plan.loads.len(), plan.copies), (1, vec!["lm_head.weight".to_owned()]));
         let plan = pair(&["lm_head.weight"], &["embed.weight"], Head::TiedFromHead).unwrap();
-        assert_eq!(plan.loads[0], Load { ours: "embed.weight".to_owned(), theirs: "lm_head.weight".to_owned() });
+        assert_eq!(
+            plan.loads[0],
+            Load { ours: "embed.weight".to_owned(), theirs: "lm_head.weight".to_owned(), layout: Layout::Same }
+        );
         let plan = pair(&both, &["embed.weight", "lm_head.weight"], Head::UntiedByFile).unwrap();
         assert_eq!(plan.loads.len(), 2);
     }

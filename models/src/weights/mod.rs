@@ -29,7 +29,7 @@ pub use account::{AccountingError, Doubled, Expected, Load, LoadPlan, Misshapen,
 pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;
 pub use plan::{CheckpointPlan, PlanOptions, TensorSpec};
-pub use rules::{Reading, Rule, RuleSet};
+pub use rules::{Layout, Reading, Rule, RuleSet};
 pub use safetensors::{SafetensorsFile, TensorView};
 pub use tie::{Head, HeadTie};
 pub use writer::Written;

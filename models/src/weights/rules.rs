@@ -1,18 +1,47 @@
 //! Which tensor of ours is which tensor of theirs: a small set of rules that can be read both ways.
 //!
 //! A rule is about whole names, with `{}` for a layer's or expert's number. Every name has at most one rule on either
-//! side; rules that contradict each other are an error when the set is made. Changes of the values themselves
-//! (transposed, stacked or split tensors) would be further variants of [`Rule`]; there are none yet, because a fused
-//! tensor on disk stays fused in memory.
+//! side; rules that contradict each other are an error when the set is made. Values change on the way in one manner only,
+//! [`Layout::Transposed`]: what is fused on disk stays fused in memory.
 
 use super::template::Template;
 use crate::error::ModelError;
+
+/// How a tensor lies in files, by how it lies here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// The same way.
+    #[default]
+    Same,
+    /// A matrix with rows and columns exchanged, as GPT-2's `Conv1D` is stored. Its own inverse.
+    Transposed,
+}
+
+impl Layout {
+    /// The shape in files of a tensor of `shape` here, and the other way round.
+    pub fn shape(self, shape: &[usize]) -> Vec<usize> {
+        match self {
+            Layout::Same => shape.to_vec(),
+            Layout::Transposed => shape.iter().rev().copied().collect(),
+        }
+    }
+
+    /// The values in the other layout; `shape` is that of `values`.
+    pub fn convert<T: Copy>(self, values: Vec<T>, shape: &[usize]) -> Vec<T> {
+        match (self, shape) {
+            (Layout::Transposed, &[rows, columns]) => {
+                (0..rows * columns).map(|index| values[index % rows * columns + index / rows]).collect()
+            }
+            _ => values,
+        }
+    }
+}
 
 /// One correspondence of names.
 #[derive(Debug, Clone)]
 pub enum Rule {
     /// The same tensor under two names. Written as `theirs`; read also under the `aliases`, which older files use.
-    Same { ours: String, theirs: String, aliases: Vec<String> },
+    Same { ours: String, theirs: String, aliases: Vec<String>, layout: Layout },
     /// A buffer that files may hold and the model computes itself, such as `rotary_emb.inv_freq`.
     Ignored { theirs: String },
 }
@@ -25,12 +54,20 @@ impl Rule {
 
     /// Ours on the left, theirs on the right.
     pub fn renamed(ours: &str, theirs: &str) -> Rule {
-        Rule::Same { ours: ours.to_owned(), theirs: theirs.to_owned(), aliases: Vec::new() }
+        Rule::Same { ours: ours.to_owned(), theirs: theirs.to_owned(), aliases: Vec::new(), layout: Layout::Same }
     }
 
     /// A tensor that is there for nothing.
     pub fn ignored(theirs: &str) -> Rule {
         Rule::Ignored { theirs: theirs.to_owned() }
+    }
+
+    /// In files, rows and columns are exchanged.
+    pub fn transposed(mut self) -> Rule {
+        if let Rule::Same { layout, .. } = &mut self {
+            *layout = Layout::Transposed;
+        }
+        self
     }
 
     /// A further name under which the tensor is read. A rule that ignores has none: write a second one.
@@ -56,8 +93,8 @@ pub enum Reading {
 pub struct RuleSet {
     /// Their name, ours (`None`: ignored). The first of a pair's several spellings is the one written.
     readings: Vec<(Template, Option<Template>)>,
-    /// Our name, theirs.
-    writings: Vec<(Template, Template)>,
+    /// Our name, theirs, and how it lies there.
+    writings: Vec<(Template, Template, Layout)>,
 }
 
 impl RuleSet {
@@ -67,16 +104,16 @@ impl RuleSet {
         for rule in rules {
             match rule {
                 Rule::Ignored { theirs } => set.add_reading(template(&theirs)?, None)?,
-                Rule::Same { ours, theirs, aliases } => {
+                Rule::Same { ours, theirs, aliases, layout } => {
                     let (ours, canonical) = (template(&ours)?, template(&theirs)?);
-                    if let Some((claimed, _)) = set.writings.iter().find(|(other, _)| other.overlaps(&ours)) {
+                    if let Some((claimed, ..)) = set.writings.iter().find(|(other, ..)| other.overlaps(&ours)) {
                         return Err(contradiction(&ours, format!("`{claimed}` is already ours by another rule")));
                     }
                     set.add_reading(canonical.clone(), Some(&ours))?;
                     for alias in aliases {
                         set.add_reading(template(&alias)?, Some(&ours))?;
                     }
-                    set.writings.push((ours, canonical));
+                    set.writings.push((ours, canonical, layout));
                 }
             }
         }
@@ -93,7 +130,13 @@ impl RuleSet {
 
     /// The name under which a tensor of ours is written; `None` when no rule knows it.
     pub fn to_theirs(&self, ours: &str) -> Option<String> {
-        self.writings.iter().find_map(|(from, to)| Some(to.fill(&from.matches(ours)?)))
+        self.writings.iter().find_map(|(from, to, _)| Some(to.fill(&from.matches(ours)?)))
+    }
+
+    /// How a tensor of ours lies in files.
+    pub fn layout(&self, ours: &str) -> Layout {
+        let found = self.writings.iter().find(|(from, ..)| from.matches(ours).is_some());
+        found.map_or(Layout::Same, |(.., layout)| *layout)
     }
 
     fn add_reading(&mut self, theirs: Template, ours: Option<&Template>) -> Result<(), ModelError> {
@@ -138,6 +181,15 @@ mod tests {
             assert_eq!(set.to_ours(&theirs), Some(Reading::Tensor(ours.to_owned())), "{theirs}");
         }
         assert_eq!(set.to_theirs("layers.3.experts.12.up.weight").unwrap(), "model.layers.3.mlp.experts.12.w3.weight");
+    }
+
+    #[test]
+    fn transposing_twice_changes_nothing() {
+        let set = RuleSet::new([Rule::renamed("a.{}", "b.{}").transposed(), Rule::same("c")]).unwrap();
+        assert_eq!((set.layout("a.3"), set.layout("c")), (Layout::Transposed, Layout::Same));
+        let theirs = Layout::Transposed.convert(vec![1, 2, 3, 4, 5, 6], &[2, 3]);
+        assert_eq!(theirs, [1, 4, 2, 5, 3, 6]);
+        assert_eq!(Layout::Transposed.convert(theirs, &[3, 2]), [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! One sequence that grows: tokens in, logits out, keys and values kept.
 
-use firebrand_kernels::linear;
 use firebrand_models::CausalLm;
 use firebrand_models::transformer::{Cache, Inputs};
 
@@ -70,11 +69,19 @@ impl<'a> Session<'a> {
     /// Reads more tokens; gives the logits after the last one.
     fn read(&mut self, tokens: &[u32]) -> Vec<f32> {
         let decoder = self.model.decoder();
-        let hidden = decoder.forward_cached(&Inputs::row(tokens, self.seen.len()), &mut self.cache);
+        let before = self.seen.len();
         self.seen.extend_from_slice(tokens);
+        let crosses = |limit| (1..=limit).contains(&before) && self.seen.len() > limit;
+        let start = if decoder.config().positions_change_after().is_some_and(crosses) {
+            self.cache = Cache::new(decoder.config().layers);
+            0
+        } else {
+            before
+        };
+        let hidden = decoder.forward_cached(&Inputs::row(&self.seen[start..], start), &mut self.cache);
         let [_, time, width] = hidden.dims();
         let last = hidden.slice([0..1, time - 1..time, 0..width]);
-        let logits = linear(last, decoder.head_weight());
+        let logits = decoder.head().logits(last);
         logits.into_data().iter::<f32>().collect()
     }
 }

@@ -8,7 +8,7 @@ use firebrand_models::ModelError;
 use firebrand_models::families::Family;
 use firebrand_models::hf_config::HfConfig;
 use firebrand_models::parameters::{Shapes, parameters};
-use firebrand_models::transformer::{Decoder, DecoderConfig, MlpConfig};
+use firebrand_models::transformer::{Decoder, DecoderConfig, EMBEDDING, HEAD};
 use firebrand_models::weights::{Checkpoint, Expected, HeadTie};
 
 use super::report::{Architecture, FamilyReport, InspectReport, Kind};
@@ -16,8 +16,6 @@ use super::tensors;
 use crate::error::Error;
 
 /// The decoder's own names of the two tensors that may be one.
-const EMBEDDING: &str = "embed.weight";
-const HEAD: &str = "head.weight";
 
 pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
     let checkpoint = match Checkpoint::open(folder) {
@@ -49,9 +47,9 @@ pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
 /// # Errors
 /// Tensors and configuration do not fit one to one.
 fn count(family: Family, decoder: &mut DecoderConfig, checkpoint: &Checkpoint) -> Result<u64, ModelError> {
-    let rules = family.rules()?;
-    let tie = HeadTie::resolve(&rules, checkpoint, EMBEDDING, HEAD, decoder.tied_head);
-    decoder.tied_head = tie.outcome.is_tied();
+    let rules = family.rules(decoder)?;
+    let tie = HeadTie::resolve(&rules, checkpoint, EMBEDDING, HEAD, decoder.head.tied);
+    decoder.head.tied = tie.outcome.is_tied();
     let expected = expected(decoder);
     // Shapes were compared, so what is expected is what is there.
     rules.account(checkpoint, &expected, Some(&tie))?;
@@ -68,7 +66,6 @@ fn elements(tensor: &Expected) -> u64 {
 }
 
 fn sizes(decoder: &DecoderConfig) -> Architecture {
-    let MlpConfig::Gated { intermediate_size, .. } = decoder.mlp;
     Architecture {
         vocab_size: decoder.vocab_size,
         hidden_size: decoder.hidden_size,
@@ -76,8 +73,8 @@ fn sizes(decoder: &DecoderConfig) -> Architecture {
         heads: decoder.attention.heads,
         kv_heads: decoder.attention.kv_heads,
         head_dim: decoder.attention.head_dim,
-        intermediate_size,
+        intermediate_size: decoder.mlp.intermediate_size(),
         max_positions: decoder.max_positions,
-        tied_head: decoder.tied_head,
+        tied_head: decoder.head.tied,
     }
 }

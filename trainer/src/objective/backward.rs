@@ -7,7 +7,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use firebrand_adapters::Mode;
-use firebrand_models::transformer::{Decoder, Inputs};
+use firebrand_models::transformer::{Context, Decoder, Inputs, Routed, Routing};
 
 use super::gradients::Gradients;
 
@@ -21,38 +21,44 @@ pub enum Recompute {
     Blocks,
 }
 
-/// Runs the decoder on `inputs`, reduces its normalised hidden states `[batch, time, hidden]` by `loss`, adds the
-/// gradients of all trained parameters to `gradients`, and gives the loss.
+/// What a batch is charged for.
+pub struct Charges<'a> {
+    /// The loss of the hidden states that the head reads, `[batch, time, width]`.
+    pub hidden: &'a dyn Fn(Tensor<3>) -> Tensor<1>,
+    /// The loss of what routers chose in some of the blocks, if that is charged; absent where there is no router.
+    pub routing: Option<&'a dyn Fn(&[Routed]) -> Option<Tensor<1>>>,
+}
+
+/// Runs the decoder on `inputs`, adds the gradients of all trained parameters to `gradients`, and gives the loss.
 pub fn backward(
     decoder: &Decoder,
     inputs: &Inputs,
     mode: Mode,
     recompute: Recompute,
-    loss: impl Fn(Tensor<3>) -> Tensor<1>,
+    charges: &Charges<'_>,
     gradients: &mut Gradients,
 ) -> f64 {
     match recompute {
         Recompute::Off => {
-            let value = loss(decoder.forward(inputs, mode));
+            let (context, routing) = charges.context(decoder, inputs, mode);
+            let value = (charges.hidden)(decoder.forward_with(inputs, &context));
+            let value = match charges.routed(&routing) {
+                Some(term) => value + term,
+                None => value,
+            };
             let scalar = f64::from(value.clone().into_scalar::<f32>());
             let mut tape = value.backward();
             gradients.collect(decoder, "", &mut tape);
             scalar
         }
-        Recompute::Blocks => by_blocks(decoder, inputs, mode, loss, gradients),
+        Recompute::Blocks => by_blocks(decoder, inputs, mode, charges, gradients),
     }
 }
 
-fn by_blocks(
-    decoder: &Decoder,
-    inputs: &Inputs,
-    mode: Mode,
-    loss: impl Fn(Tensor<3>) -> Tensor<1>,
-    gradients: &mut Gradients,
-) -> f64 {
+fn by_blocks(decoder: &Decoder, inputs: &Inputs, mode: Mode, charges: &Charges<'_>, gradients: &mut Gradients) -> f64 {
     let frozen = decoder.valid();
-    let context = frozen.context(inputs, mode);
-    let embedded = decoder.embed(inputs);
+    let (context, routing) = charges.context(&frozen, inputs, mode);
+    let embedded = decoder.embed(inputs, mode);
     // A frozen embedding needs no gradient, and neither does anything below the first trained block.
     let embedding_trained = embedded.is_tracked();
     let mut x = embedded.clone().inner();
@@ -65,14 +71,17 @@ fn by_blocks(
         if embedding_trained { 0 } else { decoder.layers().iter().position(is_trained).unwrap_or(usize::MAX) };
 
     let last = Tensor::from_inner(x).require_grad();
-    let value = loss(decoder.final_norm(last.clone()));
-    let scalar = f64::from(value.clone().into_scalar::<f32>());
+    let value = (charges.hidden)(decoder.finish(last.clone(), mode));
+    let mut scalar = f64::from(value.clone().into_scalar::<f32>());
+    if let Some(term) = charges.routed(&routing) {
+        scalar += f64::from(term.into_scalar::<f32>());
+    }
     let mut tape = value.backward();
     // Everything outside the blocks: final norm, head, and a tied embedding's use as head.
     gradients.collect(decoder, "", &mut tape);
     let mut upstream = last.grad_remove(&mut tape);
 
-    let context = decoder.context(inputs, mode);
+    let (context, routing) = charges.context(decoder, inputs, mode);
     for (index, block) in decoder.layers().iter().enumerate().rev() {
         let input = block_inputs.pop();
         if index < first_trained {
@@ -83,7 +92,12 @@ fn by_blocks(
         let input = Tensor::from_inner(input);
         let input = if needs_input { input.require_grad() } else { input };
         let output = block.forward(input.clone(), &context, None);
-        let mut tape = (output * Tensor::from_inner(gradient)).sum().backward();
+        let value = (output * Tensor::from_inner(gradient)).sum();
+        let value = match charges.routed(&routing) {
+            Some(term) => value + term,
+            None => value,
+        };
+        let mut tape = value.backward();
         gradients.collect(block, &format!("layers.{index}"), &mut tape);
         upstream = input.grad_remove(&mut tape);
     }
@@ -92,6 +106,22 @@ fn by_blocks(
         gradients.collect(decoder, "", &mut tape);
     }
     scalar
+}
+
+impl Charges<'_> {
+    /// A context in which routers write down what they chose, if that is charged.
+    fn context(&self, decoder: &Decoder, inputs: &Inputs, mode: Mode) -> (Context, Option<Routing>) {
+        let mut context = decoder.context(inputs, mode);
+        context.routing = self.routing.map(|_| Routing::default());
+        let routing = context.routing.clone();
+        (context, routing)
+    }
+
+    /// The loss of what was written down since the last call.
+    fn routed(&self, routing: &Option<Routing>) -> Option<Tensor<1>> {
+        let (charge, routing) = (self.routing?, routing.as_ref()?);
+        charge(&routing.take())
+    }
 }
 
 fn is_trained<M: Module>(module: &M) -> bool {

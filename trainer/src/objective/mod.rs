@@ -6,8 +6,10 @@
 
 mod backward;
 mod gradients;
+mod router;
 mod sft;
 
 pub use backward::Recompute;
 pub use gradients::Gradients;
+pub use router::RouterBalance;
 pub use sft::{LabelledTokens, Sft, StepScale, TokenSums, inputs};

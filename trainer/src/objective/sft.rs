@@ -6,11 +6,11 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::Batch;
-use firebrand_kernels::{linear_cross_entropy, token_statistics};
-use firebrand_models::transformer::{Decoder, Inputs};
+use firebrand_models::transformer::{Decoder, Inputs, Routed};
 
-use super::backward::{Recompute, backward};
+use super::backward::{Charges, Recompute, backward};
 use super::gradients::Gradients;
+use super::router::RouterBalance;
 
 /// The objective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,10 +20,12 @@ pub struct Sft {
 }
 
 /// What all micro-batches of one optimiser step share.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StepScale {
     /// Sum of the weights of all labelled tokens of the step.
     pub total_weight: f64,
+    /// The load-balancing loss, where it is charged.
+    pub router: Option<RouterBalance>,
 }
 
 /// The labelled positions of a batch.
@@ -54,7 +56,7 @@ impl StepScale {
     /// Over all micro-batches of a step.
     pub fn new<'a>(batches: impl Iterator<Item = &'a Batch>) -> Self {
         let weights = batches.flat_map(|batch| LabelledTokens::of(batch).weights);
-        Self { total_weight: weights.map(f64::from).sum() }
+        Self { total_weight: weights.map(f64::from).sum(), router: None }
     }
 }
 
@@ -87,23 +89,29 @@ impl Sft {
         &self,
         decoder: &Decoder,
         batch: &Batch,
-        scale: StepScale,
+        scale: &StepScale,
         mode: Mode,
         gradients: &mut Gradients,
     ) -> f64 {
         let labelled = LabelledTokens::of(batch);
-        if labelled.positions.is_empty() {
+        if labelled.positions.is_empty() && scale.router.is_none() {
             return 0.0;
         }
         let weights: Vec<f32> =
             labelled.weights.iter().map(|weight| (f64::from(*weight) / scale.total_weight) as f32).collect();
         let loss = |hidden: Tensor<3>| {
+            if labelled.positions.is_empty() {
+                return hidden.sum() * 0.0;
+            }
             let device = hidden.device();
             let weights = Tensor::from_data(TensorData::new(weights.clone(), [weights.len()]), &device);
             let hidden = gather(hidden, &labelled);
-            linear_cross_entropy(hidden, decoder.head_weight(), None, labelled.targets(&device), weights, None)
+            decoder.head().loss(hidden, labelled.targets(&device), weights)
         };
-        backward(decoder, &inputs(batch), mode, self.recompute, loss, gradients)
+        let routed = scale.router.as_ref().map(|router| move |routed: &[Routed]| router.term(routed, batch));
+        let routing = routed.as_ref().map(|routed| routed as &dyn Fn(&[Routed]) -> Option<Tensor<1>>);
+        let charges = Charges { hidden: &loss, routing };
+        backward(decoder, &inputs(batch), mode, self.recompute, &charges, gradients)
     }
 
     /// Loss and accuracy sums of one batch, without gradients. The decoder must be on a device without autodiff.
@@ -114,7 +122,7 @@ impl Sft {
         }
         let hidden = gather(decoder.forward(&inputs(batch), Mode::Inference), &labelled);
         let targets = labelled.targets(&hidden.device());
-        let (log_probabilities, best) = token_statistics(hidden, decoder.head_weight(), None, targets, None);
+        let (log_probabilities, best) = decoder.head().statistics(hidden, targets);
         let mut sums = TokenSums::default();
         let best = best.into_data();
         for (index, (log_probability, best)) in

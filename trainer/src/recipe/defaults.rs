@@ -59,6 +59,7 @@ impl Default for TrainSection {
             micro_batch_size: None,
             max_grad_norm: Clipping::Norm(1.0),
             recompute: Recompute::Auto,
+            router_aux_loss: None,
         }
     }
 }

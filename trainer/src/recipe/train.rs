@@ -15,6 +15,8 @@ pub struct Train {
     /// Absent = no clipping.
     pub max_grad_norm: Option<f64>,
     pub recompute: Recompute,
+    /// Factor of the load-balancing loss of routers. Absent = it is not charged.
+    pub router_aux_loss: Option<f64>,
 }
 
 /// When a run is over.
@@ -56,6 +58,11 @@ pub struct TrainSection {
     /// memory plan needs it.
     #[schemars(example = Recompute::Blocks)]
     pub recompute: Recompute,
+    /// Models with experts: factor of the loss that makes routers use all experts alike, 0.02 for Mixtral. Measured over the
+    /// whole step; costs one more forward pass. Not charged when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0), example = 0.02)]
+    pub router_aux_loss: Option<f64>,
 }
 
 /// What is optimised.
@@ -114,6 +121,7 @@ impl From<TrainSection> for Train {
                 Clipping::Off(Off::Off) => None,
             },
             recompute: section.recompute,
+            router_aux_loss: section.router_aux_loss,
         }
     }
 }
@@ -132,6 +140,7 @@ impl From<&Train> for TrainSection {
             micro_batch_size: Some(train.micro_batch_size),
             max_grad_norm: train.max_grad_norm.map_or(Clipping::Off(Off::Off), Clipping::Norm),
             recompute: train.recompute,
+            router_aux_loss: train.router_aux_loss,
         }
     }
 }

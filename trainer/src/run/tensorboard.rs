@@ -54,13 +54,17 @@ impl TensorBoard {
     pub fn write(&mut self, record: &Record) -> Result<(), RunError> {
         // Event files hold f32; the exact numbers are in metrics.jsonl.
         let values = match record {
-            Record::Step(report) => vec![
-                scalar("train/loss", report.loss as f32),
-                scalar("train/learning_rate", report.learning_rate as f32),
-                scalar("train/grad_norm", report.grad_norm as f32),
-                scalar("train/tokens_per_second", report.tokens_per_second as f32),
-                scalar("train/num_tokens", report.tokens_total as f32),
-            ],
+            Record::Step(report) => {
+                let mut values = vec![
+                    scalar("train/loss", report.loss as f32),
+                    scalar("train/learning_rate", report.learning_rate as f32),
+                    scalar("train/grad_norm", report.grad_norm as f32),
+                    scalar("train/tokens_per_second", report.tokens_per_second as f32),
+                    scalar("train/num_tokens", report.tokens_total as f32),
+                ];
+                values.extend(report.router_aux_loss.map(|loss| scalar("train/router_aux_loss", loss as f32)));
+                values
+            }
             Record::Eval(report) => {
                 vec![scalar("eval/loss", report.loss as f32), scalar("eval/perplexity", report.perplexity as f32)]
             }

@@ -2,7 +2,6 @@
 
 use burn::tensor::Tensor;
 use firebrand_adapters::Mode;
-use firebrand_kernels::linear;
 use firebrand_models::CausalLm;
 use firebrand_models::transformer::{Cache, Inputs};
 use firebrand_models::weights::Dtype;
@@ -61,7 +60,7 @@ pub(super) fn caching(fixture: &Fixture) -> Result<Measured, Error> {
 
 /// The logits of every position of one row of hidden states `[1, time, hidden_size]`.
 fn logits(model: &CausalLm, hidden: Tensor<3>) -> Vec<Vec<f32>> {
-    let logits = linear(hidden, model.decoder().head_weight());
+    let logits = model.decoder().head().logits(hidden);
     let vocabulary = logits.dims()[2];
     let values: Vec<f32> = logits.into_data().iter::<f32>().collect();
     values.chunks(vocabulary).map(<[f32]>::to_vec).collect()

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use burn::module::Module;
 use firebrand_adapters::{Mode, stream};
 use firebrand_datasets::Dataset;
 use firebrand_models::CausalLm;
@@ -10,7 +11,7 @@ use rand::Rng;
 use super::evaluation::evaluate;
 use super::steps::{StepData, Steps};
 use crate::error::Error;
-use crate::objective::{Gradients, Recompute, Sft, StepScale};
+use crate::objective::{Gradients, Recompute, RouterBalance, Sft, StepScale};
 use crate::observer::{EvalReport, Observer, StepReport};
 use crate::optim::{OptimizerState, clip_factor, global_norm};
 use crate::recipe::Recipe;
@@ -148,14 +149,24 @@ impl<'a> Trainer<'a> {
         let step = self.state.step + 1;
         let batches: Vec<_> =
             data.packs.chunks(self.recipe.train.micro_batch_size).map(|packs| self.train.batch(packs)).collect();
-        let scale = StepScale::new(batches.iter());
         let key = stream(self.recipe.seed, &format!("dropout/{step}")).random();
+        let modes: Vec<Mode> = batches
+            .iter()
+            .scan(0, |row, batch| {
+                let first_row = *row;
+                *row += batch.rows;
+                Some(Mode::Training { key, first_row })
+            })
+            .collect();
+        let router = self.recipe.train.router_aux_loss.and_then(|coefficient| {
+            let frozen = self.model.decoder().valid();
+            RouterBalance::measure(&frozen, batches.iter().zip(modes.iter().copied()), coefficient)
+        });
+        let scale = StepScale { router, ..StepScale::new(batches.iter()) };
         let mut gradients = Gradients::default();
-        let (mut loss, mut first_row) = (0.0, 0);
-        for batch in &batches {
-            let mode = Mode::Training { key, first_row };
-            loss += self.objective.accumulate(self.model.decoder(), batch, scale, mode, &mut gradients);
-            first_row += batch.rows;
+        let mut loss = 0.0;
+        for (batch, mode) in batches.iter().zip(modes) {
+            loss += self.objective.accumulate(self.model.decoder(), batch, &scale, mode, &mut gradients);
         }
         let norm = global_norm(gradients.values());
         self.check_finite(step, loss, norm, &gradients, &data)?;
@@ -185,6 +196,7 @@ impl<'a> Trainer<'a> {
             total_steps: self.steps.total,
             epoch: data.epoch,
             loss,
+            router_aux_loss: scale.router.map(|router| router.loss),
             learning_rate,
             grad_norm: norm,
             tokens: labelled as u64,

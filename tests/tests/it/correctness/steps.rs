@@ -21,7 +21,7 @@ fn step(size: usize) -> (f64, Vec<f32>, Vec<Batch>) {
     for batch in &batches {
         let mode = Mode::Training { key: 1, first_row };
         let sft = Sft { recompute: Recompute::Off };
-        loss += sft.accumulate(ready.model.decoder(), batch, scale, mode, &mut gradients);
+        loss += sft.accumulate(ready.model.decoder(), batch, &scale, mode, &mut gradients);
         first_row += batch.rows;
     }
     let all = gradients.values().flat_map(|gradient| host(gradient.clone())).collect();

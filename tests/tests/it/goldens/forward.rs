@@ -1,11 +1,13 @@
 //! Logits, losses, gradients, files and continuations of every model case.
 
+use std::collections::HashMap;
+
 use firebrand::generate::{Finish, Sampling, Session};
 use firebrand::objective::{Gradients, Recompute, Sft, StepScale, inputs};
 use firebrand_adapters::Mode;
 use firebrand_datasets::Batch;
-use firebrand_kernels::linear;
 use firebrand_models::CausalLm;
+use firebrand_models::parameters::parameters;
 use firebrand_models::transformer::Inputs;
 use firebrand_models::weights::Checkpoint;
 use firebrand_tests::golden::{self, Forward, alone, at_tokens, host, logits, segments};
@@ -24,13 +26,22 @@ pub fn loss_and_gradients(model: &CausalLm, batch: &Batch, recompute: Recompute)
     let mut gradients = Gradients::default();
     let scale = StepScale::new([batch].into_iter());
     let mode = Mode::Training { key: 0, first_row: 0 };
-    let loss = Sft { recompute }.accumulate(model.decoder(), batch, scale, mode, &mut gradients);
-    let rules = model.family().rules().unwrap();
+    let loss = Sft { recompute }.accumulate(model.decoder(), batch, &scale, mode, &mut gradients);
+    let rules = model.rules();
+    let shapes: HashMap<String, Vec<usize>> =
+        parameters(model.decoder()).into_iter().map(|info| (info.path, info.shape)).collect();
     let named = gradients.iter().map(|(path, gradient)| {
         let name = rules.to_theirs(path).unwrap_or_else(|| path.to_string());
-        (name, host(gradient.clone()))
+        (name, rules.layout(path).convert(host(gradient.clone()), shapes.get(path).map_or(&[], Vec::as_slice)))
     });
     (loss, named.collect())
+}
+
+/// By the norm of a whole gradient tensor, where others are around 0.1.
+const NOTHING: f64 = 5e-7;
+
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
 }
 
 #[test]
@@ -43,11 +54,11 @@ fn there_are_cases() {
 
 #[test]
 fn every_layer_equals_the_reference() {
-    for case in golden::models() {
-        let (model, forward) = (golden::load(&case), Forward::open(&case));
+    golden::each_model(|case| {
+        let (model, forward) = (golden::load(case), Forward::open(case));
         let batch = forward.batch("");
         let context = model.decoder().context(&inputs(&batch), Mode::Inference);
-        let mut x = model.decoder().embed(&inputs(&batch));
+        let mut x = model.decoder().embed(&inputs(&batch), Mode::Inference);
         assert_eq!(forward.layers(), model.decoder().layers().len(), "{case}");
         for (index, layer) in model.decoder().layers().iter().enumerate() {
             x = layer.forward(x, &context, None);
@@ -56,13 +67,13 @@ fn every_layer_equals_the_reference() {
             let apart = distance(&ours, &theirs);
             assert!(apart < RELATIVE, "{case}: layer {index} is {apart:e} away");
         }
-    }
+    });
 }
 
 #[test]
 fn logits_and_loss_equal_the_reference_in_every_batch() {
-    for case in golden::models() {
-        let (model, forward) = (golden::load(&case), Forward::open(&case));
+    golden::each_model(|case| {
+        let (model, forward) = (golden::load(case), Forward::open(case));
         for prefix in forward.batches() {
             let batch = forward.batch(&prefix);
             let ours = at_tokens(&batch, &logits(&model, &batch));
@@ -73,22 +84,22 @@ fn logits_and_loss_equal_the_reference_in_every_batch() {
             let (loss, expected) = (sums.mean_loss(), forward.loss(&prefix));
             assert!((loss - expected).abs() < 1e-5 * expected, "{case}: {prefix}loss {loss}, not {expected}");
         }
-    }
+    });
 }
 
 #[test]
 fn gradients_of_every_parameter_equal_the_reference() {
-    for case in golden::models() {
-        let forward = Forward::open(&case);
+    golden::each_model(|case| {
+        let forward = Forward::open(case);
         let batch = forward.batch("");
         for recompute in [Recompute::Off, Recompute::Blocks] {
-            let model = golden::load(&case).train_all();
+            let model = golden::load(case).train_all();
             let (loss, ours) = loss_and_gradients(&model, &batch, recompute);
             let expected = forward.loss("");
             assert!((loss - expected).abs() < 1e-5 * expected, "{case}: loss {loss}, not {expected}");
-            assert_gradients(&case, ours, forward.gradients());
+            assert_gradients(case, ours, forward.gradients());
         }
-    }
+    });
 }
 
 /// Every parameter's gradient, no more and no less.
@@ -100,14 +111,17 @@ pub fn assert_gradients(case: &str, mut ours: Vec<(String, Vec<f32>)>, theirs: V
     assert_eq!(names(&ours), names(&theirs), "{case}");
     for ((name, ours), (_, theirs)) in ours.iter().zip(&theirs) {
         let apart = distance(ours, theirs);
-        assert!(apart < RELATIVE, "{case}: gradient of {name} is {apart:e} away");
+        // Adding a number to all scores changes no softmax, so the gradient of a bias of k is zero, and both have noise there.
+        let nothing = norm(theirs) < NOTHING && norm(ours) < NOTHING;
+        let sizes = (norm(ours), norm(theirs));
+        assert!(apart < RELATIVE || nothing, "{case}: gradient of {name} is {apart:e} away, by norm {sizes:?}");
     }
 }
 
 #[test]
 fn packed_and_padded_rows_equal_rows_alone() {
-    for case in golden::models() {
-        let (model, forward) = (golden::load(&case), Forward::open(&case));
+    golden::each_model(|case| {
+        let (model, forward) = (golden::load(case), Forward::open(case));
         for prefix in ["", "packed."] {
             let batch = forward.batch(prefix);
             let together = logits(&model, &batch);
@@ -121,27 +135,37 @@ fn packed_and_padded_rows_equal_rows_alone() {
                 assert!(apart < 1e-5, "{case}: {prefix} row {row} segment {segment} moves by {apart:e}");
             }
         }
-    }
+    });
 }
 
 #[test]
 fn saving_what_was_loaded_gives_the_same_bytes() {
-    for case in golden::models() {
-        let model = golden::load(&case);
+    golden::each_model(|case| {
+        let model = golden::load(case);
         let folder = tempfile::tempdir().unwrap();
-        let source = golden::path(&case);
+        let source = golden::path(case);
         model.save_weights(folder.path(), None, Some(&Checkpoint::open(&source).unwrap())).unwrap();
-        let bytes = |folder: &std::path::Path| std::fs::read(folder.join("model.safetensors")).unwrap();
-        assert!(bytes(folder.path()) == bytes(&source), "{case}: other bytes");
+        let files = |folder: &std::path::Path| {
+            let entries =
+                std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = entries.filter(|name| name.starts_with("model")).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(files(folder.path()), files(&source), "{case}");
+        for name in files(&source) {
+            let bytes = |folder: &std::path::Path| std::fs::read(folder.join(&name)).unwrap();
+            assert!(bytes(folder.path()) == bytes(&source), "{case}: other bytes in {name}");
+        }
         let config = std::fs::read_to_string(source.join("config.json")).unwrap();
         assert_eq!(model.config_json(None), config, "{case}");
-    }
+    });
 }
 
 #[test]
 fn greedy_continuations_equal_the_reference_with_and_without_a_cache() {
-    for case in golden::models() {
-        let model = golden::load(&case);
+    golden::each_model(|case| {
+        let model = golden::load(case);
         let stop = eos(&golden::json(&format!("{case}/generation_config.json")));
         let expected = golden::json(&format!("{case}/generate.json"));
         let limit = expected["max_new_tokens"].as_u64().unwrap() as usize;
@@ -162,14 +186,14 @@ fn greedy_continuations_equal_the_reference_with_and_without_a_cache() {
             continuation.retain(|id| !stop.contains(id));
             assert_eq!(ours, continuation, "{case}: with a cache");
         }
-    }
+    });
 }
 
 fn without_cache(model: &CausalLm, prompt: &[u32], stop: &[u32], limit: usize) -> (Vec<u32>, Finish) {
     let mut all = prompt.to_vec();
     while all.len() - prompt.len() < limit {
         let hidden = model.decoder().forward(&Inputs::row(&all, 0), Mode::Inference);
-        let logits = host(linear(hidden, model.decoder().head_weight()));
+        let logits = host(model.decoder().head().logits(hidden));
         let last = &logits[logits.len() / all.len() * (all.len() - 1)..];
         let token = Sampling::Greedy.start().next(last);
         all.push(token);

@@ -27,9 +27,9 @@ fn near(what: &str, ours: f64, theirs: &Value, relative: f64) {
 fn every_step_and_the_end_equal_the_reference() {
     let cases = golden::folders("trajectory-");
     assert!(cases.len() >= 5, "{cases:?}");
-    for case in cases {
+    golden::each(&cases, |case| {
         let expected = golden::json(&format!("{case}/expected.json"));
-        let trained = run(&case, &[]);
+        let trained = run(case, &[]);
         assert_eq!(trained.outcome, Outcome::Finished);
         let steps = expected["steps"].as_array().unwrap();
         assert_eq!(trained.steps.len(), steps.len(), "{case}");
@@ -48,12 +48,12 @@ fn every_step_and_the_end_equal_the_reference() {
             assert_eq!(ours.step, theirs["step"].as_u64().unwrap());
             near(&format!("{case}: evaluation at step {}", ours.step), ours.loss, &theirs["loss"], 1e-5);
         }
-        let end = tensors::read(&golden::path(&case).join("final.safetensors"));
+        let end = tensors::read(&golden::path(case).join("final.safetensors"));
         let apart = distance_of_sets(&trained.weights, &end);
         let way = expected["rounding"]["way_travelled"].as_f64().unwrap();
         // The contract's 1e-4, and little beside the way: an optimiser that did nothing would be `way` away.
         assert!(apart < 1e-4 && apart < way / 500.0, "{case}: ends {apart:e} away after a way of {way:e}");
-    }
+    });
 }
 
 #[test]

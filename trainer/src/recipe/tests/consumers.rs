@@ -44,6 +44,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("train.micro_batch_size", "trainer/src/training/trainer.rs", "recipe.train.micro_batch_size"),
     ("train.max_grad_norm", "trainer/src/training/trainer.rs", "recipe.train.max_grad_norm"),
     ("train.recompute", "trainer/src/plan.rs", "recipe.train.recompute"),
+    ("train.router_aux_loss", "trainer/src/training/trainer.rs", "recipe.train.router_aux_loss"),
     ("optimizer.learning_rate", "trainer/src/training/trainer.rs", "optimizer.learning_rate()"),
     ("optimizer.betas", "trainer/src/optim/adamw.rs", "self.betas"),
     ("optimizer.eps", "trainer/src/optim/adamw.rs", "self.eps"),

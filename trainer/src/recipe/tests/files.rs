@@ -94,6 +94,7 @@ fn defaults_are_the_contracts() {
             micro_batch_size: 4,
             max_grad_norm: Some(1.0),
             recompute: Recompute::Auto,
+            router_aux_loss: None,
         },
         optimizer: Optimizer::Adamw(AdamwRecipe {
             learning_rate: 2e-4,

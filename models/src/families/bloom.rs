@@ -1,0 +1,56 @@
+//! BLOOM (Scao et al. 2022, arXiv:2211.05100). `model_type` "bloom"; reference: transformers
+//! `models/bloom/modeling_bloom.py`.
+//!
+//! ALiBi instead of positions, a norm right after the embedding, q, k and v in one matrix head by head. Published files lack
+//! the prefix `transformer.`, and older configs say `n_embed`. `slow_but_exact` and `pretraining_tp` change no result.
+
+use firebrand_kernels::{Activation, Alibi};
+
+use super::alibi::slopes;
+use super::common::{Heads, Names, Plain};
+use crate::error::ModelError;
+use crate::hf_config::HfConfig;
+use crate::transformer::{AttentionConfig, DecoderConfig, EmbeddingConfig, FusedLayout, PositionConfig, QkvLayout};
+use crate::weights::Rule;
+
+/// PEFT's choice for `bloom`.
+pub const DEFAULT_TARGETS: &[&str] = &["query_key_value"];
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let hidden_size = config.size(config.spelling(&["hidden_size", "n_embed"])?)?;
+    let heads = Heads::of_width(config, config.spelling(&["n_head", "num_attention_heads"])?, hidden_size)?;
+    config.only("apply_residual_connection_post_layernorm", false)?;
+    let keys = Plain {
+        layers: config.spelling(&["n_layer", "num_hidden_layers"])?,
+        max_positions: "seq_length",
+        eps: "layer_norm_epsilon",
+        intermediate_size: "n_inner",
+        tied_head: true,
+    };
+    let attention = AttentionConfig {
+        layout: QkvLayout::Fused(FusedLayout::Grouped),
+        qkv_bias: true,
+        output_bias: true,
+        ..heads.attention()
+    };
+    let position = PositionConfig::Alibi(Alibi::Exact { slopes: slopes(heads.heads) });
+    let decoder = keys.decoder(config, hidden_size, attention, position, Activation::GeluTanh)?;
+    Ok(DecoderConfig { embedding: EmbeddingConfig::Normalised, ..decoder })
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    Names::new("transformer", "h")
+        .tensor("embed.tokens", "transformer.word_embeddings.weight")
+        .norm("embed.norm", "transformer.word_embeddings_layernorm")
+        .norm("norm", "transformer.ln_f")
+        .head("lm_head")
+        .linear("norms.attention", "input_layernorm")
+        .linear("norms.mlp", "post_attention_layernorm")
+        .linear("attention.qkv.fused", "self_attention.query_key_value")
+        .linear("attention.output", "self_attention.dense")
+        .linear("mlp.up", "mlp.dense_h_to_4h")
+        .linear("mlp.down", "mlp.dense_4h_to_h")
+        .rules()
+}

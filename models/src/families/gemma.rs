@@ -1,0 +1,53 @@
+//! Gemma (2024, arXiv:2403.08295). `model_type` "gemma"; reference: transformers `models/gemma/modeling_gemma.py`.
+//!
+//! LLaMA with these differences: norms multiply by `1 + w`, embedded tokens are multiplied by `sqrt(hidden_size)`, heads are
+//! 256 wide whatever `hidden_size` is, GELU gates the MLP, the head is the embedding. `"hidden_act": "gelu"` of the first
+//! files means the tanh approximation. In 16-bit weights the reference rounds the square root; computing in f32 does not.
+
+use firebrand_kernels::Activation;
+
+use super::common::{Gated, activation};
+use super::llama;
+use crate::error::ModelError;
+use crate::hf_config::HfConfig;
+use crate::transformer::{AttentionConfig, DecoderConfig, EmbeddingConfig, MlpConfig, NormConfig};
+use crate::weights::Rule;
+
+/// PEFT's choice for `gemma`.
+pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+
+/// Where the files of Gemma 1, 2 and 3 are silent.
+pub(super) const GATED: Gated =
+    Gated { theta: 10_000.0, tied_head: true, head_dim: Some(256), activation: "hidden_activation" };
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    // Files of other libraries name the real activation under a key of its own.
+    let key = config.spelling(&["hidden_activation", "hidden_act"])?;
+    let decoder = Gated { activation: key, ..GATED }.decoder(config)?;
+    llama::whole_head(config, &decoder)?;
+    let activation = match activation(config, key)? {
+        Activation::GeluExact => Activation::GeluTanh,
+        other => other,
+    };
+    let intermediate_size = decoder.mlp.intermediate_size();
+    let mlp = MlpConfig::Gated { intermediate_size, activation, bias: false };
+    adapted(config, DecoderConfig { mlp, ..decoder })
+}
+
+/// What Gemma 1, 2 and 3 have in common.
+pub(super) fn adapted(config: &HfConfig, decoder: DecoderConfig) -> Result<DecoderConfig, ModelError> {
+    config.only("use_bidirectional_attention", false)?;
+    let bias = config.bool_or("attention_bias", false)?;
+    Ok(DecoderConfig {
+        embedding: EmbeddingConfig::Scaled((decoder.hidden_size as f64).sqrt()),
+        attention: AttentionConfig { qkv_bias: bias, output_bias: bias, ..decoder.attention },
+        norm: NormConfig::RmsPlusOne { eps: config.positive_f64("rms_norm_eps")? },
+        ..decoder
+    })
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    super::mistral::rules()
+}

@@ -1,0 +1,58 @@
+//! Gemma 2 (2024, arXiv:2408.00118). `model_type` "gemma2"; reference: transformers `models/gemma2/modeling_gemma2.py`.
+//!
+//! Gemma with norms before and after each branch, soft caps on attention scores and on logits, queries scaled by
+//! `query_pre_attn_scalar` instead of the head's width, and a window on every other layer, the first included. Caps and
+//! window have defaults where their keys are absent, and are off where they are `null`.
+
+use super::common::{Names, windows};
+use super::{gemma, llama};
+use crate::error::ModelError;
+use crate::hf_config::HfConfig;
+use crate::transformer::{AttentionConfig, DecoderConfig, HeadConfig, Residual, Scale};
+use crate::weights::Rule;
+
+/// PEFT's choice for `gemma2`.
+pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let decoder = gemma::adapted(config, gemma::GATED.decoder(config)?)?;
+    llama::whole_head(config, &decoder)?;
+    let silent = (!config.says("sliding_window")).then_some(4096);
+    let window = config.optional_size("sliding_window")?.or(silent);
+    let softcap = |key: &str, silent: f64| {
+        Ok::<_, ModelError>(config.optional_positive_f64(key)?.or((!config.says(key)).then_some(silent)))
+    };
+    Ok(DecoderConfig {
+        attention: AttentionConfig {
+            scale: query_scale(config)?,
+            softcap: softcap("attn_logit_softcapping", 50.0)?,
+            window: windows(config, decoder.layers, window, |layer| layer % 2 == 0)?,
+            ..decoder.attention
+        },
+        residual: Residual::Around,
+        head: HeadConfig { softcap: softcap("final_logit_softcapping", 30.0)?, ..decoder.head },
+        ..decoder
+    })
+}
+
+/// Scores are divided by the root of `query_pre_attn_scalar`.
+pub(super) fn query_scale(config: &HfConfig) -> Result<Scale, ModelError> {
+    Ok(Scale::Fixed(config.optional_positive_f64("query_pre_attn_scalar")?.unwrap_or(256.0).powf(-0.5)))
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    names().rules()
+}
+
+/// The names of Gemma 2 and 3.
+pub(super) fn names() -> Names {
+    Names::llama()
+        .split_qkv("self_attn")
+        .gated_mlp()
+        .linear("norms.attention", "input_layernorm")
+        .linear("norms.attention_after", "post_attention_layernorm")
+        .linear("norms.mlp", "pre_feedforward_layernorm")
+        .linear("norms.mlp_after", "post_feedforward_layernorm")
+}

@@ -1,0 +1,75 @@
+//! Gemma 3, text models (2025, arXiv:2503.19786). `model_type` "gemma3_text"; reference: transformers
+//! `models/gemma3/modeling_gemma3.py`.
+//!
+//! Gemma 2 without caps and with norms on the heads of q and k. Five of six layers are windowed, and those have wavelengths of
+//! their own: published files say `rope_local_base_freq`, newer ones have an object for each kind of layer in
+//! `rope_parameters`. `rope_scaling` is for the layers that see everything.
+
+use super::common::windows;
+use super::{gemma, gemma2};
+use crate::error::ModelError;
+use crate::hf_config::{HfConfig, Rope, RopeDefaults};
+use crate::transformer::{AttentionConfig, DecoderConfig, HeadConfig, PositionConfig, QkNorm, Residual};
+use crate::weights::Rule;
+
+/// PEFT's choice for `gemma3_text`.
+pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+
+/// The rotary table of layers that see everything.
+const FULL: usize = 0;
+/// That of windowed ones.
+const SLIDING: usize = 1;
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let ropes = |head_dim| Ok(PositionConfig::RopeByLayer { ropes: ropes(config, head_dim)?, layers: vec![] });
+    let decoder = gemma::adapted(config, gemma::GATED.decoder_with(config, ropes)?)?;
+    let silent = (!config.says("sliding_window")).then_some(4096);
+    let window = config.optional_size("sliding_window")?.or(silent);
+    let pattern = config.optional_size("sliding_window_pattern")?.unwrap_or(6);
+    let window = windows(config, decoder.layers, window, |layer| (layer + 1) % pattern != 0)?;
+    let kind = |layer| Some(if window.at(layer).is_some() { SLIDING } else { FULL });
+    let position = match decoder.position {
+        PositionConfig::RopeByLayer { ropes, .. } => {
+            PositionConfig::RopeByLayer { ropes, layers: (0..decoder.layers).map(kind).collect() }
+        }
+        other => other,
+    };
+    Ok(DecoderConfig {
+        position,
+        attention: AttentionConfig {
+            qk_norm: Some(QkNorm::EachHead),
+            scale: gemma2::query_scale(config)?,
+            softcap: config.optional_positive_f64("attn_logit_softcapping")?,
+            window,
+            ..decoder.attention
+        },
+        residual: Residual::Around,
+        head: HeadConfig { softcap: config.optional_positive_f64("final_logit_softcapping")?, ..decoder.head },
+        ..decoder
+    })
+}
+
+/// By kind of layer, `FULL` and `SLIDING`.
+fn ropes(config: &HfConfig, head_dim: usize) -> Result<Vec<Rope>, ModelError> {
+    let wide = RopeDefaults { theta: 1e6, partial_rotary_factor: 1.0 };
+    let local = config.optional_positive_f64("rope_local_base_freq")?.unwrap_or(10_000.0);
+    let near = RopeDefaults { theta: local, partial_rotary_factor: 1.0 };
+    let full = config.rope_of_layers("full_attention", head_dim, &wide)?;
+    let sliding = config.rope_of_layers("sliding_attention", head_dim, &near)?;
+    Ok(match (full, sliding) {
+        (None, None) => vec![config.rope(head_dim, &wide)?, Rope::plain(local, head_dim, head_dim)],
+        (full, sliding) => vec![
+            full.unwrap_or_else(|| Rope::plain(wide.theta, head_dim, head_dim)),
+            sliding.unwrap_or_else(|| Rope::plain(local, head_dim, head_dim)),
+        ],
+    })
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    gemma2::names()
+        .linear("attention.qk_norm.q", "self_attn.q_norm")
+        .linear("attention.qk_norm.k", "self_attn.k_norm")
+        .rules()
+}

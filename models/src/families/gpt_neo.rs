@@ -1,0 +1,90 @@
+//! GPT-Neo (Black et al. 2021, doi:10.5281/zenodo.5297715). `model_type` "gpt_neo"; reference: transformers
+//! `models/gpt_neo/modeling_gpt_neo.py`.
+//!
+//! GPT-3's architecture: learned positions, and layers that see everything in turn with windowed ones (`attention_types`).
+//! Scores are not divided by anything. No biases on q, k and v, one on the output projection.
+
+use serde_json::Value;
+
+use super::common::{Heads, Names, Plain, activation};
+use crate::error::ModelError;
+use crate::hf_config::HfConfig;
+use crate::transformer::{AttentionConfig, DecoderConfig, PositionConfig, Scale, Window};
+use crate::weights::Rule;
+
+/// PEFT's choice for `gpt_neo`.
+pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let hidden_size = config.size("hidden_size")?;
+    let heads = Heads::of_width(config, config.spelling(&["num_heads", "num_attention_heads"])?, hidden_size)?;
+    let keys = Plain {
+        layers: config.spelling(&["num_layers", "num_hidden_layers"])?,
+        max_positions: "max_position_embeddings",
+        eps: "layer_norm_epsilon",
+        intermediate_size: "intermediate_size",
+        tied_head: true,
+    };
+    let attention = AttentionConfig { output_bias: true, scale: Scale::Fixed(1.0), ..heads.attention() };
+    let position = PositionConfig::Learned { offset: 0 };
+    let act = activation(config, "activation_function")?;
+    let decoder = keys.decoder(config, hidden_size, attention, position, act)?;
+    let window = windows(config, decoder.layers)?;
+    Ok(DecoderConfig { attention: AttentionConfig { window, ..decoder.attention }, ..decoder })
+}
+
+/// `attention_types` is a list of `[kinds, repetitions]`; newer files also write it out as `attention_layers`.
+fn windows(config: &HfConfig, layers: usize) -> Result<Window, ModelError> {
+    let window = config.optional_size("window_size")?.unwrap_or(256);
+    let kinds: Vec<String> = match config.map().get("attention_types").filter(|types| !types.is_null()) {
+        Some(types) => repeated(types).ok_or_else(|| {
+            config.wrong("attention_types", "a list like [[[\"global\", \"local\"], 12]]", types.to_string())
+        })?,
+        None => (0..layers).map(|layer| ["global", "local"][layer % 2].to_string()).collect(),
+    };
+    if kinds.len() != layers {
+        let expected = format!("kinds for {layers} layers");
+        return Err(config.wrong("attention_types", expected, format!("for {}", kinds.len())));
+    }
+    let by_layer = |kind: &String| match kind.as_str() {
+        "global" => Ok(None),
+        "local" => Ok(Some(window)),
+        other => Err(config.wrong("attention_types", "global or local", format!("`{other}`"))),
+    };
+    kinds.iter().map(by_layer).collect::<Result<_, _>>().map(Window::Pattern)
+}
+
+/// Absent: not of that form, or longer than any model.
+fn repeated(types: &Value) -> Option<Vec<String>> {
+    let mut kinds = vec![];
+    for entry in types.as_array()? {
+        let [names, times] = entry.as_array()?.as_slice() else { return None };
+        let names: Option<Vec<&str>> = names.as_array()?.iter().map(Value::as_str).collect();
+        for _ in 0..times.as_u64().filter(|times| *times <= super::common::MOST_LAYERS as u64)? {
+            kinds.extend(names.iter().flatten().map(|name| name.to_string()));
+            if kinds.len() > super::common::MOST_LAYERS {
+                return None;
+            }
+        }
+    }
+    Some(kinds)
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    Names::new("transformer", "h")
+        .tensor("embed.tokens", "transformer.wte.weight")
+        .tensor("embed.positions", "transformer.wpe.weight")
+        .norm("norm", "transformer.ln_f")
+        .head("lm_head")
+        .linear("norms.attention", "ln_1")
+        .linear("norms.mlp", "ln_2")
+        .split_qkv("attn.attention")
+        .linear("attention.output", "attn.attention.out_proj")
+        .linear("mlp.up", "mlp.c_fc")
+        .linear("mlp.down", "mlp.c_proj")
+        .ignored("transformer.h.{}.attn.attention.bias")
+        .ignored("transformer.h.{}.attn.attention.masked_bias")
+        .rules()
+}

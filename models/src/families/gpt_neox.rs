@@ -1,0 +1,64 @@
+//! GPT-NeoX (Black et al. 2022, arXiv:2204.06745), Pythia (Biderman et al. 2023, arXiv:2304.01373) and RedPajama-INCITE.
+//! `model_type` "gpt_neox"; reference: transformers `models/gpt_neox/modeling_gpt_neox.py`.
+//!
+//! Attention and MLP side by side, each with a norm of its own; RedPajama has them one after the other. q, k and v are one
+//! matrix, head by head. A quarter of each head is rotated unless `rotary_pct` (or `partial_rotary_factor`) says otherwise.
+//! The head is called `embed_out`. Old files carry causal masks.
+
+use firebrand_kernels::RopeStyle;
+
+use super::common::{Heads, Names, Plain, activation};
+use crate::error::ModelError;
+use crate::hf_config::{HfConfig, RopeDefaults};
+use crate::transformer::{AttentionConfig, DecoderConfig, FusedLayout, PositionConfig, QkvLayout, Residual};
+use crate::weights::Rule;
+
+/// PEFT's choice for `gpt_neox`.
+pub const DEFAULT_TARGETS: &[&str] = &["query_key_value"];
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let hidden_size = config.size("hidden_size")?;
+    let heads = Heads::of_width(config, "num_attention_heads", hidden_size)?;
+    let defaults = RopeDefaults {
+        theta: config.optional_positive_f64("rotary_emb_base")?.unwrap_or(10_000.0),
+        partial_rotary_factor: config.optional_positive_f64("rotary_pct")?.unwrap_or(0.25),
+    };
+    let rope = config.rope(heads.head_dim, &defaults)?;
+    let bias = config.bool_or("attention_bias", true)?;
+    let attention = AttentionConfig {
+        layout: QkvLayout::Fused(FusedLayout::Grouped),
+        qkv_bias: bias,
+        output_bias: bias,
+        ..heads.attention()
+    };
+    let keys = Plain {
+        layers: "num_hidden_layers",
+        max_positions: "max_position_embeddings",
+        eps: "layer_norm_eps",
+        intermediate_size: "intermediate_size",
+        tied_head: false,
+    };
+    let position = PositionConfig::Rope { style: RopeStyle::Half, rope };
+    let decoder = keys.decoder(config, hidden_size, attention, position, activation(config, "hidden_act")?)?;
+    let parallel = config.bool_or("use_parallel_residual", true)?;
+    Ok(DecoderConfig { residual: if parallel { Residual::ParallelTwoNorms } else { Residual::Sequential }, ..decoder })
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    Names::new("gpt_neox", "layers")
+        .tensor("embed.tokens", "gpt_neox.embed_in.weight")
+        .norm("norm", "gpt_neox.final_layer_norm")
+        .rule(Rule::renamed("head.weight", "embed_out.weight").or("lm_head.weight"))
+        .linear("norms.attention", "input_layernorm")
+        .linear("norms.mlp", "post_attention_layernorm")
+        .linear("attention.qkv.fused", "attention.query_key_value")
+        .linear("attention.output", "attention.dense")
+        .linear("mlp.up", "mlp.dense_h_to_4h")
+        .linear("mlp.down", "mlp.dense_4h_to_h")
+        .ignored("gpt_neox.layers.{}.attention.bias")
+        .ignored("gpt_neox.layers.{}.attention.masked_bias")
+        .ignored("gpt_neox.layers.{}.attention.rotary_emb.inv_freq")
+        .rules()
+}

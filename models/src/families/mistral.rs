@@ -1,0 +1,35 @@
+//! Mistral (Jiang et al. 2023, arXiv:2310.06825). `model_type` "mistral"; reference: transformers
+//! `models/mistral/modeling_mistral.py`.
+//!
+//! LLaMA with a window: a token sees the last `sliding_window` tokens, itself included. Where the key is absent the
+//! reference takes 4096; `null` means no window.
+
+use super::common::{Gated, Names};
+use super::llama;
+use crate::error::ModelError;
+use crate::hf_config::HfConfig;
+use crate::transformer::{AttentionConfig, DecoderConfig, Window};
+use crate::weights::Rule;
+
+/// PEFT's choice for `mistral`.
+pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let decoder = Gated::default().decoder(config)?;
+    llama::whole_head(config, &decoder)?;
+    let silent = (!config.says("sliding_window")).then_some(4096);
+    let window = config.optional_size("sliding_window")?.or(silent);
+    let window = window.map_or(Window::Full, Window::Sliding);
+    Ok(DecoderConfig { attention: AttentionConfig { window, ..decoder.attention }, ..decoder })
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    Names::llama()
+        .split_qkv("self_attn")
+        .gated_mlp()
+        .linear("norms.attention", "input_layernorm")
+        .linear("norms.mlp", "post_attention_layernorm")
+        .rules()
+}

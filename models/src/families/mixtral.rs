@@ -1,0 +1,52 @@
+//! Mixtral (Jiang et al. 2024, arXiv:2401.04088). `model_type` "mixtral"; reference: transformers
+//! `models/mixtral/modeling_mixtral.py`.
+//!
+//! Mistral with several gated MLPs in each block, of which a router chooses `num_experts_per_tok` for each token. `w1` is the
+//! gate, `w3` up, `w2` down. The reference keeps the experts' matrices stacked in memory and writes them one by one, as all
+//! published files have them. `router_jitter_noise` would multiply inputs by noise in training and is refused; the
+//! load-balancing loss belongs to the objective (`train.router_aux_loss`), whatever `output_router_logits` says.
+
+use super::common::{Gated, Names, activation};
+use super::llama;
+use crate::error::ModelError;
+use crate::hf_config::HfConfig;
+use crate::transformer::{AttentionConfig, DecoderConfig, MlpConfig, Window};
+use crate::weights::Rule;
+
+/// PEFT's choice for `mixtral`.
+pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let decoder = Gated { theta: 1e6, ..Gated::default() }.decoder(config)?;
+    llama::whole_head(config, &decoder)?;
+    config.only("router_jitter_noise", 0.0)?;
+    let window = config.optional_size("sliding_window")?.map_or(Window::Full, Window::Sliding);
+    let experts_key = config.spelling(&["num_local_experts", "num_experts"])?;
+    let experts = config.size_in(experts_key, 1..=4096)?;
+    let mlp = MlpConfig::Experts {
+        intermediate_size: decoder.mlp.intermediate_size(),
+        activation: activation(config, "hidden_act")?,
+        experts,
+        chosen: config.size_in("num_experts_per_tok", 1..=experts)?,
+    };
+    Ok(DecoderConfig { attention: AttentionConfig { window, ..decoder.attention }, mlp, ..decoder })
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    let expert = |names: Names, (ours, theirs): (&str, &str)| {
+        names.tensor(
+            &format!("layers.{{}}.mlp.experts.{{}}.{ours}.weight"),
+            &format!("model.layers.{{}}.block_sparse_moe.experts.{{}}.{theirs}.weight"),
+        )
+    };
+    [("gate", "w1"), ("up", "w3"), ("down", "w2")]
+        .into_iter()
+        .fold(Names::llama(), expert)
+        .split_qkv("self_attn")
+        .linear("mlp.router", "block_sparse_moe.gate")
+        .linear("norms.attention", "input_layernorm")
+        .linear("norms.mlp", "post_attention_layernorm")
+        .rules()
+}

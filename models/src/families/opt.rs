@@ -1,0 +1,72 @@
+//! OPT (Zhang et al. 2022, arXiv:2205.01068). `model_type` "opt"; reference: transformers `models/opt/modeling_opt.py`.
+//!
+//! Learned positions in a table with two rows before that of position 0. In each layer the norm before the MLP is called
+//! `final_layer_norm`, as the one after the last layer. OPT-350m alone has its norms after the branches, no last norm, and an
+//! embedding narrower than the model, with a matrix in and one out. Gradients of the biases of k are zero by construction:
+//! adding the same number to all scores changes no softmax.
+
+use super::common::{Heads, Names, Plain, activation};
+use crate::error::ModelError;
+use crate::hf_config::HfConfig;
+use crate::transformer::{
+    Affine, AttentionConfig, DecoderConfig, EmbeddingConfig, MlpConfig, NormConfig, PositionConfig, Residual,
+};
+use crate::weights::Rule;
+
+/// PEFT's choice for `opt`.
+pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let hidden_size = config.size("hidden_size")?;
+    let heads = Heads::of_width(config, "num_attention_heads", hidden_size)?;
+    config.only("_remove_final_layer_norm", false)?;
+    let bias = config.bool_or("enable_bias", true)?;
+    let keys = Plain {
+        layers: "num_hidden_layers",
+        max_positions: "max_position_embeddings",
+        eps: "layer_norm_eps",
+        intermediate_size: "ffn_dim",
+        tied_head: true,
+    };
+    let attention = AttentionConfig { qkv_bias: bias, output_bias: bias, ..heads.attention() };
+    let act = activation(config, "activation_function")?;
+    let decoder = keys.decoder(config, hidden_size, attention, PositionConfig::Learned { offset: 2 }, act)?;
+    let embedding = match config.optional_size("word_embed_proj_dim")? {
+        Some(width) if width != hidden_size => EmbeddingConfig::Projected { width },
+        _ => EmbeddingConfig::Plain,
+    };
+    let affine = match config.bool_or("layer_norm_elementwise_affine", true)? {
+        true => Affine::WeightAndBias,
+        false => Affine::Fixed,
+    };
+    let before = config.bool_or("do_layer_norm_before", true)?;
+    Ok(DecoderConfig {
+        padding_token: config.optional_usize("pad_token_id")?,
+        embedding,
+        // No key of the config changes it.
+        norm: NormConfig::Layer { eps: 1e-5, affine },
+        residual: if before { Residual::Sequential } else { Residual::After },
+        mlp: MlpConfig::Plain { intermediate_size: decoder.mlp.intermediate_size(), activation: act, bias },
+        initializer_range: config.optional_f64("init_std")?.unwrap_or(0.02),
+        ..decoder
+    })
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    Names::new("model", "decoder.layers")
+        .tensor("embed.tokens", "model.decoder.embed_tokens.weight")
+        .tensor("embed.positions", "model.decoder.embed_positions.weight")
+        .tensor("embed.project.weight", "model.decoder.project_in.weight")
+        .tensor("project.weight", "model.decoder.project_out.weight")
+        .norm("norm", "model.decoder.final_layer_norm")
+        .head("lm_head")
+        .linear("norms.attention", "self_attn_layer_norm")
+        .linear("norms.mlp", "final_layer_norm")
+        .split_qkv("self_attn")
+        .linear("attention.output", "self_attn.out_proj")
+        .linear("mlp.up", "fc1")
+        .linear("mlp.down", "fc2")
+        .rules()
+}

@@ -1,0 +1,37 @@
+//! Phi-3 and 3.5, mini and medium (2024, arXiv:2404.14219). `model_type` "phi3"; reference: transformers
+//! `models/phi3/modeling_phi3.py`.
+//!
+//! LLaMA with q, k and v in one matrix, one after the other, and gate and up in another. The long-context models divide each
+//! rotary frequency by a number of its own (`longrope`, in the first files `su`). A part of the head may be rotated.
+
+use super::common::{Gated, Names, activation};
+use crate::error::ModelError;
+use crate::hf_config::HfConfig;
+use crate::transformer::{AttentionConfig, DecoderConfig, FusedLayout, MlpConfig, QkvLayout, Window};
+use crate::weights::Rule;
+
+/// The matrix that PEFT's guides adapt; it has no choice of its own for `phi3`.
+pub const DEFAULT_TARGETS: &[&str] = &["qkv_proj"];
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let decoder = Gated::default().decoder(config)?;
+    let window = config.optional_size("sliding_window")?.map_or(Window::Full, Window::Sliding);
+    let intermediate_size = decoder.mlp.intermediate_size();
+    Ok(DecoderConfig {
+        attention: AttentionConfig { layout: QkvLayout::Fused(FusedLayout::Consecutive), window, ..decoder.attention },
+        mlp: MlpConfig::GatedFused { intermediate_size, activation: activation(config, "hidden_act")? },
+        ..decoder
+    })
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    Names::llama()
+        .linear("attention.qkv.fused", "self_attn.qkv_proj")
+        .linear("mlp.gate_up", "mlp.gate_up_proj")
+        .linear("mlp.down", "mlp.down_proj")
+        .linear("norms.attention", "input_layernorm")
+        .linear("norms.mlp", "post_attention_layernorm")
+        .rules()
+}

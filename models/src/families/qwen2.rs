@@ -1,0 +1,38 @@
+//! Qwen 2 and 2.5 (2024, arXiv:2407.10671). `model_type` "qwen2"; reference: transformers `models/qwen2/modeling_qwen2.py`.
+//!
+//! LLaMA with biases on q, k and v. With `use_sliding_window` the layers from `max_window_layers` on are windowed; the
+//! published models leave it off, though they carry a `sliding_window`.
+
+use super::common::{Gated, windows};
+use super::{llama, mistral};
+use crate::error::ModelError;
+use crate::hf_config::HfConfig;
+use crate::transformer::{AttentionConfig, DecoderConfig, Window};
+use crate::weights::Rule;
+
+/// PEFT's choice for `qwen2`.
+pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let decoder = Gated::default().decoder(config)?;
+    llama::whole_head(config, &decoder)?;
+    let window = late_windows(config, decoder.layers)?;
+    Ok(DecoderConfig { attention: AttentionConfig { qkv_bias: true, window, ..decoder.attention }, ..decoder })
+}
+
+/// Windows as Qwen 2 and 3 have them.
+pub(super) fn late_windows(config: &HfConfig, layers: usize) -> Result<Window, ModelError> {
+    if !config.bool_or("use_sliding_window", false)? {
+        return windows(config, layers, None, |_| false);
+    }
+    let silent = (!config.says("sliding_window")).then_some(4096);
+    let window = config.optional_size("sliding_window")?.or(silent);
+    let first = config.optional_usize("max_window_layers")?.unwrap_or(28);
+    windows(config, layers, window, |layer| window.is_some() && layer >= first)
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    mistral::rules()
+}

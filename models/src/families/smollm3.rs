@@ -1,0 +1,58 @@
+//! SmolLM 3 (2025, <https://huggingface.co/blog/smollm3>). `model_type` "smollm3"; reference: transformers
+//! `models/smollm3/modeling_smollm3.py`.
+//!
+//! LLaMA in which some layers have no positions at all: those with a 0 in `no_rope_layers`, or every
+//! `no_rope_layer_interval`-th. With `use_sliding_window` the layers without positions are windowed.
+
+use super::common::{Gated, windows};
+use super::{llama, mistral};
+use crate::error::ModelError;
+use crate::hf_config::HfConfig;
+use crate::transformer::{AttentionConfig, DecoderConfig, PositionConfig, Window};
+use crate::weights::Rule;
+
+/// As in LLaMA; PEFT has no choice of its own for `smollm3`.
+pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let decoder = Gated { theta: 2e6, tied_head: true, ..Gated::default() }.decoder(config)?;
+    llama::whole_head(config, &decoder)?;
+    let rotated = rotated_layers(config, decoder.layers)?;
+    let position = match decoder.position {
+        PositionConfig::Rope { rope, .. } => PositionConfig::RopeByLayer {
+            ropes: vec![rope],
+            layers: rotated.iter().map(|rotated| rotated.then_some(0)).collect(),
+        },
+        other => other,
+    };
+    let window = match config.optional_size("sliding_window")? {
+        Some(window) if config.bool_or("use_sliding_window", false)? => {
+            windows(config, decoder.layers, Some(window), |layer| !rotated[layer])?
+        }
+        _ => Window::Full,
+    };
+    let bias = config.bool_or("attention_bias", false)?;
+    Ok(DecoderConfig {
+        position,
+        attention: AttentionConfig { qkv_bias: bias, output_bias: bias, window, ..decoder.attention },
+        mlp: llama::with_bias(decoder.mlp, config.bool_or("mlp_bias", false)?),
+        ..decoder
+    })
+}
+
+fn rotated_layers(config: &HfConfig, layers: usize) -> Result<Vec<bool>, ModelError> {
+    let interval = config.optional_size("no_rope_layer_interval")?.unwrap_or(4);
+    let Some(listed) = config.optional_sizes("no_rope_layers")? else {
+        return Ok((0..layers).map(|layer| (layer + 1) % interval != 0).collect());
+    };
+    if listed.len() != layers {
+        return Err(config.wrong("no_rope_layers", format!("{layers} entries"), listed.len().to_string()));
+    }
+    Ok(listed.into_iter().map(|rotated| rotated != 0).collect())
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    mistral::rules()
+}

@@ -1,0 +1,39 @@
+//! From the last hidden states to logits, losses and choices of tokens.
+
+use burn::tensor::{Int, Tensor};
+use firebrand_kernels::{linear, linear_cross_entropy, token_statistics};
+
+/// The output head, ready to be used: its matrix may be the token table.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// `[vocab_size, width]`.
+    pub weight: Tensor<2>,
+    /// `[vocab_size]`.
+    pub bias: Option<Tensor<1>>,
+    /// Logits become `softcap * tanh(logit / softcap)`.
+    pub softcap: Option<f64>,
+}
+
+impl Head {
+    /// Logits `[..., vocab_size]` of hidden states `[..., width]`. For inference: a loss never needs all of them at once.
+    pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let mut logits = linear(hidden, self.weight.clone());
+        if let Some(bias) = &self.bias {
+            logits = logits + bias.clone().unsqueeze();
+        }
+        match self.softcap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
+    }
+
+    /// The weighted sum of the cross-entropies of `targets` `[tokens]` after hidden states `[tokens, width]`, as `[1]`.
+    pub fn loss(&self, hidden: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> Tensor<1> {
+        linear_cross_entropy(hidden, self.weight.clone(), self.bias.clone(), targets, weights, self.softcap)
+    }
+
+    /// The log-probability of each target and the most likely token, both `[tokens]`. No gradient flows.
+    pub fn statistics(&self, hidden: Tensor<2>, targets: Tensor<1, Int>) -> (Tensor<1>, Tensor<1, Int>) {
+        token_statistics(hidden, self.weight.clone(), self.bias.clone(), targets, self.softcap)
+    }
+}
