@@ -3,8 +3,6 @@
 //! A number added to all scores of a query changes nothing, so the formulas `slope * key position` and `slope * distance` mean the same
 //! in exact arithmetic. Rounded to bf16 they do not, which is why Falcon's rounding is part of its model.
 
-use burn::tensor::bf16;
-
 /// What is added to the scores for the distance between key and query, with one slope a query head.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Alibi {
@@ -38,10 +36,13 @@ pub(super) fn rounded_bias(rounded_slope: f32, position: f32) -> f32 {
     round(rounded_slope * round(position))
 }
 
-/// The nearest number that bf16 has; of two, the even one.
+/// The nearest number that bf16 has; of two, the even one. For finite numbers.
+///
+/// `bf16::from_f32` branches on NaN, and the loop over keys would not be vectorised.
 #[inline(always)]
 pub(super) fn round(x: f32) -> f32 {
-    bf16::from_f32(x).to_f32()
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
 
 #[cfg(test)]
@@ -51,7 +52,7 @@ mod tests {
         AttentionOptions, attention, composed,
         testing::{assert_near, integers, random, values},
     };
-    use burn::tensor::{Device, Tensor};
+    use burn::tensor::{Device, Tensor, bf16};
 
     /// Position and bias of a head with slope `2^-0.5`, and of one with `2^-2`, in `build_alibi_tensor` of transformers 5.23.0 (Falcon).
     const OF_REFERENCE: [(usize, f32, f32); 10] = [
@@ -75,6 +76,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rounding_is_that_of_bf16() {
+        for bits in (0..0x7f7f_0000u32).step_by(997).chain(0x3f80_0000..0x3f82_0000) {
+            for x in [f32::from_bits(bits), -f32::from_bits(bits)] {
+                assert_eq!(round(x).to_bits(), bf16::from_f32(x).to_f32().to_bits(), "{x:e}");
+            }
+        }
+    }
+
     /// The weights of the last query when all products are zero: what the bias alone makes of them.
     fn weights(form: fn(Tensor<4>, Tensor<4>, Tensor<4>, &AttentionOptions) -> Tensor<4>, keys: usize) -> Vec<f32> {
         let device = Device::flex();
@@ -89,9 +99,9 @@ mod tests {
     #[test]
     fn weights_are_those_of_the_reference_at_long_distances() {
         let keys = 512;
-        for weights in [weights(|q, k, v, o| attention(q, k, v, None, o), keys), {
-            weights(|q, k, v, o| composed::attention(q, k, v, None, o), keys)
-        }] {
+        let fused = weights(|q, k, v, options| attention(q, k, v, None, options), keys);
+        let composed = weights(|q, k, v, options| composed::attention(q, k, v, None, options), keys);
+        for weights in [fused, composed] {
             for (position, odd, even) in OF_REFERENCE.into_iter().filter(|(position, ..)| *position < keys) {
                 for (bias, weights) in [odd, even].iter().zip(weights.chunks_exact(keys)) {
                     // Key 0 has no bias; the logarithm is rounded, and so are numbers up to 3.6 before it.

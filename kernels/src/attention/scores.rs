@@ -5,11 +5,11 @@ use super::{
     alibi::{round, rounded_bias},
     problem::{Problem, TileAt},
 };
-use crate::functions::{exp, tanh};
+use crate::{
+    functions::{exp, tanh},
+    sums::{LANES, maximum},
+};
 use std::ops::Range;
-
-/// Partial results side by side, in a fixed order.
-const LANES: usize = 16;
 
 /// One row of a tile: a query with one of its heads.
 pub(super) struct Row {
@@ -80,7 +80,7 @@ impl Row {
     /// Scores become weights before division by their sum. Returns the largest score and the sum.
     #[inline(always)]
     pub fn weigh(&self, seen: &mut [f32]) -> (f32, f32) {
-        let largest = maximum(seen);
+        let largest = maximum::<LANES>(seen);
         let mut sums = [0.0; LANES];
         let mut chunks = seen.chunks_exact_mut(LANES);
         for chunk in &mut chunks {
@@ -130,20 +130,4 @@ pub(super) fn hide(problem: &Problem, at: &TileAt, keys: &Range<usize>, index: u
             *score = value;
         }
     }
-}
-
-#[inline(always)]
-fn maximum(row: &[f32]) -> f32 {
-    let mut best = [f32::NEG_INFINITY; LANES];
-    let chunks = row.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            best[lane] = if chunk[lane] > best[lane] { chunk[lane] } else { best[lane] };
-        }
-    }
-    for (best, score) in best.iter_mut().zip(rest) {
-        *best = if *score > *best { *score } else { *best };
-    }
-    best.iter().fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
 }
