@@ -49,7 +49,7 @@ impl<'a> FromCheckpoint<'a> {
 
 /// A tensor's values as they are held: matrices in the wanted dtype when that loses nothing, else f32.
 fn held(view: TensorView<'_>, shape: &[usize], hold: Hold) -> Result<TensorData, ModelError> {
-    let same = |dtype| TensorData::from_bytes(Bytes::from_bytes_vec(view.bytes.to_vec()), shape.to_vec(), dtype);
+    let same = |dtype| TensorData::from_bytes(Bytes::from_bytes_vec(view.bytes().into_owned()), shape.to_vec(), dtype);
     Ok(match (hold, view.dtype) {
         (Hold::Bf16, Dtype::BF16) => same(DType::BF16),
         (Hold::F16, Dtype::F16) => same(DType::F16),

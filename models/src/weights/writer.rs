@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn write(plan: &CheckpointPlan, checkpoint: &Checkpoint, folder: &Path) -> Result<Written, ModelError> {
-        plan.write(folder, |spec| checkpoint.get(&spec.name).map(|view| Cow::Borrowed(view.bytes)))
+        plan.write(folder, |spec| checkpoint.get(&spec.name).map(|view| view.bytes()))
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -263,8 +263,8 @@ mod tests {
         let target = folder_of(&[("model-00001-of-00002.safetensors", b"before"), ("config.json", b"{}")]);
         let last = plan.tensors().last().unwrap().name.clone();
         let error = plan.write(target.path(), |spec| {
-            let bytes = checkpoint.get(&spec.name)?.bytes;
-            Ok(Cow::Borrowed(if spec.name == last { &bytes[1..] } else { bytes }))
+            let bytes = checkpoint.get(&spec.name)?.bytes();
+            Ok(if spec.name == last { Cow::Owned(bytes[1..].to_vec()) } else { bytes })
         });
         let message = error.unwrap_err().to_string();
         assert!(message.contains("`model.norm.weight`: expected the bytes of BF16 [8], found 15 bytes"), "{message}");

@@ -36,7 +36,7 @@ pub(super) fn report<'a>(
         let dtype = dtypes.entry(view.dtype.name()).or_default();
         dtype.tensors += 1;
         dtype.elements += view.elements() as u64;
-        dtype.bytes += view.bytes.len() as u64;
+        dtype.bytes += view.byte_count() as u64;
         tensors.push(TensorReport {
             name: view.name.to_string(),
             shape: view.shape.to_vec(),
