@@ -14,7 +14,6 @@ use std::{
 use memmap2::Mmap;
 
 use super::{
-    dtype::Dtype,
     header::{self, Entry, Header},
     mapping,
     view::{self, Data, TensorView},
@@ -137,6 +136,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::weights::Dtype;
 
     fn open(bytes: &[u8]) -> Result<SafetensorsFile, ModelError> {
         let mut file = tempfile::Builder::new().suffix(".safetensors").tempfile().unwrap();

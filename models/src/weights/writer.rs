@@ -236,6 +236,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_loaded_from_pytorch_is_saved_as_safetensors() {
+        let source = folder_of(&[("pytorch_model.bin", include_bytes!("fixtures/pickles/mixed.bin"))]);
+        let checkpoint = Checkpoint::open(source.path()).unwrap();
+        let plan = CheckpointPlan::like(&checkpoint, specs(&checkpoint), &PlanOptions::default()).unwrap();
+        let target = tempfile::tempdir().unwrap();
+        write(&plan, &checkpoint, target.path()).unwrap();
+        assert_same(target.path(), &[("model.safetensors", MIXED)]);
+    }
+
+    #[test]
     fn other_dtypes_get_a_new_layout() {
         let source = folder_of(&SHARDED);
         let checkpoint = Checkpoint::open(source.path()).unwrap();

@@ -64,7 +64,7 @@ struct Machine<'a, 'h> {
     stack: Vec<Value<'a>>,
     /// Heights of the stack.
     marks: Vec<usize>,
-    memo: Vec<Option<Value<'a>>>,
+    memo: Vec<Value<'a>>,
     heap: &'h mut Heap<'a>,
 }
 
@@ -133,7 +133,7 @@ impl<'a> Machine<'a, '_> {
             BINPUT | LONG_BINPUT | MEMOIZE => self.put(opcode),
             BINGET | LONG_BINGET => {
                 let index = self.index(opcode == LONG_BINGET)?;
-                let value = self.memo.get(index).copied().flatten();
+                let value = self.memo.get(index).copied();
                 self.push(value.ok_or_else(|| malformed(format!("a reference to value {index}, which is not there")))?)
             }
             GLOBAL | STACK_GLOBAL | INST => self.global(opcode),
@@ -221,12 +221,16 @@ impl<'a> Machine<'a, '_> {
     fn put(&mut self, opcode: u8) -> Result<(), Problem> {
         let value = self.top()?;
         let index = if opcode == MEMOIZE { self.memo.len() } else { self.index(opcode == LONG_BINPUT)? };
-        // Writers number without gaps; a gap costs memory, of which there is only so much.
-        while self.memo.len() <= index {
-            self.heap.grow(&mut self.memo)?;
-            self.memo.push(None);
+        if let Some(place) = self.memo.get_mut(index) {
+            *place = value;
+            return Ok(());
         }
-        self.memo[index] = Some(value);
+        // Writers count; a number that leaves a gap would only cost memory.
+        if index > self.memo.len() {
+            return Err(malformed(format!("the number {index} for value {}", self.memo.len())));
+        }
+        self.heap.grow(&mut self.memo)?;
+        self.memo.push(value);
         Ok(())
     }
 
