@@ -103,7 +103,7 @@ pub(super) fn sort_by_name<'n>(
     count: usize,
     name: impl Fn(u32) -> &'n str,
 ) -> Result<Vec<u32>, ModelError> {
-    // A tensor takes more than one byte of header or pickle, and neither is as long as 4 GiB.
+    // A reader keeps over a hundred bytes for a tensor, and in all no more than the file's size: there are not 2^32.
     let mut by_name: Vec<u32> = (0..count as u32).collect();
     by_name.sort_unstable_by(|&a, &b| name(a).cmp(name(b)));
     match by_name.windows(2).find(|pair| name(pair[0]) == name(pair[1])) {

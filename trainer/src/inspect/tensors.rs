@@ -9,7 +9,7 @@ use super::report::{DtypeReport, FileReport, InspectReport, Kind, TensorReport};
 use crate::error::Error;
 use crate::run::sha256_file;
 
-/// A safetensors file or an index of shards.
+/// A file of weights or an index of shards.
 pub(super) fn inspect(path: &Path) -> Result<InspectReport, Error> {
     let checkpoint = Checkpoint::open(path)?;
     let mut files = Vec::new();

@@ -2,8 +2,13 @@
 
 use std::{fs, path::Path};
 
+use burn::tensor::Device;
+
 use super::*;
-use crate::weights::{SafetensorsFile, WeightsFile};
+use crate::{
+    CausalLm, Hold,
+    weights::{Checkpoint, SafetensorsFile, WeightsFile},
+};
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -156,6 +161,33 @@ fn truncation_at_any_length_is_an_error() {
     }
 }
 
+/// Also in the directory of an archive, whose offsets and lengths the larger fuzz test in `tests/` puts right again.
+#[test]
+fn any_byte_changed_gives_tensors_within_the_file_or_an_error() {
+    for bytes in [VIEWS[0].1, VIEWS[1].1] {
+        let mut accepted = 0;
+        for at in 0..bytes.len() {
+            for change in [0x01, 0x80, 0xff] {
+                let mut changed = bytes.to_vec();
+                changed[at] ^= change;
+                let Ok(entries) = read(&changed) else { continue };
+                accepted += 1;
+                for entry in entries {
+                    let bytes = &changed[entry.range];
+                    let data = entry
+                        .strides
+                        .as_ref()
+                        .map_or(Data::RowMajor(bytes), |strides| Data::Strided { bytes, strides });
+                    let (file, name) = (Path::new("x"), &*entry.name);
+                    let view = TensorView { file, name, dtype: entry.dtype, shape: &entry.shape, data };
+                    assert_eq!(Some(view.bytes().len()), entry.dtype.bytes(&entry.shape));
+                }
+            }
+        }
+        assert!((100..3 * bytes.len() - 100).contains(&accepted), "{accepted} accepted");
+    }
+}
+
 #[test]
 fn views_must_be_within_their_storage_and_no_larger() {
     let rows = |shape: &[usize], strides: &[usize], offset, available| {
@@ -210,6 +242,31 @@ fn damaged_programs_say_what_is_wrong() {
     ] {
         let message = error(("a pickle", program));
         assert!(message.contains(says), "{}: {message}", program.escape_ascii());
+    }
+}
+
+#[test]
+fn a_model_loads_from_shards_of_pytorch_and_is_saved_as_safetensors() {
+    let config = r#"{"model_type": "llama", "vocab_size": 16, "hidden_size": 8, "intermediate_size": 12,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 16, "hidden_act": "silu", "tie_word_embeddings": false}"#;
+    let [source, target] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    fs::write(source.path().join("config.json"), config).unwrap();
+    for (name, bytes) in [
+        fixture!("pytorch_model-00001-of-00002.bin"),
+        fixture!("pytorch_model-00002-of-00002.bin"),
+        fixture!("pytorch_model.bin.index.json"),
+    ] {
+        fs::write(source.path().join(name), bytes).unwrap();
+    }
+    let model = CausalLm::load(source.path(), Hold::Bf16, &Device::flex()).unwrap();
+    let layout = Checkpoint::open(source.path()).unwrap();
+    model.save_weights(target.path(), None, Some(&layout)).unwrap();
+    let written = Checkpoint::open(target.path().join("model.safetensors")).unwrap();
+    assert_eq!(written.len(), layout.len());
+    for view in layout.tensors() {
+        let saved = written.get(view.name).unwrap();
+        assert_eq!((saved.dtype, saved.bytes()), (view.dtype, view.bytes()), "{}", view.name);
     }
 }
 
