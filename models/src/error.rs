@@ -26,6 +26,17 @@ pub enum ModelError {
     #[error("{}: expected {expected}, found {found}", path.display())]
     Malformed { path: PathBuf, expected: String, found: String },
 
+    /// A file that PyTorch saved has more in it than tensors by name.
+    #[error(
+        "{}: {found}; a weights file holds tensors by name and nothing else, and nothing was executed",
+        path.display()
+    )]
+    NotTensorsOnly {
+        path: PathBuf,
+        /// The beginning of a sentence: "asks for `os.system`".
+        found: String,
+    },
+
     /// One tensor of a file is not what it must be.
     #[error("{}: tensor `{tensor}`: expected {expected}, found {found}", path.display())]
     Tensor { path: PathBuf, tensor: String, expected: String, found: String },
@@ -75,11 +86,15 @@ impl ModelError {
             ModelError::Malformed { .. } | ModelError::Tensor { .. } => {
                 "the file is damaged or incomplete: download or write it again"
             }
+            ModelError::NotTensorsOnly { .. } => {
+                "take the safetensors version of the model, or, if you trust the file, load it in Python and save the model's \
+                 state dict alone"
+            }
             ModelError::NonFinite { .. } => {
                 "the weights were damaged before they were saved: take an earlier checkpoint"
             }
             ModelError::NoSuchTensor { .. } | ModelError::Rules { .. } | ModelError::Adapter(_) => return None,
-            ModelError::NoWeights { .. } => "give a folder with safetensors weights",
+            ModelError::NoWeights { .. } => "give a folder with weights in safetensors or PyTorch's format",
             ModelError::OtherWeights { .. } => "write to an empty folder",
             ModelError::Accounting(_) => {
                 "the weights belong to another architecture or size than `config.json` says, or the download is incomplete"

@@ -52,7 +52,7 @@ fn held(view: TensorView<'_>, shape: &[usize], layout: Layout, hold: Hold) -> Re
     let stored = layout.shape(shape);
     let narrow = |dtype, kind: Dtype| {
         let bytes = match view.dtype == kind {
-            true => view.bytes.to_vec(),
+            true => view.bytes().into_owned(),
             false => kind.encode(&view.to_f32()?).unwrap_or_default(),
         };
         let bytes = pairs(layout, bytes, &stored);

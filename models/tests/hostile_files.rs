@@ -14,7 +14,7 @@ use std::{
 use firebrand_models::{
     ModelError,
     hf_config::{HfConfig, RopeDefaults},
-    weights::{Checkpoint, SafetensorsFile},
+    weights::{Checkpoint, PickleFile, SafetensorsFile, WeightsFile},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -67,6 +67,16 @@ const SHARDS: [(&str, &[u8]); 2] = [
         "model-00002-of-00002.safetensors",
         include_bytes!("../src/weights/fixtures/sharded/model-00002-of-00002.safetensors"),
     ),
+];
+const PICKLES: [&[u8]; 3] = [
+    include_bytes!("../src/weights/fixtures/pickles/mixed.bin"),
+    include_bytes!("../src/weights/fixtures/pickles/views.bin"),
+    include_bytes!("../src/weights/fixtures/pickles/mixed-protocol-5.bin"),
+];
+const OLDER_PICKLES: [&[u8]; 3] = [
+    include_bytes!("../src/weights/fixtures/pickles/mixed-older.bin"),
+    include_bytes!("../src/weights/fixtures/pickles/views-older.bin"),
+    include_bytes!("../src/weights/fixtures/pickles/mixed-older-protocol-4.bin"),
 ];
 const INDEX: &[u8] = include_bytes!("../src/weights/fixtures/sharded/model.safetensors.index.json");
 const CONFIG: &[u8] = br#"{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "head_dim": 16,
@@ -138,9 +148,9 @@ fn mutated_safetensors(random: &mut ChaCha8Rng) -> Vec<u8> {
 }
 
 fn read_everything(path: &Path) -> Result<(), ModelError> {
-    let file = SafetensorsFile::open(path)?;
+    let file = WeightsFile::open(path)?;
     for view in file.tensors() {
-        assert_eq!(file.get(view.name)?.bytes.len(), view.bytes.len());
+        assert_eq!(view.bytes().len(), view.byte_count());
         // An integer or a NaN is an error, and a fine answer here.
         let _ = view.to_f32().map(|values| assert_eq!(values.len(), view.elements()));
         let _ = view.check_finite();
@@ -193,12 +203,118 @@ fn ten_thousand_mutated_safetensors_files() {
         assert_eq!(ours.names().len(), theirs.len());
         for (name, tensor) in theirs.iter() {
             let view = ours.get(name).unwrap();
-            assert_eq!((view.shape, view.bytes), (tensor.shape(), tensor.data()));
+            assert_eq!((view.shape, &*view.bytes()), (tensor.shape(), tensor.data()));
         }
     };
     let accepted = survives(10_000, &path, mutated_safetensors, 0, || read_everything(&path), reference_agrees);
     // Changed names, metadata or values leave a valid file, a changed structure does not: both must have been tried.
     assert!((100..5_000).contains(&accepted), "{accepted} accepted");
+}
+
+/// A zip archive of entries stored as they are.
+fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (name, content) in entries {
+        let offset = (file.len() as u32).to_le_bytes();
+        let lengths = [(content.len() as u32).to_le_bytes(); 2].concat();
+        let name_length = (name.len() as u16).to_le_bytes();
+        file.extend([b"PK\x03\x04", &[0; 14][..], &lengths, &name_length, &[0; 2], name.as_bytes(), content].concat());
+        let head = [b"PK\x01\x02", &[0; 16][..], &lengths, &name_length, &[0; 12], &offset, name.as_bytes()];
+        directory.extend(head.concat());
+    }
+    let (length, offset) = ((directory.len() as u32).to_le_bytes(), (file.len() as u32).to_le_bytes());
+    [&file, &directory, &b"PK\x05\x06"[..], &[0; 8], &length, &offset, &[0; 2]].concat()
+}
+
+/// A pickle in an archive where it finds storages of 96 bytes, enough for every tensor of the fixtures.
+fn archive_of(pickle: &[u8]) -> Vec<u8> {
+    let names: Vec<String> = (0..14).map(|key| format!("archive/data/{key}")).collect();
+    let mut entries = vec![("archive/data.pkl", pickle), ("archive/byteorder", b"little")];
+    entries.extend(names.iter().map(|name| (name.as_str(), &[0x3f; 96][..])));
+    zip(&entries)
+}
+
+/// The pickle of a file of torch: its first entry.
+fn pickle_of(archive: &[u8]) -> &[u8] {
+    let length = |at: usize| usize::from(u16::from_le_bytes([archive[at], archive[at + 1]]));
+    let content = &archive[30 + length(26) + length(28)..];
+    let after = content.windows(4).position(|bytes| bytes == b"PK\x07\x08").unwrap();
+    &content[..after]
+}
+
+/// A changed file of torch, mostly with the change in the pickle and everything around it put right.
+fn mutated_pickle(random: &mut ChaCha8Rng) -> Vec<u8> {
+    let fixtures = if random.random() { PICKLES } else { OLDER_PICKLES };
+    let original = fixtures[random.random_range(0..fixtures.len())];
+    if !original.starts_with(b"PK") || random.random_ratio(1, 3) {
+        let mut file = original.to_vec();
+        mutate(&mut file, random);
+        return file;
+    }
+    let mut pickle = pickle_of(original).to_vec();
+    mutate(&mut pickle, random);
+    archive_of(&pickle)
+}
+
+#[test]
+fn ten_thousand_mutated_pickles() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pytorch_model.bin");
+    for original in PICKLES {
+        fs::write(&path, archive_of(pickle_of(original))).unwrap();
+        read_everything(&path).unwrap();
+    }
+    let accepted = survives(10_000, &path, mutated_pickle, 0, || read_everything(&path), |_| ());
+    assert!((50..5_000).contains(&accepted), "{accepted} accepted");
+}
+
+/// Pickles made to be expensive: a byte of a pickle can stand for a value, a tensor or a large shape.
+#[test]
+fn expensive_pickles_cost_no_more_than_the_file() {
+    const LARGE: usize = 4 << 20;
+    let repeated = |piece: &[u8]| piece.repeat((2 << 20) / piece.len());
+    // A tensor of 32 dimensions of one, by reference: storage, offset, shape and strides are arguments in the memo.
+    let tensor = [
+        b"ctorch._utils\n_rebuild_tensor_v2\nq\0((X\x07\0\0\0storagectorch\nByteStorage\nX\x01\0\0\x000X\0\0\0\0K\x01tQK\0",
+        &[b"(", &b"K\x01".repeat(32)[..], b"tq\x01h\x01\x89}tq\x02"].concat()[..],
+    ]
+    .concat();
+    let named = |count: u32| {
+        (0..count).flat_map(|i| [&b"X\x04\0\0\0"[..], format!("{i:04x}").as_bytes(), b"h\0h\x02R"].concat())
+    };
+    let tensors: Vec<u8> = [b"\x80\x02", &tensor[..], b"}(", &named(60_000).collect::<Vec<u8>>(), b"u."].concat();
+    let few: Vec<u8> = [b"\x80\x02", &tensor[..], b"}(", &named(2_000).collect::<Vec<u8>>(), b"u."].concat();
+    let begun = |rest: Vec<u8>| [b"\x80\x02", &rest[..]].concat();
+    let cases: [(&str, Vec<u8>); 9] = [
+        ("values", begun(repeated(b"N"))),
+        ("marks", begun(repeated(b"("))),
+        ("empty tuples", begun(repeated(b")"))),
+        ("references", begun(repeated(b"N\x94"))),
+        ("lists in lists", begun(repeated(b"]a"))),
+        ("items of a list", begun([b"](", &repeated(b"N")[..], b"e."].concat())),
+        ("a long string", begun([b"X\0\0\x20\0", &repeated(b"x")[..], b"."].concat())),
+        ("many tensors of many dimensions", tensors),
+        ("fewer", few),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pytorch_model.bin");
+    for (what, pickle) in cases {
+        for file in [pickle.clone(), archive_of(&pickle)] {
+            fs::write(&path, &file).unwrap();
+            let mut opened = false;
+            let allocated = peak(|| match PickleFile::open(&path) {
+                Ok(file) => opened = file.names().len() == 2_000,
+                Err(error) => assert!(error.to_string().len() < 2_000, "{what}"),
+            });
+            assert_eq!(opened, what == "fewer" && file.starts_with(b"PK"), "{what}");
+            assert!(allocated <= file.len() + LARGE + SMALL, "{what}: {allocated} bytes for a file of {}", file.len());
+        }
+    }
+    let names: Vec<String> = (0..50_000).map(|i| format!("{i:x}")).collect();
+    let file = zip(&names.iter().map(|name| (name.as_str(), &b""[..])).collect::<Vec<_>>());
+    fs::write(&path, &file).unwrap();
+    let allocated = peak(|| assert!(PickleFile::open(&path).unwrap_err().to_string().contains("data.pkl")));
+    assert!(allocated <= file.len(), "{allocated} bytes for a directory in a file of {}", file.len());
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl Forward {
     }
 
     fn integers(&self, name: &str) -> Vec<i32> {
-        let bytes = self.file.get(name).unwrap().bytes;
+        let bytes = self.file.get(name).unwrap().bytes();
         let (words, rest) = bytes.as_chunks::<8>();
         assert!(rest.is_empty(), "{name} is i64");
         words.iter().map(|word| i32::try_from(i64::from_le_bytes(*word)).unwrap()).collect()

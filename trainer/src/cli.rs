@@ -46,7 +46,7 @@ pub enum Command {
         after_help = "Example:\n  firebrand merge --model DIR --adapter runs/bot/adapter --out merged --dtype bf16"
     )]
     Merge(MergeArgs),
-    /// Tell what a model, adapter, checkpoint or safetensors file holds
+    /// Tell what a model, adapter, checkpoint or file of weights holds
     #[command(after_help = "Example:\n  firebrand inspect runs/bot/adapter")]
     Inspect(InspectArgs),
     /// Train a built-in tiny model and prove the numbers on this machine

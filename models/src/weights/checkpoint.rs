@@ -1,8 +1,8 @@
-//! The weights of a model folder: one safetensors file, or shards with an index.
+//! The weights of a model folder: one file, or shards with an index; safetensors, or what PyTorch saved.
 //!
-//! Opening maps the files and checks their headers against each other and against the index; no tensor is read. As in
-//! transformers, `model.safetensors` wins where an index stands beside it. Not here: other formats, names, and what a
-//! family expects.
+//! Opening maps the files and checks what they say about themselves against each other and against the index; no tensor
+//! is read. Where a folder holds weights several times, they are taken in the order of transformers: safetensors before
+//! pickles, one file before shards. Not here: names, and what a family expects.
 
 use std::{
     collections::BTreeSet,
@@ -10,14 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    index,
-    safetensors::{SafetensorsFile, TensorView},
-};
+use super::{file::WeightsFile, index, view::TensorView};
 use crate::error::{ModelError, nearest};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// In the order of preference.
+const LOOKED_FOR: [&str; 4] =
+    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 /// Open weights: every tensor of one model, by the name it has in the files.
 pub struct Checkpoint {
@@ -25,14 +23,14 @@ pub struct Checkpoint {
     storage: Storage,
 }
 
-/// How the tensors are stored. A further file format is a further variant.
+/// How the tensors are spread over files.
 pub(super) enum Storage {
-    Single(SafetensorsFile),
+    Single(WeightsFile),
     Sharded {
         /// The text of the index as it stands on disk.
         index: Vec<u8>,
         /// Sorted by file name.
-        shards: Vec<SafetensorsFile>,
+        shards: Vec<WeightsFile>,
         /// Sorted by tensor name.
         by_name: Vec<Place>,
     },
@@ -45,28 +43,26 @@ pub(super) struct Place {
 }
 
 impl Checkpoint {
-    /// Opens a model folder, a safetensors file or an index file.
+    /// Opens a model folder, a file (see [`WeightsFile::open`]) or an index file.
     ///
-    /// Errors: no weights in the folder; a file that is damaged; a shard that is missing; a tensor that is listed and
+    /// Errors: no weights in the folder; a file that is damaged, or that holds more than tensors; a shard that is missing; a tensor that is listed and
     /// absent, present and unlisted, or there twice.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let path = path.as_ref().to_owned();
         let kind = fs::metadata(&path).map_err(ModelError::io("open", &path))?;
-        let storage = if kind.is_dir() {
-            let (single, index) = (path.join(SINGLE), path.join(INDEX));
+        let mut file = path.clone();
+        if kind.is_dir() {
             // A dangling link is a file that cannot be opened, not an absent one.
-            if single.symlink_metadata().is_ok() {
-                Storage::Single(SafetensorsFile::open(single)?)
-            } else if index.symlink_metadata().is_ok() {
-                open_shards(&index)?
-            } else {
+            let Some(name) = LOOKED_FOR.into_iter().find(|name| path.join(name).symlink_metadata().is_ok()) else {
                 let present = file_names(&path)?;
-                return Err(ModelError::NoWeights { path, looked_for: vec![SINGLE, INDEX], present });
-            }
-        } else if path.extension().is_some_and(|extension| extension == "json") {
-            open_shards(&path)?
+                return Err(ModelError::NoWeights { path, looked_for: LOOKED_FOR.to_vec(), present });
+            };
+            file.push(name);
+        }
+        let storage = if file.extension().is_some_and(|extension| extension == "json") {
+            open_shards(&file)?
         } else {
-            Storage::Single(SafetensorsFile::open(&path)?)
+            Storage::Single(WeightsFile::open(&file)?)
         };
         Ok(Checkpoint { path, storage })
     }
@@ -77,26 +73,26 @@ impl Checkpoint {
     }
 
     /// The files with tensors, sorted by name.
-    pub fn files(&self) -> &[SafetensorsFile] {
+    pub fn files(&self) -> &[WeightsFile] {
         match &self.storage {
             Storage::Single(file) => std::slice::from_ref(file),
             Storage::Sharded { shards, .. } => shards,
         }
     }
 
-    /// All tensors in the order of files and bytes.
+    /// All tensors in the order of files and of [`WeightsFile::names`].
     pub fn tensors(&self) -> impl Iterator<Item = TensorView<'_>> {
-        self.files().iter().flat_map(SafetensorsFile::tensors)
+        self.files().iter().flat_map(WeightsFile::tensors)
     }
 
-    /// All names in the order of files and bytes.
+    /// All names in the order of [`Checkpoint::tensors`].
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.files().iter().flat_map(SafetensorsFile::names)
+        self.files().iter().flat_map(WeightsFile::names)
     }
 
     /// Number of tensors.
     pub fn len(&self) -> usize {
-        self.files().iter().map(|file| file.names().len()).sum()
+        self.files().iter().map(WeightsFile::len).sum()
     }
 
     /// Whether there is no tensor at all.
@@ -130,7 +126,7 @@ impl Checkpoint {
 }
 
 impl Place {
-    fn view(self, shards: &[SafetensorsFile]) -> TensorView<'_> {
+    fn view(self, shards: &[WeightsFile]) -> TensorView<'_> {
         shards[self.shard as usize].at(self.tensor)
     }
 }
@@ -156,7 +152,7 @@ fn open_shards(path: &Path) -> Result<Storage, ModelError> {
         if !shard.exists() {
             return Err(ModelError::malformed(path, format!("the shard `{name}` beside it"), "no such file"));
         }
-        shards.push(SafetensorsFile::open(shard)?);
+        shards.push(WeightsFile::open(shard)?);
     }
     let names: Vec<String> = names.into_iter().collect();
     let by_name = sort_by_name(&shards)?;
@@ -164,10 +160,10 @@ fn open_shards(path: &Path) -> Result<Storage, ModelError> {
     Ok(Storage::Sharded { index, shards, by_name })
 }
 
-fn sort_by_name(shards: &[SafetensorsFile]) -> Result<Vec<Place>, ModelError> {
-    let mut places = Vec::with_capacity(shards.iter().map(|shard| shard.names().len()).sum());
+fn sort_by_name(shards: &[WeightsFile]) -> Result<Vec<Place>, ModelError> {
+    let mut places = Vec::with_capacity(shards.iter().map(WeightsFile::len).sum());
     for (shard, file) in (0..).zip(shards) {
-        places.extend((0..file.names().len() as u32).map(|tensor| Place { shard, tensor }));
+        places.extend((0..file.len() as u32).map(|tensor| Place { shard, tensor }));
     }
     places.sort_unstable_by(|a, b| a.view(shards).name.cmp(b.view(shards).name));
     for pair in places.windows(2) {
@@ -185,7 +181,7 @@ fn check_index(
     path: &Path,
     index: &[u8],
     names: &[String],
-    shards: &[SafetensorsFile],
+    shards: &[WeightsFile],
     by_name: &[Place],
 ) -> Result<(), ModelError> {
     let mut listed = vec![false; by_name.len()];
@@ -224,10 +220,18 @@ fn file_names(folder: &Path) -> Result<Vec<String>, ModelError> {
 mod tests {
     use super::*;
 
+    const SINGLE: &str = LOOKED_FOR[0];
+    const INDEX: &str = LOOKED_FOR[1];
     const SHARDED: [(&str, &[u8]); 3] = [
         ("model-00001-of-00002.safetensors", include_bytes!("fixtures/sharded/model-00001-of-00002.safetensors")),
         ("model-00002-of-00002.safetensors", include_bytes!("fixtures/sharded/model-00002-of-00002.safetensors")),
         (INDEX, include_bytes!("fixtures/sharded/model.safetensors.index.json")),
+    ];
+
+    const PICKLED: [(&str, &[u8]); 3] = [
+        ("pytorch_model-00001-of-00002.bin", include_bytes!("fixtures/pickles/pytorch_model-00001-of-00002.bin")),
+        ("pytorch_model-00002-of-00002.bin", include_bytes!("fixtures/pickles/pytorch_model-00002-of-00002.bin")),
+        (LOOKED_FOR[3], include_bytes!("fixtures/pickles/pytorch_model.bin.index.json")),
     ];
 
     fn sharded() -> tempfile::TempDir {
@@ -315,18 +319,48 @@ mod tests {
     #[test]
     fn a_folder_without_weights_says_what_was_looked_for_and_what_is_there() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("pytorch_model.bin"), "").unwrap();
+        fs::write(folder.path().join("tf_model.h5"), "").unwrap();
         let message = error(folder.path());
-        for says in [SINGLE, INDEX, "the folder holds pytorch_model.bin"] {
+        for says in LOOKED_FOR.into_iter().chain(["the folder holds tf_model.h5"]) {
             assert!(message.contains(says), "{message}");
         }
         assert!(error(&folder.path().join("none")).contains("cannot open"));
     }
 
     #[test]
-    fn the_single_file_wins_as_in_transformers() {
-        let folder = sharded();
+    fn the_order_of_formats_is_that_of_transformers() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = |name: &str| Checkpoint::open(folder.path()).unwrap().files()[0].path().ends_with(name);
+        for (name, bytes) in PICKLED {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        assert!(first(PICKLED[0].0));
+        fs::write(folder.path().join(LOOKED_FOR[2]), include_bytes!("fixtures/pickles/mixed.bin")).unwrap();
+        assert!(first(LOOKED_FOR[2]));
+        for (name, bytes) in SHARDED {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        assert!(first(SHARDED[0].0));
         fs::write(folder.path().join(SINGLE), include_bytes!("fixtures/mixed.safetensors")).unwrap();
-        assert!(Checkpoint::open(folder.path()).unwrap().find("scalar").is_some());
+        assert!(first(SINGLE));
+    }
+
+    #[test]
+    fn shards_of_pytorch_equal_those_of_safetensors() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in PICKLED {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let (pickled, safetensors) = (Checkpoint::open(folder.path()).unwrap(), sharded());
+        let safetensors = Checkpoint::open(safetensors.path()).unwrap();
+        assert_eq!((pickled.files().len(), pickled.len()), (2, safetensors.len()));
+        for expected in safetensors.tensors() {
+            let view = pickled.get(expected.name).unwrap();
+            assert_eq!((view.dtype, view.shape, view.bytes()), (expected.dtype, expected.shape, expected.bytes()));
+        }
+        fs::copy(folder.path().join(PICKLED[0].0), folder.path().join(PICKLED[1].0)).unwrap();
+        assert!(error(folder.path()).contains("each tensor in one shard"));
+        fs::remove_file(folder.path().join(PICKLED[1].0)).unwrap();
+        assert!(error(folder.path()).contains("expected the shard `pytorch_model-00002-of-00002.bin` beside it"));
     }
 }

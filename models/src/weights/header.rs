@@ -14,8 +14,8 @@ use crate::error::{ModelError, clip};
 
 const METADATA: &str = "__metadata__";
 /// torch tensors have at most 64 dimensions; weights of real models at most 6.
-const MOST_DIMENSIONS: usize = 32;
-const LONGEST_NAME: usize = 1024;
+pub(super) const MOST_DIMENSIONS: usize = 32;
+pub(super) const LONGEST_NAME: usize = 1024;
 
 pub(super) struct Header {
     pub metadata: BTreeMap<String, String>,

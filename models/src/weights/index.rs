@@ -1,4 +1,4 @@
-//! `model.safetensors.index.json`: which shard holds which tensor.
+//! `model.safetensors.index.json` or `pytorch_model.bin.index.json`: which shard holds which tensor.
 //!
 //! Read as a stream, entry by entry, because nothing of it needs to be kept: the shards' own headers say the same. A
 //! shard is a plain file name beside the index; a path, a drive or `..` is refused, so that an index cannot reach out
@@ -17,6 +17,8 @@ use crate::error::{ModelError, clip};
 
 /// The largest published indexes (100,000 tensors and more) are a quarter of this.
 const LARGEST: u64 = 64 << 20;
+/// How the name of an index of PyTorch files ends.
+const OF_PYTORCH: &str = ".bin.index.json";
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
     let kind = fs::metadata(path).map_err(ModelError::io("open", path))?;
@@ -48,16 +50,20 @@ pub(super) fn each_entry(
     }
 }
 
-/// Error: anything but the plain name of a safetensors file.
+/// Error: anything but the plain name of a file of the format that the index is for, which its own name says.
 pub(super) fn check_shard_name(path: &Path, shard: &str) -> Result<(), ModelError> {
-    let plain = shard.ends_with(".safetensors")
+    let (extension, example) = match path.file_name().unwrap_or_default().to_string_lossy().ends_with(OF_PYTORCH) {
+        true => (".bin", "pytorch_model-00001-of-00002.bin"),
+        false => (".safetensors", "model-00001-of-00002.safetensors"),
+    };
+    let plain = shard.ends_with(extension)
         && !shard.starts_with('.')
         && !shard.chars().any(|c| matches!(c, '/' | '\\' | ':') || c.is_control());
     if plain {
         return Ok(());
     }
     let found = format!("`{}`", clip(shard).escape_debug());
-    Err(ModelError::malformed(path, "shards named by a plain file name, `model-00001-of-00002.safetensors`", found))
+    Err(ModelError::malformed(path, format!("shards named by a plain file name, `{example}`"), found))
 }
 
 struct Index<'v, F> {
@@ -179,6 +185,11 @@ mod tests {
         ] {
             let message = check_shard_name(path, name).unwrap_err().to_string();
             assert!(message.contains("plain file name"), "{name}");
+        }
+        let path = Path::new("pytorch_model.bin.index.json");
+        assert!(check_shard_name(path, "pytorch_model-00001-of-00002.bin").is_ok());
+        for name in ["model.safetensors", "../x.bin", ".bin"] {
+            assert!(check_shard_name(path, name).unwrap_err().to_string().contains(".bin`, found"), "{name}");
         }
     }
 }

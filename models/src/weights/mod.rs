@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! safetensors.rs  one file: mapped, its header checked, a tensor's bytes untouched until asked for
+//! pickle/         one file that PyTorch saved, read without executing anything
+//! file.rs         one file in either format
 //! checkpoint.rs   a folder: one file, or shards with an index
 //! rules.rs        our names <-> theirs, both ways
 //! account.rs      every tensor of file and model used exactly once, or named in the error
@@ -10,26 +12,33 @@
 //! writer.rs       the writing: one tensor in memory, nothing partial left behind
 //! ```
 //! Bytes, shapes and dtypes only: what becomes of them in a tensor library is not decided here. Files are untrusted:
-//! they give a value or an error, never a panic, and reading a header allocates no more than the file's own size and a
-//! few MiB.
+//! they give a value or an error, never a panic, and reading what stands before the tensors allocates no more than the
+//! file's own size and a few MiB.
 
 mod account;
 mod checkpoint;
 mod dtype;
+mod file;
 mod header;
 mod index;
+mod mapping;
+mod pickle;
 mod plan;
 mod rules;
 mod safetensors;
 mod template;
 mod tie;
+mod view;
 mod writer;
 
 pub use account::{AccountingError, Doubled, Expected, Load, LoadPlan, Misshapen, Missing, Unused};
 pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;
+pub use file::WeightsFile;
+pub use pickle::PickleFile;
 pub use plan::{CheckpointPlan, PlanOptions, TensorSpec};
 pub use rules::{Layout, Reading, Rule, RuleSet};
-pub use safetensors::{SafetensorsFile, TensorView};
+pub use safetensors::SafetensorsFile;
 pub use tie::{Head, HeadTie};
+pub use view::TensorView;
 pub use writer::Written;

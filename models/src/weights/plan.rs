@@ -3,7 +3,8 @@
 //! [`CheckpointPlan::new`] lays out as the reference libraries do: shards filled in the given order (huggingface_hub's
 //! `split_state_dict_into_shards_factory`), within a file by dtype, then by name (safetensors' `serialize`), the
 //! header padded to eight bytes, the index with sorted keys. [`CheckpointPlan::like`] repeats the layout of files that
-//! were read, whoever wrote them, so that saving what was loaded gives the same bytes.
+//! were read, whoever wrote them, so that saving what was loaded gives the same bytes; files of PyTorch become
+//! safetensors.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +17,9 @@ use serde_json::{Value, json};
 use super::{
     checkpoint::{Checkpoint, Storage},
     dtype::Dtype,
-    safetensors::{SafetensorsFile, TensorView},
+    file::WeightsFile,
+    safetensors::SafetensorsFile,
+    view::TensorView,
 };
 use crate::error::ModelError;
 
@@ -107,8 +110,8 @@ impl CheckpointPlan {
         Ok(CheckpointPlan { base_name, files, index: Some(index) })
     }
 
-    /// The layout of `source`, byte for byte, if `tensors` are the same names, dtypes and shapes in any order; else a
-    /// new layout.
+    /// The layout of `source`, byte for byte, if it is of safetensors and `tensors` are the same names, dtypes and
+    /// shapes in any order; else a new layout.
     pub fn like(source: &Checkpoint, tensors: Vec<TensorSpec>, options: &PlanOptions) -> Result<Self, ModelError> {
         let same = |spec: &TensorSpec| {
             source.find(&spec.name).is_some_and(|view| view.dtype == spec.dtype && view.shape == spec.shape)
@@ -119,14 +122,21 @@ impl CheckpointPlan {
         }
         let base_name = options.base_name.clone();
         let single = format!("{base_name}.safetensors");
-        Ok(match source.storage() {
-            Storage::Single(file) => {
-                CheckpointPlan { base_name, files: vec![FilePlan::like(single, file)], index: None }
+        let mut files = Vec::with_capacity(source.files().len());
+        for file in source.files() {
+            match file {
+                WeightsFile::Safetensors(file) => files.push(file),
+                WeightsFile::Pickle(_) => return CheckpointPlan::new(tensors, options),
             }
-            Storage::Sharded { index, shards, .. } => {
-                let name =
-                    |shard: &SafetensorsFile| shard.path().file_name().unwrap_or_default().to_string_lossy().into();
-                let files = shards.iter().map(|shard| FilePlan::like(name(shard), shard)).collect();
+        }
+        let name = |file: &SafetensorsFile| file.path().file_name().unwrap_or_default().to_string_lossy().into();
+        Ok(match source.storage() {
+            Storage::Single(_) => {
+                let files = files.into_iter().map(|file| FilePlan::like(single.clone(), file)).collect();
+                CheckpointPlan { base_name, files, index: None }
+            }
+            Storage::Sharded { index, .. } => {
+                let files = files.into_iter().map(|file| FilePlan::like(name(file), file)).collect();
                 let index = IndexPlan { name: format!("{single}.index.json"), text: index.clone() };
                 CheckpointPlan { base_name, files, index: Some(index) }
             }

@@ -4,21 +4,19 @@
 //! errors. A tensor's bytes may stand at any address, so they are never reinterpreted in place. What opening allocates
 //! is bounded by the header, and a header larger than 1 MiB must be at most a quarter of its file: so it is bounded by
 //! the file.
-//!
-//! A mapped file that another process shortens while it is in use ends this process with SIGBUS; that is the price of
-//! not copying gigabytes. Whole files are only ever replaced by renaming, which is safe.
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fmt,
     path::{Path, PathBuf},
 };
 
 use memmap2::Mmap;
 
 use super::{
-    dtype::Dtype,
     header::{self, Entry, Header},
+    mapping,
+    view::{self, Data, TensorView},
 };
 use crate::error::{ModelError, nearest};
 
@@ -45,23 +43,10 @@ impl SafetensorsFile {
     /// Maps the file and checks its whole header. No tensor is read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let path = path.as_ref().to_owned();
-        // Asked before opening, because opening a pipe would wait for its writer.
-        let kind = fs::metadata(&path).map_err(ModelError::io("open", &path))?;
-        if !kind.is_file() {
-            return Err(ModelError::malformed(&path, "a safetensors file", "a folder or device"));
-        }
-        let file = File::open(&path).map_err(ModelError::io("open", &path))?;
-        // SAFETY: the mapping is private to this value and only read; see the module doc for a file changed underneath.
-        let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io("map", &path))?;
+        let map = mapping::map(&path, "a safetensors file")?;
         let data_start = header_end(&path, &map)?;
         let Header { metadata, tensors } = header::parse(&path, &map[PREFIX..data_start], map.len() - data_start)?;
-        // A header of at most 100 MB cannot hold 2^32 tensors.
-        let mut by_name: Vec<u32> = (0..tensors.len() as u32).collect();
-        let name = |position: &u32| &*tensors[*position as usize].name;
-        by_name.sort_unstable_by(|a, b| name(a).cmp(name(b)));
-        if let Some(pair) = by_name.windows(2).find(|pair| name(&pair[0]) == name(&pair[1])) {
-            return Err(ModelError::tensor(&path, name(&pair[0]), "each name once", "it twice"));
-        }
+        let by_name = view::sort_by_name(&path, tensors.len(), |position| &tensors[position as usize].name)?;
         Ok(SafetensorsFile { path, map, data_start, metadata, tensors, by_name })
     }
 
@@ -114,8 +99,14 @@ impl SafetensorsFile {
             name: &entry.name,
             dtype: entry.dtype,
             shape: &entry.shape,
-            bytes: &self.map[self.data_start..][entry.range.clone()],
+            data: Data::RowMajor(&self.map[self.data_start..][entry.range.clone()]),
         }
+    }
+}
+
+impl fmt::Debug for SafetensorsFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SafetensorsFile").field("path", &self.path).field("tensors", &self.tensors.len()).finish()
     }
 }
 
@@ -140,46 +131,12 @@ fn header_end(path: &Path, file: &[u8]) -> Result<usize, ModelError> {
     }
 }
 
-/// One tensor of an open file: borrowed, nothing copied.
-#[derive(Clone, Copy, Debug)]
-pub struct TensorView<'a> {
-    /// The file it is in.
-    pub file: &'a Path,
-    pub name: &'a str,
-    pub dtype: Dtype,
-    pub shape: &'a [usize],
-    /// Little-endian, row-major, at any alignment; exactly `shape` x `dtype`.
-    pub bytes: &'a [u8],
-}
-
-impl TensorView<'_> {
-    /// Number of elements.
-    pub fn elements(&self) -> usize {
-        self.bytes.len() / self.dtype.size()
-    }
-
-    /// The values as f32, exact for f32, bf16 and f16, rounded for f64. Error: not a float.
-    pub fn to_f32(&self) -> Result<Vec<f32>, ModelError> {
-        let decoded = self.dtype.decode(self.bytes);
-        decoded.ok_or_else(|| ModelError::tensor(self.file, self.name, "floating-point weights", self.dtype.name()))
-    }
-
-    /// Error naming tensor and index: an element that is NaN, infinite or too large for f32.
-    pub fn check_finite(&self) -> Result<(), ModelError> {
-        match self.dtype.first_non_finite(self.bytes) {
-            None => Ok(()),
-            Some((index, value)) => {
-                Err(ModelError::NonFinite { path: self.file.to_owned(), tensor: self.name.to_owned(), index, value })
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::weights::Dtype;
 
     fn open(bytes: &[u8]) -> Result<SafetensorsFile, ModelError> {
         let mut file = tempfile::Builder::new().suffix(".safetensors").tempfile().unwrap();
@@ -217,7 +174,7 @@ mod tests {
         assert_eq!(ours.names().len(), theirs.len());
         for (name, tensor) in theirs.iter() {
             let view = ours.get(name).unwrap();
-            assert_eq!((view.bytes, view.shape), (tensor.data(), tensor.shape()), "{name}");
+            assert_eq!((&*view.bytes(), view.shape), (tensor.data(), tensor.shape()), "{name}");
             assert_eq!(view.dtype.name(), tensor.dtype().to_string(), "{name}");
         }
     }

@@ -7,7 +7,7 @@
 use super::{
     checkpoint::Checkpoint,
     rules::{Reading, RuleSet},
-    safetensors::TensorView,
+    view::TensorView,
 };
 
 /// How embedding and head relate.
@@ -68,7 +68,7 @@ impl HeadTie {
 }
 
 fn equal(a: TensorView, b: TensorView) -> bool {
-    a.dtype == b.dtype && a.shape == b.shape && a.bytes == b.bytes
+    a.dtype == b.dtype && a.shape == b.shape && a.bytes() == b.bytes()
 }
 
 #[cfg(test)]

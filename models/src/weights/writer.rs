@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn write(plan: &CheckpointPlan, checkpoint: &Checkpoint, folder: &Path) -> Result<Written, ModelError> {
-        plan.write(folder, |spec| checkpoint.get(&spec.name).map(|view| Cow::Borrowed(view.bytes)))
+        plan.write(folder, |spec| checkpoint.get(&spec.name).map(|view| view.bytes()))
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -236,6 +236,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_loaded_from_pytorch_is_saved_as_safetensors() {
+        let source = folder_of(&[("pytorch_model.bin", include_bytes!("fixtures/pickles/mixed.bin"))]);
+        let checkpoint = Checkpoint::open(source.path()).unwrap();
+        let plan = CheckpointPlan::like(&checkpoint, specs(&checkpoint), &PlanOptions::default()).unwrap();
+        let target = tempfile::tempdir().unwrap();
+        write(&plan, &checkpoint, target.path()).unwrap();
+        assert_same(target.path(), &[("model.safetensors", MIXED)]);
+    }
+
+    #[test]
     fn other_dtypes_get_a_new_layout() {
         let source = folder_of(&SHARDED);
         let checkpoint = Checkpoint::open(source.path()).unwrap();
@@ -263,8 +273,8 @@ mod tests {
         let target = folder_of(&[("model-00001-of-00002.safetensors", b"before"), ("config.json", b"{}")]);
         let last = plan.tensors().last().unwrap().name.clone();
         let error = plan.write(target.path(), |spec| {
-            let bytes = checkpoint.get(&spec.name)?.bytes;
-            Ok(Cow::Borrowed(if spec.name == last { &bytes[1..] } else { bytes }))
+            let bytes = checkpoint.get(&spec.name)?.bytes();
+            Ok(if spec.name == last { Cow::Owned(bytes[1..].to_vec()) } else { bytes })
         });
         let message = error.unwrap_err().to_string();
         assert!(message.contains("`model.norm.weight`: expected the bytes of BF16 [8], found 15 bytes"), "{message}");

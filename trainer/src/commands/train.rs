@@ -217,7 +217,8 @@ fn run_info(recipe: &Recipe, data: &Data, folder: &Path, text: &Text) -> Result<
     for entry in entries {
         let path = entry.map_err(Error::io(folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_file() && (name.ends_with(".safetensors") || name.ends_with(".json")) {
+        let pickle = name.starts_with("pytorch_model") && name.ends_with(".bin");
+        if path.is_file() && (pickle || name.ends_with(".safetensors") || name.ends_with(".json")) {
             base.insert(name, sha256_file(&path)?);
         }
     }

@@ -44,7 +44,7 @@ pub enum HubError {
 
     #[error(
         "the model {id} has no {missing}; it has: {found}\n\
-         A model here is a folder with config.json and safetensors weights; look for another repository or \
+         A model here is a folder with config.json and weights in safetensors or PyTorch's format; look for another repository or \
          revision of this model that has them."
     )]
     NotAModel { id: String, missing: &'static str, found: String },

@@ -115,7 +115,7 @@ fn cached(id: &HubId, cache: &ModelCache, options: &HubOptions) -> Result<PathBu
         Weights::Indexed(index) => {
             check(index)?;
             let text = fs::read_to_string(snapshot.join(index)).map_err(HubError::io("read", snapshot.join(index)))?;
-            let shards = files::shards(&text).map_err(|reason| not_whole(format!("{index}: {reason}")))?;
+            let shards = files::shards(index, &text).map_err(|reason| not_whole(format!("{index}: {reason}")))?;
             shards.iter().try_for_each(|name| check(name))?;
         }
     }
@@ -187,7 +187,7 @@ impl Fetch<'_> {
             return Err(self.malformed(index, "it is too long for an index"));
         }
         let text = fs::read_to_string(&path).map_err(HubError::io("read", &path))?;
-        files::shards(&text).map_err(|reason| self.malformed(index, &reason))
+        files::shards(index, &text).map_err(|reason| self.malformed(index, &reason))
     }
 
     fn malformed(&self, file: &str, reason: &str) -> HubError {

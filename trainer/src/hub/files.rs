@@ -1,9 +1,10 @@
 //! Which files of a repository are a model as we read one.
 //!
-//! Configuration, tokenizer and chat template by name; then one set of safetensors weights, because
-//! many repositories hold the same weights several times (`consolidated.safetensors`, `onnx/`,
-//! `original/`, pickles): `model.safetensors`, else the shards its index names, else an adapter, else
-//! whatever safetensors there are. Only the top folder counts; sub-folders hold other formats.
+//! Configuration, tokenizer and chat template by name; then one set of weights, because many
+//! repositories hold the same weights several times (`consolidated.safetensors`, `onnx/`, `original/`,
+//! pickles): `model.safetensors`, else the shards its index names, else an adapter, else
+//! `pytorch_model.bin`, else the shards of its index, else whatever safetensors there are. Only the top
+//! folder counts; sub-folders hold other formats.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,8 @@ const SUPPORTING_PREFIXES: &[&str] = &["tokenizer", "vocab."];
 const MODEL: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const ADAPTER: &str = "adapter_model.safetensors";
+const PICKLE: &str = "pytorch_model.bin";
+const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
 
 /// What to fetch of a repository.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +50,7 @@ impl Selection {
     /// From the `names` at the top of repository `id`.
     ///
     /// # Errors
-    /// No `config.json` (or `adapter_config.json`), or no safetensors.
+    /// No `config.json` (or `adapter_config.json`), or no weights in a format that is read.
     pub fn of(id: &str, names: &[&str]) -> Result<Self, HubError> {
         let all: BTreeSet<&str> = names.iter().copied().collect();
         if !all.contains("config.json") && !all.contains("adapter_config.json") {
@@ -63,22 +66,28 @@ impl Selection {
             Weights::Indexed(INDEX)
         } else if all.contains(ADAPTER) {
             Weights::Files(vec![ADAPTER.to_string()])
+        } else if all.contains(PICKLE) {
+            Weights::Files(vec![PICKLE.to_string()])
+        } else if all.contains(PICKLE_INDEX) {
+            Weights::Indexed(PICKLE_INDEX)
         } else {
             Weights::Files(all.iter().filter(|name| safetensors(name)).map(|name| name.to_string()).collect())
         };
         if weights == Weights::Files(Vec::new()) {
-            return Err(HubError::NotAModel { id: id.to_string(), missing: "a .safetensors file", found: list(names) });
+            let missing = "a .safetensors file or pytorch_model.bin";
+            return Err(HubError::NotAModel { id: id.to_string(), missing, found: list(names) });
         }
         let supporting = all.iter().filter(|name| is_supporting(name) && !safetensors(name));
         Ok(Self { supporting: supporting.map(|name| name.to_string()).collect(), weights })
     }
 }
 
-/// The shard files that an index names, each once.
+/// The shard files that the `text` of the file `index` names, each once.
 ///
 /// # Errors
 /// The reason why `text` is no index, as the end of a sentence.
-pub(super) fn shards(text: &str) -> Result<Vec<String>, String> {
+pub(super) fn shards(index: &str, text: &str) -> Result<Vec<String>, String> {
+    let extension = if index == PICKLE_INDEX { ".bin" } else { ".safetensors" };
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -88,8 +97,8 @@ pub(super) fn shards(text: &str) -> Result<Vec<String>, String> {
     if shards.is_empty() {
         return Err("it names no file".to_string());
     }
-    match shards.iter().find(|name| !is_plain_name(name) || !name.ends_with(".safetensors")) {
-        Some(name) => Err(format!("it names `{}`, which is no plain .safetensors file name", name.escape_debug())),
+    match shards.iter().find(|name| !is_plain_name(name) || !name.ends_with(extension)) {
+        Some(name) => Err(format!("it names `{}`, which is no plain {extension} file name", name.escape_debug())),
         None => Ok(shards.into_iter().collect()),
     }
 }
@@ -129,6 +138,14 @@ mod tests {
             files(&["adapter_model.safetensors"])
         );
         assert_eq!(weights(&["config.json", "weights.safetensors"]), files(&["weights.safetensors"]));
+        assert_eq!(
+            weights(&["config.json", "consolidated.safetensors", "pytorch_model.bin", PICKLE_INDEX]),
+            files(&["pytorch_model.bin"])
+        );
+        assert_eq!(
+            weights(&["config.json", "pytorch_model-00001-of-00002.bin", "training_args.bin", PICKLE_INDEX]),
+            Weights::Indexed(PICKLE_INDEX)
+        );
     }
 
     #[test]
@@ -152,15 +169,19 @@ mod tests {
     }
 
     #[test]
-    fn a_repository_without_safetensors_says_what_it_has() {
-        let error = Selection::of("a/b", &["config.json", "pytorch_model.bin"]).unwrap_err().to_string();
-        assert!(error.contains("pytorch_model.bin") && error.contains("safetensors"), "{error}");
+    fn a_repository_without_weights_says_what_it_has() {
+        let error = Selection::of("a/b", &["config.json", "tf_model.h5"]).unwrap_err().to_string();
+        for says in ["tf_model.h5", ".safetensors", "pytorch_model.bin"] {
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]
     fn shard_names_with_a_path_are_refused() {
         let index = |name: &str| format!(r#"{{"weight_map": {{"w": {name:?}}}}}"#);
-        assert_eq!(shards(&index("model-1.safetensors")).unwrap(), ["model-1.safetensors"]);
+        assert_eq!(shards(INDEX, &index("model-1.safetensors")).unwrap(), ["model-1.safetensors"]);
+        assert_eq!(shards(PICKLE_INDEX, &index("pytorch_model-1.bin")).unwrap(), ["pytorch_model-1.bin"]);
+        assert!(shards(PICKLE_INDEX, &index("model-1.safetensors")).is_err());
         for name in [
             "../m.safetensors",
             "/m.safetensors",
@@ -170,8 +191,8 @@ mod tests {
             "m.bin",
             "",
         ] {
-            assert!(shards(&index(name)).is_err(), "{name:?} was accepted");
+            assert!(shards(INDEX, &index(name)).is_err(), "{name:?} was accepted");
         }
-        assert!(shards("{").is_err() && shards(r#"{"weight_map": {}}"#).is_err());
+        assert!(shards(INDEX, "{").is_err() && shards(INDEX, r#"{"weight_map": {}}"#).is_err());
     }
 }

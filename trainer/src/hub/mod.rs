@@ -6,9 +6,9 @@
 //! every file is checked against the hash the hub states before it gets its name in the cache, a cut
 //! download goes on where it stopped, and without a network a complete copy is used as it is.
 //!
-//! Only what training needs is fetched: configuration, tokenizer, chat template and safetensors
-//! weights (see `files`). Deliberately not here: uploads, datasets, pickled weights, and the Xet
-//! protocol (Xet repositories are read over plain HTTP, which the hub offers for all of them).
+//! Only what training needs is fetched: configuration, tokenizer, chat template and one set
+//! of weights (see `files`). Deliberately not here: uploads, datasets, and the Xet protocol (Xet
+//! repositories are read over plain HTTP, which the hub offers for all of them).
 
 mod cache;
 mod client;

@@ -1,4 +1,4 @@
-//! `firebrand inspect PATH`: what a model, an adapter, a checkpoint or a safetensors file holds.
+//! `firebrand inspect PATH`: what a model, an adapter, a checkpoint or a file of weights holds.
 //!
 //! Files are read by the code that loads them for training and with all of its checks, down to every
 //! weight being finite; so what inspects well also loads, and a bad file gives the loader's message. Only
@@ -24,7 +24,7 @@ use firebrand_adapters::peft;
 use crate::error::Error;
 use crate::run::{MANIFEST, STATE, TRAINER_STATE};
 
-/// Looks at `path`: a folder, a safetensors file or an index of shards. Every file is read whole.
+/// Looks at `path`: a folder, a file of weights or an index of shards. Every file is read whole.
 ///
 /// # Errors
 /// What loading it would fail with, and [`Error::Request`] for a folder that is none of these.

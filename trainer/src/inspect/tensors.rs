@@ -9,7 +9,7 @@ use super::report::{DtypeReport, FileReport, InspectReport, Kind, TensorReport};
 use crate::error::Error;
 use crate::run::sha256_file;
 
-/// A safetensors file or an index of shards.
+/// A file of weights or an index of shards.
 pub(super) fn inspect(path: &Path) -> Result<InspectReport, Error> {
     let checkpoint = Checkpoint::open(path)?;
     let mut files = Vec::new();
@@ -36,7 +36,7 @@ pub(super) fn report<'a>(
         let dtype = dtypes.entry(view.dtype.name()).or_default();
         dtype.tensors += 1;
         dtype.elements += view.elements() as u64;
-        dtype.bytes += view.bytes.len() as u64;
+        dtype.bytes += view.byte_count() as u64;
         tensors.push(TensorReport {
             name: view.name.to_string(),
             shape: view.shape.to_vec(),

@@ -129,7 +129,7 @@ fn what_an_older_program_cached_serves_if_it_makes_a_model() {
     fs::write(&blob, bytes(3, 300_000)).unwrap();
     assert_mentions!(message(world.offline()), "model.safetensors is damaged");
     fs::remove_file(first.join("model.safetensors")).unwrap();
-    assert_mentions!(message(world.offline()), "safetensors file is missing");
+    assert_mentions!(message(world.offline()), ".safetensors file or pytorch_model.bin is missing");
     fs::remove_file(first.join("config.json")).unwrap();
     assert_mentions!(message(world.offline()), "config.json is missing");
 }

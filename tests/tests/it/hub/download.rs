@@ -188,10 +188,26 @@ fn no_name_from_the_hub_leads_out_of_the_cache() {
 }
 
 #[test]
-fn a_repository_without_safetensors_says_what_it_has() {
+fn a_repository_without_weights_says_what_it_has() {
     let world = World::new();
-    world.server.publish("acme/pickled", &["main"], &[("config.json", b"{}"), ("pytorch_model.bin", b"x")]);
-    assert_mentions!(message(locate("acme/pickled", &world.options)), "pytorch_model.bin", ".safetensors");
+    world.server.publish("acme/other", &["main"], &[("config.json", b"{}"), ("tf_model.h5", b"x")]);
+    assert_mentions!(message(locate("acme/other", &world.options)), "tf_model.h5", ".safetensors", "pytorch_model.bin");
+}
+
+#[test]
+fn pickled_weights_come_where_there_are_no_others() {
+    let world = World::new();
+    let index = br#"{"weight_map": {"a": "pytorch_model-1.bin", "b": "pytorch_model-2.bin"}}"#;
+    let files: [(&str, &[u8]); 5] = [
+        ("config.json", b"{}"),
+        ("pytorch_model.bin.index.json", index),
+        ("pytorch_model-1.bin", b"one"),
+        ("pytorch_model-2.bin", b"two"),
+        ("training_args.bin", b"more than tensors"),
+    ];
+    world.server.publish("acme/pickled", &["main"], &files);
+    let folder = contents(&locate("acme/pickled", &world.options).unwrap());
+    assert_eq!(folder.keys().collect::<Vec<_>>(), [files[0].0, files[2].0, files[3].0, files[1].0]);
 }
 
 #[test]
