@@ -20,6 +20,7 @@ import llama
 import lora
 import numbers_of_torch
 import score
+import tokenizers_of_folders
 import trajectory
 from common import write_case
 
@@ -29,6 +30,7 @@ def jobs() -> dict:
     table = {name: (lambda name=name, case=case: write_case(name, case)) for name, case in models.items()}
     table |= {name: (lambda name=name, case=case: lora.write(name, case)) for name, case in lora.CASES.items()}
     table |= {name: (lambda name=name, case=case: trajectory.write(name, case)) for name, case in trajectory.CASES.items()}
+    table |= {f"tokenizers/{name}": (lambda name=name: tokenizers_of_folders.write(name)) for name in tokenizers_of_folders.CASES}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
     return table
 
