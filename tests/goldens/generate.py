@@ -23,6 +23,7 @@ import lora
 import numbers_of_torch
 import published
 import score
+import tokenizers_of_folders
 import trajectory
 from common import write_case
 
@@ -34,6 +35,7 @@ def jobs() -> dict:
     table |= {name: (lambda name=name, case=case: lora.write(name, case)) for name, case in lora.CASES.items()}
     table |= {name: (lambda name=name, case=case: trajectory.write(name, case)) for name, case in trajectories.items()}
     table |= {"all_linear": all_linear.write, "published": published.write}
+    table |= {f"tokenizers/{name}": (lambda name=name: tokenizers_of_folders.write(name)) for name in tokenizers_of_folders.CASES}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
     return table
 

@@ -68,7 +68,7 @@ impl Text {
     /// # Errors
     /// A damaged file, or a template that was asked for by name and is not there.
     pub fn load(folder: &Path, choice: &TemplateChoice, date: Option<&str>) -> Result<Self, Error> {
-        if !folder.join("tokenizer.json").exists() {
+        if !Tokenizer::is_in(folder) {
             return Ok(Self { tokenizer: None, template: None, unusable: None });
         }
         let tokenizer = Tokenizer::from_folder(folder)?;

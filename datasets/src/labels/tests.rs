@@ -172,14 +172,23 @@ fn labels_cover_exactly_the_assistant_turns_of_random_dialogues() {
         {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
     let trims = |text: &str| text.trim().to_string();
     let keeps = |text: &str| text.to_string();
+    let after_a_space = |text: &str| format!(" {}", text.trim());
     // A template, the end of its turns, and what it does to a message's text.
     type Shape<'a> = (&'a str, &'a str, &'a dyn Fn(&str) -> String);
-    let shapes: [Shape<'_>; 5] = [
+    let shapes: [Shape<'_>; 12] = [
         (SMOLLM2_LIKE, "<|im_end|>", &keeps),
         (marked, "<|im_end|>", &keeps),
         (Builtin::ChatMl.source(), "<|im_end|>", &keeps),
         (Builtin::Llama3.source(), "<|eot_id|>", &trims),
         (Builtin::Gemma.source(), "<end_of_turn>", &trims),
+        (Builtin::Zephyr.source(), "<|im_end|>", &keeps),
+        (Builtin::Vicuna.source(), "<|im_end|>", &after_a_space),
+        (Builtin::Alpaca.source(), "<|im_end|>", &trims),
+        // No control token of this tokenizer, so the newline after it is text.
+        (Builtin::Phi3.source(), "<|end|>\n", &keeps),
+        (Builtin::Falcon.source(), "<|im_end|>", &after_a_space),
+        (Builtin::RedPajama.source(), "<|im_end|>", &after_a_space),
+        (Builtin::Olmo2.source(), "<|im_end|>", &keeps),
     ];
     let tokenizer = testing::tokenizer();
     let location = Location::new("rows.jsonl", 1);

@@ -20,12 +20,36 @@ pub enum Builtin {
     Gemma,
     /// `<|user|> ... </s>`, with the end token of the tokenizer.
     Zephyr,
+    /// `... USER: ... ASSISTANT: ...</s>`, with Vicuna's own system prompt where the dialogue has none.
+    Vicuna,
+    /// `### Instruction: ... ### Response: ...</s>`, with Alpaca's own preamble where the dialogue has no system prompt.
+    Alpaca,
+    /// `<|user|> ... <|end|>`.
+    Phi3,
+    /// `User: ... Assistant: ...` and the end token of the tokenizer.
+    Falcon,
+    /// `<human>: ... <bot>: ...` and the end token of the tokenizer.
+    RedPajama,
+    /// `<|user|> ... <|assistant|> ...` and the end token of the tokenizer: OLMo 2 and Tülu.
+    Olmo2,
 }
 
 impl Builtin {
     /// All of them.
-    pub const ALL: [Builtin; 6] =
-        [Builtin::ChatMl, Builtin::Llama3, Builtin::Llama2, Builtin::Mistral, Builtin::Gemma, Builtin::Zephyr];
+    pub const ALL: [Builtin; 12] = [
+        Builtin::ChatMl,
+        Builtin::Llama3,
+        Builtin::Llama2,
+        Builtin::Mistral,
+        Builtin::Gemma,
+        Builtin::Zephyr,
+        Builtin::Vicuna,
+        Builtin::Alpaca,
+        Builtin::Phi3,
+        Builtin::Falcon,
+        Builtin::RedPajama,
+        Builtin::Olmo2,
+    ];
 
     /// The name in a recipe.
     pub fn name(self) -> &'static str {
@@ -36,6 +60,12 @@ impl Builtin {
             Builtin::Mistral => "mistral",
             Builtin::Gemma => "gemma",
             Builtin::Zephyr => "zephyr",
+            Builtin::Vicuna => "vicuna",
+            Builtin::Alpaca => "alpaca",
+            Builtin::Phi3 => "phi3",
+            Builtin::Falcon => "falcon",
+            Builtin::RedPajama => "redpajama",
+            Builtin::Olmo2 => "olmo2",
         }
     }
 
@@ -53,6 +83,12 @@ impl Builtin {
             Builtin::Mistral => include_str!("builtin/mistral.jinja"),
             Builtin::Gemma => include_str!("builtin/gemma.jinja"),
             Builtin::Zephyr => include_str!("builtin/zephyr.jinja"),
+            Builtin::Vicuna => include_str!("builtin/vicuna.jinja"),
+            Builtin::Alpaca => include_str!("builtin/alpaca.jinja"),
+            Builtin::Phi3 => include_str!("builtin/phi3.jinja"),
+            Builtin::Falcon => include_str!("builtin/falcon.jinja"),
+            Builtin::RedPajama => include_str!("builtin/redpajama.jinja"),
+            Builtin::Olmo2 => include_str!("builtin/olmo2.jinja"),
         }
     }
 

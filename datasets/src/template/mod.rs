@@ -1,12 +1,12 @@
 //! Chat templates: one renderer for training and for serving, so that a model meets at inference the text it was
 //! trained on. A template renders exactly as transformers' `apply_chat_template` renders it.
 //!
-//! Found in this order: `chat_template.jinja` of the model folder, then `chat_template` of `tokenizer_config.json` (one,
-//! or several by name: `tool_use` when a row offers tools, else `default`). Not here: turning Python functions into
-//! tool schemas, documents, and content other than text.
+//! Of several templates with names, `tool_use` is for rows that offer tools, and `default` for the others. Not here:
+//! turning Python functions into tool schemas, documents, and content other than text.
 
 mod builtin;
 mod engine;
+mod found;
 mod json;
 mod python;
 mod text;
@@ -23,8 +23,9 @@ use sha2::{Digest, Sha256};
 
 use crate::config::TemplateChoice;
 use crate::error::DataError;
-use crate::tokenizer::{SpecialTokens, Tokenizer, hex, object};
+use crate::tokenizer::{SpecialTokens, Tokenizer, hex};
 use engine::Engine;
+use found::Found;
 
 /// A compiled chat template with the special tokens of its model.
 #[derive(Debug, Clone)]
@@ -65,41 +66,14 @@ impl ChatTemplate {
     }
 
     fn of_model(tokenizer: &Tokenizer, date: Option<&str>) -> Result<Self, DataError> {
-        let folder = tokenizer.folder();
-        let special = tokenizer.special();
-        let path = folder.join("chat_template.jinja");
-        match std::fs::read_to_string(&path) {
-            Ok(source) => {
-                return Self::from_source(&path.display().to_string(), &source, special, date);
-            }
-            Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(DataError::Read { path, source }),
+        let found = Found::in_folder(tokenizer.folder())?;
+        let mut template = Self::from_source(&found.name, &found.default, tokenizer.special(), date)?;
+        if let Some(source) = found.tool_use {
+            template.tool_use = Some(template.compile(&source, date)?);
+            template.source.push('\0');
+            template.source.push_str(&source);
         }
-        let name = folder.join("tokenizer_config.json").display().to_string();
-        let missing = |why: String| DataError::Template {
-            name: name.clone(),
-            why: format!("{why}; choose a built-in one with `template` in [data]: {}", Builtin::names()),
-        };
-        let config = object(folder, "tokenizer_config.json")?;
-        match config.get("chat_template") {
-            Some(Value::String(source)) => Self::from_source(&name, source, special, date),
-            Some(Value::Array(items)) => {
-                let named = |wanted: &str| {
-                    items.iter().find(|item| item["name"] == wanted).and_then(|item| item["template"].as_str())
-                };
-                let source =
-                    named("default").ok_or_else(|| missing("none of its templates is called `default`".into()))?;
-                let mut template = Self::from_source(&name, source, special, date)?;
-                if let Some(source) = named("tool_use") {
-                    template.tool_use = Some(template.compile(source, date)?);
-                    template.source.push('\0');
-                    template.source.push_str(source);
-                }
-                Ok(template)
-            }
-            None | Some(Value::Null) => Err(missing("the model has no chat template".into())),
-            Some(_) => Err(missing("`chat_template` is neither text nor a list".into())),
-        }
+        Ok(template)
     }
 
     /// Compiles a template from its source; `name` is for messages. See [`ChatTemplate::load`] for `date`.

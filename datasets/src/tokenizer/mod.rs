@@ -1,9 +1,19 @@
-//! A model's tokenizer: `tokenizer.json` run by the `tokenizers` crate, with the special tokens of the files around it.
+//! A model's tokenizer, run by the `tokenizers` crate, with the special tokens of the files around it. It is made from
+//! `tokenizer.json`, from `vocab.json` and `merges.txt`, or from a SentencePiece `tokenizer.model`.
 //!
 //! Truncation and padding written into `tokenizer.json` are switched off: rows are cut and padded here, visibly.
 //! Which tokens stand around plain text follows transformers: `add_bos_token` / `add_eos_token` of
-//! `tokenizer_config.json` where they are written, else the post-processor of `tokenizer.json`.
+//! `tokenizer_config.json` where they are written, else the post-processor of `tokenizer.json`, else what models of the
+//! kind were trained with.
 
+mod added;
+mod byte_bpe;
+#[cfg(test)]
+mod goldens;
+mod merges;
+mod model_proto;
+mod sentencepiece;
+mod source;
 mod special;
 mod stream;
 
@@ -16,9 +26,10 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 
 use crate::error::DataError;
+use source::{Source, guarded};
 
 /// Tokens of a text, and which bytes of the text each of them covers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +45,8 @@ pub struct Encoding {
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     folder: PathBuf,
+    /// The file that messages name.
+    path: PathBuf,
     special: SpecialTokens,
     special_ids: HashSet<u32>,
     special_texts: Vec<String>,
@@ -43,29 +56,31 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads the tokenizer of a model folder.
+    /// Whether a model folder holds a tokenizer, readable or not.
+    pub fn is_in(folder: &Path) -> bool {
+        Source::is_in(folder)
+    }
+
+    /// Loads the tokenizer of a model folder: `tokenizer.json`, else `vocab.json` with `merges.txt`, else
+    /// `tokenizer.model`.
     ///
     /// # Errors
-    /// When `tokenizer.json` is missing or no tokenizer, or a file beside it is not what it should be.
+    /// When the folder holds none, it is of a class that is not known here, or a file is not what it should be.
     pub fn from_folder(folder: &Path) -> Result<Self, DataError> {
-        let path = folder.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(|source| DataError::Read { path: path.clone(), source })?;
-        let refused = |why: String| DataError::Tokenizer { path: path.clone(), why: format!("not a tokenizer: {why}") };
-        // The file may come from anywhere, and the parser was not written against hostile ones.
-        let mut inner = catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes))
-            .map_err(|_| refused("its parser gave up".into()))?
-            .map_err(|problem| refused(problem.to_string()))?;
+        let Source { mut inner, path, mut hash, defaults } = Source::load(folder)?;
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|problem| refused(problem.to_string()))?;
-        let special = SpecialTokens::load(folder, &mut inner)?;
+        inner
+            .with_truncation(None)
+            .map_err(|problem| DataError::Tokenizer { path: path.clone(), why: problem.to_string() })?;
+        let special = guarded(&path, || SpecialTokens::load(folder, &mut inner, &defaults))?;
         let mut added: Vec<_> =
             inner.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special).collect();
         added.sort_by_key(|(id, _)| *id);
-        let mut hash = Sha256::new_with_prefix(&bytes);
         hash.update(special.fingerprint());
         let mut tokenizer = Self {
             inner,
             folder: folder.to_path_buf(),
+            path,
             special_ids: added.iter().map(|(id, _)| *id).collect(),
             special_texts: added.into_iter().map(|(_, token)| token.content).collect(),
             special,
@@ -164,7 +179,7 @@ impl Tokenizer {
         &self.prefix
     }
 
-    /// SHA-256 of `tokenizer.json` and the special tokens.
+    /// SHA-256 of the tokenizer's files and the special tokens.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -185,7 +200,7 @@ impl Tokenizer {
     }
 
     fn refused(&self, problem: &(impl std::fmt::Display + ?Sized)) -> DataError {
-        DataError::Tokenizer { path: self.folder.join("tokenizer.json"), why: problem.to_string() }
+        DataError::Tokenizer { path: self.path.clone(), why: problem.to_string() }
     }
 }
 

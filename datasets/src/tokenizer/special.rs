@@ -7,10 +7,12 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
+use super::source::Defaults;
 use crate::error::DataError;
 
 /// The names under which transformers knows special tokens; templates see them as variables.
-const NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+pub(super) const NAMES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Special tokens by name, and their ids.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,18 +27,29 @@ pub struct SpecialTokens {
     pub pad_id: Option<u32>,
     /// Every id that ends a generation, without repetition.
     pub eos_ids: Vec<u32>,
-    /// `add_bos_token` and `add_eos_token`, where the configuration says anything about them.
+    /// `add_bos_token` and `add_eos_token`, where the configuration or the kind of tokenizer says anything about them.
     pub(crate) explicit: Option<(bool, bool)>,
 }
 
 impl SpecialTokens {
-    /// Reads the files around `tokenizer.json`, all of them optional, and makes the named tokens special in `inner`.
-    pub(super) fn load(folder: &Path, inner: &mut tokenizers::Tokenizer) -> Result<Self, DataError> {
+    /// Reads the files around the vocabulary, all of them optional, and makes the named tokens special in `inner`.
+    /// `defaults` holds for what the files do not mention.
+    pub(super) fn load(
+        folder: &Path,
+        inner: &mut tokenizers::Tokenizer,
+        defaults: &Defaults,
+    ) -> Result<Self, DataError> {
         let config = object(folder, "tokenizer_config.json")?;
         let map = object(folder, "special_tokens_map.json")?;
         let mut special = Self::default();
         for name in NAMES {
-            let Some(token) = [&config, &map].into_iter().find_map(|file| added_token(file.get(name))) else {
+            let written = [&config, &map].into_iter().find_map(|file| added_token(file.get(name)));
+            let mentioned = config.contains_key(name) || map.contains_key(name);
+            let default = || {
+                let (_, text) = defaults.tokens.iter().find(|(default, _)| !mentioned && *default == name)?;
+                inner.token_to_id(text).map(|_| AddedToken::from(text.clone(), true))
+            };
+            let Some(token) = written.or_else(default) else {
                 continue;
             };
             // As transformers does, so that a control token of the vocabulary is never read as letters. A token that
@@ -51,7 +64,7 @@ impl SpecialTokens {
         (special.bos_id, special.eos_id, special.pad_id) = (id("bos_token"), id("eos_token"), id("pad_token"));
         let flag = |name: &str| config.get(name).and_then(Value::as_bool);
         special.explicit = match (flag("add_bos_token"), flag("add_eos_token")) {
-            (None, None) => None,
+            (None, None) => defaults.around,
             (bos, eos) => Some((bos.unwrap_or(false), eos.unwrap_or(false))),
         };
         special.eos_ids = end_ids(folder)?;
@@ -93,7 +106,7 @@ pub fn end_ids(folder: &Path) -> Result<Vec<u32>, DataError> {
 }
 
 /// A token written as its text or as an object with properties.
-fn added_token(value: Option<&Value>) -> Option<AddedToken> {
+pub(super) fn added_token(value: Option<&Value>) -> Option<AddedToken> {
     match value? {
         Value::String(text) => Some(AddedToken::from(text.clone(), true)),
         Value::Object(object) => {

@@ -189,7 +189,7 @@ fn show(piece: &str, answer: &mut String) -> Result<(), Error> {
 
 fn tokenizer(loaded: &LoadedModel) -> Result<&Tokenizer, Error> {
     loaded.text.tokenizer.as_ref().ok_or_else(|| Error::Request {
-        problem: format!("{} has no tokenizer.json", loaded.folder.display()),
+        problem: format!("{} has no tokenizer", loaded.folder.display()),
         help: "text needs a tokenizer; rows of `input_ids` do not".into(),
     })
 }

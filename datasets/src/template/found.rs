@@ -1,0 +1,132 @@
+//! Where a model folder keeps its chat templates, in the order in which transformers looks: `chat_template.jinja` with
+//! the named ones of `additional_chat_templates/`, else `chat_template` of `tokenizer_config.json` (one, or several by
+//! name), else `chat_template.json`, in which processors keep theirs.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Builtin;
+use crate::error::DataError;
+use crate::tokenizer::object;
+
+const FILE: &str = "chat_template.jinja";
+const NAMED_FILES: &str = "additional_chat_templates";
+const CONFIG: &str = "tokenizer_config.json";
+const PROCESSOR: &str = "chat_template.json";
+
+/// The templates of a model, as text.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The file, for messages.
+    pub name: String,
+    /// Renders dialogues.
+    pub default: String,
+    /// Renders dialogues that offer tools, where it is another one.
+    pub tool_use: Option<String>,
+}
+
+impl Found {
+    /// Looks into a model folder.
+    pub(super) fn in_folder(folder: &Path) -> Result<Self, DataError> {
+        let files = files(folder)?;
+        if !files.is_empty() {
+            return Self::choose(folder, FILE, files);
+        }
+        for name in [CONFIG, PROCESSOR] {
+            let templates = match object(folder, name)?.remove("chat_template") {
+                None | Some(Value::Null) => continue,
+                Some(Value::String(source)) => BTreeMap::from([("default".to_owned(), source)]),
+                Some(Value::Array(items)) => items.iter().filter_map(named).collect(),
+                Some(Value::Object(items)) => {
+                    items.into_iter().filter_map(|(name, source)| Some((name, source.as_str()?.to_owned()))).collect()
+                }
+                Some(_) => return Err(missing(folder, name, "`chat_template` is neither text nor a list")),
+            };
+            return Self::choose(folder, name, templates);
+        }
+        Err(missing(folder, CONFIG, "the model has no chat template"))
+    }
+
+    fn choose(folder: &Path, name: &str, mut templates: BTreeMap<String, String>) -> Result<Self, DataError> {
+        let default = templates.remove("default");
+        Ok(Self {
+            name: folder.join(name).display().to_string(),
+            default: default.ok_or_else(|| missing(folder, name, "none of its templates is called `default`"))?,
+            tool_use: templates.remove("tool_use"),
+        })
+    }
+}
+
+/// Templates that have a file of their own.
+fn files(folder: &Path) -> Result<BTreeMap<String, String>, DataError> {
+    let mut found = BTreeMap::new();
+    let mut read = |name: &str, path: &Path| match std::fs::read_to_string(path) {
+        Ok(source) => {
+            found.insert(name.to_owned(), source);
+            Ok(())
+        }
+        Err(problem) if problem.kind() == ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(DataError::Read { path: path.to_path_buf(), source }),
+    };
+    read("default", &folder.join(FILE))?;
+    // Of the named ones only these two are ever chosen.
+    for name in ["default", "tool_use"] {
+        read(name, &folder.join(NAMED_FILES).join(name).with_extension("jinja"))?;
+    }
+    Ok(found)
+}
+
+/// A template of a list: `{"name": .., "template": ..}`.
+fn named(item: &Value) -> Option<(String, String)> {
+    Some((item.get("name")?.as_str()?.to_owned(), item.get("template")?.as_str()?.to_owned()))
+}
+
+fn missing(folder: &Path, name: &str, why: &str) -> DataError {
+    DataError::Template {
+        name: folder.join(name).display().to_string(),
+        why: format!("{why}; choose a built-in one with `template` in [data]: {}", Builtin::names()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_come_before_the_configuration_and_a_processors_file_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let found = || Found::in_folder(folder.path());
+        assert!(found().unwrap_err().to_string().contains("no chat template"));
+        write(PROCESSOR, r#"{"chat_template": "processor"}"#);
+        assert_eq!(found().unwrap().default, "processor");
+        write(
+            CONFIG,
+            r#"{"chat_template": [{"name": "default", "template": "list"}, {"name": "rag", "template": "x"}]}"#,
+        );
+        assert_eq!(found().unwrap().default, "list");
+        write(CONFIG, r#"{"chat_template": {"default": "object", "tool_use": "tools"}}"#);
+        assert_eq!(found().unwrap().tool_use.as_deref(), Some("tools"));
+        std::fs::create_dir(folder.path().join(NAMED_FILES)).unwrap();
+        write("additional_chat_templates/tool_use.jinja", "tool file");
+        assert!(found().unwrap_err().to_string().contains("called `default`"));
+        write(FILE, "file");
+        let both = found().unwrap();
+        assert_eq!((both.default.as_str(), both.tool_use.as_deref()), ("file", Some("tool file")));
+    }
+
+    #[test]
+    fn what_is_no_template_is_an_error_that_names_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for wrong in
+            [r#"{"chat_template": 3}"#, r#"{"chat_template": []}"#, r#"{"chat_template": [{"name": "default"}]}"#]
+        {
+            std::fs::write(folder.path().join(CONFIG), wrong).unwrap();
+            let error = Found::in_folder(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(CONFIG) && error.contains("chatml"), "{error}");
+        }
+    }
+}

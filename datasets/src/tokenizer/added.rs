@@ -1,0 +1,119 @@
+//! Tokens beside the vocabulary: `added_tokens_decoder` of `tokenizer_config.json`, or `added_tokens.json`.
+//!
+//! Their ids are written in the files, and the vocabulary decides them too, since what it does not have is put at its
+//! end. The two must agree, or the model would be trained on rows that mean something else.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use tokenizers::AddedToken;
+
+use super::special::{NAMES, added_token, object};
+use crate::error::DataError;
+
+/// The list of tokens that are special without a name; transformers has called it by both names.
+const UNNAMED: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
+
+/// The file without properties of tokens.
+const FILE: &str = "added_tokens.json";
+
+/// Tokens with their ids, in the order of ids.
+#[derive(Debug, Default)]
+pub(super) struct AddedTokens {
+    declared: Vec<(u32, AddedToken)>,
+    /// Special if the vocabulary has them.
+    unnamed: Vec<AddedToken>,
+    file: &'static str,
+}
+
+impl AddedTokens {
+    /// Reads what the folder says; `config` is its `tokenizer_config.json`.
+    pub(super) fn load(folder: &Path, config: &Map<String, Value>) -> Result<Self, DataError> {
+        let map = object(folder, "special_tokens_map.json")?;
+        let files = [config, &map];
+        let unnamed: Vec<AddedToken> = files
+            .iter()
+            .flat_map(|file| UNNAMED.iter().filter_map(|name| file.get(*name)?.as_array()))
+            .flatten()
+            .filter_map(|token| added_token(Some(token)))
+            .collect();
+        let mut added = Self { declared: Vec::new(), unnamed, file: "tokenizer_config.json" };
+        let id = |id: u64| u32::try_from(id).ok();
+        if let Some(Value::Object(tokens)) = config.get("added_tokens_decoder") {
+            for (key, token) in tokens {
+                let (Some(id), Some(read)) = (key.parse().ok().and_then(id), added_token(Some(token))) else {
+                    return Err(added.wrong(folder, format!("`added_tokens_decoder` has no token at {key:?}: {token}")));
+                };
+                let special = token.get("special").and_then(Value::as_bool).unwrap_or(false);
+                added.declared.push((id, AddedToken { special, ..read }));
+            }
+        } else {
+            added.file = FILE;
+            let named: HashSet<String> = files
+                .iter()
+                .flat_map(|file| NAMES.iter().filter_map(|name| added_token(file.get(*name))))
+                .chain(added.unnamed.iter().cloned())
+                .map(|token| token.content)
+                .collect();
+            for (text, number) in object(folder, FILE)? {
+                let Some(id) = number.as_u64().and_then(id) else {
+                    return Err(added.wrong(folder, format!("expected the id of {text:?}, found {number}")));
+                };
+                let special = named.contains(&text);
+                added.declared.push((id, AddedToken::from(text, special)));
+            }
+        }
+        added.declared.sort_by_key(|(id, _)| *id);
+        Ok(added)
+    }
+
+    /// What the files call the token with that id, where that is another name than the vocabulary's.
+    pub(super) fn name_of(&self, id: usize) -> Option<&str> {
+        let id = u32::try_from(id).ok()?;
+        let at = self.declared.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(&self.declared[at].1.content)
+    }
+
+    /// Adds them all, and after them `others`, which the vocabulary holds already.
+    pub(super) fn add_to(
+        self,
+        tokenizer: &mut tokenizers::Tokenizer,
+        others: Vec<AddedToken>,
+        folder: &Path,
+    ) -> Result<(), DataError> {
+        let held = |token: &AddedToken| tokenizer.token_to_id(&token.content).is_some();
+        let unnamed: Vec<AddedToken> = self.unnamed.iter().filter(|token| held(token)).cloned().collect();
+        let mut seen = HashSet::new();
+        let tokens: Vec<AddedToken> = self
+            .declared
+            .iter()
+            .map(|(_, token)| token.clone())
+            .chain(others)
+            .chain(unnamed)
+            .filter(|token| seen.insert(token.content.clone()))
+            .collect();
+        tokenizer.add_tokens(&tokens);
+        for (id, token) in &self.declared {
+            match tokenizer.token_to_id(&token.content) {
+                Some(found) if found == *id => {}
+                found => {
+                    let found = found.map_or("nothing".into(), |id| id.to_string());
+                    return Err(self.wrong(
+                        folder,
+                        format!(
+                            "the added token {:?} has the id {id}, but after the vocabulary beside it that would be \
+                             {found}; the files are not of one model",
+                            token.content
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, folder: &Path, why: String) -> DataError {
+        DataError::Tokenizer { path: folder.join(self.file), why }
+    }
+}

@@ -1,0 +1,118 @@
+//! Byte-level BPE from `vocab.json` and `merges.txt`: GPT-2 and what came after it.
+//!
+//! The two files do not say how text is cut before merging; the tokenizer's class does. What each class does is written
+//! in transformers' `tokenization_gpt2.py`, `tokenization_qwen2.py` and `tokenization_gpt_neox.py`.
+
+use std::collections::HashMap;
+
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
+use tokenizers::normalizers::NFC;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::tokenizer::SplitDelimiterBehavior;
+
+/// Qwen's words: like GPT-2's, but every digit alone, and line ends kept together.
+const QWEN_WORDS: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// How text is cut before merging.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ByteBpe {
+    /// GPT-2, GPT-J, GPT-Neo, OPT, Phi: GPT-2's words.
+    Gpt2,
+    /// Qwen 2, 2.5 and 3: Qwen's words, after Unicode composition.
+    Qwen2,
+    /// GPT-NeoX, Pythia, MPT: GPT-2's words, after Unicode composition.
+    GptNeoX,
+}
+
+impl ByteBpe {
+    /// Classes that are read here, for messages.
+    pub(super) const CLASSES: &str = "GPT2Tokenizer, CodeGenTokenizer, Qwen2Tokenizer and GPTNeoXTokenizer";
+
+    /// The one of a `tokenizer_class` without `Fast`.
+    pub(super) fn of_class(class: &str) -> Option<Self> {
+        match class {
+            "GPT2Tokenizer" | "CodeGenTokenizer" => Some(Self::Gpt2),
+            "Qwen2Tokenizer" => Some(Self::Qwen2),
+            "GPTNeoXTokenizer" => Some(Self::GptNeoX),
+            _ => None,
+        }
+    }
+
+    /// The one that models of a `model_type` have when no class is named.
+    pub(super) fn of_model(model_type: &str) -> Option<Self> {
+        match model_type {
+            "gpt2" | "gptj" | "gpt_neo" | "opt" | "codegen" | "phi" => Some(Self::Gpt2),
+            "qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe" => Some(Self::Qwen2),
+            "gpt_neox" | "mpt" => Some(Self::GptNeoX),
+            _ => None,
+        }
+    }
+
+    /// Special tokens that the class has when no file names them.
+    pub(super) fn special_tokens(self) -> &'static [(&'static str, &'static str)] {
+        const END: &str = "<|endoftext|>";
+        match self {
+            Self::Gpt2 => &[("bos_token", END), ("eos_token", END), ("unk_token", END)],
+            Self::Qwen2 => &[("eos_token", END), ("unk_token", END), ("pad_token", END)],
+            Self::GptNeoX => {
+                &[("bos_token", END), ("eos_token", END), ("unk_token", END), ("pad_token", "<|padding|>")]
+            }
+        }
+    }
+
+    /// The tokenizer without its added tokens; the error is the reason without a path.
+    pub(super) fn build(
+        self,
+        vocabulary: HashMap<String, u32>,
+        merges: Merges,
+        add_prefix_space: bool,
+    ) -> tokenizers::Result<tokenizers::Tokenizer> {
+        let model = BPE::builder().vocab_and_merges(vocabulary.into_iter().collect::<Vocab>(), merges).build()?;
+        let mut tokenizer = tokenizers::Tokenizer::new(model);
+        let (normalizer, words): (_, PreTokenizerWrapper) = match self {
+            Self::Gpt2 => (None, ByteLevel::new(add_prefix_space, true, true).into()),
+            Self::GptNeoX => (Some(NFC), ByteLevel::new(add_prefix_space, true, true).into()),
+            Self::Qwen2 => {
+                let pattern = SplitPattern::Regex(QWEN_WORDS.into());
+                let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)?;
+                let bytes = ByteLevel::new(add_prefix_space, true, false);
+                (Some(NFC), Sequence::new(vec![split.into(), bytes.into()]).into())
+            }
+        };
+        tokenizer.with_normalizer(normalizer).with_pre_tokenizer(Some(words)).with_decoder(Some(ByteLevel::default()));
+        Ok(tokenizer)
+    }
+}
+
+/// Reads `merges.txt`: two halves a line, the first merge first, after a line with a version.
+pub(super) fn read_merges(text: &str) -> Result<Merges, String> {
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with("#version"))
+        .map(|(number, line)| match line.split_once(' ') {
+            Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
+                Ok((left.to_owned(), right.to_owned()))
+            }
+            _ => Err(format!("line {}: expected two tokens and a space between them, found {line:?}", number + 1)),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merges_are_two_tokens_a_line() {
+        let merges = read_merges("#version: 0.2\nĠ t\r\nh e\n\n").unwrap();
+        assert_eq!(merges, [("Ġ".into(), "t".into()), ("h".into(), "e".into())]);
+        for wrong in ["ab", "a b c", " b", "a "] {
+            let error = read_merges(&format!("a b\n{wrong}\n")).unwrap_err();
+            assert!(error.contains("line 2"), "{error}");
+        }
+    }
+}
