@@ -20,7 +20,8 @@ pub struct DataConfig {
     pub packing: bool,
     /// Which tokens are trained.
     pub train_on: TrainOn,
-    /// The chat template: `model` (the model's own), a built-in name, or a `.jinja` file.
+    /// The chat template: `model` (the model's own), a `.jinja` file, or a built-in one: `chatml`, `llama3`, `llama2`,
+    /// `mistral`, `gemma`, `zephyr`, `vicuna`, `alpaca`, `phi3`, `falcon`, `redpajama`, `olmo2`.
     pub template: TemplateChoice,
     /// What happens to rows longer than `max_length`.
     pub truncation: Truncation,

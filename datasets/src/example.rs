@@ -58,6 +58,8 @@ pub struct Notes {
     pub empty: (usize, usize),
     /// Whether a token covers the end of the prompt and the start of the completion.
     pub straddles: bool,
+    /// Whether a chat template wrote its text.
+    pub rendered: bool,
     /// Whether the text holds U+FFFD, the mark of bytes lost elsewhere.
     pub lossy: bool,
 }
@@ -183,7 +185,7 @@ impl Encoder<'_> {
         // The template writes BOS itself where the model wants one, as in transformers.
         let encoding = tokenizer.encode_with_offsets(&rendered.text, false)?;
         let labels = labels::labels(&encoding, &rendered.spans);
-        let mut notes = Notes::default();
+        let mut notes = Notes { rendered: true, ..Notes::default() };
         if self.train_on != TrainOn::All {
             for span in &rendered.spans {
                 let last = encoding.offsets.iter().rposition(|offset| span.contains(&offset.start));

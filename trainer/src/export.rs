@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use firebrand_datasets::ChatTemplate;
 use firebrand_models::weights::Dtype;
 use firebrand_models::{CausalLm, adapter_folder};
 
@@ -41,16 +42,18 @@ pub fn export(
             let path = directory.model_path();
             write_folder(&path, |folder| {
                 model.save_weights(folder, dtype, None)?;
-                companions::write(base, folder, &model, dtype, text.template.as_ref())
+                companions::write(base, folder, &model, dtype, text.template_to_export(data.rendered()))
             })?;
             exported.model = Some(path);
         }
         Method::Lora(lora) => {
-            exported.adapter = Some(write_adapter(&mut model, lora, recipe, directory, text)?);
+            exported.adapter =
+                Some(write_adapter(&mut model, lora, recipe, directory, text.template_to_export(data.rendered()))?);
             if recipe.export.merge {
                 let path = directory.model_path();
                 let probe = Probe::from_rows(data.train.examples.iter().map(|example| example.input_ids.as_slice()));
-                exported.receipt = Some(merge_into(&model, base, &path, dtype, &probe, text.template.as_ref())?);
+                exported.receipt =
+                    Some(merge_into(&model, base, &path, dtype, &probe, text.template_to_export(data.rendered()))?);
                 exported.model = Some(path);
             }
         }
@@ -63,12 +66,12 @@ fn write_adapter(
     lora: &LoraRecipe,
     recipe: &Recipe,
     directory: &RunDirectory,
-    text: &Text,
+    template: Option<&ChatTemplate>,
 ) -> Result<PathBuf, Error> {
     let path = directory.adapter_path();
     write_folder(&path, |folder| {
         adapter_folder::save(model, &lora.config(), &recipe.model.to_string(), folder)?;
-        companions::write_training_template(folder, text.template.as_ref())
+        companions::write_training_template(folder, template)
     })?;
     Ok(path)
 }

@@ -8,6 +8,7 @@ use firebrand_models::{CausalLm, Hold, adapter_folder};
 use crate::cli::{ModelArgs, RowArgs};
 use crate::companions;
 use crate::error::Error;
+use crate::fits;
 use crate::hub::{HubOptions, locate};
 use crate::plan::{Text, sources};
 
@@ -97,13 +98,7 @@ impl LoadedModel {
             progress: &|_: Progress| {},
         })
         .map_err(|error| self.text.explain(error))?;
-        let vocabulary = self.model.decoder().config().vocab_size;
-        if let Some((id, location)) = dataset.largest_id().filter(|(id, _)| *id as usize >= vocabulary) {
-            return Err(Error::Request {
-                problem: format!("{location}: token id {id}, but the model's vocabulary has {vocabulary} tokens"),
-                help: "the rows were tokenised for another model".into(),
-            });
-        }
+        fits::check(&dataset, self.model.decoder().config())?;
         Ok(dataset)
     }
 }

@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use firebrand_datasets::{
-    ChatTemplate, DataError, Dataset, Prepare, Progress, Report, SourceConfig, Split, TemplateChoice, Tokenizer,
-    prepare,
+    Builtin, ChatTemplate, DataError, Dataset, Prepare, Progress, Report, SourceConfig, Split, TemplateChoice,
+    Tokenizer, prepare,
 };
 use firebrand_models::adapter_folder::{self, Start};
+use firebrand_models::transformer::{DecoderConfig, MlpConfig};
 use firebrand_models::weights::Head;
 use firebrand_models::{CausalLm, Hold};
 
+use crate::default_template;
 use crate::error::Error;
+use crate::fits;
 use crate::hub::{HubOptions, locate};
 use crate::memory::{MemoryPlan, Work};
 use crate::objective::Recompute;
@@ -29,6 +32,8 @@ pub struct Text {
     pub template: Option<ChatTemplate>,
     /// Name of the model's template and why it cannot be used.
     unusable: Option<(String, String)>,
+    /// The template is that of the family, because the model ships none and none was asked for.
+    by_default: Option<Builtin>,
 }
 
 /// The data of a recipe, tokenised.
@@ -69,20 +74,38 @@ impl Text {
     /// A damaged file, or a template that was asked for by name and is not there.
     pub fn load(folder: &Path, choice: &TemplateChoice, date: Option<&str>) -> Result<Self, Error> {
         if !Tokenizer::is_in(folder) {
-            return Ok(Self { tokenizer: None, template: None, unusable: None });
+            return Ok(Self { tokenizer: None, template: None, unusable: None, by_default: None });
         }
         let tokenizer = Tokenizer::from_folder(folder)?;
+        let by_default = match choice {
+            TemplateChoice::Model if !ChatTemplate::is_in(folder)? => default_template::of_folder(folder, &tokenizer),
+            _ => None,
+        };
+        let choice = &by_default.map_or_else(|| choice.clone(), TemplateChoice::Builtin);
         let (template, unusable) = match ChatTemplate::load(choice, folder, &tokenizer, date) {
             Ok(template) => (Some(template), None),
             // A model whose own template is missing or broken is fine until a row needs one.
             Err(DataError::Template { name, why }) if *choice == TemplateChoice::Model => (None, Some((name, why))),
             Err(error) => return Err(error.into()),
         };
-        Ok(Self { tokenizer: Some(tokenizer), template, unusable })
+        Ok(Self { tokenizer: Some(tokenizer), template, unusable, by_default })
     }
-}
 
-impl Text {
+    /// The template to hand on with a model: one that nobody chose only where rows were written with it.
+    pub fn template_to_export(&self, rendered: bool) -> Option<&ChatTemplate> {
+        self.template.as_ref().filter(|_| rendered || self.by_default.is_none())
+    }
+
+    /// What a user should know about the template of `data`.
+    pub fn note(&self, data: &Data) -> Option<String> {
+        let builtin = self.by_default.filter(|_| data.rendered())?;
+        Some(format!(
+            "the model ships no chat template: rows are written with the built-in `{}`, the default of its family; \
+             data.template chooses another",
+            builtin.name()
+        ))
+    }
+
     /// Says why the model's own template cannot be used, where rows need it.
     pub fn explain(&self, error: DataError) -> DataError {
         match (error, &self.unusable) {
@@ -120,24 +143,21 @@ impl Data {
         Ok(Self { train, eval, report })
     }
 
-    /// Whether every token id is in the model's vocabulary.
+    /// Whether a chat template wrote any of the rows.
+    pub fn rendered(&self) -> bool {
+        let datasets = [Some(&self.train), self.eval.as_ref()].into_iter().flatten();
+        datasets.flat_map(|dataset| &dataset.examples).any(|example| example.notes.rendered)
+    }
+
+    /// Whether the model can read all rows.
     ///
     /// # Errors
-    /// The row with the largest id, if it is not.
-    pub fn check_vocabulary(&self, vocabulary: usize) -> Result<(), Error> {
-        for dataset in [Some(&self.train), self.eval.as_ref()].into_iter().flatten() {
-            if let Some((id, location)) = dataset.largest_id()
-                && id as usize >= vocabulary
-            {
-                return Err(Error::Request {
-                    problem: format!("{location}: token id {id}, but the model's vocabulary has {vocabulary} tokens"),
-                    help:
-                        "the rows were tokenised for another model, or the tokenizer does not belong to these weights"
-                            .into(),
-                });
-            }
-        }
-        Ok(())
+    /// The first row it cannot.
+    pub fn check_fits(&self, model: &DecoderConfig) -> Result<(), Error> {
+        [Some(&self.train), self.eval.as_ref()]
+            .into_iter()
+            .flatten()
+            .try_for_each(|dataset| fits::check(dataset, model))
     }
 }
 
@@ -151,6 +171,12 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
         Init::Pretrained => CausalLm::load(folder, hold(recipe.base_dtype), device)?,
         Init::Random => CausalLm::random(folder, recipe.seed, device)?,
     };
+    let experts = matches!(model.decoder().config().mlp, MlpConfig::Experts { .. });
+    if recipe.train.router_aux_loss.is_some() && !experts {
+        let problem = format!("a model of type {} has no router", model.family().name());
+        let help = "train.router_aux_loss is for models with experts, such as Mixtral; leave it out";
+        return Err(loaded.complain("train.router_aux_loss", problem, help).into());
+    }
     match &recipe.method {
         Method::Full => Ok((model.train_all(), vec![])),
         Method::Lora(lora) => {
@@ -228,6 +254,20 @@ pub fn total_steps(recipe: &Recipe, data: &Data) -> u64 {
     Steps::new(&data.train, recipe.seed, recipe.train.batch_size, recipe.train.duration).total
 }
 
+/// The keys under which families say how much of the base model is dropped in training.
+const BASE_DROPOUT: [&str; 10] = [
+    "attention_dropout",
+    "attn_pdrop",
+    "resid_pdrop",
+    "embd_pdrop",
+    "emb_pdrop",
+    "dropout",
+    "resid_dropout",
+    "embed_dropout",
+    "hidden_dropout",
+    "layerdrop",
+];
+
 /// What a user should know before a run of `steps` steps, though nothing is wrong.
 pub fn notes(recipe: &Recipe, model: &CausalLm, steps: u64) -> Vec<String> {
     let mut notes = vec![];
@@ -238,7 +278,7 @@ pub fn notes(recipe: &Recipe, model: &CausalLm, steps: u64) -> Vec<String> {
              lower schedule.warmup_steps"
         ));
     }
-    for key in ["attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "dropout"] {
+    for key in BASE_DROPOUT {
         if model.config().optional_f64(key).ok().flatten().is_some_and(|share| share > 0.0) {
             notes.push(format!("config.json asks for {key}: the base model is trained without dropout"));
         }

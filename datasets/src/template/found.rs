@@ -29,11 +29,11 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Looks into a model folder.
-    pub(super) fn in_folder(folder: &Path) -> Result<Self, DataError> {
+    /// Looks into a model folder; absent: it has none.
+    pub(super) fn in_folder(folder: &Path) -> Result<Option<Self>, DataError> {
         let files = files(folder)?;
         if !files.is_empty() {
-            return Self::choose(folder, FILE, files);
+            return Self::choose(folder, FILE, files).map(Some);
         }
         for name in [CONFIG, PROCESSOR] {
             let templates = match object(folder, name)?.remove("chat_template") {
@@ -45,9 +45,9 @@ impl Found {
                 }
                 Some(_) => return Err(missing(folder, name, "`chat_template` is neither text nor a list")),
             };
-            return Self::choose(folder, name, templates);
+            return Self::choose(folder, name, templates).map(Some);
         }
-        Err(missing(folder, CONFIG, "the model has no chat template"))
+        Ok(None)
     }
 
     fn choose(folder: &Path, name: &str, mut templates: BTreeMap<String, String>) -> Result<Self, DataError> {
@@ -58,6 +58,11 @@ impl Found {
             tool_use: templates.remove("tool_use"),
         })
     }
+}
+
+/// The error that a folder has no template.
+pub(super) fn none(folder: &Path) -> DataError {
+    missing(folder, CONFIG, "the model has no chat template")
 }
 
 /// Templates that have a file of their own.
@@ -99,8 +104,8 @@ mod tests {
     fn files_come_before_the_configuration_and_a_processors_file_last() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        let found = || Found::in_folder(folder.path());
-        assert!(found().unwrap_err().to_string().contains("no chat template"));
+        let found = || Found::in_folder(folder.path()).map(Option::unwrap);
+        assert!(Found::in_folder(folder.path()).unwrap().is_none());
         write(PROCESSOR, r#"{"chat_template": "processor"}"#);
         assert_eq!(found().unwrap().default, "processor");
         write(

@@ -65,8 +65,16 @@ impl ChatTemplate {
         }
     }
 
+    /// Whether a model folder holds a template of its own.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn is_in(folder: &Path) -> Result<bool, DataError> {
+        Ok(Found::in_folder(folder)?.is_some())
+    }
+
     fn of_model(tokenizer: &Tokenizer, date: Option<&str>) -> Result<Self, DataError> {
-        let found = Found::in_folder(tokenizer.folder())?;
+        let found = Found::in_folder(tokenizer.folder())?.ok_or_else(|| found::none(tokenizer.folder()))?;
         let mut template = Self::from_source(&found.name, &found.default, tokenizer.special(), date)?;
         if let Some(source) = found.tool_use {
             template.tool_use = Some(template.compile(&source, date)?);

@@ -90,6 +90,15 @@ fn the_goldens_hold_the_built_in_templates_as_they_are() {
 }
 
 #[test]
+fn the_recipes_documentation_names_the_built_in_templates() {
+    let schema = schemars::schema_for!(crate::config::DataConfig).to_value();
+    let text = schema["properties"]["template"]["description"].as_str().unwrap_or_default();
+    for builtin in Builtin::ALL {
+        assert!(text.contains(&format!("`{}`", builtin.name())), "{} is not in {text:?}", builtin.name());
+    }
+}
+
+#[test]
 fn a_template_without_end_is_stopped() {
     let ask = [json!({"role": "user", "content": "x"})];
     for source in [

@@ -40,11 +40,11 @@ fn check(path: &Path, overrides: &[String]) -> Result<Value, Error> {
     let data = Data::load(recipe, &text, &|_, _| {})?;
     data.report.clone().pass()?;
     let (model, modules) = plan::build_model(&loaded, &folder, &device)?;
-    data.check_vocabulary(model.decoder().config().vocab_size)?;
+    data.check_fits(model.decoder().config())?;
     let (recompute, memory) = plan::recompute(recipe, &model, &data);
     let (base, adapters) = model.parameter_counts();
     let steps = plan::total_steps(recipe, &data);
-    let notes = plan::notes(recipe, &model, steps);
+    let notes: Vec<String> = plan::notes(recipe, &model, steps).into_iter().chain(text.note(&data)).collect();
     let recomputed = match recompute {
         Recompute::Off => "off",
         Recompute::Blocks => "blocks",

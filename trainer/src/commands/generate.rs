@@ -90,7 +90,8 @@ fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path) -> Result<(
 }
 
 fn prompt_ids(loaded: &LoadedModel, row: &Value, place: &str) -> Result<Vec<u32>, Error> {
-    let vocabulary = loaded.model.decoder().config().vocab_size;
+    let config = loaded.model.decoder().config();
+    let (vocabulary, positions) = (config.vocab_size, config.position_limit());
     let wrong = |problem: &str| Error::Request {
         problem: format!("{place}: {problem}"),
         help: "a row gives `messages`, a `prompt` string, or `input_ids`".into(),
@@ -112,6 +113,9 @@ fn prompt_ids(loaded: &LoadedModel, row: &Value, place: &str) -> Result<Vec<u32>
     };
     match ids.iter().find(|id| **id as usize >= vocabulary) {
         _ if ids.is_empty() => Err(wrong("the prompt is empty")),
+        None if positions.is_some_and(|limit| ids.len() > limit) => {
+            Err(wrong(&format!("{} tokens, more than the model has positions for", ids.len())))
+        }
         Some(id) => Err(wrong(&format!("token id {id}, but the vocabulary has {vocabulary} tokens"))),
         None => Ok(ids),
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use firebrand_models::{CausalLm, Hold, adapter_folder};
 
 use crate::cli::MergeArgs;
+use crate::companions;
 use crate::error::Error;
 use crate::export::file_dtype;
 use crate::hub::{HubOptions, locate};
@@ -28,7 +29,9 @@ pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
     let text = Text::load(&folder, &firebrand_datasets::TemplateChoice::Model, None)?;
     let probe = Probe::built_in(text.tokenizer.as_ref(), model.decoder().config().vocab_size)?;
     let dtype = arguments.dtype.map(file_dtype);
-    let receipt = merge_into(&model, &folder, &arguments.out, dtype, &probe, text.template.as_ref())?;
+    let taught = companions::training_template(&arguments.adapter)?;
+    let rendered = taught.is_some() && taught == text.template.as_ref().map(|template| template.template_hash());
+    let receipt = merge_into(&model, &folder, &arguments.out, dtype, &probe, text.template_to_export(rendered))?;
     if arguments.json {
         say!("{}\n", serde_json::to_string(&receipt).unwrap_or_default())?;
     } else {

@@ -25,7 +25,8 @@ use crate::ui::{SignalScope, Terminals, Ui};
 pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
     let prepared = Prepared::new(&arguments)?;
     eprint!("{}", prepared.summary());
-    for note in plan::notes(prepared.recipe(), &prepared.model, plan::total_steps(prepared.recipe(), &prepared.data)) {
+    let notes = plan::notes(prepared.recipe(), &prepared.model, prepared.total_steps);
+    for note in notes.into_iter().chain(prepared.text.note(&prepared.data)) {
         eprintln!("note     {note}");
     }
     let base = prepared.model.for_inference();
@@ -50,7 +51,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
     let session = Session {
         ui: Ui::choose(arguments.ui, Terminals::of_process()),
         label: recipe.output.display().to_string(),
-        total_steps: plan::total_steps(&recipe, &prepared.data),
+        total_steps: prepared.total_steps,
         log_every: recipe.log.every as u64,
         metrics: Some(metrics),
         tensorboard,
@@ -92,6 +93,7 @@ struct Prepared {
     model: CausalLm,
     modules: Vec<String>,
     recompute: Recompute,
+    total_steps: u64,
     directory: RunDirectory,
     checkpoint: Option<Checkpoint>,
 }
@@ -115,10 +117,11 @@ impl Prepared {
             eprint!("{}", data.report);
         }
         data.report.clone().pass()?;
-        let (model, modules) = build(&loaded, &folder, &device, &data)?;
+        let total_steps = plan::total_steps(&loaded.recipe, &data);
+        let (model, modules) = build(&loaded, &folder, &device, &data, total_steps)?;
         let (recompute, _) = plan::recompute(&loaded.recipe, &model, &data);
         let (directory, checkpoint) = open_directory(arguments, &loaded.recipe, &data, &folder, &text)?;
-        Ok(Self { loaded, folder, text, data, model, modules, recompute, directory, checkpoint })
+        Ok(Self { loaded, folder, text, data, model, modules, recompute, total_steps, directory, checkpoint })
     }
 
     fn recipe(&self) -> &Recipe {
@@ -152,7 +155,7 @@ impl Prepared {
             data.tokens(),
             count(packs.packs.len(), "pack"),
             packs.efficiency * 100.0,
-            plan::total_steps(self.recipe(), &self.data),
+            self.total_steps,
         )
     }
 }
@@ -168,10 +171,16 @@ fn load_recipe(arguments: &TrainArgs) -> Result<Loaded, Error> {
     Ok(Recipe::load(&arguments.recipe, &overrides)?)
 }
 
-fn build(loaded: &Loaded, folder: &Path, device: &Device, data: &Data) -> Result<(CausalLm, Vec<String>), Error> {
+fn build(
+    loaded: &Loaded,
+    folder: &Path,
+    device: &Device,
+    data: &Data,
+    total_steps: u64,
+) -> Result<(CausalLm, Vec<String>), Error> {
     let (model, modules) = plan::build_model(loaded, folder, device)?;
-    data.check_vocabulary(model.decoder().config().vocab_size)?;
-    if plan::total_steps(&loaded.recipe, data) == 0 {
+    data.check_fits(model.decoder().config())?;
+    if total_steps == 0 {
         return Err(Error::Request {
             problem: "there is nothing to train on: no row has a labelled token".into(),
             help: "look at the rows with `firebrand data RECIPE`, and at data.train_on".into(),

@@ -32,7 +32,7 @@ impl<'a> Session<'a> {
     /// `max_new_tokens`, each given to `on_token` as it comes.
     ///
     /// A prompt that differs from the tokens seen starts over. Reads at least one token, so an empty prompt must be
-    /// refused before.
+    /// refused before. Writing ends where the model has no more positions.
     pub fn generate(
         &mut self,
         prompt: &[u32],
@@ -41,6 +41,8 @@ impl<'a> Session<'a> {
         sampler: &mut Sampler,
         mut on_token: impl FnMut(u32),
     ) -> (Vec<u32>, Finish) {
+        let room = self.model.decoder().config().position_limit().map(|limit| (limit + 1).saturating_sub(prompt.len()));
+        let max_new_tokens = room.unwrap_or(max_new_tokens).min(max_new_tokens);
         let mut logits = self.read_prompt(prompt);
         let mut written = vec![];
         while written.len() < max_new_tokens {

@@ -1,9 +1,8 @@
-//! Tokenizers of all kinds of folders against the references (`tests/goldens/tokenizers`, made by
-//! `tokenizers_of_folders.py` beside it).
+//! What a tokenizer does with texts, and tokenizers of all kinds of folders against the references
+//! (`tests/goldens/tokenizers`, made by `tokenizers_of_folders.py` beside it).
 
-use std::path::{Path, PathBuf};
-
-use super::Tokenizer;
+use super::*;
+use crate::testing;
 
 #[derive(serde::Deserialize)]
 struct Golden {
@@ -75,4 +74,56 @@ fn ids_and_texts_are_those_of_the_references() {
         all.extend(differing.into_iter().map(|text| format!("{}: {text}", folder.display())));
     }
     assert!(all.is_empty(), "{} differences\n{}", all.len(), all.join("\n"));
+}
+
+#[test]
+fn offsets_are_bytes_of_the_text() {
+    let tokenizer = testing::tokenizer();
+    let text = "<|im_start|>user\nGrüße, 世界<|im_end|>";
+    let encoding = tokenizer.encode_with_offsets(text, false).unwrap();
+    assert_eq!(encoding.offsets[0], 0.."<|im_start|>".len());
+    let last = encoding.offsets.last().unwrap().clone();
+    assert_eq!(&text[last], "<|im_end|>");
+    assert_eq!(tokenizer.decode(&encoding.ids, false).unwrap(), text);
+}
+
+#[test]
+fn plain_text_gets_the_bos_of_the_config_once() {
+    let dir = testing::tokenizer_folder(r#"{"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true}"#);
+    let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
+    let bos = tokenizer.token_to_id("<s>").unwrap();
+    for text in ["hello", "<s>hello"] {
+        let ids = tokenizer.encode(text, true).unwrap();
+        assert_eq!(ids.iter().filter(|id| **id == bos).count(), 1, "{text}");
+        assert_eq!(ids[0], bos);
+    }
+    assert_ne!(tokenizer.encode("hello", false).unwrap()[0], bos);
+}
+
+#[test]
+fn truncation_and_padding_of_the_file_are_switched_off() {
+    let dir = testing::tokenizer_folder("{}");
+    let path = dir.path().join("tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    json["truncation"] =
+        serde_json::json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
+    json["padding"] = serde_json::json!({"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null,
+        "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>"});
+    std::fs::write(&path, json.to_string()).unwrap();
+    let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
+    let ids = tokenizer.encode("one two three", false).unwrap();
+    assert!(ids.len() > 2 && ids.len() < 64);
+    assert_eq!(tokenizer.decode(&ids, false).unwrap(), "one two three");
+}
+
+#[test]
+fn a_broken_tokenizer_is_an_error_that_names_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Tokenizer::from_folder(dir.path()).unwrap_err().to_string();
+    assert!(missing.contains("tokenizer.json"), "{missing}");
+    for content in ["", "{}", "[1]", r#"{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}"#] {
+        std::fs::write(dir.path().join("tokenizer.json"), content).unwrap();
+        let broken = Tokenizer::from_folder(dir.path()).unwrap_err().to_string();
+        assert!(broken.contains("not a tokenizer"), "{broken}");
+    }
 }

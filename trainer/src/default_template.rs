@@ -1,0 +1,74 @@
+//! The chat template of models that ship none: base models, and the first files of some chat models.
+//!
+//! A model whose vocabulary has the control tokens of a format was made for it. Else a family has the prompt that its publishers
+//! documented, or one in plain words that ends in the model's own end token: control tokens that are not in the vocabulary would
+//! be taken apart into letters, and the end of a turn would never be learned.
+
+use std::path::Path;
+
+use firebrand_datasets::{Builtin, Tokenizer};
+use firebrand_models::families::Family;
+use firebrand_models::hf_config::HfConfig;
+
+/// That of the model in `folder`; absent when no family knows it.
+pub fn of_folder(folder: &Path, tokenizer: &Tokenizer) -> Option<Builtin> {
+    let family = HfConfig::open(folder).ok().and_then(|config| Family::of(&config).ok())?;
+    Some(of(family, |token| tokenizer.token_to_id(token).is_some()))
+}
+
+/// That of a family, with a vocabulary that `knows` some tokens.
+fn of(family: Family, knows: impl Fn(&str) -> bool) -> Builtin {
+    let formats = [
+        (Builtin::ChatMl, "<|im_end|>"),
+        (Builtin::Llama3, "<|eot_id|>"),
+        (Builtin::Gemma, "<end_of_turn>"),
+        (Builtin::Phi3, "<|end|>"),
+    ];
+    if let Some((builtin, _)) = formats.into_iter().find(|(_, token)| knows(token)) {
+        return builtin;
+    }
+    match family {
+        Family::Mistral | Family::Mixtral => Builtin::Mistral,
+        Family::Falcon => Builtin::Falcon,
+        // RedPajama-INCITE is the chat model of this architecture.
+        Family::GptNeox => Builtin::RedPajama,
+        Family::Olmo2 => Builtin::Olmo2,
+        Family::Llama => Builtin::Vicuna,
+        Family::Gemma
+        | Family::Gemma2
+        | Family::Gemma3
+        | Family::GptJ
+        | Family::GptNeo
+        | Family::Opt
+        | Family::Bloom
+        | Family::Qwen2
+        | Family::Qwen3
+        | Family::Phi3
+        | Family::SmolLm3
+        | Family::Gpt2
+        | Family::Mpt => Builtin::Alpaca,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_tokens_of_the_vocabulary_decide_first() {
+        assert_eq!(of(Family::Llama, |token| token == "<|eot_id|>"), Builtin::Llama3);
+        assert_eq!(of(Family::Qwen2, |token| token == "<|im_end|>"), Builtin::ChatMl);
+        assert_eq!(of(Family::Gemma2, |token| token == "<end_of_turn>"), Builtin::Gemma);
+    }
+
+    #[test]
+    fn no_family_falls_back_on_tokens_its_vocabulary_lacks() {
+        for family in Family::ALL {
+            let source = of(*family, |_| false).source();
+            assert!(
+                !source.contains("<|im_") && !source.contains("_turn>") && !source.contains("<|end|>"),
+                "{family:?}"
+            );
+        }
+    }
+}
