@@ -40,16 +40,6 @@ impl Linear {
         self.weight.lazy_shape().dims()
     }
 
-    /// The dense weight without the adapter, `[out, in]`.
-    pub fn weight(&self) -> Tensor<2> {
-        self.weight.val()
-    }
-
-    /// The bias, `[out]`.
-    pub fn bias(&self) -> Option<Tensor<1>> {
-        self.bias.as_ref().map(|bias| bias.val())
-    }
-
     /// The adapter, if there is one.
     pub fn adapter(&self) -> Option<&Adapter> {
         self.adapter.as_ref()

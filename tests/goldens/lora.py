@@ -60,7 +60,7 @@ CASES = {
         "mixtral", 106, dict(r=2, lora_alpha=3, target_modules=["w1", "w2", "w3", "q_proj", "v_proj"]), per_expert=True
     ),
     # Everything, the router too, as PEFT writes it now: experts in one matrix, `target_parameters`.
-    "lora-mixtral-all-linear": LoraCase("mixtral", 107, dict(r=2, lora_alpha=3) | ALL),
+    "peft-stacked-experts": LoraCase("mixtral", 107, dict(r=2, lora_alpha=3) | ALL),
     "lora-gemma": LoraCase("gemma", 108, dict(r=3, lora_alpha=4) | DEFAULT),
     "lora-gemma2": LoraCase("gemma2", 109, dict(r=2, lora_alpha=4, use_rslora=True) | ALL),
     "lora-gemma3": LoraCase("gemma3", 110, dict(r=3, lora_alpha=5) | DEFAULT),

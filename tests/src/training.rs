@@ -53,7 +53,7 @@ pub fn prepare(recipe: &Path, overrides: &[&str]) -> Result<Ready, Error> {
     let data = Data::load(&loaded.recipe, &text, &|_, _| {})?;
     data.report.clone().pass()?;
     let (model, _) = plan::build_model(&loaded, &folder, &device)?;
-    data.check_vocabulary(model.decoder().config().vocab_size)?;
+    data.check_fits(model.decoder().config())?;
     Ok(Ready { loaded, data, model })
 }
 

@@ -1,6 +1,6 @@
 //! The whole decoder.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use firebrand_adapters::{Linear, Mode};
 
@@ -20,10 +20,17 @@ pub struct Decoder {
     norm: Option<Norm>,
     /// From the width of the stream to that of the head.
     project: Option<Linear>,
-    /// Absent: the token table is the head.
-    head: Option<Linear>,
+    head: OutputHead,
     #[module(skip)]
     config: DecoderConfig,
+}
+
+/// Parameters of the output head.
+#[derive(Module, Debug)]
+pub struct OutputHead {
+    /// Absent: the token table is the matrix.
+    weight: Option<Param<Tensor<2>>>,
+    bias: Option<Param<Tensor<1>>>,
 }
 
 /// The parameter that is the token table.
@@ -97,8 +104,10 @@ impl Decoder {
         let layers = (0..config.layers).map(block).collect();
         let norm = (config.residual != Residual::After).then(|| Norm::new(config.norm, hidden, "norm", source));
         let project = (narrow != hidden).then(|| linear(source, "project", [narrow, hidden], false));
-        let shape = [config.vocab_size, narrow];
-        let head = (!config.head.tied).then(|| linear(source, "head", shape, config.head.bias));
+        let head = OutputHead {
+            weight: (!config.head.tied).then(|| source.matrix(HEAD, [config.vocab_size, narrow])),
+            bias: config.head.bias.then(|| source.vector("head.bias", config.vocab_size, 0.0)),
+        };
         Self { embed, layers, norm, project, head, config: config.clone() }
     }
 
@@ -161,10 +170,8 @@ impl Decoder {
 
     /// The output head.
     pub fn head(&self) -> Head {
-        let (weight, bias) = match &self.head {
-            Some(head) => (head.weight(), head.bias()),
-            None => (self.embed.tokens(), None),
-        };
+        let weight = self.head.weight.as_ref().map_or_else(|| self.embed.tokens(), |weight| weight.val());
+        let bias = self.head.bias.as_ref().map(|bias| bias.val());
         Head { weight, bias, softcap: self.config.head.softcap }
     }
 

@@ -11,6 +11,7 @@ use burn::module::Module;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use firebrand_adapters::Linear;
+use firebrand_kernels::gather_rows;
 
 use super::Context;
 use super::mlp::GatedMlp;
@@ -84,20 +85,18 @@ impl Experts {
         let weights = weights.clone() / weights.sum_dim(1);
 
         // Slot `token * chosen + rank` is one visit of a token to an expert; `order` lists the slots expert by expert.
-        let x = x.reshape([tokens, width]);
-        let mut order: Vec<usize> = Vec::with_capacity(chosen.len());
-        let mut outputs = Vec::new();
-        for (index, expert) in self.experts.iter().enumerate() {
-            let slots: Vec<usize> = (0..chosen.len()).filter(|&slot| chosen[slot] == index).collect();
-            if slots.is_empty() {
-                continue;
-            }
-            let visitors: Vec<i32> = slots.iter().map(|&slot| (slot / self.chosen) as i32).collect();
-            let visitors = Tensor::<1, Int>::from_data(TensorData::new(visitors, [slots.len()]), &device);
-            let input = x.clone().select(0, visitors).reshape([1, slots.len(), width]);
-            outputs.push(expert.forward(input, context.mode).reshape([slots.len(), width]));
-            order.extend(slots);
-        }
+        let visited: Vec<usize> = (0..self.experts.len()).filter(|index| chosen.contains(index)).collect();
+        let slots_of = |index: &usize| (0..chosen.len()).filter(|&slot| chosen[slot] == *index).collect::<Vec<_>>();
+        let slots: Vec<Vec<usize>> = visited.iter().map(slots_of).collect();
+        let visitors = slots.iter().map(|slots| slots.iter().map(|slot| slot / self.chosen).collect()).collect();
+        let inputs = gather_rows(x.reshape([tokens, width]), visitors);
+        let outputs = visited.iter().zip(inputs).map(|(&index, input)| {
+            let count = input.dims()[0];
+            let output = self.experts[index].forward(input.reshape([1, count, width]), context.mode);
+            output.reshape([count, width])
+        });
+        let outputs: Vec<Tensor<2>> = outputs.collect();
+        let order = slots.concat();
         let mut place = vec![0_i32; order.len()];
         order.iter().enumerate().for_each(|(position, &slot)| place[slot] = position as i32);
         let place = Tensor::<1, Int>::from_data(TensorData::new(place, [order.len()]), &device);

@@ -1,7 +1,9 @@
 //! Rows 6 and 20: rows that share a pack, and dropout.
 
 use firebrand_datasets::Batch;
+use firebrand_models::transformer::MlpConfig;
 use firebrand_tests::golden::{self, Forward, logits};
+use firebrand_tests::tensors::largest_difference;
 use firebrand_tests::training::train;
 
 /// Row 6.
@@ -11,6 +13,7 @@ fn changing_one_row_of_a_pack_moves_no_other() {
         let (model, forward) = (golden::load(&case), Forward::open(&case));
         let batch = forward.batch("packed.");
         let vocabulary = model.decoder().config().vocab_size;
+        let experts = matches!(model.decoder().config().mlp, MlpConfig::Experts { .. });
         let before = logits(&model, &batch);
         let last = batch.segments[batch.length - 1];
         for changed in 1..=last {
@@ -22,12 +25,18 @@ fn changing_one_row_of_a_pack_moves_no_other() {
             let after = logits(&model, &Batch { input_ids, ..batch.clone() });
             for (place, segment) in batch.segments.iter().enumerate() {
                 let range = place * vocabulary..(place + 1) * vocabulary;
-                let moved = before[range.clone()] != after[range];
-                // Not by a single bit: another row's numbers do not even enter.
+                // Not by a single bit: another row's numbers do not even enter. Only an expert multiplies the tokens sent to it in
+                // one matrix, and where a token stands in it may move the last bit.
+                let bit = if experts { 1e-6 * largest(&before) } else { 0.0 };
+                let moved = largest_difference(&before[range.clone()], &after[range]) > bit;
                 assert_eq!(moved, *segment == changed, "{case}: row {changed} changed, place {place} of row {segment}");
             }
         }
     }
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
 }
 
 /// Row 20.

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use firebrand::objective::Recompute;
 use firebrand_adapters::peft::{LoraTensor, PeftConfig, tensor_name};
+use firebrand_adapters::{AdapterConfig, LoraConfig, ModulePattern, Targets};
+use firebrand_models::adapter_folder::Start;
 use firebrand_models::weights::Checkpoint;
 use firebrand_models::{CausalLm, adapter_folder};
 use firebrand_tests::golden::{self, Forward, at_tokens, logits};
@@ -122,6 +124,50 @@ fn merged_weights_equal_merge_and_unload() {
             }
         }
     });
+}
+
+/// What PEFT means by all linear maps, but for routers: those we leave alone unless they are asked for.
+#[test]
+fn all_linear_is_what_peft_means() {
+    let expected = golden::json("all_linear.json");
+    golden::each_model(|case| {
+        let mut ours = golden::load(case).projection_paths().unwrap();
+        ours.sort();
+        let theirs = expected[case].as_array().unwrap().iter().map(|path| path.as_str().unwrap());
+        let theirs: Vec<&str> = theirs.filter(|path| !path.ends_with("block_sparse_moe.gate")).collect();
+        assert_eq!(ours, theirs, "{case}");
+    });
+}
+
+/// PEFT's present layout: factors of all experts in one tensor.
+#[test]
+fn stacked_factors_of_experts_are_refused_by_name() {
+    let mut model = golden::load("mixtral");
+    let message = adapter_folder::load(&mut model, &golden::path("peft-stacked-experts")).unwrap_err().to_string();
+    assert!(message.contains("target_parameters"), "{message}");
+}
+
+#[test]
+fn sets_of_experts_that_peft_would_not_read_are_refused_before_training() {
+    let fresh = |targets: &[&str], change: &dyn Fn(&mut LoraConfig)| {
+        let mut lora = adapted("lora-mixtral").1.lora;
+        let names = targets.iter().map(|name| name.to_string()).collect();
+        lora.targets = Targets::Pattern(ModulePattern::Suffixes(names));
+        change(&mut lora);
+        let mut model = golden::load("mixtral");
+        adapter_folder::attach(&mut model, &AdapterConfig::Lora(lora), Start::Fresh { seed: 1 })
+    };
+    for targets in [&["w1", "w2", "w3"][..], &["w2"], &["w2", "q_proj"], &["gate"]] {
+        fresh(targets, &|_| {}).unwrap();
+    }
+    for targets in [&["w1"][..], &["w1", "w3"], &["experts.0.w2"]] {
+        let message = fresh(targets, &|_| {}).unwrap_err().to_string();
+        assert!(message.contains("PEFT does not read"), "{targets:?}: {message}");
+    }
+    let message = fresh(&["w2"], &|lora| lora.rslora = true).unwrap_err().to_string();
+    assert!(message.contains("rslora"), "{message}");
+    let message = fresh(&["w2"], &|lora| lora.rank_pattern = vec![("w2".into(), 7)]).unwrap_err().to_string();
+    assert!(message.contains("rank"), "{message}");
 }
 
 /// A copy of an adapter that was changed.

@@ -3,5 +3,6 @@
 mod forward;
 mod lora;
 mod optim;
+mod published;
 mod score;
 mod trajectory;

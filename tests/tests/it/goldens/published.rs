@@ -1,0 +1,54 @@
+//! Real models by their `config.json` alone: sizes, names, and that a family knows every key of them.
+
+use firebrand_models::families::Family;
+use firebrand_models::hf_config::HfConfig;
+use firebrand_models::parameters::{Shapes, parameters};
+use firebrand_models::transformer::Decoder;
+use firebrand_tests::golden;
+use serde_json::Value;
+
+fn decoder(name: &str, entry: &Value) -> (Family, Decoder) {
+    let config = HfConfig::from_map(format!("{name}/config.json"), entry["config"].as_object().unwrap().clone());
+    let family = Family::of(&config).unwrap();
+    (family, Decoder::new(&family.config(&config).unwrap(), &mut Shapes))
+}
+
+fn entries() -> Vec<(String, Value)> {
+    let all = golden::json("published.json");
+    all.as_object().unwrap().iter().map(|(name, entry)| (name.clone(), entry.clone())).collect()
+}
+
+#[test]
+fn published_models_have_their_published_sizes() {
+    let entries = entries();
+    let names: Vec<String> = entries.iter().map(|(name, _)| name.clone()).collect();
+    golden::each(&names, |name| {
+        let entry = &entries.iter().find(|(other, _)| other == name).unwrap().1;
+        let (_, decoder) = decoder(name, entry);
+        let found: u64 =
+            parameters(&decoder).iter().map(|info| info.shape.iter().map(|&size| size as u64).product::<u64>()).sum();
+        assert_eq!(found, entry["parameters"].as_u64().unwrap(), "{name}");
+    });
+}
+
+#[test]
+fn every_family_is_among_the_published_models() {
+    let entries = entries();
+    for family in Family::ALL {
+        let found = entries.iter().any(|(name, entry)| decoder(name, entry).0 == *family);
+        assert!(found, "{} is not", family.name());
+    }
+}
+
+#[test]
+fn every_parameter_of_a_published_model_has_a_name_of_its_own() {
+    for (name, entry) in entries() {
+        let (family, decoder) = decoder(&name, &entry);
+        let rules = family.rules(decoder.config()).unwrap();
+        let ours = parameters(&decoder);
+        let mut theirs: Vec<String> = ours.iter().filter_map(|info| rules.to_theirs(&info.path)).collect();
+        theirs.sort();
+        theirs.dedup();
+        assert_eq!(theirs.len(), ours.len(), "{name}");
+    }
+}
