@@ -22,6 +22,10 @@ const SLIDING: usize = 1;
 
 /// Reads `config.json`.
 pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    // The reference keeps the key and does nothing with it.
+    if let Some(cap) = config.optional_positive_f64("attn_logit_softcapping")? {
+        return Err(config.wrong("attn_logit_softcapping", "null; nothing else is supported", cap.to_string()));
+    }
     let ropes = |head_dim| Ok(PositionConfig::RopeByLayer { ropes: ropes(config, head_dim)?, layers: vec![] });
     let decoder = gemma::adapted(config, gemma::GATED.decoder_with(config, ropes)?)?;
     let silent = (!config.says("sliding_window")).then_some(4096);
@@ -40,7 +44,6 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
         attention: AttentionConfig {
             qk_norm: Some(QkNorm::EachHead),
             scale: gemma2::query_scale(config)?,
-            softcap: config.optional_positive_f64("attn_logit_softcapping")?,
             window,
             ..decoder.attention
         },
