@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::{Lora, LoraConfig, Mode};
+use crate::{Lora, LoraConfig, Mode, Place};
 
 /// What is added to one linear map. A variant is a file of its own.
 #[derive(Module, Debug)]
@@ -20,10 +20,11 @@ pub enum AdapterConfig {
 }
 
 impl Adapter {
-    /// The term added to `base(x)`; `x` is `[batch, time, in]`, the result `[batch, time, out]`.
-    pub fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
+    /// The term added to `base(x)`; `x` is `[batch, time, in]`, the result `[batch, time, out]`. For `places` see
+    /// [`crate::Linear::forward_at`].
+    pub fn forward(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
         match self {
-            Self::Lora(lora) => lora.forward(x, mode),
+            Self::Lora(lora) => lora.forward(x, mode, places),
         }
     }
 

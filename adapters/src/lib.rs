@@ -21,6 +21,6 @@ pub use error::AdapterError;
 pub use linear::Linear;
 pub use lora::{Lora, LoraConfig, LoraFactors};
 pub use merge::low_rank_delta;
-pub use mode::Mode;
+pub use mode::{Mode, Place};
 pub use random::{stream, uniform};
 pub use targets::{ModulePattern, Targets};

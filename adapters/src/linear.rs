@@ -7,7 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use firebrand_kernels::linear;
 
-use crate::{Adapter, Mode};
+use crate::{Adapter, Mode, Place};
 
 /// A weight `[out, in]`, an optional bias `[out]`, and an optional adapter.
 #[derive(Module, Debug)]
@@ -25,12 +25,22 @@ impl Linear {
 
     /// `x` is `[batch, time, in]`, the result `[batch, time, out]`.
     pub fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
+        self.apply(x, mode, None)
+    }
+
+    /// Some tokens of a micro-batch in any order: `x` is `[1, tokens, in]`, and `places` says which they are, so that dropout
+    /// does not depend on their order.
+    pub fn forward_at(&self, x: Tensor<3>, mode: Mode, places: &[Place]) -> Tensor<3> {
+        self.apply(x, mode, Some(places))
+    }
+
+    fn apply(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
         let mut y = linear(x.clone(), self.weight.val());
         if let Some(bias) = &self.bias {
             y = y + bias.val().unsqueeze();
         }
         match &self.adapter {
-            Some(adapter) => y + adapter.forward(x, mode),
+            Some(adapter) => y + adapter.forward(x, mode, places),
             None => y,
         }
     }

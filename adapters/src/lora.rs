@@ -9,9 +9,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use firebrand_kernels::linear;
 use rand::Rng;
+use rand_chacha::ChaCha8Rng;
 
 use crate::targets::pattern_value;
-use crate::{AdapterError, Mode, ModulePattern, Targets, low_rank_delta, stream, uniform};
+use crate::{AdapterError, Mode, ModulePattern, Place, Targets, low_rank_delta, stream, uniform};
 
 /// The factors of one adapted linear map.
 #[derive(Module, Debug)]
@@ -114,9 +115,14 @@ impl LoraConfig {
 
 impl Lora {
     /// `s B A dropout(x)`; `x` is `[batch, time, in]`.
-    pub fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
+    ///
+    /// `places` say which tokens `x` `[1, tokens, in]` are, where those are not the micro-batch as it is.
+    pub fn forward(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
         let x = match mode {
-            Mode::Training { key, first_row } if self.settings.dropout > 0.0 => self.drop(x, key, first_row),
+            Mode::Training { key, first_row } if self.settings.dropout > 0.0 => match places {
+                Some(places) => self.drop_at(x, key, first_row, places),
+                None => self.drop(x, key, first_row),
+            },
             Mode::Training { .. } | Mode::Inference => x,
         };
         // Scaling the narrow side costs `rank` values a token instead of `out`.
@@ -135,17 +141,42 @@ impl Lora {
     }
 
     fn drop(&self, x: Tensor<3>, key: u64, first_row: usize) -> Tensor<3> {
-        let keep = 1.0 - self.settings.dropout;
-        let kept = (1.0 / keep) as f32;
         let [batch, time, width] = x.dims();
         let mut mask = Vec::with_capacity(batch * time * width);
         for row in first_row..first_row + batch {
-            let mut rng = stream(key, &format!("{}#{row}", self.settings.path));
-            mask.extend((0..time * width).map(|_| if f64::from(rng.random::<f32>()) < keep { kept } else { 0.0 }));
+            self.extend_mask(&mut mask, &mut self.row_stream(key, row), time * width);
         }
-        let mask = Tensor::from_data(TensorData::new(mask, [batch, time, width]), &x.device());
-        x * mask
+        masked(x, mask)
     }
+
+    /// The same masks for tokens in another order: a token has the one it has in its row.
+    fn drop_at(&self, x: Tensor<3>, key: u64, first_row: usize, places: &[Place]) -> Tensor<3> {
+        let [_, tokens, width] = x.dims();
+        let mut mask = Vec::with_capacity(tokens * width);
+        for place in places {
+            let mut rng = self.row_stream(key, first_row + place.row);
+            // A value takes one word of the stream.
+            rng.set_word_pos((place.time * width) as u128);
+            self.extend_mask(&mut mask, &mut rng, width);
+        }
+        masked(x, mask)
+    }
+
+    fn row_stream(&self, key: u64, row: usize) -> ChaCha8Rng {
+        stream(key, &format!("{}#{row}", self.settings.path))
+    }
+
+    fn extend_mask(&self, mask: &mut Vec<f32>, rng: &mut ChaCha8Rng, count: usize) {
+        let keep = 1.0 - self.settings.dropout;
+        let kept = (1.0 / keep) as f32;
+        mask.extend((0..count).map(|_| if f64::from(rng.random::<f32>()) < keep { kept } else { 0.0 }));
+    }
+}
+
+fn masked(x: Tensor<3>, mask: Vec<f32>) -> Tensor<3> {
+    let shape = x.dims();
+    let mask = Tensor::from_data(TensorData::new(mask, shape), &x.device());
+    x * mask
 }
 
 #[cfg(test)]
@@ -181,7 +212,7 @@ mod tests {
         assert!(factors.a.iter().any(|value| *value != 0.0));
         let lora = config().build("layers.0.q_proj", [5, 6], factors, &device).unwrap();
         assert!(values(lora.delta()).iter().all(|value| *value == 0.0));
-        assert!(values(lora.forward(input(&device), Mode::Inference)).iter().all(|value| *value == 0.0));
+        assert!(values(lora.forward(input(&device), Mode::Inference, None)).iter().all(|value| *value == 0.0));
     }
 
     #[test]
@@ -199,7 +230,7 @@ mod tests {
         let mut factors = config().initial(3, "q", [5, 6]).unwrap();
         factors.b = (0..20).map(|i| (i as f32).cos()).collect();
         let lora = config().build("q", [5, 6], factors, &device).unwrap();
-        let direct = values(lora.forward(input(&device), Mode::Inference));
+        let direct = values(lora.forward(input(&device), Mode::Inference, None));
         let dense = values(input(&device).matmul(lora.delta().transpose().unsqueeze()));
         for (left, right) in direct.iter().zip(&dense) {
             assert!((left - right).abs() < 1e-5, "{left} {right}");
@@ -214,7 +245,7 @@ mod tests {
         let mut factors = config.initial(3, "q", [5, 6]).unwrap();
         factors.b = vec![1.0; 20];
         let lora = config.build("q", [5, 6], factors, &device).unwrap();
-        let run = |mode| values(lora.forward(input(&device), mode));
+        let run = |mode| values(lora.forward(input(&device), mode, None));
         let training = |key| Mode::Training { key, first_row: 0 };
         assert_eq!(run(training(1)), run(training(1)));
         assert_ne!(run(training(1)), run(training(2)));
@@ -231,6 +262,19 @@ mod tests {
         let whole = values(lora.drop(Tensor::ones([2, 3, 6], &device), 5, 0));
         let second = values(lora.drop(Tensor::ones([1, 3, 6], &device), 5, 1));
         assert_eq!(whole[18..], second);
+    }
+
+    #[test]
+    fn a_token_keeps_its_mask_in_any_order() {
+        let device = Device::flex();
+        let mut config = config();
+        config.dropout = 0.5;
+        let factors = config.initial(3, "q", [5, 6]).unwrap();
+        let lora = config.build("q", [5, 6], factors, &device).unwrap();
+        let whole = values(lora.drop(Tensor::ones([2, 3, 6], &device), 5, 4));
+        let places = [Place { row: 1, time: 2 }, Place { row: 0, time: 1 }, Place { row: 1, time: 0 }];
+        let some = values(lora.drop_at(Tensor::ones([1, 3, 6], &device), 5, 4, &places));
+        assert_eq!(some, [&whole[30..36], &whole[6..12], &whole[18..24]].concat());
     }
 
     #[test]

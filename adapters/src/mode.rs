@@ -1,5 +1,14 @@
 //! Whether a forward pass trains.
 
+/// Where a token stands in its micro-batch, for maps that see tokens out of their order: those of experts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Row of the micro-batch.
+    pub row: usize,
+    /// Token of the row.
+    pub time: usize,
+}
+
 /// The only thing a forward pass needs to know beyond its inputs.
 ///
 /// Dropout masks are a pure function of `key`, the row's place in the optimiser step and the module's own path, never of

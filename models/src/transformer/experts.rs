@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::module::Module;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
-use firebrand_adapters::Linear;
+use firebrand_adapters::{Linear, Place};
 use firebrand_kernels::gather_rows;
 
 use super::Context;
@@ -88,12 +88,14 @@ impl Experts {
         let visited: Vec<usize> = (0..self.experts.len()).filter(|index| chosen.contains(index)).collect();
         let slots_of = |index: &usize| (0..chosen.len()).filter(|&slot| chosen[slot] == *index).collect::<Vec<_>>();
         let slots: Vec<Vec<usize>> = visited.iter().map(slots_of).collect();
-        let visitors = slots.iter().map(|slots| slots.iter().map(|slot| slot / self.chosen).collect()).collect();
-        let inputs = gather_rows(x.reshape([tokens, width]), visitors);
-        let outputs = visited.iter().zip(inputs).map(|(&index, input)| {
-            let count = input.dims()[0];
-            let output = self.experts[index].forward(input.reshape([1, count, width]), context.mode);
-            output.reshape([count, width])
+        let tokens_of = |slots: &Vec<usize>| slots.iter().map(|slot| slot / self.chosen).collect();
+        let visitors: Vec<Vec<usize>> = slots.iter().map(tokens_of).collect();
+        let inputs = gather_rows(x.reshape([tokens, width]), visitors.clone());
+        let outputs = visited.iter().zip(inputs).zip(&visitors).map(|((&index, input), visitors)| {
+            let place = |&token: &usize| Place { row: token / time, time: token % time };
+            let places: Vec<Place> = visitors.iter().map(place).collect();
+            let input = input.reshape([1, visitors.len(), width]);
+            self.experts[index].forward_at(input, context.mode, &places).reshape([visitors.len(), width])
         });
         let outputs: Vec<Tensor<2>> = outputs.collect();
         let order = slots.concat();
@@ -123,5 +125,100 @@ impl Experts {
             expert.linears_mut().into_iter().map(move |(name, map)| (format!("experts.{index}.{name}"), map))
         });
         std::iter::once(("router".to_string(), &mut self.router)).chain(experts).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use firebrand_adapters::Mode;
+    use firebrand_kernels::Activation;
+
+    use super::super::{Mlp, MlpConfig, Position, PositionConfig};
+    use super::*;
+    use crate::parameters::{AnyTensor, Random, visit};
+    use crate::transformer::Inputs;
+
+    const WIDTH: usize = 10;
+
+    fn experts(count: usize, chosen: usize, device: &Device) -> Experts {
+        let mut source = Random { seed: 7, deviation: 0.5, device: device.clone() };
+        let config = MlpConfig::Experts { intermediate_size: 6, activation: Activation::Silu, experts: count, chosen };
+        let Mlp::Experts(experts) = Mlp::new(config, WIDTH, "mlp", &mut source) else { panic!("experts") };
+        experts
+    }
+
+    fn context(device: &Device) -> Context {
+        let inputs = Inputs::new(1, 0, vec![], vec![], None);
+        let position = Position::new(&PositionConfig::Learned { offset: 0 }, &inputs, device);
+        Context { position, segments: None, mode: Mode::Inference, routing: None }
+    }
+
+    /// Every expert computes every token, and what a token did not choose is multiplied by zero.
+    fn dense(experts: &Experts, x: Tensor<3>) -> Tensor<3> {
+        let [batch, time, width] = x.dims();
+        let tokens = batch * time;
+        let probabilities = softmax(experts.router.forward(x.clone(), Mode::Inference), 2);
+        let probabilities = probabilities.reshape([tokens, experts.experts.len()]);
+        let chosen = experts.choose(&probabilities);
+        let mut mask = vec![0.0_f32; tokens * experts.experts.len()];
+        for (slot, expert) in chosen.iter().enumerate() {
+            mask[slot / experts.chosen * experts.experts.len() + expert] = 1.0;
+        }
+        let mask = TensorData::new(mask, [tokens, experts.experts.len()]);
+        let kept = probabilities * Tensor::from_data(mask, &x.device());
+        let weights = kept.clone() / kept.sum_dim(1);
+        let places: Vec<Place> = (0..tokens).map(|token| Place { row: token / time, time: token % time }).collect();
+        let all = x.reshape([1, tokens, width]);
+        let mut sum = Tensor::zeros([tokens, width], &all.device());
+        for (index, expert) in experts.experts.iter().enumerate() {
+            let output = expert.forward_at(all.clone(), Mode::Inference, &places).reshape([tokens, width]);
+            sum = sum + output * weights.clone().slice_dim(1, index..index + 1);
+        }
+        sum.reshape([batch, time, width])
+    }
+
+    fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        tensor.into_data().iter::<f32>().collect()
+    }
+
+    #[test]
+    fn routed_experts_equal_all_experts_masked() {
+        let device = Device::flex().autodiff();
+        for (count, chosen) in [(4, 2), (5, 1), (3, 3), (8, 2)] {
+            let experts = experts(count, chosen, &device);
+            let run = |form: &dyn Fn(Tensor<3>) -> Tensor<3>| {
+                let numbers: Vec<f32> = (0..3 * 7 * WIDTH).map(|index| (index as f32 * 0.37).sin()).collect();
+                let x = Tensor::<3>::from_data(TensorData::new(numbers, [3, 7, WIDTH]), &device).require_grad();
+                let y = form(x.clone());
+                let upstream: Vec<f32> = (0..3 * 7 * WIDTH).map(|index| (index as f32 * 0.91).cos()).collect();
+                let upstream = Tensor::from_data(TensorData::new(upstream, [3, 7, WIDTH]), &device);
+                let tape = (y.clone() * upstream).sum().backward();
+                let mut gradients = vec![];
+                visit(&experts, &mut |parameter| {
+                    if let AnyTensor::Matrix(value) = (parameter.value)()
+                        && let Some(gradient) = value.grad(&tape)
+                    {
+                        gradients.push((parameter.path.to_string(), values(gradient)));
+                    }
+                });
+                gradients.push(("x".into(), values(x.grad(&tape).unwrap())));
+                (values(y), gradients)
+            };
+            let (sparse, sparse_gradients) = run(&|x| experts.forward(x, &context(&device)));
+            let (all, all_gradients) = run(&|x| dense(&experts, x));
+            let near = |left: &[f32], right: &[f32], what: &str| {
+                assert_eq!(left.len(), right.len(), "{what}");
+                let apart = left.iter().zip(right).map(|(left, right)| (left - right).abs()).fold(0.0, f32::max);
+                assert!(apart < 1e-5, "{count} experts, {chosen} chosen: {what} {apart}");
+            };
+            near(&sparse, &all, "outputs");
+            let router = sparse_gradients.iter().find(|(name, _)| name == "router.weight").unwrap();
+            assert!(chosen == 1 || router.1.iter().any(|value| value.abs() > 1e-4), "the router learns");
+            for (name, gradient) in &sparse_gradients {
+                let (_, other) = all_gradients.iter().find(|(other, _)| other == name).unwrap();
+                near(gradient, other, name);
+            }
+        }
     }
 }

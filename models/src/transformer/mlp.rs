@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use firebrand_adapters::{Linear, Mode};
+use firebrand_adapters::{Linear, Mode, Place};
 use firebrand_kernels::{Activation, activate, gated};
 
 use super::{Context, Experts, MlpConfig};
@@ -123,10 +123,17 @@ impl GatedMlp {
     }
 
     /// `[batch, time, width]` to the same.
-    pub(super) fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
         let gate = self.gate.forward(x.clone(), mode);
         let up = self.up.forward(x, mode);
         self.down.forward(gated(gate, up, self.activation), mode)
+    }
+
+    /// `[1, tokens, width]` to the same, for the tokens at `places`.
+    pub(super) fn forward_at(&self, x: Tensor<3>, mode: Mode, places: &[Place]) -> Tensor<3> {
+        let gate = self.gate.forward_at(x.clone(), mode, places);
+        let up = self.up.forward_at(x, mode, places);
+        self.down.forward_at(gated(gate, up, self.activation), mode, places)
     }
 
     pub(super) fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {

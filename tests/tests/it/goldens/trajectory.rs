@@ -39,6 +39,9 @@ fn every_step_and_the_end_equal_the_reference() {
             // The contract allows 1e-4. Rounding alone moves the reference by a hundredth of this.
             near(&what("loss"), ours.loss, &theirs["loss"], 1e-5);
             near(&what("gradient norm"), ours.grad_norm, &theirs["grad_norm"], 5e-5);
+            if let Some(balance) = theirs.get("router_aux_loss") {
+                near(&what("router loss"), ours.router_aux_loss.unwrap(), balance, 1e-5);
+            }
             let rate = theirs["learning_rate"].as_f64().unwrap();
             assert!((ours.learning_rate - rate).abs() < 1e-15, "{}: {}", what("rate"), ours.learning_rate);
         }
@@ -58,7 +61,12 @@ fn every_step_and_the_end_equal_the_reference() {
 
 #[test]
 fn no_split_into_micro_batches_changes_the_result() {
-    for (case, whole) in [("trajectory-lora", "4"), ("trajectory-full", "5")] {
+    for (case, whole) in [
+        ("trajectory-lora", "4"),
+        ("trajectory-full", "5"),
+        ("trajectory-mixtral-lora", "4"),
+        ("trajectory-mixtral-router-full", "4"),
+    ] {
         let in_ones = run(case, &["train.micro_batch_size=1"]);
         for size in ["2", whole]
             .into_iter()
@@ -77,7 +85,12 @@ fn no_split_into_micro_batches_changes_the_result() {
 
 #[test]
 fn recomputing_blocks_changes_nothing() {
-    for case in ["trajectory-lora", "trajectory-full-untied-biases"] {
+    for case in [
+        "trajectory-lora",
+        "trajectory-full-untied-biases",
+        "trajectory-opt-350m-full",
+        "trajectory-mixtral-router-full",
+    ] {
         let kept = run(case, &["train.recompute=off"]);
         let recomputed = run(case, &["train.recompute=blocks"]);
         let apart = distance_of_sets(&recomputed.weights, &kept.weights);
