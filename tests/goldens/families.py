@@ -18,6 +18,7 @@ from transformers import (
     Olmo2Config,
     OPTConfig,
     Phi3Config,
+    PhiConfig,
     Qwen2Config,
     Qwen3Config,
     SmolLM3Config,
@@ -351,5 +352,15 @@ CASES = {
             activation_function="gelu",
         ),
         seed=330,
+    ),
+    # One norm for both branches, biases everywhere, on the head too; part of each head rotated.
+    "phi": Case(
+        PhiConfig(
+            **SIZES | dict(hidden_size=24, num_attention_heads=3),
+            intermediate_size=30,
+            num_key_value_heads=1,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+        ),
+        seed=331,
     ),
 }

@@ -85,6 +85,8 @@ CASES = {
     "trajectory-smollm3-full": short("smollm3", 440, 7.1),
     "trajectory-gpt2-lora": short("gpt2", 441, 1.6, adapter=adapter(target_modules=["c_attn"], fan_in_fan_out=True)),
     "trajectory-gpt2-full": short("gpt2", 442, 2.5, optimizer=SGD),
+    "trajectory-phi-lora": short("phi", 455, 1.0, adapter=adapter(target_modules=Q_V), schedule=LINEAR),
+    "trajectory-phi-full": short("phi", 456, 2.0, optimizer=SGD),
     "trajectory-mpt-lora": short("mpt", 443, 4.6, adapter=adapter(target_modules=["Wqkv"]), schedule=LINEAR),
     "trajectory-mpt-full": short("mpt", 444, 6.3),
 }

@@ -87,6 +87,7 @@ CASES = {
     "lora-gpt2": LoraCase("gpt2", 126, dict(r=3, lora_alpha=4, fan_in_fan_out=True) | DEFAULT),
     # `fan_in_fan_out` not given: PEFT finds out.
     "lora-gpt2-scaled": LoraCase("gpt2-scaled", 127, dict(r=2, lora_alpha=3) | ALL),
+    "lora-phi": LoraCase("phi", 129, dict(r=3, lora_alpha=4) | DEFAULT),
     "lora-mpt": LoraCase("mpt", 128, dict(r=2, lora_alpha=3) | ALL),
 }
 

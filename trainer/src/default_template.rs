@@ -43,6 +43,7 @@ fn of(family: Family, knows: impl Fn(&str) -> bool) -> Builtin {
         | Family::Bloom
         | Family::Qwen2
         | Family::Qwen3
+        | Family::Phi
         | Family::Phi3
         | Family::SmolLm3
         | Family::Gpt2

@@ -21,6 +21,7 @@ mod mixtral;
 mod mpt;
 mod olmo2;
 mod opt;
+mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
@@ -65,6 +66,8 @@ pub enum Family {
     Qwen2,
     /// Qwen 3, dense.
     Qwen3,
+    /// Phi-1 and 2.
+    Phi,
     /// Phi-3.
     Phi3,
     /// OLMo 2.
@@ -94,6 +97,7 @@ impl Family {
         Self::Bloom,
         Self::Qwen2,
         Self::Qwen3,
+        Self::Phi,
         Self::Phi3,
         Self::Olmo2,
         Self::SmolLm3,
@@ -135,6 +139,7 @@ impl Family {
             Self::Bloom => &["bloom"],
             Self::Qwen2 => &["qwen2"],
             Self::Qwen3 => &["qwen3"],
+            Self::Phi => &["phi"],
             Self::Phi3 => &["phi3"],
             Self::Olmo2 => &["olmo2"],
             Self::SmolLm3 => &["smollm3"],
@@ -160,6 +165,7 @@ impl Family {
             Self::Bloom => "BLOOM, BLOOMZ",
             Self::Qwen2 => "Qwen 2, 2.5",
             Self::Qwen3 => "Qwen 3 (dense)",
+            Self::Phi => "Phi-1, 1.5, 2",
             Self::Phi3 => "Phi-3, Phi-3.5 (mini, medium); Phi-4",
             Self::Olmo2 => "OLMo 2",
             Self::SmolLm3 => "SmolLM 3",
@@ -192,6 +198,7 @@ impl Family {
             Self::Bloom => bloom::config(config),
             Self::Qwen2 => qwen2::config(config),
             Self::Qwen3 => qwen3::config(config),
+            Self::Phi => phi::config(config),
             Self::Phi3 => phi3::config(config),
             Self::Olmo2 => olmo2::config(config),
             Self::SmolLm3 => smollm3::config(config),
@@ -220,6 +227,7 @@ impl Family {
             Self::Bloom => bloom::rules(),
             Self::Qwen2 => qwen2::rules(),
             Self::Qwen3 => qwen3::rules(),
+            Self::Phi => phi::rules(),
             Self::Phi3 => phi3::rules(),
             Self::Olmo2 => olmo2::rules(),
             Self::SmolLm3 => smollm3::rules(),
@@ -246,6 +254,7 @@ impl Family {
             Self::Bloom => bloom::DEFAULT_TARGETS,
             Self::Qwen2 => qwen2::DEFAULT_TARGETS,
             Self::Qwen3 => qwen3::DEFAULT_TARGETS,
+            Self::Phi => phi::DEFAULT_TARGETS,
             Self::Phi3 => phi3::DEFAULT_TARGETS,
             Self::Olmo2 => olmo2::DEFAULT_TARGETS,
             Self::SmolLm3 => smollm3::DEFAULT_TARGETS,

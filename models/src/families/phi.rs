@@ -1,0 +1,55 @@
+//! Phi-1, 1.5 and 2 (Li et al. 2023, arXiv:2309.05463). `model_type` "phi"; reference: transformers
+//! `models/phi/modeling_phi.py`.
+//!
+//! GPT-J's block, attention and MLP side by side after one LayerNorm, with biases everywhere, the head's included, in the names
+//! of LLaMA. Rotary positions are on halves of the first part of each head: half of it where the file is silent.
+
+use firebrand_kernels::RopeStyle;
+
+use super::common::{Heads, Names, Plain, activation};
+use crate::error::ModelError;
+use crate::hf_config::{HfConfig, RopeDefaults};
+use crate::transformer::{AttentionConfig, DecoderConfig, HeadConfig, PositionConfig, Residual};
+use crate::weights::Rule;
+
+/// PEFT's choice for `phi`.
+pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj", "fc1", "fc2"];
+
+/// Reads `config.json`.
+pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let heads = Heads::read(config, "num_attention_heads", "num_key_value_heads", None)?;
+    config.only("qk_layernorm", false)?;
+    let rope = config.rope(heads.head_dim, &RopeDefaults { theta: 10_000.0, partial_rotary_factor: 0.5 })?;
+    let keys = Plain {
+        layers: "num_hidden_layers",
+        max_positions: "max_position_embeddings",
+        eps: "layer_norm_eps",
+        intermediate_size: "intermediate_size",
+        tied_head: false,
+    };
+    let attention = AttentionConfig { qkv_bias: true, output_bias: true, ..heads.attention() };
+    let position = PositionConfig::Rope { style: RopeStyle::Half, rope };
+    let act = activation(config, "hidden_act")?;
+    let decoder = keys.decoder(config, config.size("hidden_size")?, attention, position, act)?;
+    Ok(DecoderConfig {
+        padding_token: config.optional_usize("pad_token_id")?,
+        residual: Residual::ParallelOneNorm,
+        head: HeadConfig { bias: true, ..decoder.head },
+        ..decoder
+    })
+}
+
+/// Our names and theirs.
+pub fn rules() -> Vec<Rule> {
+    Names::new("model", "layers")
+        .tensor("embed.tokens", "model.embed_tokens.weight")
+        .norm("norm", "model.final_layernorm")
+        .head("lm_head")
+        .linear("norms.both", "input_layernorm")
+        .split_qkv("self_attn")
+        .linear("attention.output", "self_attn.dense")
+        .linear("mlp.up", "mlp.fc1")
+        .linear("mlp.down", "mlp.fc2")
+        .ignored("model.layers.{}.self_attn.rotary_emb.inv_freq")
+        .rules()
+}
