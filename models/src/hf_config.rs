@@ -94,6 +94,13 @@ impl HfConfig {
         }
     }
 
+    /// The same config with nothing said about `key`.
+    pub fn without(&self, key: &str) -> HfConfig {
+        let mut config = self.clone();
+        config.map.remove(key);
+        config
+    }
+
     /// The object under `key`, as a config of its own.
     pub fn section(&self, key: &str) -> Result<Option<HfConfig>, ModelError> {
         let object = self.optional(key, "an object", Value::as_object)?;

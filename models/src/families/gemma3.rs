@@ -26,6 +26,11 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     if let Some(cap) = config.optional_positive_f64("attn_logit_softcapping")? {
         return Err(config.wrong("attn_logit_softcapping", "null; nothing else is supported", cap.to_string()));
     }
+    config.only("partial_rotary_factor", 1.0)?;
+    if let Some(scaling) = config.section("rope_scaling")?.filter(|scaling| !scaling.says("rope_type")) {
+        // Under its old name the kind of scaling is read over by the reference.
+        return Err(scaling.wrong("rope_type", "the kind of scaling under this name", "nothing"));
+    }
     let ropes = |head_dim| Ok(PositionConfig::RopeByLayer { ropes: ropes(config, head_dim)?, layers: vec![] });
     let decoder = gemma::adapted(config, gemma::GATED.decoder_with(config, ropes)?)?;
     let silent = (!config.says("sliding_window")).then_some(4096);

@@ -24,7 +24,15 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
         theta: config.optional_positive_f64("rotary_emb_base")?.unwrap_or(10_000.0),
         partial_rotary_factor: config.optional_positive_f64("rotary_pct")?.unwrap_or(0.25),
     };
+    config.only("head_dim", heads.head_dim)?;
     let rope = config.rope(heads.head_dim, &defaults)?;
+    // The reference reads these two only inside of `rope_parameters`.
+    for key in ["rope_theta", "partial_rotary_factor"] {
+        if config.without(key).rope(heads.head_dim, &defaults)? != rope {
+            let found = "another value than that of the family's own key";
+            return Err(config.wrong(key, "`rotary_emb_base` and `rotary_pct` in its place", found));
+        }
+    }
     let bias = config.bool_or("attention_bias", true)?;
     let attention = AttentionConfig {
         layout: QkvLayout::Fused(FusedLayout::Grouped),

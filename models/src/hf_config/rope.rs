@@ -315,7 +315,8 @@ impl HfConfig {
             (None, Some(mscale), Some(all)) => scale(mscale) / scale(all),
             _ => scale(1.0),
         };
-        let truncate = rope.bool_or("truncate", true)?;
+        // `null` is false to the reference, and only silence is true.
+        let truncate = rope.bool_or("truncate", !rope.says("truncate"))?;
         Ok(RopeScaling::Yarn {
             factor,
             original_max_position_embeddings,

@@ -118,8 +118,14 @@ impl ModuleMapper for Updater<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join();
-        let Some(gradient) = self.gradients.remove(&path) else {
-            return param;
+        let gradient = match self.gradients.remove(&path) {
+            Some(gradient) => gradient,
+            // An expert that no token of the step went to. The reference keeps all experts of a layer in one parameter, so its
+            // momentum and weight decay act on idle ones too.
+            None if param.val().is_require_grad() => {
+                Tensor::zeros([param.lazy_shape().num_elements()], &param.lazy_device().inner())
+            }
+            None => return param,
         };
         param.map(|value| {
             let shape = value.dims();

@@ -105,3 +105,36 @@ fn warm_up_is_not_one_step_off() {
         assert!((ours - expected).abs() < 1e-12, "{rates:?}");
     }
 }
+
+/// As in the reference, where the experts of a layer are one parameter: weight decay acts on those no token went to.
+#[test]
+fn idle_experts_decay_like_the_others() {
+    let workshop = Workshop::new();
+    workshop.write_rows("data.jsonl", &[serde_json::json!({ "input_ids": [5, 5], "labels": [5, 5] })]);
+    let overrides = [
+        &format!("model={}", golden::path("mixtral").display()),
+        "data.packing=false",
+        "data.train.0.format=tokens",
+        "train.steps=1",
+        "train.batch_size=1",
+        "train.micro_batch_size=1",
+        "train.max_grad_norm=off",
+        "optimizer={kind=\"sgd\",learning_rate=0.1,weight_decay=0.1}",
+        "schedule={kind=\"constant\",warmup_steps=0}",
+    ];
+    let recipe = golden::path("trajectory-mixtral-full").join("recipe.toml");
+    let path = format!("data.train.0.path={}", workshop.path("data.jsonl").display());
+    let overrides: Vec<&str> = overrides.iter().copied().chain([path.as_str()]).collect();
+    let trained = train(&recipe, &overrides).unwrap().weights;
+    let before = firebrand_tests::tensors::read_folder(&golden::path("mixtral"));
+    let decayed_only = |name: &&String| {
+        let pairs = before[*name].values.iter().zip(&trained[*name].values);
+        pairs.into_iter().all(|(before, after)| (before * 0.99 - after).abs() < 1e-6)
+    };
+    let experts: Vec<&String> = before.keys().filter(|name| name.contains("experts")).collect();
+    let idle = experts.iter().filter(|name| decayed_only(name)).count();
+    assert!(idle > 0 && idle < experts.len(), "{idle} of {} matrices of experts are idle", experts.len());
+    for name in experts {
+        assert!(before[name].values != trained[name].values, "{name} is as it was");
+    }
+}
