@@ -202,7 +202,7 @@ impl HfConfig {
         let (old, new) = (self.rope_section("rope_scaling")?, self.rope_section("rope_parameters")?);
         match (old, new) {
             (Some(old), Some(new)) if old.map != new.map => {
-                return Err(self.wrong("rope_scaling", "the same as in `rope_parameters`, or one of both", "another"));
+                Err(self.wrong("rope_scaling", "the same as in `rope_parameters`, or one of both", "another"))
             }
             (Some(section), _) | (None, Some(section)) => Ok(section),
             (None, None) => Ok(HfConfig::from_map(&self.path, serde_json::Map::new())),

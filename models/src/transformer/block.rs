@@ -21,6 +21,7 @@ pub struct Block {
 
 /// The norms of a block and how its branches are added: [`Residual`] with parameters.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a layer, and handles to tensors: hundreds of bytes are nothing")]
 pub enum Norms {
     /// [`Residual::Sequential`].
     Sequential(TwoNorms),

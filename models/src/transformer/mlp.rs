@@ -10,6 +10,7 @@ use crate::parameters::{ParameterSource, linear};
 
 /// The feed-forward part of a block.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a layer, and handles to tensors: hundreds of bytes are nothing")]
 pub enum Mlp {
     /// Gated (SwiGLU and relatives; Shazeer 2020, arXiv:2002.05202).
     Gated(GatedMlp),

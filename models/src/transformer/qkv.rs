@@ -12,6 +12,7 @@ use crate::parameters::{ParameterSource, linear};
 
 /// The projections.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a layer, and handles to tensors: hundreds of bytes are nothing")]
 pub enum Qkv {
     /// Three matrices.
     Split(SplitQkv),

@@ -15,8 +15,6 @@ use super::report::{Architecture, FamilyReport, InspectReport, Kind};
 use super::tensors;
 use crate::error::Error;
 
-/// The decoder's own names of the two tensors that may be one.
-
 pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
     let checkpoint = match Checkpoint::open(folder) {
         Err(ModelError::NoWeights { .. }) if folder.join("config.json").exists() => None,

@@ -25,9 +25,12 @@ pub enum Recompute {
 pub struct Charges<'a> {
     /// The loss of the hidden states that the head reads, `[batch, time, width]`.
     pub hidden: &'a dyn Fn(Tensor<3>) -> Tensor<1>,
-    /// The loss of what routers chose in some of the blocks, if that is charged; absent where there is no router.
-    pub routing: Option<&'a dyn Fn(&[Routed]) -> Option<Tensor<1>>>,
+    /// That of the routers, if it is charged.
+    pub routing: Option<&'a RoutingCharge<'a>>,
 }
+
+/// The loss of what the routers of some blocks chose; absent where there is no router.
+pub type RoutingCharge<'a> = dyn Fn(&[Routed]) -> Option<Tensor<1>> + 'a;
 
 /// Runs the decoder on `inputs`, adds the gradients of all trained parameters to `gradients`, and gives the loss.
 pub fn backward(

@@ -8,7 +8,7 @@ use firebrand_adapters::Mode;
 use firebrand_datasets::Batch;
 use firebrand_models::transformer::{Decoder, Inputs, Routed};
 
-use super::backward::{Charges, Recompute, backward};
+use super::backward::{Charges, Recompute, RoutingCharge, backward};
 use super::gradients::Gradients;
 use super::router::RouterBalance;
 
@@ -109,7 +109,7 @@ impl Sft {
             decoder.head().loss(hidden, labelled.targets(&device), weights)
         };
         let routed = scale.router.as_ref().map(|router| move |routed: &[Routed]| router.term(routed, batch));
-        let routing = routed.as_ref().map(|routed| routed as &dyn Fn(&[Routed]) -> Option<Tensor<1>>);
+        let routing = routed.as_ref().map(|routed| routed as &RoutingCharge<'_>);
         let charges = Charges { hidden: &loss, routing };
         backward(decoder, &inputs(batch), mode, self.recompute, &charges, gradients)
     }
