@@ -21,6 +21,7 @@ import family_trajectories
 import llama
 import lora
 import numbers_of_torch
+import packed
 import published
 import score
 import tokenizers_of_folders
@@ -37,6 +38,7 @@ def jobs() -> dict:
     table |= {"all_linear": all_linear.write, "published": published.write}
     table |= {f"tokenizers/{name}": (lambda name=name: tokenizers_of_folders.write(name)) for name in tokenizers_of_folders.CASES}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
+    table |= {"packed": packed.write}
     return table
 
 

@@ -1,7 +1,7 @@
 //! Products with few rows (a token at a time in generation): each weight is read once, where it lies.
 
-use super::{Elements, Matrix, pack::Widen};
-use crate::simd::vectorised;
+use super::{Elements, Matrix, RIGHT, pack::Widen};
+use crate::{packed::PackedWeight, scratch::with_buffer, shared_rows::SharedRows, simd::vectorised};
 use rayon::prelude::*;
 
 /// Columns of one task.
@@ -18,6 +18,44 @@ pub(super) fn multiply_few_rows(out: &mut [f32], left: Matrix, right: Matrix, pa
         Elements::F32(all) => multiply_as(out, rows, left, all, right, parallel),
         Elements::F16(all) => multiply_as(out, rows, left, all, right, parallel),
         Elements::Bf16(all) => multiply_as(out, rows, left, all, right, parallel),
+        Elements::Packed(weight, start) => multiply_packed(out, rows, left, (weight, start), right, parallel),
+    }
+}
+
+/// As [`multiply_as`], with each column widened once for all rows.
+fn multiply_packed(
+    out: &mut [f32],
+    rows: &[f32],
+    left: Matrix,
+    (weight, start): (&PackedWeight, usize),
+    right: Matrix,
+    parallel: bool,
+) {
+    let depth = left.columns;
+    let out = SharedRows::new(out, right.columns, left.rows, right.columns);
+    let task = |block: usize| {
+        let columns = block * COLUMNS..((block + 1) * COLUMNS).min(right.columns);
+        with_buffer(&RIGHT, depth, |numbers| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for column in columns {
+                        weight.widen(start + column * right.column_stride, numbers);
+                        for index in 0..left.rows {
+                            let row = &rows[index * left.row_stride..][..depth];
+                            // SAFETY: one number at a time, of a column that is this task's.
+                            let to = unsafe { out.segment(index, column..column + 1) };
+                            to[0] = dot(row, numbers);
+                        }
+                    }
+                },
+            );
+        });
+    };
+    let blocks = 0..right.columns.div_ceil(COLUMNS);
+    match parallel {
+        true => blocks.into_par_iter().for_each(task),
+        false => blocks.for_each(task),
     }
 }
 

@@ -1,7 +1,7 @@
-//! Matrix products of f32 with f32, f16 or bf16, in f32, on the CPU.
+//! Matrix products of f32 with f32, f16, bf16 or packed numbers, in f32, on the CPU.
 //!
-//! Panels of both operands are copied into the order in which the inner loop reads them ([`pack`]); a 16-bit operand is widened in that copy,
-//! block by block, and never exists in f32 as a whole. The layout of the blocks follows Goto & van de Geijn 2008
+//! Panels of both operands are copied into the order in which the inner loop reads them ([`pack`]); a 16-bit or packed operand is widened in
+//! that copy, block by block, and never exists in f32 as a whole. The layout of the blocks follows Goto & van de Geijn 2008
 //! (doi:10.1145/1356052.1356053). Unusual: an output's sum is always taken in the same order, whatever tile it falls in and however many threads
 //! there are, so results are the same bits for every thread count.
 //!
@@ -12,6 +12,7 @@ mod kernel;
 mod pack;
 
 use crate::{
+    packed::PackedWeight,
     scratch::with_buffer,
     shared_rows::SharedRows,
     simd::{dispatch, vectorised},
@@ -27,6 +28,8 @@ pub(crate) enum Elements<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
     Bf16(&'a [bf16]),
+    /// The numbers of a packed weight from this one on.
+    Packed(&'a PackedWeight, usize),
 }
 
 /// A strided view: element `(row, column)` lies at `row * row_stride + column * column_stride`.
@@ -67,6 +70,7 @@ impl<'a> Matrix<'a> {
             Elements::F32(all) => Elements::F32(&all[start..]),
             Elements::F16(all) => Elements::F16(&all[start..]),
             Elements::Bf16(all) => Elements::Bf16(&all[start..]),
+            Elements::Packed(weight, first) => Elements::Packed(weight, first + start),
         };
         Self { elements, rows: rows.len(), ..self }
     }
@@ -81,6 +85,7 @@ impl<'a> Matrix<'a> {
             Elements::F32(all) => all.len(),
             Elements::F16(all) => all.len(),
             Elements::Bf16(all) => all.len(),
+            Elements::Packed(weight, first) => weight.len() - first,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Copies lines of a matrix into panels: `width` lines side by side, one depth after the other, f32, zeros where lines end.
 
 use super::Elements;
+use crate::packed::PackedWeight;
 use burn::tensor::{bf16, f16};
 use std::ops::Range;
 
@@ -52,6 +53,62 @@ pub(super) fn pack(
         Elements::F32(all) => pack_as(packed, width, all, lines, depths, line_stride, depth_stride),
         Elements::F16(all) => pack_as(packed, width, all, lines, depths, line_stride, depth_stride),
         Elements::Bf16(all) => pack_as(packed, width, all, lines, depths, line_stride, depth_stride),
+        Elements::Packed(weight, start) => {
+            let place = Place { start, line_stride, depth_stride };
+            pack_widened(packed, width, weight, lines, depths, place);
+        }
+    }
+}
+
+/// Where the numbers of a matrix lie in a packed weight.
+#[derive(Clone, Copy)]
+struct Place {
+    start: usize,
+    line_stride: usize,
+    depth_stride: usize,
+}
+
+/// Numbers of a line that are widened at once.
+const WIDENED: usize = 256;
+
+/// As [`pack_as`], for numbers that are widened along a line or a row before they are copied.
+#[inline(always)]
+fn pack_widened(
+    packed: &mut [f32],
+    width: usize,
+    weight: &PackedWeight,
+    lines: Range<usize>,
+    depths: Range<usize>,
+    Place { start, line_stride, depth_stride }: Place,
+) {
+    let panel_len = width * depths.len();
+    if panel_len == 0 {
+        return;
+    }
+    for (panel, first) in packed.chunks_exact_mut(panel_len).zip(lines.clone().step_by(width)) {
+        let count = width.min(lines.end - first);
+        if count < width {
+            panel.fill(0.0);
+        }
+        if line_stride == 1 {
+            for (row, depth) in panel.chunks_exact_mut(width).zip(depths.clone()) {
+                weight.widen(start + depth * depth_stride + first, &mut row[..count]);
+            }
+        } else {
+            assert_eq!(depth_stride, 1, "a packed weight lies in rows or in columns");
+            let mut buffer = [0.0; TURNED.0 * WIDENED];
+            for line in (0..count).step_by(TURNED.0) {
+                let together = TURNED.0.min(count - line);
+                for depth in (0..depths.len()).step_by(WIDENED) {
+                    let long = WIDENED.min(depths.len() - depth);
+                    for (index, row) in buffer.chunks_exact_mut(WIDENED).take(together).enumerate() {
+                        let place = (first + line + index) * line_stride + depths.start + depth;
+                        weight.widen(start + place, &mut row[..long]);
+                    }
+                    turn(&mut panel[depth * width + line..], width, &buffer, WIDENED, together, long);
+                }
+            }
+        }
     }
 }
 

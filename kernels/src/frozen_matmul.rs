@@ -1,0 +1,204 @@
+//! The matrix product with a packed weight, forward and the gradient to its input.
+//!
+//! What is unusual: the dense weight never exists. Codes become numbers in cache-sized pieces inside the product, in both passes, and between
+//! them only a handle is kept, not even `x`. The sums are those of the product with the dequantised weight, bit for bit.
+//! The weight is no tensor, so Burn knows nothing of it: it goes into the operation as a plain argument, by handle. Reference: QLoRA
+//! (Dettmers et al. 2023, arXiv:2305.14314).
+
+use crate::{
+    flex::{dense, has_fused, tensor_of, values},
+    matmul::{Elements, Matrix, Store, multiply_parallel},
+    packed::PackedWeight,
+};
+use burn::{
+    backend::{
+        Autodiff, Backend, Dispatch, Flex,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+        backend_extension,
+        tensor::FloatTensor,
+    },
+    tensor::Tensor,
+};
+use burn_flex::FlexTensor;
+use std::sync::Arc;
+
+/// `y = x W^T` with a packed `W [out, in]`. `x` is `[..., in]` in f32; the result is f32.
+///
+/// # Panics
+/// When the inner sizes differ.
+pub fn frozen_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<PackedWeight>) -> Tensor<D> {
+    let (shape, [outputs, inputs]) = (x.dims(), weight.shape());
+    assert_eq!(shape[D - 1], inputs, "frozen_matmul: x is {shape:?}, weight [{outputs}, {inputs}]");
+    if !has_fused(&x.device()) {
+        return composed(x, weight);
+    }
+    Tensor::from_dispatch(<Dispatch as FrozenMatmulBackend>::fused_frozen_matmul(x.into_dispatch(), weight.clone()))
+}
+
+/// [`frozen_matmul`] in plain Burn operations: the dense weight exists while it runs, and with autodiff until the backward pass.
+pub fn composed<const D: usize>(x: Tensor<D>, weight: &Arc<PackedWeight>) -> Tensor<D> {
+    let dense = weight.dequantise(&x.device());
+    crate::linear::composed(x, dense)
+}
+
+/// Backends with a fused [`frozen_matmul`].
+#[backend_extension(Flex, Autodiff)]
+pub trait FrozenMatmulBackend: Backend {
+    /// See [`frozen_matmul`].
+    fn fused_frozen_matmul(x: FloatTensor<Self>, weight: Arc<PackedWeight>) -> FloatTensor<Self>;
+}
+
+/// `x W^T` or `x W`, whichever `weight` is a view of.
+fn multiply(x: FlexTensor, weight: Matrix) -> FlexTensor {
+    let x = dense(x);
+    let mut shape = x.layout().shape().clone();
+    let rows = shape.num_elements() / weight.rows.max(1);
+    let mut out = vec![0.0; rows * weight.columns];
+    let x = Matrix::dense(Elements::F32(values(&x)), rows, weight.rows);
+    multiply_parallel(&mut out, x, weight, Store::Replace);
+    let last = shape.num_dims() - 1;
+    shape[last] = weight.columns;
+    tensor_of(out, shape)
+}
+
+fn matrix(weight: &PackedWeight) -> Matrix<'_> {
+    let [outputs, inputs] = weight.shape();
+    Matrix::dense(Elements::Packed(weight, 0), outputs, inputs)
+}
+
+impl FrozenMatmulBackend for Flex {
+    fn fused_frozen_matmul(x: FlexTensor, weight: Arc<PackedWeight>) -> FlexTensor {
+        multiply(x, matrix(&weight).transposed())
+    }
+}
+
+#[derive(Debug)]
+struct FrozenMatmulBackward;
+
+impl Backward<Flex, 1> for FrozenMatmulBackward {
+    type State = Arc<PackedWeight>;
+
+    fn backward(self, ops: Ops<Arc<PackedWeight>, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x_node] = ops.parents;
+        let grad = grads.consume::<Flex>(&ops.node);
+        if let Some(node) = x_node {
+            grads.register::<Flex>(node.id, multiply(grad, matrix(&ops.state)));
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> FrozenMatmulBackend for Autodiff<Flex, C> {
+    fn fused_frozen_matmul(x: FloatTensor<Self>, weight: Arc<PackedWeight>) -> FloatTensor<Self> {
+        let (x, x_node) = x.into_parts();
+        let out = Flex::fused_frozen_matmul(x, weight.clone());
+        match FrozenMatmulBackward.prepare::<C>([x_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(weight, out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        linear,
+        packed::{FourBit, Packing},
+        simd::testing::with_each_instruction_set,
+        testing::{assert_near, in_pools, numbers, random, values},
+    };
+    use burn::tensor::{Device, TensorData};
+
+    const PACKINGS: [Packing; 4] = [
+        Packing::NF4,
+        Packing::INT8,
+        Packing::FourBit { code: FourBit::Fp4, block: 32, double: false },
+        Packing::FourBit { code: FourBit::Nf4, block: 128, double: false },
+    ];
+    /// Rows, inputs, outputs: lengths that no block divides, odd ones, and few rows.
+    const SHAPES: [(usize, usize, usize); 8] =
+        [(1, 1, 1), (1, 65, 70), (4, 70, 33), (3, 7, 5), (20, 64, 64), (97, 513, 67), (9, 33, 257), (6, 300, 12)];
+
+    fn packed(outputs: usize, inputs: usize, packing: Packing) -> Arc<PackedWeight> {
+        let values = TensorData::new(numbers(outputs * inputs, 2), [outputs, inputs]);
+        Arc::new(PackedWeight::quantise(&values, packing).unwrap())
+    }
+
+    /// Output, and the gradient of `sum(output * direction)` for `x`.
+    fn passes<const D: usize>(form: impl Fn(Tensor<D>) -> Tensor<D>, x: Tensor<D>) -> [Vec<f32>; 2] {
+        let x = x.require_grad();
+        let out = form(x.clone());
+        let grads = (out.clone() * random(out.dims(), 9)).sum().backward();
+        [values(out), values(x.grad(&grads).unwrap())]
+    }
+
+    fn equals_the_dense_product() {
+        for packing in PACKINGS {
+            for (rows, inputs, outputs) in SHAPES {
+                let (x, weight) = (random([1, rows, inputs], 1), packed(outputs, inputs, packing));
+                let found = passes(|x| frozen_matmul(x, &weight), x.clone());
+                let dense = weight.dequantise(&Device::flex().autodiff());
+                assert!(found == passes(|x| linear(x, dense.clone()), x), "{packing:?} {rows} {inputs} {outputs}");
+            }
+        }
+    }
+
+    #[test]
+    fn equals_the_product_with_the_dequantised_weight_bit_for_bit() {
+        equals_the_dense_product();
+    }
+
+    #[test]
+    fn every_instruction_set_equals_the_dense_product() {
+        with_each_instruction_set(equals_the_dense_product);
+    }
+
+    #[test]
+    fn equals_composed() {
+        for (rows, inputs, outputs) in SHAPES {
+            let (x, weight) = (random([2, rows, inputs], 1), packed(outputs, inputs, Packing::NF4));
+            let found = passes(|x| frozen_matmul(x, &weight), x.clone());
+            let expected = passes(|x| composed(x, &weight), x);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_near(found, expected, 2e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn views_are_accepted() {
+        let weight = packed(7, 5, Packing::NF4);
+        let x = random([6, 2, 5], 1).swap_dims(0, 1);
+        assert_near(&values(frozen_matmul(x.clone(), &weight)), &values(composed(x, &weight)), 2e-6);
+    }
+
+    #[test]
+    fn frozen_inputs_build_no_graph() {
+        let (x, weight) = (random([1, 2, 3], 1), packed(4, 3, Packing::NF4));
+        assert!(!frozen_matmul(x.clone(), &weight).is_tracked());
+        assert!(frozen_matmul(x.clone().require_grad(), &weight).is_tracked());
+        let plain = frozen_matmul(x.clone().inner(), &weight);
+        assert_eq!(values(plain), values(frozen_matmul(x, &weight)));
+    }
+
+    #[test]
+    fn only_a_handle_is_kept_for_the_backward_pass() {
+        let weight = packed(4, 3, Packing::NF4);
+        let x = random([1, 2, 3], 1).require_grad();
+        let out = frozen_matmul(x.clone(), &weight);
+        assert_eq!(Arc::strong_count(&weight), 2);
+        let grads = out.sum().backward();
+        assert_eq!(Arc::strong_count(&weight), 1);
+        assert!(x.grad(&grads).is_some());
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_threads() {
+        let weight = packed(190, 130, Packing::NF4);
+        in_pools(|| passes(|x| frozen_matmul(x, &weight), random([3, 70, 130], 1)));
+    }
+}

@@ -1,0 +1,170 @@
+//! Frozen weights in 4 or 8 bits: NF4, FP4 and 8-bit codes in blocks that share a scale, bit-compatible with bitsandbytes 0.50.
+//!
+//! The numbers lie in row-major order, two a byte (the first in the high half), and blocks run across the ends of rows. A dequantised
+//! number is `value of the code * scale of the block`, rounded once to f32. bitsandbytes rounds it again to the dtype the weight came
+//! in ([`PackedWeight::dtype`]); here products are in f32, so the number stays.
+//!
+//! What is unusual: bitsandbytes' AVX-512 code gives rows the wrong scales where their length is a multiple of 16 but not of the block. Its
+//! other code, and this, follow the definition. Not here: outlier columns (`LLM.int8`), and the names in files.
+
+mod codebook;
+mod mean;
+mod packing;
+mod quantise;
+mod scales;
+
+pub use packing::{FourBit, PackedError, Packing};
+pub use scales::{DoubleScales, Scales};
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use codebook::{DYNAMIC, FP4, NF4};
+use rayon::prelude::*;
+
+use crate::simd::vectorised;
+
+/// A frozen matrix `[out, in]` in few bits. Shared by handle (`Arc`): it never changes.
+#[derive(Clone, PartialEq)]
+pub struct PackedWeight {
+    shape: [usize; 2],
+    packing: Packing,
+    dtype: DType,
+    codes: Vec<u8>,
+    scales: Scales,
+}
+
+impl PackedWeight {
+    /// A weight from its parts, as a file has them: `codes` two a byte or one a byte, a scale a block.
+    ///
+    /// # Errors
+    /// A part whose size does not fit shape and packing; a block that the format does not have.
+    pub fn from_parts(
+        shape: [usize; 2],
+        packing: Packing,
+        dtype: DType,
+        codes: Vec<u8>,
+        scales: Scales,
+    ) -> Result<Self, PackedError> {
+        packing.check()?;
+        let Some(numbers) = shape[0].checked_mul(shape[1]) else { return Err(PackedError::Shape(shape.to_vec())) };
+        let (expected, found) = (packing.code_bytes(numbers), codes.len());
+        if found != expected {
+            return Err(PackedError::Size { part: "codes", expected, found });
+        }
+        scales.check(numbers.div_ceil(packing.block()))?;
+        Ok(Self { shape, packing, dtype, codes, scales })
+    }
+
+    /// `[out, in]`.
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// How it is packed.
+    pub fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    /// The precision it was packed from.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Codes, row-major; for 4 bits two a byte, the first in the high half.
+    pub fn codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    /// Scales of the blocks.
+    pub fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.codes.len() + self.scales.bytes()
+    }
+
+    /// Parameters: `out * in`.
+    pub fn len(&self) -> usize {
+        self.shape[0] * self.shape[1]
+    }
+
+    /// Whether it has no parameters.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All numbers in f32, row-major.
+    pub fn values(&self) -> Vec<f32> {
+        const PIECE: usize = 1 << 14;
+        let mut values = vec![0.0; self.len()];
+        values.par_chunks_mut(PIECE).enumerate().for_each(|(index, values)| {
+            vectorised(
+                #[inline(always)]
+                || self.widen(index * PIECE, values),
+            )
+        });
+        values
+    }
+
+    /// The dense matrix `[out, in]` in f32.
+    pub fn dequantise(&self, device: &Device) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(self.values(), self.shape), (device, DType::F32))
+    }
+
+    /// The numbers from the `first` on, in row-major order.
+    #[inline(always)]
+    pub(crate) fn widen(&self, mut first: usize, mut out: &mut [f32]) {
+        let block = self.packing.block();
+        while !out.is_empty() {
+            let index = first / block;
+            let count = ((index + 1) * block - first).min(out.len());
+            let (now, rest) = out.split_at_mut(count);
+            match self.packing {
+                Packing::FourBit { code: FourBit::Nf4, .. } => self.widen_pairs(&NF4.pairs, first, now),
+                Packing::FourBit { code: FourBit::Fp4, .. } => self.widen_pairs(&FP4.pairs, first, now),
+                Packing::Int8 { .. } => {
+                    let map = &**DYNAMIC;
+                    for (to, code) in now.iter_mut().zip(&self.codes[first..first + count]) {
+                        *to = map[usize::from(*code)];
+                    }
+                }
+            }
+            let scale = self.scales.at(index);
+            for value in now {
+                *value *= scale;
+            }
+            first += count;
+            out = rest;
+        }
+    }
+
+    /// What the 4-bit codes stand for, not yet scaled.
+    #[inline(always)]
+    fn widen_pairs(&self, pairs: &[[f32; 2]; 256], first: usize, mut out: &mut [f32]) {
+        let mut byte = first / 2;
+        if first % 2 == 1 {
+            let Some((low, rest)) = out.split_first_mut() else { return };
+            *low = pairs[usize::from(self.codes[byte])][1];
+            byte += 1;
+            out = rest;
+        }
+        let (whole, last) = out.as_chunks_mut::<2>();
+        for (pair, code) in whole.iter_mut().zip(&self.codes[byte..]) {
+            *pair = pairs[usize::from(*code)];
+        }
+        if let [high] = last {
+            *high = pairs[usize::from(self.codes[byte + whole.len()])][0];
+        }
+    }
+}
+
+impl std::fmt::Debug for PackedWeight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { shape, packing, dtype, .. } = self;
+        write!(f, "PackedWeight({shape:?}, {packing:?} of {dtype:?}, {} bytes)", self.bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! How a weight is packed, and what can be wrong with one.
+
+use burn::tensor::DType;
+
+/// How many numbers share a scale in QLoRA.
+const USUAL_BLOCK: usize = 64;
+/// Blocks of the format.
+const BLOCKS: [usize; 8] = [32, 64, 128, 256, 512, 1024, 2048, 4096];
+
+/// The sixteen numbers of a 4-bit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FourBit {
+    /// Quantiles of the normal distribution.
+    Nf4,
+    /// A sign, two bits of exponent, one of fraction.
+    Fp4,
+}
+
+/// How the numbers of a weight are packed. A block is so many numbers in row-major order, across the ends of rows; each has one scale, its
+/// largest magnitude.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// Two numbers a byte.
+    FourBit {
+        /// Which numbers.
+        code: FourBit,
+        /// Numbers a scale.
+        block: usize,
+        /// Whether the scales are packed too, in 8 bits, around their mean.
+        double: bool,
+    },
+    /// One number a byte, from the signed dynamic map.
+    Int8 {
+        /// Numbers a scale.
+        block: usize,
+    },
+}
+
+impl Packing {
+    /// QLoRA's: NF4, blocks of 64, packed scales. 0.516 bytes a parameter.
+    pub const NF4: Self = Self::FourBit { code: FourBit::Nf4, block: USUAL_BLOCK, double: true };
+    /// 8 bits, blocks of 64. 1.0625 bytes a parameter.
+    pub const INT8: Self = Self::Int8 { block: USUAL_BLOCK };
+
+    /// Numbers a scale.
+    pub fn block(self) -> usize {
+        match self {
+            Self::FourBit { block, .. } | Self::Int8 { block } => block,
+        }
+    }
+
+    /// Bytes of the codes of so many numbers.
+    pub fn code_bytes(self, numbers: usize) -> usize {
+        match self {
+            Self::FourBit { .. } => numbers.div_ceil(2),
+            Self::Int8 { .. } => numbers,
+        }
+    }
+
+    pub(super) fn check(self) -> Result<(), PackedError> {
+        let block = self.block();
+        if BLOCKS.contains(&block) { Ok(()) } else { Err(PackedError::Block(block)) }
+    }
+}
+
+/// What a packed weight cannot be.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PackedError {
+    /// A block that the format does not have.
+    #[error("blocks are 32, 64, 128, 256, 512, 1024, 2048 or 4096 numbers, not {0}")]
+    Block(usize),
+    /// A weight that is no matrix.
+    #[error("a packed weight is a matrix, not of shape {0:?}")]
+    Shape(Vec<usize>),
+    /// Values that are no floats of 32 or 16 bits.
+    #[error("values to pack are f32, f16 or bf16, not {0:?}")]
+    Dtype(DType),
+    /// A value that no scale reaches.
+    #[error("value {index} is {value}, which cannot be packed")]
+    NotFinite {
+        /// In row-major order.
+        index: usize,
+        /// NaN or an infinity.
+        value: f32,
+    },
+    /// A part with more or fewer elements than shape and packing ask for.
+    #[error("{part}: expected {expected} elements for this shape, found {found}")]
+    Size {
+        /// `codes`, `scales`, ...
+        part: &'static str,
+        /// Asked for.
+        expected: usize,
+        /// There.
+        found: usize,
+    },
+}
