@@ -1,11 +1,14 @@
 //! Parameters from a checkpoint.
 
+use std::sync::Arc;
+
 use burn::module::Param;
 use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
+use firebrand_kernels::{PackedWeight, Packing};
 
 use crate::causal_lm::Hold;
 use crate::error::ModelError;
-use crate::parameters::ParameterSource;
+use crate::parameters::{LinearWeight, ParameterSource};
 use crate::weights::{Checkpoint, Dtype, Layout, LoadPlan, TensorView};
 
 /// Reads each parameter once, in the order of the model. The first problem is kept and its place filled with zeros,
@@ -39,11 +42,30 @@ impl<'a> FromCheckpoint<'a> {
     }
 
     fn values(&self, path: &str, shape: &[usize], hold: Hold) -> Result<TensorData, ModelError> {
+        let (view, layout) = self.find(path)?;
+        held(view, shape, layout, hold)
+    }
+
+    /// Packs a tensor from the precision of its file.
+    fn packed(&self, path: &str, shape: [usize; 2], packing: Packing) -> Result<PackedWeight, ModelError> {
+        let (view, layout) = self.find(path)?;
+        let stored = match view.dtype {
+            Dtype::BF16 => Hold::Bf16,
+            Dtype::F16 => Hold::F16,
+            _ => Hold::F32,
+        };
+        let (file, name) = (view.file, view.name);
+        let values = held(view, &shape, layout, stored)?;
+        PackedWeight::quantise(&values, packing)
+            .map_err(|problem| ModelError::tensor(file, name, "a matrix that can be packed", problem.to_string()))
+    }
+
+    fn find(&self, path: &str) -> Result<(TensorView<'_>, Layout), ModelError> {
         let load = self.plan.loads.iter().find(|load| load.ours == path);
         let (theirs, layout) = load.map_or((path, Layout::Same), |load| (load.theirs.as_str(), load.layout));
         let view = self.checkpoint.get(theirs)?;
         view.check_finite()?;
-        held(view, shape, layout, hold)
+        Ok((view, layout))
     }
 }
 
@@ -59,7 +81,7 @@ fn held(view: TensorView<'_>, shape: &[usize], layout: Layout, hold: Hold) -> Re
         Ok(TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape.to_vec(), dtype))
     };
     match hold {
-        Hold::F32 => Ok(TensorData::new(layout.convert(view.to_f32()?, &stored), shape.to_vec())),
+        Hold::F32 | Hold::Packed(_) => Ok(TensorData::new(layout.convert(view.to_f32()?, &stored), shape.to_vec())),
         Hold::Bf16 => narrow(DType::BF16, Dtype::BF16),
         Hold::F16 => narrow(DType::F16, Dtype::F16),
     }
@@ -81,6 +103,19 @@ impl ParameterSource for FromCheckpoint<'_> {
         // The embedding is looked up and serves as a tied head; only the linear maps of the blocks are held narrow.
         let hold = if path.starts_with("layers.") { self.hold } else { Hold::F32 };
         self.read(path, shape, hold)
+    }
+
+    fn weight(&mut self, path: &str, shape: [usize; 2]) -> LinearWeight {
+        match self.hold {
+            Hold::Packed(packing) if path.starts_with("layers.") => match self.packed(path, shape, packing) {
+                Ok(weight) => LinearWeight::Packed(Arc::new(weight)),
+                Err(problem) => {
+                    self.problem.get_or_insert(problem);
+                    LinearWeight::Dense(Param::from_data(TensorData::zeros::<f32, _>(shape), &self.device))
+                }
+            },
+            _ => LinearWeight::Dense(self.matrix(path, shape)),
+        }
     }
 
     fn vector(&mut self, path: &str, length: usize, _initial: f32) -> Param<Tensor<1>> {

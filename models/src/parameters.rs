@@ -3,9 +3,12 @@
 //! A model is built in one walk that asks a [`ParameterSource`] for each parameter by path and shape, so a weight is
 //! read once, straight into its place. Three sources: a checkpoint (`load.rs`), random values, and shapes alone.
 
+use std::sync::Arc;
+
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use firebrand_adapters::{Linear, stream};
+use firebrand_kernels::PackedWeight;
 use rand::Rng;
 
 /// Gives parameters by path and shape. A path is what a walk through the finished model says
@@ -13,15 +16,31 @@ use rand::Rng;
 pub trait ParameterSource {
     /// A matrix, `[out, in]` for linear maps.
     fn matrix(&mut self, path: &str, shape: [usize; 2]) -> Param<Tensor<2>>;
+    /// The matrix of a linear map that nobody looks into but by multiplying: some sources pack it.
+    fn weight(&mut self, path: &str, shape: [usize; 2]) -> LinearWeight {
+        LinearWeight::Dense(self.matrix(path, shape))
+    }
     /// A vector, all `initial` where it is new.
     fn vector(&mut self, path: &str, length: usize, initial: f32) -> Param<Tensor<1>>;
 }
 
 /// The linear map at `path` with weight `[out, in]`.
 pub fn linear(source: &mut dyn ParameterSource, path: &str, shape: [usize; 2], bias: bool) -> Linear {
-    let weight = source.matrix(&format!("{path}.weight"), shape);
+    let weight = source.weight(&format!("{path}.weight"), shape);
     let bias = bias.then(|| source.vector(&format!("{path}.bias"), shape[0], 0.0));
-    Linear::new(weight, bias)
+    match weight {
+        LinearWeight::Dense(weight) => Linear::new(weight, bias),
+        LinearWeight::Packed(weight) => Linear::packed(weight, bias),
+    }
+}
+
+/// The matrix of a linear map, `[out, in]`.
+#[derive(Debug)]
+pub enum LinearWeight {
+    /// A parameter.
+    Dense(Param<Tensor<2>>),
+    /// Frozen, in few bits.
+    Packed(Arc<PackedWeight>),
 }
 
 /// Fresh values: matrices normal with the given standard deviation, vectors as the part that has them says.

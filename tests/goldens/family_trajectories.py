@@ -87,6 +87,29 @@ CASES = {
     "trajectory-gpt2-full": short("gpt2", 442, 2.5, optimizer=SGD),
     "trajectory-phi-lora": short("phi", 455, 1.0, adapter=adapter(target_modules=Q_V), schedule=LINEAR),
     "trajectory-phi-full": short("phi", 456, 2.0, optimizer=SGD),
+    # The base in few bits.
+    "trajectory-qlora-nf4": short(
+        "llama-gqa-tied",
+        460,
+        3.0,
+        adapter=adapter(target_modules=ALL),
+        quantization=dict(kind="nf4", block=64, double=True),
+    ),
+    "trajectory-qlora-nf4-fused": short(
+        "falcon-40b",
+        461,
+        2.0,
+        adapter=adapter(target_modules=["query_key_value"]),
+        quantization=dict(kind="nf4", block=32, double=False),
+        schedule=LINEAR,
+    ),
+    "trajectory-qlora-int8": short(
+        "gpt2",
+        462,
+        0.6,
+        adapter=adapter(target_modules=["c_attn"], fan_in_fan_out=True),
+        quantization=dict(kind="int8", block=64),
+    ),
     "trajectory-mpt-lora": short("mpt", 443, 4.6, adapter=adapter(target_modules=["Wqkv"]), schedule=LINEAR),
     "trajectory-mpt-full": short("mpt", 444, 6.3),
 }

@@ -8,11 +8,13 @@ takes the scale of another block (0.50.2), so those come from its torch code.
 """
 
 import json
+import re
 
 import bitsandbytes.functional as bnb
 import torch
 from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
 from safetensors.torch import save_file
+from transformers.pytorch_utils import Conv1D
 
 from common import HERE
 
@@ -73,6 +75,20 @@ def int8(name: str, values: torch.Tensor, block: int) -> None:
 def save(name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     tensors = {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
     save_file(tensors, OUT / f"{name}.safetensors", metadata)
+
+
+def pack_blocks(model: torch.nn.Module, kind: str, block: int, double: bool = False) -> None:
+    """Puts the dequantised weight in place of every frozen matrix of the blocks, as `[out, in]`; head and routers stay."""
+    for name, module in model.named_modules():
+        if isinstance(module, Conv1D | torch.nn.Linear) and re.search(r"\.(layers|h|blocks)\.", name) and "lora_" not in name:
+            transposed = isinstance(module, Conv1D)
+            weight = module.weight.data.t().contiguous() if transposed else module.weight.data
+            if kind == "int8":
+                codes, state = bnb.quantize_blockwise(weight, blocksize=block)
+                values = bnb.dequantize_blockwise(codes, state)
+            else:
+                values = dequantised(*bnb.quantize_4bit(weight, blocksize=block, compress_statistics=double, quant_type=kind))
+            module.weight.data = values.t().contiguous() if transposed else values
 
 
 def keys() -> None:

@@ -20,6 +20,7 @@ from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_fun
 
 import experts
 import lora
+import packed
 from common import HERE, pad_right, run, token_losses, token_rows, write_json, write_rows
 
 LENGTHS = (9, 4, 17, 6, 12, 3, 18, 8, 5, 14, 7, 2, 16, 10, 11, 6, 13, 4, 15, 8, 9, 5, 12)  # 23: the last window is partial
@@ -42,6 +43,7 @@ class Trajectory:
     eval_every: int | None = None
     router_aux_loss: float | None = None  # its coefficient
     per_expert: bool = False  # the adapter has a module for every expert
+    quantization: dict[str, Any] | None = None  # of the frozen base
 
 
 ADAMW = dict(kind="adamw", betas=[0.9, 0.999], eps=1e-8)
@@ -207,6 +209,8 @@ def recipe(case: Trajectory) -> str:
         lines += [f"targets = {toml(a['target_modules'])}", f"rslora = {toml(a.get('use_rslora', False))}"]
         lines += [f"{key} = {toml(a[key])}" for key in ("rank_pattern", "alpha_pattern") if key in a]
         lines += ['init_from = "adapter"', ""]
+    if case.quantization:
+        lines += ["[quantization]", *(f"{key} = {toml(value)}" for key, value in case.quantization.items()), ""]
     lines += ["[data]", "max_length = 32", "packing = false", "shuffle = false", ""]
     lines += ["[[data.train]]", 'path = "data.jsonl"', 'format = "tokens"', ""]
     if case.eval_every:
@@ -264,6 +268,8 @@ def write(name: str, case: Trajectory) -> None:
             model = lora.load_base(case.base)
         if case.per_expert:
             experts.keep_apart(model)
+        if case.quantization:
+            packed.pack_blocks(model, **case.quantization)
         start = [p.detach().clone() for p in model.parameters() if p.requires_grad]
         histories.append(train(case, model, rows, eval_rows, padded))
         scratch = folder / "scratch"

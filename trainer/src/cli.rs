@@ -138,9 +138,21 @@ pub struct ModelArgs {
     /// An adapter folder to put on the model.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
+    /// The base under an adapter that was trained on a packed one: packed alike, or the original weights.
+    #[arg(long, value_enum, default_value = "trained")]
+    pub base: Base,
     /// auto, cpu, `cuda[:N]`, `vulkan[:N]`, metal or `rocm[:N]`.
     #[arg(long, default_value = "auto")]
     pub device: DeviceName,
+}
+
+/// The base of an adapter that was trained on a packed one (QLoRA).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Base {
+    /// As it was in training.
+    Trained,
+    /// The weights in the model's files.
+    Original,
 }
 
 /// How rows become tokens when there is no recipe.
@@ -237,6 +249,9 @@ pub struct MergeArgs {
     /// The adapter folder.
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,
+    /// What to fold an adapter into that was trained on a packed base: that base, dequantised, or the original weights.
+    #[arg(long, value_enum, default_value = "trained")]
+    pub base: Base,
     /// The new model folder.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::recipe::Quantization;
 
 /// What a model folder may hold beside weights, as it is.
 const COPIED: &[&str] = &[
@@ -29,10 +30,13 @@ const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Beside an adapter: what it was trained with, for `generate` to compare.
 const TRAINED_WITH: &str = "firebrand.json";
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct TrainedWith {
     /// Hash of the chat template's source.
     template_hash: Option<String>,
+    /// How the base was packed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quantization: Option<Quantization>,
 }
 
 /// Writes `config.json` and copies the tokenizer's files from `base` into `folder`; `template` becomes the folder's chat
@@ -67,12 +71,16 @@ pub fn write(
     Ok(())
 }
 
-/// Notes beside an adapter which template it was trained with.
+/// Notes beside an adapter which template and which base it was trained with.
 ///
 /// # Errors
 /// Those of writing, with the path.
-pub fn write_training_template(folder: &Path, template: Option<&ChatTemplate>) -> Result<(), Error> {
-    let trained = TrainedWith { template_hash: template.map(ChatTemplate::template_hash) };
+pub fn write_trained_with(
+    folder: &Path,
+    template: Option<&ChatTemplate>,
+    quantization: Option<Quantization>,
+) -> Result<(), Error> {
+    let trained = TrainedWith { template_hash: template.map(ChatTemplate::template_hash), quantization };
     let text = serde_json::to_string_pretty(&trained).unwrap_or_default();
     write_text(&folder.join(TRAINED_WITH), &(text + "\n"))
 }
@@ -82,13 +90,24 @@ pub fn write_training_template(folder: &Path, template: Option<&ChatTemplate>) -
 /// # Errors
 /// A note that cannot be read.
 pub fn training_template(folder: &Path) -> Result<Option<String>, Error> {
+    Ok(trained_with(folder)?.template_hash)
+}
+
+/// How the base was packed that the adapter in `folder` was trained on, if it says so.
+///
+/// # Errors
+/// A note that cannot be read.
+pub fn training_quantization(folder: &Path) -> Result<Option<Quantization>, Error> {
+    Ok(trained_with(folder)?.quantization)
+}
+
+fn trained_with(folder: &Path) -> Result<TrainedWith, Error> {
     let path = folder.join(TRAINED_WITH);
     if !path.exists() {
-        return Ok(None);
+        return Ok(TrainedWith::default());
     }
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let trained: TrainedWith = serde_json::from_str(&text).map_err(|error| Error::io(&path)(error.into()))?;
-    Ok(trained.template_hash)
+    serde_json::from_str(&text).map_err(|error| Error::io(&path)(error.into()))
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), Error> {

@@ -71,7 +71,7 @@ fn write_adapter(
     let path = directory.adapter_path();
     write_folder(&path, |folder| {
         adapter_folder::save(model, &lora.config(), &recipe.model.to_string(), folder)?;
-        companions::write_training_template(folder, template)
+        companions::write_trained_with(folder, template, recipe.quantization)
     })?;
     Ok(path)
 }

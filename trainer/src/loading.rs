@@ -1,11 +1,11 @@
 //! The model of a command that has no recipe: base, adapter, tokenizer and template.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use firebrand_datasets::{DataConfig, Dataset, Prepare, Progress, Split, TemplateChoice, prepare};
 use firebrand_models::{CausalLm, Hold, adapter_folder};
 
-use crate::cli::{ModelArgs, RowArgs};
+use crate::cli::{Base, ModelArgs, RowArgs};
 use crate::companions;
 use crate::error::Error;
 use crate::fits;
@@ -35,6 +35,18 @@ pub enum TemplateCheck {
     Waived,
 }
 
+/// How the base of an adapter is held: packed, where the adapter was trained on it so.
+///
+/// # Errors
+/// The adapter's note about its training cannot be read.
+pub fn base_of(adapter: Option<&Path>, base: Base) -> Result<Hold, Error> {
+    let packed = match (adapter, base) {
+        (Some(adapter), Base::Trained) => companions::training_quantization(adapter)?,
+        _ => None,
+    };
+    Ok(packed.map_or(Hold::F32, |quantization| Hold::Packed(quantization.packing())))
+}
+
 impl LoadedModel {
     /// Loads what the arguments name.
     ///
@@ -43,7 +55,7 @@ impl LoadedModel {
     pub fn new(arguments: &ModelArgs, template: &TemplateChoice) -> Result<Self, Error> {
         let device = crate::device::open(arguments.device)?;
         let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
-        let mut model = CausalLm::load(&folder, Hold::F32, &device)?;
+        let mut model = CausalLm::load(&folder, base_of(arguments.adapter.as_deref(), arguments.base)?, &device)?;
         if let Some(adapter) = &arguments.adapter {
             adapter_folder::load(&mut model, adapter)?;
         }

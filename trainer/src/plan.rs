@@ -58,12 +58,13 @@ pub fn model_folder(source: &ModelSource) -> Result<PathBuf, Error> {
     }
 }
 
-/// What `--device` or the recipe's `device` and the model need in one place.
-pub fn hold(dtype: Option<StoredDtype>) -> Hold {
-    match dtype {
-        None | Some(StoredDtype::F32) => Hold::F32,
-        Some(StoredDtype::Bf16) => Hold::Bf16,
-        Some(StoredDtype::F16) => Hold::F16,
+/// How a recipe holds its frozen weights.
+pub fn hold(recipe: &Recipe) -> Hold {
+    match (recipe.quantization, recipe.base_dtype) {
+        (Some(quantization), _) => Hold::Packed(quantization.packing()),
+        (None, None | Some(StoredDtype::F32)) => Hold::F32,
+        (None, Some(StoredDtype::Bf16)) => Hold::Bf16,
+        (None, Some(StoredDtype::F16)) => Hold::F16,
     }
 }
 
@@ -168,7 +169,7 @@ impl Data {
 pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(CausalLm, Vec<String>), Error> {
     let recipe = &loaded.recipe;
     let mut model = match recipe.init {
-        Init::Pretrained => CausalLm::load(folder, hold(recipe.base_dtype), device)?,
+        Init::Pretrained => CausalLm::load(folder, hold(recipe), device)?,
         Init::Random => CausalLm::random(folder, recipe.seed, device)?,
     };
     let experts = matches!(model.decoder().config().mlp, MlpConfig::Experts { .. });

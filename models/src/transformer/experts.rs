@@ -15,7 +15,7 @@ use firebrand_kernels::gather_rows;
 
 use super::Context;
 use super::mlp::GatedMlp;
-use crate::parameters::{ParameterSource, linear};
+use crate::parameters::ParameterSource;
 
 /// The experts of a block and their router.
 #[derive(Module, Debug)]
@@ -63,7 +63,8 @@ impl Experts {
         source: &mut dyn ParameterSource,
     ) -> Self {
         Self {
-            router: linear(source, &format!("{path}.router"), [count, width], false),
+            // Never packed: a choice is sharp where a product is smooth.
+            router: Linear::new(source.matrix(&format!("{path}.router.weight"), [count, width]), None),
             experts: (0..count).map(|index| expert(&format!("{path}.experts.{index}"), source)).collect(),
             chosen,
         }

@@ -13,6 +13,7 @@ use super::optimizer::Optimizer;
 pub(super) fn check(file: &RecipeFile, document: &Document) -> Result<(), RecipeError> {
     let rules = Rules { file, document };
     rules.method()?;
+    rules.quantization()?;
     rules.data()?;
     rules.train()?;
     rules.optimizer()?;
@@ -46,6 +47,34 @@ impl Rules<'_> {
             None => Ok(()),
             Some(AdapterSection::Lora(lora)) => self.lora(lora),
         }
+    }
+
+    fn quantization(&self) -> Result<(), RecipeError> {
+        let Some(quantization) = self.file.quantization else { return Ok(()) };
+        if self.file.adapter.is_none() {
+            return Err(self
+                .conflict("quantization")
+                .message("packed weights are frozen, and full fine-tuning freezes none")
+                .advice("add [adapter] with kind = \"lora\", or remove [quantization]")
+                .into());
+        }
+        if self.file.base_dtype.is_some() {
+            return Err(self
+                .conflict("base_dtype")
+                .message("`base_dtype` and [quantization] both say how frozen weights are held")
+                .advice("remove one of them")
+                .into());
+        }
+        let block = quantization.block();
+        if !block.is_power_of_two() {
+            return Err(self
+                .document
+                .at_key(ComplaintKind::OutOfRange, "quantization.block")
+                .message(format!("`quantization.block` = {block} is no power of two"))
+                .advice("use 32, 64, 128, 256, 512, 1024, 2048 or 4096; 64 is usual")
+                .into());
+        }
+        Ok(())
     }
 
     fn lora(&self, lora: &LoraRecipe) -> Result<(), RecipeError> {

@@ -13,6 +13,7 @@ use super::dtype::{ComputeDtype, StoredDtype};
 use super::evaluation::EvalSection;
 use super::optimizer::Optimizer;
 use super::output::{Export, Log, Sample};
+use super::quantization::Quantization;
 use super::schedule::ScheduleSection;
 use super::train::TrainSection;
 use super::{data, defaults};
@@ -49,6 +50,8 @@ pub(super) struct RecipeFile {
     pub base_dtype: Option<StoredDtype>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterSection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
     #[schemars(transform = constrain_data)]
     pub data: DataConfig,
     #[serde(default)]

@@ -86,6 +86,7 @@ fn decide(file: RecipeFile, model: ModelSource) -> Recipe {
     let method = Method::from(file.adapter);
     let base_dtype = match method {
         Method::Full => None,
+        Method::Lora(_) if file.quantization.is_some() => None,
         Method::Lora(_) => Some(file.base_dtype.unwrap_or(StoredDtype::F32)),
     };
     let train = Train::from(file.train);
@@ -103,6 +104,7 @@ fn decide(file: RecipeFile, model: ModelSource) -> Recipe {
         dtype: file.dtype,
         base_dtype,
         method,
+        quantization: file.quantization,
         checkpoint: file.checkpoint.resolve(!file.data.eval.is_empty()),
         data: file.data,
         train,

@@ -23,6 +23,7 @@ mod optimizer;
 mod output;
 mod overrides;
 mod paths;
+mod quantization;
 mod reference;
 mod resolved;
 mod schedule;
@@ -45,6 +46,7 @@ pub use load::Loaded;
 pub use model::ModelSource;
 pub use optimizer::{AdamwRecipe, Optimizer, SgdRecipe};
 pub use output::{Export, Log, Sample};
+pub use quantization::{EightBitRecipe, FourBitRecipe, Quantization};
 pub use reference::reference;
 pub use schedule::{Curve, Schedule, Warmup};
 pub use schema::json_schema;
@@ -64,9 +66,11 @@ pub struct Recipe {
     pub seed: u64,
     pub device: DeviceName,
     pub dtype: ComputeDtype,
-    /// How frozen weights are held. Absent in a full run, which freezes none.
+    /// How frozen weights are held. Absent where they are packed, and in a full run, which freezes none.
     pub base_dtype: Option<StoredDtype>,
     pub method: Method,
+    /// How the frozen base is packed. Absent: it is not.
+    pub quantization: Option<Quantization>,
     /// Paths are resolved.
     pub data: DataConfig,
     pub train: Train,

@@ -43,6 +43,7 @@ impl From<&Recipe> for RecipeFile {
             dtype: recipe.dtype,
             base_dtype: recipe.base_dtype,
             adapter: (&recipe.method).into(),
+            quantization: recipe.quantization,
             data: recipe.data.clone(),
             train: (&recipe.train).into(),
             optimizer: recipe.optimizer.clone(),

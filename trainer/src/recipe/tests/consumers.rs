@@ -13,6 +13,8 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("seed", "trainer/src/plan.rs", "recipe.seed"),
     ("device", "trainer/src/commands/train.rs", "recipe.device"),
     ("base_dtype", "trainer/src/plan.rs", "recipe.base_dtype"),
+    ("quantization.block", "trainer/src/recipe/quantization.rs", "block: recipe.block"),
+    ("quantization.double", "trainer/src/recipe/quantization.rs", "double: recipe.double"),
     ("adapter.rank", "adapters/src/lora.rs", "self.rank"),
     ("adapter.alpha", "adapters/src/lora.rs", "self.alpha"),
     ("adapter.dropout", "adapters/src/lora.rs", "self.settings.dropout"),

@@ -67,6 +67,7 @@ fn toml_text(value: &Value) -> String {
 fn companions(key: &str) -> &'static [&'static str] {
     match key {
         "base_dtype" => &["adapter.kind=lora"],
+        "quantization.block" | "quantization.double" => &["adapter.kind=lora"],
         "optimizer.nesterov" => &["optimizer.momentum=0.9"],
         "sample.max_new_tokens" => &["sample.prompts=[\"Who?\"]"],
         _ => &[],
