@@ -1,4 +1,4 @@
-//! What a weight can be: dense, and changed by an adapter.
+//! What a weight can be: dense or packed, and changed by an adapter.
 //!
 //! [`Linear`] is the only place that looks inside a weight. Everything above it says *which* weights are adapted
 //! ([`Targets`], in the vocabulary of Hugging Face module paths) and *how* ([`LoraConfig`]); everything below it is a
@@ -15,6 +15,7 @@ mod mode;
 pub mod peft;
 mod random;
 mod targets;
+mod weight;
 
 pub use adapter::{Adapter, AdapterConfig};
 pub use error::AdapterError;

@@ -1,18 +1,21 @@
 //! The linear map of every model: `y = x W^T + b`, plus what an adapter adds.
 //!
 //! The weight has the layout of the files, `[out, in]`, so loading and saving never transpose. A frozen weight may be
-//! held in bf16 or f16; the product is f32 either way.
+//! held in bf16 or f16, or in 4 or 8 bits; the product is f32 in every case.
+
+use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
-use firebrand_kernels::linear;
+use burn::tensor::{Device, Tensor};
+use firebrand_kernels::PackedWeight;
 
+use crate::weight::Weight;
 use crate::{Adapter, Mode, Place};
 
 /// A weight `[out, in]`, an optional bias `[out]`, and an optional adapter.
 #[derive(Module, Debug)]
 pub struct Linear {
-    weight: Param<Tensor<2>>,
+    weight: Weight,
     bias: Option<Param<Tensor<1>>>,
     adapter: Option<Adapter>,
 }
@@ -20,7 +23,12 @@ pub struct Linear {
 impl Linear {
     /// A dense map without an adapter.
     pub fn new(weight: Param<Tensor<2>>, bias: Option<Param<Tensor<1>>>) -> Self {
-        Self { weight, bias, adapter: None }
+        Self { weight: Weight::Dense(weight), bias, adapter: None }
+    }
+
+    /// A map with a frozen weight in few bits, without an adapter.
+    pub fn packed(weight: Arc<PackedWeight>, bias: Option<Param<Tensor<1>>>) -> Self {
+        Self { weight: Weight::packed(weight), bias, adapter: None }
     }
 
     /// `x` is `[batch, time, in]`, the result `[batch, time, out]`.
@@ -35,7 +43,7 @@ impl Linear {
     }
 
     fn apply(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
-        let mut y = linear(x.clone(), self.weight.val());
+        let mut y = self.weight.product(x.clone());
         if let Some(bias) = &self.bias {
             y = y + bias.val().unsqueeze();
         }
@@ -47,7 +55,19 @@ impl Linear {
 
     /// `[out, in]`.
     pub fn shape(&self) -> [usize; 2] {
-        self.weight.lazy_shape().dims()
+        self.weight.shape()
+    }
+
+    /// The packed weight, if this one is.
+    pub fn packed_weight(&self) -> Option<&Arc<PackedWeight>> {
+        self.weight.as_packed()
+    }
+
+    /// Puts the dequantised weight on `device` in place of a packed one; a dense weight stays as it is.
+    pub fn dequantise(&mut self, device: &Device) {
+        if self.weight.as_packed().is_some() {
+            self.weight = self.weight.changed(device, |weight| weight);
+        }
     }
 
     /// The adapter, if there is one.
@@ -60,18 +80,21 @@ impl Linear {
         self.adapter = Some(adapter);
     }
 
-    /// Folds the adapter into the weight, in f32, and removes it.
+    /// Folds the adapter into the weight, in f32, and removes it. What an adapter on a packed weight was trained against is the dequantised
+    /// weight, so that is what it is folded into, and the map is dense from then on.
     pub fn merge(&mut self) {
         if let Some(adapter) = self.adapter.take() {
             let delta = adapter.delta();
-            self.weight = self.weight.clone().map(|weight| weight.cast(delta.dtype()) + delta);
+            self.weight = self.weight.changed(&delta.device(), |weight| weight + delta);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, TensorData};
+    use burn::module::{ModuleMapper, ModuleVisitor, ParamId};
+    use burn::tensor::TensorData;
+    use firebrand_kernels::Packing;
 
     use super::*;
     use crate::{LoraConfig, LoraFactors, Targets};
@@ -80,10 +103,11 @@ mod tests {
         (0..rows * columns).map(|i| (i as f32 * seed).sin()).collect()
     }
 
-    fn adapted(device: &Device) -> Linear {
-        let weight = Param::from_data(TensorData::new(matrix(5, 6, 0.9), [5, 6]), device);
-        let bias = Param::from_data(TensorData::new(matrix(1, 5, 0.3), [5]), device);
-        let mut linear = Linear::new(weight, Some(bias));
+    fn bias(device: &Device) -> Option<Param<Tensor<1>>> {
+        Some(Param::from_data(TensorData::new(matrix(1, 5, 0.3), [5]), device))
+    }
+
+    fn with_adapter(mut linear: Linear, device: &Device) -> Linear {
         let config = LoraConfig {
             rank: 2,
             alpha: 3.0,
@@ -99,17 +123,133 @@ mod tests {
         linear
     }
 
+    fn dense(device: &Device) -> Linear {
+        Linear::new(Param::from_data(TensorData::new(matrix(5, 6, 0.9), [5, 6]), device), bias(device))
+    }
+
+    fn packed(device: &Device) -> Linear {
+        let weight = PackedWeight::quantise(&TensorData::new(matrix(5, 6, 0.9), [5, 6]), Packing::NF4).unwrap();
+        Linear::packed(Arc::new(weight), bias(device))
+    }
+
+    fn input(device: &Device) -> Tensor<3> {
+        Tensor::from_data(TensorData::new(matrix(4, 6, 1.1), [2, 2, 6]), device)
+    }
+
+    fn outputs(linear: &Linear) -> Vec<f32> {
+        linear.forward(input(&Device::flex()), Mode::Inference).into_data().try_to_vec().unwrap()
+    }
+
     #[test]
     fn merging_keeps_the_outputs() {
         let device = Device::flex();
-        let x = Tensor::<3>::from_data(TensorData::new(matrix(4, 6, 1.1), [2, 2, 6]), &device);
-        let mut linear = adapted(&device);
-        let before: Vec<f32> = linear.forward(x.clone(), Mode::Inference).into_data().try_to_vec().unwrap();
-        linear.merge();
-        assert!(linear.adapter().is_none());
-        let after: Vec<f32> = linear.forward(x, Mode::Inference).into_data().try_to_vec().unwrap();
-        for (left, right) in before.iter().zip(&after) {
-            assert!((left - right).abs() < 1e-5, "{left} {right}");
+        for base in [dense(&device), packed(&device)] {
+            let mut linear = with_adapter(base.clone(), &device);
+            let before = outputs(&linear);
+            assert_ne!(before, outputs(&base));
+            linear.merge();
+            assert!(linear.adapter().is_none() && linear.packed_weight().is_none());
+            for (left, right) in before.iter().zip(&outputs(&linear)) {
+                assert!((left - right).abs() < 1e-5, "{left} {right}");
+            }
         }
+    }
+
+    #[test]
+    fn a_packed_map_equals_its_dequantised_one() {
+        let device = Device::flex();
+        let mut linear = packed(&device);
+        assert_eq!(linear.shape(), [5, 6]);
+        let before = outputs(&linear);
+        assert_ne!(before, outputs(&dense(&device)));
+        linear.dequantise(&device);
+        assert!(linear.packed_weight().is_none());
+        assert_eq!((linear.shape(), outputs(&linear)), ([5, 6], before));
+    }
+
+    /// Names and shapes of the parameters a walk meets.
+    fn walk(linear: &Linear) -> Vec<(String, Vec<usize>)> {
+        #[derive(Default)]
+        struct Walk {
+            path: Vec<String>,
+            found: Vec<(String, Vec<usize>)>,
+        }
+        impl ModuleVisitor for Walk {
+            fn enter_module(&mut self, name: &str, container: &str) {
+                self.path.push(if container.starts_with("Enum:") { String::new() } else { format!("/{name}") });
+            }
+            fn exit_module(&mut self, _name: &str, _container: &str) {
+                self.path.pop();
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                self.found.push((self.path.concat(), param.lazy_shape().to_vec()));
+            }
+        }
+        let mut walk = Walk::default();
+        linear.visit(&mut walk);
+        walk.found
+    }
+
+    #[test]
+    fn walks_meet_a_dense_weight_by_its_name_and_pass_a_packed_one_by() {
+        let device = Device::flex();
+        let named = |name: &str, shape: &[usize]| (name.to_owned(), shape.to_vec());
+        assert_eq!(walk(&dense(&device)), [named("/weight", &[5, 6]), named("/bias", &[5])]);
+        assert_eq!(walk(&packed(&device)), [named("/bias", &[5])]);
+    }
+
+    #[test]
+    fn a_packed_weight_goes_through_all_that_modules_do() {
+        struct Same;
+        impl ModuleMapper for Same {}
+        let device = Device::flex();
+        let start = packed(&device);
+        let handle = start.packed_weight().unwrap().clone();
+        let expected = outputs(&start);
+        let trained = start.clone().train();
+        let passed = [
+            start.clone().map(&mut Same),
+            start.clone().to_device(&device),
+            start.clone().no_grad(),
+            trained.valid(),
+            start,
+        ];
+        for linear in passed {
+            assert!(Arc::ptr_eq(linear.packed_weight().unwrap(), &handle));
+            assert_eq!(outputs(&linear), expected);
+        }
+    }
+
+    #[test]
+    fn gradients_pass_a_packed_weight_to_the_input_and_the_adapter() {
+        let device = Device::flex().autodiff();
+        let linear = with_adapter(packed(&device), &device);
+        let mut same = linear.clone();
+        same.dequantise(&device);
+        let gradients = |linear: &Linear| {
+            let x = input(&device).require_grad();
+            let grads = linear.forward(x.clone(), Mode::Inference).powi_scalar(2).sum().backward();
+            let Some(Adapter::Lora(lora)) = linear.adapter() else { panic!("no adapter") };
+            let values = |data: TensorData| data.try_to_vec::<f32>().unwrap();
+            [
+                values(x.grad(&grads).unwrap().into_data()),
+                values(lora.a.val().grad(&grads).unwrap().into_data()),
+                values(lora.b.val().grad(&grads).unwrap().into_data()),
+            ]
+        };
+        assert_eq!(gradients(&linear), gradients(&same));
+    }
+
+    #[test]
+    fn merging_keeps_the_identity_of_a_dense_weight() {
+        let device = Device::flex();
+        let id = |linear: &Linear| -> ParamId {
+            let Weight::Dense(weight) = &linear.weight else { panic!("packed") };
+            weight.id
+        };
+        let mut linear = with_adapter(dense(&device), &device);
+        let before = id(&linear);
+        linear.merge();
+        assert_eq!(id(&linear), before);
     }
 }

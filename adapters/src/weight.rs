@@ -1,0 +1,64 @@
+//! What a linear map multiplies with: a dense matrix, or a frozen one in few bits.
+//!
+//! A dense weight is a parameter, found by Burn's walks under the map's `weight`. A packed one is no tensor and never trained, so walks pass it by:
+//! it is a handle that clones, devices and autodiff leave as it is. Every product with it goes through `frozen_matmul`.
+
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Tensor};
+use firebrand_kernels::{PackedWeight, frozen_matmul, linear};
+
+/// A matrix `[out, in]`.
+#[derive(Module, Debug)]
+pub(crate) enum Weight {
+    /// In f32, bf16 or f16.
+    Dense(Param<Tensor<2>>),
+    /// In 4 or 8 bits.
+    Packed(Packed),
+}
+
+/// A handle to a packed weight.
+#[derive(Module, Debug)]
+pub(crate) struct Packed {
+    #[module(skip)]
+    weight: Arc<PackedWeight>,
+}
+
+impl Weight {
+    pub fn packed(weight: Arc<PackedWeight>) -> Self {
+        Self::Packed(Packed { weight })
+    }
+
+    /// `x W^T`, for `x` `[batch, time, in]`.
+    pub fn product(&self, x: Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::Dense(weight) => linear(x, weight.val()),
+            Self::Packed(Packed { weight }) => frozen_matmul(x, weight),
+        }
+    }
+
+    /// `[out, in]`.
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(weight) => weight.lazy_shape().dims(),
+            Self::Packed(Packed { weight }) => weight.shape(),
+        }
+    }
+
+    /// The handle, if this weight is packed.
+    pub fn as_packed(&self) -> Option<&Arc<PackedWeight>> {
+        match self {
+            Self::Dense(_) => None,
+            Self::Packed(Packed { weight }) => Some(weight),
+        }
+    }
+
+    /// The weight that `change` makes of this one in f32; a packed weight is dequantised to `device` and stays dense.
+    pub fn changed(&self, device: &Device, change: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Self {
+        Self::Dense(match self {
+            Self::Dense(weight) => weight.clone().map(|weight| change(weight.cast(DType::F32))),
+            Self::Packed(Packed { weight }) => Param::from_tensor(change(weight.dequantise(device))),
+        })
+    }
+}
