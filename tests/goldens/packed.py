@@ -1,7 +1,7 @@
-"""Packed weights as bitsandbytes makes them on the CPU: `packed/*.safetensors`.
+"""Packed weights as bitsandbytes makes them on the CPU: `packed/`.
 
 A file of `packed/` is one weight: `input` (f32, bf16 or f16), `codes`, `absmax` (f32, or u8 where the scales are packed too, then
-with `nested_absmax`, `nested_map` and `offset`), and `values`, the dequantised weight in f32. The metadata say how it was packed.
+with `nested_absmax`, `nested_map` and `offset`), and `values`, the dequantised weight in f32. The metadata give code and block.
 
 `values` come from bitsandbytes' native code, except where a row is a multiple of 16 but not of the block: there its AVX-512 code
 takes the scale of another block (0.50.2), so those come from its torch code.
@@ -13,7 +13,9 @@ import re
 import bitsandbytes.functional as bnb
 import torch
 from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
+from bitsandbytes.nn import Linear4bit, Params4bit
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 from common import HERE
@@ -61,7 +63,7 @@ def four_bit(name: str, values: torch.Tensor, code: str, block: int, double: boo
             "offset": state.offset.reshape(1),
         }
     tensors["values"] = dequantised(codes, state)
-    save(name, tensors, {"code": code, "block": str(block)})
+    save(name, tensors, f"{code} {block}")
 
 
 def int8(name: str, values: torch.Tensor, block: int) -> None:
@@ -69,12 +71,22 @@ def int8(name: str, values: torch.Tensor, block: int) -> None:
     state.dtype = torch.float32
     tensors = {"input": values, "codes": codes.reshape(-1), "absmax": state.absmax, "map": state.code}
     tensors["values"] = bnb.dequantize_blockwise(codes, state)
-    save(name, tensors, {"code": "int8", "block": str(block)})
+    save(name, tensors, f"int8 {block}")
 
 
-def save(name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+def save(name: str, tensors: dict[str, torch.Tensor], packing: str) -> None:
     tensors = {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
-    save_file(tensors, OUT / f"{name}.safetensors", metadata)
+    save_file(tensors, OUT / f"{name}.safetensors", {"packing": packing})
+
+
+def model() -> None:
+    """`packed/model/`: `llama-gqa-tied` in NF4 with packed scales, as transformers saves it."""
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32
+    )
+    base = HERE / "llama-gqa-tied"
+    loaded = AutoModelForCausalLM.from_pretrained(base, quantization_config=config, dtype=torch.float32, device_map="cpu")
+    loaded.save_pretrained(OUT / "model")
 
 
 def pack_blocks(model: torch.nn.Module, kind: str, block: int, double: bool = False) -> None:
@@ -92,17 +104,13 @@ def pack_blocks(model: torch.nn.Module, kind: str, block: int, double: bool = Fa
 
 
 def keys() -> None:
-    """The tensors of one linear map as bitsandbytes saves it: `keys-*.safetensors`, under the names they have in a model."""
-    from bitsandbytes.nn import Linear4bit, Params4bit
-
-    for double in (False, True):
+    """One linear map without packed scales, and one in bf16, as `Linear4bit` saves them: `keys-*.safetensors`."""
+    for name, double, dtype in [("plain", False, torch.float32), ("bf16", True, torch.bfloat16)]:
         layer = Linear4bit(128, 6, bias=False, compute_dtype=torch.float32)
-        values = weight((6, 128), 12, "plain").to(torch.bfloat16 if double else torch.float32)
+        values = weight((6, 128), 12, "plain").to(dtype)
         layer.weight = Params4bit(values, compress_statistics=double, quant_type="nf4", module=layer)
-        layer = layer.to("cpu")
-        tensors = {f"layer.{key}": tensor.contiguous().clone() for key, tensor in layer.state_dict().items()}
-        name = "keys-double" if double else "keys-plain"
-        save_file(tensors | {"input": values}, OUT / f"{name}.safetensors", {"format": "pt"})
+        tensors = {f"layer.{key}": tensor.contiguous().clone() for key, tensor in layer.to("cpu").state_dict().items()}
+        save_file(tensors | {"input": values}, OUT / f"keys-{name}.safetensors", {"format": "pt"})
 
 
 def means() -> None:
@@ -127,5 +135,6 @@ def write() -> None:
     four_bit("fp4-odd", weight((3, 37), 9, "plain"), "fp4", 32, False)
     int8("int8", weight((24, 64), 10, "outliers"), 64)
     int8("int8-odd", weight((11, 37), 11, "plain").to(torch.bfloat16), 256)
+    model()
     keys()
     means()

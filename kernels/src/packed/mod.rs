@@ -17,7 +17,7 @@ pub use packing::{FourBit, PackedError, Packing};
 pub use scales::{DoubleScales, Scales};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use codebook::{DYNAMIC, FP4, NF4};
+use codebook::DYNAMIC;
 use rayon::prelude::*;
 
 use crate::simd::vectorised;
@@ -121,8 +121,7 @@ impl PackedWeight {
             let count = ((index + 1) * block - first).min(out.len());
             let (now, rest) = out.split_at_mut(count);
             match self.packing {
-                Packing::FourBit { code: FourBit::Nf4, .. } => self.widen_pairs(&NF4.pairs, first, now),
-                Packing::FourBit { code: FourBit::Fp4, .. } => self.widen_pairs(&FP4.pairs, first, now),
+                Packing::FourBit { code, .. } => self.widen_pairs(&code.book().pairs, first, now),
                 Packing::Int8 { .. } => {
                     let map = &**DYNAMIC;
                     for (to, code) in now.iter_mut().zip(&self.codes[first..first + count]) {

@@ -1,5 +1,6 @@
 //! How a weight is packed, and what can be wrong with one.
 
+use super::codebook::{FP4, FourBitBook, NF4};
 use burn::tensor::DType;
 
 /// How many numbers share a scale in QLoRA.
@@ -14,6 +15,20 @@ pub enum FourBit {
     Nf4,
     /// A sign, two bits of exponent, one of fraction.
     Fp4,
+}
+
+impl FourBit {
+    /// What the codes stand for, in their order.
+    pub fn values(self) -> [f32; 16] {
+        self.book().values
+    }
+
+    pub(super) fn book(self) -> &'static FourBitBook {
+        match self {
+            Self::Nf4 => &NF4,
+            Self::Fp4 => &FP4,
+        }
+    }
 }
 
 /// How the numbers of a weight are packed. A block is so many numbers in row-major order, across the ends of rows; each has one scale, its

@@ -9,8 +9,8 @@ use rayon::prelude::*;
 
 use super::{
     PackedWeight,
-    codebook::{DynamicCodes, FP4, FourBitBook, NF4},
-    packing::{FourBit, PackedError, Packing},
+    codebook::{DynamicCodes, FourBitBook},
+    packing::{PackedError, Packing},
     scales::{DoubleScales, Scales},
 };
 
@@ -42,13 +42,7 @@ impl PackedWeight {
 fn pack<T: Element>(values: &[T], packing: Packing) -> Result<(Vec<u8>, Scales), PackedError> {
     let value = |index: usize| values[index].elem::<f32>();
     let (codes, scales) = match packing {
-        Packing::FourBit { code, block, .. } => {
-            let book = match code {
-                FourBit::Nf4 => &NF4,
-                FourBit::Fp4 => &FP4,
-            };
-            four_bit(book, values.len(), block, value)
-        }
+        Packing::FourBit { code, block, .. } => four_bit(code.book(), values.len(), block, value),
         Packing::Int8 { block } => blockwise(values.len(), block, value),
     };
     // The largest magnitude of a block is infinite or NaN exactly if one of its numbers is.

@@ -1,6 +1,10 @@
 //! Packed weights are bitsandbytes' (`tests/goldens/packed.py`), bit for bit, and as small as they should be.
 
-use super::{mean::mean, *};
+use super::{
+    codebook::{FP4, NF4},
+    mean::mean,
+    *,
+};
 use crate::testing::{in_pools, numbers};
 use burn::tensor::{Bytes, bf16, f16};
 use safetensors::{Dtype, SafeTensors};
@@ -36,9 +40,10 @@ fn all() -> Vec<Golden> {
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         let about = header.metadata().clone().unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
-        let block = about["block"].parse().unwrap();
+        let (code, block) = about["packing"].split_once(' ').unwrap();
+        let block = block.parse().unwrap();
         let double = file.tensor("offset").is_ok();
-        let packing = match about["code"].as_str() {
+        let packing = match code {
             "nf4" => Packing::FourBit { code: FourBit::Nf4, block, double },
             "fp4" => Packing::FourBit { code: FourBit::Fp4, block, double },
             _ => Packing::Int8 { block },

@@ -9,6 +9,7 @@
 //! account.rs      every tensor of file and model used exactly once, or named in the error
 //! tie.rs          whether the output head shares the embedding
 //! plan.rs         which tensor goes where in the files to write
+//! bitsandbytes.rs the tensors of a weight in 4 bits
 //! writer.rs       the writing: one tensor in memory, nothing partial left behind
 //! ```
 //! Bytes, shapes and dtypes only: what becomes of them in a tensor library is not decided here. Files are untrusted:
@@ -16,6 +17,7 @@
 //! file's own size and a few MiB.
 
 mod account;
+mod bitsandbytes;
 mod checkpoint;
 mod dtype;
 mod file;
@@ -32,6 +34,7 @@ mod view;
 mod writer;
 
 pub use account::{AccountingError, Doubled, Expected, Load, LoadPlan, Misshapen, Missing, Unused};
+pub use bitsandbytes::{packed_part_of, packed_tensors, read_packed};
 pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;
 pub use file::WeightsFile;
