@@ -21,6 +21,7 @@ import family_trajectories
 import llama
 import lora
 import numbers_of_torch
+import optimizer_trajectories
 import published
 import score
 import tokenizers_of_folders
@@ -30,7 +31,7 @@ from common import write_case
 
 def jobs() -> dict:
     models = llama.CASES | families.CASES
-    trajectories = trajectory.CASES | family_trajectories.CASES
+    trajectories = trajectory.CASES | family_trajectories.CASES | optimizer_trajectories.CASES
     table = {name: (lambda name=name, case=case: write_case(name, case)) for name, case in models.items()}
     table |= {name: (lambda name=name, case=case: lora.write(name, case)) for name, case in lora.CASES.items()}
     table |= {name: (lambda name=name, case=case: trajectory.write(name, case)) for name, case in trajectories.items()}

@@ -43,7 +43,10 @@ pub use evaluation::{EarlyStopping, Eval};
 pub use file::Init;
 pub use load::Loaded;
 pub use model::ModelSource;
-pub use optimizer::{AdamwRecipe, Optimizer, SgdRecipe};
+pub use optimizer::{
+    AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdjustment, MuonRecipe, Optimizer,
+    RelativeRate, SgdRecipe,
+};
 pub use output::{Export, Log, Sample};
 pub use reference::reference;
 pub use schedule::{Curve, Schedule, Warmup};
