@@ -22,6 +22,7 @@ import llama
 import lora
 import numbers_of_torch
 import packed
+import optimizer_trajectories
 import published
 import score
 import tokenizers_of_folders
@@ -31,7 +32,7 @@ from common import write_case
 
 def jobs() -> dict:
     models = llama.CASES | families.CASES
-    trajectories = trajectory.CASES | family_trajectories.CASES
+    trajectories = trajectory.CASES | family_trajectories.CASES | optimizer_trajectories.CASES
     table = {name: (lambda name=name, case=case: write_case(name, case)) for name, case in models.items()}
     table |= {name: (lambda name=name, case=case: lora.write(name, case)) for name, case in lora.CASES.items()}
     table |= {name: (lambda name=name, case=case: trajectory.write(name, case)) for name, case in trajectories.items()}

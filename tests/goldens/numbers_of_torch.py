@@ -1,58 +1,130 @@
-"""optimizers.json and schedules.json: what torch's optimisers and transformers' schedules give, step by step."""
+"""optimizers.json and schedules.json: what the reference optimisers and transformers' schedules give, step by step."""
+
+import math
+from typing import Any
 
 import torch
 from transformers import optimization as schedule
 
+import optimizers as reference
 from common import HERE, write_json
 
 STEPS = 12
-# No gradient at all, tiny, huge, a change of sign: each exercises another term.
-LENGTH = 7
+
+# Path and shape. Where a path lies outside of the layers, Muon leaves it to AdamW.
+PROBLEMS = {
+    "vector": ("layers.0.norm.weight", (7,)),
+    "wide": ("layers.0.mlp.down.weight", (3, 8)),
+    "tall": ("layers.0.mlp.up.weight", (8, 3)),
+    "embedding": ("embed.tokens", (6, 4)),
+    "stack": ("layers.0.experts.up", (2, 3, 4)),
+    "long": ("layers.0.attention.qkv.q.weight", (10, 30)),
+}
+
+ADAMW = dict(kind="adamw", learning_rate=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+EIGHT_BIT = ADAMW | dict(kind="adamw-8bit", min_8bit_size=256)
+ADAFACTOR = dict(
+    kind="adafactor",
+    learning_rate=0.01,
+    eps=(1e-30, 1e-3),
+    clip_threshold=1.0,
+    decay_rate=-0.8,
+    beta1=None,
+    weight_decay=0.0,
+    scale_parameter=False,
+)
+LION = dict(kind="lion", learning_rate=0.01, betas=(0.9, 0.99), weight_decay=0.0)
+MUON = dict(
+    kind="muon",
+    learning_rate=0.02,
+    momentum=0.95,
+    nesterov=True,
+    weight_decay=0.0,
+    ns_steps=5,
+    adjust_lr_fn="original",
+    adamw=dict(learning_rate=0.003, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1),
+)
+SGD = dict(kind="sgd", learning_rate=0.05, momentum=0.0, nesterov=False, weight_decay=0.0)
 
 OPTIMIZERS = [
-    ("adamw", dict(lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)),
-    ("adamw", dict(lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)),
-    ("adamw", dict(lr=0.003, betas=(0.8, 0.95), eps=1e-5, weight_decay=0.02)),
-    ("sgd", dict(lr=0.05)),
-    ("sgd", dict(lr=0.05, weight_decay=0.1)),
-    ("sgd", dict(lr=0.05, momentum=0.9)),
-    ("sgd", dict(lr=0.05, momentum=0.9, weight_decay=0.1)),
-    ("sgd", dict(lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01)),
+    (ADAMW, ["vector"]),
+    (ADAMW | dict(weight_decay=0.1), ["vector"]),
+    (ADAMW | dict(learning_rate=0.003, betas=(0.8, 0.95), eps=1e-5, weight_decay=0.02), ["vector"]),
+    (EIGHT_BIT, ["long", "vector"]),
+    (EIGHT_BIT | dict(betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1), ["long"]),
+    (ADAFACTOR, ["vector", "wide", "tall", "stack"]),
+    (ADAFACTOR | dict(beta1=0.9, weight_decay=0.1, scale_parameter=True), ["vector", "wide"]),
+    (ADAFACTOR | dict(clip_threshold=0.3, decay_rate=-0.5, eps=(1e-12, 1.0), scale_parameter=True), ["wide"]),
+    (ADAFACTOR | dict(learning_rate="relative", scale_parameter=True), ["vector", "tall"]),
+    (ADAFACTOR | dict(learning_rate="relative-with-warmup", scale_parameter=True, beta1=0.8), ["wide"]),
+    (LION, ["vector"]),
+    (LION | dict(betas=(0.95, 0.98), weight_decay=0.1), ["vector"]),
+    (MUON, ["wide", "tall", "embedding", "vector", "stack"]),
+    (MUON | dict(momentum=0.8, nesterov=False, weight_decay=0.1, adjust_lr_fn="match-rms-adamw"), ["wide", "tall"]),
+    (SGD, ["vector"]),
+    (SGD | dict(weight_decay=0.1), ["vector"]),
+    (SGD | dict(momentum=0.9), ["vector"]),
+    (SGD | dict(momentum=0.9, weight_decay=0.1), ["vector"]),
+    (SGD | dict(momentum=0.9, nesterov=True, weight_decay=0.01), ["vector"]),
 ]
-CLASSES = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+def problem(name: str, seed: int) -> dict[str, Any]:
+    """Gradients that are nothing, tiny, huge and change their sign: each exercises another term."""
+    path, shape = PROBLEMS[name]
+    length = math.prod(shape)
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(length, generator=generator)
+    gradients = torch.randn(STEPS, length, generator=generator)
+    if name == "long":  # sizes over the whole range of 8-bit codes
+        gradients *= 10.0 ** (-6.0 * torch.rand(length, generator=generator))
+        gradients = gradients[:8]
+    gradients[:, 1] = 0.0
+    gradients[:, 2] *= 1e-6
+    # Everything beside it in its block would round to nothing, and Newton-Schulz see one direction.
+    gradients[:, 3] *= 1e4 if name in ("vector", "stack") else 10.0
+    gradients[6, :] = 0.0
+    return dict(path=path, shape=shape, start=start.tolist(), gradients=gradients.tolist())
+
+
+def run(settings: dict[str, Any], problem: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The flat parameter after every step."""
+    parameter = torch.nn.Parameter(torch.tensor(problem["start"]).reshape(problem["shape"]))
+    case = dict(optimizer={key: value for key, value in settings.items() if value is not None})
+    used = settings
+    if settings["kind"] == "muon":
+        if problem["path"].startswith("layers.") and parameter.ndim == 2:
+            case["newton_schulz"] = "bf16" if more else "f32"
+        else:
+            used = settings["adamw"] | dict(kind="adamw")
+    optimizer = reference.make([parameter], used, **more)
+    scheduled = not isinstance(used["learning_rate"], str)
+    # The rate changes at every step, from zero, as under a warm-up.
+    factors = [min(1.0, step / 4) if scheduled else 1.0 for step in range(len(problem["gradients"]))]
+    after = []
+    for gradient, factor in zip(problem["gradients"], factors):
+        if scheduled:
+            for group in optimizer.param_groups:
+                group["lr"] = used["learning_rate"] * factor
+        parameter.grad = torch.tensor(gradient).reshape(problem["shape"])
+        optimizer.step()
+        after.append(parameter.detach().reshape(-1).tolist())
+    state = optimizer.state[parameter]
+    if "qmap1" in state:
+        case["codes_at_the_end"] = {
+            "exp_avg": state["state1"].reshape(-1).tolist(),
+            "exp_avg_sq": state["state2"].reshape(-1).tolist(),
+        }
+    return case | dict(learning_rate_factors=factors, parameters_after_step=after)
 
 
 def optimizers() -> None:
-    generator = torch.Generator().manual_seed(11)
-    start = torch.randn(LENGTH, generator=generator)
-    gradients = torch.randn(STEPS, LENGTH, generator=generator)
-    gradients[:, 1] = 0.0
-    gradients[:, 2] *= 1e-6
-    gradients[:, 3] *= 1e4
-    gradients[6, :] = 0.0
-    # The rate changes at every step, from zero, as under a warm-up.
-    factors = [min(1.0, step / 4) for step in range(STEPS)]
-    cases = []
-    for kind, settings in OPTIMIZERS:
-        parameter = torch.nn.Parameter(start.clone())
-        optimizer = CLASSES[kind]([parameter], **settings)
-        after = []
-        for gradient, factor in zip(gradients, factors):
-            for group in optimizer.param_groups:
-                group["lr"] = settings["lr"] * factor
-            parameter.grad = gradient.clone()
-            optimizer.step()
-            after.append(parameter.detach().tolist())
-        cases.append({"kind": kind, "settings": settings, "parameters_after_step": after})
-    write_json(
-        HERE / "optimizers.json",
-        {
-            "start": start.tolist(),
-            "learning_rate_factors": factors,
-            "gradients": gradients.tolist(),
-            "cases": cases,
-        },
-    )
+    problems = {name: problem(name, 11 + index) for index, name in enumerate(PROBLEMS)}
+    cases = [dict(problem=name) | run(settings, problems[name]) for settings, names in OPTIMIZERS for name in names]
+    # As torch has it, so that the distance to it is known.
+    cases.append(dict(problem="wide") | run(MUON, problems["wide"], bf16=True))
+    maps = {"signed": reference.dynamic_map(True), "unsigned": reference.dynamic_map(False)}
+    write_json(HERE / "optimizers.json", dict(problems=problems, maps=maps, cases=cases))
 
 
 def rates(make) -> list[float]:

@@ -21,6 +21,7 @@ from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_fun
 import experts
 import lora
 import packed
+import optimizers
 from common import HERE, pad_right, run, token_losses, token_rows, write_json, write_rows
 
 LENGTHS = (9, 4, 17, 6, 12, 3, 18, 8, 5, 14, 7, 2, 16, 10, 11, 6, 13, 4, 15, 8, 9, 5, 12)  # 23: the last window is partial
@@ -33,7 +34,7 @@ class Trajectory:
     seed: int
     batch: int
     micro: int
-    optimizer: dict[str, Any]  # kind, learning_rate and torch's keywords
+    optimizer: dict[str, Any]  # as in the recipe
     schedule: dict[str, Any]
     max_grad_norm: float
     rows: int = len(LENGTHS)
@@ -44,6 +45,7 @@ class Trajectory:
     router_aux_loss: float | None = None  # its coefficient
     per_expert: bool = False  # the adapter has a module for every expert
     quantization: dict[str, Any] | None = None  # of the frozen base
+    loraplus_lr_ratio: float | None = None
 
 
 ADAMW = dict(kind="adamw", betas=[0.9, 0.999], eps=1e-8)
@@ -109,7 +111,6 @@ CASES = {
         max_grad_norm=1.0,
     ),
 }
-CLASSES = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 def scheduler(optimizer: torch.optim.Optimizer, settings: dict[str, Any], total: int):
@@ -157,8 +158,10 @@ def loss_with_router(model, rows, coefficient: float, padded: bool):
 
 def train(case: Trajectory, model, rows, eval_rows, padded: bool) -> dict[str, list[dict]]:
     parameters = [p for p in model.parameters() if p.requires_grad]
-    keywords = {key: value for key, value in case.optimizer.items() if key not in ("kind", "learning_rate")}
-    optimizer = CLASSES[case.optimizer["kind"]](parameters, lr=case.optimizer["learning_rate"], **keywords)
+    if case.loraplus_lr_ratio is None:
+        optimizer = optimizers.make(parameters, case.optimizer)
+    else:
+        optimizer = optimizers.make_loraplus(model.model, case.optimizer, case.loraplus_lr_ratio)
     windows = [rows[at : at + case.batch] for at in range(0, len(rows), case.batch)] * case.epochs
     rates = scheduler(optimizer, case.schedule, len(windows))
     history: dict[str, list[dict]] = {"steps": [], "eval": []}
@@ -208,6 +211,8 @@ def recipe(case: Trajectory) -> str:
         lines += ["[adapter]", 'kind = "lora"', f"rank = {a['r']}", f"alpha = {a['lora_alpha']}"]
         lines += [f"targets = {toml(a['target_modules'])}", f"rslora = {toml(a.get('use_rslora', False))}"]
         lines += [f"{key} = {toml(a[key])}" for key in ("rank_pattern", "alpha_pattern") if key in a]
+        if case.loraplus_lr_ratio is not None:
+            lines += [f"loraplus_lr_ratio = {case.loraplus_lr_ratio}"]
         lines += ['init_from = "adapter"', ""]
     if case.quantization:
         lines += ["[quantization]", *(f"{key} = {toml(value)}" for key, value in case.quantization.items()), ""]

@@ -20,8 +20,8 @@ pub struct Work {
     pub length: usize,
     /// Trained values.
     pub trained: usize,
-    /// Tensors that the optimiser keeps for each trained one.
-    pub optimizer_tensors: usize,
+    /// Bytes of what the optimiser keeps.
+    pub optimizer_bytes: usize,
 }
 
 /// Estimated bytes.
@@ -66,7 +66,7 @@ impl MemoryPlan {
         Self {
             weights: values as u64 * float + packed,
             gradients: work.trained as u64 * float,
-            optimizer: (work.trained * work.optimizer_tensors) as u64 * float,
+            optimizer: work.optimizer_bytes as u64,
             activations: tokens * block * layers * float,
             activations_recomputed: tokens * (block + layers * config.hidden_size as u64) * float,
             available: available(),

@@ -20,8 +20,9 @@ use crate::fits;
 use crate::hub::{HubOptions, locate};
 use crate::memory::{MemoryPlan, Work};
 use crate::objective::Recompute;
+use crate::optim::Parameter;
 use crate::recipe::{self, Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
-use crate::training::Steps;
+use crate::training::{self, Steps};
 
 /// Tokenizer and template of a model folder, as far as they are there.
 #[derive(Debug)]
@@ -231,7 +232,7 @@ pub fn recompute(recipe: &Recipe, model: &CausalLm, data: &Data) -> (Recompute, 
         rows: recipe.train.micro_batch_size,
         length: longest,
         trained: trained_parameters(recipe, model),
-        optimizer_tensors: recipe.optimizer.quantities().len(),
+        optimizer_bytes: optimizer_bytes(recipe, model),
     };
     let plan = MemoryPlan::new(model, work);
     let choice = match recipe.train.recompute {
@@ -240,6 +241,15 @@ pub fn recompute(recipe: &Recipe, model: &CausalLm, data: &Data) -> (Recompute, 
         recipe::Recompute::Auto => plan.recommended(),
     };
     (choice, plan)
+}
+
+fn optimizer_bytes(recipe: &Recipe, model: &CausalLm) -> usize {
+    let trained = training::trained_parameters(&recipe.method, model);
+    trained
+        .iter()
+        .flat_map(|info| recipe.optimizer.quantities(Parameter { path: &info.path, shape: &info.shape }))
+        .map(|quantity| quantity.bytes())
+        .sum()
 }
 
 fn trained_parameters(recipe: &Recipe, model: &CausalLm) -> usize {

@@ -29,6 +29,14 @@ fn workshop(packing: bool) -> Workshop {
     workshop
 }
 
+/// Writes `recipe.toml` without its adapter.
+fn write_full(workshop: &Workshop, name: &str) {
+    let recipe = std::fs::read_to_string(workshop.path("recipe.toml")).unwrap();
+    let adapter = recipe.find("[adapter]").unwrap();
+    let rest = recipe.find("[eval]").unwrap();
+    workshop.write(name, &format!("{}{}", &recipe[..adapter], &recipe[rest..]));
+}
+
 /// What of the log must not depend on interruptions: everything but the times.
 fn log(workshop: &Workshop, output: &str) -> Vec<Value> {
     let mut lines = workshop.read_rows(&format!("{output}/metrics.jsonl"));
@@ -195,10 +203,7 @@ fn resuming_refuses_what_is_not_the_same_run() {
 #[test]
 fn a_full_run_resumes_to_the_same_bytes() {
     let workshop = workshop(true);
-    let recipe = std::fs::read_to_string(workshop.path("recipe.toml")).unwrap();
-    let adapter = recipe.find("[adapter]").unwrap();
-    let rest = recipe.find("[eval]").unwrap();
-    workshop.write("recipe.toml", &format!("{}{}", &recipe[..adapter], &recipe[rest..]));
+    write_full(&workshop, "recipe.toml");
     workshop.succeed(&["train", "recipe.toml", "--output", "whole"]);
     let mut child = workshop.start(&["train", "recipe.toml"]);
     wait_for_lines(&workshop, &mut child, 6);
@@ -207,6 +212,77 @@ fn a_full_run_resumes_to_the_same_bytes() {
     workshop.succeed(&["train", "recipe.toml", "--resume"]);
     assert_eq!(log(&workshop, "whole"), log(&workshop, "run"));
     assert!(workshop.read("whole/model/model.safetensors") == workshop.read("run/model/model.safetensors"));
+}
+
+/// Settings of every optimiser but AdamW, which the other tests have, each with all the state it can have.
+const OPTIMIZERS: [&str; 6] = [
+    "{kind=\"adamw-8bit\",learning_rate=1e-2,weight_decay=0.1,min_8bit_size=40}",
+    "{kind=\"adafactor\",learning_rate=1e-2,beta1=0.9,scale_parameter=true}",
+    "{kind=\"adafactor\",learning_rate=\"relative\"}",
+    "{kind=\"lion\",learning_rate=1e-3,weight_decay=0.1}",
+    "{kind=\"muon\",learning_rate=1e-2,adamw={learning_rate=1e-3}}",
+    "{kind=\"sgd\",learning_rate=1e-2,momentum=0.9,nesterov=true}",
+];
+
+#[test]
+fn every_optimizer_resumes_to_the_same_bytes() {
+    let workshop = workshop(true);
+    write_full(&workshop, "full.toml");
+    let adapter = ("recipe.toml", "adapter.loraplus_lr_ratio=4.0", "adapter_model.safetensors");
+    for (recipe, setting, weights) in [adapter, ("full.toml", "seed=7", "model.safetensors")] {
+        for (index, optimizer) in OPTIMIZERS.iter().enumerate() {
+            let (whole, parts) = (format!("{recipe}-{index}-whole"), format!("{recipe}-{index}-parts"));
+            let optimizer = format!("optimizer={optimizer}");
+            let mut settings = vec!["--set", &optimizer, "--set", setting, "--set", "train.steps=6"];
+            settings.extend(["--set", "checkpoint.keep=100", "--set", "schedule={kind=\"constant\",warmup_steps=0}"]);
+            let run = |output: &str, more: &[&str]| {
+                workshop.succeed(&[&["train", recipe, "--output", output], &settings[..], more].concat());
+            };
+            run(&whole, &[]);
+            run(&parts, &[]);
+            run(&parts, &["--resume", "checkpoint-3"]);
+            for step in [4, 6] {
+                for file in ["optimizer.safetensors", weights] {
+                    let file = format!("checkpoint-{step}/{file}");
+                    let same = workshop.read(&format!("{whole}/{file}")) == workshop.read(&format!("{parts}/{file}"));
+                    assert!(same, "{recipe}, {optimizer}: {file} has other bytes");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_optimizer_is_refused() {
+    let workshop = workshop(true);
+    workshop.succeed(&["train", "recipe.toml", "--set", "train.steps=2"]);
+    for optimizer in OPTIMIZERS {
+        let other = format!("optimizer={optimizer}");
+        let schedule = "schedule={kind=\"constant\",warmup_steps=0}";
+        let resume = ["train", "recipe.toml", "--resume", "--set", "train.steps=2", "--set", &other, "--set", schedule];
+        assert_says!(workshop.fail(&resume), "optimizer.safetensors", "checkpoint-2");
+    }
+}
+
+#[test]
+fn eight_bit_states_are_a_byte_a_value_in_files_and_in_the_plan() {
+    let workshop = workshop(true);
+    write_full(&workshop, "recipe.toml");
+    let planned = |optimizer: &str| {
+        let said = workshop.succeed(&["check", "recipe.toml", "--json", "--set", optimizer]);
+        let report: Value = serde_json::from_str(&said.stdout).unwrap();
+        (report["memory"]["optimizer"].as_u64().unwrap(), report["trained_parameters"].as_u64().unwrap())
+    };
+    let (bytes, trained) = planned("optimizer.kind=\"adamw\"");
+    assert_eq!(bytes, trained * 8);
+    let narrow = "optimizer={kind=\"adamw-8bit\",min_8bit_size=1}";
+    let (bytes, _) = planned(narrow);
+    // Two codes a value; two f32 a block of 256, of which a small tensor fills only a part.
+    assert!(bytes >= trained * 2 && bytes < trained * 5 / 2, "{bytes} for {trained}");
+    workshop.succeed(&["train", "recipe.toml", "--set", narrow, "--set", "train.steps=1"]);
+    let file = workshop.read("run/checkpoint-1/optimizer.safetensors");
+    let header = u64::from_le_bytes(file[..8].try_into().unwrap());
+    assert_eq!(file.len() as u64 - 8 - header, bytes);
 }
 
 #[test]
@@ -228,15 +304,19 @@ fn the_number_of_threads_does_not_change_a_byte() {
     workshop.write("recipe.toml", recipe);
     let rows: Vec<Value> = (0..60).map(crate::workshop::chat_row).collect();
     workshop.write_rows("data.jsonl", &rows);
-    let run = |threads: &str| {
-        let output = format!("threads-{threads}");
-        let mut command = workshop.command(&["train", "recipe.toml", "--output", &output]);
+    let run = |threads: &str, optimizer: &str| {
+        let output = format!("threads-{threads}-{}", optimizer.replace(|letter: char| !letter.is_alphanumeric(), ""));
+        let mut command = workshop.command(&["train", "recipe.toml", "--output", &output, "--set", optimizer]);
         let said = Said::from(command.env("RAYON_NUM_THREADS", threads).output().unwrap());
         assert_eq!(said.code, Some(0), "{}", said.stderr);
         workshop.read(&format!("{output}/model/model.safetensors"))
     };
-    let one = run("1");
+    let one = run("1", "seed=42");
     for threads in ["2", "5"] {
-        assert!(run(threads) == one, "{threads} threads give other bytes");
+        assert!(run(threads, "seed=42") == one, "{threads} threads give other bytes");
+    }
+    for optimizer in OPTIMIZERS {
+        let optimizer = format!("optimizer={optimizer}");
+        assert!(run("1", &optimizer) == run("3", &optimizer), "{optimizer}: 3 threads give other bytes");
     }
 }

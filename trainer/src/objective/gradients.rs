@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients as Tape, Tensor};
 use firebrand_models::parameters::ModulePath;
 
-use crate::optim::OptimizerState;
+use crate::optim::{LearningRates, OptimizerState, Parameter};
 use crate::recipe::Optimizer;
 
 /// Flat gradients by parameter path.
@@ -54,16 +54,10 @@ impl Gradients {
         module: M,
         optimizer: &Optimizer,
         state: &mut OptimizerState,
-        learning_rate: f64,
+        rates: LearningRates,
     ) -> M {
         state.begin_step();
-        module.map(&mut Updater {
-            path: ModulePath::default(),
-            gradients: &mut self.by_path,
-            optimizer,
-            state,
-            learning_rate,
-        })
+        module.map(&mut Updater { path: ModulePath::default(), gradients: &mut self.by_path, optimizer, state, rates })
     }
 }
 
@@ -104,7 +98,7 @@ struct Updater<'a> {
     gradients: &'a mut BTreeMap<String, Tensor<1>>,
     optimizer: &'a Optimizer,
     state: &'a mut OptimizerState,
-    learning_rate: f64,
+    rates: LearningRates,
 }
 
 impl ModuleMapper for Updater<'_> {
@@ -130,7 +124,9 @@ impl ModuleMapper for Updater<'_> {
         param.map(|value| {
             let shape = value.dims();
             let flat = value.inner().reshape([-1]);
-            let updated = self.optimizer.update(self.state, &path, flat, gradient, self.learning_rate);
+            let parameter = Parameter { path: &path, shape: &shape };
+            let rate = self.rates.of(parameter);
+            let updated = self.optimizer.update(self.state, parameter, flat, gradient, rate);
             Tensor::from_inner(updated.reshape(shape)).require_grad()
         })
     }

@@ -1,15 +1,25 @@
-//! Optimisers, learning-rate schedules and gradient clipping, each equal to its torch or transformers namesake.
+//! Optimisers, learning-rate schedules and gradient clipping, each equal to its namesake in torch, transformers,
+//! bitsandbytes, PEFT or lion-pytorch.
 //!
 //! The settings are the recipe's own types (`recipe::Optimizer`, `recipe::Curve`); this module gives them their meaning.
 //! An optimiser sees flat f32 tensors by parameter path and keeps its state by the same path, so its state file is
 //! readable and a resumed run continues bit for bit. Adding one: a variant of the recipe's `[optimizer]`, a file here,
-//! an arm in `state.rs`.
+//! an arm in `update.rs`.
 
+mod adafactor;
 mod adamw;
+mod adamw_8bit;
+mod blockwise;
 mod clip;
+mod lion;
+mod muon;
+mod parameter;
 mod schedule;
 mod sgd;
 mod state;
+mod update;
 
+pub use blockwise::{BLOCK, DynamicMap};
 pub use clip::{clip_factor, global_norm};
-pub use state::OptimizerState;
+pub use parameter::{LearningRates, Parameter};
+pub use state::{OptimizerState, Quantity};

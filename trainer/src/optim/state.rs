@@ -1,64 +1,54 @@
-//! One optimiser over all trained parameters, and its state by name.
+//! What an optimiser remembers, by name.
+//!
+//! Floats live on the device, codes of 8-bit optimisers on the host, one byte each.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use firebrand_models::weights::Dtype;
 
-use super::adamw::Moments;
-use crate::recipe::Optimizer;
+use super::parameter::Parameter;
 
-/// What an optimiser remembers: flat f32 tensors by `{parameter}.{quantity}`, and the number of steps done.
+/// A tensor that an optimiser keeps for a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quantity {
+    /// Its name; the tensor's is `{parameter}.{name}`.
+    pub name: &'static str,
+    /// What its values are held in, in memory and in files.
+    pub dtype: Dtype,
+    /// Number of values.
+    pub length: usize,
+}
+
+impl Quantity {
+    pub(super) fn floats(name: &'static str, length: usize) -> Self {
+        Self { name, dtype: Dtype::F32, length }
+    }
+
+    pub(super) fn codes(name: &'static str, length: usize) -> Self {
+        Self { name, dtype: Dtype::U8, length }
+    }
+
+    /// Bytes, in memory and in files.
+    pub fn bytes(&self) -> usize {
+        self.length * self.dtype.size()
+    }
+}
+
+/// What an optimiser remembers: flat tensors by `{parameter}.{quantity}`, and the number of steps done.
 #[derive(Debug, Clone, Default)]
 pub struct OptimizerState {
     /// Steps done.
     pub steps: u64,
-    tensors: BTreeMap<String, Tensor<1>>,
-}
-
-impl Optimizer {
-    /// Updates one flat parameter. Call once a parameter between two calls of [`OptimizerState::begin_step`].
-    pub fn update(
-        &self,
-        state: &mut OptimizerState,
-        path: &str,
-        value: Tensor<1>,
-        gradient: Tensor<1>,
-        learning_rate: f64,
-    ) -> Tensor<1> {
-        match self {
-            Self::Adamw(adamw) => {
-                let moments = state.take(path, "exp_avg").zip(state.take(path, "exp_avg_sq"));
-                let moments = moments.map(|(first, second)| Moments { first, second });
-                let (value, moments) = adamw.step(value, gradient, moments, learning_rate, state.steps);
-                state.put(path, "exp_avg", moments.first);
-                state.put(path, "exp_avg_sq", moments.second);
-                value
-            }
-            Self::Sgd(sgd) => {
-                let buffer = state.take(path, "momentum_buffer");
-                let (value, buffer) = sgd.step(value, gradient, buffer, learning_rate);
-                if let Some(buffer) = buffer {
-                    state.put(path, "momentum_buffer", buffer);
-                }
-                value
-            }
-        }
-    }
-
-    /// The names of the tensors kept for a parameter, after at least one step.
-    pub fn quantities(&self) -> &'static [&'static str] {
-        match self {
-            Self::Adamw(_) => &["exp_avg", "exp_avg_sq"],
-            Self::Sgd(sgd) if sgd.momentum == 0.0 => &[],
-            Self::Sgd(_) => &["momentum_buffer"],
-        }
-    }
+    floats: BTreeMap<String, Tensor<1>>,
+    codes: BTreeMap<String, Vec<u8>>,
 }
 
 impl OptimizerState {
     /// The state after `steps` steps, its tensors to be put back by [`Self::import`].
     pub fn after(steps: u64) -> Self {
-        Self { steps, tensors: BTreeMap::new() }
+        Self { steps, ..Self::default() }
     }
 
     /// Counts a step; its updates follow.
@@ -66,27 +56,45 @@ impl OptimizerState {
         self.steps += 1;
     }
 
-    /// All tensors by name, as host values.
-    pub fn export(&self) -> impl Iterator<Item = (&str, TensorData)> {
-        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.to_data()))
+    /// Name, type and number of values of all tensors.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, Dtype, usize)> {
+        let floats = self.floats.iter().map(|(name, tensor)| (name.as_str(), Dtype::F32, tensor.dims()[0]));
+        floats.chain(self.codes.iter().map(|(name, codes)| (name.as_str(), Dtype::U8, codes.len())))
     }
 
-    /// Names of all tensors.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+    /// The little-endian bytes of a tensor, as files hold them.
+    pub fn bytes(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let codes = self.codes.get(name).map(|codes| Cow::Borrowed(codes.as_slice()));
+        codes.or_else(|| {
+            let values: Vec<f32> = self.floats.get(name)?.to_data().iter::<f32>().collect();
+            Dtype::F32.encode(&values).map(Cow::Owned)
+        })
     }
 
-    /// Puts back a tensor that [`Self::export`] gave.
+    /// Puts back f32 values that [`Self::bytes`] gave.
     pub fn import(&mut self, name: String, values: Vec<f32>, device: &Device) {
         let length = values.len();
-        self.tensors.insert(name, Tensor::from_data(TensorData::new(values, [length]), device));
+        self.floats.insert(name, Tensor::from_data(TensorData::new(values, [length]), device));
     }
 
-    fn take(&mut self, path: &str, quantity: &str) -> Option<Tensor<1>> {
-        self.tensors.remove(&format!("{path}.{quantity}"))
+    /// Puts back codes that [`Self::bytes`] gave.
+    pub fn import_codes(&mut self, name: String, codes: Vec<u8>) {
+        self.codes.insert(name, codes);
     }
 
-    fn put(&mut self, path: &str, quantity: &str, value: Tensor<1>) {
-        self.tensors.insert(format!("{path}.{quantity}"), value);
+    pub(super) fn take(&mut self, parameter: Parameter<'_>, quantity: &str) -> Option<Tensor<1>> {
+        self.floats.remove(&format!("{}.{quantity}", parameter.path))
+    }
+
+    pub(super) fn put(&mut self, parameter: Parameter<'_>, quantity: &str, value: Tensor<1>) {
+        self.floats.insert(format!("{}.{quantity}", parameter.path), value);
+    }
+
+    pub(super) fn take_codes(&mut self, parameter: Parameter<'_>, quantity: &str) -> Option<Vec<u8>> {
+        self.codes.remove(&format!("{}.{quantity}", parameter.path))
+    }
+
+    pub(super) fn put_codes(&mut self, parameter: Parameter<'_>, quantity: &str, codes: Vec<u8>) {
+        self.codes.insert(format!("{}.{quantity}", parameter.path), codes);
     }
 }

@@ -57,6 +57,10 @@ pub struct LoraRecipe {
     /// The same for `alpha`.
     #[schemars(with = "BTreeMap<String, f64>", extend("additionalProperties" = { "type": "number", "exclusiveMinimum": 0 }), extend("examples" = [{ "down_proj": 8.0 }]))]
     pub alpha_pattern: IndexMap<String, f64>,
+    /// LoRA+ (Hayou et al. 2024, arXiv 2402.12354): the learning rate of `B`, in multiples of the optimiser's, which `A` keeps.
+    /// 16 is usual.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 16.0)]
+    pub loraplus_lr_ratio: f64,
     /// A PEFT adapter folder to start from instead of a fresh adapter. Its rank, alpha and targets must be the recipe's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"runs/first/adapter")]

@@ -7,7 +7,8 @@ use super::checkpoint::BestKey;
 use super::document::Document;
 use super::error::{Complaint, ComplaintKind, RecipeError};
 use super::file::{Init, RecipeFile};
-use super::optimizer::Optimizer;
+use super::optimizer::{AdafactorRate, Optimizer};
+use super::schedule::{ScheduleSection, WarmupKeys};
 
 /// Every rule, in the order of the recipe's sections; the first that is broken is the error.
 pub(super) fn check(file: &RecipeFile, document: &Document) -> Result<(), RecipeError> {
@@ -167,7 +168,20 @@ impl Rules<'_> {
                 .message("`optimizer.nesterov` looks ahead along the momentum, and there is none")
                 .advice("set momentum, for example momentum = 0.9")
                 .into()),
-            _ => Ok(()),
+            Optimizer::Adafactor(adafactor) => match (adafactor.learning_rate, &self.file.schedule) {
+                (AdafactorRate::Fixed(_), _)
+                | (_, ScheduleSection::Constant(WarmupKeys { warmup_steps: Some(0), warmup_ratio: None })) => Ok(()),
+                (AdafactorRate::Relative(_), _) => Err(self
+                    .conflict("optimizer.learning_rate")
+                    .message("a relative `optimizer.learning_rate` is a schedule, and [schedule] says another one")
+                    .advice("add [schedule] with kind = \"constant\" and warmup_steps = 0, or write a number")
+                    .into()),
+            },
+            Optimizer::Adamw(_)
+            | Optimizer::Adamw8bit(_)
+            | Optimizer::Lion(_)
+            | Optimizer::Muon(_)
+            | Optimizer::Sgd(_) => Ok(()),
         }
     }
 

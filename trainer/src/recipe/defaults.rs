@@ -7,7 +7,10 @@ use super::checkpoint::CheckpointSection;
 use super::device::DeviceName;
 use super::dtype::ComputeDtype;
 use super::evaluation::{EarlyStopping, EvalSection};
-use super::optimizer::{AdamwRecipe, Optimizer, SgdRecipe};
+use super::optimizer::{
+    AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdjustment, MuonRecipe, Optimizer,
+    SgdRecipe,
+};
 use super::output::Log;
 use super::schedule::{MinLrKeys, ScheduleSection, Warmup, WarmupKeys};
 use super::train::{Clipping, Duration, Objective, Recompute, TrainSection};
@@ -44,6 +47,7 @@ impl Default for LoraRecipe {
             rslora: false,
             rank_pattern: IndexMap::new(),
             alpha_pattern: IndexMap::new(),
+            loraplus_lr_ratio: 1.0,
             init_from: None,
         }
     }
@@ -73,6 +77,47 @@ impl Default for Optimizer {
 impl Default for AdamwRecipe {
     fn default() -> Self {
         AdamwRecipe { learning_rate: 2e-4, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+impl Default for Adamw8bitRecipe {
+    fn default() -> Self {
+        let AdamwRecipe { learning_rate, betas, eps, weight_decay } = AdamwRecipe::default();
+        Adamw8bitRecipe { learning_rate, betas, eps, weight_decay, min_8bit_size: 4096 }
+    }
+}
+
+impl Default for AdafactorRecipe {
+    fn default() -> Self {
+        AdafactorRecipe {
+            learning_rate: AdafactorRate::Fixed(1e-3),
+            eps: [1e-30, 1e-3],
+            clip_threshold: 1.0,
+            decay_rate: -0.8,
+            beta1: None,
+            weight_decay: 0.0,
+            scale_parameter: false,
+        }
+    }
+}
+
+impl Default for LionRecipe {
+    fn default() -> Self {
+        LionRecipe { learning_rate: 1e-4, betas: [0.9, 0.99], weight_decay: 0.0 }
+    }
+}
+
+impl Default for MuonRecipe {
+    fn default() -> Self {
+        MuonRecipe {
+            learning_rate: 1e-3,
+            momentum: 0.95,
+            nesterov: true,
+            weight_decay: 0.0,
+            ns_steps: 5,
+            adjust_lr_fn: MuonAdjustment::Original,
+            adamw: AdamwRecipe::default(),
+        }
     }
 }
 

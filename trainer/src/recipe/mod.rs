@@ -44,7 +44,10 @@ pub use evaluation::{EarlyStopping, Eval};
 pub use file::Init;
 pub use load::Loaded;
 pub use model::ModelSource;
-pub use optimizer::{AdamwRecipe, Optimizer, SgdRecipe};
+pub use optimizer::{
+    AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdjustment, MuonRecipe, Optimizer,
+    RelativeRate, SgdRecipe,
+};
 pub use output::{Export, Log, Sample};
 pub use quantization::{EightBitRecipe, FourBitRecipe, Quantization};
 pub use reference::reference;

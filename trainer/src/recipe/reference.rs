@@ -49,7 +49,7 @@ fn subsections(page: &mut String, path: &str, schema: &Value) {
     if let Some(kinds) = kinds(schema) {
         let title = format!("`[{path}]`");
         heading(page, &title, &text(schema, "description"));
-        for (kind, variant) in kinds {
+        for (kind, variant) in &kinds {
             let default = match variant["properties"]["kind"].get("default") {
                 Some(_) => " (the default)",
                 None => "",
@@ -57,6 +57,9 @@ fn subsections(page: &mut String, path: &str, schema: &Value) {
             let description = text(variant, "description");
             let _ = writeln!(page, "\n### `kind = \"{kind}\"`{default}\n\n{description}");
             table(page, variant);
+        }
+        for (name, inner) in kinds.iter().flat_map(|(_, variant)| variant["properties"].as_object()).flatten() {
+            subsections(page, &format!("{path}.{name}"), inner);
         }
         return;
     }

@@ -278,8 +278,9 @@ impl Walk<'_> {
         }
         self.root["properties"].as_object()?.iter().find_map(|(name, section)| {
             if let Some(kinds) = kinds(section) {
-                let (kind, _) = kinds.iter().find(|(_, variant)| variant["properties"].get(key).is_some())?;
-                return Some(format!("[{name}] with kind = \"{kind}\""));
+                let with_it = kinds.iter().filter(|(_, variant)| variant["properties"].get(key).is_some());
+                let kinds: Vec<String> = with_it.map(|(kind, _)| format!("\"{kind}\"")).collect();
+                return (!kinds.is_empty()).then(|| format!("[{name}] with kind = {}", kinds.join(" or ")));
             }
             section["properties"].get(key).map(|_| format!("[{name}]"))
         })

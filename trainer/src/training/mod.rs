@@ -14,5 +14,6 @@ mod steps;
 mod trainer;
 
 pub use evaluation::evaluate;
+pub(crate) use snapshot::trained_parameters;
 pub use steps::{StepData, Steps};
 pub use trainer::{Outcome, Trainer};

@@ -2,17 +2,17 @@
 //!
 //! Weights are written in f32 whatever the export says, because a resumed run must continue with the same bits.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use firebrand_models::parameters::{ParameterInfo, parameters};
 use firebrand_models::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
 use firebrand_models::{CausalLm, Hold, ModelError, adapter_folder};
 
 use super::trainer::Trainer;
 use crate::error::Error;
-use crate::optim::OptimizerState;
+use crate::optim::{OptimizerState, Parameter};
 use crate::recipe::Method;
 use crate::run::{Checkpoint, RunState, TrainerState};
 
@@ -73,17 +73,22 @@ impl Trainer<'_> {
         let device = self.model.decoder().device().inner();
         let mut state = OptimizerState::after(steps);
         let mut expected = BTreeMap::new();
-        for (parameter, length) in self.trained_parameters() {
-            for quantity in self.recipe.optimizer.quantities() {
-                expected.insert(format!("{parameter}.{quantity}"), length);
+        for ParameterInfo { path, shape } in trained_parameters(&self.recipe.method, &self.model) {
+            for quantity in self.recipe.optimizer.quantities(Parameter { path: &path, shape: &shape }) {
+                expected.insert(format!("{path}.{}", quantity.name), (quantity.dtype, quantity.length));
             }
         }
         for view in file.tensors() {
-            if expected.remove(view.name) != Some(view.elements()) {
+            if expected.remove(view.name) != Some((view.dtype, view.elements())) {
                 let problem = format!("{OPTIMIZER}: `{}` belongs to no trained parameter of this recipe", view.name);
                 return Err(Error::Resume { checkpoint: checkpoint.path.clone(), problem });
             }
-            state.import(view.name.to_string(), view.to_f32()?, &device);
+            let name = view.name.to_string();
+            if view.dtype == Dtype::U8 {
+                state.import_codes(name, view.bytes().into_owned());
+            } else {
+                state.import(name, view.to_f32()?, &device);
+            }
         }
         if let Some(name) = expected.keys().next() {
             let problem = format!("{OPTIMIZER}: `{name}` is missing");
@@ -91,27 +96,20 @@ impl Trainer<'_> {
         }
         Ok(state)
     }
+}
 
-    /// Path and number of values of every trained parameter.
-    fn trained_parameters(&self) -> Vec<(String, usize)> {
-        let all = firebrand_models::parameters::parameters(self.model.decoder());
-        let full = self.recipe.method == Method::Full;
-        let trained = all.into_iter().filter(|info| full || info.path.contains(".adapter."));
-        trained.map(|info| (info.path, info.shape.iter().product())).collect()
-    }
+/// Path and shape of every trained parameter.
+pub(crate) fn trained_parameters(method: &Method, model: &CausalLm) -> Vec<ParameterInfo> {
+    let full = *method == Method::Full;
+    parameters(model.decoder()).into_iter().filter(|info| full || info.path.contains(".adapter.")).collect()
 }
 
 fn write_optimizer(state: &OptimizerState, folder: &Path) -> Result<(), ModelError> {
-    let tensors: BTreeMap<String, Vec<f32>> =
-        state.export().map(|(name, data)| (name.to_string(), data.iter::<f32>().collect())).collect();
-    let specs = tensors
-        .iter()
-        .map(|(name, values)| TensorSpec { name: name.clone(), dtype: Dtype::F32, shape: vec![values.len()] })
+    let specs = state
+        .tensors()
+        .map(|(name, dtype, length)| TensorSpec { name: name.to_string(), dtype, shape: vec![length] })
         .collect();
     let options = PlanOptions { base_name: "optimizer".into(), max_shard_bytes: u64::MAX, ..PlanOptions::default() };
-    CheckpointPlan::new(specs, &options)?.write(folder, |spec| {
-        let values = tensors.get(&spec.name).map(Vec::as_slice).unwrap_or_default();
-        Ok(Cow::Owned(spec.dtype.encode(values).unwrap_or_default()))
-    })?;
+    CheckpointPlan::new(specs, &options)?.write(folder, |spec| Ok(state.bytes(&spec.name).unwrap_or_default()))?;
     Ok(())
 }

@@ -13,8 +13,8 @@ use super::steps::{StepData, Steps};
 use crate::error::Error;
 use crate::objective::{Gradients, Recompute, RouterBalance, Sft, StepScale};
 use crate::observer::{EvalReport, Observer, StepReport};
-use crate::optim::{OptimizerState, clip_factor, global_norm};
-use crate::recipe::Recipe;
+use crate::optim::{LearningRates, OptimizerState, clip_factor, global_norm};
+use crate::recipe::{Method, Recipe};
 use crate::run::{Best, Checkpoint, Checkpoints, Retention, RunState, TrainerState};
 
 /// A run in progress.
@@ -177,9 +177,14 @@ impl<'a> Trainer<'a> {
             }
         }
         let learning_rate = self.learning_rate(self.state.step);
+        let loraplus = match &self.recipe.method {
+            Method::Lora(lora) => Some(lora.loraplus_lr_ratio),
+            Method::Full => None,
+        };
+        let rates = LearningRates { base: learning_rate, loraplus };
         let optimizer = &self.recipe.optimizer;
         let state = &mut self.optimizer;
-        self.model.update(|decoder| gradients.apply(decoder, optimizer, state, learning_rate));
+        self.model.update(|decoder| gradients.apply(decoder, optimizer, state, rates));
 
         let labelled: usize = batches.iter().map(|batch| batch.labelled_tokens()).sum();
         let tokens: usize = batches.iter().map(|batch| batch.tokens()).sum();
@@ -211,7 +216,7 @@ impl<'a> Trainer<'a> {
         let schedule = &self.recipe.schedule;
         let total = self.steps.total;
         let warmup = schedule.warmup.steps(total as usize) as u64;
-        self.recipe.optimizer.learning_rate() * schedule.curve.factor(index, warmup, total)
+        self.recipe.optimizer.learning_rate(index) * schedule.curve.factor(index, warmup, total)
     }
 
     fn check_finite(

@@ -1,8 +1,8 @@
-//! Optimisers equal to torch's, schedules equal to transformers', step by step.
+//! Optimisers equal to their references, schedules equal to transformers', step by step.
 
 use burn::tensor::{Device, Tensor};
-use firebrand::optim::OptimizerState;
-use firebrand::recipe::{AdamwRecipe, Curve, Optimizer, SgdRecipe};
+use firebrand::optim::{DynamicMap, OptimizerState, Parameter};
+use firebrand::recipe::{Curve, Optimizer};
 use firebrand_tests::golden::{self, host};
 use serde_json::Value;
 
@@ -10,48 +10,61 @@ fn floats(list: &Value) -> Vec<f32> {
     list.as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect()
 }
 
-fn optimizer(case: &Value) -> (Optimizer, f64) {
-    let settings = &case["settings"];
-    let number = |key: &str| settings[key].as_f64().unwrap_or(0.0);
-    let learning_rate = number("lr");
-    let optimizer = match case["kind"].as_str().unwrap() {
-        "adamw" => Optimizer::Adamw(AdamwRecipe {
-            learning_rate,
-            betas: [0, 1].map(|index| settings["betas"][index].as_f64().unwrap()),
-            eps: number("eps"),
-            weight_decay: number("weight_decay"),
-        }),
-        "sgd" => Optimizer::Sgd(SgdRecipe {
-            learning_rate,
-            momentum: number("momentum"),
-            nesterov: settings["nesterov"].as_bool().unwrap_or(false),
-            weight_decay: number("weight_decay"),
-        }),
-        other => panic!("no optimiser {other}"),
-    };
-    (optimizer, learning_rate)
+fn bits(list: &[f32]) -> Vec<u32> {
+    list.iter().map(|value| value.to_bits()).collect()
 }
 
 #[test]
-fn optimizers_equal_torchs_after_every_step() {
+fn optimizers_equal_their_references_after_every_step() {
     let golden = golden::json("optimizers.json");
     let device = Device::flex();
     for case in golden["cases"].as_array().unwrap() {
-        let (optimizer, learning_rate) = optimizer(case);
+        let optimizer: Optimizer = serde_json::from_value(case["optimizer"].clone()).unwrap();
+        let problem = &golden["problems"][case["problem"].as_str().unwrap()];
+        let shape: Vec<usize> = serde_json::from_value(problem["shape"].clone()).unwrap();
+        let parameter = Parameter { path: problem["path"].as_str().unwrap(), shape: &shape };
         let mut state = OptimizerState::default();
-        let mut value = Tensor::<1>::from_floats(floats(&golden["start"]).as_slice(), &device);
-        let gradients = golden["gradients"].as_array().unwrap();
+        let mut value = Tensor::<1>::from_floats(floats(&problem["start"]).as_slice(), &device);
+        let gradients = problem["gradients"].as_array().unwrap();
         for (step, gradient) in gradients.iter().enumerate() {
             let gradient = Tensor::from_floats(floats(gradient).as_slice(), &device);
-            let rate = learning_rate * golden["learning_rate_factors"][step].as_f64().unwrap();
+            let factor = case["learning_rate_factors"][step].as_f64().unwrap();
+            let rate = optimizer.learning_rate(step as u64) * factor;
             state.begin_step();
-            value = optimizer.update(&mut state, "p", value, gradient, rate);
+            value = optimizer.update(&mut state, parameter, value, gradient, rate);
             let expected = floats(&case["parameters_after_step"][step]);
-            for (ours, theirs) in host(value.clone()).iter().zip(&expected) {
-                let allowed = 2e-6 * theirs.abs().max(0.1);
-                assert!((ours - theirs).abs() <= allowed, "{}: step {}: {ours} {theirs}", case["settings"], step + 1);
+            // Rounding of f32, a few times over. Newton-Schulz steps multiply it by up to 3.4 each; where the reference
+            // takes them in bf16, the update is off by its eight bits, and that is all the case is to show.
+            let allowed = |theirs: f32| match case["newton_schulz"].as_str() {
+                None => 2e-6 * theirs.abs().max(0.1),
+                Some("f32") => 2e-5 * theirs.abs().max(0.1),
+                Some("bf16") => 0.01 * optimizer.learning_rate(0) as f32 * (step + 1) as f32,
+                Some(other) => panic!("{other}"),
+            };
+            for (index, (ours, theirs)) in host(value.clone()).iter().zip(&expected).enumerate() {
+                let what = format!("{} on {}: step {}: {index}", case["optimizer"], case["problem"], step + 1);
+                assert!((ours - theirs).abs() <= allowed(*theirs), "{what}: {ours} instead of {theirs}");
             }
         }
+        let quantities = optimizer.quantities(parameter);
+        assert_eq!(state.tensors().count(), quantities.len());
+        for quantity in quantities {
+            let name = format!("{}.{}", parameter.path, quantity.name);
+            let bytes = state.bytes(&name).unwrap();
+            assert_eq!(bytes.len(), quantity.bytes(), "{name}");
+            if let Some(codes) = case["codes_at_the_end"][quantity.name].as_array() {
+                let codes: Vec<u8> = codes.iter().map(|code| code.as_u64().unwrap() as u8).collect();
+                assert!(*bytes == *codes, "{name}: {:?} instead of {codes:?}", &*bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn eight_bit_maps_are_those_of_bitsandbytes() {
+    let golden = golden::json("optimizers.json");
+    for (name, map) in [("signed", DynamicMap::Signed), ("unsigned", DynamicMap::Unsigned)] {
+        assert_eq!(bits(map.shares()), bits(&floats(&golden["maps"][name])), "{name}");
     }
 }
 

@@ -79,7 +79,7 @@ fn a_key_in_the_wrong_section_is_told_its_home() {
         &with("[optimizer]\nmomentum = 0.9\n"),
         &[],
         ComplaintKind::UnknownKey,
-        &["belongs into [optimizer] with kind = \"sgd\""],
+        &["belongs into [optimizer] with kind = \"muon\" or \"sgd\""],
     );
 }
 
@@ -94,7 +94,7 @@ fn what_is_not_built_yet_is_refused() {
     for (text, value, known) in [
         ("[adapter]\nkind = \"dora\"", "dora", "only \"lora\" is supported"),
         ("[train]\nobjective = \"dpo\"", "dpo", "only \"sft\" is supported"),
-        ("[optimizer]\nkind = \"lion\"", "lion", "supported are \"adamw\", \"sgd\""),
+        ("[optimizer]\nkind = \"lamb\"", "lamb", "supported are \"adamw\", \"adamw-8bit\", \"adafactor\""),
         ("[schedule]\nkind = \"polynomial\"", "polynomial", "\"cosine-with-min-lr\""),
     ] {
         let message = format!("unknown value \"{value}\"");
@@ -159,6 +159,12 @@ fn wrong_types_say_what_was_found_and_what_is_expected() {
         ("[train]\nbatch_size = 1.5", "train.batch_size", "the number 1.5", "an integer"),
         ("[train]\nmax_grad_norm = true", "train.max_grad_norm", "the boolean true", "a number above 0, or \"off\""),
         ("[log]\ntensorboard = 1", "log.tensorboard", "the integer 1", "true or false"),
+        (
+            "[optimizer]\nlearning_rate = true\nkind = \"adafactor\"",
+            "optimizer.learning_rate",
+            "the boolean true",
+            "a number above 0, or one of \"relative\", \"relative-with-warmup\"",
+        ),
         ("[optimizer]\nbetas = 0.9", "optimizer.betas", "the number 0.9", "a list of 2 numbers"),
         ("[eval]\nearly_stopping = 3", "eval.early_stopping", "the integer 3", "a section"),
     ] {
@@ -194,6 +200,13 @@ fn numbers_out_of_range_are_refused() {
         ("[optimizer]\n\nlearning_rate = nan".into(), "optimizer.learning_rate"),
         ("[optimizer]\n\nlearning_rate = inf".into(), "optimizer.learning_rate"),
         ("[optimizer]\n\nbetas = [0.9, 1.0]".into(), "optimizer.betas.1"),
+        (format!("{lora}loraplus_lr_ratio = 0.0"), "adapter.loraplus_lr_ratio"),
+        ("[optimizer]\nkind = \"adamw-8bit\"\nmin_8bit_size = 0".into(), "optimizer.min_8bit_size"),
+        ("[optimizer]\nkind = \"adafactor\"\ndecay_rate = 0.8".into(), "optimizer.decay_rate"),
+        ("[optimizer]\nkind = \"adafactor\"\nbeta1 = 1.0".into(), "optimizer.beta1"),
+        ("[optimizer]\nkind = \"lion\"\nbetas = [1.0, 0.9]".into(), "optimizer.betas.0"),
+        ("[optimizer]\nkind = \"muon\"\nns_steps = 0".into(), "optimizer.ns_steps"),
+        ("[optimizer]\nkind = \"muon\"\nadamw.eps = 0.0".into(), "optimizer.adamw.eps"),
         ("[train]\n\nmax_grad_norm = 0.0".into(), "train.max_grad_norm"),
         ("[train]\n\nsteps = 0".into(), "train.steps"),
         ("[eval]\n\nevery = 0".into(), "eval.every"),
@@ -224,6 +237,12 @@ fn keys_that_do_not_go_together_are_refused() {
         ("[train]\nbatch_size = 6\nmicro_batch_size = 4", "does not divide", "recipe.toml:9:", "use one of 1, 2, 3, 6"),
         ("[schedule]\nwarmup_steps = 1\nwarmup_ratio = 0.1", "has both `warmup_steps`", "recipe.toml:9:", "keep one"),
         ("[optimizer]\nkind = \"sgd\"\nnesterov = true", "there is none", "recipe.toml:9:", "set momentum"),
+        (
+            "[optimizer]\nkind = \"adafactor\"\nlearning_rate = \"relative\"",
+            "is a schedule",
+            "recipe.toml:9:",
+            "warmup_steps = 0",
+        ),
         (
             "[eval]\n\nearly_stopping = { patience = 2 }",
             "`eval.early_stopping` watches",

@@ -85,6 +85,7 @@ fn defaults_are_the_contracts() {
             rslora: false,
             rank_pattern: [].into(),
             alpha_pattern: [].into(),
+            loraplus_lr_ratio: 1.0,
             init_from: None,
         })),
         data: DataConfig { train: recipe.data.train.clone(), ..DataConfig::default() },
@@ -148,7 +149,7 @@ fn either_ors_become_enums() {
     assert_eq!(recipe.train.max_grad_norm, None);
     assert_eq!(recipe.schedule.warmup, Warmup::Ratio(0.03));
     assert_eq!(recipe.schedule.curve, Curve::CosineWithMinLr { min_ratio: 0.1 });
-    assert_eq!(recipe.optimizer.learning_rate(), 3e-5);
+    assert_eq!(recipe.optimizer.learning_rate(0), 3e-5);
     assert_eq!(recipe.eval.early_stopping, Some(EarlyStopping { patience: 2, min_delta: 0.0 }));
     let Method::Lora(lora) = &recipe.method else { panic!("no adapter") };
     let patterns = lora.config().rank_pattern;
