@@ -50,7 +50,7 @@ impl Gated {
             vocab_size: config.size("vocab_size")?,
             hidden_size: config.size("hidden_size")?,
             layers: config.size_in("num_hidden_layers", 1..=MOST_LAYERS)?,
-            padding_token: config.optional_usize("pad_token_id")?,
+            padding_token: padding_token(config)?,
             max_positions: config.size("max_position_embeddings")?,
             embedding: EmbeddingConfig::Plain,
             attention: heads.attention(),
@@ -108,6 +108,14 @@ impl Plain {
             head: head(config, self.tied_head)?,
             initializer_range: config.optional_f64("initializer_range")?.unwrap_or(0.02),
         })
+    }
+}
+
+/// `pad_token_id`; -1, in the first conversions of LLaMA, is the last token to `nn.Embedding`.
+pub(super) fn padding_token(config: &HfConfig) -> Result<Option<usize>, ModelError> {
+    match config.map().get("pad_token_id").and_then(|id| id.as_i64()) {
+        Some(-1) => Ok(Some(config.size("vocab_size")? - 1)),
+        _ => config.optional_usize("pad_token_id"),
     }
 }
 

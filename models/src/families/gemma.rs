@@ -22,14 +22,24 @@ pub(super) const GATED: Gated =
 
 /// Reads `config.json`.
 pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
-    // Files of other libraries name the real activation under a key of its own.
-    let key = config.spelling(&["hidden_activation", "hidden_act"])?;
-    let decoder = Gated { activation: key, ..GATED }.decoder(config)?;
+    let mut config = config.clone();
+    if config.optional_string("hidden_act")?.is_none() {
+        config.set("hidden_act", "gelu_pytorch_tanh");
+    }
+    let config = &config;
+    let decoder = Gated { activation: "hidden_act", ..GATED }.decoder(config)?;
     llama::whole_head(config, &decoder)?;
-    let activation = match activation(config, key)? {
-        Activation::GeluExact => Activation::GeluTanh,
-        other => other,
+    let meant = |key| match activation(config, key)? {
+        Activation::GeluExact => Ok(Activation::GeluTanh),
+        other => Ok::<_, ModelError>(other),
     };
+    let activation = meant("hidden_act")?;
+    // The reference reads over this key, which some files have.
+    if let Some(named) = config.optional_string("hidden_activation")?
+        && meant("hidden_activation")? != activation
+    {
+        return Err(config.wrong("hidden_activation", "the same as `hidden_act`", format!("`{named}`")));
+    }
     let intermediate_size = decoder.mlp.intermediate_size();
     let mlp = MlpConfig::Gated { intermediate_size, activation, bias: false };
     adapted(config, DecoderConfig { mlp, ..decoder })

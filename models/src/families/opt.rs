@@ -5,7 +5,7 @@
 //! embedding narrower than the model, with a matrix in and one out. Gradients of the biases of k are zero by construction:
 //! adding the same number to all scores changes no softmax.
 
-use super::common::{Heads, Names, Plain, activation};
+use super::common::{Heads, Names, Plain, activation, padding_token};
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
 use crate::transformer::{
@@ -42,7 +42,7 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     };
     let before = config.bool_or("do_layer_norm_before", true)?;
     Ok(DecoderConfig {
-        padding_token: config.optional_usize("pad_token_id")?,
+        padding_token: padding_token(config)?,
         embedding,
         // No key of the config changes it.
         norm: NormConfig::Layer { eps: 1e-5, affine },

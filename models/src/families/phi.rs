@@ -6,7 +6,7 @@
 
 use firebrand_kernels::RopeStyle;
 
-use super::common::{Heads, Names, Plain, activation};
+use super::common::{Heads, Names, Plain, activation, padding_token};
 use crate::error::ModelError;
 use crate::hf_config::{HfConfig, RopeDefaults};
 use crate::transformer::{AttentionConfig, DecoderConfig, HeadConfig, PositionConfig, Residual};
@@ -32,7 +32,7 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let act = activation(config, "hidden_act")?;
     let decoder = keys.decoder(config, config.size("hidden_size")?, attention, position, act)?;
     Ok(DecoderConfig {
-        padding_token: config.optional_usize("pad_token_id")?,
+        padding_token: padding_token(config)?,
         residual: Residual::ParallelOneNorm,
         head: HeadConfig { bias: true, ..decoder.head },
         ..decoder

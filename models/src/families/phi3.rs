@@ -15,6 +15,12 @@ pub const DEFAULT_TARGETS: &[&str] = &["qkv_proj"];
 
 /// Reads `config.json`.
 pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+    let mut config = config.clone();
+    if !config.says("original_max_position_embeddings") {
+        // The reference's default, which comes before what the rope's own object says.
+        config.set("original_max_position_embeddings", 4096);
+    }
+    let config = &config;
     let decoder = Gated::default().decoder(config)?;
     let window = config.optional_size("sliding_window")?.map_or(Window::Full, Window::Sliding);
     let intermediate_size = decoder.mlp.intermediate_size();

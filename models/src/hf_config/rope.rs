@@ -330,6 +330,9 @@ impl HfConfig {
     fn long_rope(&self, rope: &HfConfig, dims: usize) -> Result<RopeScaling, ModelError> {
         rope.known("longrope", &["short_factor", "long_factor", "factor", "attention_factor", ORIGINAL])?;
         let original_max_position_embeddings = self.original_positions(rope)?;
+        if original_max_position_embeddings == 1 {
+            return Err(rope.wrong(ORIGINAL, "more than 1: scales are divided by its logarithm", "1"));
+        }
         let ratio = self.size("max_position_embeddings")? as f64 / original_max_position_embeddings as f64;
         let factor = rope.optional_positive_f64("factor")?.unwrap_or(ratio);
         let attention_factor = match rope.optional_positive_f64("attention_factor")? {

@@ -88,8 +88,20 @@ fn what_is_not_built_yet_is_refused() {
     refuses(
         &with("[quantization]\nkind = \"nf4\"\n"),
         &[],
-        ComplaintKind::UnknownKey,
-        &["unknown key `quantization`", "recipe.toml:7:2"],
+        ComplaintKind::Conflict,
+        &["full fine-tuning freezes none", "recipe.toml:7:2", "[adapter]"],
+    );
+    refuses(
+        &with("[adapter]\nkind = \"lora\"\n[quantization]\nkind = \"nf4\"\nblock = 96\n"),
+        &[],
+        ComplaintKind::OutOfRange,
+        &["is no power of two", "block = 96"],
+    );
+    refuses(
+        &with("[adapter]\nkind = \"lora\"\n[quantization]\nkind = \"int8\"\n"),
+        &["base_dtype=bf16"],
+        ComplaintKind::Conflict,
+        &["both say how frozen weights are held"],
     );
     for (text, value, known) in [
         ("[adapter]\nkind = \"dora\"", "dora", "only \"lora\" is supported"),
