@@ -1,12 +1,13 @@
 //! What a weight can be: dense, and changed by an adapter.
 //!
 //! [`Linear`] is the only place that looks inside a weight. Everything above it says *which* weights are adapted
-//! ([`Targets`], in the vocabulary of Hugging Face module paths) and *how* ([`LoraConfig`]); everything below it is a
+//! ([`Targets`], in the vocabulary of Hugging Face module paths) and *how* ([`AdapterConfig`]); everything below it is a
 //! kernel. The [`peft`] module reads and writes the files other tools share adapters in.
 //!
 //! Adding a method: its own file beside `lora.rs`, a variant in [`Adapter`], a variant in [`AdapterConfig`].
 
 mod adapter;
+mod dora;
 mod error;
 mod linear;
 mod lora;
@@ -16,11 +17,13 @@ pub mod peft;
 mod random;
 mod targets;
 
-pub use adapter::{Adapter, AdapterConfig};
+pub use adapter::{Adapter, AdapterConfig, AdapterValues};
+pub use dora::Dora;
 pub use error::AdapterError;
 pub use linear::Linear;
 pub use lora::{Lora, LoraConfig, LoraFactors};
 pub use merge::low_rank_delta;
 pub use mode::Mode;
+pub use peft::AdapterTensor;
 pub use random::{stream, uniform};
 pub use targets::{ModulePattern, Targets};

@@ -4,7 +4,7 @@
 //! held in bf16 or f16; the product is f32 either way.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use firebrand_kernels::linear;
 
 use crate::{Adapter, Mode};
@@ -25,14 +25,31 @@ impl Linear {
 
     /// `x` is `[batch, time, in]`, the result `[batch, time, out]`.
     pub fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
-        let mut y = linear(x.clone(), self.weight.val());
-        if let Some(bias) = &self.bias {
-            y = y + bias.val().unsqueeze();
-        }
         match &self.adapter {
-            Some(adapter) => y + adapter.forward(x, mode),
+            Some(adapter) => adapter.project(x, mode, self),
+            None => self.with_bias(self.product(x)),
+        }
+    }
+
+    /// `x W^T` with the base weight alone.
+    pub(crate) fn product(&self, x: Tensor<3>) -> Tensor<3> {
+        linear(x, self.weight.val())
+    }
+
+    /// `y` and the bias.
+    pub(crate) fn with_bias(&self, y: Tensor<3>) -> Tensor<3> {
+        match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
             None => y,
         }
+    }
+
+    /// The sum of squares of every row of the base weight, `[out]`.
+    pub(crate) fn row_squares(&self) -> Vec<f32> {
+        let [_, input] = self.shape();
+        let values: Vec<f32> = self.weight.val().into_data().iter::<f32>().collect();
+        let square = |row: &[f32]| row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() as f32;
+        values.chunks(input.max(1)).map(square).collect()
     }
 
     /// `[out, in]`.
@@ -53,8 +70,7 @@ impl Linear {
     /// Folds the adapter into the weight, in f32, and removes it.
     pub fn merge(&mut self) {
         if let Some(adapter) = self.adapter.take() {
-            let delta = adapter.delta();
-            self.weight = self.weight.clone().map(|weight| weight.cast(delta.dtype()) + delta);
+            self.weight = self.weight.clone().map(|weight| adapter.apply(weight.cast(DType::F32)));
         }
     }
 }

@@ -10,8 +10,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 use firebrand_kernels::linear;
 use rand::Rng;
 
+use crate::adapter::Shapes;
 use crate::targets::pattern_value;
-use crate::{AdapterError, Mode, ModulePattern, Targets, low_rank_delta, stream, uniform};
+use crate::{
+    AdapterError, AdapterTensor, AdapterValues, Mode, ModulePattern, Targets, low_rank_delta, stream, uniform,
+};
 
 /// The factors of one adapted linear map.
 #[derive(Module, Debug)]
@@ -21,11 +24,12 @@ pub struct Lora {
     /// `[out, rank]`.
     pub b: Param<Tensor<2>>,
     #[module(skip)]
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
+/// What is not trained.
 #[derive(Debug, Clone)]
-struct Settings {
+pub(crate) struct Settings {
     scale: f64,
     dropout: f64,
     path: String,
@@ -52,13 +56,26 @@ pub struct LoraConfig {
     pub alpha_pattern: Vec<(String, f64)>,
 }
 
-/// Values of `A` and `B`, row-major.
+/// Values of `A` and `B`, row-major; a map of [`AdapterValues`] by name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraFactors {
     /// `[rank, in]`.
     pub a: Vec<f32>,
     /// `[out, rank]`.
     pub b: Vec<f32>,
+}
+
+impl From<LoraFactors> for AdapterValues {
+    fn from(factors: LoraFactors) -> Self {
+        [(AdapterTensor::A, factors.a), (AdapterTensor::B, factors.b)].into()
+    }
+}
+
+impl From<&mut AdapterValues> for LoraFactors {
+    fn from(values: &mut AdapterValues) -> Self {
+        let mut take = |tensor| values.remove(&tensor).unwrap_or_default();
+        Self { a: take(AdapterTensor::A), b: take(AdapterTensor::B) }
+    }
 }
 
 impl LoraConfig {
@@ -91,6 +108,12 @@ impl LoraConfig {
         Ok(LoraFactors { a, b: vec![0.0; out * rank] })
     }
 
+    /// Shapes of the factors of the module at `path` with weight `[out, in]`.
+    pub(crate) fn shapes(&self, path: &str, [out, input]: [usize; 2]) -> Result<Shapes, AdapterError> {
+        let rank = self.rank_at(path)?;
+        Ok(vec![(AdapterTensor::A, vec![rank, input]), (AdapterTensor::B, vec![out, rank])])
+    }
+
     /// The trainable module at `path` with the given values for a weight `[out, in]`.
     ///
     /// # Errors
@@ -115,10 +138,24 @@ impl LoraConfig {
 impl Lora {
     /// `s B A dropout(x)`; `x` is `[batch, time, in]`.
     pub fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
-        let x = match mode {
-            Mode::Training { key, first_row } if self.settings.dropout > 0.0 => self.drop(x, key, first_row),
+        self.product(self.dropped(x, mode))
+    }
+
+    /// Whether training drops inputs.
+    pub(crate) fn drops(&self) -> bool {
+        self.settings.dropout > 0.0
+    }
+
+    /// The input of `A`.
+    pub(crate) fn dropped(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
+        match mode {
+            Mode::Training { key, first_row } if self.drops() => self.drop(x, key, first_row),
             Mode::Training { .. } | Mode::Inference => x,
-        };
+        }
+    }
+
+    /// `s B A x`.
+    pub(crate) fn product(&self, x: Tensor<3>) -> Tensor<3> {
         // Scaling the narrow side costs `rank` values a token instead of `out`.
         let narrow = linear(x, self.a.val()) * self.settings.scale;
         linear(narrow, self.b.val())

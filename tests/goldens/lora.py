@@ -88,11 +88,20 @@ CASES = {
     # `fan_in_fan_out` not given: PEFT finds out.
     "lora-gpt2-scaled": LoraCase("gpt2-scaled", 127, dict(r=2, lora_alpha=3) | ALL),
     "lora-mpt": LoraCase("mpt", 128, dict(r=2, lora_alpha=3) | ALL),
+    # DoRA, beside biases, which the magnitude does not scale; on a fused matrix; on weights [in, out].
+    "lora-dora-llama": LoraCase(
+        "llama-untied-biases", 129, dict(r=3, lora_alpha=5, use_dora=True, rank_pattern={"v_proj": 2}) | ALL
+    ),
+    "lora-dora-phi3": LoraCase(
+        "phi3", 130, dict(r=2, lora_alpha=3, target_modules=["qkv_proj", "down_proj"], use_dora=True, use_rslora=True)
+    ),
+    "lora-dora-gpt2": LoraCase("gpt2", 131, dict(r=3, lora_alpha=4, use_dora=True, fan_in_fan_out=True) | ALL),
 }
 
 
 def randomise_adapter(model: PeftModel, seed: int, zero_b: bool = False) -> None:
-    """A as PEFT starts it in size, B as large as a trained one; `zero_b` is the true start."""
+    """A as PEFT starts it in size, B as large as a trained one, DoRA's magnitudes off the norms they start at; `zero_b`
+    is the true start."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -102,6 +111,8 @@ def randomise_adapter(model: PeftModel, seed: int, zero_b: bool = False) -> None
                 parameter.zero_()
             elif "lora_B" in name:
                 parameter.normal_(0.0, 0.3, generator=generator)
+            elif "lora_magnitude_vector" in name and not zero_b:
+                parameter.mul_(torch.empty_like(parameter).uniform_(0.7, 1.4, generator=generator))
 
 
 def write_adapter(folder: Path, base: str, settings: dict[str, Any], seed: int, zero_b: bool = False) -> None:

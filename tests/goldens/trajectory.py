@@ -76,6 +76,18 @@ CASES = {
         ),
         zero_b=True,
     ),
+    # The magnitudes start at the norms of the base's rows.
+    "trajectory-dora": Trajectory(
+        "llama-untied-biases",
+        206,
+        batch=4,
+        micro=2,
+        optimizer=ADAMW | dict(learning_rate=5e-3, weight_decay=0.01),
+        schedule=dict(kind="cosine", warmup_steps=2),
+        max_grad_norm=2.0,
+        adapter=dict(r=3, lora_alpha=6.0, target_modules="all-linear", use_dora=True, rank_pattern={"v_proj": 2}),
+        zero_b=True,
+    ),
     "trajectory-full": Trajectory(
         "llama-gqa-tied",
         203,
@@ -203,7 +215,8 @@ def recipe(case: Trajectory) -> str:
     lines = [f'model = "../{case.base}"', 'output = "output"', "seed = 1", 'device = "cpu"', 'dtype = "f32"', ""]
     if case.adapter:
         a = case.adapter
-        lines += ["[adapter]", 'kind = "lora"', f"rank = {a['r']}", f"alpha = {a['lora_alpha']}"]
+        kind = "dora" if a.get("use_dora") else "lora"
+        lines += ["[adapter]", f'kind = "{kind}"', f"rank = {a['r']}", f"alpha = {a['lora_alpha']}"]
         lines += [f"targets = {toml(a['target_modules'])}", f"rslora = {toml(a.get('use_rslora', False))}"]
         lines += [f"{key} = {toml(a[key])}" for key in ("rank_pattern", "alpha_pattern") if key in a]
         lines += ['init_from = "adapter"', ""]

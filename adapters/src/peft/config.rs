@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::{AdapterError, LoraConfig, ModulePattern, Targets};
+use crate::{AdapterConfig, AdapterError, LoraConfig, ModulePattern, Targets};
 
 /// A parsed `adapter_config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeftConfig {
     /// What the file says about the adapter.
-    pub lora: LoraConfig,
+    pub method: AdapterConfig,
     /// `base_model_name_or_path`, if the file names one.
     pub base_model: Option<String>,
     /// The whole file, unknown keys included.
@@ -21,7 +21,6 @@ type IsInert = fn(&Value) -> bool;
 
 /// Keys that change the meaning, with the values under which they do not.
 const INERT: &[(&str, IsInert)] = &[
-    ("use_dora", is_off),
     ("use_qalora", is_off),
     ("lora_bias", is_off),
     ("modules_to_save", is_off),
@@ -77,13 +76,18 @@ impl PeftConfig {
             alpha_pattern: reader.patterns("alpha_pattern", |value| reader.number("alpha_pattern", Some(value)))?,
         };
         let base_model = reader.string("base_model_name_or_path")?.filter(|name| !name.is_empty());
-        Ok(Self { lora, base_model, raw })
+        let method = if reader.flag("use_dora")? { AdapterConfig::Dora(lora) } else { AdapterConfig::Lora(lora) };
+        Ok(Self { method, base_model, raw })
     }
 
-    /// The text of an `adapter_config.json` for `lora`. `modules` are the paths the adapter is on; they replace
+    /// The text of an `adapter_config.json` for `method`. `modules` are the paths the adapter is on; they replace
     /// `all-linear`, which PEFT resolves differently for some families. `fan_in_fan_out`: files hold the matrices of these
     /// modules `[in, out]`; readers correct a wrong value by the type of the module, so it is read over.
-    pub fn render(lora: &LoraConfig, modules: &[String], base_model: &str, fan_in_fan_out: bool) -> String {
+    pub fn render(method: &AdapterConfig, modules: &[String], base_model: &str, fan_in_fan_out: bool) -> String {
+        let (lora, dora) = match method {
+            AdapterConfig::Lora(lora) => (lora, false),
+            AdapterConfig::Dora(lora) => (lora, true),
+        };
         let pattern = |pattern: &ModulePattern| match pattern {
             ModulePattern::Suffixes(names) => json!(names),
             ModulePattern::Regex(regex) => json!(regex),
@@ -110,7 +114,7 @@ impl PeftConfig {
             "rank_pattern": table(lora.rank_pattern.iter().map(|(key, rank)| (key.clone(), json!(rank)))),
             "target_modules": targets,
             "task_type": "CAUSAL_LM",
-            "use_dora": false,
+            "use_dora": dora,
             "use_rslora": lora.rslora,
         });
         format!("{config:#}\n")
@@ -259,19 +263,21 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_equal() {
-        let text = PeftConfig::render(&config(), &[], "some/base", false);
-        let read = parse(&text).unwrap();
-        assert_eq!(read.lora, config());
-        assert_eq!(read.base_model.as_deref(), Some("some/base"));
+        for method in [AdapterConfig::Lora(config()), AdapterConfig::Dora(config())] {
+            let text = PeftConfig::render(&method, &[], "some/base", false);
+            let read = parse(&text).unwrap();
+            assert_eq!(read.method, method);
+            assert_eq!(read.base_model.as_deref(), Some("some/base"));
+        }
     }
 
     #[test]
     fn all_linear_is_written_as_names() {
-        let config = LoraConfig { targets: Targets::AllLinear, ..config() };
+        let config = AdapterConfig::Lora(LoraConfig { targets: Targets::AllLinear, ..config() });
         let modules = ["model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"].map(String::from);
         let text = PeftConfig::render(&config, &modules, "base", true);
-        let targets = parse(&text).unwrap().lora.targets;
-        assert_eq!(targets, Targets::Pattern(ModulePattern::Suffixes(vec!["up_proj".into()])));
+        let read = parse(&text).unwrap().method;
+        assert_eq!(read.targets(), &Targets::Pattern(ModulePattern::Suffixes(vec!["up_proj".into()])));
     }
 
     #[test]
@@ -283,7 +289,7 @@ mod tests {
     #[test]
     fn keys_that_change_the_meaning_are_refused_by_name() {
         for (key, value) in [
-            ("use_dora", "true"),
+            ("use_qalora", "true"),
             ("modules_to_save", "[\"lm_head\"]"),
             ("bias", "\"all\""),
             ("init_lora_weights", "\"pissa\""),

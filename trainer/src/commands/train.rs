@@ -132,7 +132,7 @@ impl Prepared {
         let (base, adapters) = self.model.parameter_counts();
         let trained = match &self.recipe().method {
             Method::Full => format!("all {base} parameters"),
-            Method::Lora(lora) => {
+            Method::Lora(lora) | Method::Dora(lora) => {
                 format!(
                     "{adapters} adapter parameters (rank {}) on {} of {base}",
                     lora.rank,

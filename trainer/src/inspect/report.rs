@@ -84,7 +84,7 @@ pub struct Architecture {
 /// What an `adapter_config.json` says.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AdapterReport {
-    /// `peft_type`.
+    /// The recipe's word for the method.
     pub method: &'static str,
     /// `base_model_name_or_path`.
     pub base_model: Option<String>,

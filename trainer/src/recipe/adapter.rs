@@ -1,12 +1,12 @@
 //! `[adapter]`: what is trained. Without the section every weight is, with it only small matrices beside frozen ones.
 //!
 //! The keys mean what PEFT's do. LoRA: Hu et al. 2021 (arXiv 2106.09685); rank-stabilised scale: Kalajdzievski 2023
-//! (arXiv 2312.03732). Not here: matching targets against a model, which needs the model.
+//! (arXiv 2312.03732); DoRA: Liu et al. 2024 (arXiv 2402.09353). Not here: matching targets against a model, which needs the model.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use firebrand_adapters::{LoraConfig, ModulePattern};
+use firebrand_adapters::{AdapterConfig, LoraConfig, ModulePattern};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ pub enum Method {
     Full,
     /// Factors `A` and `B` beside frozen linear layers.
     Lora(Box<LoraRecipe>),
+    /// The same for their directions, and a magnitude for every output.
+    Dora(Box<LoraRecipe>),
 }
 
 /// Trains a small adapter beside the frozen model. Leave the section out for full fine-tuning.
@@ -25,9 +27,30 @@ pub enum Method {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AdapterSection {
     Lora(LoraRecipe),
+    Dora(LoraRecipe),
 }
 
-/// LoRA: `W x + scale * B (A x)`, with `A [rank, in]` and `B [out, rank]`.
+impl Method {
+    /// How adapters are made; absent where every weight is trained.
+    pub fn adapter(&self) -> Option<AdapterConfig> {
+        match self {
+            Method::Full => None,
+            Method::Lora(lora) => Some(AdapterConfig::Lora(lora.config())),
+            Method::Dora(lora) => Some(AdapterConfig::Dora(lora.config())),
+        }
+    }
+
+    /// The adapter folder to start from.
+    pub fn init_from(&self) -> Option<&Path> {
+        match self {
+            Method::Full => None,
+            Method::Lora(lora) | Method::Dora(lora) => lora.init_from.as_deref(),
+        }
+    }
+}
+
+/// LoRA: `W x + scale * B (A x)`, with `A [rank, in]` and `B [out, rank]`. DoRA scales every row of `W + scale * B A` to a length
+/// that is trained too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoraRecipe {
@@ -129,6 +152,7 @@ impl From<Option<AdapterSection>> for Method {
         match section {
             None => Method::Full,
             Some(AdapterSection::Lora(lora)) => Method::Lora(Box::new(lora)),
+            Some(AdapterSection::Dora(lora)) => Method::Dora(Box::new(lora)),
         }
     }
 }
@@ -138,6 +162,7 @@ impl From<&Method> for Option<AdapterSection> {
         match method {
             Method::Full => None,
             Method::Lora(lora) => Some(AdapterSection::Lora(lora.as_ref().clone())),
+            Method::Dora(lora) => Some(AdapterSection::Dora(lora.as_ref().clone())),
         }
     }
 }

@@ -44,7 +44,7 @@ impl Rules<'_> {
                 .advice("remove base_dtype, or add [adapter] with kind = \"lora\"")
                 .into()),
             None => Ok(()),
-            Some(AdapterSection::Lora(lora)) => self.lora(lora),
+            Some(AdapterSection::Lora(lora) | AdapterSection::Dora(lora)) => self.lora(lora),
         }
     }
 
