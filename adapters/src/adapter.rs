@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::{
-    AdapterError, AdapterTensor, Dora, Linear, Lora, LoraConfig, LoraFactors, Mode, ModulePattern, Targets, dora,
+    AdapterError, AdapterTensor, Dora, Ia3, Ia3Config, Layers, Linear, Lora, LoraConfig, LoraFactors, Mode,
+    ModulePattern, Targets, dora,
 };
 
 /// What changes one linear map. A variant is a file of its own.
@@ -16,6 +17,8 @@ pub enum Adapter {
     Lora(Lora),
     /// Low-rank update of the direction, and a magnitude.
     Dora(Dora),
+    /// Factors of inputs or outputs.
+    Ia3(Ia3),
 }
 
 /// How the adapters of a run are made.
@@ -25,6 +28,8 @@ pub enum AdapterConfig {
     Lora(LoraConfig),
     /// The same of directions, with magnitudes.
     Dora(LoraConfig),
+    /// Factors of inputs or outputs.
+    Ia3(Ia3Config),
 }
 
 /// Values of one adapter's tensors, row-major.
@@ -39,6 +44,7 @@ impl Adapter {
         match self {
             Self::Lora(lora) => base.with_bias(base.product(x.clone())) + lora.forward(x, mode),
             Self::Dora(dora) => dora.project(x, mode, base),
+            Self::Ia3(ia3) => ia3.project(x, base),
         }
     }
 
@@ -47,16 +53,38 @@ impl Adapter {
         match self {
             Self::Lora(lora) => weight + lora.delta(),
             Self::Dora(dora) => dora.apply(weight),
+            Self::Ia3(ia3) => ia3.apply(weight),
+        }
+    }
+
+    /// The same for the base's bias.
+    pub(crate) fn apply_to_bias(&self, bias: Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::Lora(_) | Self::Dora(_) => bias,
+            Self::Ia3(ia3) => ia3.apply_to_bias(bias),
+        }
+    }
+
+    /// This adapter and another on the same map, for inference.
+    ///
+    /// # Errors
+    /// Other methods than LoRA: what they mean together depends on their order.
+    pub fn beside(&self, other: &Self) -> Result<Self, AdapterError> {
+        match (self, other) {
+            (Self::Lora(left), Self::Lora(right)) => Ok(Self::Lora(left.beside(right))),
+            _ => Err(AdapterError::Several {
+                problem: "several adapters on one model must all be LoRA; fold one of them into the base with `merge`"
+                    .into(),
+            }),
         }
     }
 
     /// The tensors of its file, with shape and values.
     pub fn tensors(&self) -> Vec<(AdapterTensor, Vec<usize>, Vec<f32>)> {
         match self {
-            Self::Lora(Lora { a, b, .. }) => vec![file(AdapterTensor::A, a), file(AdapterTensor::B, b)],
-            Self::Dora(Dora { a, b, magnitude, .. }) => {
-                vec![file(AdapterTensor::A, a), file(AdapterTensor::B, b), file(AdapterTensor::Magnitude, magnitude)]
-            }
+            Self::Lora(lora) => lora.tensors(),
+            Self::Dora(dora) => dora.tensors(),
+            Self::Ia3(ia3) => ia3.tensors(),
         }
     }
 }
@@ -67,6 +95,7 @@ impl AdapterConfig {
         match self {
             Self::Lora(_) => "lora",
             Self::Dora(_) => "dora",
+            Self::Ia3(_) => "ia3",
         }
     }
 
@@ -74,6 +103,7 @@ impl AdapterConfig {
     pub fn targets(&self) -> &Targets {
         match self {
             Self::Lora(lora) | Self::Dora(lora) => &lora.targets,
+            Self::Ia3(ia3) => &ia3.targets,
         }
     }
 
@@ -81,6 +111,15 @@ impl AdapterConfig {
     pub fn exclude(&self) -> Option<&ModulePattern> {
         match self {
             Self::Lora(lora) | Self::Dora(lora) => lora.exclude.as_ref(),
+            Self::Ia3(ia3) => ia3.exclude.as_ref(),
+        }
+    }
+
+    /// The layers to adapt, if not all.
+    pub fn layers(&self) -> Option<&Layers> {
+        match self {
+            Self::Lora(lora) | Self::Dora(lora) => lora.layers.as_ref(),
+            Self::Ia3(_) => None,
         }
     }
 
@@ -89,7 +128,12 @@ impl AdapterConfig {
     /// # Errors
     /// A pattern that does not compile or selects nothing.
     pub fn select(&self, modules: &[String]) -> Result<Vec<String>, AdapterError> {
-        self.targets().select(modules, self.exclude())
+        let selected = self.targets().select(modules, self.exclude())?;
+        match (self, self.layers()) {
+            (_, Some(layers)) => layers.select(selected),
+            (Self::Ia3(ia3), None) => ia3.check(&selected).map(|()| selected),
+            (Self::Lora(_) | Self::Dora(_), None) => Ok(selected),
+        }
     }
 
     /// Tensors of the adapter on the module at `path` with weight `[out, in]`, and their shapes in files.
@@ -102,6 +146,7 @@ impl AdapterConfig {
             Self::Dora(lora) => {
                 Ok(lora.shapes(path, shape)?.into_iter().chain([LoraConfig::magnitude_shape(shape)]).collect())
             }
+            Self::Ia3(ia3) => ia3.shapes(path, shape),
         }
     }
 
@@ -111,8 +156,16 @@ impl AdapterConfig {
     /// A pattern that does not compile.
     pub fn initial(&self, seed: u64, path: &str, base: &Linear) -> Result<AdapterValues, AdapterError> {
         match self {
-            Self::Lora(lora) => Ok(lora.initial(seed, path, base.shape())?.into()),
-            Self::Dora(lora) => Ok(dora::initial(lora.initial(seed, path, base.shape())?.into(), base)),
+            Self::Lora(lora) => Ok(lora.initial(seed, path, base)?.into()),
+            Self::Dora(lora) if lora.init.is_part_of_weight() => Err(AdapterError::Initial {
+                path: path.into(),
+                problem: "DoRA does not start at a part of the weight; choose another init".into(),
+            }),
+            Self::Dora(lora) => Ok(dora::initial(lora.initial(seed, path, base)?.into(), base)),
+            Self::Ia3(ia3) => {
+                let shapes = ia3.shapes(path, base.shape())?.into_iter();
+                Ok(shapes.map(|(tensor, shape)| (tensor, vec![1.0; shape.iter().product()])).collect())
+            }
         }
     }
 
@@ -127,9 +180,11 @@ impl AdapterConfig {
         mut values: AdapterValues,
         device: &Device,
     ) -> Result<Adapter, AdapterError> {
-        let magnitude = values.remove(&AdapterTensor::Magnitude).unwrap_or_default();
+        let mut take = |tensor| values.remove(&tensor).unwrap_or_default();
+        let (magnitude, scale) = (take(AdapterTensor::Magnitude), take(AdapterTensor::Scale));
         let factors = LoraFactors::from(&mut values);
         match self {
+            Self::Ia3(ia3) => Ok(Adapter::Ia3(ia3.build(path, scale, device)?)),
             Self::Lora(lora) => Ok(Adapter::Lora(lora.build(path, base.shape(), factors, device)?)),
             Self::Dora(lora) => {
                 Ok(Adapter::Dora(Dora::new(lora.build(path, base.shape(), factors, device)?, magnitude, base)))
@@ -138,15 +193,13 @@ impl AdapterConfig {
     }
 }
 
-fn file<const D: usize>(tensor: AdapterTensor, value: &Param<Tensor<D>>) -> (AdapterTensor, Vec<usize>, Vec<f32>) {
-    (tensor, value.lazy_shape().to_vec(), value.val().into_data().iter::<f32>().collect())
-}
-
 #[cfg(test)]
 mod tests {
+    use burn::module::Param;
     use burn::tensor::TensorData;
 
     use super::*;
+    use crate::LoraInit;
 
     fn numbers(count: usize, seed: f32) -> Vec<f32> {
         (0..count).map(|i| (i as f32 * seed).sin()).collect()
@@ -168,8 +221,23 @@ mod tests {
             exclude: None,
             rank_pattern: vec![],
             alpha_pattern: vec![],
+            layers: None,
+            init: LoraInit::Kaiming,
         };
-        vec![AdapterConfig::Lora(lora.clone()), AdapterConfig::Dora(lora)]
+        let starting = |init| AdapterConfig::Lora(LoraConfig { init, ..lora.clone() });
+        let ia3 = |feedforward: &str| {
+            AdapterConfig::Ia3(Ia3Config {
+                targets: Targets::AllLinear,
+                exclude: None,
+                feedforward: ModulePattern::Suffixes(vec![feedforward.into()]),
+            })
+        };
+        let mut methods: Vec<AdapterConfig> =
+            [LoraInit::Kaiming, LoraInit::Gaussian, LoraInit::Orthogonal, LoraInit::Pissa, LoraInit::Olora]
+                .map(starting)
+                .into();
+        methods.extend([AdapterConfig::Dora(lora.clone()), ia3("q"), ia3("down")]);
+        methods
     }
 
     fn built(method: &AdapterConfig, values: Option<AdapterValues>, device: &Device) -> Linear {
@@ -238,10 +306,31 @@ mod tests {
         let device = Device::flex();
         for method in methods() {
             let training = Mode::Training { key: 3, first_row: 0 };
+            if matches!(method, AdapterConfig::Ia3(_)) {
+                continue; // PEFT's has none.
+            }
             let moved = built(&method, Some(moved(&method)), &device);
             assert_ne!(outputs(&moved, training), outputs(&moved, Mode::Inference), "{}", method.kind());
             let fresh = built(&method, None, &device);
             assert_near(&method, &outputs(&fresh, training), &outputs(&base(&device), Mode::Inference));
         }
+    }
+
+    #[test]
+    fn two_low_rank_adapters_together_are_the_sum_of_both() {
+        let device = Device::flex();
+        let low_rank: Vec<_> =
+            methods().into_iter().filter(|method| matches!(method, AdapterConfig::Lora(_))).collect();
+        for (left, right) in [(&low_rank[0], &low_rank[1]), (&low_rank[3], &low_rank[0])] {
+            let [one, other] = [left, right].map(|method| built(method, Some(moved(method)), &device));
+            let mut both = base(&device);
+            both.attach(one.adapter().unwrap().beside(other.adapter().unwrap()).unwrap());
+            let none = outputs(&base(&device), Mode::Inference);
+            let parts = outputs(&one, Mode::Inference).into_iter().zip(outputs(&other, Mode::Inference)).zip(&none);
+            let sum: Vec<f32> = parts.map(|((one, other), base)| one + other - base).collect();
+            assert_near(left, &outputs(&both, Mode::Inference), &sum);
+        }
+        let (lora, dora) = (built(&low_rank[0], None, &device), built(&methods()[5], None, &device));
+        assert!(lora.adapter().unwrap().beside(dora.adapter().unwrap()).is_err());
     }
 }

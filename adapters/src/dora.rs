@@ -76,6 +76,14 @@ impl Dora {
         changed * (magnitude / norms)
     }
 
+    /// Its tensors as in files.
+    pub(crate) fn tensors(&self) -> Vec<(AdapterTensor, Vec<usize>, Vec<f32>)> {
+        let magnitude: Vec<f32> = self.magnitude.val().into_data().iter::<f32>().collect();
+        let mut tensors = self.factors().tensors();
+        tensors.push((AdapterTensor::Magnitude, vec![magnitude.len()], magnitude));
+        tensors
+    }
+
     /// `A` and `B` as LoRA has them.
     pub fn factors(&self) -> Lora {
         Lora { a: self.a.clone(), b: self.b.clone(), settings: self.fixed.lora.clone() }

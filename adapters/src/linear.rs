@@ -44,10 +44,15 @@ impl Linear {
         }
     }
 
+    /// The base weight, row-major.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        self.weight.val().into_data().iter::<f32>().collect()
+    }
+
     /// The sum of squares of every row of the base weight, `[out]`.
     pub(crate) fn row_squares(&self) -> Vec<f32> {
         let [_, input] = self.shape();
-        let values: Vec<f32> = self.weight.val().into_data().iter::<f32>().collect();
+        let values = self.values();
         let square = |row: &[f32]| row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() as f32;
         values.chunks(input.max(1)).map(square).collect()
     }
@@ -62,6 +67,11 @@ impl Linear {
         self.adapter.as_ref()
     }
 
+    /// Takes the adapter off.
+    pub fn detach(&mut self) -> Option<Adapter> {
+        self.adapter.take()
+    }
+
     /// Puts an adapter on this map, in place of any other.
     pub fn attach(&mut self, adapter: Adapter) {
         self.adapter = Some(adapter);
@@ -71,6 +81,7 @@ impl Linear {
     pub fn merge(&mut self) {
         if let Some(adapter) = self.adapter.take() {
             self.weight = self.weight.clone().map(|weight| adapter.apply(weight.cast(DType::F32)));
+            self.bias = self.bias.take().map(|bias| bias.map(|bias| adapter.apply_to_bias(bias)));
         }
     }
 }
@@ -80,7 +91,7 @@ mod tests {
     use burn::tensor::{Device, TensorData};
 
     use super::*;
-    use crate::{LoraConfig, LoraFactors, Targets};
+    use crate::{LoraConfig, LoraFactors, LoraInit, Targets};
 
     fn matrix(rows: usize, columns: usize, seed: f32) -> Vec<f32> {
         (0..rows * columns).map(|i| (i as f32 * seed).sin()).collect()
@@ -99,6 +110,8 @@ mod tests {
             exclude: None,
             rank_pattern: vec![],
             alpha_pattern: vec![],
+            layers: None,
+            init: LoraInit::Kaiming,
         };
         let factors = LoraFactors { a: matrix(2, 6, 0.4), b: matrix(5, 2, 0.7) };
         linear.attach(Adapter::Lora(config.build("q", [5, 6], factors, device).unwrap()));

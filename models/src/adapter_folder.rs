@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use firebrand_adapters::peft::{CONFIG_FILE, PeftConfig, TENSOR_FILE, group_tensors, tensor_name};
-use firebrand_adapters::{AdapterConfig, AdapterError, AdapterValues, Targets};
+use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, Targets};
 
 use crate::causal_lm::CausalLm;
 use crate::error::ModelError;
@@ -67,6 +67,27 @@ pub fn load(model: &mut CausalLm, folder: &Path) -> Result<PeftConfig, ModelErro
     let config = read_config(folder)?;
     attach(model, &config.method, Start::Folder(folder))?;
     Ok(config)
+}
+
+/// Puts several adapter folders on the model together, for inference.
+///
+/// # Errors
+/// As [`load`], and methods that cannot be on a module together.
+pub fn load_all(model: &mut CausalLm, folders: &[PathBuf]) -> Result<(), ModelError> {
+    for folder in folders {
+        let taken = model.linears()?.into_iter().filter_map(|(path, linear)| Some((path, linear.detach()?)));
+        let mut before: HashMap<String, Adapter> = taken.collect();
+        load(model, folder)?;
+        for (path, linear) in model.linears()? {
+            let Some(old) = before.remove(&path) else { continue };
+            let both = match linear.adapter() {
+                Some(new) => old.beside(new)?,
+                None => old,
+            };
+            linear.attach(both);
+        }
+    }
+    Ok(())
 }
 
 /// Reads `adapter_config.json`.

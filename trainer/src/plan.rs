@@ -206,6 +206,8 @@ fn check_initial_adapter(loaded: &Loaded, wanted: &AdapterConfig, folder: &Path)
     let (given, wanted) = match (&adapter_folder::read_config(folder)?.method, wanted) {
         (AdapterConfig::Lora(given), AdapterConfig::Lora(wanted))
         | (AdapterConfig::Dora(given), AdapterConfig::Dora(wanted)) => (given.clone(), wanted),
+        // Its tensors say everything.
+        (AdapterConfig::Ia3(_), AdapterConfig::Ia3(_)) => return Ok(()),
         (given, _) => {
             let message = format!("the adapter in {} is of another kind than the recipe's", folder.display());
             let help = format!("write kind = \"{}\", or leave init_from out", given.kind());
@@ -253,7 +255,7 @@ fn trained_parameters(recipe: &Recipe, model: &CausalLm) -> usize {
     let (base, adapters) = model.parameter_counts();
     match recipe.method {
         Method::Full => base,
-        Method::Lora(_) | Method::Dora(_) => adapters,
+        Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) => adapters,
     }
 }
 

@@ -21,16 +21,19 @@ pub enum AdapterTensor {
     B,
     /// `lora_magnitude_vector` of DoRA, `[out]`.
     Magnitude,
+    /// `ia3_l`, `[out, 1]` for outputs, `[1, in]` for inputs.
+    Scale,
 }
 
 impl AdapterTensor {
-    const ALL: [Self; 3] = [Self::A, Self::B, Self::Magnitude];
+    const ALL: [Self; 4] = [Self::A, Self::B, Self::Magnitude, Self::Scale];
 
     fn suffix(self) -> &'static str {
         match self {
             Self::A => ".lora_A.weight",
             Self::B => ".lora_B.weight",
             Self::Magnitude => ".lora_magnitude_vector",
+            Self::Scale => ".ia3_l",
         }
     }
 }

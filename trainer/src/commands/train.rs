@@ -139,6 +139,9 @@ impl Prepared {
                     count(self.modules.len(), "module")
                 )
             }
+            Method::Ia3(_) => {
+                format!("{adapters} adapter parameters on {} of {base}", count(self.modules.len(), "module"))
+            }
         };
         let data = &self.data.train;
         let packs = data.epoch(self.recipe().seed, 0);

@@ -9,7 +9,7 @@ use firebrand_models::adapter_folder::read_config;
 use firebrand_models::weights::SafetensorsFile;
 use serde_json::Value;
 
-use super::report::{AdapterReport, InspectReport, Kind};
+use super::report::{AdapterReport, InspectReport, Kind, LowRankReport};
 use super::tensors;
 use crate::error::Error;
 
@@ -19,14 +19,16 @@ pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
     let modules = group_tensors(file.path(), file.names()).map_err(ModelError::from)?.len();
     let files = tensors::folder_files(folder)?;
     let mut report = tensors::report(folder, Kind::Adapter, file.tensors(), files)?;
-    let (AdapterConfig::Lora(lora) | AdapterConfig::Dora(lora)) = &config.method;
+    let lora = match &config.method {
+        AdapterConfig::Lora(lora) | AdapterConfig::Dora(lora) => {
+            Some(LowRankReport { rank: lora.rank, alpha: lora.alpha, dropout: lora.dropout, rslora: lora.rslora })
+        }
+        AdapterConfig::Ia3(_) => None,
+    };
     report.adapter = Some(AdapterReport {
         method: config.method.kind(),
         base_model: config.base_model.clone(),
-        rank: lora.rank,
-        alpha: lora.alpha,
-        dropout: lora.dropout,
-        rslora: lora.rslora,
+        lora,
         target_modules: config.raw.get("target_modules").cloned().unwrap_or(Value::Null),
         modules,
     });

@@ -82,6 +82,7 @@ fn file_name(paths: &[(String, String)], path: &str) -> String {
         "a" => AdapterTensor::A,
         "b" => AdapterTensor::B,
         "magnitude" => AdapterTensor::Magnitude,
+        "scale" => AdapterTensor::Scale,
         _ => panic!("{path}"),
     };
     tensor_name(theirs, tensor)

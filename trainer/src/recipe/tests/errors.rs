@@ -92,7 +92,7 @@ fn what_is_not_built_yet_is_refused() {
         &["unknown key `quantization`", "recipe.toml:7:2"],
     );
     for (text, value, known) in [
-        ("[adapter]\nkind = \"dora\"", "dora", "only \"lora\" is supported"),
+        ("[adapter]\nkind = \"loha\"", "loha", "\"ia3\""),
         ("[train]\nobjective = \"dpo\"", "dpo", "only \"sft\" is supported"),
         ("[optimizer]\nkind = \"lion\"", "lion", "supported are \"adamw\", \"sgd\""),
         ("[schedule]\nkind = \"polynomial\"", "polynomial", "\"cosine-with-min-lr\""),

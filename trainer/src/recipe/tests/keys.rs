@@ -17,7 +17,7 @@ path = \"rows.jsonl\"
 ";
 
 /// Keys with one possible value so far, so that there is nothing to set them to.
-pub(super) const ONE_VALUE: [&str; 3] = ["dtype", "train.objective"];
+pub(super) const ONE_VALUE: [&str; 2] = ["dtype", "train.objective"];
 
 /// A key, the `kind` its section must have, and its schema.
 pub(super) struct Leaf<'a> {
@@ -67,6 +67,7 @@ fn toml_text(value: &Value) -> String {
 fn companions(key: &str) -> &'static [&'static str] {
     match key {
         "base_dtype" => &["adapter.kind=lora"],
+        "adapter.layers_pattern" => &["adapter.layers=[0]"],
         "optimizer.nesterov" => &["optimizer.momentum=0.9"],
         "sample.max_new_tokens" => &["sample.prompts=[\"Who?\"]"],
         _ => &[],
