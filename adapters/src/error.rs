@@ -26,6 +26,12 @@ pub enum AdapterError {
     /// A file is no JSON.
     #[error("{}: not valid JSON: {source}", path.display())]
     Json { path: PathBuf, source: serde_json::Error },
+    /// A start that the module's shape or rank does not allow.
+    #[error("{path}: {problem}")]
+    Initial { path: String, problem: String },
+    /// Adapters that cannot be on one module together.
+    #[error("{problem}")]
+    Several { problem: String },
     /// PEFT would not read the adapter as it is meant.
     #[error("PEFT does not read {problem}")]
     Unreadable { problem: String },

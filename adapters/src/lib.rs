@@ -1,13 +1,16 @@
 //! What a weight can be: dense or packed, and changed by an adapter.
 //!
 //! [`Linear`] is the only place that looks inside a weight. Everything above it says *which* weights are adapted
-//! ([`Targets`], in the vocabulary of Hugging Face module paths) and *how* ([`LoraConfig`]); everything below it is a
+//! ([`Targets`], in the vocabulary of Hugging Face module paths) and *how* ([`AdapterConfig`]); everything below it is a
 //! kernel. The [`peft`] module reads and writes the files other tools share adapters in.
 //!
 //! Adding a method: its own file beside `lora.rs`, a variant in [`Adapter`], a variant in [`AdapterConfig`].
 
 mod adapter;
+mod dora;
 mod error;
+mod ia3;
+mod initial;
 mod linear;
 mod lora;
 mod merge;
@@ -17,11 +20,15 @@ mod random;
 mod targets;
 mod weight;
 
-pub use adapter::{Adapter, AdapterConfig};
+pub use adapter::{Adapter, AdapterConfig, AdapterValues};
+pub use dora::Dora;
 pub use error::AdapterError;
+pub use ia3::{Ia3, Ia3Config};
+pub use initial::LoraInit;
 pub use linear::Linear;
 pub use lora::{Lora, LoraConfig, LoraFactors};
 pub use merge::low_rank_delta;
 pub use mode::{Mode, Place};
-pub use random::{stream, uniform};
-pub use targets::{ModulePattern, Targets};
+pub use peft::AdapterTensor;
+pub use random::{normal, stream, uniform};
+pub use targets::{Layers, ModulePattern, Targets};

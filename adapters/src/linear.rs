@@ -33,24 +33,46 @@ impl Linear {
 
     /// `x` is `[batch, time, in]`, the result `[batch, time, out]`.
     pub fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
-        self.apply(x, mode, None)
+        self.run(x, mode, None)
     }
 
     /// Some tokens of a micro-batch in any order: `x` is `[1, tokens, in]`, and `places` says which they are, so that dropout
     /// does not depend on their order.
     pub fn forward_at(&self, x: Tensor<3>, mode: Mode, places: &[Place]) -> Tensor<3> {
-        self.apply(x, mode, Some(places))
+        self.run(x, mode, Some(places))
     }
 
-    fn apply(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
-        let mut y = self.weight.product(x.clone());
-        if let Some(bias) = &self.bias {
-            y = y + bias.val().unsqueeze();
-        }
+    fn run(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
         match &self.adapter {
-            Some(adapter) => y + adapter.forward(x, mode, places),
+            Some(adapter) => adapter.project(x, mode, places, self),
+            None => self.with_bias(self.product(x)),
+        }
+    }
+
+    /// `x W^T` with the base weight alone.
+    pub(crate) fn product(&self, x: Tensor<3>) -> Tensor<3> {
+        self.weight.product(x)
+    }
+
+    /// `y` and the bias.
+    pub(crate) fn with_bias(&self, y: Tensor<3>) -> Tensor<3> {
+        match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
             None => y,
         }
+    }
+
+    /// The base weight, row-major.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        self.weight.values()
+    }
+
+    /// The sum of squares of every row of the base weight, `[out]`.
+    pub(crate) fn row_squares(&self) -> Vec<f32> {
+        let [_, input] = self.shape();
+        let values = self.values();
+        let square = |row: &[f32]| row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() as f32;
+        values.chunks(input.max(1)).map(square).collect()
     }
 
     /// `[out, in]`.
@@ -75,6 +97,11 @@ impl Linear {
         self.adapter.as_ref()
     }
 
+    /// Takes the adapter off.
+    pub fn detach(&mut self) -> Option<Adapter> {
+        self.adapter.take()
+    }
+
     /// Puts an adapter on this map, in place of any other.
     pub fn attach(&mut self, adapter: Adapter) {
         self.adapter = Some(adapter);
@@ -84,8 +111,9 @@ impl Linear {
     /// weight, so that is what it is folded into, and the map is dense from then on.
     pub fn merge(&mut self) {
         if let Some(adapter) = self.adapter.take() {
-            let delta = adapter.delta();
-            self.weight = self.weight.changed(&delta.device(), |weight| weight + delta);
+            let device = adapter.device();
+            self.weight = self.weight.changed(&device, |weight| adapter.apply(weight));
+            self.bias = self.bias.take().map(|bias| bias.map(|bias| adapter.apply_to_bias(bias)));
         }
     }
 }
@@ -97,7 +125,7 @@ mod tests {
     use firebrand_kernels::Packing;
 
     use super::*;
-    use crate::{LoraConfig, LoraFactors, Targets};
+    use crate::{LoraConfig, LoraFactors, LoraInit, Targets};
 
     fn matrix(rows: usize, columns: usize, seed: f32) -> Vec<f32> {
         (0..rows * columns).map(|i| (i as f32 * seed).sin()).collect()
@@ -117,6 +145,8 @@ mod tests {
             exclude: None,
             rank_pattern: vec![],
             alpha_pattern: vec![],
+            layers: None,
+            init: LoraInit::Kaiming,
         };
         let factors = LoraFactors { a: matrix(2, 6, 0.4), b: matrix(5, 2, 0.7) };
         linear.attach(Adapter::Lora(config.build("q", [5, 6], factors, device).unwrap()));

@@ -1,18 +1,25 @@
 //! LoRA: `y = W x + s B A dropout(x)`, with `A [rank, in]`, `B [out, rank]` (Hu et al. 2021, arXiv:2106.09685).
 //!
 //! The product stays factored in training, so no `[out, in]` matrix beyond the frozen weight exists, forward or
-//! backward. The scale is `alpha / rank`, or `alpha / sqrt(rank)` with rank stabilisation (arXiv:2312.03732). `A` starts
-//! kaiming-uniform with `a = sqrt(5)`, which is uniform in `+-1/sqrt(in)`; `B` starts at zero, so the first forward
-//! pass is the base model's. Names, layouts and initial values are PEFT's (`tuners/lora/layer.py`).
+//! backward. The scale is `alpha / rank`, or `alpha / sqrt(rank)` with rank stabilisation (arXiv:2312.03732). However the
+//! factors start (`initial.rs`), the first forward pass is the base model's. Names and layouts are PEFT's
+//! (`tuners/lora/layer.py`).
+
+use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Shape, Tensor, TensorData};
 use firebrand_kernels::linear;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::adapter::Shapes;
+use crate::initial::Start;
 use crate::targets::pattern_value;
-use crate::{AdapterError, Mode, ModulePattern, Place, Targets, low_rank_delta, stream, uniform};
+use crate::{
+    AdapterError, AdapterTensor, AdapterValues, Layers, Linear, LoraInit, Mode, ModulePattern, Place, Targets,
+    low_rank_delta, stream,
+};
 
 /// The factors of one adapted linear map.
 #[derive(Module, Debug)]
@@ -22,14 +29,17 @@ pub struct Lora {
     /// `[out, rank]`.
     pub b: Param<Tensor<2>>,
     #[module(skip)]
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
+/// What is not trained.
 #[derive(Debug, Clone)]
-struct Settings {
+pub(crate) struct Settings {
     scale: f64,
     dropout: f64,
     path: String,
+    /// What is subtracted from the product: the start, where that is a part of the weight.
+    start: Option<Arc<LoraFactors>>,
 }
 
 /// How LoRA adapters are made; the recipe's `[adapter]` and PEFT's `adapter_config.json` both become this.
@@ -51,15 +61,56 @@ pub struct LoraConfig {
     pub rank_pattern: Vec<(String, usize)>,
     /// Path-end patterns with their own alpha.
     pub alpha_pattern: Vec<(String, f64)>,
+    /// The layers to adapt, if not all.
+    pub layers: Option<Layers>,
+    /// Where the factors start.
+    pub init: LoraInit,
 }
 
-/// Values of `A` and `B`, row-major.
+/// Values of `A` and `B`, row-major; a map of [`AdapterValues`] by name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraFactors {
     /// `[rank, in]`.
     pub a: Vec<f32>,
     /// `[out, rank]`.
     pub b: Vec<f32>,
+}
+
+impl From<LoraFactors> for AdapterValues {
+    fn from(factors: LoraFactors) -> Self {
+        [(AdapterTensor::A, factors.a), (AdapterTensor::B, factors.b)].into()
+    }
+}
+
+impl From<&mut AdapterValues> for LoraFactors {
+    fn from(values: &mut AdapterValues) -> Self {
+        let mut take = |tensor| values.remove(&tensor).unwrap_or_default();
+        Self { a: take(AdapterTensor::A), b: take(AdapterTensor::B) }
+    }
+}
+
+impl LoraFactors {
+    /// The factors of the sum of both products.
+    pub(crate) fn concatenated(&self, other: &Self, rank: usize, other_rank: usize) -> Self {
+        let rows = self.b.chunks(rank).zip(other.b.chunks(other_rank));
+        let b = rows.flat_map(|(left, right)| left.iter().chain(right).copied()).collect();
+        Self { a: [self.a.as_slice(), &other.a].concat(), b }
+    }
+
+    /// The factors of the difference to `start`, of the same rank.
+    fn without(&self, start: &Self, rank: usize) -> Self {
+        let negative = Self { a: start.a.clone(), b: start.b.iter().map(|value| -value).collect() };
+        self.concatenated(&negative, rank, rank)
+    }
+
+    /// Undoes [`Self::without`].
+    fn split(&self, rank: usize) -> (Self, Option<Arc<Self>>) {
+        let (a, start_a) = self.a.split_at(self.a.len() / 2);
+        let halves = self.b.chunks(2 * rank).map(|row| row.split_at(rank));
+        let (b, start_b): (Vec<&[f32]>, Vec<&[f32]>) = halves.unzip();
+        let start = Self { a: start_a.to_vec(), b: start_b.concat().iter().map(|value| -value).collect() };
+        (Self { a: a.to_vec(), b: b.concat() }, Some(Arc::new(start)))
+    }
 }
 
 impl LoraConfig {
@@ -81,18 +132,39 @@ impl LoraConfig {
         Ok(if self.rslora { alpha / rank.sqrt() } else { alpha / rank })
     }
 
-    /// The starting values for the module at `path` with weight `[out, in]`.
+    /// The starting values on `base`, the module at `path`, as files have them.
     ///
     /// # Errors
-    /// A pattern that does not compile.
-    pub fn initial(&self, seed: u64, path: &str, [out, input]: [usize; 2]) -> Result<LoraFactors, AdapterError> {
+    /// A pattern that does not compile, or a rank that the start does not allow.
+    pub fn initial(&self, seed: u64, path: &str, base: &Linear) -> Result<LoraFactors, AdapterError> {
         let rank = self.rank_at(path)?;
-        let bound = 1.0 / (input as f32).sqrt();
-        let a = uniform(&mut stream(seed, &format!("{path}.lora_A.weight")), rank * input, bound);
-        Ok(LoraFactors { a, b: vec![0.0; out * rank] })
+        let factors = self.init.factors(&Start { seed, path, rank, scale: self.scale_at(path)? }, base)?;
+        Ok(if self.init.is_part_of_weight() { factors.without(&factors, rank) } else { factors })
     }
 
-    /// The trainable module at `path` with the given values for a weight `[out, in]`.
+    /// The same settings for an adapter as files have it: of twice the rank where the start is subtracted.
+    pub fn in_files(&self) -> Self {
+        if !self.init.is_part_of_weight() {
+            return self.clone();
+        }
+        let more = if self.rslora { std::f64::consts::SQRT_2 } else { 2.0 };
+        Self {
+            rank: self.rank * 2,
+            alpha: self.alpha * more,
+            rank_pattern: self.rank_pattern.iter().map(|(key, rank)| (key.clone(), rank * 2)).collect(),
+            alpha_pattern: self.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), alpha * more)).collect(),
+            init: LoraInit::Kaiming,
+            ..self.clone()
+        }
+    }
+
+    /// Shapes of the factors in files, of the module at `path` with weight `[out, in]`.
+    pub(crate) fn shapes(&self, path: &str, [out, input]: [usize; 2]) -> Result<Shapes, AdapterError> {
+        let rank = self.in_files().rank_at(path)?;
+        Ok(vec![(AdapterTensor::A, vec![rank, input]), (AdapterTensor::B, vec![out, rank])])
+    }
+
+    /// The trainable module at `path` with the given values, as files have them, for a weight `[out, in]`.
     ///
     /// # Errors
     /// A pattern that does not compile.
@@ -105,10 +177,14 @@ impl LoraConfig {
     ) -> Result<Lora, AdapterError> {
         let rank = self.rank_at(path)?;
         let matrix = |values, shape| Param::from_data(TensorData::new(values, shape), device);
+        let (factors, start) = match self.init.is_part_of_weight() {
+            true => factors.split(rank),
+            false => (factors, None),
+        };
         Ok(Lora {
             a: matrix(factors.a, [rank, input]),
             b: matrix(factors.b, [out, rank]),
-            settings: Settings { scale: self.scale_at(path)?, dropout: self.dropout, path: path.into() },
+            settings: Settings { scale: self.scale_at(path)?, dropout: self.dropout, path: path.into(), start },
         })
     }
 }
@@ -118,21 +194,88 @@ impl Lora {
     ///
     /// `places` say which tokens `x` `[1, tokens, in]` are, where those are not the micro-batch as it is.
     pub fn forward(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
-        let x = match mode {
-            Mode::Training { key, first_row } if self.settings.dropout > 0.0 => match places {
+        self.product(self.dropped(x, mode, places))
+    }
+
+    /// Whether training drops inputs.
+    pub(crate) fn drops(&self) -> bool {
+        self.settings.dropout > 0.0
+    }
+
+    /// The input of `A`.
+    pub(crate) fn dropped(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
+        match mode {
+            Mode::Training { key, first_row } if self.drops() => match places {
                 Some(places) => self.drop_at(x, key, first_row, places),
                 None => self.drop(x, key, first_row),
             },
             Mode::Training { .. } | Mode::Inference => x,
-        };
-        // Scaling the narrow side costs `rank` values a token instead of `out`.
-        let narrow = linear(x, self.a.val()) * self.settings.scale;
-        linear(narrow, self.b.val())
+        }
     }
 
-    /// `s B A`, `[out, in]`.
+    /// `s B A x`.
+    pub(crate) fn product(&self, x: Tensor<3>) -> Tensor<3> {
+        // Scaling the narrow side costs `rank` values a token instead of `out`.
+        let through = |x, a, b| linear(linear(x, a) * self.settings.scale, b);
+        match self.start(&x.device()) {
+            None => through(x, self.a.val(), self.b.val()),
+            Some((a, b)) => through(x.clone(), self.a.val(), self.b.val()) - through(x, a, b),
+        }
+    }
+
+    /// `s B A`, `[out, in]`, without the start where that is subtracted.
     pub fn delta(&self) -> Tensor<2> {
-        low_rank_delta(self.a.val(), self.b.val(), self.settings.scale)
+        let delta = low_rank_delta(self.a.val(), self.b.val(), self.settings.scale);
+        match self.start(&delta.device()) {
+            None => delta,
+            Some((a, b)) => delta - low_rank_delta(a, b, self.settings.scale),
+        }
+    }
+
+    /// Both adapters as one, for inference: the sum of their products.
+    pub(crate) fn beside(&self, other: &Self) -> Self {
+        let device = self.a.val().device();
+        let [(left, left_rank), (right, right_rank)] = [self, other].map(Self::unscaled);
+        let (input, rank) = (left.a.len() / left_rank, left_rank + right_rank);
+        let out = left.b.len() / left_rank;
+        let factors = left.concatenated(&right, left_rank, right_rank);
+        let matrix = |values, shape| Param::from_data(TensorData::new(values, shape), &device);
+        let settings = Settings { scale: 1.0, dropout: 0.0, path: self.settings.path.clone(), start: None };
+        Self { a: matrix(factors.a, [rank, input]), b: matrix(factors.b, [out, rank]), settings }
+    }
+
+    /// Its factors as files have them, the scale in `B`; and their rank.
+    fn unscaled(&self) -> (LoraFactors, usize) {
+        let mut factors = self.values();
+        factors.b.iter_mut().for_each(|value| *value *= self.settings.scale as f32);
+        let rank = self.a.lazy_shape()[0] * if self.settings.start.is_some() { 2 } else { 1 };
+        (factors, rank)
+    }
+
+    /// Its factors as files have them.
+    fn values(&self) -> LoraFactors {
+        let host = |matrix: &Param<Tensor<2>>| matrix.val().into_data().iter::<f32>().collect();
+        let factors = LoraFactors { a: host(&self.a), b: host(&self.b) };
+        match &self.settings.start {
+            None => factors,
+            Some(start) => factors.without(start, self.a.lazy_shape()[0]),
+        }
+    }
+
+    /// Its tensors as files have them.
+    pub(crate) fn tensors(&self) -> Vec<(AdapterTensor, Vec<usize>, Vec<f32>)> {
+        let ([rank, input], [out, _]) = (self.a.lazy_shape().dims::<2>(), self.b.lazy_shape().dims::<2>());
+        let rank = if self.settings.start.is_some() { 2 * rank } else { rank };
+        let LoraFactors { a, b } = self.values();
+        vec![(AdapterTensor::A, vec![rank, input], a), (AdapterTensor::B, vec![out, rank], b)]
+    }
+
+    /// What is subtracted.
+    fn start(&self, device: &Device) -> Option<(Tensor<2>, Tensor<2>)> {
+        let start = self.settings.start.as_ref()?;
+        let matrix =
+            |values: &Vec<f32>, shape: Shape| Tensor::from_data(TensorData::new(values.clone(), shape), device);
+        Some((matrix(&start.a, self.a.lazy_shape()), matrix(&start.b, self.b.lazy_shape())))
     }
 
     /// The factor in front of `B A`.
@@ -193,7 +336,13 @@ mod tests {
             exclude: None,
             rank_pattern: vec![("up_proj".into(), 2)],
             alpha_pattern: vec![],
+            layers: None,
+            init: LoraInit::Kaiming,
         }
+    }
+
+    fn base(out: usize, input: usize) -> Linear {
+        Linear::new(Param::from_tensor(Tensor::ones([out, input], &Device::flex())), None)
     }
 
     fn input(device: &Device) -> Tensor<3> {
@@ -208,7 +357,7 @@ mod tests {
     #[test]
     fn initial_delta_is_zero() {
         let device = Device::flex();
-        let factors = config().initial(1, "layers.0.q_proj", [5, 6]).unwrap();
+        let factors = config().initial(1, "layers.0.q_proj", &base(5, 6)).unwrap();
         assert!(factors.a.iter().any(|value| *value != 0.0));
         let lora = config().build("layers.0.q_proj", [5, 6], factors, &device).unwrap();
         assert!(values(lora.delta()).iter().all(|value| *value == 0.0));
@@ -227,7 +376,7 @@ mod tests {
     #[test]
     fn forward_is_the_product_with_the_delta() {
         let device = Device::flex();
-        let mut factors = config().initial(3, "q", [5, 6]).unwrap();
+        let mut factors = config().initial(3, "q", &base(5, 6)).unwrap();
         factors.b = (0..20).map(|i| (i as f32).cos()).collect();
         let lora = config().build("q", [5, 6], factors, &device).unwrap();
         let direct = values(lora.forward(input(&device), Mode::Inference, None));
@@ -242,7 +391,7 @@ mod tests {
         let device = Device::flex();
         let mut config = config();
         config.dropout = 0.5;
-        let mut factors = config.initial(3, "q", [5, 6]).unwrap();
+        let mut factors = config.initial(3, "q", &base(5, 6)).unwrap();
         factors.b = vec![1.0; 20];
         let lora = config.build("q", [5, 6], factors, &device).unwrap();
         let run = |mode| values(lora.forward(input(&device), mode, None));
@@ -257,7 +406,7 @@ mod tests {
         let device = Device::flex();
         let mut config = config();
         config.dropout = 0.5;
-        let factors = config.initial(3, "q", [5, 6]).unwrap();
+        let factors = config.initial(3, "q", &base(5, 6)).unwrap();
         let lora = config.build("q", [5, 6], factors, &device).unwrap();
         let whole = values(lora.drop(Tensor::ones([2, 3, 6], &device), 5, 0));
         let second = values(lora.drop(Tensor::ones([1, 3, 6], &device), 5, 1));
@@ -282,7 +431,7 @@ mod tests {
         let device = Device::flex();
         let mut config = config();
         config.dropout = 0.3;
-        let factors = config.initial(3, "q", [5, 100]).unwrap();
+        let factors = config.initial(3, "q", &base(5, 100)).unwrap();
         let lora = config.build("q", [5, 100], factors, &device).unwrap();
         let dropped = values(lora.drop(Tensor::ones([1, 1000, 100], &device), 9, 0));
         let mean = dropped.iter().sum::<f32>() / dropped.len() as f32;

@@ -28,7 +28,49 @@ pub enum Targets {
     Pattern(ModulePattern),
 }
 
+/// Some of the layers, as PEFT's `layers_to_transform` and `layers_pattern` name them: a layer is the first number in a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layers {
+    /// Numbers of the layers, from 0.
+    pub indices: Vec<usize>,
+    /// Regular expressions, one of which must match the name before the number; any name does where there are none.
+    pub patterns: Vec<String>,
+}
+
+impl Layers {
+    /// Those of `paths` that are in the layers.
+    ///
+    /// # Errors
+    /// A pattern that does not compile, or a layer that has none of the paths.
+    pub fn select(&self, paths: Vec<String>) -> Result<Vec<String>, AdapterError> {
+        let any = [String::from(r"[^.]*")];
+        let patterns = if self.patterns.is_empty() { any.as_slice() } else { self.patterns.as_slice() };
+        let regex =
+            |pattern: &String| compile("adapter.layers_pattern", &format!(r"^(?:|.*?\.)(?:{pattern})\.(\d+)\."));
+        let patterns = patterns.iter().map(regex).collect::<Result<Vec<_>, _>>()?;
+        let layer = |path: &str| -> Option<usize> {
+            patterns.iter().find_map(|pattern| pattern.captures(path))?.get(1)?.as_str().parse().ok()
+        };
+        if let Some(unused) = self.indices.iter().find(|index| paths.iter().all(|path| layer(path) != Some(**index))) {
+            return Err(AdapterError::UnusedTarget {
+                key: "adapter.layers".into(),
+                target: unused.to_string(),
+                available: last_names(&paths),
+            });
+        }
+        Ok(paths.into_iter().filter(|path| layer(path).is_some_and(|layer| self.indices.contains(&layer))).collect())
+    }
+}
+
 impl ModulePattern {
+    /// Whether PEFT counts `path` among IA3's feedforward modules: the end of the path, dot or not, or a whole match.
+    pub(crate) fn ends(&self, key: &str, path: &str) -> Result<bool, AdapterError> {
+        match self {
+            Self::Suffixes(names) => Ok(names.iter().any(|name| path.ends_with(name.as_str()))),
+            Self::Regex(pattern) => Ok(compile_whole(key, pattern)?.is_match(path)),
+        }
+    }
+
     fn compile(&self, key: &str) -> Result<Matcher<'_>, AdapterError> {
         Ok(match self {
             Self::Suffixes(suffixes) => Matcher::Suffixes(suffixes),
@@ -120,7 +162,11 @@ fn is_suffix(suffix: &str, path: &str) -> bool {
 }
 
 fn compile_whole(key: &str, pattern: &str) -> Result<Regex, AdapterError> {
-    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| AdapterError::Pattern {
+    compile(key, &format!("^(?:{pattern})$"))
+}
+
+fn compile(key: &str, pattern: &str) -> Result<Regex, AdapterError> {
+    Regex::new(pattern).map_err(|error| AdapterError::Pattern {
         key: key.into(),
         pattern: pattern.into(),
         reason: error.to_string(),
@@ -169,6 +215,22 @@ mod tests {
         assert_eq!(regex(r".*\.0\..*(q|v)_proj").select(&modules(), None).unwrap().len(), 2);
         assert!(regex("q_proj").select(&modules(), None).is_err());
         assert!(regex("(").select(&modules(), None).unwrap_err().to_string().contains("adapter.targets"));
+    }
+
+    #[test]
+    fn layers_are_the_first_numbers_of_paths() {
+        let layers = |indices: &[usize], patterns: &[&str]| Layers {
+            indices: indices.to_vec(),
+            patterns: patterns.iter().map(|name| name.to_string()).collect(),
+        };
+        let found = layers(&[1], &[]).select(modules()).unwrap();
+        assert_eq!(found.len(), 3);
+        assert!(found.iter().all(|path| path.starts_with("model.layers.1.")), "{found:?}");
+        assert_eq!(layers(&[1], &["h", "layers"]).select(modules()).unwrap(), found);
+        assert!(layers(&[1], &["h"]).select(modules()).is_err());
+        assert!(layers(&[1, 2], &[]).select(modules()).unwrap_err().to_string().contains("`2`"));
+        let expert = vec!["model.layers.0.experts.3.w1".to_string()];
+        assert_eq!(layers(&[0], &[]).select(expert.clone()).unwrap(), expert);
     }
 
     #[test]

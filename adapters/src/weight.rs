@@ -38,6 +38,14 @@ impl Weight {
         }
     }
 
+    /// All numbers in f32, row-major.
+    pub fn values(&self) -> Vec<f32> {
+        match self {
+            Self::Dense(weight) => weight.val().into_data().iter::<f32>().collect(),
+            Self::Packed(Packed { weight }) => weight.values(),
+        }
+    }
+
     /// `[out, in]`.
     pub fn shape(&self) -> [usize; 2] {
         match self {

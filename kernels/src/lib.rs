@@ -10,6 +10,7 @@
 mod activation;
 mod attention;
 mod cross_entropy;
+mod factorise;
 mod flex;
 mod frozen_matmul;
 mod functions;
@@ -31,6 +32,7 @@ pub use activation::{Activation, activate, gated};
 pub use attention::{Alibi, AttentionOptions, attention};
 pub use cross_entropy::{linear_cross_entropy, token_statistics};
 pub use frozen_matmul::frozen_matmul;
+pub use factorise::{Svd, qr, svd};
 pub use gather_rows::gather_rows;
 pub use layer_norm::layer_norm;
 pub use linear::linear;

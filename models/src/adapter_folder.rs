@@ -3,16 +3,14 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use burn::module::Param;
-use firebrand_adapters::peft::{CONFIG_FILE, LoraTensor, PeftConfig, TENSOR_FILE, pair_tensors, tensor_name};
-use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, LoraConfig, LoraFactors, Targets};
+use firebrand_adapters::peft::{CONFIG_FILE, PeftConfig, TENSOR_FILE, group_tensors, tensor_name};
+use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, Targets};
 
-use crate::causal_lm::{CausalLm, host_values};
+use crate::causal_lm::CausalLm;
 use crate::error::ModelError;
 use crate::expert_adapters;
-use crate::parameters::AnyTensor;
 use crate::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
 
 /// Where an adapter's first values come from.
@@ -32,32 +30,31 @@ pub enum Start<'a> {
 /// # Errors
 /// A selection that matches nothing, or tensors that do not fit the selected modules one to one.
 pub fn attach(model: &mut CausalLm, config: &AdapterConfig, start: Start<'_>) -> Result<Vec<String>, ModelError> {
-    let AdapterConfig::Lora(lora) = config;
-    let modules = match lora.targets {
+    let modules = match config.targets() {
         Targets::AllLinear => model.projection_paths()?,
         Targets::Pattern(_) => model.linear_paths()?,
     };
-    let selected = lora.targets.select(&modules, lora.exclude.as_ref())?;
+    let selected = config.select(&modules)?;
     if let Start::Fresh { .. } = start {
-        expert_adapters::check(model, lora, &selected)?;
+        expert_adapters::check(model, config, &selected)?;
     }
     let device = model.decoder().device();
     let mut given = match start {
         Start::Fresh { .. } => HashMap::new(),
-        Start::Folder(folder) => read_factors(&folder.join(TENSOR_FILE), model, lora, &selected)?,
+        Start::Folder(folder) => read_values(&folder.join(TENSOR_FILE), model, config, &selected)?,
     };
     for (path, linear) in model.linears()? {
         if !selected.contains(&path) {
             continue;
         }
-        let shape = linear.shape();
-        let factors = match (start, given.remove(&path)) {
-            (_, Some(factors)) => factors,
-            (Start::Fresh { seed }, None) => lora.initial(seed, &path, shape)?,
-            // `read_factors` gives one pair a selected module.
+        let values = match (start, given.remove(&path)) {
+            (_, Some(values)) => values,
+            (Start::Fresh { seed }, None) => config.initial(seed, &path, linear)?,
+            // `read_values` gives one set a selected module.
             (Start::Folder(_), None) => continue,
         };
-        linear.attach(Adapter::Lora(lora.build(&path, shape, factors, &device)?));
+        let adapter = config.build(&path, linear, values, &device)?;
+        linear.attach(adapter);
     }
     Ok(selected)
 }
@@ -68,8 +65,29 @@ pub fn attach(model: &mut CausalLm, config: &AdapterConfig, start: Start<'_>) ->
 /// A folder that is no adapter, a meaning that is not implemented, or tensors that do not fit the model one to one.
 pub fn load(model: &mut CausalLm, folder: &Path) -> Result<PeftConfig, ModelError> {
     let config = read_config(folder)?;
-    attach(model, &AdapterConfig::Lora(config.lora.clone()), Start::Folder(folder))?;
+    attach(model, &config.method, Start::Folder(folder))?;
     Ok(config)
+}
+
+/// Puts several adapter folders on the model together, for inference.
+///
+/// # Errors
+/// As [`load`], and methods that cannot be on a module together.
+pub fn load_all(model: &mut CausalLm, folders: &[PathBuf]) -> Result<(), ModelError> {
+    for folder in folders {
+        let taken = model.linears()?.into_iter().filter_map(|(path, linear)| Some((path, linear.detach()?)));
+        let mut before: HashMap<String, Adapter> = taken.collect();
+        load(model, folder)?;
+        for (path, linear) in model.linears()? {
+            let Some(old) = before.remove(&path) else { continue };
+            let both = match linear.adapter() {
+                Some(new) => old.beside(new)?,
+                None => old,
+            };
+            linear.attach(both);
+        }
+    }
+    Ok(())
 }
 
 /// Reads `adapter_config.json`.
@@ -86,14 +104,12 @@ pub fn read_config(folder: &Path) -> Result<PeftConfig, ModelError> {
 ///
 /// # Errors
 /// Those of writing, with the path.
-pub fn save(model: &mut CausalLm, lora: &LoraConfig, base_model: &str, folder: &Path) -> Result<(), ModelError> {
+pub fn save(model: &mut CausalLm, config: &AdapterConfig, base_model: &str, folder: &Path) -> Result<(), ModelError> {
     let mut modules = vec![];
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)> = BTreeMap::new();
     for (path, adapter) in model.adapters()? {
-        let Adapter::Lora(factors) = adapter;
-        for (kind, value) in [(LoraTensor::A, &factors.a), (LoraTensor::B, &factors.b)] {
-            let shape = value.lazy_shape().to_vec();
-            tensors.insert(tensor_name(&path, kind), (shape, host_values(&AnyTensor::Matrix(Param::val(value)))));
+        for (kind, shape, values) in adapter.tensors() {
+            tensors.insert(tensor_name(&path, kind), (shape, values));
         }
         modules.push(path);
     }
@@ -108,44 +124,53 @@ pub fn save(model: &mut CausalLm, lora: &LoraConfig, base_model: &str, folder: &
     })?;
     let transposed = model.stored_transposed(&modules)?;
     let path = folder.join(CONFIG_FILE);
-    fs::write(&path, PeftConfig::render(lora, &modules, base_model, transposed)).map_err(ModelError::io("write", &path))
+    let text = PeftConfig::render(config, &modules, base_model, transposed);
+    fs::write(&path, text).map_err(ModelError::io("write", &path))
 }
 
-/// The factors of every selected module from a tensor file.
-fn read_factors(
+/// The tensors of every selected module from a file.
+fn read_values(
     path: &Path,
     model: &mut CausalLm,
-    lora: &LoraConfig,
+    config: &AdapterConfig,
     selected: &[String],
-) -> Result<HashMap<String, LoraFactors>, ModelError> {
+) -> Result<HashMap<String, AdapterValues>, ModelError> {
     let file = SafetensorsFile::open(path)?;
-    let pairs = pair_tensors(path, file.names())?;
+    let groups = group_tensors(path, file.names())?;
     let mismatch = |problem: String| AdapterError::Mismatch { path: path.to_path_buf(), problem };
-    if let Some(stray) = pairs.keys().find(|module| !selected.contains(module)) {
+    if let Some(stray) = groups.keys().find(|module| !selected.contains(module)) {
         let why =
             if model.linear_paths()?.contains(stray) { "its targets do not name" } else { "the model does not have" };
         return Err(mismatch(format!("it holds tensors for `{stray}`, which {why}")).into());
     }
-    let mut factors = HashMap::new();
+    let mut found = HashMap::new();
     for (module, linear) in model.linears()? {
         if !selected.contains(&module) {
             continue;
         }
-        let Some((a, b)) = pairs.get(&module) else {
+        let Some(names) = groups.get(&module) else {
             return Err(mismatch(format!("it has no tensors for `{module}`, which its targets name")).into());
         };
-        let [out, input] = linear.shape();
-        let rank = lora.rank_at(&module)?;
-        let read = |name: &str, shape: [usize; 2]| {
-            let view = file.get(name)?;
+        let shapes = config.shapes(&module, linear.shape())?;
+        if let Some(stray) = names.iter().find(|(tensor, _)| shapes.iter().all(|(known, _)| known != *tensor)) {
+            return Err(
+                mismatch(format!("`{}` belongs to another method than its configuration names", stray.1)).into()
+            );
+        }
+        let mut values = AdapterValues::new();
+        for (tensor, shape) in shapes {
+            let name = tensor_name(&module, tensor);
+            if !names.contains_key(&tensor) {
+                return Err(mismatch(format!("it has no `{name}`")).into());
+            }
+            let view = file.get(&name)?;
             if view.shape != shape {
-                let problem = format!("`{name}` is {:?}, expected {shape:?}", view.shape);
-                return Err(ModelError::from(mismatch(problem)));
+                return Err(mismatch(format!("`{name}` is {:?}, expected {shape:?}", view.shape)).into());
             }
             view.check_finite()?;
-            view.to_f32()
-        };
-        factors.insert(module, LoraFactors { a: read(a, [rank, input])?, b: read(b, [out, rank])? });
+            values.insert(tensor, view.to_f32()?);
+        }
+        found.insert(module, values);
     }
-    Ok(factors)
+    Ok(found)
 }

@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use firebrand_adapters::{AdapterError, LoraConfig};
+use firebrand_adapters::{AdapterConfig, AdapterError};
 
 use crate::causal_lm::CausalLm;
 use crate::error::ModelError;
 
 /// Error: `selected` (paths in files) holds experts in a way that PEFT would not read as it is meant.
-pub(crate) fn check(model: &mut CausalLm, lora: &LoraConfig, selected: &[String]) -> Result<(), ModelError> {
+pub(crate) fn check(model: &mut CausalLm, config: &AdapterConfig, selected: &[String]) -> Result<(), ModelError> {
     let refuse = |problem: String| Err(ModelError::from(AdapterError::Unreadable { problem }));
     let mut layers: BTreeMap<String, BTreeMap<String, Vec<&str>>> = BTreeMap::new();
     let maps = model.expert_maps()?;
@@ -25,6 +25,9 @@ pub(crate) fn check(model: &mut CausalLm, lora: &LoraConfig, selected: &[String]
     }
     let touched: Vec<&String> = maps.iter().map(|map| &map.path).filter(|path| selected.contains(path)).collect();
     let Some(first) = touched.first() else { return Ok(()) };
+    let AdapterConfig::Lora(lora) = config else {
+        return refuse(format!("another method than LoRA on experts (`{first}`)"));
+    };
     if lora.rslora {
         return refuse(format!("rslora with adapters on experts (`{first}`): it applies another scale to them"));
     }

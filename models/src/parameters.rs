@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
-use firebrand_adapters::{Linear, stream};
+use firebrand_adapters::{Linear, normal, stream};
 use firebrand_kernels::PackedWeight;
-use rand::Rng;
 
 /// Gives parameters by path and shape. A path is what a walk through the finished model says
 /// (`layers.0.attention.qkv.q.weight`): field names and indices, without the names of enum variants.
@@ -67,12 +66,6 @@ impl ParameterSource for Random {
     fn vector(&mut self, _path: &str, length: usize, initial: f32) -> Param<Tensor<1>> {
         Param::from_data(TensorData::new(vec![initial; length], [length]), &self.device)
     }
-}
-
-/// One standard normal value (Box and Muller 1958).
-fn normal(rng: &mut impl Rng) -> f64 {
-    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }
 
 /// Shapes without values: a model made from it costs no memory and must not be run.

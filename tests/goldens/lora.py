@@ -10,7 +10,7 @@ import tempfile
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 import experts
@@ -89,11 +89,40 @@ CASES = {
     "lora-gpt2-scaled": LoraCase("gpt2-scaled", 127, dict(r=2, lora_alpha=3) | ALL),
     "lora-phi": LoraCase("phi", 129, dict(r=3, lora_alpha=4) | DEFAULT),
     "lora-mpt": LoraCase("mpt", 128, dict(r=2, lora_alpha=3) | ALL),
+    # DoRA, beside biases, which the magnitude does not scale; on a fused matrix; on weights [in, out].
+    "lora-dora-llama": LoraCase(
+        "llama-untied-biases", 129, dict(r=3, lora_alpha=5, use_dora=True, rank_pattern={"v_proj": 2}) | ALL
+    ),
+    "lora-dora-phi3": LoraCase(
+        "phi3", 130, dict(r=2, lora_alpha=3, target_modules=["qkv_proj", "down_proj"], use_dora=True, use_rslora=True)
+    ),
+    "lora-dora-gpt2": LoraCase("gpt2", 131, dict(r=3, lora_alpha=4, use_dora=True, fan_in_fan_out=True) | ALL),
+    "lora-layers-llama": LoraCase(
+        "llama-legacy-spelling",
+        132,
+        dict(
+            r=2,
+            lora_alpha=3,
+            target_modules=["q_proj", "up_proj"],
+            layers_to_transform=[0, 2],
+            layers_pattern=["blocks", "layers"],
+        ),
+    ),
+    # IA3: outputs scaled, with their bias, or inputs; on weights [in, out].
+    "lora-ia3-llama": LoraCase(
+        "llama-untied-biases",
+        133,
+        dict(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]),
+    ),
+    "lora-ia3-gpt2": LoraCase(
+        "gpt2", 134, dict(target_modules=["c_attn", "mlp.c_proj"], feedforward_modules=["mlp.c_proj"], fan_in_fan_out=True)
+    ),
 }
 
 
 def randomise_adapter(model: PeftModel, seed: int, zero_b: bool = False) -> None:
-    """A as PEFT starts it in size, B as large as a trained one; `zero_b` is the true start."""
+    """A as PEFT starts it in size, B as large as a trained one, DoRA's magnitudes off the norms they start at, IA3's
+    factors off 1; `zero_b` is the true start."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -103,12 +132,17 @@ def randomise_adapter(model: PeftModel, seed: int, zero_b: bool = False) -> None
                 parameter.zero_()
             elif "lora_B" in name:
                 parameter.normal_(0.0, 0.3, generator=generator)
+            elif "lora_magnitude_vector" in name and not zero_b:
+                parameter.mul_(torch.empty_like(parameter).uniform_(0.7, 1.4, generator=generator))
+            elif "ia3_l" in name and not zero_b:
+                parameter.uniform_(0.3, 1.8, generator=generator)
 
 
 def write_adapter(folder: Path, base: str, settings: dict[str, Any], seed: int, zero_b: bool = False) -> None:
     if folder.exists():
         shutil.rmtree(folder)
-    model = get_peft_model(load_base(base), LoraConfig(task_type="CAUSAL_LM", **settings))
+    kind = IA3Config if "feedforward_modules" in settings else LoraConfig
+    model = get_peft_model(load_base(base), kind(task_type="CAUSAL_LM", **settings))
     randomise_adapter(model, seed, zero_b)
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # a model card of empty headings
@@ -116,8 +150,8 @@ def write_adapter(folder: Path, base: str, settings: dict[str, Any], seed: int, 
     config = json.loads(path.read_text())
     # The folder's own place, not that of whoever ran this; PEFT keeps the targets in a set, without order.
     config["base_model_name_or_path"] = f"../{base}"
-    for key in ("target_modules", "target_parameters"):
-        if isinstance(config[key], list):
+    for key in ("target_modules", "target_parameters", "feedforward_modules"):
+        if isinstance(config.get(key), list):
             config[key].sort()
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
@@ -129,7 +163,7 @@ def load_base(base: str) -> torch.nn.Module:
 def load_adapted(base: str, folder: Path, trainable: bool = True, parameters: int | None = None) -> PeftModel:
     """`parameters`: how many the file's tensors become, if not as many."""
     model = PeftModel.from_pretrained(load_base(base), folder, is_trainable=trainable)
-    loaded = {name: parameter for name, parameter in model.named_parameters() if "lora_" in name}
+    loaded = {name: parameter for name, parameter in model.named_parameters() if "lora_" in name or "ia3_" in name}
     assert len(loaded) == (parameters or len(load_file(folder / ADAPTER_FILE))), "adapter not loaded whole"
     assert all(parameter.any() for name, parameter in loaded.items() if "lora_A" in name), "adapter not loaded whole"
     return model

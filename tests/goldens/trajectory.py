@@ -9,10 +9,12 @@ stops if that is too much for the tolerances of the tests to mean anything.
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 import shutil
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import optimization as schedule
 
@@ -79,6 +81,52 @@ CASES = {
             alpha_pattern={"down_proj": 3.0},
         ),
         zero_b=True,
+    ),
+    # The magnitudes start at the norms of the base's rows.
+    "trajectory-dora": Trajectory(
+        "llama-untied-biases",
+        206,
+        batch=4,
+        micro=2,
+        optimizer=ADAMW | dict(learning_rate=5e-3, weight_decay=0.01),
+        schedule=dict(kind="cosine", warmup_steps=2),
+        max_grad_norm=2.0,
+        adapter=dict(r=3, lora_alpha=6.0, target_modules="all-linear", use_dora=True, rank_pattern={"v_proj": 2}),
+        zero_b=True,
+    ),
+    "trajectory-ia3": Trajectory(
+        "llama-untied-biases",
+        207,
+        batch=4,
+        micro=2,
+        optimizer=ADAMW | dict(learning_rate=2e-2, weight_decay=0.0),
+        schedule=dict(kind="linear", warmup_steps=2),
+        max_grad_norm=0.5,
+        adapter=dict(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]),
+        zero_b=True,
+    ),
+    # The adapter is PEFT's own start, and its end PEFT's conversion to an adapter of twice the rank on the same base.
+    "trajectory-pissa": Trajectory(
+        "llama-untied-biases",
+        208,
+        batch=4,
+        micro=2,
+        optimizer=ADAMW | dict(learning_rate=5e-3, weight_decay=0.0),
+        schedule=dict(kind="cosine", warmup_steps=2),
+        max_grad_norm=2.0,
+        adapter=dict(
+            r=3, lora_alpha=6.0, target_modules="all-linear", init_lora_weights="pissa", rank_pattern={"v_proj": 2}
+        ),
+    ),
+    "trajectory-olora": Trajectory(
+        "llama-untied-biases",
+        209,
+        batch=4,
+        micro=2,
+        optimizer=ADAMW | dict(learning_rate=5e-3, weight_decay=0.0),
+        schedule=dict(kind="cosine", warmup_steps=2),
+        max_grad_norm=2.0,
+        adapter=dict(r=2, lora_alpha=3.0, target_modules=["q_proj", "down_proj"], init_lora_weights="olora"),
     ),
     "trajectory-full": Trajectory(
         "llama-gqa-tied",
@@ -208,12 +256,19 @@ def recipe(case: Trajectory) -> str:
     lines = [f'model = "../{case.base}"', 'output = "output"', "seed = 1", 'device = "cpu"', 'dtype = "f32"', ""]
     if case.adapter:
         a = case.adapter
-        lines += ["[adapter]", 'kind = "lora"', f"rank = {a['r']}", f"alpha = {a['lora_alpha']}"]
+        kind = "ia3" if "feedforward_modules" in a else "dora" if a.get("use_dora") else "lora"
+        lines += ["[adapter]", f'kind = "{kind}"']
+    if case.adapter and kind == "ia3":
+        lines += [f"targets = {toml(a['target_modules'])}", f"feedforward = {toml(a['feedforward_modules'])}"]
+        lines += ['init_from = "adapter"', ""]
+    elif case.adapter:
+        lines += [f"rank = {a['r']}", f"alpha = {a['lora_alpha']}"]
         lines += [f"targets = {toml(a['target_modules'])}", f"rslora = {toml(a.get('use_rslora', False))}"]
         lines += [f"{key} = {toml(a[key])}" for key in ("rank_pattern", "alpha_pattern") if key in a]
         if case.loraplus_lr_ratio is not None:
             lines += [f"loraplus_lr_ratio = {case.loraplus_lr_ratio}"]
-        lines += ['init_from = "adapter"', ""]
+        init = a.get("init_lora_weights")
+        lines += [f'init = "{init}"' if init else 'init_from = "adapter"', ""]
     if case.quantization:
         lines += ["[quantization]", *(f"{key} = {toml(value)}" for key, value in case.quantization.items()), ""]
     lines += ["[data]", "max_length = 32", "packing = false", "shuffle = false", ""]
@@ -238,6 +293,32 @@ def trained_tensors(model, folder) -> dict[str, torch.Tensor]:
     return load_file(next(folder.glob("*model.safetensors")))
 
 
+class Decomposed(lora.Adapted):
+    """An adapter whose start is taken out of the base's weights; saved as PEFT converts it for the base as it was."""
+
+    def __init__(self, case: Trajectory, initial: Path) -> None:
+        settings = LoraConfig(task_type="CAUSAL_LM", **case.adapter)
+        super().__init__(get_peft_model(lora.load_base(case.base), settings))
+        self.initial = initial
+        fix_signs(self.model)
+        self.model.save_pretrained(initial)
+
+    def save_pretrained(self, folder) -> None:
+        self.model.save_pretrained(folder, path_initial_model_for_weight_conversion=str(self.initial))
+
+
+def fix_signs(model) -> None:
+    """Decompositions leave the sign of each component open; here the largest number of each row of A is positive."""
+    factors = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, a in factors.items():
+            if "lora_A" in name:
+                largest = a.abs().argmax(dim=1, keepdim=True)
+                signs = a.gather(1, largest).sign()
+                a.mul_(signs)
+                factors[name.replace("lora_A", "lora_B")].mul_(signs.T)
+
+
 def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     """|one - other| / |one|, over all tensors together."""
     apart = sum(float((one[key].double() - other[key].double()).square().sum()) for key in one)
@@ -250,7 +331,8 @@ def write(name: str, case: Trajectory) -> None:
     folder.mkdir()
     base = lora.MODELS[case.base].config
     parameters = None
-    if case.adapter:
+    decomposed = case.adapter is not None and "init_lora_weights" in case.adapter
+    if case.adapter and not decomposed:
         if case.per_expert:
             parameters = experts.write_adapter(folder / "adapter", case.base, base, case.adapter, case.seed)
         else:
@@ -267,7 +349,9 @@ def write(name: str, case: Trajectory) -> None:
 
     histories, finals = [], []
     for padded in (False, True):
-        if case.adapter:
+        if decomposed:
+            model = Decomposed(case, folder / "pissa_init")
+        elif case.adapter:
             model = lora.Adapted(lora.load_adapted(case.base, folder / "adapter", parameters=parameters))
         else:
             model = lora.load_base(case.base)
@@ -282,6 +366,7 @@ def write(name: str, case: Trajectory) -> None:
         if case.per_expert:
             finals[-1] = experts.split(finals[-1], base.num_local_experts)
         shutil.rmtree(scratch)
+        shutil.rmtree(folder / "pissa_init", ignore_errors=True)
         end = [p.detach() for p in model.parameters() if p.requires_grad]
         moved = sum(float((a - b).square().sum()) for a, b in zip(start, end))
         length = sum(float(a.square().sum()) for a in start)

@@ -99,12 +99,12 @@ pub fn train_in(
 /// What a run trained, as files would have it.
 fn trained_weights(model: &mut CausalLm, method: &Method) -> Result<Tensors, Error> {
     let folder = tempfile::tempdir().map_err(Error::io(Path::new("a temporary folder")))?;
-    match method {
-        Method::Lora(lora) => {
-            adapter_folder::save(model, &lora.config(), "base", folder.path())?;
+    match method.adapter() {
+        Some(config) => {
+            adapter_folder::save(model, &config, "base", folder.path())?;
             Ok(tensors::read(&folder.path().join("adapter_model.safetensors")))
         }
-        Method::Full => {
+        None => {
             model.save_weights(folder.path(), Some(Dtype::F32), None)?;
             let weights = Weights::open(folder.path())?;
             let read = weights.tensors().map(|view| {

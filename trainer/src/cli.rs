@@ -135,9 +135,9 @@ pub struct ModelArgs {
     /// A model folder, or a hub id `owner/name[@revision]`.
     #[arg(long)]
     pub model: String,
-    /// An adapter folder to put on the model.
+    /// An adapter folder to put on the model. Repeated: all of them together, which must be LoRA.
     #[arg(long, value_name = "DIR")]
-    pub adapter: Option<PathBuf>,
+    pub adapter: Vec<PathBuf>,
     /// The base under an adapter that was trained on a packed one: packed alike, or the original weights.
     #[arg(long, value_enum, default_value = "trained")]
     pub base: Base,

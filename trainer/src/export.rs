@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use firebrand_adapters::AdapterConfig;
 use firebrand_datasets::ChatTemplate;
 use firebrand_models::weights::Dtype;
 use firebrand_models::{CausalLm, adapter_folder};
@@ -11,7 +12,7 @@ use crate::companions;
 use crate::error::Error;
 use crate::merge::{Probe, Receipt, merge_into};
 use crate::plan::{Data, Text};
-use crate::recipe::{LoraRecipe, Method, Recipe, StoredDtype};
+use crate::recipe::{Recipe, StoredDtype};
 use crate::run::RunDirectory;
 
 /// What was written.
@@ -37,8 +38,8 @@ pub fn export(
     let mut model = model.for_inference();
     let dtype = recipe.export.dtype.map(file_dtype);
     let mut exported = Exported::default();
-    match &recipe.method {
-        Method::Full => {
+    match recipe.method.adapter() {
+        None => {
             let path = directory.model_path();
             write_folder(&path, |folder| {
                 model.save_weights(folder, dtype, None)?;
@@ -46,9 +47,9 @@ pub fn export(
             })?;
             exported.model = Some(path);
         }
-        Method::Lora(lora) => {
+        Some(config) => {
             exported.adapter =
-                Some(write_adapter(&mut model, lora, recipe, directory, text.template_to_export(data.rendered()))?);
+                Some(write_adapter(&mut model, &config, recipe, directory, text.template_to_export(data.rendered()))?);
             if recipe.export.merge {
                 let path = directory.model_path();
                 let probe = Probe::from_rows(data.train.examples.iter().map(|example| example.input_ids.as_slice()));
@@ -63,14 +64,14 @@ pub fn export(
 
 fn write_adapter(
     model: &mut CausalLm,
-    lora: &LoraRecipe,
+    config: &AdapterConfig,
     recipe: &Recipe,
     directory: &RunDirectory,
     template: Option<&ChatTemplate>,
 ) -> Result<PathBuf, Error> {
     let path = directory.adapter_path();
     write_folder(&path, |folder| {
-        adapter_folder::save(model, &lora.config(), &recipe.model.to_string(), folder)?;
+        adapter_folder::save(model, config, &recipe.model.to_string(), folder)?;
         companions::write_trained_with(folder, template, recipe.quantization)
     })?;
     Ok(path)

@@ -39,8 +39,8 @@ pub enum TemplateCheck {
 ///
 /// # Errors
 /// The adapter's note about its training cannot be read.
-pub fn base_of(adapter: Option<&Path>, base: Base) -> Result<Hold, Error> {
-    let packed = match (adapter, base) {
+pub fn base_of(adapters: &[PathBuf], base: Base) -> Result<Hold, Error> {
+    let packed = match (adapters.first(), base) {
         (Some(adapter), Base::Trained) => companions::training_quantization(adapter)?,
         _ => None,
     };
@@ -55,10 +55,8 @@ impl LoadedModel {
     pub fn new(arguments: &ModelArgs, template: &TemplateChoice) -> Result<Self, Error> {
         let device = crate::device::open(arguments.device)?;
         let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
-        let mut model = CausalLm::load(&folder, base_of(arguments.adapter.as_deref(), arguments.base)?, &device)?;
-        if let Some(adapter) = &arguments.adapter {
-            adapter_folder::load(&mut model, adapter)?;
-        }
+        let mut model = CausalLm::load(&folder, base_of(&arguments.adapter, arguments.base)?, &device)?;
+        adapter_folder::load_all(&mut model, &arguments.adapter)?;
         let text = Text::load(&folder, template, None)?;
         Ok(Self { folder, model: model.for_inference(), text })
     }
@@ -68,21 +66,27 @@ impl LoadedModel {
     /// # Errors
     /// Another template.
     pub fn check_template(&self, arguments: &ModelArgs, check: TemplateCheck) -> Result<(), Error> {
-        let Some(adapter) = arguments.adapter.as_ref().filter(|_| check == TemplateCheck::Required) else {
+        if check == TemplateCheck::Waived {
             return Ok(());
-        };
-        let used = self.text.template.as_ref().map(|template| template.template_hash());
-        match (companions::training_template(adapter)?, used) {
-            (Some(trained), Some(used)) if trained != used => Err(Error::Request {
-                problem: format!(
-                    "the adapter in {} was trained with another chat template than the one in use",
-                    adapter.display()
-                ),
-                help: "name the template it was trained with by --template, or go on with --allow-template-mismatch"
-                    .into(),
-            }),
-            _ => Ok(()),
         }
+        let used = self.text.template.as_ref().map(|template| template.template_hash());
+        for adapter in &arguments.adapter {
+            match (companions::training_template(adapter)?, &used) {
+                (Some(trained), Some(used)) if trained != *used => {
+                    return Err(Error::Request {
+                        problem: format!(
+                            "the adapter in {} was trained with another chat template than the one in use",
+                            adapter.display()
+                        ),
+                        help: "name the template it was trained with by --template, or go on with \
+                               --allow-template-mismatch"
+                            .into(),
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Reads and tokenises rows.

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use firebrand_adapters::AdapterConfig;
 use firebrand_datasets::{
     Builtin, ChatTemplate, DataError, Dataset, Prepare, Progress, Report, SourceConfig, Split, TemplateChoice,
     Tokenizer, prepare,
@@ -179,19 +180,19 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
         let help = "train.router_aux_loss is for models with experts, such as Mixtral; leave it out";
         return Err(loaded.complain("train.router_aux_loss", problem, help).into());
     }
-    match &recipe.method {
-        Method::Full => Ok((model.train_all(), vec![])),
-        Method::Lora(lora) => {
-            let config = firebrand_adapters::AdapterConfig::Lora(lora.config());
-            let start = match &lora.init_from {
+    let init_from = recipe.method.init_from();
+    match recipe.method.adapter() {
+        None => Ok((model.train_all(), vec![])),
+        Some(config) => {
+            let start = match init_from {
                 Some(path) => Start::Folder(path),
                 None => Start::Fresh { seed: recipe.seed },
             };
-            if let Some(path) = &lora.init_from {
-                check_initial_adapter(loaded, path)?;
+            if let Some(path) = init_from {
+                check_initial_adapter(loaded, &config, path)?;
             }
             let modules = adapter_folder::attach(&mut model, &config, start).map_err(|error| match error {
-                firebrand_models::ModelError::Adapter(error) if lora.init_from.is_none() => {
+                firebrand_models::ModelError::Adapter(error) if init_from.is_none() => {
                     let help = "choose from these, or use targets = \"all-linear\"";
                     Error::from(loaded.complain("adapter.targets", error.to_string(), help))
                 }
@@ -203,9 +204,18 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
 }
 
 /// An initial adapter must mean what the recipe says: its scale is not in its tensors.
-fn check_initial_adapter(loaded: &Loaded, folder: &Path) -> Result<(), Error> {
-    let Method::Lora(lora) = &loaded.recipe.method else { return Ok(()) };
-    let (given, wanted) = (adapter_folder::read_config(folder)?.lora, lora.config());
+fn check_initial_adapter(loaded: &Loaded, wanted: &AdapterConfig, folder: &Path) -> Result<(), Error> {
+    let (given, wanted) = match (&adapter_folder::read_config(folder)?.method, wanted) {
+        (AdapterConfig::Lora(given), AdapterConfig::Lora(wanted))
+        | (AdapterConfig::Dora(given), AdapterConfig::Dora(wanted)) => (given.clone(), wanted),
+        // Its tensors say everything.
+        (AdapterConfig::Ia3(_), AdapterConfig::Ia3(_)) => return Ok(()),
+        (given, _) => {
+            let message = format!("the adapter in {} is of another kind than the recipe's", folder.display());
+            let help = format!("write kind = \"{}\", or leave init_from out", given.kind());
+            return Err(loaded.complain("adapter.kind", message, &help).into());
+        }
+    };
     let differences = [
         ("adapter.alpha", "alpha", given.alpha != wanted.alpha || given.alpha_pattern != wanted.alpha_pattern),
         ("adapter.rank", "rank", given.rank != wanted.rank || given.rank_pattern != wanted.rank_pattern),
@@ -256,7 +266,7 @@ fn trained_parameters(recipe: &Recipe, model: &CausalLm) -> usize {
     let (base, adapters) = model.parameter_counts();
     match recipe.method {
         Method::Full => base,
-        Method::Lora(_) => adapters,
+        Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) => adapters,
     }
 }
 

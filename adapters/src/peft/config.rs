@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::{AdapterError, LoraConfig, ModulePattern, Targets};
+use crate::{AdapterConfig, AdapterError, Ia3Config, Layers, LoraConfig, LoraInit, ModulePattern, Targets};
 
 /// A parsed `adapter_config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeftConfig {
     /// What the file says about the adapter.
-    pub lora: LoraConfig,
+    pub method: AdapterConfig,
     /// `base_model_name_or_path`, if the file names one.
     pub base_model: Option<String>,
     /// The whole file, unknown keys included.
@@ -21,11 +21,9 @@ type IsInert = fn(&Value) -> bool;
 
 /// Keys that change the meaning, with the values under which they do not.
 const INERT: &[(&str, IsInert)] = &[
-    ("use_dora", is_off),
     ("use_qalora", is_off),
     ("lora_bias", is_off),
     ("modules_to_save", is_off),
-    ("layers_to_transform", is_off),
     ("layer_replication", is_off),
     ("target_parameters", is_off),
     ("trainable_token_indices", is_off),
@@ -53,67 +51,106 @@ impl PeftConfig {
             serde_json::from_str(text).map_err(|source| AdapterError::Json { path: path.to_path_buf(), source })?;
         let reader = Reader { path, raw: &raw };
         let kind = reader.string("peft_type")?.unwrap_or_default();
-        if kind != "LORA" {
-            return Err(reader.unsupported("peft_type", &json!(kind), "\"LORA\""));
-        }
         for (key, inert) in INERT {
             if let Some(value) = raw.get(*key)
                 && !inert(value)
             {
-                return Err(reader.unsupported(key, value, "plain LoRA without it"));
+                return Err(reader.unsupported(key, value, "adapters without it"));
             }
         }
-        let lora = LoraConfig {
-            rank: reader.rank("r", raw.get("r"))?,
-            alpha: reader.number("lora_alpha", raw.get("lora_alpha"))?,
-            dropout: raw.get("lora_dropout").map_or(Ok(0.0), |value| reader.number("lora_dropout", Some(value)))?,
-            rslora: reader.flag("use_rslora")?,
-            targets: reader.targets()?,
-            exclude: match raw.get("exclude_modules") {
-                None | Some(Value::Null) => None,
-                Some(value) => Some(reader.pattern("exclude_modules", value)?),
-            },
-            rank_pattern: reader.patterns("rank_pattern", |value| reader.rank("rank_pattern", Some(value)))?,
-            alpha_pattern: reader.patterns("alpha_pattern", |value| reader.number("alpha_pattern", Some(value)))?,
+        let method = match kind.as_str() {
+            "LORA" => reader.low_rank()?,
+            "IA3" => AdapterConfig::Ia3(reader.ia3()?),
+            _ => return Err(reader.unsupported("peft_type", &json!(kind), "\"LORA\", \"IA3\"")),
         };
         let base_model = reader.string("base_model_name_or_path")?.filter(|name| !name.is_empty());
-        Ok(Self { lora, base_model, raw })
+        Ok(Self { method, base_model, raw })
     }
 
-    /// The text of an `adapter_config.json` for `lora`. `modules` are the paths the adapter is on; they replace
+    /// The text of an `adapter_config.json` for `method`. `modules` are the paths the adapter is on; they replace
     /// `all-linear`, which PEFT resolves differently for some families. `fan_in_fan_out`: files hold the matrices of these
     /// modules `[in, out]`; readers correct a wrong value by the type of the module, so it is read over.
-    pub fn render(lora: &LoraConfig, modules: &[String], base_model: &str, fan_in_fan_out: bool) -> String {
-        let pattern = |pattern: &ModulePattern| match pattern {
-            ModulePattern::Suffixes(names) => json!(names),
-            ModulePattern::Regex(regex) => json!(regex),
-        };
-        // Older readers do not know `exclude_modules`, so a selection with exclusions is written out in full.
-        let targets = match (&lora.targets, &lora.exclude) {
-            (_, Some(_)) => json!(modules),
-            (Targets::AllLinear, None) => json!(shared_suffixes(modules)),
-            (Targets::Pattern(targets), None) => pattern(targets),
-        };
-        let config = json!({
-            // The order of patterns matters: the first match wins.
-            "alpha_pattern": table(lora.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), number(*alpha)))),
-            "base_model_name_or_path": base_model,
-            "bias": "none",
-            "fan_in_fan_out": fan_in_fan_out,
-            "inference_mode": true,
-            "init_lora_weights": true,
-            "lora_alpha": number(lora.alpha),
-            "lora_dropout": lora.dropout,
-            "modules_to_save": null,
-            "peft_type": "LORA",
-            "r": lora.rank,
-            "rank_pattern": table(lora.rank_pattern.iter().map(|(key, rank)| (key.clone(), json!(rank)))),
-            "target_modules": targets,
-            "task_type": "CAUSAL_LM",
-            "use_dora": false,
-            "use_rslora": lora.rslora,
-        });
-        format!("{config:#}\n")
+    pub fn render(method: &AdapterConfig, modules: &[String], base_model: &str, fan_in_fan_out: bool) -> String {
+        match method {
+            AdapterConfig::Lora(lora) => render_low_rank(&lora.in_files(), false, modules, base_model, fan_in_fan_out),
+            AdapterConfig::Dora(lora) => render_low_rank(lora, true, modules, base_model, fan_in_fan_out),
+            AdapterConfig::Ia3(ia3) => render_ia3(ia3, modules, base_model, fan_in_fan_out),
+        }
+    }
+}
+
+fn render_low_rank(
+    lora: &LoraConfig,
+    dora: bool,
+    modules: &[String],
+    base_model: &str,
+    fan_in_fan_out: bool,
+) -> String {
+    let mut config = json!({
+        // The order of patterns matters: the first match wins.
+        "alpha_pattern": table(lora.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), number(*alpha)))),
+        "base_model_name_or_path": base_model,
+        "bias": "none",
+        "fan_in_fan_out": fan_in_fan_out,
+        "inference_mode": true,
+        "init_lora_weights": true,
+        "lora_alpha": number(lora.alpha),
+        "lora_dropout": lora.dropout,
+        "modules_to_save": null,
+        "peft_type": "LORA",
+        "r": lora.rank,
+        "rank_pattern": table(lora.rank_pattern.iter().map(|(key, rank)| (key.clone(), json!(rank)))),
+        "target_modules": targets(&lora.targets, lora.exclude.as_ref(), modules),
+        "task_type": "CAUSAL_LM",
+        "use_dora": dora,
+        "use_rslora": lora.rslora,
+    });
+    // Where targets are written out in full, they are of these layers already.
+    if let (Some(layers), None) = (&lora.layers, &lora.exclude) {
+        config["layers_to_transform"] = json!(layers.indices);
+        config["layers_pattern"] = if layers.patterns.is_empty() { Value::Null } else { json!(layers.patterns) };
+    }
+    format!("{config:#}\n")
+}
+
+fn render_ia3(ia3: &Ia3Config, modules: &[String], base_model: &str, fan_in_fan_out: bool) -> String {
+    let chosen = targets(&ia3.targets, ia3.exclude.as_ref(), modules);
+    // PEFT refuses lists of which one is not within the other.
+    let within =
+        |names: &Vec<String>| names.iter().all(|name| chosen.as_array().is_some_and(|all| all.contains(&json!(name))));
+    let (chosen, feedforward) = match &ia3.feedforward {
+        ModulePattern::Suffixes(names) if chosen.is_array() && !within(names) => {
+            (json!(modules), json!(ia3.feeding(modules).unwrap_or_default()))
+        }
+        pattern => (chosen.clone(), json_pattern(pattern)),
+    };
+    let config = json!({
+        "base_model_name_or_path": base_model,
+        "fan_in_fan_out": fan_in_fan_out,
+        "feedforward_modules": feedforward,
+        "inference_mode": true,
+        "init_ia3_weights": true,
+        "modules_to_save": null,
+        "peft_type": "IA3",
+        "target_modules": chosen,
+        "task_type": "CAUSAL_LM",
+    });
+    format!("{config:#}\n")
+}
+
+/// Older readers do not know `exclude_modules`, so a selection with exclusions is written out in full.
+fn targets(targets: &Targets, exclude: Option<&ModulePattern>, modules: &[String]) -> Value {
+    match (targets, exclude) {
+        (_, Some(_)) => json!(modules),
+        (Targets::AllLinear, None) => json!(shared_suffixes(modules)),
+        (Targets::Pattern(targets), None) => json_pattern(targets),
+    }
+}
+
+fn json_pattern(pattern: &ModulePattern) -> Value {
+    match pattern {
+        ModulePattern::Suffixes(names) => json!(names),
+        ModulePattern::Regex(regex) => json!(regex),
     }
 }
 
@@ -150,6 +187,62 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn low_rank(&self) -> Result<AdapterConfig, AdapterError> {
+        let raw = self.raw;
+        let lora = LoraConfig {
+            rank: self.rank("r", raw.get("r"))?,
+            alpha: self.number("lora_alpha", raw.get("lora_alpha"))?,
+            dropout: raw.get("lora_dropout").map_or(Ok(0.0), |value| self.number("lora_dropout", Some(value)))?,
+            rslora: self.flag("use_rslora")?,
+            targets: self.targets()?,
+            exclude: self.optional_pattern("exclude_modules")?,
+            rank_pattern: self.patterns("rank_pattern", |value| self.rank("rank_pattern", Some(value)))?,
+            alpha_pattern: self.patterns("alpha_pattern", |value| self.number("alpha_pattern", Some(value)))?,
+            layers: self.layers()?,
+            // How a finished adapter started is no longer of interest.
+            init: LoraInit::Kaiming,
+        };
+        Ok(if self.flag("use_dora")? { AdapterConfig::Dora(lora) } else { AdapterConfig::Lora(lora) })
+    }
+
+    fn ia3(&self) -> Result<Ia3Config, AdapterError> {
+        Ok(Ia3Config {
+            targets: self.targets()?,
+            exclude: self.optional_pattern("exclude_modules")?,
+            feedforward: self.optional_pattern("feedforward_modules")?.unwrap_or(ModulePattern::Suffixes(vec![])),
+        })
+    }
+
+    fn optional_pattern(&self, key: &str) -> Result<Option<ModulePattern>, AdapterError> {
+        match self.raw.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => Ok(Some(self.pattern(key, value)?)),
+        }
+    }
+
+    fn layers(&self) -> Result<Option<Layers>, AdapterError> {
+        const KEY: &str = "layers_to_transform";
+        let index = |value: &Value| value.as_u64().and_then(|index| usize::try_from(index).ok());
+        let indices = match self.raw.get(KEY) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::Array(items)) if items.is_empty() => return Ok(None),
+            Some(Value::Array(items)) => items.iter().map(index).collect(),
+            Some(value) => index(value).map(|index| vec![index]),
+        };
+        let Some(indices) = indices else {
+            return Err(self.wrong(KEY, "a number or a list of numbers", self.raw.get(KEY)));
+        };
+        if let found @ Some(Value::String(_)) = self.raw.get("target_modules") {
+            return Err(self.wrong("target_modules", "a list of names, as there is layers_to_transform", found));
+        }
+        let patterns = match self.optional_pattern("layers_pattern")? {
+            None => vec![],
+            Some(ModulePattern::Suffixes(names)) => names,
+            Some(ModulePattern::Regex(name)) => vec![name],
+        };
+        Ok(Some(Layers { indices, patterns: patterns.into_iter().filter(|name| !name.is_empty()).collect() }))
+    }
+
     fn unsupported(&self, key: &str, value: &Value, supported: &str) -> AdapterError {
         AdapterError::Unsupported {
             path: self.path.to_path_buf(),
@@ -254,24 +347,48 @@ mod tests {
             exclude: None,
             rank_pattern: vec![("layers.1.self_attn.q_proj".into(), 4), ("q_proj".into(), 2)],
             alpha_pattern: vec![("v_proj".into(), 32.0)],
+            layers: Some(Layers { indices: vec![1, 3], patterns: vec!["layers".into()] }),
+            init: LoraInit::Kaiming,
         }
     }
 
     #[test]
     fn what_is_written_reads_back_equal() {
-        let text = PeftConfig::render(&config(), &[], "some/base", false);
-        let read = parse(&text).unwrap();
-        assert_eq!(read.lora, config());
-        assert_eq!(read.base_model.as_deref(), Some("some/base"));
+        let names = |names: &[&str]| ModulePattern::Suffixes(names.iter().map(|name| name.to_string()).collect());
+        let ia3 = Ia3Config {
+            targets: Targets::Pattern(names(&["k_proj", "down_proj"])),
+            exclude: None,
+            feedforward: names(&["down_proj"]),
+        };
+        for method in [AdapterConfig::Lora(config()), AdapterConfig::Dora(config()), AdapterConfig::Ia3(ia3)] {
+            let text = PeftConfig::render(&method, &[], "some/base", false);
+            let read = parse(&text).unwrap();
+            assert_eq!(read.method, method);
+            assert_eq!(read.base_model.as_deref(), Some("some/base"));
+        }
     }
 
     #[test]
     fn all_linear_is_written_as_names() {
-        let config = LoraConfig { targets: Targets::AllLinear, ..config() };
+        let config = AdapterConfig::Lora(LoraConfig { targets: Targets::AllLinear, layers: None, ..config() });
         let modules = ["model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"].map(String::from);
         let text = PeftConfig::render(&config, &modules, "base", true);
-        let targets = parse(&text).unwrap().lora.targets;
-        assert_eq!(targets, Targets::Pattern(ModulePattern::Suffixes(vec!["up_proj".into()])));
+        let read = parse(&text).unwrap().method;
+        assert_eq!(read.targets(), &Targets::Pattern(ModulePattern::Suffixes(vec!["up_proj".into()])));
+    }
+
+    #[test]
+    fn an_adapter_that_subtracts_its_start_is_written_as_one_of_twice_the_rank() {
+        for (rslora, alpha) in [(false, 33.0), (true, 16.5 * std::f64::consts::SQRT_2)] {
+            let config = LoraConfig { init: LoraInit::Pissa, rslora, ..config() };
+            let text = PeftConfig::render(&AdapterConfig::Lora(config.clone()), &[], "base", false);
+            let AdapterConfig::Lora(read) = parse(&text).unwrap().method else { panic!() };
+            assert_eq!((read.rank, read.alpha, read.init), (16, alpha, LoraInit::Kaiming));
+            for path in ["layers.0.v_proj", "layers.1.self_attn.q_proj"] {
+                assert_eq!(read.rank_at(path).unwrap(), 2 * config.rank_at(path).unwrap());
+                assert!((read.scale_at(path).unwrap() - config.scale_at(path).unwrap()).abs() < 1e-12);
+            }
+        }
     }
 
     #[test]
@@ -283,18 +400,18 @@ mod tests {
     #[test]
     fn keys_that_change_the_meaning_are_refused_by_name() {
         for (key, value) in [
-            ("use_dora", "true"),
+            ("use_qalora", "true"),
             ("modules_to_save", "[\"lm_head\"]"),
             ("bias", "\"all\""),
             ("init_lora_weights", "\"pissa\""),
-            ("layers_to_transform", "[1]"),
+            ("trainable_token_indices", "[1]"),
             ("lora_bias", "true"),
         ] {
             let text = format!(r#"{{"peft_type":"LORA","r":2,"lora_alpha":4,"target_modules":["q"],"{key}":{value}}}"#);
             let error = parse(&text).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains("not supported"), "{error}");
         }
-        assert!(parse(r#"{"peft_type":"IA3"}"#).unwrap_err().to_string().contains("IA3"));
+        assert!(parse(r#"{"peft_type":"LOHA"}"#).unwrap_err().to_string().contains("LOHA"));
     }
 
     #[test]

@@ -8,4 +8,4 @@ mod config;
 mod tensors;
 
 pub use config::PeftConfig;
-pub use tensors::{CONFIG_FILE, LoraTensor, TENSOR_FILE, pair_tensors, tensor_name};
+pub use tensors::{AdapterTensor, CONFIG_FILE, TENSOR_FILE, group_tensors, tensor_name};

@@ -12,61 +12,66 @@ pub const TENSOR_FILE: &str = "adapter_model.safetensors";
 
 const PREFIX: &str = "base_model.model.";
 
-/// Which factor a tensor is.
+/// What a tensor of an adapter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LoraTensor {
+pub enum AdapterTensor {
     /// `lora_A`, `[rank, in]`.
     A,
     /// `lora_B`, `[out, rank]`.
     B,
+    /// `lora_magnitude_vector` of DoRA, `[out]`.
+    Magnitude,
+    /// `ia3_l`, `[out, 1]` for outputs, `[1, in]` for inputs.
+    Scale,
 }
 
-impl LoraTensor {
+impl AdapterTensor {
+    const ALL: [Self; 4] = [Self::A, Self::B, Self::Magnitude, Self::Scale];
+
     fn suffix(self) -> &'static str {
         match self {
             Self::A => ".lora_A.weight",
             Self::B => ".lora_B.weight",
+            Self::Magnitude => ".lora_magnitude_vector",
+            Self::Scale => ".ia3_l",
         }
     }
 }
 
-/// The file's name for a factor of the module at the Hugging Face path `module`.
-pub fn tensor_name(module: &str, tensor: LoraTensor) -> String {
+/// The file's name for a tensor of the adapter on the module at the Hugging Face path `module`.
+pub fn tensor_name(module: &str, tensor: AdapterTensor) -> String {
     format!("{PREFIX}{module}{}", tensor.suffix())
 }
 
-/// Groups the names of a file by module: path -> (name of A, name of B).
+/// Groups the names of a file by module: path -> what a tensor is -> its name.
 ///
 /// # Errors
-/// A name that is no LoRA factor, or a factor without its partner.
-pub fn pair_tensors<'a>(
+/// A name that is none of an adapter's, or one of two factors without the other.
+pub fn group_tensors<'a>(
     path: &Path,
     names: impl Iterator<Item = &'a str>,
-) -> Result<BTreeMap<String, (String, String)>, AdapterError> {
+) -> Result<BTreeMap<String, BTreeMap<AdapterTensor, String>>, AdapterError> {
     let mismatch = |problem| AdapterError::Mismatch { path: path.to_path_buf(), problem };
-    let mut found: BTreeMap<String, BTreeMap<LoraTensor, String>> = BTreeMap::new();
+    let mut found: BTreeMap<String, BTreeMap<AdapterTensor, String>> = BTreeMap::new();
     for name in names {
         let inner = name.strip_prefix(PREFIX);
         let parsed = inner.and_then(|inner| {
-            [LoraTensor::A, LoraTensor::B]
-                .into_iter()
-                .find_map(|tensor| Some((inner.strip_suffix(tensor.suffix())?, tensor)))
+            AdapterTensor::ALL.into_iter().find_map(|tensor| Some((inner.strip_suffix(tensor.suffix())?, tensor)))
         });
         let Some((module, tensor)) = parsed else {
             return Err(mismatch(format!(
                 "tensor `{name}` is not used; expected names like `{}`",
-                tensor_name("model.layers.0.self_attn.q_proj", LoraTensor::A)
+                tensor_name("model.layers.0.self_attn.q_proj", AdapterTensor::A)
             )));
         };
         found.entry(module.to_string()).or_default().insert(tensor, name.to_string());
     }
-    found
-        .into_iter()
-        .map(|(module, mut factors)| match (factors.remove(&LoraTensor::A), factors.remove(&LoraTensor::B)) {
-            (Some(a), Some(b)) => Ok((module, (a, b))),
-            _ => Err(mismatch(format!("`{module}` has only one of lora_A and lora_B"))),
-        })
-        .collect()
+    let single =
+        |tensors: &BTreeMap<_, _>| tensors.contains_key(&AdapterTensor::A) != tensors.contains_key(&AdapterTensor::B);
+    match found.iter().find(|(_, tensors)| single(tensors)) {
+        Some((module, _)) => Err(mismatch(format!("`{module}` has only one of lora_A and lora_B"))),
+        None => Ok(found),
+    }
 }
 
 #[cfg(test)]
@@ -74,18 +79,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn factors_are_paired_by_module() {
-        let names = [tensor_name("model.q", LoraTensor::B), tensor_name("model.q", LoraTensor::A)];
-        let pairs = pair_tensors(Path::new("x"), names.iter().map(String::as_str)).unwrap();
-        assert_eq!(pairs["model.q"], (names[1].clone(), names[0].clone()));
+    fn tensors_are_grouped_by_module() {
+        let all = [AdapterTensor::B, AdapterTensor::A, AdapterTensor::Magnitude];
+        let names = all.map(|tensor| tensor_name("model.q", tensor));
+        let groups = group_tensors(Path::new("x"), names.iter().map(String::as_str)).unwrap();
+        assert_eq!(groups.len(), 1);
+        assert_eq!(groups["model.q"], all.into_iter().zip(names).collect());
     }
 
     #[test]
     fn a_stray_or_single_factor_is_an_error_that_names_it() {
-        let single = tensor_name("model.q", LoraTensor::A);
-        let error = pair_tensors(Path::new("x"), [single.as_str()].into_iter()).unwrap_err().to_string();
+        let single = tensor_name("model.q", AdapterTensor::A);
+        let error = group_tensors(Path::new("x"), [single.as_str()].into_iter()).unwrap_err().to_string();
         assert!(error.contains("model.q"), "{error}");
-        let error = pair_tensors(Path::new("x"), ["base_model.model.lm_head.weight"].into_iter()).unwrap_err();
+        let error = group_tensors(Path::new("x"), ["base_model.model.lm_head.weight"].into_iter()).unwrap_err();
         assert!(error.to_string().contains("lm_head"));
     }
 }

@@ -67,7 +67,8 @@ fn an_adapter_folder_tells_method_base_and_modules() {
     let report = inspect(folder.path()).unwrap();
     assert_eq!((report.kind, report.parameters), (Kind::Adapter, 3_776));
     let adapter = report.adapter.as_ref().unwrap();
-    assert_eq!((adapter.rank, adapter.alpha, adapter.modules), (4, 6.0, 14));
+    let lora = adapter.lora.as_ref().unwrap();
+    assert_eq!((lora.rank, lora.alpha, adapter.modules), (4, 6.0, 14));
     assert_eq!(adapter.base_model.as_deref(), Some("../llama-gqa-tied"));
     assert!(report.to_string().contains("rank 4, alpha 6"));
 }

@@ -132,12 +132,15 @@ impl Prepared {
         let (base, adapters) = self.model.parameter_counts();
         let trained = match &self.recipe().method {
             Method::Full => format!("all {base} parameters"),
-            Method::Lora(lora) => {
+            Method::Lora(lora) | Method::Dora(lora) => {
                 format!(
                     "{adapters} adapter parameters (rank {}) on {} of {base}",
                     lora.rank,
                     count(self.modules.len(), "module")
                 )
+            }
+            Method::Ia3(_) => {
+                format!("{adapters} adapter parameters on {} of {base}", count(self.modules.len(), "module"))
             }
         };
         let data = &self.data.train;

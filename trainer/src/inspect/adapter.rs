@@ -2,29 +2,33 @@
 
 use std::path::Path;
 
-use firebrand_adapters::peft::{TENSOR_FILE, pair_tensors};
+use firebrand_adapters::AdapterConfig;
+use firebrand_adapters::peft::{TENSOR_FILE, group_tensors};
 use firebrand_models::ModelError;
 use firebrand_models::adapter_folder::read_config;
 use firebrand_models::weights::SafetensorsFile;
 use serde_json::Value;
 
-use super::report::{AdapterReport, InspectReport, Kind};
+use super::report::{AdapterReport, InspectReport, Kind, LowRankReport};
 use super::tensors;
 use crate::error::Error;
 
 pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
     let config = read_config(folder)?;
     let file = SafetensorsFile::open(folder.join(TENSOR_FILE))?;
-    let modules = pair_tensors(file.path(), file.names()).map_err(ModelError::from)?.len();
+    let modules = group_tensors(file.path(), file.names()).map_err(ModelError::from)?.len();
     let files = tensors::folder_files(folder)?;
     let mut report = tensors::report(folder, Kind::Adapter, file.tensors(), files)?;
+    let lora = match &config.method {
+        AdapterConfig::Lora(lora) | AdapterConfig::Dora(lora) => {
+            Some(LowRankReport { rank: lora.rank, alpha: lora.alpha, dropout: lora.dropout, rslora: lora.rslora })
+        }
+        AdapterConfig::Ia3(_) => None,
+    };
     report.adapter = Some(AdapterReport {
-        method: "LORA",
-        base_model: config.base_model,
-        rank: config.lora.rank,
-        alpha: config.lora.alpha,
-        dropout: config.lora.dropout,
-        rslora: config.lora.rslora,
+        method: config.method.kind(),
+        base_model: config.base_model.clone(),
+        lora,
         target_modules: config.raw.get("target_modules").cloned().unwrap_or(Value::Null),
         modules,
     });

@@ -84,10 +84,22 @@ pub struct Architecture {
 /// What an `adapter_config.json` says.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AdapterReport {
-    /// `peft_type`.
+    /// The recipe's word for the method.
     pub method: &'static str,
     /// `base_model_name_or_path`.
     pub base_model: Option<String>,
+    /// Rank and scale, of methods that have them.
+    #[serde(flatten)]
+    pub lora: Option<LowRankReport>,
+    /// `target_modules` as it stands in the file.
+    pub target_modules: Value,
+    /// Number of adapted modules.
+    pub modules: usize,
+}
+
+/// What it says of LoRA and DoRA.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LowRankReport {
     /// Rank, where no pattern says otherwise.
     pub rank: usize,
     /// Scale numerator, where no pattern says otherwise.
@@ -96,10 +108,6 @@ pub struct AdapterReport {
     pub dropout: f64,
     /// Scale by the root of the rank.
     pub rslora: bool,
-    /// `target_modules` as it stands in the file.
-    pub target_modules: Value,
-    /// Number of adapted modules.
-    pub modules: usize,
 }
 
 /// Where a run stood.

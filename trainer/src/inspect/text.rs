@@ -59,10 +59,11 @@ impl InspectReport {
             }
         }
         if let Some(adapter) = &self.adapter {
-            let rslora = if adapter.rslora { ", rsLoRA" } else { "" };
-            let (rank, alpha, dropout) = (adapter.rank, adapter.alpha, adapter.dropout);
-            facts
-                .push(("method", format!("{}, rank {rank}, alpha {alpha}, dropout {dropout}{rslora}", adapter.method)));
+            let settings = adapter.lora.as_ref().map(|lora| {
+                let rslora = if lora.rslora { ", rsLoRA" } else { "" };
+                format!(", rank {}, alpha {}, dropout {}{rslora}", lora.rank, lora.alpha, lora.dropout)
+            });
+            facts.push(("method", format!("{}{}", adapter.method, settings.unwrap_or_default())));
             facts.push(("modules", format!("{}, targets {}", adapter.modules, targets(&adapter.target_modules))));
             facts.push(("base model", adapter.base_model.clone().unwrap_or_else(|| "not named".to_string())));
         }

@@ -1,12 +1,13 @@
 //! `[adapter]`: what is trained. Without the section every weight is, with it only small matrices beside frozen ones.
 //!
 //! The keys mean what PEFT's do. LoRA: Hu et al. 2021 (arXiv 2106.09685); rank-stabilised scale: Kalajdzievski 2023
-//! (arXiv 2312.03732). Not here: matching targets against a model, which needs the model.
+//! (arXiv 2312.03732); DoRA: Liu et al. 2024 (arXiv 2402.09353); IA3: Liu et al. 2022
+//! (arXiv 2205.05638). Not here: matching targets against a model, which needs the model.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use firebrand_adapters::{LoraConfig, ModulePattern};
+use firebrand_adapters::{AdapterConfig, Ia3Config, Layers, LoraConfig, ModulePattern};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,10 @@ pub enum Method {
     Full,
     /// Factors `A` and `B` beside frozen linear layers.
     Lora(Box<LoraRecipe>),
+    /// The same for their directions, and a magnitude for every output.
+    Dora(Box<LoraRecipe>),
+    /// A factor for every input or output.
+    Ia3(Box<Ia3Recipe>),
 }
 
 /// Trains a small adapter beside the frozen model. Leave the section out for full fine-tuning.
@@ -25,9 +30,33 @@ pub enum Method {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AdapterSection {
     Lora(LoraRecipe),
+    Dora(LoraRecipe),
+    Ia3(Ia3Recipe),
 }
 
-/// LoRA: `W x + scale * B (A x)`, with `A [rank, in]` and `B [out, rank]`.
+impl Method {
+    /// How adapters are made; absent where every weight is trained.
+    pub fn adapter(&self) -> Option<AdapterConfig> {
+        match self {
+            Method::Full => None,
+            Method::Lora(lora) => Some(AdapterConfig::Lora(lora.config())),
+            Method::Dora(lora) => Some(AdapterConfig::Dora(lora.config())),
+            Method::Ia3(ia3) => Some(AdapterConfig::Ia3(ia3.config())),
+        }
+    }
+
+    /// The adapter folder to start from.
+    pub fn init_from(&self) -> Option<&Path> {
+        match self {
+            Method::Full => None,
+            Method::Lora(lora) | Method::Dora(lora) => lora.init_from.as_deref(),
+            Method::Ia3(ia3) => ia3.init_from.as_deref(),
+        }
+    }
+}
+
+/// LoRA: `W x + scale * B (A x)`, with `A [rank, in]` and `B [out, rank]`. DoRA scales every row of `W + scale * B A` to a length
+/// that is trained too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoraRecipe {
@@ -61,6 +90,18 @@ pub struct LoraRecipe {
     /// 16 is usual.
     #[schemars(extend("exclusiveMinimum" = 0), example = 16.0)]
     pub loraplus_lr_ratio: f64,
+    /// Numbers of the layers that get an adapter, from 0; all of them when empty.
+    #[schemars(example = &[0, 1])]
+    pub layers: Vec<usize>,
+    /// Names (regular expressions) of the list that `layers` counts in, such as `layers` or `h`; the first numbered list of a
+    /// path when empty.
+    #[schemars(example = &["layers"])]
+    pub layers_pattern: Vec<String>,
+    /// Where `A` and `B` start: `B` at zero and `A` uniform (`kaiming`) or normal (`gaussian`); both random with a product of zero
+    /// (`orthogonal`); the largest singular components (`pissa`) or first QR components (`olora`) of the weight, which are then
+    /// subtracted, so that what is written is an adapter of twice the rank for the unchanged base. DoRA takes the first three.
+    #[schemars(example = LoraInit::Gaussian)]
+    pub init: LoraInit,
     /// A PEFT adapter folder to start from instead of a fresh adapter. Its rank, alpha and targets must be the recipe's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"runs/first/adapter")]
@@ -75,20 +116,60 @@ impl LoraRecipe {
             alpha: self.alpha,
             dropout: self.dropout,
             rslora: self.rslora,
-            targets: match &self.targets {
-                Targets::Preset(TargetPreset::AllLinear) => firebrand_adapters::Targets::AllLinear,
-                Targets::Names(names) => firebrand_adapters::Targets::Pattern(ModulePattern::Suffixes(names.clone())),
-                Targets::Regex(ModuleRegex { regex }) => {
-                    firebrand_adapters::Targets::Pattern(ModulePattern::Regex(regex.clone()))
-                }
-            },
-            exclude: match &self.exclude {
-                Exclude::Names(names) if names.is_empty() => None,
-                Exclude::Names(names) => Some(ModulePattern::Suffixes(names.clone())),
-                Exclude::Regex(ModuleRegex { regex }) => Some(ModulePattern::Regex(regex.clone())),
-            },
+            targets: self.targets.selection(),
+            exclude: self.exclude.pattern(),
             rank_pattern: self.rank_pattern.clone().into_iter().collect(),
             alpha_pattern: self.alpha_pattern.clone().into_iter().collect(),
+            layers: (!self.layers.is_empty())
+                .then(|| Layers { indices: self.layers.clone(), patterns: self.layers_pattern.clone() }),
+            init: match self.init {
+                LoraInit::Kaiming => firebrand_adapters::LoraInit::Kaiming,
+                LoraInit::Gaussian => firebrand_adapters::LoraInit::Gaussian,
+                LoraInit::Orthogonal => firebrand_adapters::LoraInit::Orthogonal,
+                LoraInit::Pissa => firebrand_adapters::LoraInit::Pissa,
+                LoraInit::Olora => firebrand_adapters::LoraInit::Olora,
+            },
+        }
+    }
+}
+
+/// How the factors of LoRA start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoraInit {
+    Kaiming,
+    Gaussian,
+    Orthogonal,
+    Pissa,
+    Olora,
+}
+
+/// IA3: every output of a linear layer, or every input, is multiplied by a factor of its own. Factors start at 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ia3Recipe {
+    /// The linear layers that get factors, as for LoRA. The paper takes keys, values and the last matrix of the MLP.
+    #[schemars(extend("examples" = [["k_proj", "v_proj", "down_proj"]]))]
+    pub targets: Targets,
+    /// Those of them whose inputs are multiplied instead of their outputs: ends of module paths.
+    #[schemars(extend("examples" = [["down_proj"]]))]
+    pub feedforward: Vec<String>,
+    /// Linear layers that `targets` matches but that stay as they are.
+    #[schemars(extend("examples" = [["o_proj"]]))]
+    pub exclude: Exclude,
+    /// A PEFT adapter folder to start from instead of factors of 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"runs/first/adapter")]
+    pub init_from: Option<PathBuf>,
+}
+
+impl Ia3Recipe {
+    /// The same for the adapters crate.
+    pub fn config(&self) -> Ia3Config {
+        Ia3Config {
+            targets: self.targets.selection(),
+            exclude: self.exclude.pattern(),
+            feedforward: ModulePattern::Suffixes(self.feedforward.clone()),
         }
     }
 }
@@ -101,6 +182,18 @@ pub enum Targets {
     /// Module names or path suffixes, as in PEFT: `q_proj`, `layers.0.self_attn.q_proj`.
     Names(Vec<String>),
     Regex(ModuleRegex),
+}
+
+impl Targets {
+    fn selection(&self) -> firebrand_adapters::Targets {
+        match self {
+            Targets::Preset(TargetPreset::AllLinear) => firebrand_adapters::Targets::AllLinear,
+            Targets::Names(names) => firebrand_adapters::Targets::Pattern(ModulePattern::Suffixes(names.clone())),
+            Targets::Regex(ModuleRegex { regex }) => {
+                firebrand_adapters::Targets::Pattern(ModulePattern::Regex(regex.clone()))
+            }
+        }
+    }
 }
 
 /// A named set of layers.
@@ -119,6 +212,16 @@ pub enum Exclude {
     Regex(ModuleRegex),
 }
 
+impl Exclude {
+    fn pattern(&self) -> Option<ModulePattern> {
+        match self {
+            Exclude::Names(names) if names.is_empty() => None,
+            Exclude::Names(names) => Some(ModulePattern::Suffixes(names.clone())),
+            Exclude::Regex(ModuleRegex { regex }) => Some(ModulePattern::Regex(regex.clone())),
+        }
+    }
+}
+
 /// A regular expression over whole module paths.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -133,6 +236,8 @@ impl From<Option<AdapterSection>> for Method {
         match section {
             None => Method::Full,
             Some(AdapterSection::Lora(lora)) => Method::Lora(Box::new(lora)),
+            Some(AdapterSection::Dora(lora)) => Method::Dora(Box::new(lora)),
+            Some(AdapterSection::Ia3(ia3)) => Method::Ia3(Box::new(ia3)),
         }
     }
 }
@@ -142,6 +247,8 @@ impl From<&Method> for Option<AdapterSection> {
         match method {
             Method::Full => None,
             Method::Lora(lora) => Some(AdapterSection::Lora(lora.as_ref().clone())),
+            Method::Dora(lora) => Some(AdapterSection::Dora(lora.as_ref().clone())),
+            Method::Ia3(ia3) => Some(AdapterSection::Ia3(ia3.as_ref().clone())),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use super::adapter::{AdapterSection, Exclude, LoraRecipe, Targets};
+use super::adapter::{AdapterSection, Exclude, LoraInit, LoraRecipe, Targets};
 use super::checkpoint::BestKey;
 use super::document::Document;
 use super::error::{Complaint, ComplaintKind, RecipeError};
@@ -47,6 +47,17 @@ impl Rules<'_> {
                 .into()),
             None => Ok(()),
             Some(AdapterSection::Lora(lora)) => self.lora(lora),
+            Some(AdapterSection::Dora(lora)) => {
+                if matches!(lora.init, LoraInit::Pissa | LoraInit::Olora) {
+                    return Err(self
+                        .conflict("adapter.init")
+                        .message("DoRA does not start at a part of the weight")
+                        .advice("write kind = \"lora\", or init = \"kaiming\", \"gaussian\" or \"orthogonal\"")
+                        .into());
+                }
+                self.lora(lora)
+            }
+            Some(AdapterSection::Ia3(ia3)) => self.modules(&ia3.targets, &ia3.exclude),
         }
     }
 
@@ -79,7 +90,42 @@ impl Rules<'_> {
     }
 
     fn lora(&self, lora: &LoraRecipe) -> Result<(), RecipeError> {
-        match &lora.targets {
+        self.modules(&lora.targets, &lora.exclude)?;
+        for pattern in lora.rank_pattern.keys() {
+            self.regex("adapter.rank_pattern", pattern)?;
+        }
+        for pattern in lora.alpha_pattern.keys() {
+            self.regex("adapter.alpha_pattern", pattern)?;
+        }
+        for pattern in &lora.layers_pattern {
+            self.regex("adapter.layers_pattern", pattern)?;
+        }
+        if !lora.layers_pattern.is_empty() && lora.layers.is_empty() {
+            return Err(self
+                .conflict("adapter.layers_pattern")
+                .message("`adapter.layers_pattern` says what `adapter.layers` counts, and that is not there")
+                .advice("add layers, for example layers = [0, 1], or remove layers_pattern")
+                .into());
+        }
+        if let (false, Targets::Regex(_)) = (lora.layers.is_empty(), &lora.targets) {
+            return Err(self
+                .conflict("adapter.layers")
+                .message("`adapter.layers` does not go with a regular expression, for PEFT either")
+                .advice("put the numbers of the layers into the expression")
+                .into());
+        }
+        if lora.init_from.is_some() && lora.init != LoraInit::Kaiming {
+            return Err(self
+                .conflict("adapter.init")
+                .message("`adapter.init` makes fresh values, and `adapter.init_from` reads them")
+                .advice("keep one of them")
+                .into());
+        }
+        Ok(())
+    }
+
+    fn modules(&self, targets: &Targets, exclude: &Exclude) -> Result<(), RecipeError> {
+        match targets {
             Targets::Names(names) if names.is_empty() => {
                 return Err(self
                     .document
@@ -91,14 +137,8 @@ impl Rules<'_> {
             Targets::Regex(pattern) => self.regex("adapter.targets.regex", &pattern.regex)?,
             Targets::Names(_) | Targets::Preset(_) => {}
         }
-        if let Exclude::Regex(pattern) = &lora.exclude {
+        if let Exclude::Regex(pattern) = exclude {
             self.regex("adapter.exclude.regex", &pattern.regex)?;
-        }
-        for pattern in lora.rank_pattern.keys() {
-            self.regex("adapter.rank_pattern", pattern)?;
-        }
-        for pattern in lora.alpha_pattern.keys() {
-            self.regex("adapter.alpha_pattern", pattern)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use super::adapter::{Exclude, LoraRecipe, TargetPreset, Targets};
+use super::adapter::{Exclude, Ia3Recipe, LoraInit, LoraRecipe, TargetPreset, Targets};
 use super::checkpoint::CheckpointSection;
 use super::device::DeviceName;
 use super::dtype::ComputeDtype;
@@ -48,6 +48,20 @@ impl Default for LoraRecipe {
             rank_pattern: IndexMap::new(),
             alpha_pattern: IndexMap::new(),
             loraplus_lr_ratio: 1.0,
+            layers: Vec::new(),
+            layers_pattern: Vec::new(),
+            init: LoraInit::Kaiming,
+            init_from: None,
+        }
+    }
+}
+
+impl Default for Ia3Recipe {
+    fn default() -> Self {
+        Ia3Recipe {
+            targets: Targets::Preset(TargetPreset::AllLinear),
+            feedforward: Vec::new(),
+            exclude: Exclude::Names(Vec::new()),
             init_from: None,
         }
     }

@@ -86,8 +86,8 @@ fn decide(file: RecipeFile, model: ModelSource) -> Recipe {
     let method = Method::from(file.adapter);
     let base_dtype = match method {
         Method::Full => None,
-        Method::Lora(_) if file.quantization.is_some() => None,
-        Method::Lora(_) => Some(file.base_dtype.unwrap_or(StoredDtype::F32)),
+        Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) if file.quantization.is_some() => None,
+        Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) => Some(file.base_dtype.unwrap_or(StoredDtype::F32)),
     };
     let train = Train::from(file.train);
     let eval = Eval {

@@ -21,9 +21,9 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 impl Trainer<'_> {
     /// Writes everything a resume needs into an empty folder.
     pub(super) fn snapshot(&mut self, folder: &Path) -> Result<(), Error> {
-        match &self.recipe.method {
-            Method::Lora(lora) => adapter_folder::save(&mut self.model, &lora.config(), &self.base_model, folder)?,
-            Method::Full => {
+        match self.recipe.method.adapter() {
+            Some(config) => adapter_folder::save(&mut self.model, &config, &self.base_model, folder)?,
+            None => {
                 self.model.save_weights(folder, Some(Dtype::F32), None)?;
                 let path = folder.join("config.json");
                 fs::write(&path, self.model.config_json(Some(Dtype::F32))).map_err(Error::io(&path))?;
@@ -55,14 +55,13 @@ impl Trainer<'_> {
     /// Takes the weights back.
     pub(super) fn restore_weights(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let device = self.model.decoder().device().inner();
-        self.model = match &self.recipe.method {
-            Method::Lora(lora) => {
-                let config = firebrand_adapters::AdapterConfig::Lora(lora.config());
+        self.model = match self.recipe.method.adapter() {
+            Some(config) => {
                 let mut model = self.model.for_inference();
                 adapter_folder::attach(&mut model, &config, adapter_folder::Start::Folder(&checkpoint.path))?;
                 model.train_active()
             }
-            Method::Full => CausalLm::load(&checkpoint.path, Hold::F32, &device)?.train_all(),
+            None => CausalLm::load(&checkpoint.path, Hold::F32, &device)?.train_all(),
         };
         Ok(())
     }

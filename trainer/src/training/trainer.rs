@@ -178,8 +178,8 @@ impl<'a> Trainer<'a> {
         }
         let learning_rate = self.learning_rate(self.state.step);
         let loraplus = match &self.recipe.method {
-            Method::Lora(lora) => Some(lora.loraplus_lr_ratio),
-            Method::Full => None,
+            Method::Lora(lora) | Method::Dora(lora) => Some(lora.loraplus_lr_ratio),
+            Method::Ia3(_) | Method::Full => None,
         };
         let rates = LearningRates { base: learning_rate, loraplus };
         let optimizer = &self.recipe.optimizer;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use firebrand::objective::Recompute;
-use firebrand_adapters::peft::{LoraTensor, PeftConfig, tensor_name};
+use firebrand_adapters::peft::{AdapterTensor, PeftConfig, tensor_name};
 use firebrand_adapters::{AdapterConfig, LoraConfig, ModulePattern, Targets};
 use firebrand_models::adapter_folder::Start;
 use firebrand_models::weights::Checkpoint;
@@ -78,7 +78,14 @@ fn our_paths(model: &mut CausalLm) -> Vec<(String, String)> {
 fn file_name(paths: &[(String, String)], path: &str) -> String {
     let (module, factor) = path.split_once(".adapter.").unwrap();
     let theirs = &paths.iter().find(|(ours, _)| ours == module).unwrap().1;
-    tensor_name(theirs, if factor == "a" { LoraTensor::A } else { LoraTensor::B })
+    let tensor = match factor {
+        "a" => AdapterTensor::A,
+        "b" => AdapterTensor::B,
+        "magnitude" => AdapterTensor::Magnitude,
+        "scale" => AdapterTensor::Scale,
+        _ => panic!("{path}"),
+    };
+    tensor_name(theirs, tensor)
 }
 
 #[test]
@@ -86,11 +93,11 @@ fn an_adapter_written_again_is_the_same_adapter() {
     golden::each(&cases(), |case| {
         let (mut model, config) = adapted(case);
         let folder = tempfile::tempdir().unwrap();
-        adapter_folder::save(&mut model, &config.lora, config.base_model.as_deref().unwrap(), folder.path()).unwrap();
+        adapter_folder::save(&mut model, &config.method, config.base_model.as_deref().unwrap(), folder.path()).unwrap();
         let source = golden::path(case);
         assert!(fs::read(folder.path().join(FILE)).unwrap() == fs::read(source.join(FILE)).unwrap(), "{case}");
         let written = adapter_folder::read_config(folder.path()).unwrap();
-        assert_eq!((written.lora, written.base_model), (config.lora, config.base_model), "{case}");
+        assert_eq!((written.method, written.base_model), (config.method, config.base_model), "{case}");
         for (key, value) in &written.raw {
             let Some(original) = config.raw.get(key) else { continue };
             assert!(original == value || same_number(original, value), "{case}: {key}: {original} became {value}");
@@ -150,7 +157,7 @@ fn stacked_factors_of_experts_are_refused_by_name() {
 #[test]
 fn sets_of_experts_that_peft_would_not_read_are_refused_before_training() {
     let fresh = |targets: &[&str], change: &dyn Fn(&mut LoraConfig)| {
-        let mut lora = adapted("lora-mixtral").1.lora;
+        let AdapterConfig::Lora(mut lora) = adapted("lora-mixtral").1.method else { panic!() };
         let names = targets.iter().map(|name| name.to_string()).collect();
         lora.targets = Targets::Pattern(ModulePattern::Suffixes(names));
         change(&mut lora);
@@ -196,17 +203,17 @@ fn an_adapter_that_does_not_fit_is_refused_by_name() {
     assert!(message.contains("c_attn") && message.contains("q_proj"), "matches no module: {message}");
 
     let lacking = |weights: &mut Tensors| {
-        weights.remove(&name(LoraTensor::A));
-        weights.remove(&name(LoraTensor::B));
+        weights.remove(&name(AdapterTensor::A));
+        weights.remove(&name(AdapterTensor::B));
     };
     let message = refusal(changed(|_| {}, lacking).path());
     assert!(message.contains(module), "lacks both factors: {message}");
 
-    let message = refusal(changed(|_| {}, |weights| drop(weights.remove(&name(LoraTensor::B)))).path());
+    let message = refusal(changed(|_| {}, |weights| drop(weights.remove(&name(AdapterTensor::B)))).path());
     assert!(message.contains(module), "lacks one factor: {message}");
 
     let extra = |weights: &mut Tensors| {
-        for factor in [LoraTensor::A, LoraTensor::B] {
+        for factor in [AdapterTensor::A, AdapterTensor::B] {
             let values = weights[&name(factor)].clone();
             weights.insert(tensor_name("model.layers.7.mlp.up_proj", factor), values);
         }
@@ -220,10 +227,13 @@ fn an_adapter_that_does_not_fit_is_refused_by_name() {
     let message = refusal(changed(|config| config["r"] = json!(3), |_| {}).path());
     assert!(message.contains("expected [3,"), "has another rank: {message}");
 
-    let message = refusal(changed(|config| config["use_dora"] = json!(true), |_| {}).path());
-    assert!(message.contains("use_dora"), "means something else: {message}");
+    let message = refusal(changed(|config| config["use_qalora"] = json!(true), |_| {}).path());
+    assert!(message.contains("use_qalora"), "means something else: {message}");
 
-    let nan = |weights: &mut Tensors| weights.get_mut(&name(LoraTensor::A)).unwrap().values[3] = f32::NAN;
+    let message = refusal(changed(|config| config["use_dora"] = json!(true), |_| {}).path());
+    assert!(message.contains("lora_magnitude_vector"), "lacks a magnitude: {message}");
+
+    let nan = |weights: &mut Tensors| weights.get_mut(&name(AdapterTensor::A)).unwrap().values[3] = f32::NAN;
     let message = refusal(changed(|_| {}, nan).path());
     assert!(message.contains(module) && message.contains("NaN"), "is no number: {message}");
 }

@@ -104,7 +104,7 @@ fn what_is_not_built_yet_is_refused() {
         &["both say how frozen weights are held"],
     );
     for (text, value, known) in [
-        ("[adapter]\nkind = \"dora\"", "dora", "only \"lora\" is supported"),
+        ("[adapter]\nkind = \"loha\"", "loha", "\"ia3\""),
         ("[train]\nobjective = \"dpo\"", "dpo", "only \"sft\" is supported"),
         ("[optimizer]\nkind = \"lamb\"", "lamb", "supported are \"adamw\", \"adamw-8bit\", \"adafactor\""),
         ("[schedule]\nkind = \"polynomial\"", "polynomial", "\"cosine-with-min-lr\""),

@@ -17,7 +17,7 @@ path = \"rows.jsonl\"
 ";
 
 /// Keys with one possible value so far, so that there is nothing to set them to.
-pub(super) const ONE_VALUE: [&str; 3] = ["dtype", "adapter.kind", "train.objective"];
+pub(super) const ONE_VALUE: [&str; 2] = ["dtype", "train.objective"];
 
 /// A key, the `kind` its section must have, and its schema.
 pub(super) struct Leaf<'a> {
@@ -68,6 +68,7 @@ fn companions(key: &str) -> &'static [&'static str] {
     match key {
         "base_dtype" => &["adapter.kind=lora"],
         "quantization.block" | "quantization.double" => &["adapter.kind=lora"],
+        "adapter.layers_pattern" => &["adapter.layers=[0]"],
         "optimizer.nesterov" => &["optimizer.momentum=0.9"],
         "sample.max_new_tokens" => &["sample.prompts=[\"Who?\"]"],
         _ => &[],
@@ -110,7 +111,7 @@ fn every_key_changes_the_resolved_recipe() {
 
 #[test]
 fn every_kind_changes_the_resolved_recipe() {
-    for section in ["optimizer", "schedule"] {
+    for section in ["adapter", "optimizer", "schedule"] {
         let kinds = kinds(&json_schema()["properties"][section]).unwrap();
         let all: Vec<String> = kinds.iter().map(|(kind, _)| resolved(&[format!("{section}.kind={kind}")])).collect();
         for (index, one) in all.iter().enumerate() {

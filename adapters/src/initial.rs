@@ -1,0 +1,189 @@
+//! Where the factors of a low-rank adapter start.
+//!
+//! `kaiming` and `gaussian` start at `B A = 0` with `B = 0`; `orthogonal` at `B A = 0` with both factors at work
+//! (<https://datta0.github.io/posts/rethink-lora-init/>). PiSSA (arXiv:2404.02948) and OLoRA (arXiv:2406.01775) start at a part of
+//! the weight: its largest singular components, or the first columns of `Q` and rows of `R` of its QR decomposition. There
+//! PEFT takes `s B0 A0` out of the base's weight. Here the base stays as it is and the start is subtracted in the product:
+//! the same function and the same gradients, without rounding a weight again, and what is written is from the first step on
+//! an adapter of twice the rank, `[B, -B0] [A; A0]`, for the *original* base, which is what PEFT's
+//! `path_initial_model_for_weight_conversion` makes. The signs of the components are as in `kernels`.
+//!
+//! Not here: LoftQ, EVA, CorDA and LoRA-GA, which need a quantised base or data.
+
+use firebrand_kernels::{Svd, qr, svd};
+
+use crate::{AdapterError, Linear, LoraFactors, normal, stream, uniform};
+
+/// How factors start; the names are PEFT's, where `true` is `Kaiming`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoraInit {
+    /// `A` uniform in `+-1/sqrt(in)`, which is kaiming-uniform with `a = sqrt(5)`; `B` zero.
+    #[default]
+    Kaiming,
+    /// `A` normal with deviation `1/rank`; `B` zero.
+    Gaussian,
+    /// `A` and `B` random in parts of the rank's space that are orthogonal to each other. The rank must be even.
+    Orthogonal,
+    /// The largest singular components of the weight.
+    Pissa,
+    /// The first components of the weight's QR decomposition.
+    Olora,
+}
+
+/// What a start needs to know.
+pub(crate) struct Start<'a> {
+    pub seed: u64,
+    pub path: &'a str,
+    pub rank: usize,
+    pub scale: f64,
+}
+
+impl LoraInit {
+    /// Whether the start is a part of the weight, to be subtracted from the product.
+    pub fn is_part_of_weight(self) -> bool {
+        match self {
+            Self::Kaiming | Self::Gaussian | Self::Orthogonal => false,
+            Self::Pissa | Self::Olora => true,
+        }
+    }
+
+    /// The factors on `base`.
+    ///
+    /// # Errors
+    /// A rank that the start does not allow.
+    pub(crate) fn factors(self, start: &Start<'_>, base: &Linear) -> Result<LoraFactors, AdapterError> {
+        let [out, input] = base.shape();
+        let Start { seed, path, rank, .. } = *start;
+        let refuse = |problem| Err(AdapterError::Initial { path: path.into(), problem });
+        if self.is_part_of_weight() && rank > out.min(input) {
+            return refuse(format!("a weight of {out} x {input} has no part of rank {rank}; choose a lower rank"));
+        }
+        let mut rng = stream(seed, &format!("{path}.lora_A.weight"));
+        match self {
+            Self::Kaiming => {
+                let a = uniform(&mut rng, rank * input, 1.0 / (input as f32).sqrt());
+                Ok(LoraFactors { a, b: vec![0.0; out * rank] })
+            }
+            Self::Gaussian => {
+                let a = (0..rank * input).map(|_| (normal(&mut rng) / rank as f64) as f32).collect();
+                Ok(LoraFactors { a, b: vec![0.0; out * rank] })
+            }
+            Self::Orthogonal if !rank.is_multiple_of(2) => {
+                refuse(format!("an orthogonal start needs an even rank, not {rank}"))
+            }
+            Self::Orthogonal => {
+                let mut draw = |count: usize| (0..count).map(|_| normal(&mut rng) as f32).collect::<Vec<_>>();
+                let (basis, _) = qr(&draw(rank * rank), rank, rank);
+                let (odd, even): (Vec<_>, Vec<_>) = basis.chunks(rank).enumerate().partition(|(row, _)| row % 2 == 0);
+                let rows = |rows: &[(usize, &[f64])]| rows.iter().flat_map(|(_, row)| row.to_vec()).collect::<Vec<_>>();
+                let a = mixed(&draw(input * rank / 2), &rows(&odd), rank);
+                Ok(LoraFactors { a: transposed(&a, rank), b: mixed(&draw(out * rank / 2), &rows(&even), rank) })
+            }
+            Self::Pissa => match svd(&base.values(), out, input) {
+                Some(found) => Ok(principal(&found, rank, start.scale)),
+                None => refuse("its weight has no singular value decomposition; are all its numbers finite?".into()),
+            },
+            Self::Olora => {
+                let components = out.min(input);
+                let (q, r) = qr(&base.values(), out, input);
+                let b = q.chunks(components).flat_map(|row| row[..rank].iter().map(|value| *value as f32)).collect();
+                Ok(LoraFactors { a: r[..rank * input].iter().map(|value| *value as f32).collect(), b })
+            }
+        }
+    }
+}
+
+/// `A` and `B` of the `rank` largest components, their product divided by `scale`, the size shared evenly.
+fn principal(svd: &Svd, rank: usize, scale: f64) -> LoraFactors {
+    let components = svd.values.len();
+    let roots: Vec<f64> = svd.values[..rank].iter().map(|value| (value / scale).sqrt()).collect();
+    let columns = svd.right.len() / components;
+    let row = |(row, root): (&[f64], &f64)| row.iter().map(|value| (value * root) as f32).collect::<Vec<_>>();
+    let a = svd.right.chunks(columns).zip(&roots).flat_map(row).collect();
+    let b = svd.left.chunks(components);
+    let b = b.flat_map(|row| row.iter().zip(&roots).map(|(value, root)| (value * root) as f32)).collect();
+    LoraFactors { a, b }
+}
+
+/// `draws [rows, rank / 2] * basis [rank / 2, rank] / 10`, row-major.
+fn mixed(draws: &[f32], basis: &[f64], rank: usize) -> Vec<f32> {
+    let combine = |draws: &[f32], column: usize| -> f64 {
+        draws.iter().zip(basis.chunks(rank)).map(|(draw, row)| f64::from(*draw) * row[column]).sum()
+    };
+    draws.chunks(rank / 2).flat_map(|row| (0..rank).map(move |column| (combine(row, column) / 10.0) as f32)).collect()
+}
+
+fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| matrix.iter().skip(column).step_by(columns).copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Param;
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    const SHAPE: [usize; 2] = [5, 6];
+
+    fn base() -> Linear {
+        let values: Vec<f32> = (0..30).map(|i| (i as f32 * 0.9).sin() * (1.0 + i as f32 / 9.0)).collect();
+        Linear::new(Param::from_data(TensorData::new(values, SHAPE), &Device::flex()), None)
+    }
+
+    fn start(init: LoraInit, rank: usize) -> Result<LoraFactors, AdapterError> {
+        init.factors(&Start { seed: 3, path: "layers.0.q", rank, scale: 1.5 }, &base())
+    }
+
+    /// `scale B A`, `[out, in]`.
+    fn product(factors: &LoraFactors, rank: usize) -> Vec<f32> {
+        let at = |row: usize, column: usize| -> f32 {
+            (0..rank).map(|k| factors.b[row * rank + k] * factors.a[k * SHAPE[1] + column]).sum()
+        };
+        (0..SHAPE[0]).flat_map(|row| (0..SHAPE[1]).map(move |column| 1.5 * at(row, column))).collect()
+    }
+
+    fn norm(values: impl Iterator<Item = f32>) -> f32 {
+        values.map(|value| value * value).sum::<f32>().sqrt()
+    }
+
+    #[test]
+    fn starts_that_are_no_part_of_the_weight_change_nothing() {
+        for init in [LoraInit::Kaiming, LoraInit::Gaussian, LoraInit::Orthogonal] {
+            let factors = start(init, 4).unwrap();
+            assert!(norm(factors.a.iter().copied()) > 0.1, "{init:?}");
+            assert!(norm(product(&factors, 4).into_iter()) < 1e-6, "{init:?}");
+        }
+        assert!(norm(start(LoraInit::Orthogonal, 4).unwrap().b.into_iter()) > 0.1);
+        assert!(start(LoraInit::Orthogonal, 3).unwrap_err().to_string().contains("even"));
+    }
+
+    #[test]
+    fn pissa_is_the_best_approximation_of_its_rank_and_olora_a_worse_one() {
+        let weight = base().values();
+        let left = |init, rank| {
+            let product = product(&start(init, rank).unwrap(), rank);
+            norm(
+                weight
+                    .iter()
+                    .zip(&product)
+                    .map(|(weight, part)| if init == LoraInit::Pissa { weight - part } else { weight - part / 1.5 }),
+            )
+        };
+        let values = svd(&weight, 5, 6).unwrap().values;
+        let best = values[2..].iter().map(|value| value * value).sum::<f64>().sqrt();
+        assert!((f64::from(left(LoraInit::Pissa, 2)) - best).abs() < 1e-4);
+        assert!(f64::from(left(LoraInit::Olora, 2)) > best);
+        assert!(left(LoraInit::Pissa, 5) < 1e-4 && left(LoraInit::Olora, 5) < 1e-4);
+        assert!(start(LoraInit::Pissa, 6).unwrap_err().to_string().contains("5 x 6"));
+    }
+
+    #[test]
+    fn a_gaussian_start_has_the_deviation_of_its_rank() {
+        let weight = Param::from_data(TensorData::new(vec![0.0_f32; 4_000], [4, 1_000]), &Device::flex());
+        let start = Start { seed: 1, path: "q", rank: 4, scale: 1.0 };
+        let a = LoraInit::Gaussian.factors(&start, &Linear::new(weight, None)).unwrap().a;
+        let deviation = norm(a.iter().copied()) / (a.len() as f32).sqrt();
+        assert!((deviation - 0.25).abs() < 0.01, "{deviation}");
+    }
+}
