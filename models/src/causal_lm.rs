@@ -241,7 +241,7 @@ impl CausalLm {
         };
         visit(&self.decoder, &mut |ParameterView { path, shape, value }| {
             if !is_adapter(path) {
-                add(path, shape, Values::Tensor(value()));
+                add(path, shape, Values::Tensor(Box::new(value())));
             }
         });
         for (path, map) in self.decoder.clone().linears_mut() {
@@ -300,7 +300,7 @@ fn is_adapter(path: &str) -> bool {
 
 /// Where the values of a tensor to be written are.
 enum Values {
-    Tensor(AnyTensor),
+    Tensor(Box<AnyTensor>),
     /// Dequantised when it is written.
     Packed(Arc<PackedWeight>),
 }

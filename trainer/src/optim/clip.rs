@@ -20,7 +20,7 @@ pub fn global_norm<'a>(gradients: impl Iterator<Item = &'a Tensor<1>>) -> f64 {
 pub(super) fn sum_of_squares(values: &Tensor<1>) -> f64 {
     let length = values.dims()[0];
     let piece = |start: usize| {
-        let piece = values.clone().slice([start..length.min(start + PIECE)]);
+        let piece = values.clone().narrow(0, start, PIECE.min(length - start));
         f64::from((piece.clone() * piece).sum().into_scalar::<f32>())
     };
     (0..length).step_by(PIECE).map(piece).sum()

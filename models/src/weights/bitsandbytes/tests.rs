@@ -60,8 +60,8 @@ fn assert_same(name: &str, file: &Tensors, original: TensorView<'_>, packing: Pa
 
 #[test]
 fn what_transformers_saved_is_what_we_would_save() {
-    let packed = Checkpoint::open(&golden("packed/model")).unwrap();
-    let base = Checkpoint::open(&golden("llama-gqa-tied")).unwrap();
+    let packed = Checkpoint::open(golden("packed/model")).unwrap();
+    let base = Checkpoint::open(golden("llama-gqa-tied")).unwrap();
     let names: Vec<&str> = packed.names().collect();
     let file = Tensors::of(names.iter().map(|name| packed.get(name).unwrap()));
     let mut weights = 0;
@@ -79,7 +79,7 @@ fn what_transformers_saved_is_what_we_would_save() {
 }
 
 fn keys(name: &str) -> Tensors {
-    let file = SafetensorsFile::open(&golden("packed").join(name)).unwrap();
+    let file = SafetensorsFile::open(golden("packed").join(name)).unwrap();
     Tensors::of(file.tensors())
 }
 
