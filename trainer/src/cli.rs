@@ -47,7 +47,10 @@ pub enum Command {
     )]
     Merge(MergeArgs),
     /// Do something with finished adapters
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  firebrand adapter merge a b --weights 0.7 0.3 --method svd --out ab"
+    )]
     Adapter(AdapterCommand),
     /// Tell what a model, adapter, checkpoint or file of weights holds
     #[command(after_help = "Example:\n  firebrand inspect runs/bot/adapter")]
