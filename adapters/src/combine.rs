@@ -186,8 +186,8 @@ fn random(values: &[f32], density: f64, seed: u64, name: &str) -> Vec<f32> {
         return values.to_vec();
     }
     let mut rng = stream(seed, name);
-    let mut keep = |value: &f32| if rng.random::<f64>() < density { (f64::from(*value) / density) as f32 } else { 0.0 };
-    values.iter().map(|value| keep(value)).collect()
+    let keep = |value: &f32| if rng.random::<f64>() < density { (f64::from(*value) / density) as f32 } else { 0.0 };
+    values.iter().map(keep).collect()
 }
 
 #[cfg(test)]
