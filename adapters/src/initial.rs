@@ -75,7 +75,7 @@ impl LoraInit {
                 let mut draw = |count: usize| (0..count).map(|_| normal(&mut rng) as f32).collect::<Vec<_>>();
                 let (basis, _) = qr(&draw(rank * rank), rank, rank);
                 let (odd, even): (Vec<_>, Vec<_>) = basis.chunks(rank).enumerate().partition(|(row, _)| row % 2 == 0);
-                let rows = |rows: &[(usize, &[f64])]| rows.iter().flat_map(|(_, row)| row.to_vec()).collect::<Vec<_>>();
+                let rows = |rows: &[(usize, &[f32])]| rows.iter().flat_map(|(_, row)| row.to_vec()).collect::<Vec<_>>();
                 let a = mixed(&draw(input * rank / 2), &rows(&odd), rank);
                 Ok(LoraFactors { a: transposed(&a, rank), b: mixed(&draw(out * rank / 2), &rows(&even), rank) })
             }
@@ -86,8 +86,8 @@ impl LoraInit {
             Self::Olora => {
                 let components = out.min(input);
                 let (q, r) = qr(&base.values(), out, input);
-                let b = q.chunks(components).flat_map(|row| row[..rank].iter().map(|value| *value as f32)).collect();
-                Ok(LoraFactors { a: r[..rank * input].iter().map(|value| *value as f32).collect(), b })
+                let b = q.chunks(components).flat_map(|row| row[..rank].to_vec()).collect();
+                Ok(LoraFactors { a: r[..rank * input].to_vec(), b })
             }
         }
     }
@@ -96,19 +96,20 @@ impl LoraInit {
 /// `A` and `B` of the `rank` largest components, their product divided by `scale`, the size shared evenly.
 fn principal(svd: &Svd, rank: usize, scale: f64) -> LoraFactors {
     let components = svd.values.len();
-    let roots: Vec<f64> = svd.values[..rank].iter().map(|value| (value / scale).sqrt()).collect();
+    let roots: Vec<f64> = svd.values[..rank].iter().map(|value| (f64::from(*value) / scale).sqrt()).collect();
     let columns = svd.right.len() / components;
-    let row = |(row, root): (&[f64], &f64)| row.iter().map(|value| (value * root) as f32).collect::<Vec<_>>();
-    let a = svd.right.chunks(columns).zip(&roots).flat_map(row).collect();
+    let scaled = |(value, root): (&f32, &f64)| (f64::from(*value) * root) as f32;
+    let rows = svd.right.chunks(columns).zip(&roots);
+    let a = rows.flat_map(|(row, root)| row.iter().map(|value| scaled((value, root))).collect::<Vec<_>>()).collect();
     let b = svd.left.chunks(components);
-    let b = b.flat_map(|row| row.iter().zip(&roots).map(|(value, root)| (value * root) as f32)).collect();
+    let b = b.flat_map(|row| row.iter().zip(&roots).map(scaled)).collect();
     LoraFactors { a, b }
 }
 
 /// `draws [rows, rank / 2] * basis [rank / 2, rank] / 10`, row-major.
-fn mixed(draws: &[f32], basis: &[f64], rank: usize) -> Vec<f32> {
+fn mixed(draws: &[f32], basis: &[f32], rank: usize) -> Vec<f32> {
     let combine = |draws: &[f32], column: usize| -> f64 {
-        draws.iter().zip(basis.chunks(rank)).map(|(draw, row)| f64::from(*draw) * row[column]).sum()
+        draws.iter().zip(basis.chunks(rank)).map(|(draw, row)| f64::from(*draw) * f64::from(row[column])).sum()
     };
     draws.chunks(rank / 2).flat_map(|row| (0..rank).map(move |column| (combine(row, column) / 10.0) as f32)).collect()
 }
@@ -171,9 +172,9 @@ mod tests {
             )
         };
         let values = svd(&weight, 5, 6).unwrap().values;
-        let best = values[2..].iter().map(|value| value * value).sum::<f64>().sqrt();
-        assert!((f64::from(left(LoraInit::Pissa, 2)) - best).abs() < 1e-4);
-        assert!(f64::from(left(LoraInit::Olora, 2)) > best);
+        let best = values[2..].iter().map(|value| value * value).sum::<f32>().sqrt();
+        assert!((left(LoraInit::Pissa, 2) - best).abs() < 1e-4);
+        assert!(left(LoraInit::Olora, 2) > best);
         assert!(left(LoraInit::Pissa, 5) < 1e-4 && left(LoraInit::Olora, 5) < 1e-4);
         assert!(start(LoraInit::Pissa, 6).unwrap_err().to_string().contains("5 x 6"));
     }

@@ -7,6 +7,7 @@
 //! Adding a method: its own file beside `lora.rs`, a variant in [`Adapter`], a variant in [`AdapterConfig`].
 
 mod adapter;
+mod combine;
 mod dora;
 mod error;
 mod ia3;
@@ -21,6 +22,7 @@ mod targets;
 mod weight;
 
 pub use adapter::{Adapter, AdapterConfig, AdapterValues};
+pub use combine::{Combination, Part};
 pub use dora::Dora;
 pub use error::AdapterError;
 pub use ia3::{Ia3, Ia3Config};

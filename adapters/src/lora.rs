@@ -418,7 +418,7 @@ mod tests {
         let device = Device::flex();
         let mut config = config();
         config.dropout = 0.5;
-        let factors = config.initial(3, "q", [5, 6]).unwrap();
+        let factors = config.initial(3, "q", &base(5, 6)).unwrap();
         let lora = config.build("q", [5, 6], factors, &device).unwrap();
         let whole = values(lora.drop(Tensor::ones([2, 3, 6], &device), 5, 4));
         let places = [Place { row: 1, time: 2 }, Place { row: 0, time: 1 }, Place { row: 1, time: 0 }];

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use firebrand_adapters::peft::{CONFIG_FILE, PeftConfig, TENSOR_FILE, group_tensors, tensor_name};
-use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, Targets};
+use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterTensor, AdapterValues, Targets};
 
 use crate::causal_lm::CausalLm;
 use crate::error::ModelError;
@@ -106,26 +106,35 @@ pub fn read_config(folder: &Path) -> Result<PeftConfig, ModelError> {
 /// Those of writing, with the path.
 pub fn save(model: &mut CausalLm, config: &AdapterConfig, base_model: &str, folder: &Path) -> Result<(), ModelError> {
     let mut modules = vec![];
-    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)> = BTreeMap::new();
+    let mut tensors = BTreeMap::new();
     for (path, adapter) in model.adapters()? {
         for (kind, shape, values) in adapter.tensors() {
-            tensors.insert(tensor_name(&path, kind), (shape, values));
+            tensors.insert((path.clone(), kind), (shape, values));
         }
         modules.push(path);
     }
-    let specs = tensors
+    let transposed = model.stored_transposed(&modules)?;
+    write(&tensors, &PeftConfig::render(config, &modules, base_model, transposed), folder)
+}
+
+/// Shape and values of tensors by the module they belong to and what they are.
+pub(crate) type Tensors = BTreeMap<(String, AdapterTensor), (Vec<usize>, Vec<f32>)>;
+
+/// Writes tensors in f32 beside the text of the configuration.
+pub(crate) fn write(tensors: &Tensors, config: &str, folder: &Path) -> Result<(), ModelError> {
+    let named: BTreeMap<String, _> =
+        tensors.iter().map(|((path, kind), tensor)| (tensor_name(path, *kind), tensor)).collect();
+    let specs = named
         .iter()
         .map(|(name, (shape, _))| TensorSpec { name: name.clone(), dtype: Dtype::F32, shape: shape.clone() })
         .collect();
     let options = PlanOptions { base_name: "adapter_model".into(), max_shard_bytes: u64::MAX, ..Default::default() };
     CheckpointPlan::new(specs, &options)?.write(folder, |spec| {
-        let values = tensors.get(&spec.name).map(|(_, values)| values.as_slice()).unwrap_or_default();
+        let values = named.get(&spec.name).map(|(_, values)| values.as_slice()).unwrap_or_default();
         Ok(Cow::Owned(spec.dtype.encode(values).unwrap_or_default()))
     })?;
-    let transposed = model.stored_transposed(&modules)?;
     let path = folder.join(CONFIG_FILE);
-    let text = PeftConfig::render(config, &modules, base_model, transposed);
-    fs::write(&path, text).map_err(ModelError::io("write", &path))
+    fs::write(&path, config).map_err(ModelError::io("write", &path))
 }
 
 /// The tensors of every selected module from a file.

@@ -5,6 +5,7 @@
 //! all three together with the adapters on it. Not here: recipes, experiments, the command line.
 
 pub mod adapter_folder;
+pub mod adapter_merge;
 mod causal_lm;
 mod error;
 mod expert_adapters;

@@ -15,6 +15,7 @@ if os.environ.get("PYTHONHASHSEED") != "0":
 warnings.filterwarnings("ignore", message="Could not find a config file")
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
+import adapter_merge
 import all_linear
 import families
 import family_trajectories
@@ -37,6 +38,7 @@ def jobs() -> dict:
     table |= {name: (lambda name=name, case=case: lora.write(name, case)) for name, case in lora.CASES.items()}
     table |= {name: (lambda name=name, case=case: trajectory.write(name, case)) for name, case in trajectories.items()}
     table |= {"all_linear": all_linear.write, "published": published.write}
+    table |= {"adapter-merge": adapter_merge.write}
     table |= {f"tokenizers/{name}": (lambda name=name: tokenizers_of_folders.write(name)) for name in tokenizers_of_folders.CASES}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
     table |= {"packed": packed.write}

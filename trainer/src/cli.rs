@@ -46,6 +46,12 @@ pub enum Command {
         after_help = "Example:\n  firebrand merge --model DIR --adapter runs/bot/adapter --out merged --dtype bf16"
     )]
     Merge(MergeArgs),
+    /// Do something with finished adapters
+    #[command(
+        subcommand,
+        after_help = "Example:\n  firebrand adapter merge a b --weights 0.7 0.3 --method svd --out ab"
+    )]
+    Adapter(AdapterCommand),
     /// Tell what a model, adapter, checkpoint or file of weights holds
     #[command(after_help = "Example:\n  firebrand inspect runs/bot/adapter")]
     Inspect(InspectArgs),
@@ -261,6 +267,58 @@ pub struct MergeArgs {
     /// Print the receipt as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `adapter`.
+#[derive(Debug, Subcommand)]
+pub enum AdapterCommand {
+    /// Make one LoRA adapter of several, as PEFT's add_weighted_adapter does
+    #[command(after_help = "Example:\n  firebrand adapter merge a b --weights 0.7 0.3 --method svd --out ab")]
+    Merge(AdapterMergeArgs),
+}
+
+/// `adapter merge`.
+#[derive(Debug, Args)]
+pub struct AdapterMergeArgs {
+    /// Adapter folders.
+    #[arg(required = true, num_args = 1.., value_name = "DIR")]
+    pub adapters: Vec<PathBuf>,
+    /// How much of each, in their order; 1 each when left out. May be negative.
+    #[arg(long, num_args = 1.., allow_negative_numbers = true, value_name = "NUMBER")]
+    pub weights: Vec<f64>,
+    /// cat and svd combine what the adapters do, the others their factors.
+    #[arg(long, value_enum, default_value_t = AdapterMethod::Svd)]
+    pub method: AdapterMethod,
+    /// Rank of the result, for svd; the largest of the adapters' when left out.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rank: Option<u16>,
+    /// Share of the numbers kept, for ties and the dare methods.
+    #[arg(long, default_value_t = 0.5)]
+    pub density: f64,
+    /// Seed of the dare methods.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// The new adapter folder.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// How adapters become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum AdapterMethod {
+    /// Weighted sums of the factors.
+    Linear,
+    /// Factors side by side: exact, at the sum of the ranks.
+    Cat,
+    /// The best approximation of the weighted sum.
+    Svd,
+    /// The largest numbers, where most agree on the sign.
+    Ties,
+    /// Random numbers, enlarged.
+    DareLinear,
+    /// Random numbers, enlarged, where most agree on the sign.
+    DareTies,
 }
 
 /// `inspect`.

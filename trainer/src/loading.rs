@@ -1,6 +1,6 @@
 //! The model of a command that has no recipe: base, adapter, tokenizer and template.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use firebrand_datasets::{DataConfig, Dataset, Prepare, Progress, Split, TemplateChoice, prepare};
 use firebrand_models::{CausalLm, Hold, adapter_folder};

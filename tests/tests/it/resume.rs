@@ -151,6 +151,26 @@ fn a_run_goes_on_from_any_checkpoint_that_is_named() {
     assert_says!(message, "checkpoint-99");
 }
 
+#[test]
+fn every_method_resumes_to_the_same_bytes() {
+    let workshop = workshop(true);
+    let recipe = std::fs::read_to_string(workshop.path("recipe.toml")).unwrap();
+    let (before, after) = (&recipe[..recipe.find("[adapter]").unwrap()], &recipe[recipe.find("[eval]").unwrap()..]);
+    for (name, section) in [
+        ("dora", "kind = \"dora\"\nrank = 2\nalpha = 4.0\ndropout = 0.1"),
+        ("ia3", "kind = \"ia3\"\nfeedforward = [\"down_proj\"]"),
+        ("pissa", "kind = \"lora\"\nrank = 2\nalpha = 4.0\ninit = \"pissa\""),
+    ] {
+        workshop.write("recipe.toml", &format!("{before}[adapter]\n{section}\n\n{after}"));
+        let (whole, run) = (format!("{name}-whole"), format!("{name}-run"));
+        workshop.succeed(&["train", "recipe.toml", "--output", &whole]);
+        workshop.succeed(&["train", "recipe.toml", "--output", &run]);
+        let checkpoint = format!("{run}/checkpoint-{}", STEPS - 2);
+        workshop.succeed(&["train", "recipe.toml", "--output", &run, "--resume", &checkpoint]);
+        assert_same_run(&workshop, &whole, &run);
+    }
+}
+
 /// Row 17.
 #[test]
 fn a_broken_checkpoint_is_passed_over_and_says_why() {

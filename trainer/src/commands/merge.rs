@@ -25,7 +25,8 @@ pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
     }
     let device = crate::device::open(DeviceName::Cpu)?;
     let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
-    let mut model = CausalLm::load(&folder, base_of(std::slice::from_ref(&arguments.adapter), arguments.base)?, &device)?;
+    let mut model =
+        CausalLm::load(&folder, base_of(std::slice::from_ref(&arguments.adapter), arguments.base)?, &device)?;
     adapter_folder::load(&mut model, &arguments.adapter)?;
     let text = Text::load(&folder, &firebrand_datasets::TemplateChoice::Model, None)?;
     let probe = Probe::built_in(text.tokenizer.as_ref(), model.decoder().config().vocab_size)?;

@@ -1,5 +1,6 @@
 //! The verbs: each reads its arguments, calls the library, and prints.
 
+mod adapter;
 mod check;
 mod completions;
 mod data;
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Score(arguments) => score::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Merge(arguments) => merge::run(&arguments),
+        Command::Adapter(command) => adapter::run(&command),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Selftest(arguments) => selftest::run(&arguments),
         Command::Schema => schema::run(),

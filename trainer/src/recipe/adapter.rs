@@ -34,6 +34,15 @@ pub enum AdapterSection {
     Ia3(Ia3Recipe),
 }
 
+impl AdapterSection {
+    pub(super) fn init_from_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            AdapterSection::Lora(lora) | AdapterSection::Dora(lora) => lora.init_from.as_mut(),
+            AdapterSection::Ia3(ia3) => ia3.init_from.as_mut(),
+        }
+    }
+}
+
 impl Method {
     /// How adapters are made; absent where every weight is trained.
     pub fn adapter(&self) -> Option<AdapterConfig> {

@@ -46,9 +46,8 @@ pub(super) fn resolve(
     folders: Folders<'_>,
 ) -> Result<ModelSource, RecipeError> {
     let model = find_model(&file.model, document, folders)?;
-    if let Some(AdapterSection::Lora(lora)) = &mut file.adapter
-        && let Some(path) = &mut lora.init_from
-    {
+    let adapter = file.adapter.as_mut().and_then(AdapterSection::init_from_mut);
+    if let Some(path) = adapter {
         *path = find(path, "adapter.init_from", document, folders)?;
     }
     if let TemplateChoice::File(path) = &mut file.data.template {
