@@ -1,4 +1,4 @@
-//! Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): the momentum of a matrix, made nearly
+//! Muon (Jordan et al. 2024, <https://kellerjordan.github.io/posts/muon/>): the momentum of a matrix, made nearly
 //! orthogonal by Newton-Schulz steps, as `torch.optim.Muon` computes it.
 //!
 //! What is unusual: torch rounds to bf16 within the Newton-Schulz steps, here they are in f32. The result differs by that
