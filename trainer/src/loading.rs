@@ -38,10 +38,25 @@ pub enum TemplateCheck {
 /// How the base of an adapter is held: packed, where the adapter was trained on it so.
 ///
 /// # Errors
-/// The adapter's note about its training cannot be read.
+/// An adapter's note about its training cannot be read; adapters on bases that are packed differently.
 pub fn base_of(adapters: &[PathBuf], base: Base) -> Result<Hold, Error> {
-    let packed = match (adapters.first(), base) {
-        (Some(adapter), Base::Trained) => companions::training_quantization(adapter)?,
+    let packed = match (adapters.split_first(), base) {
+        (Some((first, others)), Base::Trained) => {
+            let packed = companions::training_quantization(first)?;
+            for other in others {
+                if companions::training_quantization(other)? != packed {
+                    return Err(Error::Request {
+                        problem: format!(
+                            "the adapters in {} and {} were trained on bases that are packed differently",
+                            first.display(),
+                            other.display()
+                        ),
+                        help: "use one of them, or put both on the original weights with --base original".into(),
+                    });
+                }
+            }
+            packed
+        }
         _ => None,
     };
     Ok(packed.map_or(Hold::F32, |quantization| Hold::Packed(quantization.packing())))
@@ -116,5 +131,32 @@ impl LoadedModel {
         .map_err(|error| self.text.explain(error))?;
         fits::check(&dataset, self.model.decoder().config())?;
         Ok(dataset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{FourBitRecipe, Quantization};
+
+    #[test]
+    fn the_base_is_held_as_the_adapters_were_trained_on_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let adapter = |name: &str, quantization| {
+            let path = folder.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            companions::write_trained_with(&path, None, quantization).unwrap();
+            path
+        };
+        let nf4 = Quantization::Nf4(FourBitRecipe::default());
+        let (packed, plain) = (adapter("packed", Some(nf4)), adapter("plain", None));
+        let silent = folder.path().to_path_buf();
+        let trained = |adapters: &[PathBuf]| base_of(adapters, Base::Trained);
+        assert_eq!(trained(&[]).unwrap(), Hold::F32);
+        assert_eq!(trained(&[plain.clone(), silent]).unwrap(), Hold::F32);
+        assert_eq!(trained(&[packed.clone(), packed.clone()]).unwrap(), Hold::Packed(nf4.packing()));
+        let both = [packed, plain];
+        assert_eq!(base_of(&both, Base::Original).unwrap(), Hold::F32);
+        assert!(trained(&both).unwrap_err().to_string().contains("packed differently"));
     }
 }
