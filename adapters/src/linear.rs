@@ -125,7 +125,7 @@ mod tests {
     use firebrand_kernels::Packing;
 
     use super::*;
-    use crate::{LoraConfig, LoraFactors, LoraInit, Targets};
+    use crate::{LoraConfig, LoraFactors, LoraInit, Targets, TrainedBase};
 
     fn matrix(rows: usize, columns: usize, seed: f32) -> Vec<f32> {
         (0..rows * columns).map(|i| (i as f32 * seed).sin()).collect()
@@ -147,6 +147,7 @@ mod tests {
             alpha_pattern: vec![],
             layers: None,
             init: LoraInit::Kaiming,
+            base: TrainedBase::default(),
         };
         let factors = LoraFactors { a: matrix(2, 6, 0.4), b: matrix(5, 2, 0.7) };
         linear.attach(Adapter::Lora(config.build("q", [5, 6], factors, device).unwrap()));

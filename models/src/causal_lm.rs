@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, TensorData};
-use firebrand_adapters::{Adapter, Linear};
+use firebrand_adapters::Linear;
 use firebrand_kernels::{PackedWeight, Packing};
 
 use crate::error::ModelError;
 use crate::families::Family;
 use crate::hf_config::HfConfig;
 use crate::load::FromCheckpoint;
-use crate::parameters::{AnyTensor, ParameterView, Random, Shapes, parameters, visit};
+use crate::parameters::{AnyTensor, ParameterInfo, ParameterView, Random, Shapes, parameters, visit};
+use crate::site::Site;
 use crate::transformer::{Decoder, DecoderConfig, EMBEDDING, HEAD};
 use crate::weights::{
     Checkpoint, CheckpointPlan, Dtype, Expected, HeadTie, Layout, PlanOptions, RuleSet, TensorSpec, Written,
@@ -132,7 +133,7 @@ impl CausalLm {
         Self { decoder: self.decoder.valid(), ..self.clone() }
     }
 
-    /// Hugging Face paths of the linear maps that adapters can be on, in the order of the model: all but the head.
+    /// Hugging Face paths of the linear maps, in the order of the model: all but the head.
     ///
     /// # Errors
     /// The family's rules contradict themselves.
@@ -169,13 +170,72 @@ impl CausalLm {
         decoder.linears_mut().into_iter().map(|(path, map)| Ok((their_module(rules, &path)?, map))).collect()
     }
 
-    /// The adapters with the Hugging Face paths of the maps they are on.
+    /// Everything that adapters can be on, with its Hugging Face path: the linear maps, the token table, the head.
+    pub(crate) fn sites(&mut self) -> Result<Vec<(String, Site<'_>)>, ModelError> {
+        let (tokens, head) = (self.name_for_peft(EMBEDDING)?, self.name_for_peft(HEAD)?);
+        let module = |name: String| name.strip_suffix(".weight").map_or(name.clone(), String::from);
+        let weight = self.decoder.head_weight();
+        let [rows, width] = self.decoder.embedding_shape();
+        let Self { rules, decoder, .. } = self;
+        let (linears, token_adapter, head_adapter) = decoder.adapter_places();
+        let mut sites = vec![];
+        for (path, map) in linears {
+            sites.push((their_module(rules, &path)?, Site::Linear(map)));
+        }
+        sites.push((module(tokens), Site::Tokens(token_adapter, [width, rows])));
+        sites.push((module(head), Site::Head(head_adapter, weight)));
+        Ok(sites)
+    }
+
+    /// The name of a parameter in files.
+    fn name_in_files(&self, ours: &str) -> Result<String, ModelError> {
+        their_name(&self.rules, ours)
+    }
+
+    /// The name of a parameter for PEFT, which goes by modules in memory: those are called as in files, but for the head of GPT-NeoX.
+    ///
+    /// # Errors
+    /// No rule of the family names it.
+    pub fn name_for_peft(&self, ours: &str) -> Result<String, ModelError> {
+        match ours.strip_prefix("head.") {
+            Some(part) => Ok(format!("lm_head.{part}")),
+            None => self.name_in_files(ours),
+        }
+    }
+
+    /// Gives a head that is the token table a matrix of its own.
+    pub(crate) fn untie(&mut self) {
+        self.decoder.untie();
+    }
+
+    /// Paths and shapes of the packed matrices, as if they were parameters.
+    pub(crate) fn packed_shapes(&mut self) -> Vec<(String, [usize; 2])> {
+        let maps = self.decoder.linears_mut().into_iter();
+        maps.filter_map(|(path, map)| Some((format!("{path}.weight"), map.packed_weight()?.shape()))).collect()
+    }
+
+    /// Names of the parameters of the base that are trained beside adapters.
     ///
     /// # Errors
     /// The family's rules contradict themselves.
-    pub fn adapters(&mut self) -> Result<Vec<(String, &Adapter)>, ModelError> {
-        let linears = self.linears()?;
-        Ok(linears.into_iter().filter_map(|(path, map)| Some((path, (*map).adapter()?))).collect())
+    pub fn trained_base_names(&self) -> Result<Vec<String>, ModelError> {
+        let trained = self.trained_parameters().into_iter().filter(|info| !is_adapter(&info.path));
+        trained.map(|info| self.name_for_peft(&info.path)).collect()
+    }
+
+    /// Path and shape of every parameter that is trained, once [`Self::train_all`] or [`Self::train_active`] made it so.
+    pub fn trained_parameters(&self) -> Vec<ParameterInfo> {
+        let mut found = vec![];
+        visit(&self.decoder, &mut |ParameterView { path, shape, value }| {
+            let trained = match value() {
+                AnyTensor::Vector(tensor) => tensor.is_require_grad(),
+                AnyTensor::Matrix(tensor) => tensor.is_require_grad(),
+            };
+            if trained {
+                found.push(ParameterInfo { path: path.into(), shape: shape.to_vec() });
+            }
+        });
+        found
     }
 
     /// Whether files hold the matrices of these maps with rows and columns exchanged; `adapter_config.json` says so.
@@ -196,6 +256,7 @@ impl CausalLm {
     /// The family's rules contradict themselves.
     pub fn merge(&mut self) -> Result<(), ModelError> {
         self.linears()?.into_iter().for_each(|(_, map)| map.merge());
+        self.decoder.merge_outer_adapters();
         Ok(())
     }
 
@@ -232,7 +293,7 @@ impl CausalLm {
         let mut problem = None;
         let mut add = |path: &str, shape: &[usize], values: Values| match their_name(&self.rules, path) {
             Ok(name) => {
-                let dtype = dtype.or(self.stored_dtype(&name)).unwrap_or(Dtype::F32);
+                let dtype = dtype.or(self.stored_dtype(path, &name)).unwrap_or(Dtype::F32);
                 let layout = self.rules.layout(path);
                 specs.push(TensorSpec { name: name.clone(), dtype, shape: layout.shape(shape) });
                 tensors.insert(name, (values, layout, shape.to_vec()));
@@ -289,8 +350,11 @@ impl CausalLm {
         self.tied.as_ref()
     }
 
-    fn stored_dtype(&self, theirs: &str) -> Option<Dtype> {
-        self.stored.get(theirs).copied().filter(|dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16))
+    /// A head that was the token table is stored as that was.
+    fn stored_dtype(&self, ours: &str, theirs: &str) -> Option<Dtype> {
+        let table = || self.stored.get(&self.name_in_files(EMBEDDING).ok()?);
+        let found = self.stored.get(theirs).or_else(|| if ours == HEAD { table() } else { None });
+        found.copied().filter(|dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16))
     }
 }
 

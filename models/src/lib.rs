@@ -13,6 +13,8 @@ pub mod families;
 pub mod hf_config;
 mod load;
 pub mod parameters;
+mod site;
+mod trained_base;
 pub mod transformer;
 pub mod weights;
 

@@ -22,8 +22,8 @@ use crate::hub::{HubOptions, locate};
 use crate::memory::{MemoryPlan, Work};
 use crate::objective::Recompute;
 use crate::optim::Parameter;
-use crate::recipe::{self, Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
-use crate::training::{self, Steps};
+use crate::recipe::{self, Init, Loaded, ModelSource, Recipe, StoredDtype};
+use crate::training::Steps;
 
 /// Tokenizer and template of a model folder, as far as they are there.
 #[derive(Debug)]
@@ -241,7 +241,7 @@ pub fn recompute(recipe: &Recipe, model: &CausalLm, data: &Data) -> (Recompute, 
     let work = Work {
         rows: recipe.train.micro_batch_size,
         length: longest,
-        trained: trained_parameters(recipe, model),
+        trained: model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum(),
         optimizer_bytes: optimizer_bytes(recipe, model),
     };
     let plan = MemoryPlan::new(model, work);
@@ -254,20 +254,12 @@ pub fn recompute(recipe: &Recipe, model: &CausalLm, data: &Data) -> (Recompute, 
 }
 
 fn optimizer_bytes(recipe: &Recipe, model: &CausalLm) -> usize {
-    let trained = training::trained_parameters(&recipe.method, model);
-    trained
+    model
+        .trained_parameters()
         .iter()
         .flat_map(|info| recipe.optimizer.quantities(Parameter { path: &info.path, shape: &info.shape }))
         .map(|quantity| quantity.bytes())
         .sum()
-}
-
-fn trained_parameters(recipe: &Recipe, model: &CausalLm) -> usize {
-    let (base, adapters) = model.parameter_counts();
-    match recipe.method {
-        Method::Full => base,
-        Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) => adapters,
-    }
 }
 
 /// Steps of the run.
@@ -303,6 +295,13 @@ pub fn notes(recipe: &Recipe, model: &CausalLm, steps: u64) -> Vec<String> {
         if model.config().optional_f64(key).ok().flatten().is_some_and(|share| share > 0.0) {
             notes.push(format!("config.json asks for {key}: the base model is trained without dropout"));
         }
+    }
+    if model.head_tie().is_some_and(|tie| tie.outcome.is_tied()) && !model.decoder().config().head.tied {
+        notes.push(
+            "the output head was the embedding; modules_to_save trains one of them, so the head is a matrix of its own from now on \
+             (ensure_weight_tying = true trains both as one)"
+                .into(),
+        );
     }
     if let Some(tie) = model.head_tie().filter(|tie| tie.outcome == Head::UntiedByFile) {
         notes.push(format!(
