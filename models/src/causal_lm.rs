@@ -11,7 +11,7 @@ use firebrand_adapters::Linear;
 use firebrand_kernels::{PackedWeight, Packing};
 
 use crate::error::ModelError;
-use crate::families::Family;
+use crate::families::{self, Family};
 use crate::hf_config::HfConfig;
 use crate::load::FromCheckpoint;
 use crate::parameters::{AnyTensor, ParameterInfo, ParameterView, Random, Shapes, parameters, visit};
@@ -198,7 +198,7 @@ impl CausalLm {
     /// No rule of the family names it.
     pub fn name_for_peft(&self, ours: &str) -> Result<String, ModelError> {
         match ours.strip_prefix("head.") {
-            Some(part) => Ok(format!("lm_head.{part}")),
+            Some(part) => Ok(families::head_for_peft(part)),
             None => self.name_in_files(ours),
         }
     }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use firebrand_adapters::AdapterConfig;
+use firebrand_adapters::{AdapterConfig, AdapterError};
 use firebrand_datasets::{
     Builtin, ChatTemplate, DataError, Dataset, Prepare, Progress, Report, SourceConfig, Split, TemplateChoice,
     Tokenizer, prepare,
@@ -192,7 +192,13 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
                 check_initial_adapter(loaded, &config, path)?;
             }
             let modules = adapter_folder::attach(&mut model, &config, start).map_err(|error| match error {
-                firebrand_models::ModelError::Adapter(error) if init_from.is_none() => {
+                firebrand_models::ModelError::Adapter(error @ AdapterError::UnusedModule { .. }) => {
+                    let help = "name modules that the model has, by the end of their path";
+                    Error::from(loaded.complain("adapter.modules_to_save", error.to_string(), help))
+                }
+                firebrand_models::ModelError::Adapter(
+                    error @ (AdapterError::NoMatch { .. } | AdapterError::UnusedTarget { .. }),
+                ) if init_from.is_none() => {
                     let help = "choose from these, or use targets = \"all-linear\"";
                     Error::from(loaded.complain("adapter.targets", error.to_string(), help))
                 }
