@@ -61,9 +61,9 @@ def prepare(options: argparse.Namespace) -> None:
     base = options.base
     if base is None:
         base = options.folder / "model"
-        random = AutoModelForCausalLM.from_config(SHAPES[options.shape](), dtype=torch.bfloat16)
-        random.save_pretrained(base, max_shard_size="500MB")
-        del random
+        fresh = AutoModelForCausalLM.from_config(SHAPES[options.shape](), dtype=torch.bfloat16)
+        fresh.save_pretrained(base, max_shard_size="500MB")
+        del fresh
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     lora = LoraConfig(task_type="CAUSAL_LM", r=RANK, lora_alpha=ALPHA, target_modules="all-linear")
     get_peft_model(model, lora).save_pretrained(options.folder / "initial-adapter")
