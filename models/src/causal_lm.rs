@@ -1,6 +1,5 @@
 //! A language model: decoder, configuration, names, and the adapters on it.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,12 +14,15 @@ use crate::families::Family;
 use crate::hf_config::HfConfig;
 use crate::load::FromCheckpoint;
 use crate::parameters::{AnyTensor, ParameterView, Random, Shapes, parameters, visit};
-use crate::transformer::{Decoder, DecoderConfig, EMBEDDING, HEAD};
+use crate::quantization_config::{self, FourBitConfig, check_packing};
+use crate::transformer::{Decoder, DecoderConfig, EMBEDDING, HEAD, MlpConfig};
 use crate::weights::{
     Checkpoint, CheckpointPlan, Dtype, Expected, HeadTie, Layout, PlanOptions, RuleSet, TensorSpec, Written,
 };
+use crate::write_as::{Values, WriteAs, pack, precision, unwritable};
 
-/// How the matrices of the blocks are held in memory; everything else is f32.
+/// How the matrices of the blocks are held in memory; everything else is f32. What a folder has packed is held as it is: then
+/// [`Hold::Packed`] may only name the packing that is there, and the others are about what is not packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     /// 4 bytes a parameter.
@@ -42,6 +44,8 @@ pub struct CausalLm {
     rules: Arc<RuleSet>,
     /// Dtype of each tensor in the files the model came from, by their name.
     stored: HashMap<String, Dtype>,
+    /// How the folder's linear maps are packed, and the precision they were packed from.
+    stored_packed: Option<(Packing, Dtype)>,
     tied: Option<HeadTie>,
 }
 
@@ -63,25 +67,32 @@ impl CausalLm {
             .map(|info| Expected { name: info.path, shape: info.shape })
             .collect();
         let plan = rules.account(&checkpoint, &expected, Some(&tie))?;
+        let packing = check_packing(&config, &checkpoint, &rules, &expected, &plan)?;
         let mut source = FromCheckpoint::new(&checkpoint, &plan, hold, device);
         let decoder = Decoder::new(&shape, &mut source);
         source.finish()?;
         let stored = checkpoint.tensors().map(|view| (view.name.to_string(), view.dtype)).collect();
-        Ok(Self { decoder: decoder.no_grad(), family, config, rules, stored, tied: Some(tie) })
+        let mut model =
+            Self { decoder: decoder.no_grad(), family, config, rules, stored, stored_packed: None, tied: Some(tie) };
+        model.stored_packed = packing.zip(model.packed_weights().first().map(|weight| precision(weight)));
+        Ok(model)
     }
 
     /// A model with fresh values. All parameters are frozen.
     ///
     /// # Errors
-    /// A configuration that is not supported.
+    /// A configuration that is not supported, or of packed weights.
     pub fn random(folder: &Path, seed: u64, device: &Device) -> Result<Self, ModelError> {
         let config = HfConfig::open(folder)?;
+        if FourBitConfig::of(&config)?.is_some() {
+            return Err(config.wrong(quantization_config::KEY, "none: fresh values are not packed", "packed weights"));
+        }
         let family = Family::of(&config)?;
         let shape = family.config(&config)?;
         let rules = Arc::new(family.rules(&shape)?);
         let mut source = Random { seed, deviation: shape.initializer_range, device: device.clone() };
         let decoder = Decoder::new(&shape, &mut source).no_grad();
-        Ok(Self { decoder, family, config, rules, stored: HashMap::new(), tied: None })
+        Ok(Self { decoder, family, config, rules, stored: HashMap::new(), stored_packed: None, tied: None })
     }
 
     /// The decoder.
@@ -216,72 +227,136 @@ impl CausalLm {
         decoder.linears_mut().into_iter().filter_map(|(_, map)| map.packed_weight().cloned()).collect()
     }
 
-    /// Writes the weights, without adapters: every tensor in `dtype`, or as it was stored (f32 where it was not).
-    /// `layout` repeats the files of that checkpoint when names, dtypes and shapes allow it.
+    /// How the folder that the model came from packs its linear maps, and the precision it says they had; `None` where they are not packed.
+    pub fn stored_packing(&self) -> Option<(Packing, Dtype)> {
+        self.stored_packed
+    }
+
+    /// Writes the weights, without adapters. `layout` repeats the files of that checkpoint when names, dtypes and shapes allow it.
     ///
     /// # Errors
-    /// Those of writing, with the path.
+    /// Those of writing, with the path; a packing that nobody reads.
     pub fn save_weights(
         &self,
         folder: &Path,
-        dtype: Option<Dtype>,
+        write_as: impl Into<WriteAs>,
         layout: Option<&Checkpoint>,
     ) -> Result<Written, ModelError> {
-        let mut tensors = HashMap::new();
-        let mut specs = vec![];
-        let mut problem = None;
-        let mut add = |path: &str, shape: &[usize], values: Values| match their_name(&self.rules, path) {
-            Ok(name) => {
-                let dtype = dtype.or(self.stored_dtype(&name)).unwrap_or(Dtype::F32);
-                let layout = self.rules.layout(path);
-                specs.push(TensorSpec { name: name.clone(), dtype, shape: layout.shape(shape) });
-                tensors.insert(name, (values, layout, shape.to_vec()));
-            }
-            Err(error) => problem = Some(error),
+        let write_as = write_as.into();
+        let packing = self.packing_to_write(write_as)?;
+        let dtype_of = |name: &str| match write_as {
+            WriteAs::Dense(dtype) => dtype,
+            WriteAs::Stored | WriteAs::Packed(_) => self.stored_dtype(name).unwrap_or(Dtype::F32),
         };
+        let mut found: Vec<(TensorSpec, Values)> = vec![];
+        let mut problem = None;
+        let mut add = |path: &str, shape: &[usize], weight: Weight<'_>| {
+            let tensors = their_name(&self.rules, path).and_then(|name| {
+                // In a folder of packed weights, what is not packed stays so.
+                let was = self.stored_packed.is_none() || self.stored.get(&name) == Some(&Dtype::U8);
+                let packs = |config: &FourBitConfig| weight.is_linear() && was && config.packs(module_of(&name));
+                let packing = packing.as_ref().filter(|(_, config)| packs(config));
+                match (weight, packing) {
+                    (Weight::Packed(weight), Some((packing, _))) if weight.packing() == *packing => {
+                        Values::of_packed(&name, weight)
+                    }
+                    (weight, Some((packing, _))) => {
+                        let shape = [shape[0], shape.iter().skip(1).product()];
+                        let weight = pack(&name, &weight.values(), shape, dtype_of(&name), *packing)?;
+                        Values::of_packed(&name, &Arc::new(weight))
+                    }
+                    (weight, None) => {
+                        let layout = self.rules.layout(path);
+                        let spec = TensorSpec { dtype: dtype_of(&name), shape: layout.shape(shape), name };
+                        Ok(vec![(spec, weight.unpacked(layout, shape))])
+                    }
+                }
+            });
+            match tensors {
+                Ok(tensors) => found.extend(tensors),
+                Err(error) => {
+                    problem.get_or_insert(error);
+                }
+            }
+        };
+        let mut decoder = self.decoder.clone();
+        let linears: HashMap<String, Option<Arc<PackedWeight>>> =
+            decoder.linears_mut().into_iter().map(|(path, map)| (path, map.packed_weight().cloned())).collect();
         visit(&self.decoder, &mut |ParameterView { path, shape, value }| {
             if !is_adapter(path) {
-                add(path, shape, Values::Tensor(Box::new(value())));
+                let linear = path
+                    .strip_suffix(".weight")
+                    .is_some_and(|map| linears.contains_key(map) && !Decoder::is_router(map));
+                add(path, shape, if linear { Weight::Linear(value()) } else { Weight::Other(value()) });
             }
         });
-        for (path, map) in self.decoder.clone().linears_mut() {
+        for (path, map) in decoder.linears_mut() {
             if let Some(weight) = map.packed_weight() {
-                add(&format!("{path}.weight"), &weight.shape(), Values::Packed(Arc::clone(weight)));
+                add(&format!("{path}.weight"), &weight.shape(), Weight::Packed(weight));
             }
         }
         if let Some(problem) = problem {
             return Err(problem);
         }
         let options = PlanOptions::default();
+        let specs = found.iter().map(|(spec, _)| spec.clone()).collect();
         let plan = match layout {
             Some(checkpoint) => CheckpointPlan::like(checkpoint, specs, &options)?,
             None => CheckpointPlan::new(specs, &options)?,
         };
-        plan.write(folder, |spec| {
-            let value = tensors.get(&spec.name);
-            let value = value.map(|(values, layout, shape)| layout.convert(values.on_host(), shape));
-            Ok(Cow::Owned(value.and_then(|values| spec.dtype.encode(&values)).unwrap_or_default()))
-        })
+        let tensors: HashMap<String, Values> = found.into_iter().map(|(spec, values)| (spec.name, values)).collect();
+        plan.write(folder, |spec| Ok(tensors.get(&spec.name).map(|values| values.bytes(spec)).unwrap_or_default()))
     }
 
-    /// The text of `config.json` for weights written in `dtype`: unknown keys kept, the head's tie and the dtype as they
-    /// now are.
-    pub fn config_json(&self, dtype: Option<Dtype>) -> String {
+    /// How linear maps are packed in what is written, and what `config.json` says of it.
+    fn packing_to_write(&self, write_as: WriteAs) -> Result<Option<(Packing, FourBitConfig)>, ModelError> {
+        let stored = self.stored_packed.zip(FourBitConfig::of(&self.config)?);
+        match (write_as, stored) {
+            (WriteAs::Dense(_), _) | (WriteAs::Stored, None) => Ok(None),
+            (WriteAs::Stored, Some(((packing, _), config))) => Ok(Some((packing, config))),
+            (WriteAs::Packed(asked), Some(((packing, _), config))) if asked == packing => Ok(Some((packing, config))),
+            (WriteAs::Packed(packing), _) => match (FourBitConfig::new(packing), &self.decoder.config().mlp) {
+                (Some(_), MlpConfig::Experts { .. }) => Err(ModelError::Unwritable {
+                    tensor: "the experts".to_owned(),
+                    problem: "transformers reads no packed experts: they are stacked tensors to it".to_owned(),
+                }),
+                (Some(config), _) => Ok(Some((packing, config))),
+                (None, _) => Err(unwritable(packing)),
+            },
+        }
+    }
+
+    /// The text of `config.json` for weights written so: unknown keys kept, the head's tie, the dtype and the packing as they now are.
+    pub fn config_json(&self, write_as: impl Into<WriteAs>) -> String {
+        let write_as = write_as.into();
         let mut config = self.config.clone();
         let tied = self.decoder.config().head.tied;
         if self.family.config(&config).is_ok_and(|shape| shape.head.tied != tied) {
             config.set("tie_word_embeddings", tied);
         }
-        if let Some(dtype) = dtype {
-            let key = if config.map().contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
-            let name = match dtype {
-                Dtype::BF16 => "bfloat16",
-                Dtype::F16 => "float16",
-                _ => "float32",
-            };
-            config.set(key, name);
+        // What cannot be written has no configuration either, and `save_weights` says so.
+        match (write_as, self.packing_to_write(write_as).ok().flatten()) {
+            (WriteAs::Dense(dtype), _) => {
+                if config.says(quantization_config::KEY) {
+                    config = config.without(quantization_config::KEY);
+                }
+                let key = if config.says("torch_dtype") { "torch_dtype" } else { "dtype" };
+                config.set(key, dtype.torch_name());
+            }
+            (_, Some((_, packed))) if FourBitConfig::of(&config).ok().flatten().as_ref() != Some(&packed) => {
+                config.set(quantization_config::KEY, packed.to_json(self.linear_precision()));
+            }
+            (WriteAs::Stored | WriteAs::Packed(_), _) => {}
         }
         config.to_json()
+    }
+
+    /// The precision of the linear maps in the files the model came from.
+    fn linear_precision(&self) -> Dtype {
+        let maps = self.decoder.clone().linears_mut().into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+        let names = maps.iter().filter_map(|path| self.rules.to_theirs(&format!("{path}.weight")));
+        let stored = names.filter_map(|name| self.stored_dtype(&name)).next();
+        self.stored_packed.map(|(_, precision)| precision).or(stored).unwrap_or(Dtype::F32)
     }
 
     /// How the head and the embedding relate in the files the model came from.
@@ -290,7 +365,12 @@ impl CausalLm {
     }
 
     fn stored_dtype(&self, theirs: &str) -> Option<Dtype> {
-        self.stored.get(theirs).copied().filter(|dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16))
+        match (self.stored.get(theirs)?, self.stored_packed) {
+            (dtype @ (Dtype::F32 | Dtype::F16 | Dtype::BF16), _) => Some(*dtype),
+            // Codes: the weight has the precision that they came from.
+            (Dtype::U8, Some((_, precision))) => Some(precision),
+            _ => None,
+        }
     }
 }
 
@@ -298,20 +378,43 @@ fn is_adapter(path: &str) -> bool {
     path.contains(".adapter.")
 }
 
-/// Where the values of a tensor to be written are.
-enum Values {
-    Tensor(Box<AnyTensor>),
-    /// Dequantised when it is written.
-    Packed(Arc<PackedWeight>),
+/// A parameter to be written.
+enum Weight<'a> {
+    /// The matrix of a linear map.
+    Linear(AnyTensor),
+    /// The same in few bits.
+    Packed(&'a Arc<PackedWeight>),
+    Other(AnyTensor),
 }
 
-impl Values {
-    fn on_host(&self) -> Vec<f32> {
+impl Weight<'_> {
+    fn is_linear(&self) -> bool {
         match self {
-            Self::Tensor(tensor) => host_values(tensor),
+            Self::Linear(_) | Self::Packed(_) => true,
+            Self::Other(_) => false,
+        }
+    }
+
+    fn values(&self) -> Vec<f32> {
+        match self {
+            Self::Linear(tensor) | Self::Other(tensor) => host_values(tensor),
             Self::Packed(weight) => weight.values(),
         }
     }
+
+    fn unpacked(self, layout: Layout, shape: &[usize]) -> Values {
+        match self {
+            Self::Linear(tensor) | Self::Other(tensor) => {
+                Values::Tensor { tensor: Box::new(tensor), layout, shape: shape.to_vec() }
+            }
+            Self::Packed(weight) => Values::Packed { weight: Arc::clone(weight), layout },
+        }
+    }
+}
+
+/// The module of a weight, by its name in files.
+fn module_of(weight: &str) -> &str {
+    weight.strip_suffix(".weight").unwrap_or(weight)
 }
 
 /// A linear map of an expert.

@@ -66,3 +66,13 @@ impl Quantization {
         }
     }
 }
+
+impl From<Packing> for Quantization {
+    fn from(packing: Packing) -> Self {
+        match packing {
+            Packing::FourBit { code: FourBit::Nf4, block, double } => Self::Nf4(FourBitRecipe { block, double }),
+            Packing::FourBit { code: FourBit::Fp4, block, double } => Self::Fp4(FourBitRecipe { block, double }),
+            Packing::Int8 { block } => Self::Int8(EightBitRecipe { block }),
+        }
+    }
+}
