@@ -7,7 +7,7 @@
 //!
 //! 4 bits lose so much more that a fixed limit would either fail good merges of small models or pass broken ones of large
 //! ones. What packing costs is therefore measured on the base alone, without the adapter and without files, and the merge
-//! may cost twice that on top of what every merge may.
+//! may cost twice that on top of what every merge may, and never more than one nat.
 
 use std::fmt;
 use std::path::Path;
@@ -26,6 +26,8 @@ use crate::export::write_folder;
 
 /// Mean divergence in nats above which a merge fails: a distribution that far away answers differently.
 const LARGEST_DIVERGENCE: f64 = 0.05;
+/// A distribution this far away is another model, whatever packing costs.
+const LARGEST_PACKED_DIVERGENCE: f64 = 1.0;
 /// How often a packed merge may lose what packing the base loses: the weights are others, and probes few.
 const OF_PACKING: f64 = 2.0;
 /// Probe rows and their length, in tokens.
@@ -129,7 +131,8 @@ pub fn merge_into(
                 WriteAs::Packed(packing) => Some(packing.to_string()),
             },
             packing_kl,
-            limit: LARGEST_DIVERGENCE + OF_PACKING * packing_kl.unwrap_or(0.0),
+            limit: packing_kl
+                .map_or(LARGEST_DIVERGENCE, |kl| (LARGEST_DIVERGENCE + OF_PACKING * kl).min(LARGEST_PACKED_DIVERGENCE)),
             ..compare(&adapted, &written, probe)
         };
         if found.kl.is_nan() || found.kl > found.limit {

@@ -43,3 +43,35 @@ pub(super) fn release(map: &Mmap, part: &[u8]) {
 /// Other systems know no such thing.
 #[cfg(not(unix))]
 pub(super) fn release(_map: &Mmap, _part: &[u8]) {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// Kilobytes of the file's pages that this process holds.
+    fn resident(path: &Path) -> usize {
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = maps.lines().skip_while(|line| !line.ends_with(path.to_str().unwrap()));
+        let line = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn pages_that_are_released_are_given_back_and_can_be_read_again() {
+        const SIZE: usize = 4 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("weights");
+        fs::write(&path, (0..SIZE).map(|index| (index % 251) as u8).collect::<Vec<u8>>()).unwrap();
+        let map = map(&path, "a file").unwrap();
+        let sum = || map.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+        let before = sum();
+        assert!(resident(&path) >= SIZE / 1024);
+        release(&map, &map[SIZE / 4..SIZE / 2]);
+        assert!(resident(&path) <= SIZE / 1024 * 3 / 4);
+        release(&map, &map[..]);
+        assert_eq!(resident(&path), 0);
+        // What is no part of it is left alone.
+        release(&map, &[1, 2, 3]);
+        assert_eq!(sum(), before);
+    }
+}

@@ -1,5 +1,6 @@
 //! Folders in 4 bits: what transformers and bitsandbytes saved is read, trained on and written as they do it.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use firebrand::recipe::WrittenDtype;
 use firebrand_adapters::Mode;
 use firebrand_kernels::Packing;
 use firebrand_models::transformer::Inputs;
-use firebrand_models::weights::{Checkpoint, Dtype, SafetensorsFile};
+use firebrand_models::weights::{Checkpoint, CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
 use firebrand_models::{CausalLm, Hold, ModelError, WriteAs, adapter_folder};
 use firebrand_tests::golden;
 use firebrand_tests::tensors::largest_difference;
@@ -18,7 +19,7 @@ use firebrand_tests::training::train;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::assert_says;
+use crate::workshop::assert_says;
 
 /// Folder and what it was packed from.
 const CASES: [(&str, &str); 5] = [
@@ -208,10 +209,6 @@ fn training_on_a_packed_folder_is_training_on_the_base_packed_while_it_is_read()
 
 /// A copy of `packed/model` with other texts in `config.json` and other tensors.
 fn changed(from: &str, to: &str, tensors: impl Fn(&str) -> Option<String>) -> (TempDir, ModelError) {
-    use std::borrow::Cow;
-
-    use firebrand_models::weights::{CheckpointPlan, PlanOptions, TensorSpec};
-
     let (source, folder) = (golden::path(&packed("model")), tempfile::tempdir().unwrap());
     let config = fs::read_to_string(source.join("config.json")).unwrap();
     assert!(config.contains(from), "{from}");
@@ -279,4 +276,28 @@ fn a_packing_is_not_changed_while_it_is_read() {
     assert_says!(error.to_string(), "packed as nf4 in blocks of 64, scales packed, asked for is nf4 in blocks of 128");
     let error = CausalLm::random(&golden::path(&packed("model")), 1, &Device::flex()).unwrap_err();
     assert_says!(error.to_string(), "fresh values are not packed");
+}
+
+#[test]
+fn shards_may_end_within_a_weight() {
+    let (source, folder) = (golden::path(&packed("model")), tempfile::tempdir().unwrap());
+    fs::copy(source.join("config.json"), folder.path().join("config.json")).unwrap();
+    let checkpoint = Checkpoint::open(&source).unwrap();
+    let spec = |name: &str| {
+        let view = checkpoint.get(name).unwrap();
+        TensorSpec { name: name.into(), dtype: view.dtype, shape: view.shape.to_vec() }
+    };
+    let options = PlanOptions { max_shard_bytes: 3_000, ..PlanOptions::default() };
+    let plan = CheckpointPlan::new(checkpoint.names().map(spec).collect(), &options).unwrap();
+    plan.write(folder.path(), |spec| Ok(checkpoint.get(&spec.name).unwrap().bytes())).unwrap();
+    let sharded = Checkpoint::open(folder.path()).unwrap();
+    assert!(sharded.files().len() > 5);
+    let (model, row) = (load(folder.path()), &reference("model").0[0]);
+    assert_eq!(logits(&model, row), logits(&load(&source), row));
+    let again = tempfile::tempdir().unwrap();
+    model.save_weights(again.path(), WriteAs::Stored, Some(&sharded)).unwrap();
+    for file in sharded.files() {
+        let name = file.path().file_name().unwrap();
+        assert!(fs::read(file.path()).unwrap() == fs::read(again.path().join(name)).unwrap(), "{name:?}");
+    }
 }
