@@ -219,14 +219,20 @@ mod tests {
         let distance = |before: &[f32], linear: &Linear| -> f32 {
             before.iter().zip(linear.values()).map(|(left, right)| (left - right).powi(2)).sum::<f32>().sqrt()
         };
-        let (mut dense, mut packed) = (dense(&device), packed(&device));
+        // As weights are: many blocks, whose scales differ.
+        let shape = [48, 96];
+        let mut random = crate::stream(1, "weight");
+        let values: Vec<f32> = (0..48 * 96).map(|_| crate::normal(&mut random) as f32).collect();
+        let mut dense = Linear::new(Param::from_data(TensorData::new(values, shape), &device), None);
+        let mut packed = dense.clone();
+        packed.pack_anew(Packing::NF4, &device).unwrap();
         let (values, again) = (dense.values(), packed.values());
         dense.pack_anew(Packing::NF4, &device).unwrap();
         packed.pack_anew(Packing::NF4, &device).unwrap();
-        assert_eq!(dense.values(), again);
-        assert!(packed.packed_weight().is_none() && packed.shape() == [5, 6]);
+        assert!(dense.packed_weight().is_some() && dense.values() == again);
+        assert!(packed.packed_weight().is_none() && packed.shape() == shape);
         let (once, twice) = (distance(&values, &dense), distance(&again, &packed));
-        assert!(once > 0.0 && twice > 0.0 && twice < 3.0 * once, "{once} {twice}");
+        assert!(once > 0.0 && twice > 0.5 * once && twice < 2.0 * once, "{once} {twice}");
     }
 
     /// Names and shapes of the parameters a walk meets.
