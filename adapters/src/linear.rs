@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
-use firebrand_kernels::PackedWeight;
+use burn::tensor::{Device, Tensor, TensorData};
+use firebrand_kernels::{PackedError, PackedWeight, Packing};
 
 use crate::weight::Weight;
 use crate::{Adapter, Mode, Place};
@@ -92,6 +92,25 @@ impl Linear {
         }
     }
 
+    /// Disturbs the weight as packing does, to measure what that costs. A dense one is packed. One that is packed lies on the numbers of its code
+    /// already, so it is packed down its columns, where others share a scale, and is dense from then on.
+    ///
+    /// # Errors
+    /// A block that the format does not have, a value that is not finite.
+    pub fn pack_anew(&mut self, packing: Packing, device: &Device) -> Result<(), PackedError> {
+        self.weight = match self.weight.as_packed() {
+            None => {
+                let values = TensorData::new(self.values(), self.shape());
+                Weight::packed(Arc::new(PackedWeight::quantise(&values, packing)?))
+            }
+            Some(weight) => {
+                let columns = PackedWeight::quantise(&weight.dequantise(device).transpose().into_data(), packing)?;
+                Weight::Dense(Param::from_tensor(columns.dequantise(device).transpose()))
+            }
+        };
+        Ok(())
+    }
+
     /// The adapter, if there is one.
     pub fn adapter(&self) -> Option<&Adapter> {
         self.adapter.as_ref()
@@ -121,8 +140,6 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use burn::module::{ModuleMapper, ModuleVisitor, ParamId};
-    use burn::tensor::TensorData;
-    use firebrand_kernels::Packing;
 
     use super::*;
     use crate::{LoraConfig, LoraFactors, LoraInit, Targets, TrainedBase};
@@ -196,6 +213,28 @@ mod tests {
         linear.dequantise(&device);
         assert!(linear.packed_weight().is_none());
         assert_eq!((linear.shape(), outputs(&linear)), ([5, 6], before));
+    }
+
+    #[test]
+    fn packing_anew_disturbs_a_weight_that_is_packed_about_as_much_as_one_that_is_not() {
+        let device = Device::flex();
+        let distance = |before: &[f32], linear: &Linear| -> f32 {
+            before.iter().zip(linear.values()).map(|(left, right)| (left - right).powi(2)).sum::<f32>().sqrt()
+        };
+        // As weights are: many blocks, whose scales differ.
+        let shape = [48, 96];
+        let mut random = crate::stream(1, "weight");
+        let values: Vec<f32> = (0..48 * 96).map(|_| crate::normal(&mut random) as f32).collect();
+        let mut dense = Linear::new(Param::from_data(TensorData::new(values, shape), &device), None);
+        let mut packed = dense.clone();
+        packed.pack_anew(Packing::NF4, &device).unwrap();
+        let (values, again) = (dense.values(), packed.values());
+        dense.pack_anew(Packing::NF4, &device).unwrap();
+        packed.pack_anew(Packing::NF4, &device).unwrap();
+        assert!(dense.packed_weight().is_some() && dense.values() == again);
+        assert!(packed.packed_weight().is_none() && packed.shape() == shape);
+        let (once, twice) = (distance(&values, &dense), distance(&again, &packed));
+        assert!(once > 0.0 && twice > 0.5 * once && twice < 2.0 * once, "{once} {twice}");
     }
 
     /// Names and shapes of the parameters a walk meets.

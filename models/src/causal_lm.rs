@@ -1,6 +1,7 @@
-//! A language model: decoder, configuration, names, and the adapters on it.
+//! A language model: decoder, configuration, names, and the adapters on it. Writing it is `save.rs`.
 
-use std::borrow::Cow;
+mod save;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,13 +16,14 @@ use crate::families::{self, Family};
 use crate::hf_config::HfConfig;
 use crate::load::FromCheckpoint;
 use crate::parameters::{AnyTensor, ParameterInfo, ParameterView, Random, Shapes, parameters, visit};
+use crate::quantization_config::{self, FourBitConfig, check_packing};
 use crate::site::Site;
 use crate::transformer::{Decoder, DecoderConfig, EMBEDDING, HEAD};
-use crate::weights::{
-    Checkpoint, CheckpointPlan, Dtype, Expected, HeadTie, Layout, PlanOptions, RuleSet, TensorSpec, Written,
-};
+use crate::weights::{Checkpoint, Dtype, Expected, HeadTie, Layout, RuleSet};
+use crate::write_as::precision;
 
-/// How the matrices of the blocks are held in memory; everything else is f32.
+/// How the matrices of the blocks are held in memory; everything else is f32. What a folder has packed is held as it is: then
+/// [`Hold::Packed`] may only name the packing that is there, and the others are about what is not packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     /// 4 bytes a parameter.
@@ -43,6 +45,8 @@ pub struct CausalLm {
     rules: Arc<RuleSet>,
     /// Dtype of each tensor in the files the model came from, by their name.
     stored: HashMap<String, Dtype>,
+    /// How the folder's linear maps are packed, and the precision they were packed from.
+    stored_packed: Option<(Packing, Dtype)>,
     tied: Option<HeadTie>,
 }
 
@@ -64,25 +68,32 @@ impl CausalLm {
             .map(|info| Expected { name: info.path, shape: info.shape })
             .collect();
         let plan = rules.account(&checkpoint, &expected, Some(&tie))?;
+        let packing = check_packing(&config, &checkpoint, &rules, &expected, &plan)?;
         let mut source = FromCheckpoint::new(&checkpoint, &plan, hold, device);
         let decoder = Decoder::new(&shape, &mut source);
         source.finish()?;
         let stored = checkpoint.tensors().map(|view| (view.name.to_string(), view.dtype)).collect();
-        Ok(Self { decoder: decoder.no_grad(), family, config, rules, stored, tied: Some(tie) })
+        let mut model =
+            Self { decoder: decoder.no_grad(), family, config, rules, stored, stored_packed: None, tied: Some(tie) };
+        model.stored_packed = packing.zip(model.packed_weights().first().map(|weight| precision(weight)));
+        Ok(model)
     }
 
     /// A model with fresh values. All parameters are frozen.
     ///
     /// # Errors
-    /// A configuration that is not supported.
+    /// A configuration that is not supported, or of packed weights.
     pub fn random(folder: &Path, seed: u64, device: &Device) -> Result<Self, ModelError> {
         let config = HfConfig::open(folder)?;
+        if FourBitConfig::of(&config)?.is_some() {
+            return Err(config.wrong(quantization_config::KEY, "none: fresh values are not packed", "packed weights"));
+        }
         let family = Family::of(&config)?;
         let shape = family.config(&config)?;
         let rules = Arc::new(family.rules(&shape)?);
         let mut source = Random { seed, deviation: shape.initializer_range, device: device.clone() };
         let decoder = Decoder::new(&shape, &mut source).no_grad();
-        Ok(Self { decoder, family, config, rules, stored: HashMap::new(), tied: None })
+        Ok(Self { decoder, family, config, rules, stored: HashMap::new(), stored_packed: None, tied: None })
     }
 
     /// The decoder.
@@ -277,105 +288,19 @@ impl CausalLm {
         decoder.linears_mut().into_iter().filter_map(|(_, map)| map.packed_weight().cloned()).collect()
     }
 
-    /// Writes the weights, without adapters: every tensor in `dtype`, or as it was stored (f32 where it was not).
-    /// `layout` repeats the files of that checkpoint when names, dtypes and shapes allow it.
-    ///
-    /// # Errors
-    /// Those of writing, with the path.
-    pub fn save_weights(
-        &self,
-        folder: &Path,
-        dtype: Option<Dtype>,
-        layout: Option<&Checkpoint>,
-    ) -> Result<Written, ModelError> {
-        let mut tensors = HashMap::new();
-        let mut specs = vec![];
-        let mut problem = None;
-        let mut add = |path: &str, shape: &[usize], values: Values| match their_name(&self.rules, path) {
-            Ok(name) => {
-                let dtype = dtype.or(self.stored_dtype(path, &name)).unwrap_or(Dtype::F32);
-                let layout = self.rules.layout(path);
-                specs.push(TensorSpec { name: name.clone(), dtype, shape: layout.shape(shape) });
-                tensors.insert(name, (values, layout, shape.to_vec()));
-            }
-            Err(error) => problem = Some(error),
-        };
-        visit(&self.decoder, &mut |ParameterView { path, shape, value }| {
-            if !is_adapter(path) {
-                add(path, shape, Values::Tensor(Box::new(value())));
-            }
-        });
-        for (path, map) in self.decoder.clone().linears_mut() {
-            if let Some(weight) = map.packed_weight() {
-                add(&format!("{path}.weight"), &weight.shape(), Values::Packed(Arc::clone(weight)));
-            }
-        }
-        if let Some(problem) = problem {
-            return Err(problem);
-        }
-        let options = PlanOptions::default();
-        let plan = match layout {
-            Some(checkpoint) => CheckpointPlan::like(checkpoint, specs, &options)?,
-            None => CheckpointPlan::new(specs, &options)?,
-        };
-        plan.write(folder, |spec| {
-            let value = tensors.get(&spec.name);
-            let value = value.map(|(values, layout, shape)| layout.convert(values.on_host(), shape));
-            Ok(Cow::Owned(value.and_then(|values| spec.dtype.encode(&values)).unwrap_or_default()))
-        })
-    }
-
-    /// The text of `config.json` for weights written in `dtype`: unknown keys kept, the head's tie and the dtype as they
-    /// now are.
-    pub fn config_json(&self, dtype: Option<Dtype>) -> String {
-        let mut config = self.config.clone();
-        let tied = self.decoder.config().head.tied;
-        if self.family.config(&config).is_ok_and(|shape| shape.head.tied != tied) {
-            config.set("tie_word_embeddings", tied);
-        }
-        if let Some(dtype) = dtype {
-            let key = if config.map().contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
-            let name = match dtype {
-                Dtype::BF16 => "bfloat16",
-                Dtype::F16 => "float16",
-                _ => "float32",
-            };
-            config.set(key, name);
-        }
-        config.to_json()
+    /// How the folder that the model came from packs its linear maps, and the precision it says they had; `None` where they are not packed.
+    pub fn stored_packing(&self) -> Option<(Packing, Dtype)> {
+        self.stored_packed
     }
 
     /// How the head and the embedding relate in the files the model came from.
     pub fn head_tie(&self) -> Option<&HeadTie> {
         self.tied.as_ref()
     }
-
-    /// A head that was the token table is stored as that was.
-    fn stored_dtype(&self, ours: &str, theirs: &str) -> Option<Dtype> {
-        let table = || self.stored.get(&self.name_in_files(EMBEDDING).ok()?);
-        let found = self.stored.get(theirs).or_else(|| if ours == HEAD { table() } else { None });
-        found.copied().filter(|dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16))
-    }
 }
 
 fn is_adapter(path: &str) -> bool {
     path.contains(".adapter.")
-}
-
-/// Where the values of a tensor to be written are.
-enum Values {
-    Tensor(Box<AnyTensor>),
-    /// Dequantised when it is written.
-    Packed(Arc<PackedWeight>),
-}
-
-impl Values {
-    fn on_host(&self) -> Vec<f32> {
-        match self {
-            Self::Tensor(tensor) => host_values(tensor),
-            Self::Packed(weight) => weight.values(),
-        }
-    }
 }
 
 /// A linear map of an expert.

@@ -69,6 +69,14 @@ pub enum ModelError {
     #[error("weight rule `{rule}`: {problem}")]
     Rules { rule: String, problem: String },
 
+    /// A folder of packed weights, where they were to be packed in another way.
+    #[error("{}: the weights are packed as {found}, asked for is {asked}", path.display())]
+    OtherPacking { path: PathBuf, asked: String, found: String },
+
+    /// A tensor has no form in which the asked format could hold it.
+    #[error("cannot write {tensor}: {problem}")]
+    Unwritable { tensor: String, problem: String },
+
     /// A key of `config.json` is missing, of the wrong type, out of range or not supported.
     #[error("{}: `{key}`: expected {expected}, found {found}", path.display())]
     Config { path: PathBuf, key: String, expected: String, found: String },
@@ -96,6 +104,11 @@ impl ModelError {
             ModelError::NoSuchTensor { .. } | ModelError::Rules { .. } | ModelError::Adapter(_) => return None,
             ModelError::NoWeights { .. } => "give a folder with weights in safetensors or PyTorch's format",
             ModelError::OtherWeights { .. } => "write to an empty folder",
+            ModelError::OtherPacking { .. } => {
+                "packed weights are taken as they are: leave [quantization] out, say --base original, or take the folder with the original \
+                 weights"
+            }
+            ModelError::Unwritable { .. } => "write f32, bf16 or f16",
             ModelError::Accounting(_) => {
                 "the weights belong to another architecture or size than `config.json` says, or the download is incomplete"
             }

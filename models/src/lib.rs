@@ -13,10 +13,14 @@ pub mod families;
 pub mod hf_config;
 mod load;
 pub mod parameters;
+mod quantization_config;
 mod site;
 mod trained_base;
 pub mod transformer;
 pub mod weights;
+mod write_as;
 
 pub use causal_lm::{CausalLm, Hold};
 pub use error::ModelError;
+pub use quantization_config::{FourBitConfig, check_packing};
+pub use write_as::WriteAs;

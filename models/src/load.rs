@@ -8,8 +8,8 @@ use firebrand_kernels::{PackedWeight, Packing};
 
 use crate::causal_lm::Hold;
 use crate::error::ModelError;
-use crate::parameters::{LinearWeight, ParameterSource};
-use crate::weights::{Checkpoint, Dtype, Layout, LoadPlan, TensorView};
+use crate::parameters::{LinearWeight, ParameterSource, Shapes};
+use crate::weights::{Checkpoint, Dtype, Form, Layout, LoadPlan, TensorView, read_packed};
 
 /// Reads each parameter once, in the order of the model. The first problem is kept and its place filled with zeros,
 /// because building a model does not fail half-way; [`Self::finish`] reports it.
@@ -43,7 +43,25 @@ impl<'a> FromCheckpoint<'a> {
 
     fn values(&self, path: &str, shape: &[usize], hold: Hold) -> Result<TensorData, ModelError> {
         let (view, layout) = self.find(path)?;
-        held(view, shape, layout, hold)
+        let values = held(view, shape, layout, hold);
+        self.checkpoint.release(&view);
+        values
+    }
+
+    /// A packed weight, as it is in the files.
+    fn as_packed(&self, path: &str, shape: [usize; 2], found: Packing) -> Result<PackedWeight, ModelError> {
+        match self.hold {
+            Hold::Packed(asked) if asked != found => {
+                let path = self.checkpoint.path().to_owned();
+                return Err(ModelError::OtherPacking { path, asked: asked.to_string(), found: found.to_string() });
+            }
+            Hold::Packed(_) | Hold::F32 | Hold::Bf16 | Hold::F16 => {}
+        }
+        let (theirs, _) = self.place(path);
+        let weight = read_packed(theirs, shape, |name| self.checkpoint.find(name))?;
+        let codes = self.checkpoint.get(theirs)?;
+        self.checkpoint.release(&codes);
+        weight.ok_or_else(|| ModelError::tensor(codes.file, theirs, "a packed weight", "no state of one"))
     }
 
     /// Packs a tensor from the precision of its file.
@@ -56,16 +74,27 @@ impl<'a> FromCheckpoint<'a> {
         };
         let (file, name) = (view.file, view.name);
         let values = held(view, &shape, layout, stored)?;
+        self.checkpoint.release(&view);
         PackedWeight::quantise(&values, packing)
             .map_err(|problem| ModelError::tensor(file, name, "a matrix that can be packed", problem.to_string()))
     }
 
     fn find(&self, path: &str) -> Result<(TensorView<'_>, Layout), ModelError> {
-        let load = self.plan.loads.iter().find(|load| load.ours == path);
-        let (theirs, layout) = load.map_or((path, Layout::Same), |load| (load.theirs.as_str(), load.layout));
+        let (theirs, form) = self.place(path);
+        let layout = match form {
+            Form::Dense(layout) => layout,
+            // Of codes, which are no numbers: whoever reads them so gets an error.
+            Form::Packed(_) => Layout::Same,
+        };
         let view = self.checkpoint.get(theirs)?;
         view.check_finite()?;
         Ok((view, layout))
+    }
+
+    /// Name and form of a parameter in the files.
+    fn place<'p>(&'p self, path: &'p str) -> (&'p str, Form) {
+        let load = self.plan.loads.iter().find(|load| load.ours == path);
+        load.map_or((path, Form::Dense(Layout::Same)), |load| (load.theirs.as_str(), load.form))
     }
 }
 
@@ -106,15 +135,17 @@ impl ParameterSource for FromCheckpoint<'_> {
     }
 
     fn weight(&mut self, path: &str, shape: [usize; 2]) -> LinearWeight {
-        match self.hold {
-            Hold::Packed(packing) if path.starts_with("layers.") => match self.packed(path, shape, packing) {
-                Ok(weight) => LinearWeight::Packed(Arc::new(weight)),
-                Err(problem) => {
-                    self.problem.get_or_insert(problem);
-                    LinearWeight::Dense(Param::from_data(TensorData::zeros::<f32, _>(shape), &self.device))
-                }
-            },
-            _ => LinearWeight::Dense(self.matrix(path, shape)),
+        let packed = match (self.place(path).1, self.hold) {
+            (Form::Packed(found), _) => self.as_packed(path, shape, found),
+            (Form::Dense(_), Hold::Packed(packing)) if path.starts_with("layers.") => self.packed(path, shape, packing),
+            (Form::Dense(_), _) => return LinearWeight::Dense(self.matrix(path, shape)),
+        };
+        match packed {
+            Ok(weight) => LinearWeight::Packed(Arc::new(weight)),
+            Err(problem) => {
+                self.problem.get_or_insert(problem);
+                LinearWeight::Dense(Shapes.matrix(path, shape))
+            }
         }
     }
 

@@ -3,6 +3,9 @@
 A file of `packed/` is one weight: `input` (f32, bf16 or f16), `codes`, `absmax` (f32, or u8 where the scales are packed too, then
 with `nested_absmax`, `nested_map` and `offset`), and `values`, the dequantised weight in f32. The metadata give code and block.
 
+A folder of `packed/` is a case of `families.py` or `llama.py` in 4 bits, as transformers saves it: with `logits.safetensors`, what transformers
+computes from the folder when it is read again. `model/` is `llama-gqa-tied`.
+
 `values` come from bitsandbytes' native code, except where a row is a multiple of 16 but not of the block: there its AVX-512 code
 takes the scale of another block (0.50.2), so those come from its torch code.
 """
@@ -79,14 +82,38 @@ def save(name: str, tensors: dict[str, torch.Tensor], packing: str) -> None:
     save_file(tensors, OUT / f"{name}.safetensors", {"packing": packing})
 
 
-def model() -> None:
-    """`packed/model/`: `llama-gqa-tied` in NF4 with packed scales, as transformers saves it."""
-    config = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32
-    )
-    base = HERE / "llama-gqa-tied"
-    loaded = AutoModelForCausalLM.from_pretrained(base, quantization_config=config, dtype=torch.float32, device_map="cpu")
-    loaded.save_pretrained(OUT / "model")
+# Folder, base, code, packed scales: split and fused layouts, `Conv1D`, maps outside of the blocks, experts (which stay as they are).
+MODELS = [
+    ("model", "llama-gqa-tied", "nf4", True),
+    ("gpt2", "gpt2", "fp4", False),
+    ("gpt-neox", "gpt-neox", "nf4", False),
+    ("opt-350m", "opt-350m", "fp4", True),
+    ("mixtral", "mixtral", "nf4", True),
+]
+
+
+def models() -> None:
+    """The folders: packed from f32, saved, read again, and their logits."""
+    for name, base, code, double in MODELS:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type=code, bnb_4bit_use_double_quant=double, bnb_4bit_compute_dtype=torch.float32
+        )
+        kwargs = {"dtype": torch.float32, "device_map": "cpu"}
+        AutoModelForCausalLM.from_pretrained(HERE / base, quantization_config=config, **kwargs).save_pretrained(OUT / name)
+        model = AutoModelForCausalLM.from_pretrained(OUT / name, **kwargs).eval()
+        exact_products(model)
+        ids = torch.randint(model.config.vocab_size, (2, 12), generator=torch.Generator().manual_seed(31))
+        with torch.no_grad():
+            logits = model(input_ids=ids).logits
+        save_file({"input_ids": ids, "logits": logits.contiguous()}, OUT / name / "logits.safetensors", {"format": "pt"})
+
+
+def exact_products(model: torch.nn.Module) -> None:
+    """Products with the dequantised weight, because the native code is wrong for some shapes and wants outputs by 32 for others."""
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            values = dequantised(module.weight.data, module.weight.quant_state)
+            module.forward = lambda x, values=values, bias=module.bias: torch.nn.functional.linear(x, values, bias)
 
 
 def pack_blocks(model: torch.nn.Module, kind: str, block: int, double: bool = False) -> None:
@@ -135,6 +162,6 @@ def write() -> None:
     four_bit("fp4-odd", weight((3, 37), 9, "plain"), "fp4", 32, False)
     int8("int8", weight((24, 64), 10, "outliers"), 64)
     int8("int8-odd", weight((11, 37), 11, "plain").to(torch.bfloat16), 256)
-    model()
+    models()
     keys()
     means()

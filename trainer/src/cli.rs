@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use firebrand_datasets::{Format, TemplateChoice, TrainOn};
 use serde::de::DeserializeOwned;
 
-use crate::recipe::{DeviceName, StoredDtype};
+use crate::recipe::{DeviceName, WrittenDtype};
 use crate::ui::UiChoice;
 
 /// Fine-tune open-weights transformers from a TOML recipe.
@@ -261,9 +261,9 @@ pub struct MergeArgs {
     /// The new model folder.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// f32, bf16 or f16; as in the base when left out.
-    #[arg(long, value_parser = word::<StoredDtype>)]
-    pub dtype: Option<StoredDtype>,
+    /// f32, bf16 or f16; nf4 or fp4, which bitsandbytes and transformers read. When left out, as in the base, dequantised.
+    #[arg(long, value_parser = written)]
+    pub dtype: Option<WrittenDtype>,
     /// Print the receipt as JSON.
     #[arg(long)]
     pub json: bool,
@@ -340,6 +340,15 @@ pub struct SelftestArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A format that can be written.
+fn written(text: &str) -> Result<WrittenDtype, String> {
+    if text == "int8" {
+        let reason = "no reader has names in files for blockwise int8: transformers' 8-bit folders are another format (LLM.int8)";
+        return Err(format!("{reason}; write nf4, fp4, bf16, f16 or f32"));
+    }
+    word(text)
 }
 
 /// A word of the recipe as an argument.

@@ -4,8 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use firebrand_datasets::ChatTemplate;
-use firebrand_models::CausalLm;
-use firebrand_models::weights::Dtype;
+use firebrand_models::{CausalLm, WriteAs};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -48,10 +47,10 @@ pub fn write(
     base: &Path,
     folder: &Path,
     model: &CausalLm,
-    dtype: Option<Dtype>,
+    write_as: WriteAs,
     template: Option<&ChatTemplate>,
 ) -> Result<(), Error> {
-    write_text(&folder.join("config.json"), &model.config_json(dtype))?;
+    write_text(&folder.join("config.json"), &model.config_json(write_as))?;
     for name in COPIED {
         let from = base.join(name);
         if from.exists() {

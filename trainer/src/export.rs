@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use firebrand_adapters::AdapterConfig;
 use firebrand_datasets::ChatTemplate;
+use firebrand_kernels::{FourBit, Packing};
 use firebrand_models::weights::Dtype;
-use firebrand_models::{CausalLm, adapter_folder};
+use firebrand_models::{CausalLm, WriteAs, adapter_folder};
 
 use crate::companions;
 use crate::error::Error;
 use crate::merge::{Probe, Receipt, merge_into};
 use crate::plan::{Data, Text};
-use crate::recipe::{Recipe, StoredDtype};
+use crate::recipe::{Recipe, WrittenDtype};
 use crate::run::RunDirectory;
 
 /// What was written.
@@ -36,12 +37,13 @@ pub fn export(
     data: &Data,
 ) -> Result<Exported, Error> {
     let mut model = model.for_inference();
-    let dtype = recipe.export.dtype.map(file_dtype);
+    let dtype = recipe.export.dtype.map(write_as);
     let mut exported = Exported::default();
     match recipe.method.adapter() {
         None => {
             let path = directory.model_path();
             write_folder(&path, |folder| {
+                let dtype = dtype.unwrap_or(WriteAs::Stored);
                 model.save_weights(folder, dtype, None)?;
                 companions::write(base, folder, &model, dtype, text.template_to_export(data.rendered()))
             })?;
@@ -72,17 +74,21 @@ fn write_adapter(
     let path = directory.adapter_path();
     write_folder(&path, |folder| {
         adapter_folder::save(model, config, &recipe.model.to_string(), folder)?;
-        companions::write_trained_with(folder, template, recipe.quantization)
+        let packed = recipe.quantization.or(model.stored_packing().map(|(packing, _)| packing.into()));
+        companions::write_trained_with(folder, template, packed)
     })?;
     Ok(path)
 }
 
-/// A recipe's word for a file format.
-pub fn file_dtype(dtype: StoredDtype) -> Dtype {
+/// A recipe's word for a file format; 4 bits are QLoRA's, with packed scales.
+pub fn write_as(dtype: WrittenDtype) -> WriteAs {
+    let four_bits = |code| Packing::FourBit { code, block: 64, double: true };
     match dtype {
-        StoredDtype::F32 => Dtype::F32,
-        StoredDtype::Bf16 => Dtype::BF16,
-        StoredDtype::F16 => Dtype::F16,
+        WrittenDtype::F32 => WriteAs::Dense(Dtype::F32),
+        WrittenDtype::Bf16 => WriteAs::Dense(Dtype::BF16),
+        WrittenDtype::F16 => WriteAs::Dense(Dtype::F16),
+        WrittenDtype::Nf4 => WriteAs::Packed(four_bits(FourBit::Nf4)),
+        WrittenDtype::Fp4 => WriteAs::Packed(four_bits(FourBit::Fp4)),
     }
 }
 

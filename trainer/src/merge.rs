@@ -4,15 +4,20 @@
 //! both models are compared on probe rows: the divergence of their next-token distributions, how often they agree on the
 //! most likely token, and the largest difference of any logit. The numbers depend on the dtype written: f32 differs by
 //! rounding only, bf16 by what its 8 bits lose.
+//!
+//! 4 bits lose so much more that a fixed limit would either fail good merges of small models or pass broken ones of large
+//! ones. What packing costs is therefore measured on the base alone, without the adapter and without files, and the merge
+//! may cost twice that on top of what every merge may, and never more than one nat.
 
 use std::fmt;
 use std::path::Path;
 
 use firebrand_adapters::Mode;
 use firebrand_datasets::{ChatTemplate, Tokenizer};
+use firebrand_kernels::Packing;
 use firebrand_models::transformer::Inputs;
-use firebrand_models::weights::{Checkpoint, Dtype};
-use firebrand_models::{CausalLm, Hold};
+use firebrand_models::weights::Checkpoint;
+use firebrand_models::{CausalLm, Hold, WriteAs};
 use serde::Serialize;
 
 use crate::companions;
@@ -21,6 +26,10 @@ use crate::export::write_folder;
 
 /// Mean divergence in nats above which a merge fails: a distribution that far away answers differently.
 const LARGEST_DIVERGENCE: f64 = 0.05;
+/// A distribution this far away is another model, whatever packing costs.
+const LARGEST_PACKED_DIVERGENCE: f64 = 1.0;
+/// How often a packed merge may lose what packing the base loses: the weights are others, and probes few.
+const OF_PACKING: f64 = 2.0;
 /// Probe rows and their length, in tokens.
 const PROBE_ROWS: usize = 8;
 const PROBE_LENGTH: usize = 128;
@@ -41,7 +50,7 @@ pub struct Receipt {
     /// Tokens compared.
     pub tokens: usize,
     /// Dtype written; absent: each tensor's own.
-    pub dtype: Option<&'static str>,
+    pub dtype: Option<String>,
     /// Mean KL(adapter || merged), nats a token.
     pub kl: f64,
     /// Largest of them.
@@ -50,6 +59,11 @@ pub struct Receipt {
     pub top1_agreement: f64,
     /// Largest difference of any logit.
     pub largest_logit_difference: f64,
+    /// Mean KL(base || base packed alike), nats a token, where the model is written packed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packing_kl: Option<f64>,
+    /// What `kl` may be at most.
+    pub limit: f64,
 }
 
 impl Probe {
@@ -83,7 +97,8 @@ impl Probe {
     }
 }
 
-/// Folds the adapters of `adapted` into its weights, writes a model folder to `out`, reads it back and compares.
+/// Folds the adapters of `adapted` into its weights, writes a model folder to `out`, reads it back and compares. Without `asked` each tensor
+/// is written as in the base; a packed base is dequantised to the precision it was packed from.
 ///
 /// # Errors
 /// Those of reading and writing; a result that diverges by more than the threshold. Then `out` is as it was.
@@ -91,22 +106,37 @@ pub fn merge_into(
     adapted: &CausalLm,
     base: &Path,
     out: &Path,
-    dtype: Option<Dtype>,
+    asked: Option<WriteAs>,
     probe: &Probe,
     template: Option<&ChatTemplate>,
 ) -> Result<Receipt, Error> {
     let adapted = adapted.for_inference();
+    let write_as = decide(asked, &adapted);
+    let packing_kl = match write_as {
+        WriteAs::Packed(packing) => Some(cost_of_packing(&adapted, packing, probe)?),
+        WriteAs::Stored | WriteAs::Dense(_) => None,
+    };
     let mut receipt = None;
     write_folder(out, |folder| {
         let mut merged = adapted.clone();
         merged.merge()?;
-        merged.save_weights(folder, dtype, Some(&Checkpoint::open(base)?))?;
-        companions::write(base, folder, &merged, dtype, template)?;
+        merged.save_weights(folder, write_as, Some(&Checkpoint::open(base)?))?;
+        companions::write(base, folder, &merged, write_as, template)?;
         drop(merged);
         let written = CausalLm::load(folder, Hold::F32, &adapted.decoder().device())?;
-        let found = compare(&adapted, &written, probe, dtype.map(Dtype::name));
-        if found.kl.is_nan() || found.kl > LARGEST_DIVERGENCE {
-            return Err(Error::Merge { problem: format!("{found}; at most {LARGEST_DIVERGENCE} nats is allowed") });
+        let found = Receipt {
+            dtype: match write_as {
+                WriteAs::Stored => None,
+                WriteAs::Dense(dtype) => Some(dtype.name().to_owned()),
+                WriteAs::Packed(packing) => Some(packing.to_string()),
+            },
+            packing_kl,
+            limit: packing_kl
+                .map_or(LARGEST_DIVERGENCE, |kl| (LARGEST_DIVERGENCE + OF_PACKING * kl).min(LARGEST_PACKED_DIVERGENCE)),
+            ..compare(&adapted, &written, probe)
+        };
+        if found.kl.is_nan() || found.kl > found.limit {
+            return Err(Error::Merge { problem: found.to_string() });
         }
         receipt = Some(found);
         Ok(())
@@ -114,15 +144,57 @@ pub fn merge_into(
     receipt.ok_or_else(|| Error::Merge { problem: "nothing was compared".into() })
 }
 
-fn compare(adapted: &CausalLm, merged: &CausalLm, probe: &Probe, dtype: Option<&'static str>) -> Receipt {
+/// Codes that the base is packed with, in its folder or in memory, are written as they are packed there.
+fn decide(asked: Option<WriteAs>, adapted: &CausalLm) -> WriteAs {
+    let held = adapted.packed_weights().first().map(|weight| weight.packing());
+    match (asked, held, adapted.stored_packing()) {
+        (
+            Some(WriteAs::Packed(Packing::FourBit { code, .. })),
+            Some(held @ Packing::FourBit { code: found, .. }),
+            _,
+        ) if code == found => WriteAs::Packed(held),
+        (Some(asked), ..) => asked,
+        (None, _, Some((_, precision))) => WriteAs::Dense(precision),
+        (None, _, None) => WriteAs::Stored,
+    }
+}
+
+/// Mean divergence of the base from itself packed so. A base that is packed already is packed down its columns, which disturbs it as much as
+/// packing disturbed it before.
+fn cost_of_packing(adapted: &CausalLm, packing: Packing, probe: &Probe) -> Result<f64, Error> {
+    let mut base = adapted.clone();
+    base.update(|mut decoder| {
+        decoder.linears_mut().into_iter().for_each(|(_, map)| drop(map.detach()));
+        decoder
+    });
+    let mut packed = base.clone();
+    let device = base.decoder().device();
+    let mut problem = None;
+    packed.update(|mut decoder| {
+        for (path, map) in decoder.linears_mut() {
+            if let Err(error) = map.pack_anew(packing, &device) {
+                problem.get_or_insert(format!("{path}: {error}"));
+            }
+        }
+        decoder
+    });
+    match problem {
+        Some(problem) => Err(Error::Merge { problem }),
+        None => Ok(compare(&base, &packed, probe).kl),
+    }
+}
+
+fn compare(adapted: &CausalLm, merged: &CausalLm, probe: &Probe) -> Receipt {
     let mut receipt = Receipt {
         rows: probe.rows.len(),
         tokens: 0,
-        dtype,
+        dtype: None,
         kl: 0.0,
         kl_max: 0.0,
         top1_agreement: 0.0,
         largest_logit_difference: 0.0,
+        packing_kl: None,
+        limit: LARGEST_DIVERGENCE,
     };
     let mut agreed = 0;
     for row in &probe.rows {
@@ -180,14 +252,19 @@ impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "KL(adapter || merged) {:.2e} nats (largest {:.2e}), same first choice {:.1} %, largest logit difference {:.2e}, {} tokens, {}",
+            "KL(adapter || merged) {:.2e} nats (largest {:.2e}; at most {:.2e} is allowed), same first choice {:.1} %, largest logit difference {:.2e}, {} tokens, {}",
             self.kl,
             self.kl_max,
+            self.limit,
             self.top1_agreement * 100.0,
             self.largest_logit_difference,
             self.tokens,
-            self.dtype.unwrap_or("dtype of the base")
-        )
+            self.dtype.as_deref().unwrap_or("dtype of the base")
+        )?;
+        match self.packing_kl {
+            Some(kl) => write!(f, "; packing the base alone costs {kl:.2e} nats"),
+            None => Ok(()),
+        }
     }
 }
 

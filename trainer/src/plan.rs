@@ -13,7 +13,7 @@ use firebrand_datasets::{
 use firebrand_models::adapter_folder::{self, Start};
 use firebrand_models::transformer::{DecoderConfig, MlpConfig};
 use firebrand_models::weights::Head;
-use firebrand_models::{CausalLm, Hold};
+use firebrand_models::{CausalLm, Hold, ModelError};
 
 use crate::default_template;
 use crate::error::Error;
@@ -22,7 +22,7 @@ use crate::hub::{HubOptions, locate};
 use crate::memory::{MemoryPlan, Work};
 use crate::objective::Recompute;
 use crate::optim::Parameter;
-use crate::recipe::{self, Init, Loaded, ModelSource, Recipe, StoredDtype};
+use crate::recipe::{self, Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
 use crate::training::Steps;
 
 /// Tokenizer and template of a model folder, as far as they are there.
@@ -171,7 +171,13 @@ impl Data {
 pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(CausalLm, Vec<String>), Error> {
     let recipe = &loaded.recipe;
     let mut model = match recipe.init {
-        Init::Pretrained => CausalLm::load(folder, hold(recipe), device)?,
+        Init::Pretrained => CausalLm::load(folder, hold(recipe), device).map_err(|error| match error {
+            ModelError::OtherPacking { .. } => {
+                let help = "packed weights are taken as they are: leave [quantization] out, or say the same there";
+                Error::from(loaded.complain("quantization", error.to_string(), help))
+            }
+            error => error.into(),
+        })?,
         Init::Random => CausalLm::random(folder, recipe.seed, device)?,
     };
     let experts = matches!(model.decoder().config().mlp, MlpConfig::Experts { .. });
@@ -180,6 +186,7 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
         let help = "train.router_aux_loss is for models with experts, such as Mixtral; leave it out";
         return Err(loaded.complain("train.router_aux_loss", problem, help).into());
     }
+    check_packed_base(loaded, &model)?;
     let init_from = recipe.method.init_from();
     match recipe.method.adapter() {
         None => Ok((model.train_all(), vec![])),
@@ -207,6 +214,28 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
             Ok((model.train_active(), modules))
         }
     }
+}
+
+/// Weights that their folder has packed are frozen, and held as they are.
+fn check_packed_base(loaded: &Loaded, model: &CausalLm) -> Result<(), Error> {
+    let Some((packing, _)) = model.stored_packing() else { return Ok(()) };
+    let complaint = match (&loaded.recipe.method, loaded.recipe.base_dtype) {
+        (Method::Full, _) => (
+            "model",
+            format!(
+                "the weights of this model are packed ({packing}), so they are frozen, and full fine-tuning freezes none"
+            ),
+            "add [adapter] with kind = \"lora\", or take the model with its original weights",
+        ),
+        (_, Some(StoredDtype::Bf16 | StoredDtype::F16)) => (
+            "base_dtype",
+            format!("the weights of this model are packed ({packing}) and are held so, whatever `base_dtype` says"),
+            "remove base_dtype",
+        ),
+        (_, Some(StoredDtype::F32) | None) => return Ok(()),
+    };
+    let (key, message, help) = complaint;
+    Err(loaded.complain(key, message, help).into())
 }
 
 /// An initial adapter must mean what the recipe says: its scale is not in its tensors.

@@ -1,5 +1,7 @@
 //! How a weight is packed, and what can be wrong with one.
 
+use std::fmt;
+
 use super::codebook::{FP4, FourBitBook, NF4};
 use burn::tensor::DType;
 
@@ -75,6 +77,26 @@ impl Packing {
     pub(super) fn check(self) -> Result<(), PackedError> {
         let block = self.block();
         if BLOCKS.contains(&block) { Ok(()) } else { Err(PackedError::Block(block)) }
+    }
+}
+
+impl fmt::Display for FourBit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nf4 => "nf4",
+            Self::Fp4 => "fp4",
+        })
+    }
+}
+
+impl fmt::Display for Packing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FourBit { code, block, double } => {
+                write!(f, "{code} in blocks of {block}{}", if *double { ", scales packed" } else { "" })
+            }
+            Self::Int8 { block } => write!(f, "int8 in blocks of {block}"),
+        }
     }
 }
 

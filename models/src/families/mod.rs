@@ -31,6 +31,7 @@ use serde::Serialize;
 
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
+use crate::quantization_config::FourBitConfig;
 use crate::transformer::DecoderConfig;
 use crate::weights::{Rule, RuleSet};
 
@@ -184,10 +185,7 @@ impl Family {
     /// # Errors
     /// A key that is missing, wrong or not supported.
     pub fn config(self, config: &HfConfig) -> Result<DecoderConfig, ModelError> {
-        if config.map().get("quantization_config").is_some_and(|value| !value.is_null()) {
-            let found = "packed weights";
-            return Err(config.wrong("quantization_config", "none: the weights in f32, f16 or bf16", found));
-        }
+        FourBitConfig::of(config)?;
         match self {
             Self::Llama => llama::config(config),
             Self::Mistral => mistral::config(config),

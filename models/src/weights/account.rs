@@ -1,7 +1,8 @@
 //! Strict accounting: every tensor of the files and of the model is used exactly once, or named.
 //!
 //! All that is wrong is reported at once, with the nearest name on the other side, because one wrong prefix shows in
-//! every line.
+//! every line. The tensors of a packed weight count as one, with the shape its state tells; one that lacks or one too many
+//! is named by itself.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use firebrand_kernels::Packing;
+
 use super::{
+    bitsandbytes::{packed_part_of, packed_weights},
     checkpoint::Checkpoint,
     rules::{Layout, Reading, RuleSet},
     tie::{Head, HeadTie},
@@ -32,7 +36,24 @@ pub struct Load {
     /// Its name in the file.
     pub theirs: String,
     /// How it lies in the file.
-    pub layout: Layout,
+    pub form: Form,
+}
+
+/// How the numbers of a tensor lie in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One after the other, in a dtype.
+    Dense(Layout),
+    /// As codes and scales in several tensors: rows and columns as here, also where a dense matrix is transposed.
+    Packed(Packing),
+}
+
+/// A tensor of the files, or the several of a packed weight.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    theirs: &'a str,
+    shape: &'a [usize],
+    packing: Option<Packing>,
 }
 
 /// What to do with every tensor of the files.
@@ -92,63 +113,77 @@ impl RuleSet {
     /// Pairs the tensors of `checkpoint` with those the model expects; `tie` says what the head does, if the model has
     /// one.
     ///
-    /// Does not read any tensor, so do it before allocating the model. Error: anything missing, unused, doubled or of
-    /// another shape.
+    /// Reads no tensor but the states of packed weights, so do it before allocating the model. Error: anything missing,
+    /// unused, doubled or of another shape.
     pub fn account(
         &self,
         checkpoint: &Checkpoint,
         expected: &[Expected],
         tie: Option<&HeadTie>,
     ) -> Result<LoadPlan, ModelError> {
-        let found = checkpoint.tensors().map(|view| (view.name, view.shape));
-        self.pair(checkpoint.path(), found, expected, tie).map_err(|error| Box::new(error).into())
+        let packed = packed_weights(checkpoint)?;
+        let belongs = |part: &str| {
+            let weight = packed_part_of(part).and_then(|name| packed.get_key_value(name));
+            weight.is_some_and(|(name, header)| header.tensors(name).iter().any(|tensor| tensor == part))
+        };
+        let found = checkpoint.tensors().filter(|view| !belongs(view.name)).map(|view| match packed.get(view.name) {
+            Some(header) => Found { theirs: view.name, shape: &header.shape, packing: Some(header.packing) },
+            None => Found { theirs: view.name, shape: view.shape, packing: None },
+        });
+        let parts = packed.iter().flat_map(|(name, header)| header.tensors(name).into_iter().skip(1));
+        let missing = parts.filter(|part| checkpoint.find(part).is_none()).collect();
+        self.pair(checkpoint.path(), found, missing, expected, tie).map_err(|error| Box::new(error).into())
     }
 
+    /// `missing`: parts of packed weights that are known to be.
     fn pair<'a>(
         &self,
         path: &Path,
-        found: impl Iterator<Item = (&'a str, &'a [usize])>,
+        found: impl Iterator<Item = Found<'a>>,
+        mut missing: Vec<String>,
         expected: &[Expected],
         tie: Option<&HeadTie>,
     ) -> Result<LoadPlan, AccountingError> {
         let mut plan = LoadPlan { loads: Vec::new(), copies: Vec::new(), ignored: Vec::new() };
         let mut unused: Vec<&str> = Vec::new();
-        let mut held: BTreeMap<String, Vec<(&str, &[usize])>> = BTreeMap::new();
-        for (theirs, shape) in found {
+        let mut held: BTreeMap<String, Vec<Found>> = BTreeMap::new();
+        for tensor in found {
+            let theirs = tensor.theirs;
             match self.to_ours(theirs) {
                 None => unused.push(theirs),
                 Some(Reading::Ignored) => plan.ignored.push(theirs.to_owned()),
                 Some(Reading::Tensor(ours)) => match tie.filter(|tie| tie.head == ours) {
                     Some(HeadTie { outcome: Head::TiedStoredTwice, .. }) => plan.copies.push(theirs.to_owned()),
                     Some(HeadTie { outcome: Head::TiedFromHead, embedding, .. }) => {
-                        held.entry(embedding.clone()).or_default().push((theirs, shape));
+                        held.entry(embedding.clone()).or_default().push(tensor);
                     }
-                    _ => held.entry(ours).or_default().push((theirs, shape)),
+                    _ => held.entry(ours).or_default().push(tensor),
                 },
             }
         }
-        let mut missing = Vec::new();
         let (mut doubled, mut misshapen) = (Vec::new(), Vec::new());
         for Expected { name, shape } in expected {
-            let layout = self.layout(name);
-            let shape = &layout.shape(shape);
             match held.remove(name).as_deref() {
                 None | Some([]) => missing.push(self.to_theirs(name).unwrap_or_else(|| name.clone())),
-                Some([(theirs, found)]) if found == shape => {
-                    plan.loads.push(Load { ours: name.clone(), theirs: (*theirs).to_owned(), layout });
+                Some([found]) => {
+                    let (form, shape) = match found.packing {
+                        Some(packing) => (Form::Packed(packing), shape.clone()),
+                        None => (Form::Dense(self.layout(name)), self.layout(name).shape(shape)),
+                    };
+                    let theirs = found.theirs.to_owned();
+                    if found.shape == shape {
+                        plan.loads.push(Load { ours: name.clone(), theirs, form });
+                    } else {
+                        misshapen.push(Misshapen { theirs, expected: shape, found: found.shape.to_vec() });
+                    }
                 }
-                Some([(theirs, found)]) => misshapen.push(Misshapen {
-                    theirs: (*theirs).to_owned(),
-                    expected: shape.clone(),
-                    found: found.to_vec(),
-                }),
                 Some(several) => doubled.push(Doubled {
                     ours: name.clone(),
-                    theirs: several.iter().map(|(theirs, _)| (*theirs).to_owned()).collect(),
+                    theirs: several.iter().map(|found| found.theirs.to_owned()).collect(),
                 }),
             }
         }
-        unused.extend(held.into_values().flatten().map(|(theirs, _)| theirs));
+        unused.extend(held.into_values().flatten().map(|found| found.theirs));
         if missing.is_empty() && unused.is_empty() && doubled.is_empty() && misshapen.is_empty() {
             return Ok(plan);
         }
@@ -232,9 +267,13 @@ mod tests {
 
     fn pair(found: &[&str], wanted: &[&str], outcome: Head) -> Result<LoadPlan, AccountingError> {
         let (embedding, head) = ("embed.weight".to_owned(), "lm_head.weight".to_owned());
-        let found = found.iter().map(|name| (*name, &[2, 3][..]));
+        let found = found.iter().map(|name| dense(name, &[2, 3]));
         let tie = HeadTie { embedding, head, outcome };
-        rules().pair(Path::new("m"), found, &expected(wanted), Some(&tie))
+        rules().pair(Path::new("m"), found, vec![], &expected(wanted), Some(&tie))
+    }
+
+    fn dense<'a>(theirs: &'a str, shape: &'a [usize]) -> Found<'a> {
+        Found { theirs, shape, packing: None }
     }
 
     const EMBED: &str = "model.embed_tokens.weight";
@@ -273,8 +312,9 @@ mod tests {
 
     #[test]
     fn another_shape_is_an_error() {
-        let found = [(EMBED, &[3, 2][..])];
-        let error = rules().pair(Path::new("m"), found.into_iter(), &expected(&["embed.weight"]), None).unwrap_err();
+        let found = [dense(EMBED, &[3, 2])];
+        let expected = expected(&["embed.weight"]);
+        let error = rules().pair(Path::new("m"), found.into_iter(), vec![], &expected, None).unwrap_err();
         assert!(error.to_string().contains("expected [2, 3], found [3, 2]"), "{error}");
     }
 
@@ -286,7 +326,11 @@ mod tests {
         let plan = pair(&["lm_head.weight"], &["embed.weight"], Head::TiedFromHead).unwrap();
         assert_eq!(
             plan.loads[0],
-            Load { ours: "embed.weight".to_owned(), theirs: "lm_head.weight".to_owned(), layout: Layout::Same }
+            Load {
+                ours: "embed.weight".to_owned(),
+                theirs: "lm_head.weight".to_owned(),
+                form: Form::Dense(Layout::Same)
+            }
         );
         let plan = pair(&both, &["embed.weight", "lm_head.weight"], Head::UntiedByFile).unwrap();
         assert_eq!(plan.loads.len(), 2);

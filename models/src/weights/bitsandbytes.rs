@@ -7,13 +7,13 @@
 //! the 4-bit codes must be the usual one, which bitsandbytes takes whatever the file says. Not here: 8-bit weights, for which these tools have no
 //! such names, and codes stored as other types than bytes (`bnb_4bit_quant_storage`).
 
-use std::{borrow::Cow, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use burn::tensor::DType;
 use firebrand_kernels::{DoubleScales, FourBit, PackedWeight, Packing, Scales};
 use serde::Deserialize;
 
-use super::{dtype::Dtype, plan::TensorSpec, view::TensorView};
+use super::{checkpoint::Checkpoint, dtype::Dtype, plan::TensorSpec, view::TensorView};
 use crate::error::{ModelError, clip};
 
 /// Scales that share one of the second level.
@@ -22,6 +22,7 @@ const NESTED_BLOCK: usize = 256;
 const MAP_TOLERANCE: f32 = 1e-6;
 /// No state has more bytes.
 const LONGEST_STATE: usize = 4096;
+const STATE: &str = ".quant_state.bitsandbytes__";
 const PARTS: [&str; 6] = [
     ".absmax",
     ".quant_map",
@@ -34,6 +35,52 @@ const PARTS: [&str; 6] = [
 /// The name of the weight that the tensor of this name is a part of, if it is one.
 pub fn packed_part_of(name: &str) -> Option<&str> {
     PARTS.iter().find_map(|part| name.strip_suffix(part))
+}
+
+/// What the state of a packed weight says: enough to tell which tensors belong to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedHeader {
+    /// `[out, in]`, however many bytes the codes have.
+    pub shape: Vec<usize>,
+    pub packing: Packing,
+}
+
+/// The packed weights of `checkpoint` by their names. Reads their states and nothing else.
+///
+/// # Errors
+/// A state that is not such JSON; two of one weight.
+pub fn packed_weights(checkpoint: &Checkpoint) -> Result<BTreeMap<&str, PackedHeader>, ModelError> {
+    let mut found = BTreeMap::new();
+    for view in checkpoint.tensors() {
+        let state = [FourBit::Nf4, FourBit::Fp4].into_iter().find_map(|code| {
+            let name = view.name.strip_suffix(kind(code))?.strip_suffix(STATE)?;
+            Some((name, code))
+        });
+        let Some((name, code)) = state else { continue };
+        let state = State::read(&view, code)?;
+        let packing = Packing::FourBit { code, block: state.blocksize, double: state.nested_blocksize.is_some() };
+        if found.insert(name, PackedHeader { shape: state.shape.to_vec(), packing }).is_some() {
+            return Err(wrong(&view, "one state of a weight", "two"));
+        }
+    }
+    Ok(found)
+}
+
+impl PackedHeader {
+    /// The names of all tensors of the weight called `name`, the codes first.
+    pub fn tensors(&self, name: &str) -> Vec<String> {
+        let mut parts = vec!["", ".absmax", ".quant_map"];
+        let state = match self.packing {
+            Packing::FourBit { code, double, .. } => {
+                if double {
+                    parts.extend([".nested_absmax", ".nested_quant_map"]);
+                }
+                Some(format!("{name}{STATE}{}", kind(code)))
+            }
+            Packing::Int8 { .. } => None,
+        };
+        parts.into_iter().map(|part| format!("{name}{part}")).chain(state).collect()
+    }
 }
 
 /// The tensors of a weight called `name`, with their little-endian bytes. `None` for 8 bits: there are no names for it.
@@ -69,7 +116,7 @@ pub fn packed_tensors<'a>(name: &str, weight: &'a PackedWeight) -> Option<Vec<(T
     }
     state.push('}');
     tensors.push(floats(".quant_map", &code.values()));
-    let part = format!(".quant_state.bitsandbytes__{kind}");
+    let part = format!("{STATE}{kind}");
     tensors.push((spec(&part, Dtype::U8, vec![state.len()]), Cow::Owned(state.into_bytes())));
     Some(tensors)
 }
@@ -106,7 +153,7 @@ pub fn read_packed<'a>(
     find: impl Fn(&str) -> Option<TensorView<'a>>,
 ) -> Result<Option<PackedWeight>, ModelError> {
     let states = [FourBit::Nf4, FourBit::Fp4].into_iter().filter_map(|code| {
-        let state = find(&format!("{name}.quant_state.bitsandbytes__{}", kind(code)))?;
+        let state = find(&format!("{name}{STATE}{}", kind(code)))?;
         Some((code, state))
     });
     let mut states: Vec<_> = states.collect();
@@ -114,7 +161,10 @@ pub fn read_packed<'a>(
     if let Some((_, other)) = states.pop() {
         return Err(wrong(&other, "one state of a weight", "two"));
     }
-    let state = State::read(&view, code, shape)?;
+    let state = State::read(&view, code)?;
+    if state.shape != shape {
+        return Err(wrong(&view, format!("shape = {shape:?}"), format!("{:?}", state.shape)));
+    }
     let parts = Parts { name, file: view.file, find };
     let double = state.nested_blocksize.is_some();
     let packing = Packing::FourBit { code, block: state.blocksize, double };
@@ -151,7 +201,7 @@ pub fn read_packed<'a>(
 }
 
 impl State {
-    fn read(view: &TensorView<'_>, code: FourBit, shape: [usize; 2]) -> Result<Self, ModelError> {
+    fn read(view: &TensorView<'_>, code: FourBit) -> Result<Self, ModelError> {
         if view.dtype != Dtype::U8 || view.shape.len() != 1 || view.elements() > LONGEST_STATE {
             let found = format!("{} elements of {}", view.elements(), view.dtype.name());
             return Err(wrong(view, format!("JSON in at most {LONGEST_STATE} bytes"), found));
@@ -162,9 +212,6 @@ impl State {
             if expected == found { Ok(()) } else { Err(wrong(view, format!("{key} = {expected}"), clip(found))) }
         };
         expect("quant_type", kind(code), &state.quant_type)?;
-        if state.shape != shape {
-            return Err(wrong(view, format!("shape = {shape:?}"), format!("{:?}", state.shape)));
-        }
         if !["float32", "bfloat16", "float16"].contains(&state.dtype.as_str()) {
             return Err(wrong(view, "dtype = float32, bfloat16 or float16", clip(&state.dtype)));
         }

@@ -120,6 +120,16 @@ impl Checkpoint {
         })
     }
 
+    /// Gives back the memory in which `view`, a tensor of this checkpoint, was read: its pages come from the file again when
+    /// they are touched again.
+    pub fn release(&self, view: &TensorView<'_>) {
+        match self.files().iter().find(|file| file.path() == view.file) {
+            Some(WeightsFile::Safetensors(file)) => file.release(view),
+            Some(WeightsFile::Pickle(file)) => file.release(view),
+            None => {}
+        }
+    }
+
     pub(super) fn storage(&self) -> &Storage {
         &self.storage
     }

@@ -62,6 +62,15 @@ impl Dtype {
         }
     }
 
+    /// Its name in `config.json` and in the states of packed weights: `bfloat16`. What is no float of at most 32 bits is read as f32.
+    pub fn torch_name(self) -> &'static str {
+        match self {
+            Dtype::BF16 => "bfloat16",
+            Dtype::F16 => "float16",
+            _ => "float32",
+        }
+    }
+
     /// The dtype of that name in a safetensors header, if it is one that is read.
     pub fn from_name(name: &str) -> Option<Dtype> {
         Dtype::ALL.into_iter().find(|dtype| dtype.name() == name)

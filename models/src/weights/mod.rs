@@ -33,8 +33,8 @@ mod tie;
 mod view;
 mod writer;
 
-pub use account::{AccountingError, Doubled, Expected, Load, LoadPlan, Misshapen, Missing, Unused};
-pub use bitsandbytes::{packed_part_of, packed_tensors, read_packed};
+pub use account::{AccountingError, Doubled, Expected, Form, Load, LoadPlan, Misshapen, Missing, Unused};
+pub use bitsandbytes::{PackedHeader, packed_part_of, packed_tensors, packed_weights, read_packed};
 pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;
 pub use file::WeightsFile;

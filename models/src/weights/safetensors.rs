@@ -93,6 +93,11 @@ impl SafetensorsFile {
         &self.map[..self.data_start]
     }
 
+    /// Gives back the memory in which a tensor of this file was read.
+    pub(super) fn release(&self, view: &TensorView<'_>) {
+        mapping::release(&self.map, view.data.bytes());
+    }
+
     fn view<'a>(&'a self, entry: &'a Entry) -> TensorView<'a> {
         TensorView {
             file: &self.path,

@@ -28,6 +28,15 @@ pub(super) enum Data<'a> {
     Strided { bytes: &'a [u8], strides: &'a [usize] },
 }
 
+impl<'a> Data<'a> {
+    /// The piece of the file that they lie in.
+    pub(super) fn bytes(self) -> &'a [u8] {
+        match self {
+            Data::RowMajor(bytes) | Data::Strided { bytes, .. } => bytes,
+        }
+    }
+}
+
 impl<'a> TensorView<'a> {
     /// Little-endian, row-major, at any alignment; exactly `shape` x `dtype`. Borrowed where the file has them so, else
     /// copied together.

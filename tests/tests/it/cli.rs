@@ -132,6 +132,14 @@ fn a_device_that_is_not_compiled_in_names_the_feature() {
 }
 
 #[test]
+fn int8_is_refused_as_a_format_of_files() {
+    let merge = ["merge", "--model", "model", "--adapter", "adapter", "--out", "merged", "--dtype", "int8"];
+    let said = Workshop::new().run(&merge);
+    assert_eq!(said.code, Some(2));
+    assert_says!(said.stderr, "--dtype", "no reader has names in files for blockwise int8", "nf4");
+}
+
+#[test]
 fn token_ids_outside_the_vocabulary_are_refused() {
     let workshop = Workshop::new();
     workshop.write_rows("data.jsonl", &[json!({"input_ids": [1, 2]}), json!({"input_ids": [3, 97, 4]})]);

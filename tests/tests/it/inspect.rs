@@ -48,6 +48,19 @@ fn a_model_folder_tells_family_sizes_and_hashes() {
 }
 
 #[test]
+fn packed_weights_count_by_their_numbers() {
+    let report = inspect(&golden("packed/model")).unwrap();
+    assert_eq!(report.parameters, 18_780);
+    assert_eq!(report.family.as_ref().unwrap().packing.as_deref(), Some("nf4 in blocks of 64, scales packed"));
+    assert!(report.to_string().contains("packed      nf4 in blocks of 64"), "{report}");
+    let weights = inspect(&golden("packed/model/model.safetensors")).unwrap();
+    assert_eq!((weights.kind, weights.parameters), (Kind::Weights, 18_780));
+    let (folder, config) = (copy("packed/model", &["model.safetensors"]), golden("llama-gqa-tied/config.json"));
+    fs::copy(config, folder.path().join("config.json")).unwrap();
+    assert!(failure(folder.path()).contains("`quantization_config`"));
+}
+
+#[test]
 fn the_text_is_a_page_and_the_json_is_whole() {
     let report = inspect(model().path()).unwrap();
     let text = report.to_string();

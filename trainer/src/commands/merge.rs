@@ -7,7 +7,7 @@ use firebrand_models::{CausalLm, adapter_folder};
 use crate::cli::MergeArgs;
 use crate::companions;
 use crate::error::Error;
-use crate::export::file_dtype;
+use crate::export::write_as;
 use crate::hub::{HubOptions, locate};
 use crate::loading::base_of;
 use crate::merge::{Probe, merge_into};
@@ -30,7 +30,7 @@ pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
     adapter_folder::load(&mut model, &arguments.adapter)?;
     let text = Text::load(&folder, &firebrand_datasets::TemplateChoice::Model, None)?;
     let probe = Probe::built_in(text.tokenizer.as_ref(), model.decoder().config().vocab_size)?;
-    let dtype = arguments.dtype.map(file_dtype);
+    let dtype = arguments.dtype.map(write_as);
     let taught = companions::training_template(&arguments.adapter)?;
     let rendered = taught.is_some() && taught == text.template.as_ref().map(|template| template.template_hash());
     let receipt = merge_into(&model, &folder, &arguments.out, dtype, &probe, text.template_to_export(rendered))?;

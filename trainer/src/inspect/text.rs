@@ -48,6 +48,9 @@ impl InspectReport {
             if let Some(reason) = &family.unsupported {
                 facts.push(("unsupported", reason.clone()));
             }
+            if let Some(packing) = &family.packing {
+                facts.push(("packed", packing.clone()));
+            }
             if let Some(sizes) = &family.architecture {
                 facts.push(("layers", format!("{}, hidden {}", sizes.layers, sizes.hidden_size)));
                 let (heads, kv_heads, head_dim) = (sizes.heads, sizes.kv_heads, sizes.head_dim);

@@ -5,6 +5,7 @@ use regex::Regex;
 use super::adapter::{AdapterSection, Exclude, LoraInit, LoraRecipe, Targets};
 use super::checkpoint::BestKey;
 use super::document::Document;
+use super::dtype::WrittenDtype;
 use super::error::{Complaint, ComplaintKind, RecipeError};
 use super::file::{Init, RecipeFile};
 use super::optimizer::{AdafactorRate, Optimizer};
@@ -15,6 +16,7 @@ pub(super) fn check(file: &RecipeFile, document: &Document) -> Result<(), Recipe
     let rules = Rules { file, document };
     rules.method()?;
     rules.quantization()?;
+    rules.packed_export()?;
     rules.data()?;
     rules.train()?;
     rules.optimizer()?;
@@ -58,6 +60,18 @@ impl Rules<'_> {
                 self.lora(lora)
             }
             Some(AdapterSection::Ia3(ia3)) => self.modules(&ia3.targets, &ia3.exclude),
+        }
+    }
+
+    /// What packing costs is measured by merging, so only a merged model is written so.
+    fn packed_export(&self) -> Result<(), RecipeError> {
+        match self.file.export.dtype {
+            Some(WrittenDtype::Nf4 | WrittenDtype::Fp4) if self.file.adapter.is_none() => Err(self
+                .conflict("export.dtype")
+                .message("`export.dtype` packs merged models only, and full fine-tuning merges nothing")
+                .advice("write bf16; [quantization] and transformers pack weights while they read them")
+                .into()),
+            _ => Ok(()),
         }
     }
 

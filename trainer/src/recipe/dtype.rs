@@ -20,3 +20,16 @@ pub enum StoredDtype {
     Bf16,
     F16,
 }
+
+/// What a finished model is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WrittenDtype {
+    F32,
+    Bf16,
+    F16,
+    /// The linear maps in 4 bits, as bitsandbytes and transformers read them.
+    Nf4,
+    /// The same with another code.
+    Fp4,
+}

@@ -38,7 +38,7 @@ use std::path::PathBuf;
 pub use adapter::{Bias, Exclude, Ia3Recipe, LoraInit, LoraRecipe, Method, ModuleRegex, TargetPreset, Targets};
 pub use checkpoint::{BestMetric, Checkpoint};
 pub use device::DeviceName;
-pub use dtype::{ComputeDtype, StoredDtype};
+pub use dtype::{ComputeDtype, StoredDtype, WrittenDtype};
 pub use error::{Complaint, ComplaintKind, RecipeError};
 pub use evaluation::{EarlyStopping, Eval};
 pub use file::Init;

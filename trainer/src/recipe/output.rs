@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::dtype::StoredDtype;
+use super::dtype::WrittenDtype;
 
 /// What is written down while training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,8 +37,9 @@ pub struct Export {
     /// After an adapter run, also write the merged model to `model/`. Nothing to do after a full run.
     #[schemars(example = true)]
     pub merge: bool,
-    /// What `model/` is written in; the base model's own dtype when not given.
+    /// What `model/` is written in; the base model's own dtype when not given. `nf4` and `fp4` pack the merged linear maps in 4 bits, as
+    /// bitsandbytes and transformers read them; the rest stays as in the base.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(example = StoredDtype::Bf16)]
-    pub dtype: Option<StoredDtype>,
+    #[schemars(example = WrittenDtype::Bf16)]
+    pub dtype: Option<WrittenDtype>,
 }

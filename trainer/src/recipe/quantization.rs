@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The linear maps of the blocks are packed while they are read, and only adapters are trained. Embedding, norms, routers and
-/// head stay as they are.
+/// head stay as they are. Not needed where the model's folder is packed already (bitsandbytes in 4 bits): it is taken as it is, and this may
+/// only say the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Quantization {
@@ -63,6 +64,16 @@ impl Quantization {
             Self::Nf4(recipe) => four(FourBit::Nf4, recipe),
             Self::Fp4(recipe) => four(FourBit::Fp4, recipe),
             Self::Int8(recipe) => Packing::Int8 { block: recipe.block },
+        }
+    }
+}
+
+impl From<Packing> for Quantization {
+    fn from(packing: Packing) -> Self {
+        match packing {
+            Packing::FourBit { code: FourBit::Nf4, block, double } => Self::Nf4(FourBitRecipe { block, double }),
+            Packing::FourBit { code: FourBit::Fp4, block, double } => Self::Fp4(FourBitRecipe { block, double }),
+            Packing::Int8 { block } => Self::Int8(EightBitRecipe { block }),
         }
     }
 }

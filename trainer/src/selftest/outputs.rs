@@ -2,9 +2,9 @@
 
 use burn::tensor::Tensor;
 use firebrand_adapters::Mode;
-use firebrand_models::CausalLm;
 use firebrand_models::transformer::{Cache, Inputs};
 use firebrand_models::weights::Dtype;
+use firebrand_models::{CausalLm, WriteAs};
 
 use super::Measured;
 use super::fixture::{Fixture, Trains};
@@ -21,7 +21,7 @@ pub(super) fn merging(fixture: &Fixture) -> Result<Measured, Error> {
     let trained = fixture.train("to-merge", Trains::Adapter, &[], None)?;
     let probe = Probe::from_rows(trained.data.train.examples.iter().map(|example| example.input_ids.as_slice()));
     let out = fixture.path("merged");
-    let receipt = merge_into(&trained.model, &fixture.model(), &out, Some(Dtype::F32), &probe, None)?;
+    let receipt = merge_into(&trained.model, &fixture.model(), &out, Some(WriteAs::Dense(Dtype::F32)), &probe, None)?;
     let agreed = receipt.top1_agreement * 100.0;
     Ok(Measured {
         what: format!("KL {:.1e} nats, same first choice {agreed:.0} %, largest logit difference", receipt.kl),

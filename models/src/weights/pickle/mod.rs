@@ -113,6 +113,11 @@ impl PickleFile {
         self.view(&self.tensors[position as usize])
     }
 
+    /// Gives back the memory in which a tensor of this file was read.
+    pub(super) fn release(&self, view: &TensorView<'_>) {
+        mapping::release(&self.map, view.data.bytes());
+    }
+
     fn view<'a>(&'a self, entry: &'a Entry) -> TensorView<'a> {
         let bytes = &self.map[entry.range.clone()];
         let data = match &entry.strides {

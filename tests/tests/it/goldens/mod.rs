@@ -4,6 +4,7 @@ mod adapter_merge;
 mod forward;
 mod lora;
 mod optim;
+mod packed;
 mod published;
 mod score;
 mod trajectory;

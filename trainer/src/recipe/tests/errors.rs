@@ -103,6 +103,12 @@ fn what_is_not_built_yet_is_refused() {
         ComplaintKind::Conflict,
         &["both say how frozen weights are held"],
     );
+    refuses(
+        &with("[export]\ndtype = \"nf4\"\n"),
+        &[],
+        ComplaintKind::Conflict,
+        &["full fine-tuning merges nothing", "export.dtype"],
+    );
     for (text, value, known) in [
         ("[adapter]\nkind = \"loha\"", "loha", "\"ia3\""),
         ("[train]\nobjective = \"dpo\"", "dpo", "only \"sft\" is supported"),

@@ -1,0 +1,253 @@
+//! `quantization_config`: what a `config.json` says about packed weights, held against the tensors.
+//!
+//! Read and written is bitsandbytes in 4 bits, as transformers has it (`BitsAndBytesConfig`, `integrations/bitsandbytes.py`). There every linear
+//! map is packed but the head and what `llm_int8_skip_modules` names; routers are no linear maps to it, and experts are stacked tensors that it
+//! leaves alone, though older versions packed them, so they may be either. How many weights share a scale stands with each weight. Not here:
+//! GPTQ, AWQ, LLM.int8 and the like, which are refused by name.
+
+use firebrand_kernels::{FourBit, Packing};
+use serde_json::{Value, json};
+
+use crate::error::{ModelError, clip};
+use crate::hf_config::HfConfig;
+use crate::transformer::{Decoder, HEAD};
+use crate::weights::{Checkpoint, Dtype, Expected, Form, LoadPlan, RuleSet};
+
+/// The key in `config.json`.
+pub(crate) const KEY: &str = "quantization_config";
+
+/// Linear maps in 4 bits, as bitsandbytes packs them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FourBitConfig {
+    code: FourBit,
+    double: bool,
+    /// Modules that are left as they are; absent: the head.
+    skip: Option<Vec<String>>,
+}
+
+impl FourBitConfig {
+    /// What `config` says; `None` where it says nothing, and so nothing is packed.
+    ///
+    /// # Errors
+    /// Another method, 8 bits, a key that is not supported.
+    pub fn of(config: &HfConfig) -> Result<Option<Self>, ModelError> {
+        const INSTEAD: &str = "take the folder with the weights in f32, f16 or bf16";
+        let Some(section) = config.section(KEY)? else { return Ok(None) };
+        match section.optional_string("quant_method")? {
+            None | Some("bitsandbytes") => {}
+            Some(other) => {
+                let expected = format!("bitsandbytes in 4 bits and no other packing; {INSTEAD}");
+                return Err(section.wrong("quant_method", expected, format!("`{}`", clip(other))));
+            }
+        }
+        for key in ["load_in_8bit", "_load_in_8bit"] {
+            if section.bool_or(key, false)? {
+                let expected = format!(
+                    "false: weights in 8 bits are not read; {INSTEAD}, which `[quantization]` packs in 8 bits while they are read"
+                );
+                return Err(section.wrong(key, expected, "true"));
+            }
+        }
+        if !section.bool_or("load_in_4bit", section.bool_or("_load_in_4bit", false)?)? {
+            return Err(section.wrong("load_in_4bit", format!("true; or {INSTEAD}"), "false"));
+        }
+        section.only("bnb_4bit_quant_storage", "uint8")?;
+        let code = match section.optional_string("bnb_4bit_quant_type")? {
+            None | Some("fp4") => FourBit::Fp4,
+            Some("nf4") => FourBit::Nf4,
+            Some(other) => {
+                return Err(section.wrong("bnb_4bit_quant_type", "nf4 or fp4", format!("`{}`", clip(other))));
+            }
+        };
+        let skip = section.optional_strings("llm_int8_skip_modules")?;
+        // They are regular expressions to the reference. A dot that stands for itself reads the same.
+        let plain = |name: &&&str| name.chars().all(|letter| letter.is_alphanumeric() || "._-".contains(letter));
+        if let Some(pattern) = skip.iter().flatten().find(|name| !plain(name)) {
+            return Err(section.wrong("llm_int8_skip_modules", "names of modules", format!("`{}`", clip(pattern))));
+        }
+        let skip = skip.map(|names| names.into_iter().map(str::to_owned).collect());
+        Ok(Some(Self { code, double: section.bool_or("bnb_4bit_use_double_quant", false)?, skip }))
+    }
+
+    /// For weights packed so, with the usual modules left as they are; `None` for 8 bits, for which there are no names in files.
+    pub fn new(packing: Packing) -> Option<Self> {
+        match packing {
+            Packing::FourBit { code, double, .. } => Some(Self { code, double, skip: None }),
+            Packing::Int8 { .. } => None,
+        }
+    }
+
+    /// The value of `quantization_config` as transformers writes it. `compute` is the dtype it multiplies in.
+    pub fn to_json(&self, compute: Dtype) -> Value {
+        json!({
+            "_load_in_4bit": true,
+            "_load_in_8bit": false,
+            "bnb_4bit_compute_dtype": compute.torch_name(),
+            "bnb_4bit_quant_storage": "uint8",
+            "bnb_4bit_quant_type": self.code.to_string(),
+            "bnb_4bit_use_double_quant": self.double,
+            "llm_int8_enable_fp32_cpu_offload": false,
+            "llm_int8_has_fp16_weight": false,
+            "llm_int8_skip_modules": self.skip,
+            "llm_int8_threshold": 6.0,
+            "load_in_4bit": true,
+            "load_in_8bit": false,
+            "quant_method": "bitsandbytes",
+        })
+    }
+
+    /// Whether the linear map of this name in files is packed.
+    pub(crate) fn packs(&self, module: &str) -> bool {
+        let skips = |name: &String| {
+            let below = module.strip_prefix(name.as_str());
+            below.is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || name.ends_with('.'))
+                || module.ends_with(name.as_str())
+        };
+        !self.skip.iter().flatten().any(skips)
+    }
+}
+
+/// Holds what `config` says against the tensors of `plan`, which was made for `expected`; how the packed ones are packed, if there are any.
+///
+/// # Errors
+/// Tensors packed though the configuration does not say so, or otherwise than it says; a map not packed though it should be; anything
+/// packed that is no linear map. The message names the tensor.
+pub fn check_packing(
+    config: &HfConfig,
+    checkpoint: &Checkpoint,
+    rules: &RuleSet,
+    expected: &[Expected],
+    plan: &LoadPlan,
+) -> Result<Option<Packing>, ModelError> {
+    let said = FourBitConfig::of(config)?;
+    let mut common = None;
+    for (load, expected) in plan.loads.iter().zip(expected) {
+        let wrong = |expected: String, found: String| {
+            let file = checkpoint.find(&load.theirs).map_or(checkpoint.path(), |view| view.file);
+            Err(ModelError::tensor(file, &load.theirs, expected, found))
+        };
+        let module = rules.to_theirs(&load.ours).unwrap_or_else(|| load.theirs.clone());
+        let module = module.strip_suffix(".weight").unwrap_or(&module);
+        let may = is_linear(expected);
+        match (load.form, &said) {
+            (Form::Dense(_), Some(said)) if may && said.packs(module) && !load.ours.contains(".mlp.experts.") => {
+                return wrong(
+                    "4 bits, because `quantization_config` says so".into(),
+                    "a tensor that is not packed".into(),
+                );
+            }
+            (Form::Dense(_), _) => {}
+            (Form::Packed(packing), _) if !may => {
+                return wrong(
+                    "a tensor that is not packed: only linear maps are read in 4 bits".into(),
+                    packing.to_string(),
+                );
+            }
+            (Form::Packed(packing), None) => {
+                let expected = "one that says how weights are packed, as bitsandbytes and transformers write it";
+                return Err(config.wrong(
+                    KEY,
+                    expected,
+                    format!("nothing, and `{}` is packed: {packing}", clip(&load.theirs)),
+                ));
+            }
+            (Form::Packed(packing), Some(said)) => {
+                let first = *common.get_or_insert(packing);
+                if !said.agrees(packing) || !said.packs(module) {
+                    return wrong(
+                        format!("{} as `quantization_config` says", said.describe(module)),
+                        packing.to_string(),
+                    );
+                }
+                if packing != first {
+                    return wrong(format!("{first}, as the others"), packing.to_string());
+                }
+            }
+        }
+    }
+    Ok(common)
+}
+
+impl FourBitConfig {
+    fn agrees(&self, packing: Packing) -> bool {
+        matches!(packing, Packing::FourBit { code, double, .. } if code == self.code && double == self.double)
+    }
+
+    fn describe(&self, module: &str) -> String {
+        match (self.packs(module), self.double) {
+            (false, _) => "no packed tensor,".to_owned(),
+            (true, true) => format!("{} with packed scales,", self.code),
+            (true, false) => format!("{} with scales as they are,", self.code),
+        }
+    }
+}
+
+/// Whether this is the matrix of a linear map that the reference packs or may have packed.
+fn is_linear(expected: &Expected) -> bool {
+    let map = expected.name.strip_suffix(".weight").filter(|_| expected.name != HEAD && expected.shape.len() == 2);
+    map.is_some_and(|map| !Decoder::is_router(map))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(section: &str) -> Result<Option<FourBitConfig>, ModelError> {
+        let text = format!(r#"{{"model_type": "llama", "quantization_config": {section}}}"#);
+        FourBitConfig::of(&HfConfig::from_json("m/config.json", text).unwrap())
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        assert_eq!(read("null").unwrap(), None);
+        for double in [true, false] {
+            for code in [FourBit::Nf4, FourBit::Fp4] {
+                let config = FourBitConfig::new(Packing::FourBit { code, block: 64, double }).unwrap();
+                assert_eq!(read(&config.to_json(Dtype::BF16).to_string()).unwrap(), Some(config));
+            }
+        }
+        assert_eq!(FourBitConfig::new(Packing::INT8), None);
+        // The reference's defaults.
+        let short = read(r#"{"load_in_4bit": true}"#).unwrap().unwrap();
+        assert_eq!(short, FourBitConfig { code: FourBit::Fp4, double: false, skip: None });
+    }
+
+    #[test]
+    fn what_is_not_read_is_refused_by_its_key() {
+        for (section, says) in [
+            (
+                r#"{"quant_method": "gptq", "bits": 4}"#,
+                "`quantization_config.quant_method`: expected bitsandbytes in 4 bits",
+            ),
+            (r#"{"quant_method": "awq"}"#, "found `awq`"),
+            (r#"{"quant_method": "bitsandbytes", "load_in_8bit": true}"#, "`quantization_config.load_in_8bit`"),
+            (r#"{"quant_method": "bitsandbytes"}"#, "`quantization_config.load_in_4bit`"),
+            (r#"{"load_in_4bit": true, "bnb_4bit_quant_type": "int4"}"#, "nf4 or fp4, found `int4`"),
+            (
+                r#"{"load_in_4bit": true, "bnb_4bit_quant_storage": "bfloat16"}"#,
+                "`quantization_config.bnb_4bit_quant_storage`",
+            ),
+            (r#"{"load_in_4bit": true, "llm_int8_skip_modules": ["layers.*"]}"#, "found `layers.*`"),
+            (r#"{"load_in_4bit": "yes"}"#, "true or false"),
+            (r#""nf4""#, "an object"),
+        ] {
+            let message = read(section).unwrap_err().to_string();
+            assert!(message.contains(says), "{message}");
+        }
+    }
+
+    #[test]
+    fn skipped_modules_are_those_the_reference_skips() {
+        let section = r#"{"load_in_4bit": true, "llm_int8_skip_modules": ["lm_head", "model.layers.1", "down_proj"]}"#;
+        let config = read(section).unwrap().unwrap();
+        for (module, packed) in [
+            ("model.layers.1.mlp.up_proj", false),
+            ("model.layers.11.mlp.up_proj", true),
+            ("model.layers.0.mlp.down_proj", false),
+            ("model.layers.0.mlp.up_proj", true),
+            ("lm_head", false),
+        ] {
+            assert_eq!(config.packs(module), packed, "{module}");
+        }
+    }
+}
