@@ -122,12 +122,20 @@ impl LoraConfig {
         Ok(pattern_value("adapter.rank_pattern", &self.rank_pattern, path)?.unwrap_or(self.rank))
     }
 
+    /// Scale numerator of the module at `path`.
+    ///
+    /// # Errors
+    /// A pattern that does not compile.
+    pub fn alpha_at(&self, path: &str) -> Result<f64, AdapterError> {
+        Ok(pattern_value("adapter.alpha_pattern", &self.alpha_pattern, path)?.unwrap_or(self.alpha))
+    }
+
     /// Scale of the module at `path`.
     ///
     /// # Errors
     /// A pattern that does not compile.
     pub fn scale_at(&self, path: &str) -> Result<f64, AdapterError> {
-        let alpha = pattern_value("adapter.alpha_pattern", &self.alpha_pattern, path)?.unwrap_or(self.alpha);
+        let alpha = self.alpha_at(path)?;
         let rank = self.rank_at(path)? as f64;
         Ok(if self.rslora { alpha / rank.sqrt() } else { alpha / rank })
     }

@@ -65,6 +65,10 @@ pub enum ModelError {
     #[error(transparent)]
     Adapter(#[from] firebrand_adapters::AdapterError),
 
+    /// Two models that are compared tensor by tensor have different tensors.
+    #[error("{} is no fine-tune of {}: {problem}", tuned.display(), base.display())]
+    Unlike { base: PathBuf, tuned: PathBuf, problem: String },
+
     /// The name rules of a family contradict themselves: an error in this program.
     #[error("weight rule `{rule}`: {problem}")]
     Rules { rule: String, problem: String },
@@ -95,6 +99,7 @@ impl ModelError {
             }
             ModelError::NoSuchTensor { .. } | ModelError::Rules { .. } | ModelError::Adapter(_) => return None,
             ModelError::NoWeights { .. } => "give a folder with weights in safetensors or PyTorch's format",
+            ModelError::Unlike { .. } => "name the model that the other was trained from",
             ModelError::OtherWeights { .. } => "write to an empty folder",
             ModelError::Accounting(_) => {
                 "the weights belong to another architecture or size than `config.json` says, or the download is incomplete"

@@ -4,6 +4,7 @@
 //! `config.json` chooses parts and how its tensors are called; [`weights`] reads and writes the files. A [`CausalLm`] is
 //! all three together with the adapters on it. Not here: recipes, experiments, the command line.
 
+pub mod adapter_extract;
 pub mod adapter_folder;
 pub mod adapter_merge;
 mod causal_lm;
@@ -12,9 +13,11 @@ mod expert_adapters;
 pub mod families;
 pub mod hf_config;
 mod load;
+mod model_files;
 pub mod parameters;
 pub mod transformer;
 pub mod weights;
 
 pub use causal_lm::{CausalLm, Hold};
 pub use error::ModelError;
+pub use model_files::ModelFiles;
