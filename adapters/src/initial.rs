@@ -8,7 +8,9 @@
 //! an adapter of twice the rank, `[B, -B0] [A; A0]`, for the *original* base, which is what PEFT's
 //! `path_initial_model_for_weight_conversion` makes. The signs of the components are as in `kernels`.
 //!
-//! Not here: LoftQ, EVA, CorDA and LoRA-GA, which need a quantised base or data.
+//! LoftQ needs the weight beside its packed form and is in `loftq.rs`. Not here: EVA, CorDA and LoRA-GA, which need data.
+
+use std::sync::Arc;
 
 use firebrand_kernels::{Svd, leading_svd, qr};
 
@@ -28,6 +30,28 @@ pub enum LoraInit {
     Pissa,
     /// The first components of the weight's QR decomposition.
     Olora,
+    /// The largest singular components of what the packed base lost of the weight; they stay in the product.
+    Loftq,
+}
+
+/// What files hold the difference to.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// Nothing: they hold the factors.
+    Zero,
+    /// A part of the weight, which is subtracted in the product too.
+    Subtracted(Arc<LoraFactors>),
+    /// What the packed weight lost, which stays in the product.
+    Kept(Arc<LoraFactors>),
+}
+
+impl Origin {
+    pub fn factors(&self) -> Option<&Arc<LoraFactors>> {
+        match self {
+            Self::Zero => None,
+            Self::Subtracted(start) | Self::Kept(start) => Some(start),
+        }
+    }
 }
 
 /// What a start needs to know.
@@ -39,11 +63,12 @@ pub(crate) struct Start<'a> {
 }
 
 impl LoraInit {
-    /// Whether the start is a part of the weight, to be subtracted from the product.
-    pub fn is_part_of_weight(self) -> bool {
+    /// Whether files hold the difference to the start, as an adapter of twice the rank: those that start at something else
+    /// than nothing.
+    pub fn is_written_as_difference(self) -> bool {
         match self {
             Self::Kaiming | Self::Gaussian | Self::Orthogonal => false,
-            Self::Pissa | Self::Olora => true,
+            Self::Pissa | Self::Olora | Self::Loftq => true,
         }
     }
 
@@ -55,7 +80,7 @@ impl LoraInit {
         let [out, input] = base.shape();
         let Start { seed, path, rank, .. } = *start;
         let refuse = |problem| Err(AdapterError::Initial { path: path.into(), problem });
-        if self.is_part_of_weight() && rank > out.min(input) {
+        if self.is_written_as_difference() && rank > out.min(input) {
             return refuse(format!("a weight of {out} x {input} has no part of rank {rank}; choose a lower rank"));
         }
         let mut rng = stream(seed, &format!("{path}.lora_A.weight"));
@@ -87,6 +112,7 @@ impl LoraInit {
                 let (b, a) = qr(&base.values(), out, input, rank);
                 Ok(LoraFactors { a, b })
             }
+            Self::Loftq => refuse("loftq needs the original weight beside the packed one".into()),
         }
     }
 }

@@ -14,6 +14,7 @@ mod extract;
 mod ia3;
 mod initial;
 mod linear;
+mod loftq;
 mod lora;
 mod merge;
 mod mode;

@@ -13,8 +13,9 @@ use crate::matmul::{Elements, Matrix, Store, multiply_parallel};
 
 /// Directions beyond those wanted, which make the others converge.
 const MORE: usize = 8;
-/// A share of the shorter side from which on the whole decomposition is made.
+/// A share of the shorter side from which on the whole decomposition is made, and a length up to which it always is.
 const WHOLE_FROM: usize = 4;
+const WHOLE_UP_TO: usize = 64;
 /// Growth of the sum of squares in one iteration at which they end, and their largest number.
 const GROWTH: f64 = 1e-6;
 const MOST_ITERATIONS: usize = 60;
@@ -47,7 +48,8 @@ pub fn leading_svd(
 ) -> Option<Svd> {
     let components = components.min(rows).min(columns);
     let width = components + MORE;
-    if width * WHOLE_FROM > rows.min(columns) {
+    let shorter = rows.min(columns);
+    if shorter <= WHOLE_UP_TO || width * WHOLE_FROM > shorter {
         return svd(matrix, rows, columns).map(|found| first(&found, components));
     }
     if matrix.iter().any(|value| !value.is_finite()) {

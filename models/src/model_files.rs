@@ -9,7 +9,7 @@ use crate::families::Family;
 use crate::hf_config::HfConfig;
 use crate::parameters::{Shapes, parameters};
 use crate::transformer::{Decoder, DecoderConfig, EMBEDDING, HEAD};
-use crate::weights::{Checkpoint, Expected, HeadTie, Load, RuleSet};
+use crate::weights::{Checkpoint, Expected, HeadTie, Load, Reading, RuleSet};
 
 /// Configuration and weights, accounted for; no tensor is read yet.
 pub struct ModelFiles {
@@ -93,6 +93,18 @@ impl ModelFiles {
         let view = self.checkpoint.get(&load.theirs)?;
         view.check_finite()?;
         Ok(load.layout.convert(view.to_f32()?, &load.layout.shape(shape)))
+    }
+
+    /// The weight `[out, in]` of the linear map at the path `module` in files.
+    ///
+    /// # Errors
+    /// As [`Self::values`].
+    pub fn values_of_map(&self, module: &str) -> Result<Vec<f32>, ModelError> {
+        let name = format!("{module}.weight");
+        match self.rules.to_ours(&name) {
+            Some(Reading::Tensor(ours)) => self.values(&ours),
+            Some(Reading::Ignored) | None => self.values(&name),
+        }
     }
 
     /// Where the values of `path` are.

@@ -72,7 +72,7 @@ fn write_adapter(
     let path = directory.adapter_path();
     write_folder(&path, |folder| {
         adapter_folder::save(model, config, &recipe.model.to_string(), folder)?;
-        companions::write_trained_with(folder, template, recipe.quantization)
+        companions::write_trained_with(folder, template, recipe.quantization, recipe.method.init_to_note())
     })?;
     Ok(path)
 }

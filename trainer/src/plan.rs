@@ -13,8 +13,9 @@ use firebrand_datasets::{
 use firebrand_models::adapter_folder::{self, Start};
 use firebrand_models::transformer::{DecoderConfig, MlpConfig};
 use firebrand_models::weights::Head;
-use firebrand_models::{CausalLm, Hold};
+use firebrand_models::{CausalLm, Hold, ModelFiles};
 
+use crate::companions;
 use crate::default_template;
 use crate::error::Error;
 use crate::fits;
@@ -184,9 +185,10 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
     match recipe.method.adapter() {
         None => Ok((model.train_all(), vec![])),
         Some(config) => {
+            let original = config.starts_at_what_packing_lost().then(|| ModelFiles::open(folder)).transpose()?;
             let start = match init_from {
                 Some(path) => Start::Folder(path),
-                None => Start::Fresh { seed: recipe.seed },
+                None => Start::Fresh { seed: recipe.seed, original: original.as_ref() },
             };
             if let Some(path) = init_from {
                 check_initial_adapter(loaded, &config, path)?;
@@ -205,6 +207,11 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
 
 /// An initial adapter must mean what the recipe says: its scale is not in its tensors.
 fn check_initial_adapter(loaded: &Loaded, wanted: &AdapterConfig, folder: &Path) -> Result<(), Error> {
+    if loaded.recipe.quantization.is_some() && companions::training_init(folder)?.is_some() {
+        let message = format!("the adapter in {} started by loftq and is for the original weights", folder.display());
+        let help = "remove [quantization], or leave init_from out";
+        return Err(loaded.complain("adapter.init_from", message, help).into());
+    }
     let (given, wanted) = match (&adapter_folder::read_config(folder)?.method, wanted) {
         (AdapterConfig::Lora(given), AdapterConfig::Lora(wanted))
         | (AdapterConfig::Dora(given), AdapterConfig::Dora(wanted)) => (given.clone(), wanted),

@@ -12,7 +12,7 @@ use firebrand_tests::tensors::{self, Tensors, largest_difference};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::workshop::Workshop;
+use crate::workshop::{RECIPE, Workshop};
 
 const FILE: &str = "adapter_model.safetensors";
 
@@ -295,8 +295,83 @@ fn the_program_extracts_and_inspects() {
     assert_eq!(found["left_out"].as_array().unwrap().len(), 10);
     let said = workshop.succeed(&["adapter", "inspect", "lora"]);
     assert!(said.stdout.contains("never trained none") && said.stdout.contains("mlp.gate_proj"), "{}", said.stdout);
-    let found: Value = serde_json::from_str(&workshop.succeed(&["adapter", "inspect", "lora", "--json"]).stdout).unwrap();
+    let found: Value =
+        serde_json::from_str(&workshop.succeed(&["adapter", "inspect", "lora", "--json"]).stdout).unwrap();
     assert_eq!((found["method"].as_str(), found["modules"].as_array().unwrap().len()), (Some("lora"), 14));
     let library = inspect_adapter(&workshop.path("lora")).unwrap();
     assert!((found["summary"]["change"].as_f64().unwrap() - library.summary.change).abs() < 1e-9);
+}
+
+const LOFTQ: &str = "\n[quantization]\nkind = \"nf4\"\n\n[export]\nmerge = true\n";
+
+/// A run that started by LoftQ, merged at its end.
+fn loftq_run() -> Workshop {
+    let workshop = Workshop::new();
+    let recipe = RECIPE.replace("alpha = 4.0", "alpha = 4.0\ninit = \"loftq\"") + LOFTQ;
+    workshop.write("recipe.toml", &recipe);
+    workshop.succeed(&["train", "recipe.toml"]);
+    workshop
+}
+
+#[test]
+fn a_run_that_starts_by_loftq_leaves_an_adapter_for_both_bases() {
+    let workshop = loftq_run();
+    let text = String::from_utf8(workshop.read("run/adapter/adapter_config.json")).unwrap();
+    let config: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((config["r"].as_u64(), config["lora_alpha"].as_u64()), (Some(4), Some(8)));
+    let note = String::from_utf8(workshop.read("run/adapter/firebrand.json")).unwrap();
+    assert!(note.contains("\"init\": \"loftq\""), "{note}");
+
+    // On the packed base it is what was trained, start and all.
+    let merge = ["merge", "--model", "model", "--adapter", "run/adapter", "--json", "--out"];
+    workshop.succeed(&[&merge[..], &["trained"]].concat());
+    let (trained, run) = (workshop.read("trained/model.safetensors"), workshop.read("run/model/model.safetensors"));
+    assert!(trained == run, "the folder is not what was trained");
+
+    // On the original one it is what was learned: the start is not in it.
+    workshop.succeed(&[&merge[..], &["original", "--base", "original"]].concat());
+    let [base, original, trained] =
+        ["model", "original", "trained"].map(|name| tensors::read_folder(&workshop.path(name)));
+    let query = "model.layers.0.self_attn.q_proj.weight";
+    let apart = |left: &Tensors, right: &Tensors| tensors::distance(&left[query].values, &right[query].values);
+    let (learned, lost) = (apart(&original, &base), apart(&trained, &base));
+    assert!(learned > 0.0 && learned < lost, "{learned} {lost}");
+
+    let both =
+        ["eval", "--model", "model", "--adapter", "run/adapter", "--adapter", "run/adapter", "--data", "data.jsonl"];
+    assert!(workshop.fail(&both).contains("--base original"));
+    workshop.succeed(&[&both[..], &["--base", "original"]].concat());
+}
+
+#[test]
+fn the_packed_base_starts_closer_by_loftq() {
+    let workshop = loftq_run();
+    let merged = |init: &str| {
+        let recipe = RECIPE.replace("alpha = 4.0", &format!("alpha = 4.0\ninit = \"{init}\"")) + LOFTQ;
+        // A rate so small that nothing is learned: the merged model is the base as training found it.
+        workshop.write("recipe.toml", &recipe.replace("learning_rate = 1e-2", "learning_rate = 1e-12"));
+        workshop.succeed(&["train", "recipe.toml", "--output", init]);
+        tensors::read_folder(&workshop.path(&format!("{init}/model")))
+    };
+    let (base, plain, loftq) = (tensors::read_folder(&workshop.path("model")), merged("kaiming"), merged("loftq"));
+    for (name, tensor) in base.iter().filter(|(name, _)| name.contains("_proj")) {
+        let apart = |model: &Tensors| tensors::distance(&model[name].values, &tensor.values);
+        assert!(apart(&loftq) < 0.95 * apart(&plain), "{name}: {} {}", apart(&loftq), apart(&plain));
+    }
+}
+
+#[test]
+fn loftq_needs_a_packed_base_and_a_fresh_adapter() {
+    let workshop = loftq_run();
+    let recipe = RECIPE.replace("alpha = 4.0", "alpha = 4.0\ninit = \"loftq\"");
+    workshop.write("recipe.toml", &recipe);
+    assert!(workshop.fail(&["check", "recipe.toml"]).contains("this base is not packed"));
+    let dora = RECIPE.replace("\"lora\"", "\"dora\"").replace("alpha = 4.0", "alpha = 4.0\ninit = \"loftq\"") + LOFTQ;
+    workshop.write("recipe.toml", &dora);
+    assert!(workshop.fail(&["check", "recipe.toml"]).contains("DoRA"));
+    let again = RECIPE.replace("rank = 2\nalpha = 4.0", "rank = 4\nalpha = 8.0\ninit_from = \"run/adapter\"");
+    workshop.write("recipe.toml", &(again.clone() + LOFTQ));
+    assert!(workshop.fail(&["check", "recipe.toml"]).contains("for the original weights"));
+    workshop.write("recipe.toml", &again);
+    workshop.succeed(&["check", "recipe.toml"]);
 }

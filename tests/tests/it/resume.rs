@@ -160,6 +160,7 @@ fn every_method_resumes_to_the_same_bytes() {
         ("dora", "kind = \"dora\"\nrank = 2\nalpha = 4.0\ndropout = 0.1"),
         ("ia3", "kind = \"ia3\"\nfeedforward = [\"down_proj\"]"),
         ("pissa", "kind = \"lora\"\nrank = 2\nalpha = 4.0\ninit = \"pissa\""),
+        ("loftq", "kind = \"lora\"\nrank = 2\ninit = \"loftq\"\n[quantization]\nkind = \"nf4\""),
         // The base is packed anew when the run goes on.
         ("qlora", "kind = \"lora\"\nrank = 2\ndropout = 0.1\n[quantization]\nkind = \"nf4\""),
         ("qdora", "kind = \"dora\"\nrank = 2\n[quantization]\nkind = \"int8\"\nblock = 32"),

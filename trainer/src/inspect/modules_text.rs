@@ -60,7 +60,7 @@ fn row(report: &ModuleReport) -> Vec<(&'static str, String)> {
             ("|A|", number(low_rank.a_norm)),
             ("|B|", number(low_rank.b_norm)),
             ("|s B A|", number(report.change)),
-            ("largest", low_rank.singular_values.first().map_or("0".into(), |value| number(*value))),
+            ("spectral norm", low_rank.singular_values.first().map_or("0".into(), |value| number(*value))),
             ("effective rank", format!("{:.2}", low_rank.effective_rank)),
         ]);
     }
