@@ -134,6 +134,12 @@ pub fn inspect_adapter(folder: &Path) -> Result<AdapterModules, Error> {
     })
 }
 
+struct Tensor {
+    shape: Vec<usize>,
+    /// Row-major.
+    values: Vec<f32>,
+}
+
 /// The tensors of one module.
 struct Tensors<'a> {
     file: &'a SafetensorsFile,
@@ -142,11 +148,11 @@ struct Tensors<'a> {
 }
 
 impl Tensors<'_> {
-    fn read(&self, tensor: AdapterTensor) -> Result<Option<(Vec<usize>, Vec<f32>)>, ModelError> {
+    fn read(&self, tensor: AdapterTensor) -> Result<Option<Tensor>, ModelError> {
         let Some(name) = self.names.get(&tensor) else { return Ok(None) };
         let view = self.file.get(name)?;
         view.check_finite()?;
-        Ok(Some((view.shape.to_vec(), view.to_f32()?)))
+        Ok(Some(Tensor { shape: view.shape.to_vec(), values: view.to_f32()? }))
     }
 
     fn mismatch(&self, problem: String) -> ModelError {
@@ -161,20 +167,19 @@ impl Tensors<'_> {
 /// The report, and whether the module changes nothing.
 fn low_rank(tensors: &Tensors<'_>, lora: &LoraConfig) -> Result<(ModuleReport, bool), ModelError> {
     let rank = lora.rank_at(tensors.module)?;
-    let (Some((a_shape, a)), Some((b_shape, b))) = (tensors.read(AdapterTensor::A)?, tensors.read(AdapterTensor::B)?)
-    else {
+    let (Some(a), Some(b)) = (tensors.read(AdapterTensor::A)?, tensors.read(AdapterTensor::B)?) else {
         return Err(tensors.mismatch("it has no lora_A and lora_B".into()));
     };
-    let (&[rows, input], &[out, columns]) = (a_shape.as_slice(), b_shape.as_slice()) else {
-        return Err(tensors.mismatch(format!("factors {a_shape:?} and {b_shape:?} are no matrices")));
+    let (&[rows, input], &[out, columns]) = (a.shape.as_slice(), b.shape.as_slice()) else {
+        return Err(tensors.mismatch(format!("factors {:?} and {:?} are no matrices", a.shape, b.shape)));
     };
     if rows != rank || columns != rank || input == 0 || out == 0 {
-        return Err(tensors.mismatch(format!("factors {a_shape:?} and {b_shape:?}, expected rank {rank}")));
+        return Err(tensors.mismatch(format!("factors {:?} and {:?}, expected rank {rank}", a.shape, b.shape)));
     }
     let scale = lora.scale_at(tensors.module)?;
-    let found = Spectrum::new(&LoraFactors { a, b }, rank, scale)
+    let found = Spectrum::new(&LoraFactors { a: a.values, b: b.values }, rank, scale)
         .ok_or_else(|| tensors.mismatch("the product of its factors is not finite".into()))?;
-    let magnitude = tensors.read(AdapterTensor::Magnitude)?.map(|(_, values)| Spread::of(&values));
+    let magnitude = tensors.read(AdapterTensor::Magnitude)?.map(|tensor| Spread::of(&tensor.values));
     let report = ModuleReport {
         module: tensors.module.into(),
         change: found.norm(),
@@ -195,7 +200,7 @@ fn low_rank(tensors: &Tensors<'_>, lora: &LoraConfig) -> Result<(ModuleReport, b
 }
 
 fn scaled(tensors: &Tensors<'_>) -> Result<(ModuleReport, bool), ModelError> {
-    let Some((_, values)) = tensors.read(AdapterTensor::Scale)? else {
+    let Some(Tensor { values, .. }) = tensors.read(AdapterTensor::Scale)? else {
         return Err(tensors.mismatch("it has no ia3_l".into()));
     };
     let change = values.iter().map(|value| (f64::from(*value) - 1.0).powi(2)).sum::<f64>().sqrt();
