@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::{
-    AdapterError, AdapterTensor, Dora, Ia3, Ia3Config, Layers, Linear, Lora, LoraConfig, LoraFactors, Mode,
+    AdapterError, AdapterTensor, Dora, Ia3, Ia3Config, Layers, Linear, Lora, LoraConfig, LoraFactors, LoraInit, Mode,
     ModulePattern, Place, Targets, TrainedBase, dora,
 };
 
@@ -81,6 +81,14 @@ impl Adapter {
     /// Other methods than LoRA: what they mean together depends on their order.
     pub fn beside(&self, other: &Self) -> Result<Self, AdapterError> {
         match (self, other) {
+            (Self::Lora(left), Self::Lora(right)) if left.makes_up_for_base() || right.makes_up_for_base() => {
+                Err(AdapterError::Several {
+                    problem:
+                        "an adapter that started by loftq holds what its packed base lost, so it is alone there; use \
+                              several on the original weights with --base original"
+                            .into(),
+                })
+            }
             (Self::Lora(left), Self::Lora(right)) => Ok(Self::Lora(left.beside(right))),
             _ => Err(AdapterError::Several {
                 problem: "several adapters on one model must all be LoRA; fold one of them into the base with `merge`"
@@ -169,14 +177,30 @@ impl AdapterConfig {
         }
     }
 
-    /// The starting values of the adapter on `base`, the module at `path`.
+    /// Whether [`Self::initial`] needs the weight as it was before it was packed.
+    pub fn starts_at_what_packing_lost(&self) -> bool {
+        matches!(self, Self::Lora(lora) if lora.init == LoraInit::Loftq)
+    }
+
+    /// The starting values of the adapter on `base`, the module at `path`; `original` is its weight before it was packed, where
+    /// [`Self::starts_at_what_packing_lost`].
     ///
     /// # Errors
-    /// A pattern that does not compile.
-    pub fn initial(&self, seed: u64, path: &str, base: &Linear) -> Result<AdapterValues, AdapterError> {
+    /// A pattern that does not compile, or a start that the module does not allow.
+    pub fn initial(
+        &self,
+        seed: u64,
+        path: &str,
+        base: &Linear,
+        original: Option<Vec<f32>>,
+    ) -> Result<AdapterValues, AdapterError> {
         match self {
-            Self::Lora(lora) => Ok(lora.initial(seed, path, base)?.into()),
-            Self::Dora(lora) if lora.init.is_part_of_weight() => Err(AdapterError::Initial {
+            Self::Lora(lora) => Ok(match original {
+                Some(original) => lora.initial_loftq(seed, path, base, original)?,
+                None => lora.initial(seed, path, base)?,
+            }
+            .into()),
+            Self::Dora(lora) if lora.init.is_written_as_difference() => Err(AdapterError::Initial {
                 path: path.into(),
                 problem: "DoRA does not start at a part of the weight; choose another init".into(),
             }),
@@ -218,7 +242,6 @@ mod tests {
     use burn::tensor::TensorData;
 
     use super::*;
-    use crate::LoraInit;
 
     fn numbers(count: usize, seed: f32) -> Vec<f32> {
         (0..count).map(|i| (i as f32 * seed).sin()).collect()
@@ -263,7 +286,7 @@ mod tests {
 
     fn built(method: &AdapterConfig, values: Option<AdapterValues>, device: &Device) -> Linear {
         let mut linear = base(device);
-        let values = values.unwrap_or_else(|| method.initial(1, "q", &linear).unwrap());
+        let values = values.unwrap_or_else(|| method.initial(1, "q", &linear, None).unwrap());
         linear.attach(method.build("q", &linear, values, device).unwrap());
         linear
     }

@@ -5,7 +5,7 @@
 //! `linear` (PEFT calls it a rough approximation), `ties` (Yadav et al. 2023, arXiv:2306.01708) and the two DARE forms (Yu et al.
 //! 2023, arXiv:2311.03099), whose draws are ours, from a seed. The result has scale 1.
 
-use firebrand_kernels::svd;
+use firebrand_kernels::low_rank_svd;
 use rand::Rng;
 
 use crate::{AdapterError, LoraFactors, stream};
@@ -65,14 +65,15 @@ impl Combination {
         self,
         parts: &[Part],
         path: &str,
-        [out, input]: [usize; 2],
+        [_, input]: [usize; 2],
     ) -> Result<(LoraFactors, usize), AdapterError> {
         let refuse = |problem: &str| Err(AdapterError::Several { problem: format!("`{path}`: {problem}") });
         match self {
             Self::Cat => Ok(side_by_side(parts)),
             Self::Svd { rank } => {
                 let rank = rank.unwrap_or_else(|| parts.iter().map(|part| part.rank).max().unwrap_or(1));
-                let Some(found) = svd(&product(parts, out, input), out, input) else {
+                let (sum, own) = side_by_side(parts);
+                let Some(found) = low_rank_svd(&sum.b, &sum.a, own) else {
                     return refuse("a factor holds a number that is not finite");
                 };
                 // PEFT's division: all of the size in B.
@@ -138,20 +139,6 @@ fn side_by_side(parts: &[Part]) -> (LoraFactors, usize) {
     (all, rank)
 }
 
-/// The weighted sum of the products, `[out, in]`.
-fn product(parts: &[Part], out: usize, input: usize) -> Vec<f32> {
-    let mut whole = vec![0.0_f32; out * input];
-    for part in parts {
-        let factor = (part.weight * part.scale) as f32;
-        for (row, left) in whole.chunks_mut(input).zip(part.factors.b.chunks(part.rank)) {
-            for (right, left) in part.factors.a.chunks(input).zip(left) {
-                row.iter_mut().zip(right).for_each(|(sum, right)| *sum += factor * left * right);
-            }
-        }
-    }
-    whole
-}
-
 fn sum(tensors: &[(Vec<f32>, f32)], index: usize) -> f32 {
     tensors.iter().map(|(values, weight)| values[index] * weight).sum()
 }
@@ -200,6 +187,20 @@ mod tests {
         let numbers = |count: usize, seed: f32| (0..count).map(|i| (i as f32 * seed).sin()).collect();
         let factors = LoraFactors { a: numbers(rank * SHAPE[1], seed), b: numbers(SHAPE[0] * rank, seed + 0.2) };
         Part { factors, rank, scale: 1.5, weight }
+    }
+
+    /// The weighted sum of the products, `[out, in]`.
+    fn product(parts: &[Part], out: usize, input: usize) -> Vec<f32> {
+        let mut whole = vec![0.0_f32; out * input];
+        for part in parts {
+            let factor = (part.weight * part.scale) as f32;
+            for (row, left) in whole.chunks_mut(input).zip(part.factors.b.chunks(part.rank)) {
+                for (right, left) in part.factors.a.chunks(input).zip(left) {
+                    row.iter_mut().zip(right).for_each(|(sum, right)| *sum += factor * left * right);
+                }
+            }
+        }
+        whole
     }
 
     fn combined(method: Combination, parts: &[Part]) -> (LoraFactors, Vec<f32>, usize) {

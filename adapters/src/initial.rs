@@ -8,9 +8,11 @@
 //! an adapter of twice the rank, `[B, -B0] [A; A0]`, for the *original* base, which is what PEFT's
 //! `path_initial_model_for_weight_conversion` makes. The signs of the components are as in `kernels`.
 //!
-//! Not here: LoftQ, EVA, CorDA and LoRA-GA, which need a quantised base or data.
+//! LoftQ needs the weight beside its packed form and is in `loftq.rs`. Not here: EVA, CorDA and LoRA-GA, which need data.
 
-use firebrand_kernels::{Svd, qr, svd};
+use std::sync::Arc;
+
+use firebrand_kernels::{Svd, leading_svd, qr};
 
 use crate::{AdapterError, Linear, LoraFactors, normal, stream, uniform};
 
@@ -28,6 +30,28 @@ pub enum LoraInit {
     Pissa,
     /// The first components of the weight's QR decomposition.
     Olora,
+    /// The largest singular components of what the packed base lost of the weight; they stay in the product.
+    Loftq,
+}
+
+/// What files hold the difference to.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// Nothing: they hold the factors.
+    Zero,
+    /// A part of the weight, which is subtracted in the product too.
+    Subtracted(Arc<LoraFactors>),
+    /// What the packed weight lost, which stays in the product.
+    Kept(Arc<LoraFactors>),
+}
+
+impl Origin {
+    pub fn factors(&self) -> Option<&Arc<LoraFactors>> {
+        match self {
+            Self::Zero => None,
+            Self::Subtracted(start) | Self::Kept(start) => Some(start),
+        }
+    }
 }
 
 /// What a start needs to know.
@@ -39,11 +63,12 @@ pub(crate) struct Start<'a> {
 }
 
 impl LoraInit {
-    /// Whether the start is a part of the weight, to be subtracted from the product.
-    pub fn is_part_of_weight(self) -> bool {
+    /// Whether files hold the difference to the start, as an adapter of twice the rank: those that start at something else
+    /// than nothing.
+    pub fn is_written_as_difference(self) -> bool {
         match self {
             Self::Kaiming | Self::Gaussian | Self::Orthogonal => false,
-            Self::Pissa | Self::Olora => true,
+            Self::Pissa | Self::Olora | Self::Loftq => true,
         }
     }
 
@@ -55,7 +80,7 @@ impl LoraInit {
         let [out, input] = base.shape();
         let Start { seed, path, rank, .. } = *start;
         let refuse = |problem| Err(AdapterError::Initial { path: path.into(), problem });
-        if self.is_part_of_weight() && rank > out.min(input) {
+        if self.is_written_as_difference() && rank > out.min(input) {
             return refuse(format!("a weight of {out} x {input} has no part of rank {rank}; choose a lower rank"));
         }
         let mut rng = stream(seed, &format!("{path}.lora_A.weight"));
@@ -73,31 +98,30 @@ impl LoraInit {
             }
             Self::Orthogonal => {
                 let mut draw = |count: usize| (0..count).map(|_| normal(&mut rng) as f32).collect::<Vec<_>>();
-                let (basis, _) = qr(&draw(rank * rank), rank, rank);
+                let (basis, _) = qr(&draw(rank * rank), rank, rank, rank);
                 let (odd, even): (Vec<_>, Vec<_>) = basis.chunks(rank).enumerate().partition(|(row, _)| row % 2 == 0);
                 let rows = |rows: &[(usize, &[f32])]| rows.iter().flat_map(|(_, row)| row.to_vec()).collect::<Vec<_>>();
                 let a = mixed(&draw(input * rank / 2), &rows(&odd), rank);
                 Ok(LoraFactors { a: transposed(&a, rank), b: mixed(&draw(out * rank / 2), &rows(&even), rank) })
             }
-            Self::Pissa => match svd(&base.values(), out, input) {
-                Some(found) => Ok(principal(&found, rank, start.scale)),
+            Self::Pissa => match leading_svd(&base.values(), out, input, rank, &mut || normal(&mut rng) as f32) {
+                Some(found) => Ok(principal(&found, start.scale)),
                 None => refuse("its weight has no singular value decomposition; are all its numbers finite?".into()),
             },
             Self::Olora => {
-                let components = out.min(input);
-                let (q, r) = qr(&base.values(), out, input);
-                let b = q.chunks(components).flat_map(|row| row[..rank].to_vec()).collect();
-                Ok(LoraFactors { a: r[..rank * input].to_vec(), b })
+                let (b, a) = qr(&base.values(), out, input, rank);
+                Ok(LoraFactors { a, b })
             }
+            Self::Loftq => refuse("loftq needs the original weight beside the packed one".into()),
         }
     }
 }
 
-/// `A` and `B` of the `rank` largest components, their product divided by `scale`, the size shared evenly.
-fn principal(svd: &Svd, rank: usize, scale: f64) -> LoraFactors {
+/// `A` and `B` whose product times `scale` is that of the decomposition, the size shared evenly.
+pub(crate) fn principal(svd: &Svd, scale: f64) -> LoraFactors {
     let components = svd.values.len();
-    let roots: Vec<f64> = svd.values[..rank].iter().map(|value| (f64::from(*value) / scale).sqrt()).collect();
-    let columns = svd.right.len() / components;
+    let roots: Vec<f64> = svd.values.iter().map(|value| (f64::from(*value) / scale).sqrt()).collect();
+    let columns = svd.right.len() / components.max(1);
     let scaled = |(value, root): (&f32, &f64)| (f64::from(*value) * root) as f32;
     let rows = svd.right.chunks(columns).zip(&roots);
     let a = rows.flat_map(|(row, root)| row.iter().map(|value| scaled((value, root))).collect::<Vec<_>>()).collect();
@@ -171,7 +195,7 @@ mod tests {
                     .map(|(weight, part)| if init == LoraInit::Pissa { weight - part } else { weight - part / 1.5 }),
             )
         };
-        let values = svd(&weight, 5, 6).unwrap().values;
+        let values = firebrand_kernels::svd(&weight, 5, 6).unwrap().values;
         let best = values[2..].iter().map(|value| value * value).sum::<f32>().sqrt();
         assert!((left(LoraInit::Pissa, 2) - best).abs() < 1e-4);
         assert!(left(LoraInit::Olora, 2) > best);

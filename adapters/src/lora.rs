@@ -14,7 +14,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::adapter::Shapes;
-use crate::initial::Start;
+use crate::initial::{Origin, Start};
 use crate::targets::pattern_value;
 use crate::{
     AdapterError, AdapterTensor, AdapterValues, Layers, Linear, LoraInit, Mode, ModulePattern, Place, Targets,
@@ -38,8 +38,7 @@ pub(crate) struct Settings {
     scale: f64,
     dropout: f64,
     path: String,
-    /// What is subtracted from the product: the start, where that is a part of the weight.
-    start: Option<Arc<LoraFactors>>,
+    start: Origin,
 }
 
 /// How LoRA adapters are made; the recipe's `[adapter]` and PEFT's `adapter_config.json` both become this.
@@ -100,18 +99,18 @@ impl LoraFactors {
     }
 
     /// The factors of the difference to `start`, of the same rank.
-    fn without(&self, start: &Self, rank: usize) -> Self {
+    pub(crate) fn without(&self, start: &Self, rank: usize) -> Self {
         let negative = Self { a: start.a.clone(), b: start.b.iter().map(|value| -value).collect() };
         self.concatenated(&negative, rank, rank)
     }
 
     /// Undoes [`Self::without`].
-    fn split(&self, rank: usize) -> (Self, Option<Arc<Self>>) {
+    fn split(&self, rank: usize) -> (Self, Arc<Self>) {
         let (a, start_a) = self.a.split_at(self.a.len() / 2);
         let halves = self.b.chunks(2 * rank).map(|row| row.split_at(rank));
         let (b, start_b): (Vec<&[f32]>, Vec<&[f32]>) = halves.unzip();
         let start = Self { a: start_a.to_vec(), b: start_b.concat().iter().map(|value| -value).collect() };
-        (Self { a: a.to_vec(), b: b.concat() }, Some(Arc::new(start)))
+        (Self { a: a.to_vec(), b: b.concat() }, Arc::new(start))
     }
 }
 
@@ -124,12 +123,20 @@ impl LoraConfig {
         Ok(pattern_value("adapter.rank_pattern", &self.rank_pattern, path)?.unwrap_or(self.rank))
     }
 
+    /// Scale numerator of the module at `path`.
+    ///
+    /// # Errors
+    /// A pattern that does not compile.
+    pub fn alpha_at(&self, path: &str) -> Result<f64, AdapterError> {
+        Ok(pattern_value("adapter.alpha_pattern", &self.alpha_pattern, path)?.unwrap_or(self.alpha))
+    }
+
     /// Scale of the module at `path`.
     ///
     /// # Errors
     /// A pattern that does not compile.
     pub fn scale_at(&self, path: &str) -> Result<f64, AdapterError> {
-        let alpha = pattern_value("adapter.alpha_pattern", &self.alpha_pattern, path)?.unwrap_or(self.alpha);
+        let alpha = self.alpha_at(path)?;
         let rank = self.rank_at(path)? as f64;
         Ok(if self.rslora { alpha / rank.sqrt() } else { alpha / rank })
     }
@@ -141,12 +148,12 @@ impl LoraConfig {
     pub fn initial(&self, seed: u64, path: &str, base: &Linear) -> Result<LoraFactors, AdapterError> {
         let rank = self.rank_at(path)?;
         let factors = self.init.factors(&Start { seed, path, rank, scale: self.scale_at(path)? }, base)?;
-        Ok(if self.init.is_part_of_weight() { factors.without(&factors, rank) } else { factors })
+        Ok(if self.init.is_written_as_difference() { factors.without(&factors, rank) } else { factors })
     }
 
-    /// The same settings for an adapter as files have it: of twice the rank where the start is subtracted.
+    /// The same settings for an adapter as files have it: of twice the rank where that is the difference to the start.
     pub fn in_files(&self) -> Self {
-        if !self.init.is_part_of_weight() {
+        if !self.init.is_written_as_difference() {
             return self.clone();
         }
         let more = if self.rslora { std::f64::consts::SQRT_2 } else { 2.0 };
@@ -179,9 +186,16 @@ impl LoraConfig {
     ) -> Result<Lora, AdapterError> {
         let rank = self.rank_at(path)?;
         let matrix = |values, shape| Param::from_data(TensorData::new(values, shape), device);
-        let (factors, start) = match self.init.is_part_of_weight() {
-            true => factors.split(rank),
-            false => (factors, None),
+        let (factors, start) = match self.init {
+            LoraInit::Kaiming | LoraInit::Gaussian | LoraInit::Orthogonal => (factors, Origin::Zero),
+            LoraInit::Pissa | LoraInit::Olora => {
+                let (factors, start) = factors.split(rank);
+                (factors, Origin::Subtracted(start))
+            }
+            LoraInit::Loftq => {
+                let (factors, start) = factors.split(rank);
+                (factors, Origin::Kept(start))
+            }
         };
         Ok(Lora {
             a: matrix(factors.a, [rank, input]),
@@ -242,7 +256,7 @@ impl Lora {
         let out = left.b.len() / left_rank;
         let factors = left.concatenated(&right, left_rank, right_rank);
         let matrix = |values, shape| Param::from_data(TensorData::new(values, shape), &device);
-        let settings = Settings { scale: 1.0, dropout: 0.0, path: self.settings.path.clone(), start: None };
+        let settings = Settings { scale: 1.0, dropout: 0.0, path: self.settings.path.clone(), start: Origin::Zero };
         Self { a: matrix(factors.a, [rank, input]), b: matrix(factors.b, [out, rank]), settings }
     }
 
@@ -250,31 +264,40 @@ impl Lora {
     fn unscaled(&self) -> (LoraFactors, usize) {
         let mut factors = self.values();
         factors.b.iter_mut().for_each(|value| *value *= self.settings.scale as f32);
-        let rank = self.a.lazy_shape()[0] * if self.settings.start.is_some() { 2 } else { 1 };
-        (factors, rank)
+        (factors, self.rank_in_files())
     }
 
     /// Its factors as files have them.
     fn values(&self) -> LoraFactors {
         let host = |matrix: &Param<Tensor<2>>| matrix.val().into_data().iter::<f32>().collect();
         let factors = LoraFactors { a: host(&self.a), b: host(&self.b) };
-        match &self.settings.start {
+        match self.settings.start.factors() {
             None => factors,
             Some(start) => factors.without(start, self.a.lazy_shape()[0]),
         }
     }
 
+    fn rank_in_files(&self) -> usize {
+        let [rank, _] = self.a.lazy_shape().dims::<2>();
+        if self.settings.start.factors().is_some() { 2 * rank } else { rank }
+    }
+
+    /// Whether the base is not itself without this adapter.
+    pub(crate) fn makes_up_for_base(&self) -> bool {
+        matches!(self.settings.start, Origin::Kept(_))
+    }
+
     /// Its tensors as files have them.
     pub(crate) fn tensors(&self) -> Vec<(AdapterTensor, Vec<usize>, Vec<f32>)> {
-        let ([rank, input], [out, _]) = (self.a.lazy_shape().dims::<2>(), self.b.lazy_shape().dims::<2>());
-        let rank = if self.settings.start.is_some() { 2 * rank } else { rank };
+        let ([_, input], [out, _]) = (self.a.lazy_shape().dims::<2>(), self.b.lazy_shape().dims::<2>());
+        let rank = self.rank_in_files();
         let LoraFactors { a, b } = self.values();
         vec![(AdapterTensor::A, vec![rank, input], a), (AdapterTensor::B, vec![out, rank], b)]
     }
 
     /// What is subtracted.
     fn start(&self, device: &Device) -> Option<(Tensor<2>, Tensor<2>)> {
-        let start = self.settings.start.as_ref()?;
+        let Origin::Subtracted(start) = &self.settings.start else { return None };
         let matrix =
             |values: &Vec<f32>, shape: Shape| Tensor::from_data(TensorData::new(values.clone(), shape), device);
         Some((matrix(&start.a, self.a.lazy_shape()), matrix(&start.b, self.b.lazy_shape())))

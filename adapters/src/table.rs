@@ -41,7 +41,9 @@ impl LoraConfig {
     ) -> Result<LoraFactors, AdapterError> {
         match self.init {
             LoraInit::Kaiming | LoraInit::Gaussian => {}
-            LoraInit::Orthogonal | LoraInit::Pissa | LoraInit::Olora => return Err(starts_plainly(path)),
+            LoraInit::Orthogonal | LoraInit::Pissa | LoraInit::Olora | LoraInit::Loftq => {
+                return Err(starts_plainly(path));
+            }
         }
         let rank = self.rank_at(path)?;
         let mut rng = stream(seed, &format!("{path}.lora_embedding_B"));
@@ -56,7 +58,7 @@ impl LoraConfig {
     pub fn initial_of_head(&self, seed: u64, path: &str, head: &Linear) -> Result<LoraFactors, AdapterError> {
         match self.init {
             LoraInit::Kaiming | LoraInit::Gaussian | LoraInit::Orthogonal => self.initial(seed, path, head),
-            LoraInit::Pissa | LoraInit::Olora => Err(starts_plainly(path)),
+            LoraInit::Pissa | LoraInit::Olora | LoraInit::Loftq => Err(starts_plainly(path)),
         }
     }
 }
@@ -153,7 +155,7 @@ mod tests {
         assert_eq!((lora.a.len(), lora.b.len()), (12, 10));
         assert!(lora.a.iter().all(|value| *value == 0.0) && lora.b.iter().all(|value| *value != 0.0));
         let head = Linear::new(Param::from_tensor(matrix([5, 6], 0.9)), None);
-        for init in [LoraInit::Pissa, LoraInit::Olora] {
+        for init in [LoraInit::Pissa, LoraInit::Olora, LoraInit::Loftq] {
             assert!(config(init).initial_of_table(3, "embed", [5, 6]).is_err());
             assert!(config(init).initial_of_head(3, "head", &head).is_err());
         }

@@ -1,8 +1,9 @@
-//! Decompositions of a dense matrix, on the CPU: for the starting values of adapters and for what is done with finished ones,
+//! The singular value decomposition of a dense matrix, on the CPU: for the starting values of adapters and for what is done with finished ones,
 //! not for training steps.
 //!
 //! The sign of every component is open in the mathematics; here the largest number of each row of the right factor is
-//! positive, so the result does not depend on the algorithm. The bits are always the same.
+//! positive, so the result does not depend on the algorithm. The bits are always the same. Of a matrix of which a few components are
+//! wanted, or that is a product of narrow factors, see `leading.rs`.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -11,7 +12,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub struct Svd {
     /// `[rows, components]`, row-major, with orthonormal columns.
     pub left: Vec<f32>,
-    /// `components = min(rows, columns)` of them.
+    /// `components` of them: `min(rows, columns)`, or as many as were asked for.
     pub values: Vec<f32>,
     /// `[components, columns]`, row-major, with orthonormal rows.
     pub right: Vec<f32>,
@@ -31,15 +32,6 @@ pub fn svd(matrix: &[f32], rows: usize, columns: usize) -> Option<Svd> {
     Some(Svd { left, values, right })
 }
 
-/// `M = Q R`: `Q` `[rows, components]` with orthonormal columns, `R` `[components, columns]` upper triangular, both row-major
-/// with `components = min(rows, columns)`.
-pub fn qr(matrix: &[f32], rows: usize, columns: usize) -> (Vec<f32>, Vec<f32>) {
-    let (q, r) = burn_linalg::qr::<2>(tensor(matrix, rows, columns), true);
-    let (mut q, mut r) = (host(q), host(r));
-    fix_signs(&mut q, &mut r, rows.min(columns), columns);
-    (q, r)
-}
-
 fn tensor(matrix: &[f32], rows: usize, columns: usize) -> Tensor<2> {
     Tensor::from_data(TensorData::new(matrix.to_vec(), [rows, columns]), &Device::flex())
 }
@@ -48,7 +40,7 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-fn fix_signs(left: &mut [f32], right: &mut [f32], components: usize, columns: usize) {
+pub(crate) fn fix_signs(left: &mut [f32], right: &mut [f32], components: usize, columns: usize) {
     for component in 0..components {
         let row = &mut right[component * columns..][..columns];
         let larger = |best: f32, value: f32| if value.abs() > best.abs() { value } else { best };
@@ -99,17 +91,6 @@ mod tests {
                 identity(inner),
             );
             assert!(values.windows(2).all(|pair| pair[0] >= pair[1]), "{values:?}");
-        }
-    }
-
-    #[test]
-    fn q_is_orthonormal_and_q_r_is_the_matrix() {
-        for [rows, columns] in [[7, 4], [4, 7]] {
-            let (matrix, inner) = (numbers(rows * columns, 2), rows.min(columns));
-            let (q, r) = qr(&matrix, rows, columns);
-            let ones = vec![1.0; rows.max(columns)];
-            assert_near(&product(&q, &ones, &r, [rows, inner, columns]), matrix.iter().copied());
-            assert_near(&product(&transposed(&q, inner), &ones, &q, [inner, rows, inner]), identity(inner));
         }
     }
 

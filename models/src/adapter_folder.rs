@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use firebrand_adapters::peft::{CONFIG_FILE, PeftConfig, TENSOR_FILE, group_tensors, tensor_name};
-use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, Targets, Tying};
+use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, LoraInit, Targets, Tying};
 
 use crate::causal_lm::CausalLm;
 use crate::error::ModelError;
 use crate::expert_adapters;
+use crate::model_files::ModelFiles;
 use crate::trained_base::{self, BaseParameter};
 use crate::transformer::{EMBEDDING, HEAD};
 use crate::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
@@ -22,6 +23,8 @@ pub enum Start<'a> {
     Fresh {
         /// Seed of them.
         seed: u64,
+        /// The model's files, for starts at what packing the weights lost ([`AdapterConfig::starts_at_what_packing_lost`]).
+        original: Option<&'a ModelFiles>,
     },
     /// The tensors of an adapter folder, which must fit the configuration.
     Folder(&'a Path),
@@ -54,7 +57,10 @@ pub fn attach(model: &mut CausalLm, config: &AdapterConfig, start: Start<'_>) ->
         }
         let values = match (start, given.adapters.remove(&path)) {
             (_, Some(values)) => values,
-            (Start::Fresh { seed }, None) => site.initial(config, seed, &path)?,
+            (Start::Fresh { seed, original }, None) => {
+                let needed = original.filter(|_| config.starts_at_what_packing_lost());
+                site.initial(config, seed, &path, needed)?
+            }
             // `read_values` gives one set a selected module.
             (Start::Folder(_), None) => continue,
         };
@@ -87,6 +93,20 @@ fn check_tie(model: &CausalLm, config: &AdapterConfig, selected: &[String]) -> R
 /// A folder that is no adapter, a meaning that is not implemented, or tensors that do not fit the model one to one.
 pub fn load(model: &mut CausalLm, folder: &Path) -> Result<PeftConfig, ModelError> {
     let config = read_config(folder)?;
+    attach(model, &config.method, Start::Folder(folder))?;
+    Ok(config)
+}
+
+/// As [`load`], for a LoRA adapter that is put on what it was trained on, where `init` says how it started there: one that
+/// started by LoftQ needs its start on a packed base, and only there.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_started(model: &mut CausalLm, folder: &Path, init: LoraInit) -> Result<PeftConfig, ModelError> {
+    let mut config = read_config(folder)?;
+    if let AdapterConfig::Lora(lora) = &config.method {
+        config.method = AdapterConfig::Lora(lora.started_by(init)?);
+    }
     attach(model, &config.method, Start::Folder(folder))?;
     Ok(config)
 }

@@ -96,6 +96,19 @@ impl CausalLm {
         Ok(Self { decoder, family, config, rules, stored: HashMap::new(), stored_packed: None, tied: None })
     }
 
+    /// The model of a folder's configuration without values: for its names and shapes. It must not be run.
+    ///
+    /// # Errors
+    /// A configuration that is not supported.
+    pub fn outline(folder: &Path) -> Result<Self, ModelError> {
+        let config = HfConfig::open(folder)?;
+        let family = Family::of(&config)?;
+        let shape = family.config(&config)?;
+        let rules = Arc::new(family.rules(&shape)?);
+        let decoder = Decoder::new(&shape, &mut Shapes);
+        Ok(Self { decoder, family, config, rules, stored: HashMap::new(), stored_packed: None, tied: None })
+    }
+
     /// The decoder.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder

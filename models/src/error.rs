@@ -65,6 +65,10 @@ pub enum ModelError {
     #[error(transparent)]
     Adapter(#[from] firebrand_adapters::AdapterError),
 
+    /// Two models that are compared tensor by tensor have different tensors.
+    #[error("{} is no fine-tune of {}: {problem}", tuned.display(), base.display())]
+    Unlike { base: PathBuf, tuned: PathBuf, problem: String },
+
     /// The name rules of a family contradict themselves: an error in this program.
     #[error("weight rule `{rule}`: {problem}")]
     Rules { rule: String, problem: String },
@@ -103,6 +107,7 @@ impl ModelError {
             }
             ModelError::NoSuchTensor { .. } | ModelError::Rules { .. } | ModelError::Adapter(_) => return None,
             ModelError::NoWeights { .. } => "give a folder with weights in safetensors or PyTorch's format",
+            ModelError::Unlike { .. } => "name the model that the other was trained from",
             ModelError::OtherWeights { .. } => "write to an empty folder",
             ModelError::OtherPacking { .. } => {
                 "packed weights are taken as they are: leave [quantization] out, say --base original, or take the folder with the original \

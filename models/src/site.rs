@@ -6,6 +6,9 @@ use firebrand_adapters::{
     Adapter, AdapterConfig, AdapterError, AdapterTensor, AdapterValues, Linear, Lora, LoraFactors,
 };
 
+use crate::error::ModelError;
+use crate::model_files::ModelFiles;
+
 /// A place for an adapter.
 pub(crate) enum Site<'a> {
     /// A linear map.
@@ -47,10 +50,19 @@ impl Site<'_> {
         Ok(shapes.into_iter().map(|(tensor, shape)| (self.in_files(tensor), shape)).collect())
     }
 
-    /// The starting values, as in files.
-    pub fn initial(&self, config: &AdapterConfig, seed: u64, path: &str) -> Result<AdapterValues, AdapterError> {
+    /// The starting values, as in files. `original`: the model's files, where the start needs what packing lost.
+    pub fn initial(
+        &self,
+        config: &AdapterConfig,
+        seed: u64,
+        path: &str,
+        original: Option<&ModelFiles>,
+    ) -> Result<AdapterValues, ModelError> {
         let values: AdapterValues = match self {
-            Self::Linear(linear) => config.initial(seed, path, linear)?,
+            Self::Linear(linear) => {
+                let weight = original.map(|files| files.values_of_map(path)).transpose()?;
+                config.initial(seed, path, linear, weight)?
+            }
             Self::Tokens(_, shape) => config.on_table(path)?.initial_of_table(seed, path, *shape)?.into(),
             Self::Head(_, weight) => {
                 let head = Linear::new(Param::from_tensor(weight.clone()), None);

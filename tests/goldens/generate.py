@@ -20,6 +20,7 @@ import all_linear
 import families
 import family_trajectories
 import llama
+import loftq
 import lora
 import numbers_of_torch
 import packed
@@ -41,7 +42,7 @@ def jobs() -> dict:
     table |= {"adapter-merge": adapter_merge.write}
     table |= {f"tokenizers/{name}": (lambda name=name: tokenizers_of_folders.write(name)) for name in tokenizers_of_folders.CASES}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
-    table |= {"packed": packed.write}
+    table |= {"packed": packed.write, "loftq": loftq.write}
     return table
 
 

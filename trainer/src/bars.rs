@@ -45,6 +45,11 @@ pub fn rows_bar() -> ProgressBar {
     bar("{wide_bar} {pos}/{len} rows {per_sec} ETA {eta}")
 }
 
+/// A bar over the tensors of a model on stderr; hidden when stderr is no terminal.
+pub fn tensors_bar() -> ProgressBar {
+    bar("{wide_bar} {pos}/{len} tensors ETA {eta}")
+}
+
 fn bar(template: &str) -> ProgressBar {
     let target =
         if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };

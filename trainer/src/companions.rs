@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::recipe::Quantization;
+use crate::recipe::{LoraInit, Quantization};
 
 /// What a model folder may hold beside weights, as it is.
 const COPIED: &[&str] = &[
@@ -36,6 +36,9 @@ struct TrainedWith {
     /// How the base was packed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quantization: Option<Quantization>,
+    /// How the factors started, where that has to be known: `loftq`, whose start belongs to the packed base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    init: Option<LoraInit>,
 }
 
 /// Writes `config.json` and copies the tokenizer's files from `base` into `folder`; `template` becomes the folder's chat
@@ -70,7 +73,7 @@ pub fn write(
     Ok(())
 }
 
-/// Notes beside an adapter which template and which base it was trained with.
+/// Notes beside an adapter which template and which base it was trained with, and by which start, if that is a part of it on this base.
 ///
 /// # Errors
 /// Those of writing, with the path.
@@ -78,8 +81,9 @@ pub fn write_trained_with(
     folder: &Path,
     template: Option<&ChatTemplate>,
     quantization: Option<Quantization>,
+    init: Option<LoraInit>,
 ) -> Result<(), Error> {
-    let trained = TrainedWith { template_hash: template.map(ChatTemplate::template_hash), quantization };
+    let trained = TrainedWith { template_hash: template.map(ChatTemplate::template_hash), quantization, init };
     let text = serde_json::to_string_pretty(&trained).unwrap_or_default();
     write_text(&folder.join(TRAINED_WITH), &(text + "\n"))
 }
@@ -98,6 +102,14 @@ pub fn training_template(folder: &Path) -> Result<Option<String>, Error> {
 /// A note that cannot be read.
 pub fn training_quantization(folder: &Path) -> Result<Option<Quantization>, Error> {
     Ok(trained_with(folder)?.quantization)
+}
+
+/// The start that the adapter in `folder` needs on the packed base it was trained on, if it says so.
+///
+/// # Errors
+/// A note that cannot be read.
+pub fn training_init(folder: &Path) -> Result<Option<LoraInit>, Error> {
+    Ok(trained_with(folder)?.init)
 }
 
 fn trained_with(folder: &Path) -> Result<TrainedWith, Error> {

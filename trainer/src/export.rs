@@ -75,7 +75,7 @@ fn write_adapter(
     write_folder(&path, |folder| {
         adapter_folder::save(model, config, &recipe.model.to_string(), folder)?;
         let packed = recipe.quantization.or(model.stored_packing().map(|(packing, _)| packing.into()));
-        companions::write_trained_with(folder, template, packed)
+        companions::write_trained_with(folder, template, packed, recipe.method.init_to_note())
     })?;
     Ok(path)
 }

@@ -62,6 +62,28 @@ pub fn base_of(adapters: &[PathBuf], base: Base) -> Result<Hold, Error> {
     Ok(packed.map_or(Hold::F32, |quantization| Hold::Packed(quantization.packing())))
 }
 
+/// Puts adapters on their model, whose base is held as [`base_of`] says: one that started by LoftQ with its start where the base
+/// is the packed one of its training.
+///
+/// # Errors
+/// Folders that are no adapters or do not fit, and several of which one needs the packed base for itself.
+pub fn put_on(model: &mut CausalLm, adapters: &[PathBuf], base: Base) -> Result<(), Error> {
+    let inits = adapters.iter().map(|folder| companions::training_init(folder)).collect::<Result<Vec<_>, _>>()?;
+    match (base, adapters, inits.as_slice()) {
+        (Base::Trained, [adapter], [Some(init)]) => {
+            adapter_folder::load_started(model, adapter, (*init).into())?;
+        }
+        (Base::Trained, _, inits) if inits.iter().any(Option::is_some) => {
+            return Err(Error::Request {
+                problem: "one of the adapters started by loftq: its packed base is not itself without it".into(),
+                help: "put them on the original weights with --base original".into(),
+            });
+        }
+        (Base::Trained | Base::Original, ..) => adapter_folder::load_all(model, adapters)?,
+    }
+    Ok(())
+}
+
 impl LoadedModel {
     /// Loads what the arguments name.
     ///
@@ -71,7 +93,7 @@ impl LoadedModel {
         let device = crate::device::open(arguments.device)?;
         let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
         let mut model = CausalLm::load(&folder, base_of(&arguments.adapter, arguments.base)?, &device)?;
-        adapter_folder::load_all(&mut model, &arguments.adapter)?;
+        put_on(&mut model, &arguments.adapter, arguments.base)?;
         let text = Text::load(&folder, template, None)?;
         Ok(Self { folder, model: model.for_inference(), text })
     }
@@ -145,7 +167,7 @@ mod tests {
         let adapter = |name: &str, quantization| {
             let path = folder.path().join(name);
             std::fs::create_dir(&path).unwrap();
-            companions::write_trained_with(&path, None, quantization).unwrap();
+            companions::write_trained_with(&path, None, quantization, None).unwrap();
             path
         };
         let nf4 = Quantization::Nf4(FourBitRecipe::default());

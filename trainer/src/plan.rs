@@ -13,8 +13,9 @@ use firebrand_datasets::{
 use firebrand_models::adapter_folder::{self, Start};
 use firebrand_models::transformer::{DecoderConfig, MlpConfig};
 use firebrand_models::weights::Head;
-use firebrand_models::{CausalLm, Hold, ModelError};
+use firebrand_models::{CausalLm, Hold, ModelError, ModelFiles};
 
+use crate::companions;
 use crate::default_template;
 use crate::error::Error;
 use crate::fits;
@@ -191,9 +192,10 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
     match recipe.method.adapter() {
         None => Ok((model.train_all(), vec![])),
         Some(config) => {
+            let original = config.starts_at_what_packing_lost().then(|| ModelFiles::open(folder)).transpose()?;
             let start = match init_from {
                 Some(path) => Start::Folder(path),
-                None => Start::Fresh { seed: recipe.seed },
+                None => Start::Fresh { seed: recipe.seed, original: original.as_ref() },
             };
             if let Some(path) = init_from {
                 check_initial_adapter(loaded, &config, path)?;
@@ -219,6 +221,7 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
 /// Weights that their folder has packed are frozen, and held as they are.
 fn check_packed_base(loaded: &Loaded, model: &CausalLm) -> Result<(), Error> {
     let Some((packing, _)) = model.stored_packing() else { return Ok(()) };
+    let starts_by_loftq = loaded.recipe.method.adapter().is_some_and(|config| config.starts_at_what_packing_lost());
     let complaint = match (&loaded.recipe.method, loaded.recipe.base_dtype) {
         (Method::Full, _) => (
             "model",
@@ -232,6 +235,11 @@ fn check_packed_base(loaded: &Loaded, model: &CausalLm) -> Result<(), Error> {
             format!("the weights of this model are packed ({packing}) and are held so, whatever `base_dtype` says"),
             "remove base_dtype",
         ),
+        _ if starts_by_loftq => (
+            "adapter.init",
+            "the files of this model hold packed weights only, and LoftQ starts at what packing lost".into(),
+            "choose another init, or take the model with its original weights",
+        ),
         (_, Some(StoredDtype::F32) | None) => return Ok(()),
     };
     let (key, message, help) = complaint;
@@ -240,6 +248,11 @@ fn check_packed_base(loaded: &Loaded, model: &CausalLm) -> Result<(), Error> {
 
 /// An initial adapter must mean what the recipe says: its scale is not in its tensors.
 fn check_initial_adapter(loaded: &Loaded, wanted: &AdapterConfig, folder: &Path) -> Result<(), Error> {
+    if loaded.recipe.quantization.is_some() && companions::training_init(folder)?.is_some() {
+        let message = format!("the adapter in {} started by loftq and is for the original weights", folder.display());
+        let help = "remove [quantization], or leave init_from out";
+        return Err(loaded.complain("adapter.init_from", message, help).into());
+    }
     let (given, wanted) = match (&adapter_folder::read_config(folder)?.method, wanted) {
         (AdapterConfig::Lora(given), AdapterConfig::Lora(wanted))
         | (AdapterConfig::Dora(given), AdapterConfig::Dora(wanted)) => (given.clone(), wanted),

@@ -1,5 +1,6 @@
 //! All integration tests in one binary: one link, one run. A subject is a module.
 
+mod adapter_tools;
 mod cli;
 mod configs;
 mod correctness;

@@ -1,19 +1,36 @@
 //! `firebrand adapter`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use firebrand_adapters::Combination;
+use firebrand_adapters::{Combination, ModulePattern, Targets};
+use firebrand_models::adapter_extract::{self, Extracted, Extraction};
 use firebrand_models::adapter_merge::{self, Weighted};
 
-use crate::cli::{AdapterCommand, AdapterMergeArgs, AdapterMethod};
+use crate::bars::tensors_bar;
+use crate::cli::{AdapterCommand, AdapterExtractArgs, AdapterInspectArgs, AdapterMergeArgs, AdapterMethod};
 use crate::error::Error;
 use crate::export::write_folder;
+use crate::hub::{HubOptions, locate};
+use crate::inspect::inspect_adapter;
 use crate::say;
 
 pub fn run(command: &AdapterCommand) -> Result<ExitCode, Error> {
     match command {
         AdapterCommand::Merge(arguments) => merge(arguments),
+        AdapterCommand::Inspect(arguments) => inspect(arguments),
+        AdapterCommand::Extract(arguments) => extract(arguments),
     }
+}
+
+fn inspect(arguments: &AdapterInspectArgs) -> Result<ExitCode, Error> {
+    let report = inspect_adapter(&arguments.path)?;
+    if arguments.json {
+        say!("{}\n", serde_json::to_string_pretty(&report).unwrap_or_default())?;
+    } else {
+        say!("{report}")?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn merge(arguments: &AdapterMergeArgs) -> Result<ExitCode, Error> {
@@ -26,9 +43,7 @@ fn merge(arguments: &AdapterMergeArgs) -> Result<ExitCode, Error> {
     if !(arguments.density > 0.0 && arguments.density <= 1.0) {
         return refuse(format!("a density of {}", arguments.density), "give a share above 0 and at most 1");
     }
-    if std::fs::read_dir(&arguments.out).is_ok_and(|mut entries| entries.next().is_some()) {
-        return refuse(format!("{} is not empty", arguments.out.display()), "name a new folder with --out");
-    }
+    check_new(&arguments.out)?;
     let (density, seed) = (arguments.density, arguments.seed);
     let method = match arguments.method {
         AdapterMethod::Linear => Combination::Linear,
@@ -48,4 +63,74 @@ fn merge(arguments: &AdapterMergeArgs) -> Result<ExitCode, Error> {
     })?;
     say!("adapter  {}, rank {rank}\n", arguments.out.display())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn extract(arguments: &AdapterExtractArgs) -> Result<ExitCode, Error> {
+    check_new(&arguments.out)?;
+    let options = HubOptions::from_env()?;
+    let (base, tuned) = (locate(&arguments.base, &options)?, locate(&arguments.tuned, &options)?);
+    let targets = match arguments.targets.as_slice() {
+        [all] if all == "all-linear" => Targets::AllLinear,
+        names => Targets::Pattern(ModulePattern::Suffixes(names.to_vec())),
+    };
+    let request = Extraction {
+        base: &base,
+        tuned: &tuned,
+        base_model: &arguments.base,
+        rank: arguments.rank.into(),
+        targets: &targets,
+        seed: arguments.seed,
+    };
+    let bar = tensors_bar();
+    let progress = |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    let mut found = None;
+    write_folder(&arguments.out, |folder| {
+        found = Some(adapter_extract::extract(&request, folder, &progress)?);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    let Some(found) = found else { return Ok(ExitCode::FAILURE) };
+    if arguments.json {
+        say!("{}\n", serde_json::to_string_pretty(&found).unwrap_or_default())?;
+    } else {
+        tell(&found, &arguments.out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The result in a few lines; every tensor that the adapter cannot hold is named.
+fn tell(found: &Extracted, out: &Path) -> Result<(), Error> {
+    let percent = |share: f64| share * 100.0;
+    let (count, rank) = (found.modules.len(), found.rank);
+    say!("adapter  {}, rank {rank}, on {count} linear layers that differ\n", out.display())?;
+    let (error, kept) = (found.relative_error, percent(found.energy_kept));
+    say!("error    {error:.2e} of the difference is left out; {kept:.3} % of its energy is kept\n")?;
+    if let Some(worst) = found.modules.iter().max_by(|left, right| left.relative_error.total_cmp(&right.relative_error))
+    {
+        say!("worst    {}: {:.2e}, {:.3} %\n", worst.module, worst.relative_error, percent(worst.energy_kept))?;
+    }
+    if !found.left_out.is_empty() {
+        say!(
+            "warning: these differ too, and the adapter has no place for them (difference, by the size of the base's):\n"
+        )?;
+    }
+    for tensor in &found.left_out {
+        let relative = tensor.relative_difference.map_or("new".into(), |share| format!("{share:.2e}"));
+        say!("  {}  {:.3e}  {relative}\n", tensor.tensor, tensor.difference)?;
+    }
+    if !found.config.is_empty() {
+        say!("warning: config.json makes the tuned model compute something else: {}\n", found.config.join(", "))?;
+    }
+    Ok(())
+}
+
+fn check_new(out: &Path) -> Result<(), Error> {
+    if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+        let problem = format!("{} is not empty", out.display());
+        return Err(Error::Request { problem, help: "name a new folder with --out".into() });
+    }
+    Ok(())
 }

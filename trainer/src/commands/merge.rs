@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use firebrand_models::{CausalLm, adapter_folder};
+use firebrand_models::CausalLm;
 
 use crate::cli::MergeArgs;
 use crate::companions;
 use crate::error::Error;
 use crate::export::write_as;
 use crate::hub::{HubOptions, locate};
-use crate::loading::base_of;
+use crate::loading::{base_of, put_on};
 use crate::merge::{Probe, merge_into};
 use crate::plan::Text;
 use crate::recipe::DeviceName;
@@ -27,7 +27,7 @@ pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
     let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
     let mut model =
         CausalLm::load(&folder, base_of(std::slice::from_ref(&arguments.adapter), arguments.base)?, &device)?;
-    adapter_folder::load(&mut model, &arguments.adapter)?;
+    put_on(&mut model, std::slice::from_ref(&arguments.adapter), arguments.base)?;
     let text = Text::load(&folder, &firebrand_datasets::TemplateChoice::Model, None)?;
     let probe = Probe::built_in(text.tokenizer.as_ref(), model.decoder().config().vocab_size)?;
     let dtype = arguments.dtype.map(write_as);

@@ -2,16 +2,20 @@
 //!
 //! Files are read by the code that loads them for training and with all of its checks, down to every
 //! weight being finite; so what inspects well also loads, and a bad file gives the loader's message. Only
-//! a model of an unknown architecture still gets a report, of its tensors. Nothing is run and no model is
+//! a model of an unknown architecture still gets a report, of its tensors. What an adapter does to every module is a report of its
+//! own (`modules.rs`). Nothing is run and no model is
 //! built. Not here: GGUF, and hub ids (see [`crate::hub::locate`]).
 
 mod adapter;
 mod checkpoint;
 mod model;
+mod modules;
+mod modules_text;
 mod report;
 mod tensors;
 mod text;
 
+pub use modules::{AdapterModules, LowRank, ModuleReport, Spread, Summary, inspect_adapter};
 pub use report::{
     AdapterReport, Architecture, CheckpointReport, DtypeReport, FamilyReport, FileReport, InspectReport, Kind,
     TensorReport,

@@ -54,6 +54,14 @@ impl Method {
         }
     }
 
+    /// The start that has to be known where the adapter is put on the packed base it was trained on.
+    pub fn init_to_note(&self) -> Option<LoraInit> {
+        match self {
+            Method::Lora(lora) => Some(lora.init).filter(|init| *init == LoraInit::Loftq),
+            Method::Full | Method::Dora(_) | Method::Ia3(_) => None,
+        }
+    }
+
     /// The adapter folder to start from.
     pub fn init_from(&self) -> Option<&Path> {
         match self {
@@ -122,7 +130,9 @@ pub struct LoraRecipe {
     pub ensure_weight_tying: bool,
     /// Where `A` and `B` start: `B` at zero and `A` uniform (`kaiming`) or normal (`gaussian`); both random with a product of zero
     /// (`orthogonal`); the largest singular components (`pissa`) or first QR components (`olora`) of the weight, which are then
-    /// subtracted, so that what is written is an adapter of twice the rank for the unchanged base. DoRA takes the first three.
+    /// subtracted, so that what is written is an adapter of twice the rank for the unchanged base. `loftq` (Li et al. 2023, arXiv 2310.08659) needs
+    /// [quantization]: the largest singular components of what packing lost, so that the packed base starts closer to the original;
+    /// what is written is again an adapter of twice the rank for the original weights. DoRA takes the first three.
     #[schemars(example = LoraInit::Gaussian)]
     pub init: LoraInit,
     /// A PEFT adapter folder to start from instead of a fresh adapter. Its rank, alpha and targets must be the recipe's.
@@ -145,13 +155,7 @@ impl LoraRecipe {
             alpha_pattern: self.alpha_pattern.clone().into_iter().collect(),
             layers: (!self.layers.is_empty())
                 .then(|| Layers { indices: self.layers.clone(), patterns: self.layers_pattern.clone() }),
-            init: match self.init {
-                LoraInit::Kaiming => firebrand_adapters::LoraInit::Kaiming,
-                LoraInit::Gaussian => firebrand_adapters::LoraInit::Gaussian,
-                LoraInit::Orthogonal => firebrand_adapters::LoraInit::Orthogonal,
-                LoraInit::Pissa => firebrand_adapters::LoraInit::Pissa,
-                LoraInit::Olora => firebrand_adapters::LoraInit::Olora,
-            },
+            init: self.init.into(),
             base: TrainedBase {
                 modules: self.modules_to_save.clone(),
                 biases: self.bias.into(),
@@ -190,6 +194,20 @@ pub enum LoraInit {
     Orthogonal,
     Pissa,
     Olora,
+    Loftq,
+}
+
+impl From<LoraInit> for firebrand_adapters::LoraInit {
+    fn from(init: LoraInit) -> Self {
+        match init {
+            LoraInit::Kaiming => Self::Kaiming,
+            LoraInit::Gaussian => Self::Gaussian,
+            LoraInit::Orthogonal => Self::Orthogonal,
+            LoraInit::Pissa => Self::Pissa,
+            LoraInit::Olora => Self::Olora,
+            LoraInit::Loftq => Self::Loftq,
+        }
+    }
 }
 
 /// IA3: every output of a linear layer, or every input, is multiplied by a factor of its own. Factors start at 1.

@@ -50,10 +50,10 @@ impl Rules<'_> {
             None => Ok(()),
             Some(AdapterSection::Lora(lora)) => self.lora(lora),
             Some(AdapterSection::Dora(lora)) => {
-                if matches!(lora.init, LoraInit::Pissa | LoraInit::Olora) {
+                if matches!(lora.init, LoraInit::Pissa | LoraInit::Olora | LoraInit::Loftq) {
                     return Err(self
                         .conflict("adapter.init")
-                        .message("DoRA does not start at a part of the weight")
+                        .message("DoRA starts with a product of zero")
                         .advice("write kind = \"lora\", or init = \"kaiming\", \"gaussian\" or \"orthogonal\"")
                         .into());
                 }
@@ -140,6 +140,13 @@ impl Rules<'_> {
                 .conflict("adapter.init")
                 .message("`adapter.init` makes fresh values, and `adapter.init_from` reads them")
                 .advice("keep one of them")
+                .into());
+        }
+        if lora.init == LoraInit::Loftq && self.file.quantization.is_none() {
+            return Err(self
+                .conflict("adapter.init")
+                .message("`loftq` makes up for what packing the base lost, and this base is not packed")
+                .advice("add [quantization] with kind = \"nf4\", or choose another init")
                 .into());
         }
         Ok(())

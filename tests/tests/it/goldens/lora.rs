@@ -198,7 +198,7 @@ fn sets_of_experts_that_peft_would_not_read_are_refused_before_training() {
         lora.targets = Targets::Pattern(ModulePattern::Suffixes(names));
         change(&mut lora);
         let mut model = golden::load("mixtral");
-        adapter_folder::attach(&mut model, &AdapterConfig::Lora(lora), Start::Fresh { seed: 1 })
+        adapter_folder::attach(&mut model, &AdapterConfig::Lora(lora), Start::Fresh { seed: 1, original: None })
     };
     for targets in [&["w1", "w2", "w3"][..], &["w2"], &["w2", "q_proj"], &["gate"]] {
         fresh(targets, &|_| {}).unwrap();

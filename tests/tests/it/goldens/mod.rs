@@ -2,6 +2,7 @@
 
 mod adapter_merge;
 mod forward;
+mod loftq;
 mod lora;
 mod optim;
 mod packed;

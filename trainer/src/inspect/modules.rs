@@ -1,0 +1,232 @@
+//! `firebrand adapter inspect`: what every module of an adapter changes, and by how much. Without its base model.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use firebrand_adapters::peft::{TENSOR_FILE, group_tensors};
+use firebrand_adapters::{AdapterConfig, AdapterError, AdapterTensor, LoraConfig, LoraFactors, Spectrum};
+use firebrand_models::ModelError;
+use firebrand_models::adapter_folder::read_config;
+use firebrand_models::weights::SafetensorsFile;
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// An adapter folder, module by module.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AdapterModules {
+    /// As given.
+    pub path: PathBuf,
+    /// As recipes name it.
+    pub method: &'static str,
+    /// As the folder names it.
+    pub base_model: Option<String>,
+    /// Elements of all tensors.
+    pub parameters: u64,
+    /// Over all modules.
+    pub summary: Summary,
+    /// Tensors of the base that were trained beside them and are written with them.
+    pub trained_base: Vec<String>,
+    /// Sorted by path.
+    pub modules: Vec<ModuleReport>,
+}
+
+/// All modules together. The change of a module is [`ModuleReport::change`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Root of the sum of squares of all changes.
+    pub change: f64,
+    /// The module with the largest change.
+    pub largest: Option<String>,
+    /// The module with the smallest change.
+    pub smallest: Option<String>,
+    /// Modules that change nothing: they were never trained.
+    pub never_trained: Vec<String>,
+}
+
+/// One module.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModuleReport {
+    /// Path in the model.
+    pub module: String,
+    /// Frobenius norm of `s B A`; for IA3 that of the factors' distance from 1. DoRA's magnitudes cannot be compared with the
+    /// lengths they started at without the base, and are not in it.
+    pub change: f64,
+    /// Factors of low rank.
+    #[serde(flatten)]
+    pub low_rank: Option<LowRank>,
+    /// DoRA's lengths of the weight's rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub magnitude: Option<Spread>,
+    /// IA3's factors of inputs or outputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factors: Option<Spread>,
+}
+
+/// What LoRA and DoRA have on a module.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LowRank {
+    /// `[out, in]` of the weight.
+    pub shape: [usize; 2],
+    /// As in the file.
+    pub rank: usize,
+    /// As used here.
+    pub alpha: f64,
+    /// `s`.
+    pub scale: f64,
+    /// Frobenius norm of `A`.
+    pub a_norm: f64,
+    /// Frobenius norm of `B`.
+    pub b_norm: f64,
+    /// Of `s B A`, falling.
+    pub singular_values: Vec<f64>,
+    /// See [`Spectrum::effective_rank`].
+    pub effective_rank: f64,
+}
+
+/// Numbers of a vector.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+    /// The mean.
+    pub mean: f64,
+    /// The standard deviation.
+    pub deviation: f64,
+}
+
+/// Looks at the adapter in `folder`.
+///
+/// # Errors
+/// A folder that is no adapter, or tensors that are not those its configuration names.
+pub fn inspect_adapter(folder: &Path) -> Result<AdapterModules, Error> {
+    let config = read_config(folder)?;
+    let file = SafetensorsFile::open(folder.join(TENSOR_FILE))?;
+    let groups = group_tensors(file.path(), file.names()).map_err(ModelError::from)?;
+    let mut modules = vec![];
+    let mut never_trained = vec![];
+    for (module, names) in &groups.adapters {
+        let tensors = Tensors { file: &file, module, names };
+        let (report, zero) = match &config.method {
+            AdapterConfig::Lora(lora) | AdapterConfig::Dora(lora) => low_rank(&tensors, lora)?,
+            AdapterConfig::Ia3(_) => scaled(&tensors)?,
+        };
+        if zero {
+            never_trained.push(module.clone());
+        }
+        modules.push(report);
+    }
+    let by_change = |left: &&ModuleReport, right: &&ModuleReport| left.change.total_cmp(&right.change);
+    let name = |report: &ModuleReport| report.module.clone();
+    let summary = Summary {
+        change: modules.iter().map(|report| report.change.powi(2)).sum::<f64>().sqrt(),
+        largest: modules.iter().max_by(by_change).map(name),
+        smallest: modules.iter().min_by(by_change).map(name),
+        never_trained,
+    };
+    Ok(AdapterModules {
+        path: folder.to_path_buf(),
+        method: config.method.kind(),
+        base_model: config.base_model,
+        parameters: file.tensors().map(|view| view.elements() as u64).sum(),
+        summary,
+        trained_base: groups.base.into_keys().collect(),
+        modules,
+    })
+}
+
+struct Tensor {
+    shape: Vec<usize>,
+    /// Row-major.
+    values: Vec<f32>,
+}
+
+/// The tensors of one module.
+struct Tensors<'a> {
+    file: &'a SafetensorsFile,
+    module: &'a str,
+    names: &'a BTreeMap<AdapterTensor, String>,
+}
+
+impl Tensors<'_> {
+    fn read(&self, tensor: AdapterTensor) -> Result<Option<Tensor>, ModelError> {
+        let Some(name) = self.names.get(&tensor) else { return Ok(None) };
+        let view = self.file.get(name)?;
+        view.check_finite()?;
+        Ok(Some(Tensor { shape: view.shape.to_vec(), values: view.to_f32()? }))
+    }
+
+    fn mismatch(&self, problem: String) -> ModelError {
+        AdapterError::Mismatch {
+            path: self.file.path().to_path_buf(),
+            problem: format!("`{}`: {problem}", self.module),
+        }
+        .into()
+    }
+}
+
+/// The report, and whether the module changes nothing.
+fn low_rank(tensors: &Tensors<'_>, lora: &LoraConfig) -> Result<(ModuleReport, bool), ModelError> {
+    let rank = lora.rank_at(tensors.module)?;
+    // To an embedding the adapter is that of the map from one-hot ids.
+    let (a, b) = match tensors.names.contains_key(&AdapterTensor::EmbeddingA) {
+        true => (AdapterTensor::EmbeddingA, AdapterTensor::EmbeddingB),
+        false => (AdapterTensor::A, AdapterTensor::B),
+    };
+    let (Some(a), Some(b)) = (tensors.read(a)?, tensors.read(b)?) else {
+        return Err(tensors.mismatch("it has no lora_A and lora_B".into()));
+    };
+    let (&[rows, input], &[out, columns]) = (a.shape.as_slice(), b.shape.as_slice()) else {
+        return Err(tensors.mismatch(format!("factors {:?} and {:?} are no matrices", a.shape, b.shape)));
+    };
+    if rows != rank || columns != rank || input == 0 || out == 0 {
+        return Err(tensors.mismatch(format!("factors {:?} and {:?}, expected rank {rank}", a.shape, b.shape)));
+    }
+    let scale = lora.scale_at(tensors.module)?;
+    let found = Spectrum::new(&LoraFactors { a: a.values, b: b.values }, rank, scale)
+        .ok_or_else(|| tensors.mismatch("the product of its factors is not finite".into()))?;
+    let magnitude = tensors.read(AdapterTensor::Magnitude)?.map(|tensor| Spread::of(&tensor.values));
+    let report = ModuleReport {
+        module: tensors.module.into(),
+        change: found.norm(),
+        magnitude,
+        factors: None,
+        low_rank: Some(LowRank {
+            shape: [out, input],
+            rank,
+            alpha: lora.alpha_at(tensors.module)?,
+            scale,
+            a_norm: found.a,
+            b_norm: found.b,
+            effective_rank: found.effective_rank(),
+            singular_values: found.values.clone(),
+        }),
+    };
+    Ok((report, found.is_zero(scale)))
+}
+
+fn scaled(tensors: &Tensors<'_>) -> Result<(ModuleReport, bool), ModelError> {
+    let Some(Tensor { values, .. }) = tensors.read(AdapterTensor::Scale)? else {
+        return Err(tensors.mismatch("it has no ia3_l".into()));
+    };
+    let change = values.iter().map(|value| (f64::from(*value) - 1.0).powi(2)).sum::<f64>().sqrt();
+    let factors = Some(Spread::of(&values));
+    let report = ModuleReport { module: tensors.module.into(), change, low_rank: None, magnitude: None, factors };
+    Ok((report, change == 0.0))
+}
+
+impl Spread {
+    fn of(values: &[f32]) -> Self {
+        let count = values.len().max(1) as f64;
+        let values = || values.iter().map(|value| f64::from(*value));
+        let mean = values().sum::<f64>() / count;
+        Self {
+            min: values().reduce(f64::min).unwrap_or(0.0),
+            max: values().reduce(f64::max).unwrap_or(0.0),
+            mean,
+            deviation: (values().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt(),
+        }
+    }
+}
