@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::{
     AdapterError, AdapterTensor, Dora, Ia3, Ia3Config, Layers, Linear, Lora, LoraConfig, LoraFactors, Mode,
-    ModulePattern, Place, Targets, dora,
+    ModulePattern, Place, Targets, TrainedBase, dora,
 };
 
 /// What changes one linear map. A variant is a file of its own.
@@ -133,12 +133,21 @@ impl AdapterConfig {
         }
     }
 
+    /// What of the base is trained beside the adapters.
+    pub fn trained_base(&self) -> &TrainedBase {
+        match self {
+            Self::Lora(lora) | Self::Dora(lora) => &lora.base,
+            Self::Ia3(ia3) => &ia3.base,
+        }
+    }
+
     /// The paths to adapt of `modules`, which are the linear maps that could be.
     ///
     /// # Errors
     /// A pattern that does not compile or selects nothing.
     pub fn select(&self, modules: &[String]) -> Result<Vec<String>, AdapterError> {
         let selected = self.targets().select(modules, self.exclude())?;
+        let selected = self.trained_base().leaves(selected)?;
         match (self, self.layers()) {
             (_, Some(layers)) => layers.select(selected),
             (Self::Ia3(ia3), None) => ia3.check(&selected).map(|()| selected),
@@ -233,6 +242,7 @@ mod tests {
             alpha_pattern: vec![],
             layers: None,
             init: LoraInit::Kaiming,
+            base: TrainedBase::default(),
         };
         let starting = |init| AdapterConfig::Lora(LoraConfig { init, ..lora.clone() });
         let ia3 = |feedforward: &str| {
@@ -240,6 +250,7 @@ mod tests {
                 targets: Targets::AllLinear,
                 exclude: None,
                 feedforward: ModulePattern::Suffixes(vec![feedforward.into()]),
+                base: TrainedBase::default(),
             })
         };
         let mut methods: Vec<AdapterConfig> =

@@ -14,6 +14,9 @@ pub enum AdapterError {
     /// One entry of a target list selects nothing, so the list says something the run would not do.
     #[error("{key}: `{target}` matches no linear module of the model\n  its linear modules end in: {available}")]
     UnusedTarget { key: String, target: String, available: String },
+    /// One entry of `modules_to_save` is no module.
+    #[error("adapter.modules_to_save: no module of the model ends in `{module}`\n  they end in: {available}")]
+    UnusedModule { module: String, available: String },
     /// An adapter file means something that is not implemented.
     #[error("{}: `{key} = {value}` changes what the adapter means and is not supported; supported: {supported}", path.display())]
     Unsupported { path: PathBuf, key: String, value: String, supported: String },

@@ -8,7 +8,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::adapter::Shapes;
-use crate::{AdapterError, AdapterTensor, Linear, ModulePattern, Targets};
+use crate::{AdapterError, AdapterTensor, Linear, ModulePattern, Targets, TrainedBase};
 
 /// The factors of one linear map.
 #[derive(Module, Debug)]
@@ -34,6 +34,8 @@ pub struct Ia3Config {
     pub exclude: Option<ModulePattern>,
     /// Those whose inputs are scaled instead of their outputs.
     pub feedforward: ModulePattern,
+    /// What of the base is trained beside them.
+    pub base: TrainedBase,
 }
 
 impl Ia3Config {

@@ -18,7 +18,9 @@ mod merge;
 mod mode;
 pub mod peft;
 mod random;
+mod table;
 mod targets;
+mod trained_base;
 mod weight;
 
 pub use adapter::{Adapter, AdapterConfig, AdapterValues};
@@ -34,3 +36,4 @@ pub use mode::{Mode, Place};
 pub use peft::AdapterTensor;
 pub use random::{normal, stream, uniform};
 pub use targets::{Layers, ModulePattern, Targets};
+pub use trained_base::{Biases, TrainedBase, Tying};

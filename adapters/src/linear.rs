@@ -140,7 +140,7 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{LoraConfig, LoraFactors, LoraInit, Targets};
+    use crate::{LoraConfig, LoraFactors, LoraInit, Targets, TrainedBase};
     use burn::module::{ModuleMapper, ModuleVisitor, ParamId};
 
     fn matrix(rows: usize, columns: usize, seed: f32) -> Vec<f32> {
@@ -163,6 +163,7 @@ mod tests {
             alpha_pattern: vec![],
             layers: None,
             init: LoraInit::Kaiming,
+            base: TrainedBase::default(),
         };
         let factors = LoraFactors { a: matrix(2, 6, 0.4), b: matrix(5, 2, 0.7) };
         linear.attach(Adapter::Lora(config.build("q", [5, 6], factors, device).unwrap()));

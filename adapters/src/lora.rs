@@ -18,7 +18,7 @@ use crate::initial::Start;
 use crate::targets::pattern_value;
 use crate::{
     AdapterError, AdapterTensor, AdapterValues, Layers, Linear, LoraInit, Mode, ModulePattern, Place, Targets,
-    low_rank_delta, stream,
+    TrainedBase, low_rank_delta, stream,
 };
 
 /// The factors of one adapted linear map.
@@ -65,6 +65,8 @@ pub struct LoraConfig {
     pub layers: Option<Layers>,
     /// Where the factors start.
     pub init: LoraInit,
+    /// What of the base is trained beside them.
+    pub base: TrainedBase,
 }
 
 /// Values of `A` and `B`, row-major; a map of [`AdapterValues`] by name.
@@ -338,6 +340,7 @@ mod tests {
             alpha_pattern: vec![],
             layers: None,
             init: LoraInit::Kaiming,
+            base: TrainedBase::default(),
         }
     }
 

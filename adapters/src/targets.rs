@@ -165,7 +165,7 @@ fn compile_whole(key: &str, pattern: &str) -> Result<Regex, AdapterError> {
     compile(key, &format!("^(?:{pattern})$"))
 }
 
-fn compile(key: &str, pattern: &str) -> Result<Regex, AdapterError> {
+pub(crate) fn compile(key: &str, pattern: &str) -> Result<Regex, AdapterError> {
     Regex::new(pattern).map_err(|error| AdapterError::Pattern {
         key: key.into(),
         pattern: pattern.into(),

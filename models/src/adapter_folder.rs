@@ -6,11 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use firebrand_adapters::peft::{CONFIG_FILE, PeftConfig, TENSOR_FILE, group_tensors, tensor_name};
-use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterTensor, AdapterValues, Targets};
+use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, Targets, Tying};
 
 use crate::causal_lm::CausalLm;
 use crate::error::ModelError;
 use crate::expert_adapters;
+use crate::trained_base::{self, BaseParameter};
+use crate::transformer::{EMBEDDING, HEAD};
 use crate::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
 
 /// Where an adapter's first values come from.
@@ -25,38 +27,58 @@ pub enum Start<'a> {
     Folder(&'a Path),
 }
 
-/// Puts trainable adapters on the modules that `config` selects; gives their paths.
+/// Puts trainable adapters on the modules that `config` selects and makes what it trains of the base trainable; gives the paths of adapted
+/// modules.
 ///
 /// # Errors
 /// A selection that matches nothing, or tensors that do not fit the selected modules one to one.
 pub fn attach(model: &mut CausalLm, config: &AdapterConfig, start: Start<'_>) -> Result<Vec<String>, ModelError> {
     let modules = match config.targets() {
         Targets::AllLinear => model.projection_paths()?,
-        Targets::Pattern(_) => model.linear_paths()?,
+        Targets::Pattern(_) => model.sites()?.into_iter().map(|(path, _)| path).collect(),
     };
     let selected = config.select(&modules)?;
     if let Start::Fresh { .. } = start {
         expert_adapters::check(model, config, &selected)?;
     }
+    check_tie(model, config, &selected)?;
+    let trained = trained_base::select(model, config.trained_base(), &selected)?;
     let device = model.decoder().device();
     let mut given = match start {
-        Start::Fresh { .. } => HashMap::new(),
-        Start::Folder(folder) => read_values(&folder.join(TENSOR_FILE), model, config, &selected)?,
+        Start::Fresh { .. } => Given::default(),
+        Start::Folder(folder) => read_values(&folder.join(TENSOR_FILE), model, config, &selected, &trained)?,
     };
-    for (path, linear) in model.linears()? {
+    for (path, site) in model.sites()? {
         if !selected.contains(&path) {
             continue;
         }
-        let values = match (start, given.remove(&path)) {
+        let values = match (start, given.adapters.remove(&path)) {
             (_, Some(values)) => values,
-            (Start::Fresh { seed }, None) => config.initial(seed, &path, linear)?,
+            (Start::Fresh { seed }, None) => site.initial(config, seed, &path)?,
             // `read_values` gives one set a selected module.
             (Start::Folder(_), None) => continue,
         };
-        let adapter = config.build(&path, linear, values, &device)?;
-        linear.attach(adapter);
+        site.build(config, &path, values, &device)?;
     }
+    trained_base::activate(model, &trained, config.trained_base().tying, given.base);
     Ok(selected)
+}
+
+/// Error: adapters on a token table that stays the head. What PEFT merges of them is not what it trained.
+fn check_tie(model: &CausalLm, config: &AdapterConfig, selected: &[String]) -> Result<(), ModelError> {
+    if !model.decoder().config().head.tied || config.trained_base().tying == Tying::Broken {
+        return Ok(());
+    }
+    for ours in [EMBEDDING, HEAD] {
+        let name = model.name_for_peft(ours)?;
+        let module = name.strip_suffix(".weight").unwrap_or(&name);
+        if selected.iter().any(|path| path == module) {
+            let problem = "an adapter on an embedding that stays the output head too (ensure_weight_tying) is not supported; leave \
+                           ensure_weight_tying out, or put both into modules_to_save";
+            return Err(AdapterError::Initial { path: module.into(), problem: problem.into() }.into());
+        }
+    }
+    Ok(())
 }
 
 /// Reads an adapter folder and puts it on the model.
@@ -74,17 +96,25 @@ pub fn load(model: &mut CausalLm, folder: &Path) -> Result<PeftConfig, ModelErro
 /// # Errors
 /// As [`load`], and methods that cannot be on a module together.
 pub fn load_all(model: &mut CausalLm, folders: &[PathBuf]) -> Result<(), ModelError> {
+    let mut changed_base: Option<&Path> = None;
     for folder in folders {
-        let taken = model.linears()?.into_iter().filter_map(|(path, linear)| Some((path, linear.detach()?)));
+        let taken = model.sites()?.into_iter().filter_map(|(path, mut site)| Some((path, site.detach()?)));
         let mut before: HashMap<String, Adapter> = taken.collect();
-        load(model, folder)?;
-        for (path, linear) in model.linears()? {
-            let Some(old) = before.remove(&path) else { continue };
-            let both = match linear.adapter() {
-                Some(new) => old.beside(new)?,
-                None => old,
-            };
-            linear.attach(both);
+        let config = load(model, folder)?;
+        if !config.method.trained_base().is_empty()
+            && let Some(other) = changed_base.replace(folder)
+        {
+            let problem = format!(
+                "both {} and {} hold trained parts of the base (modules_to_save, bias); only one of them can",
+                other.display(),
+                folder.display()
+            );
+            return Err(AdapterError::Several { problem }.into());
+        }
+        for (path, mut site) in model.sites()? {
+            if let Some(old) = before.remove(&path) {
+                site.attach_beside(old)?;
+            }
         }
     }
     Ok(())
@@ -100,68 +130,83 @@ pub fn read_config(folder: &Path) -> Result<PeftConfig, ModelError> {
     Ok(PeftConfig::parse(&path, &text)?)
 }
 
-/// Writes the adapters on the model as a PEFT folder, in f32.
+/// Writes the adapters on the model, and what was trained of the base beside them, as a PEFT folder, in f32.
 ///
 /// # Errors
 /// Those of writing, with the path.
 pub fn save(model: &mut CausalLm, config: &AdapterConfig, base_model: &str, folder: &Path) -> Result<(), ModelError> {
     let mut modules = vec![];
-    let mut tensors = BTreeMap::new();
-    for (path, adapter) in model.adapters()? {
-        for (kind, shape, values) in adapter.tensors() {
-            tensors.insert((path.clone(), kind), (shape, values));
+    let mut tensors = Tensors::new();
+    for (path, site) in model.sites()? {
+        let Some(found) = site.tensors() else { continue };
+        for (kind, shape, values) in found {
+            tensors.insert(tensor_name(&path, kind), (shape, values));
         }
         modules.push(path);
     }
+    let trained = trained_base::select(model, config.trained_base(), &modules)?;
+    tensors.extend(trained_base::tensors(model, &trained));
     let transposed = model.stored_transposed(&modules)?;
     write(&tensors, &PeftConfig::render(config, &modules, base_model, transposed), folder)
 }
 
-/// Shape and values of tensors by the module they belong to and what they are.
-pub(crate) type Tensors = BTreeMap<(String, AdapterTensor), (Vec<usize>, Vec<f32>)>;
+/// Shape and values of tensors by their name.
+pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// Writes tensors in f32 beside the text of the configuration.
 pub(crate) fn write(tensors: &Tensors, config: &str, folder: &Path) -> Result<(), ModelError> {
-    let named: BTreeMap<String, _> =
-        tensors.iter().map(|((path, kind), tensor)| (tensor_name(path, *kind), tensor)).collect();
-    let specs = named
+    let specs = tensors
         .iter()
         .map(|(name, (shape, _))| TensorSpec { name: name.clone(), dtype: Dtype::F32, shape: shape.clone() })
         .collect();
     let options = PlanOptions { base_name: "adapter_model".into(), max_shard_bytes: u64::MAX, ..Default::default() };
     CheckpointPlan::new(specs, &options)?.write(folder, |spec| {
-        let values = named.get(&spec.name).map(|(_, values)| values.as_slice()).unwrap_or_default();
+        let values = tensors.get(&spec.name).map(|(_, values)| values.as_slice()).unwrap_or_default();
         Ok(Cow::Owned(spec.dtype.encode(values).unwrap_or_default()))
     })?;
     let path = folder.join(CONFIG_FILE);
     fs::write(&path, config).map_err(ModelError::io("write", &path))
 }
 
-/// The tensors of every selected module from a file.
+/// What a file holds.
+#[derive(Default)]
+struct Given {
+    /// By the path of the module.
+    adapters: HashMap<String, AdapterValues>,
+    /// By our path of the parameter, as the model holds it.
+    base: BTreeMap<String, Vec<f32>>,
+}
+
+/// The tensors of every selected module and trained parameter of the base from a file.
 fn read_values(
     path: &Path,
     model: &mut CausalLm,
     config: &AdapterConfig,
     selected: &[String],
-) -> Result<HashMap<String, AdapterValues>, ModelError> {
+    trained: &[BaseParameter],
+) -> Result<Given, ModelError> {
     let file = SafetensorsFile::open(path)?;
-    let groups = group_tensors(path, file.names())?;
+    let names = group_tensors(path, file.names())?;
     let mismatch = |problem: String| AdapterError::Mismatch { path: path.to_path_buf(), problem };
-    if let Some(stray) = groups.keys().find(|module| !selected.contains(module)) {
-        let why =
-            if model.linear_paths()?.contains(stray) { "its targets do not name" } else { "the model does not have" };
+    let mut given = Given {
+        base: trained_base::read(model, &file, &names, trained, config.trained_base().tying)?,
+        ..Given::default()
+    };
+    let sites = model.sites()?;
+    if let Some(stray) = names.adapters.keys().find(|module| !selected.contains(module)) {
+        let known = sites.iter().any(|(path, _)| path == stray);
+        let why = if known { "its targets do not name" } else { "the model does not have" };
         return Err(mismatch(format!("it holds tensors for `{stray}`, which {why}")).into());
     }
-    let mut found = HashMap::new();
-    for (module, linear) in model.linears()? {
+    for (module, site) in sites {
         if !selected.contains(&module) {
             continue;
         }
-        let Some(names) = groups.get(&module) else {
+        let Some(found) = names.adapters.get(&module) else {
             return Err(mismatch(format!("it has no tensors for `{module}`, which its targets name")).into());
         };
-        let shapes = config.shapes(&module, linear.shape())?;
-        if let Some(stray) = names.iter().find(|(tensor, _)| shapes.iter().all(|(known, _)| known != *tensor)) {
+        let shapes = site.shapes(config, &module)?;
+        if let Some(stray) = found.iter().find(|(tensor, _)| shapes.iter().all(|(known, _)| known != *tensor)) {
             return Err(
                 mismatch(format!("`{}` belongs to another method than its configuration names", stray.1)).into()
             );
@@ -169,7 +214,7 @@ fn read_values(
         let mut values = AdapterValues::new();
         for (tensor, shape) in shapes {
             let name = tensor_name(&module, tensor);
-            if !names.contains_key(&tensor) {
+            if !found.contains_key(&tensor) {
                 return Err(mismatch(format!("it has no `{name}`")).into());
             }
             let view = file.get(&name)?;
@@ -179,7 +224,7 @@ fn read_values(
             view.check_finite()?;
             values.insert(tensor, view.to_f32()?);
         }
-        found.insert(module, values);
+        given.adapters.insert(module, values);
     }
-    Ok(found)
+    Ok(given)
 }

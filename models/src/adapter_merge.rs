@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use firebrand_adapters::peft::{PeftConfig, TENSOR_FILE, group_tensors};
+use firebrand_adapters::peft::{PeftConfig, TENSOR_FILE, group_tensors, tensor_name};
 use firebrand_adapters::{
     AdapterConfig, AdapterError, AdapterTensor, Combination, LoraConfig, LoraFactors, LoraInit, ModulePattern, Part,
-    Targets,
+    Targets, TrainedBase,
 };
 
 use crate::adapter_folder::{read_config, write};
@@ -49,8 +49,10 @@ pub fn merge(adapters: &[Weighted<'_>], method: Combination, out: &Path) -> Resu
         a.resize(rank * columns, 0.0);
         let padded = |row: &[f32]| row.iter().copied().chain(std::iter::repeat_n(0.0, rank - own)).collect::<Vec<_>>();
         let b = factors.b.chunks(*own).flat_map(padded).collect();
-        tensors.insert((module.clone(), AdapterTensor::A), (vec![rank, *columns], a));
-        tensors.insert((module.clone(), AdapterTensor::B), (vec![*rows, rank], b));
+        let names = opened.iter().find_map(|adapter| adapter.modules.get(module));
+        let (a_name, b_name) = names.map_or((AdapterTensor::A, AdapterTensor::B), factors_of);
+        tensors.insert(tensor_name(module, a_name), (vec![rank, *columns], a));
+        tensors.insert(tensor_name(module, b_name), (vec![*rows, rank], b));
     }
     let modules: Vec<String> = combined.into_keys().collect();
     let config = LoraConfig {
@@ -64,6 +66,7 @@ pub fn merge(adapters: &[Weighted<'_>], method: Combination, out: &Path) -> Resu
         alpha_pattern: vec![],
         layers: None,
         init: LoraInit::Kaiming,
+        base: TrainedBase::default(),
     };
     let first = opened.first().map(|adapter| &adapter.config);
     let base = first.and_then(|config| config.base_model.clone()).unwrap_or_default();
@@ -81,6 +84,14 @@ struct Opened {
     modules: BTreeMap<String, BTreeMap<AdapterTensor, String>>,
 }
 
+/// What the factors of a module are: an adapter of a token table has names of its own.
+fn factors_of(names: &BTreeMap<AdapterTensor, String>) -> (AdapterTensor, AdapterTensor) {
+    match names.contains_key(&AdapterTensor::EmbeddingA) {
+        true => (AdapterTensor::EmbeddingA, AdapterTensor::EmbeddingB),
+        false => (AdapterTensor::A, AdapterTensor::B),
+    }
+}
+
 impl Opened {
     fn new(adapter: Weighted<'_>) -> Result<Self, ModelError> {
         let config = read_config(adapter.folder)?;
@@ -89,7 +100,13 @@ impl Opened {
             return Err(AdapterError::Several { problem }.into());
         };
         let file = SafetensorsFile::open(adapter.folder.join(TENSOR_FILE))?;
-        let modules = group_tensors(file.path(), file.names())?;
+        if !lora.base.is_empty() {
+            let folder = adapter.folder.display();
+            let problem =
+                format!("{folder} holds trained parts of its base (modules_to_save, bias), of which no sum is defined");
+            return Err(AdapterError::Several { problem }.into());
+        }
+        let modules = group_tensors(file.path(), file.names())?.adapters;
         Ok(Self { weight: adapter.weight, config, lora, file, modules })
     }
 
@@ -108,7 +125,8 @@ impl Opened {
             view.check_finite()?;
             Ok::<_, ModelError>((view.shape.to_vec(), view.to_f32()?))
         };
-        let ((a_shape, a), (b_shape, b)) = (read(AdapterTensor::A)?, read(AdapterTensor::B)?);
+        let (a, b) = factors_of(names);
+        let ((a_shape, a), (b_shape, b)) = (read(a)?, read(b)?);
         match (a_shape.as_slice(), b_shape.as_slice()) {
             (&[rows, input], &[out, columns]) if rows == rank && columns == rank => {
                 let scale = self.lora.scale_at(module)?;

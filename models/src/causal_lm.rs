@@ -1,4 +1,6 @@
-//! A language model: decoder, configuration, names, and the adapters on it.
+//! A language model: decoder, configuration, names, and the adapters on it. `saving.rs` writes it.
+
+mod saving;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,20 +8,19 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, TensorData};
-use firebrand_adapters::{Adapter, Linear};
+use firebrand_adapters::Linear;
 use firebrand_kernels::{PackedWeight, Packing};
 
 use crate::error::ModelError;
-use crate::families::Family;
+use crate::families::{self, Family};
 use crate::hf_config::HfConfig;
 use crate::load::FromCheckpoint;
-use crate::parameters::{AnyTensor, ParameterView, Random, Shapes, parameters, visit};
+use crate::parameters::{AnyTensor, ParameterInfo, ParameterView, Random, Shapes, parameters, visit};
 use crate::quantization_config::{self, FourBitConfig, check_packing};
-use crate::transformer::{Decoder, DecoderConfig, EMBEDDING, HEAD, MlpConfig};
-use crate::weights::{
-    Checkpoint, CheckpointPlan, Dtype, Expected, HeadTie, Layout, PlanOptions, RuleSet, TensorSpec, Written,
-};
-use crate::write_as::{Values, WriteAs, pack, precision, unwritable};
+use crate::site::Site;
+use crate::transformer::{Decoder, DecoderConfig, EMBEDDING, HEAD};
+use crate::weights::{Checkpoint, Dtype, Expected, HeadTie, Layout, RuleSet};
+use crate::write_as::precision;
 
 /// How the matrices of the blocks are held in memory; everything else is f32. What a folder has packed is held as it is: then
 /// [`Hold::Packed`] may only name the packing that is there, and the others are about what is not packed.
@@ -143,7 +144,7 @@ impl CausalLm {
         Self { decoder: self.decoder.valid(), ..self.clone() }
     }
 
-    /// Hugging Face paths of the linear maps that adapters can be on, in the order of the model: all but the head.
+    /// Hugging Face paths of the linear maps, in the order of the model: all but the head.
     ///
     /// # Errors
     /// The family's rules contradict themselves.
@@ -180,13 +181,72 @@ impl CausalLm {
         decoder.linears_mut().into_iter().map(|(path, map)| Ok((their_module(rules, &path)?, map))).collect()
     }
 
-    /// The adapters with the Hugging Face paths of the maps they are on.
+    /// Everything that adapters can be on, with its Hugging Face path: the linear maps, the token table, the head.
+    pub(crate) fn sites(&mut self) -> Result<Vec<(String, Site<'_>)>, ModelError> {
+        let (tokens, head) = (self.name_for_peft(EMBEDDING)?, self.name_for_peft(HEAD)?);
+        let module = |name: String| name.strip_suffix(".weight").map_or(name.clone(), String::from);
+        let weight = self.decoder.head_weight();
+        let [rows, width] = self.decoder.embedding_shape();
+        let Self { rules, decoder, .. } = self;
+        let (linears, token_adapter, head_adapter) = decoder.adapter_places();
+        let mut sites = vec![];
+        for (path, map) in linears {
+            sites.push((their_module(rules, &path)?, Site::Linear(map)));
+        }
+        sites.push((module(tokens), Site::Tokens(token_adapter, [width, rows])));
+        sites.push((module(head), Site::Head(head_adapter, weight)));
+        Ok(sites)
+    }
+
+    /// The name of a parameter in files.
+    fn name_in_files(&self, ours: &str) -> Result<String, ModelError> {
+        their_name(&self.rules, ours)
+    }
+
+    /// The name of a parameter for PEFT, which goes by modules in memory: those are called as in files, but for the head of GPT-NeoX.
+    ///
+    /// # Errors
+    /// No rule of the family names it.
+    pub fn name_for_peft(&self, ours: &str) -> Result<String, ModelError> {
+        match ours.strip_prefix("head.") {
+            Some(part) => Ok(families::head_for_peft(part)),
+            None => self.name_in_files(ours),
+        }
+    }
+
+    /// Gives a head that is the token table a matrix of its own.
+    pub(crate) fn untie(&mut self) {
+        self.decoder.untie();
+    }
+
+    /// Paths and shapes of the packed matrices, as if they were parameters.
+    pub(crate) fn packed_shapes(&mut self) -> Vec<(String, [usize; 2])> {
+        let maps = self.decoder.linears_mut().into_iter();
+        maps.filter_map(|(path, map)| Some((format!("{path}.weight"), map.packed_weight()?.shape()))).collect()
+    }
+
+    /// Names of the parameters of the base that are trained beside adapters.
     ///
     /// # Errors
     /// The family's rules contradict themselves.
-    pub fn adapters(&mut self) -> Result<Vec<(String, &Adapter)>, ModelError> {
-        let linears = self.linears()?;
-        Ok(linears.into_iter().filter_map(|(path, map)| Some((path, (*map).adapter()?))).collect())
+    pub fn trained_base_names(&self) -> Result<Vec<String>, ModelError> {
+        let trained = self.trained_parameters().into_iter().filter(|info| !is_adapter(&info.path));
+        trained.map(|info| self.name_for_peft(&info.path)).collect()
+    }
+
+    /// Path and shape of every parameter that is trained, once [`Self::train_all`] or [`Self::train_active`] made it so.
+    pub fn trained_parameters(&self) -> Vec<ParameterInfo> {
+        let mut found = vec![];
+        visit(&self.decoder, &mut |ParameterView { path, shape, value }| {
+            let trained = match value() {
+                AnyTensor::Vector(tensor) => tensor.is_require_grad(),
+                AnyTensor::Matrix(tensor) => tensor.is_require_grad(),
+            };
+            if trained {
+                found.push(ParameterInfo { path: path.into(), shape: shape.to_vec() });
+            }
+        });
+        found
     }
 
     /// Whether files hold the matrices of these maps with rows and columns exchanged; `adapter_config.json` says so.
@@ -207,6 +267,7 @@ impl CausalLm {
     /// The family's rules contradict themselves.
     pub fn merge(&mut self) -> Result<(), ModelError> {
         self.linears()?.into_iter().for_each(|(_, map)| map.merge());
+        self.decoder.merge_outer_adapters();
         Ok(())
     }
 
@@ -232,189 +293,14 @@ impl CausalLm {
         self.stored_packed
     }
 
-    /// Writes the weights, without adapters. `layout` repeats the files of that checkpoint when names, dtypes and shapes allow it.
-    ///
-    /// # Errors
-    /// Those of writing, with the path; a packing that nobody reads.
-    pub fn save_weights(
-        &self,
-        folder: &Path,
-        write_as: impl Into<WriteAs>,
-        layout: Option<&Checkpoint>,
-    ) -> Result<Written, ModelError> {
-        let write_as = write_as.into();
-        let packing = self.packing_to_write(write_as)?;
-        let dtype_of = |name: &str| match write_as {
-            WriteAs::Dense(dtype) => dtype,
-            WriteAs::Stored | WriteAs::Packed(_) => self.stored_dtype(name).unwrap_or(Dtype::F32),
-        };
-        let mut found: Vec<(TensorSpec, Values)> = vec![];
-        let mut problem = None;
-        let mut add = |path: &str, shape: &[usize], weight: Weight<'_>| {
-            let tensors = their_name(&self.rules, path).and_then(|name| {
-                // In a folder of packed weights, what is not packed stays so.
-                let was = self.stored_packed.is_none() || self.stored.get(&name) == Some(&Dtype::U8);
-                let packs = |config: &FourBitConfig| weight.is_linear() && was && config.packs(module_of(&name));
-                let packing = packing.as_ref().filter(|(_, config)| packs(config));
-                match (weight, packing) {
-                    (Weight::Packed(weight), Some((packing, _))) if weight.packing() == *packing => {
-                        Values::of_packed(&name, weight)
-                    }
-                    (weight, Some((packing, _))) => {
-                        let shape = [shape[0], shape.iter().skip(1).product()];
-                        let weight = pack(&name, &weight.values(), shape, dtype_of(&name), *packing)?;
-                        Values::of_packed(&name, &Arc::new(weight))
-                    }
-                    (weight, None) => {
-                        let layout = self.rules.layout(path);
-                        let spec = TensorSpec { dtype: dtype_of(&name), shape: layout.shape(shape), name };
-                        Ok(vec![(spec, weight.unpacked(layout, shape))])
-                    }
-                }
-            });
-            match tensors {
-                Ok(tensors) => found.extend(tensors),
-                Err(error) => {
-                    problem.get_or_insert(error);
-                }
-            }
-        };
-        let mut decoder = self.decoder.clone();
-        let linears: HashMap<String, Option<Arc<PackedWeight>>> =
-            decoder.linears_mut().into_iter().map(|(path, map)| (path, map.packed_weight().cloned())).collect();
-        visit(&self.decoder, &mut |ParameterView { path, shape, value }| {
-            if !is_adapter(path) {
-                let linear = path
-                    .strip_suffix(".weight")
-                    .is_some_and(|map| linears.contains_key(map) && !Decoder::is_router(map));
-                add(path, shape, if linear { Weight::Linear(value()) } else { Weight::Other(value()) });
-            }
-        });
-        for (path, map) in decoder.linears_mut() {
-            if let Some(weight) = map.packed_weight() {
-                add(&format!("{path}.weight"), &weight.shape(), Weight::Packed(weight));
-            }
-        }
-        if let Some(problem) = problem {
-            return Err(problem);
-        }
-        let options = PlanOptions::default();
-        let specs = found.iter().map(|(spec, _)| spec.clone()).collect();
-        let plan = match layout {
-            Some(checkpoint) => CheckpointPlan::like(checkpoint, specs, &options)?,
-            None => CheckpointPlan::new(specs, &options)?,
-        };
-        let tensors: HashMap<String, Values> = found.into_iter().map(|(spec, values)| (spec.name, values)).collect();
-        plan.write(folder, |spec| Ok(tensors.get(&spec.name).map(|values| values.bytes(spec)).unwrap_or_default()))
-    }
-
-    /// How linear maps are packed in what is written, and what `config.json` says of it.
-    fn packing_to_write(&self, write_as: WriteAs) -> Result<Option<(Packing, FourBitConfig)>, ModelError> {
-        let stored = self.stored_packed.zip(FourBitConfig::of(&self.config)?);
-        match (write_as, stored) {
-            (WriteAs::Dense(_), _) | (WriteAs::Stored, None) => Ok(None),
-            (WriteAs::Stored, Some(((packing, _), config))) => Ok(Some((packing, config))),
-            (WriteAs::Packed(asked), Some(((packing, _), config))) if asked == packing => Ok(Some((packing, config))),
-            (WriteAs::Packed(packing), _) => match (FourBitConfig::new(packing), &self.decoder.config().mlp) {
-                (Some(_), MlpConfig::Experts { .. }) => Err(ModelError::Unwritable {
-                    tensor: "the experts".to_owned(),
-                    problem: "transformers reads no packed experts: they are stacked tensors to it".to_owned(),
-                }),
-                (Some(config), _) => Ok(Some((packing, config))),
-                (None, _) => Err(unwritable(packing)),
-            },
-        }
-    }
-
-    /// The text of `config.json` for weights written so: unknown keys kept, the head's tie, the dtype and the packing as they now are.
-    pub fn config_json(&self, write_as: impl Into<WriteAs>) -> String {
-        let write_as = write_as.into();
-        let mut config = self.config.clone();
-        let tied = self.decoder.config().head.tied;
-        if self.family.config(&config).is_ok_and(|shape| shape.head.tied != tied) {
-            config.set("tie_word_embeddings", tied);
-        }
-        // What cannot be written has no configuration either, and `save_weights` says so.
-        match (write_as, self.packing_to_write(write_as).ok().flatten()) {
-            (WriteAs::Dense(dtype), _) => {
-                if config.says(quantization_config::KEY) {
-                    config = config.without(quantization_config::KEY);
-                }
-                let key = if config.says("torch_dtype") { "torch_dtype" } else { "dtype" };
-                config.set(key, dtype.torch_name());
-            }
-            (_, Some((_, packed))) if FourBitConfig::of(&config).ok().flatten().as_ref() != Some(&packed) => {
-                config.set(quantization_config::KEY, packed.to_json(self.linear_precision()));
-            }
-            (WriteAs::Stored | WriteAs::Packed(_), _) => {}
-        }
-        config.to_json()
-    }
-
-    /// The precision of the linear maps in the files the model came from.
-    fn linear_precision(&self) -> Dtype {
-        let maps = self.decoder.clone().linears_mut().into_iter().map(|(path, _)| path).collect::<Vec<_>>();
-        let names = maps.iter().filter_map(|path| self.rules.to_theirs(&format!("{path}.weight")));
-        let stored = names.filter_map(|name| self.stored_dtype(&name)).next();
-        self.stored_packed.map(|(_, precision)| precision).or(stored).unwrap_or(Dtype::F32)
-    }
-
     /// How the head and the embedding relate in the files the model came from.
     pub fn head_tie(&self) -> Option<&HeadTie> {
         self.tied.as_ref()
-    }
-
-    fn stored_dtype(&self, theirs: &str) -> Option<Dtype> {
-        match (self.stored.get(theirs)?, self.stored_packed) {
-            (dtype @ (Dtype::F32 | Dtype::F16 | Dtype::BF16), _) => Some(*dtype),
-            // Codes: the weight has the precision that they came from.
-            (Dtype::U8, Some((_, precision))) => Some(precision),
-            _ => None,
-        }
     }
 }
 
 fn is_adapter(path: &str) -> bool {
     path.contains(".adapter.")
-}
-
-/// A parameter to be written.
-enum Weight<'a> {
-    /// The matrix of a linear map.
-    Linear(AnyTensor),
-    /// The same in few bits.
-    Packed(&'a Arc<PackedWeight>),
-    Other(AnyTensor),
-}
-
-impl Weight<'_> {
-    fn is_linear(&self) -> bool {
-        match self {
-            Self::Linear(_) | Self::Packed(_) => true,
-            Self::Other(_) => false,
-        }
-    }
-
-    fn values(&self) -> Vec<f32> {
-        match self {
-            Self::Linear(tensor) | Self::Other(tensor) => host_values(tensor),
-            Self::Packed(weight) => weight.values(),
-        }
-    }
-
-    fn unpacked(self, layout: Layout, shape: &[usize]) -> Values {
-        match self {
-            Self::Linear(tensor) | Self::Other(tensor) => {
-                Values::Tensor { tensor: Box::new(tensor), layout, shape: shape.to_vec() }
-            }
-            Self::Packed(weight) => Values::Packed { weight: Arc::clone(weight), layout },
-        }
-    }
-}
-
-/// The module of a weight, by its name in files.
-fn module_of(weight: &str) -> &str {
-    weight.strip_suffix(".weight").unwrap_or(weight)
 }
 
 /// A linear map of an expert.

@@ -14,6 +14,8 @@ pub mod hf_config;
 mod load;
 pub mod parameters;
 mod quantization_config;
+mod site;
+mod trained_base;
 pub mod transformer;
 pub mod weights;
 mod write_as;

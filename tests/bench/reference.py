@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig
 from transformers.utils import logging
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
@@ -36,12 +36,34 @@ def smollm2_135m() -> LlamaConfig:
     )
 
 
+def llama3_1b() -> LlamaConfig:
+    """LLaMA 3.2 1B: 1.24 billion parameters, of which the embedding has 263 million."""
+    return LlamaConfig(
+        vocab_size=128256,
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_hidden_layers=16,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=64,
+        max_position_embeddings=131072,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+    )
+
+
+SHAPES = {"smollm2-135m": smollm2_135m, "llama3.2-1b": llama3_1b}
+
+
 def prepare(options: argparse.Namespace) -> None:
     torch.manual_seed(1)
     base = options.base
     if base is None:
         base = options.folder / "model"
-        AutoModelForCausalLM.from_config(smollm2_135m(), dtype=torch.bfloat16).save_pretrained(base)
+        random = AutoModelForCausalLM.from_config(SHAPES[options.shape](), dtype=torch.bfloat16)
+        random.save_pretrained(base, max_shard_size="500MB")
+        del random
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     lora = LoraConfig(task_type="CAUSAL_LM", r=RANK, lora_alpha=ALPHA, target_modules="all-linear")
     get_peft_model(model, lora).save_pretrained(options.folder / "initial-adapter")
@@ -72,9 +94,29 @@ def packs(path: Path, rows_per_pack: int) -> list[dict[str, list[int]]]:
     return out
 
 
+def loaded(options: argparse.Namespace) -> torch.nn.Module:
+    """The model with what the method trains made trainable. A packed base computes in the same dtype as the others."""
+    dtype = DTYPES[options.dtype]
+    match options.method:
+        case "full":
+            return AutoModelForCausalLM.from_pretrained(options.base, dtype=dtype)
+        case "lora":
+            model = AutoModelForCausalLM.from_pretrained(options.base, dtype=dtype)
+        case "qlora":
+            packing = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+            )
+            model = AutoModelForCausalLM.from_pretrained(
+                options.base, dtype=dtype, quantization_config=packing, device_map="cpu"
+            )
+    return PeftModel.from_pretrained(model, options.adapter, is_trainable=True)
+
+
 def train(options: argparse.Namespace) -> None:
-    model = AutoModelForCausalLM.from_pretrained(options.base, dtype=DTYPES[options.dtype])
-    model = PeftModel.from_pretrained(model, options.adapter, is_trainable=True)
+    model = loaded(options)
     model.train()
     model.config.use_cache = False
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -112,11 +154,13 @@ def main() -> None:
         if verb == "prepare":
             sub.add_argument("--folder", type=Path, required=True)
             sub.add_argument("--length", type=int, default=512, help="tokens a pack")
+            sub.add_argument("--shape", choices=SHAPES, default="smollm2-135m", help="of the random model, without --base")
             sub.add_argument("--labelled", type=float, default=1.0, help="share of the tokens that is trained")
         else:
             sub.add_argument("--data", type=Path, required=True)
             sub.add_argument("--adapter", type=Path, required=True)
             sub.add_argument("--dtype", choices=DTYPES, default="f32")
+            sub.add_argument("--method", choices=("full", "lora", "qlora"), default="lora")
     options = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -114,6 +114,55 @@ CASES = {
         133,
         dict(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]),
     ),
+    # What of the base is trained too: modules whole, biases of adapted modules, a head that was the embedding or stays it.
+    "lora-saved-llama": LoraCase(
+        "llama-untied-biases",
+        135,
+        dict(
+            r=2,
+            lora_alpha=3,
+            target_modules=["q_proj", "v_proj", "lm_head"],
+            modules_to_save=["embed_tokens", "lm_head", "norm", "layers.1.mlp"],
+            bias="lora_only",
+        ),
+    ),
+    "lora-saved-tied": LoraCase(
+        "llama-gqa-tied", 136, dict(r=2, lora_alpha=3, target_modules=["o_proj"], modules_to_save=["embed_tokens"])
+    ),
+    "lora-saved-tied-head": LoraCase(
+        "gemma", 137, dict(r=2, lora_alpha=3, target_modules=["o_proj"], modules_to_save=["lm_head", "embed_tokens"])
+    ),
+    "lora-saved-tied-kept": LoraCase(
+        "llama-gqa-tied",
+        138,
+        dict(r=2, lora_alpha=3, target_modules=["o_proj"], modules_to_save=["lm_head"], ensure_weight_tying=True),
+    ),
+    "lora-bias-all-gpt2": LoraCase(
+        "gpt2", 139, dict(r=2, lora_alpha=3, fan_in_fan_out=True, bias="all", target_modules=["c_attn"])
+    ),
+    # A matrix that is [in, out] in files.
+    "lora-saved-gpt2": LoraCase(
+        "gpt2", 146, dict(r=2, lora_alpha=3, fan_in_fan_out=True, bias="lora_only", modules_to_save=["mlp.c_proj"]) | ALL
+    ),
+    "lora-bias-all-dora": LoraCase(
+        "opt", 140, dict(r=2, lora_alpha=3, use_dora=True, target_modules=["q_proj", "fc1"], bias="all")
+    ),
+    "lora-ia3-saved": LoraCase(
+        "gpt-neox",
+        141,
+        dict(target_modules=["query_key_value"], feedforward_modules=[], modules_to_save=["lm_head", "final_layer_norm"]),
+    ),
+    # Embeddings and heads: the padding token's row of one learns nothing, a head that was the embedding is no longer it.
+    "lora-embedding-llama": LoraCase(
+        "llama-untied-biases", 142, dict(r=3, lora_alpha=4, target_modules=["embed_tokens", "lm_head", "q_proj"])
+    ),
+    "lora-embedding-tied": LoraCase(
+        "gemma", 143, dict(r=3, lora_alpha=4, use_rslora=True, target_modules=["embed_tokens", "o_proj"])
+    ),
+    "lora-head-tied": LoraCase(
+        "llama-gqa-tied", 144, dict(r=3, lora_alpha=4, target_modules=["lm_head", "down_proj"], rank_pattern={"lm_head": 2})
+    ),
+    "lora-embedding-opt-350m": LoraCase("opt-350m", 145, dict(r=2, lora_alpha=4, target_modules=["embed_tokens", "project_in"])),
     "lora-ia3-gpt2": LoraCase(
         "gpt2", 134, dict(target_modules=["c_attn", "mlp.c_proj"], feedforward_modules=["mlp.c_proj"], fan_in_fan_out=True)
     ),
@@ -136,6 +185,14 @@ def randomise_adapter(model: PeftModel, seed: int, zero_b: bool = False) -> None
                 parameter.mul_(torch.empty_like(parameter).uniform_(0.7, 1.4, generator=generator))
             elif "ia3_l" in name and not zero_b:
                 parameter.uniform_(0.3, 1.8, generator=generator)
+            elif "lora_embedding_A" in name:
+                # The true start is zero, and B normal.
+                parameter.normal_(0.0, 0.0 if zero_b else 0.3, generator=generator)
+            elif "lora_embedding_B" in name:
+                parameter.normal_(0.0, 0.5, generator=generator)
+            elif parameter.requires_grad and not zero_b:
+                # A part of the base.
+                parameter.add_(torch.empty_like(parameter).normal_(0.0, 0.1, generator=generator))
 
 
 def write_adapter(folder: Path, base: str, settings: dict[str, Any], seed: int, zero_b: bool = False) -> None:
@@ -150,7 +207,7 @@ def write_adapter(folder: Path, base: str, settings: dict[str, Any], seed: int, 
     config = json.loads(path.read_text())
     # The folder's own place, not that of whoever ran this; PEFT keeps the targets in a set, without order.
     config["base_model_name_or_path"] = f"../{base}"
-    for key in ("target_modules", "target_parameters", "feedforward_modules"):
+    for key in ("target_modules", "target_parameters", "feedforward_modules", "modules_to_save"):
         if isinstance(config.get(key), list):
             config[key].sort()
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -160,11 +217,27 @@ def load_base(base: str) -> torch.nn.Module:
     return load_model(HERE / base, MODELS[base].attention)
 
 
+def load_untied(base: str) -> torch.nn.Module:
+    """With a head of its own, which is what PEFT's documentation says to do before adapters on a tied embedding are merged."""
+    model = load_base(base)
+    if model.config.tie_word_embeddings:
+        head = model.get_output_embeddings()
+        head.weight = torch.nn.Parameter(head.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+    return model
+
+
 def load_adapted(base: str, folder: Path, trainable: bool = True, parameters: int | None = None) -> PeftModel:
     """`parameters`: how many the file's tensors become, if not as many."""
     model = PeftModel.from_pretrained(load_base(base), folder, is_trainable=trainable)
+    values = load_file(folder / ADAPTER_FILE)
+    # PEFT writes the matrix of an adapted embedding beside its factors, and one that stays the head under both names.
+    copies = sum(name.endswith("base_layer.weight") for name in values)
+    copies += sum(name.endswith("lm_head.weight") for name in values if model.active_peft_config.to_dict().get("ensure_weight_tying"))
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if trainable:
+        assert len(trained) == (parameters or len(values) - copies), "adapter not loaded whole"
     loaded = {name: parameter for name, parameter in model.named_parameters() if "lora_" in name or "ia3_" in name}
-    assert len(loaded) == (parameters or len(load_file(folder / ADAPTER_FILE))), "adapter not loaded whole"
     assert all(parameter.any() for name, parameter in loaded.items() if "lora_A" in name), "adapter not loaded whole"
     return model
 
@@ -186,7 +259,7 @@ class Adapted(torch.nn.Module):
         return (p for p in self.model.parameters(recurse) if p.requires_grad)
 
     def save_pretrained(self, folder: str) -> None:
-        self.model.save_pretrained(folder)
+        self.model.save_pretrained(folder, save_embedding_layers=False)
 
 
 def merged(model: PeftModel) -> dict[str, torch.Tensor]:
@@ -212,9 +285,14 @@ def write(name: str, case: LoraCase) -> None:
     if case.per_expert:
         path = folder / "forward.safetensors"
         save_file(experts.split(load_file(path), base.config.num_local_experts), path)
-    tensors = merged(load_adapted(case.base, folder, parameters=parameters))
+    adapts_embedding = any(name in ("embed_tokens", "lm_head") for name in case.settings.get("target_modules") or ())
+    if adapts_embedding:
+        tensors = merged(PeftModel.from_pretrained(load_untied(case.base), folder))
+    else:
+        tensors = merged(load_adapted(case.base, folder, parameters=parameters))
     # Only what the merge changed: the rest is the base's, byte for byte.
     before = weights(HERE / case.base)
-    assert tensors.keys() == before.keys()
-    changed = {key: value for key, value in tensors.items() if not torch.equal(value, before[key])}
+    # A head that was the embedding may have become a tensor of its own.
+    assert tensors.keys() - {"lm_head.weight"} == before.keys() - {"lm_head.weight"}
+    changed = {key: value for key, value in tensors.items() if key not in before or not torch.equal(value, before[key])}
     save_file(changed, folder / "merged.safetensors", metadata={"format": "pt"})

@@ -50,4 +50,11 @@ CASES = {
         ),
     ),
     "trajectory-loraplus": short(505, ADAMW | dict(learning_rate=2e-3, weight_decay=0.1), loraplus_lr_ratio=8.0),
+    "trajectory-loraplus-embedding": short(
+        506,
+        ADAMW | dict(learning_rate=2e-3, weight_decay=0.1),
+        loraplus_lr_ratio=8.0,
+        loraplus_lr_embedding=5e-3,
+        adapter=dict(r=2, lora_alpha=3.0, target_modules=["embed_tokens", "q_proj", "down_proj"]),
+    ),
 }

@@ -84,7 +84,7 @@ def make(parameters, settings: dict[str, Any], **more: Any) -> torch.optim.Optim
     return CLASSES[settings["kind"]](parameters, **keywords, **more)
 
 
-def make_loraplus(model, settings: dict[str, Any], ratio: float) -> torch.optim.Optimizer:
+def make_loraplus(model, settings: dict[str, Any], ratio: float, embedding: float) -> torch.optim.Optimizer:
     """AdamW with PEFT's groups for A and B."""
     assert settings["kind"] == "adamw"
     return create_loraplus_optimizer(
@@ -92,6 +92,7 @@ def make_loraplus(model, settings: dict[str, Any], ratio: float) -> torch.optim.
         torch.optim.AdamW,
         lr=settings["learning_rate"],
         loraplus_lr_ratio=ratio,
+        loraplus_lr_embedding=embedding,
         loraplus_weight_decay=settings["weight_decay"],
         betas=settings["betas"],
         eps=settings["eps"],

@@ -48,6 +48,7 @@ class Trajectory:
     per_expert: bool = False  # the adapter has a module for every expert
     quantization: dict[str, Any] | None = None  # of the frozen base
     loraplus_lr_ratio: float | None = None
+    loraplus_lr_embedding: float = 1e-6
 
 
 ADAMW = dict(kind="adamw", betas=[0.9, 0.999], eps=1e-8)
@@ -127,6 +128,56 @@ CASES = {
         schedule=dict(kind="cosine", warmup_steps=2),
         max_grad_norm=2.0,
         adapter=dict(r=2, lora_alpha=3.0, target_modules=["q_proj", "down_proj"], init_lora_weights="olora"),
+    ),
+    # The embedding becomes another matrix than the head, which stays as it was; one norm learns, and the biases of adapted maps.
+    "trajectory-saved-modules": Trajectory(
+        "llama-gqa-tied",
+        210,
+        batch=4,
+        micro=2,
+        optimizer=ADAMW | dict(learning_rate=5e-3, weight_decay=0.02),
+        schedule=dict(kind="cosine", warmup_steps=2),
+        max_grad_norm=1.5,
+        adapter=dict(
+            r=2, lora_alpha=3.0, target_modules=["q_proj", "down_proj"], modules_to_save=["embed_tokens", "model.norm"]
+        ),
+        zero_b=True,
+    ),
+    "trajectory-saved-kept": Trajectory(
+        "llama-gqa-tied",
+        211,
+        batch=4,
+        micro=2,
+        optimizer=ADAMW | dict(learning_rate=5e-3, weight_decay=0.02),
+        schedule=dict(kind="cosine", warmup_steps=2),
+        max_grad_norm=1.5,
+        adapter=dict(
+            r=2, lora_alpha=3.0, target_modules=["q_proj"], modules_to_save=["embed_tokens"], ensure_weight_tying=True
+        ),
+        zero_b=True,
+    ),
+    "trajectory-biases": Trajectory(
+        "llama-untied-biases",
+        212,
+        batch=4,
+        micro=2,
+        optimizer=ADAMW | dict(learning_rate=5e-3, weight_decay=0.02),
+        schedule=dict(kind="linear", warmup_steps=2),
+        max_grad_norm=0.3,
+        adapter=dict(r=2, lora_alpha=3.0, target_modules=["q_proj", "down_proj"], bias="lora_only"),
+        zero_b=True,
+    ),
+    # Factors of the embedding start at zero and normal, those of the head as elsewhere; LoRA+ gives the first a rate of their own.
+    "trajectory-embedding": Trajectory(
+        "llama-untied-biases",
+        213,
+        batch=4,
+        micro=2,
+        optimizer=ADAMW | dict(learning_rate=5e-3, weight_decay=0.0),
+        schedule=dict(kind="linear", warmup_steps=2),
+        max_grad_norm=1.5,
+        adapter=dict(r=2, lora_alpha=3.0, target_modules=["embed_tokens", "lm_head", "q_proj"]),
+        zero_b=True,
     ),
     "trajectory-full": Trajectory(
         "llama-gqa-tied",
@@ -209,7 +260,7 @@ def train(case: Trajectory, model, rows, eval_rows, padded: bool) -> dict[str, l
     if case.loraplus_lr_ratio is None:
         optimizer = optimizers.make(parameters, case.optimizer)
     else:
-        optimizer = optimizers.make_loraplus(model.model, case.optimizer, case.loraplus_lr_ratio)
+        optimizer = optimizers.make_loraplus(model.model, case.optimizer, case.loraplus_lr_ratio, case.loraplus_lr_embedding)
     windows = [rows[at : at + case.batch] for at in range(0, len(rows), case.batch)] * case.epochs
     rates = scheduler(optimizer, case.schedule, len(windows))
     history: dict[str, list[dict]] = {"steps": [], "eval": []}
@@ -267,6 +318,8 @@ def recipe(case: Trajectory) -> str:
         lines += [f"{key} = {toml(a[key])}" for key in ("rank_pattern", "alpha_pattern") if key in a]
         if case.loraplus_lr_ratio is not None:
             lines += [f"loraplus_lr_ratio = {case.loraplus_lr_ratio}"]
+            lines += [f"loraplus_lr_embedding = {case.loraplus_lr_embedding}"] if case.loraplus_lr_embedding != 1e-6 else []
+        lines += [f"{key} = {toml(a[key])}" for key in ("modules_to_save", "bias", "ensure_weight_tying") if key in a]
         init = a.get("init_lora_weights")
         lines += [f'init = "{init}"' if init else 'init_from = "adapter"', ""]
     if case.quantization:

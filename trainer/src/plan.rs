@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use firebrand_adapters::AdapterConfig;
+use firebrand_adapters::{AdapterConfig, AdapterError};
 use firebrand_datasets::{
     Builtin, ChatTemplate, DataError, Dataset, Prepare, Progress, Report, SourceConfig, Split, TemplateChoice,
     Tokenizer, prepare,
@@ -22,8 +22,8 @@ use crate::hub::{HubOptions, locate};
 use crate::memory::{MemoryPlan, Work};
 use crate::objective::Recompute;
 use crate::optim::Parameter;
-use crate::recipe::{self, Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
-use crate::training::{self, Steps};
+use crate::recipe::{self, Init, Loaded, ModelSource, Recipe, StoredDtype};
+use crate::training::Steps;
 
 /// Tokenizer and template of a model folder, as far as they are there.
 #[derive(Debug)]
@@ -199,7 +199,13 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
                 check_initial_adapter(loaded, &config, path)?;
             }
             let modules = adapter_folder::attach(&mut model, &config, start).map_err(|error| match error {
-                firebrand_models::ModelError::Adapter(error) if init_from.is_none() => {
+                firebrand_models::ModelError::Adapter(error @ AdapterError::UnusedModule { .. }) => {
+                    let help = "name modules that the model has, by the end of their path";
+                    Error::from(loaded.complain("adapter.modules_to_save", error.to_string(), help))
+                }
+                firebrand_models::ModelError::Adapter(
+                    error @ (AdapterError::NoMatch { .. } | AdapterError::UnusedTarget { .. }),
+                ) if init_from.is_none() => {
                     let help = "choose from these, or use targets = \"all-linear\"";
                     Error::from(loaded.complain("adapter.targets", error.to_string(), help))
                 }
@@ -213,8 +219,8 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
 /// Weights that their folder has packed are frozen, and held as they are.
 fn check_packed_base(loaded: &Loaded, model: &CausalLm) -> Result<(), Error> {
     let Some((packing, _)) = model.stored_packing() else { return Ok(()) };
-    let complaint = match (&loaded.recipe.method, loaded.recipe.base_dtype) {
-        (Method::Full, _) => (
+    let complaint = match (loaded.recipe.method.adapter(), loaded.recipe.base_dtype) {
+        (None, _) => (
             "model",
             format!(
                 "the weights of this model are packed ({packing}), so they are frozen, and full fine-tuning freezes none"
@@ -270,7 +276,7 @@ pub fn recompute(recipe: &Recipe, model: &CausalLm, data: &Data) -> (Recompute, 
     let work = Work {
         rows: recipe.train.micro_batch_size,
         length: longest,
-        trained: trained_parameters(recipe, model),
+        trained: model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum(),
         optimizer_bytes: optimizer_bytes(recipe, model),
     };
     let plan = MemoryPlan::new(model, work);
@@ -283,20 +289,12 @@ pub fn recompute(recipe: &Recipe, model: &CausalLm, data: &Data) -> (Recompute, 
 }
 
 fn optimizer_bytes(recipe: &Recipe, model: &CausalLm) -> usize {
-    let trained = training::trained_parameters(&recipe.method, model);
-    trained
+    model
+        .trained_parameters()
         .iter()
         .flat_map(|info| recipe.optimizer.quantities(Parameter { path: &info.path, shape: &info.shape }))
         .map(|quantity| quantity.bytes())
         .sum()
-}
-
-fn trained_parameters(recipe: &Recipe, model: &CausalLm) -> usize {
-    let (base, adapters) = model.parameter_counts();
-    match recipe.method {
-        Method::Full => base,
-        Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) => adapters,
-    }
 }
 
 /// Steps of the run.
@@ -332,6 +330,13 @@ pub fn notes(recipe: &Recipe, model: &CausalLm, steps: u64) -> Vec<String> {
         if model.config().optional_f64(key).ok().flatten().is_some_and(|share| share > 0.0) {
             notes.push(format!("config.json asks for {key}: the base model is trained without dropout"));
         }
+    }
+    if model.head_tie().is_some_and(|tie| tie.outcome.is_tied()) && !model.decoder().config().head.tied {
+        notes.push(
+            "the output head was the embedding; modules_to_save trains one of them, so the head is a matrix of its own from now on \
+             (ensure_weight_tying = true trains both as one)"
+                .into(),
+        );
     }
     if let Some(tie) = model.head_tie().filter(|tie| tie.outcome == Head::UntiedByFile) {
         notes.push(format!(

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::{AdapterConfig, AdapterError, Ia3Config, Layers, LoraConfig, LoraInit, ModulePattern, Targets};
+use crate::{
+    AdapterConfig, AdapterError, Biases, Ia3Config, Layers, LoraConfig, LoraInit, ModulePattern, Targets, TrainedBase,
+    Tying,
+};
 
 /// A parsed `adapter_config.json`.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +26,6 @@ type IsInert = fn(&Value) -> bool;
 const INERT: &[(&str, IsInert)] = &[
     ("use_qalora", is_off),
     ("lora_bias", is_off),
-    ("modules_to_save", is_off),
     ("layer_replication", is_off),
     ("target_parameters", is_off),
     ("trainable_token_indices", is_off),
@@ -34,7 +36,6 @@ const INERT: &[(&str, IsInert)] = &[
     ("velora_config", is_off),
     ("monteclora_config", is_off),
     ("loftq_config", is_off),
-    ("bias", |value| is_off(value) || value == "none"),
     // Initialisations that subtract from the base weight: the tensors alone are not the adapter.
     ("init_lora_weights", |value| {
         value.as_str().is_none_or(|name| matches!(name, "gaussian" | "orthogonal" | "eva" | "true" | "false"))
@@ -90,13 +91,13 @@ fn render_low_rank(
         // The order of patterns matters: the first match wins.
         "alpha_pattern": table(lora.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), number(*alpha)))),
         "base_model_name_or_path": base_model,
-        "bias": "none",
+        "bias": biases(lora.base.biases),
         "fan_in_fan_out": fan_in_fan_out,
         "inference_mode": true,
         "init_lora_weights": true,
         "lora_alpha": number(lora.alpha),
         "lora_dropout": lora.dropout,
-        "modules_to_save": null,
+        "modules_to_save": modules_to_save(&lora.base),
         "peft_type": "LORA",
         "r": lora.rank,
         "rank_pattern": table(lora.rank_pattern.iter().map(|(key, rank)| (key.clone(), json!(rank)))),
@@ -105,6 +106,10 @@ fn render_low_rank(
         "use_dora": dora,
         "use_rslora": lora.rslora,
     });
+    // Older readers do not know the key.
+    if lora.base.tying == Tying::Kept {
+        config["ensure_weight_tying"] = json!(true);
+    }
     // Where targets are written out in full, they are of these layers already.
     if let (Some(layers), None) = (&lora.layers, &lora.exclude) {
         config["layers_to_transform"] = json!(layers.indices);
@@ -130,12 +135,24 @@ fn render_ia3(ia3: &Ia3Config, modules: &[String], base_model: &str, fan_in_fan_
         "feedforward_modules": feedforward,
         "inference_mode": true,
         "init_ia3_weights": true,
-        "modules_to_save": null,
+        "modules_to_save": modules_to_save(&ia3.base),
         "peft_type": "IA3",
         "target_modules": chosen,
         "task_type": "CAUSAL_LM",
     });
     format!("{config:#}\n")
+}
+
+fn modules_to_save(base: &TrainedBase) -> Value {
+    if base.modules.is_empty() { Value::Null } else { json!(base.modules) }
+}
+
+fn biases(biases: Biases) -> &'static str {
+    match biases {
+        Biases::None => "none",
+        Biases::All => "all",
+        Biases::OfAdapted => "lora_only",
+    }
 }
 
 /// Older readers do not know `exclude_modules`, so a selection with exclusions is written out in full.
@@ -201,6 +218,7 @@ impl Reader<'_> {
             layers: self.layers()?,
             // How a finished adapter started is no longer of interest.
             init: LoraInit::Kaiming,
+            base: self.trained_base()?,
         };
         Ok(if self.flag("use_dora")? { AdapterConfig::Dora(lora) } else { AdapterConfig::Lora(lora) })
     }
@@ -210,7 +228,27 @@ impl Reader<'_> {
             targets: self.targets()?,
             exclude: self.optional_pattern("exclude_modules")?,
             feedforward: self.optional_pattern("feedforward_modules")?.unwrap_or(ModulePattern::Suffixes(vec![])),
+            base: self.trained_base()?,
         })
+    }
+
+    fn trained_base(&self) -> Result<TrainedBase, AdapterError> {
+        let modules = match self.optional_pattern("modules_to_save")? {
+            None => vec![],
+            Some(ModulePattern::Suffixes(names)) => names,
+            Some(ModulePattern::Regex(_)) => {
+                return Err(self.wrong("modules_to_save", "a list of names", self.raw.get("modules_to_save")));
+            }
+        };
+        let biases = match self.raw.get("bias") {
+            None | Some(Value::Null | Value::Bool(false)) => Biases::None,
+            Some(value) if value == "none" => Biases::None,
+            Some(value) if value == "all" => Biases::All,
+            Some(value) if value == "lora_only" => Biases::OfAdapted,
+            found => return Err(self.wrong("bias", "\"none\", \"all\" or \"lora_only\"", found)),
+        };
+        let tying = if self.flag("ensure_weight_tying")? { Tying::Kept } else { Tying::Broken };
+        Ok(TrainedBase { modules, biases, tying })
     }
 
     fn optional_pattern(&self, key: &str) -> Result<Option<ModulePattern>, AdapterError> {
@@ -349,6 +387,11 @@ mod tests {
             alpha_pattern: vec![("v_proj".into(), 32.0)],
             layers: Some(Layers { indices: vec![1, 3], patterns: vec!["layers".into()] }),
             init: LoraInit::Kaiming,
+            base: TrainedBase {
+                modules: vec!["embed_tokens".into(), "norm".into()],
+                biases: Biases::OfAdapted,
+                tying: Tying::Kept,
+            },
         }
     }
 
@@ -359,6 +402,7 @@ mod tests {
             targets: Targets::Pattern(names(&["k_proj", "down_proj"])),
             exclude: None,
             feedforward: names(&["down_proj"]),
+            base: TrainedBase { modules: vec!["lm_head".into()], ..TrainedBase::default() },
         };
         for method in [AdapterConfig::Lora(config()), AdapterConfig::Dora(config()), AdapterConfig::Ia3(ia3)] {
             let text = PeftConfig::render(&method, &[], "some/base", false);
@@ -401,8 +445,6 @@ mod tests {
     fn keys_that_change_the_meaning_are_refused_by_name() {
         for (key, value) in [
             ("use_qalora", "true"),
-            ("modules_to_save", "[\"lm_head\"]"),
-            ("bias", "\"all\""),
             ("init_lora_weights", "\"pissa\""),
             ("trainable_token_indices", "[1]"),
             ("lora_bias", "true"),
@@ -423,6 +465,11 @@ mod tests {
             (
                 "rank_pattern",
                 r#"{"peft_type":"LORA","r":1,"lora_alpha":4,"target_modules":["q"],"rank_pattern":{"q":-1}}"#,
+            ),
+            ("bias", r#"{"peft_type":"LORA","r":1,"lora_alpha":4,"target_modules":["q"],"bias":"some"}"#),
+            (
+                "modules_to_save",
+                r#"{"peft_type":"LORA","r":1,"lora_alpha":4,"target_modules":["q"],"modules_to_save":7}"#,
             ),
         ] {
             let error = parse(text).unwrap_err().to_string();

@@ -1,11 +1,11 @@
 //! PEFT's adapter folders: `adapter_config.json` and the names in `adapter_model.safetensors`.
 //!
 //! Reading keeps unknown keys and refuses, by name, those that change what the adapter means and are not implemented.
-//! Writing uses only keys that every PEFT since 0.6 reads. The tensor file itself is read and written where checkpoint
+//! Writing uses only keys that every PEFT since 0.6 reads, and `ensure_weight_tying` where that is asked for. The tensor file itself is read and written where checkpoint
 //! files are; this module knows its names and shapes.
 
 mod config;
 mod tensors;
 
 pub use config::PeftConfig;
-pub use tensors::{AdapterTensor, CONFIG_FILE, TENSOR_FILE, group_tensors, tensor_name};
+pub use tensors::{AdapterTensor, CONFIG_FILE, TENSOR_FILE, TensorNames, base_tensor_name, group_tensors, tensor_name};

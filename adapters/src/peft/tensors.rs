@@ -11,6 +11,8 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 pub const TENSOR_FILE: &str = "adapter_model.safetensors";
 
 const PREFIX: &str = "base_model.model.";
+/// Where PEFT keeps what a module had before it was adapted.
+const BASE_LAYER: &str = "base_layer.";
 
 /// What a tensor of an adapter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +21,10 @@ pub enum AdapterTensor {
     A,
     /// `lora_B`, `[out, rank]`.
     B,
+    /// `lora_embedding_A`, `[rank, rows]`.
+    EmbeddingA,
+    /// `lora_embedding_B`, `[width, rank]`.
+    EmbeddingB,
     /// `lora_magnitude_vector` of DoRA, `[out]`.
     Magnitude,
     /// `ia3_l`, `[out, 1]` for outputs, `[1, in]` for inputs.
@@ -26,12 +32,14 @@ pub enum AdapterTensor {
 }
 
 impl AdapterTensor {
-    const ALL: [Self; 4] = [Self::A, Self::B, Self::Magnitude, Self::Scale];
+    const ALL: [Self; 6] = [Self::A, Self::B, Self::EmbeddingA, Self::EmbeddingB, Self::Magnitude, Self::Scale];
 
     fn suffix(self) -> &'static str {
         match self {
             Self::A => ".lora_A.weight",
             Self::B => ".lora_B.weight",
+            Self::EmbeddingA => ".lora_embedding_A",
+            Self::EmbeddingB => ".lora_embedding_B",
             Self::Magnitude => ".lora_magnitude_vector",
             Self::Scale => ".ia3_l",
         }
@@ -43,32 +51,57 @@ pub fn tensor_name(module: &str, tensor: AdapterTensor) -> String {
     format!("{PREFIX}{module}{}", tensor.suffix())
 }
 
-/// Groups the names of a file by module: path -> what a tensor is -> its name.
+/// The file's name for the tensor of the base called `name` (`model.norm.weight`), which is trained beside adapters on the modules at `adapted`.
+pub fn base_tensor_name(name: &str, adapted: &[String]) -> String {
+    match name.rsplit_once('.') {
+        Some((module, last)) if adapted.iter().any(|path| path == module) => {
+            format!("{PREFIX}{module}.{BASE_LAYER}{last}")
+        }
+        _ => format!("{PREFIX}{name}"),
+    }
+}
+
+/// The names of a file, by what they are of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TensorNames {
+    /// Of adapters: path of the module -> what the tensor is -> its name.
+    pub adapters: BTreeMap<String, BTreeMap<AdapterTensor, String>>,
+    /// Of the base: name in the base's files -> name in this one.
+    pub base: BTreeMap<String, String>,
+}
+
+/// Groups the names of a file.
 ///
 /// # Errors
-/// A name that is none of an adapter's, or one of two factors without the other.
-pub fn group_tensors<'a>(
-    path: &Path,
-    names: impl Iterator<Item = &'a str>,
-) -> Result<BTreeMap<String, BTreeMap<AdapterTensor, String>>, AdapterError> {
+/// A name of no module, or one of two factors without the other.
+pub fn group_tensors<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> Result<TensorNames, AdapterError> {
     let mismatch = |problem| AdapterError::Mismatch { path: path.to_path_buf(), problem };
-    let mut found: BTreeMap<String, BTreeMap<AdapterTensor, String>> = BTreeMap::new();
+    let mut found = TensorNames::default();
     for name in names {
-        let inner = name.strip_prefix(PREFIX);
-        let parsed = inner.and_then(|inner| {
-            AdapterTensor::ALL.into_iter().find_map(|tensor| Some((inner.strip_suffix(tensor.suffix())?, tensor)))
-        });
-        let Some((module, tensor)) = parsed else {
+        let Some(inner) = name.strip_prefix(PREFIX) else {
             return Err(mismatch(format!(
                 "tensor `{name}` is not used; expected names like `{}`",
                 tensor_name("model.layers.0.self_attn.q_proj", AdapterTensor::A)
             )));
         };
-        found.entry(module.to_string()).or_default().insert(tensor, name.to_string());
+        let parsed =
+            AdapterTensor::ALL.into_iter().find_map(|tensor| Some((inner.strip_suffix(tensor.suffix())?, tensor)));
+        match parsed {
+            Some((module, tensor)) => {
+                found.adapters.entry(module.to_string()).or_default().insert(tensor, name.to_string());
+            }
+            None => {
+                let in_base = inner.replacen(&format!(".{BASE_LAYER}"), ".", 1);
+                found.base.insert(in_base, name.to_string());
+            }
+        }
     }
-    let single =
-        |tensors: &BTreeMap<_, _>| tensors.contains_key(&AdapterTensor::A) != tensors.contains_key(&AdapterTensor::B);
-    match found.iter().find(|(_, tensors)| single(tensors)) {
+    let single = |tensors: &BTreeMap<AdapterTensor, String>| {
+        let has = |tensor| tensors.contains_key(&tensor);
+        has(AdapterTensor::A) != has(AdapterTensor::B)
+            || has(AdapterTensor::EmbeddingA) != has(AdapterTensor::EmbeddingB)
+    };
+    match found.adapters.iter().find(|(_, tensors)| single(tensors)) {
         Some((module, _)) => Err(mismatch(format!("`{module}` has only one of lora_A and lora_B"))),
         None => Ok(found),
     }
@@ -83,8 +116,18 @@ mod tests {
         let all = [AdapterTensor::B, AdapterTensor::A, AdapterTensor::Magnitude];
         let names = all.map(|tensor| tensor_name("model.q", tensor));
         let groups = group_tensors(Path::new("x"), names.iter().map(String::as_str)).unwrap();
-        assert_eq!(groups.len(), 1);
-        assert_eq!(groups["model.q"], all.into_iter().zip(names).collect());
+        assert_eq!((groups.adapters.len(), groups.base.len()), (1, 0));
+        assert_eq!(groups.adapters["model.q"], all.into_iter().zip(names).collect());
+    }
+
+    #[test]
+    fn tensors_of_the_base_have_the_names_of_the_base() {
+        let adapted = ["model.q".to_string()];
+        let names = ["model.q.bias", "model.norm.weight"];
+        let ours = names.map(|name| base_tensor_name(name, &adapted));
+        assert_eq!(ours, ["base_model.model.model.q.base_layer.bias", "base_model.model.model.norm.weight"]);
+        let groups = group_tensors(Path::new("x"), ours.iter().map(String::as_str)).unwrap();
+        assert_eq!(groups.base, names.map(String::from).into_iter().zip(ours).collect());
     }
 
     #[test]
@@ -92,7 +135,7 @@ mod tests {
         let single = tensor_name("model.q", AdapterTensor::A);
         let error = group_tensors(Path::new("x"), [single.as_str()].into_iter()).unwrap_err().to_string();
         assert!(error.contains("model.q"), "{error}");
-        let error = group_tensors(Path::new("x"), ["base_model.model.lm_head.weight"].into_iter()).unwrap_err();
+        let error = group_tensors(Path::new("x"), ["lm_head.weight"].into_iter()).unwrap_err();
         assert!(error.to_string().contains("lm_head"));
     }
 }

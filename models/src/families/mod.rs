@@ -81,6 +81,11 @@ pub enum Family {
     Mpt,
 }
 
+/// What PEFT calls a parameter of the output head (`weight`, `bias`), whatever files call it.
+pub(crate) fn head_for_peft(part: &str) -> String {
+    format!("lm_head.{part}")
+}
+
 impl Family {
     /// All families.
     pub const ALL: &[Self] = &[

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use firebrand_adapters::{Linear, Mode};
+use firebrand_adapters::{Linear, Lora, Mode};
 
 use super::embedding::ids_tensor;
 use super::{
@@ -31,6 +31,7 @@ pub struct OutputHead {
     /// Absent: the token table is the matrix.
     weight: Option<Param<Tensor<2>>>,
     bias: Option<Param<Tensor<1>>>,
+    adapter: Option<Lora>,
 }
 
 /// The parameter that is the token table.
@@ -107,6 +108,7 @@ impl Decoder {
         let head = OutputHead {
             weight: (!config.head.tied).then(|| source.matrix(HEAD, [config.vocab_size, narrow])),
             bias: config.head.bias.then(|| source.vector("head.bias", config.vocab_size, 0.0)),
+            adapter: None,
         };
         Self { embed, layers, norm, project, head, config: config.clone() }
     }
@@ -140,13 +142,17 @@ impl Decoder {
             Some(norm) => norm.forward(x),
             None => x,
         };
-        match &self.project {
+        let x = match &self.project {
             Some(project) => project.forward(x, mode),
+            None => x,
+        };
+        match &self.head.adapter {
+            Some(adapter) => adapter.widened(x, mode),
             None => x,
         }
     }
 
-    /// The hidden states that the head reads, `[batch, time, width]`.
+    /// The hidden states that the head reads, `[batch, time, width]`; an adapter of the head widens them by its rank.
     pub fn forward(&self, inputs: &Inputs, mode: Mode) -> Tensor<3> {
         self.forward_with(inputs, &self.context(inputs, mode))
     }
@@ -170,19 +176,62 @@ impl Decoder {
 
     /// The output head.
     pub fn head(&self) -> Head {
-        let weight = self.head.weight.as_ref().map_or_else(|| self.embed.tokens(), |weight| weight.val());
+        let weight = match &self.head.adapter {
+            Some(adapter) => adapter.widened_weight(self.head_weight()),
+            None => self.head_weight(),
+        };
         let bias = self.head.bias.as_ref().map(|bias| bias.val());
         Head { weight, bias, softcap: self.config.head.softcap }
     }
 
-    /// Every linear map but the head, with its path.
-    pub fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
-        let embed = self.embed.linears_mut().into_iter().map(|(name, map)| (format!("embed.{name}"), map));
+    /// The matrix of the head without its adapter, `[vocab_size, width]`.
+    pub fn head_weight(&self) -> Tensor<2> {
+        self.head.weight.as_ref().map_or_else(|| self.embed.tokens(), |weight| weight.val())
+    }
+
+    /// The token table without its adapter.
+    pub(crate) fn embedding(&self) -> Tensor<2> {
+        self.embed.tokens()
+    }
+
+    /// Rows and width of the token table.
+    pub(crate) fn embedding_shape(&self) -> [usize; 2] {
+        [self.config.vocab_size, self.config.embedding_width()]
+    }
+
+    /// Every linear map but the head, with its path; and the adapters of the token table and of the head.
+    pub(crate) fn adapter_places(&mut self) -> (Vec<(String, &mut Linear)>, &mut Option<Lora>, &mut Option<Lora>) {
+        let (embed, tokens) = self.embed.adapter_places();
+        let embed = embed.into_iter().map(|(name, map)| (format!("embed.{name}"), map));
         let layers = self.layers.iter_mut().enumerate().flat_map(|(index, layer)| {
             layer.linears_mut().into_iter().map(move |(name, map)| (format!("layers.{index}.{name}"), map))
         });
         let project = self.project.iter_mut().map(|map| ("project".to_string(), map));
-        embed.chain(layers).chain(project).collect()
+        (embed.chain(layers).chain(project).collect(), tokens, &mut self.head.adapter)
+    }
+
+    /// Gives a head that is the token table a matrix of its own, frozen, as it is now.
+    pub(crate) fn untie(&mut self) {
+        if self.head.weight.is_none() {
+            self.head.weight = Some(Param::from_tensor(self.embed.tokens().detach()).set_require_grad(false));
+            self.config.head.tied = false;
+        }
+    }
+
+    /// Folds the adapters of the token table and of the head into them. Where the two were one they no longer are.
+    pub(crate) fn merge_outer_adapters(&mut self) {
+        if self.embed.adapter_places().1.is_some() || self.head.adapter.is_some() {
+            self.untie();
+        }
+        self.embed.merge();
+        if let Some(adapter) = self.head.adapter.take() {
+            self.head.weight = self.head.weight.take().map(|head| head.map(|weight| weight + adapter.delta()));
+        }
+    }
+
+    /// Every linear map but the head, with its path.
+    pub fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
+        self.adapter_places().0
     }
 
     /// Whether the linear map at `path` is a router, which adapters leave alone unless asked.

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use firebrand_adapters::{Linear, Mode};
+use firebrand_adapters::{Linear, Lora, Mode};
 
 use super::{DecoderConfig, EmbeddingConfig, Inputs, Norm, PositionConfig};
 use crate::parameters::{ParameterSource, linear};
@@ -11,6 +11,7 @@ use crate::parameters::{ParameterSource, linear};
 #[derive(Module, Debug)]
 pub struct Embedding {
     tokens: Param<Tensor<2>>,
+    adapter: Option<Lora>,
     /// A trained vector for each position.
     positions: Option<Param<Tensor<2>>>,
     norm: Option<Norm>,
@@ -31,6 +32,7 @@ impl Embedding {
         let width = config.hidden_size;
         let mut embedding = Self {
             tokens: source.matrix(&format!("{path}.tokens"), [config.vocab_size, config.embedding_width()]),
+            adapter: None,
             positions: None,
             norm: None,
             project: None,
@@ -80,14 +82,29 @@ impl Embedding {
 
     fn look_up(&self, inputs: &Inputs) -> Tensor<3> {
         let ids = ids_tensor(inputs.ids.clone(), inputs, &self.device());
-        let x = burn::tensor::module::embedding(self.tokens.val(), ids.clone());
-        match self.padding_token {
-            Some(padding) if x.is_tracked() => {
-                let [batch, time, width] = x.dims();
-                let mask = ids.equal_elem(padding as i32).unsqueeze_dim::<3>(2).expand([batch, time, width]);
-                x.clone().mask_where(mask, x.detach())
+        let rows = |table: Tensor<2>| {
+            let x = burn::tensor::module::embedding(table, ids.clone());
+            match self.padding_token {
+                Some(padding) if x.is_tracked() => {
+                    let [batch, time, width] = x.dims();
+                    let mask =
+                        ids.clone().equal_elem(padding as i32).unsqueeze_dim::<3>(2).expand([batch, time, width]);
+                    x.clone().mask_where(mask, x.detach())
+                }
+                _ => x,
             }
-            _ => x,
+        };
+        let x = rows(self.tokens.val());
+        match &self.adapter {
+            Some(adapter) => x + adapter.look_up(rows),
+            None => x,
+        }
+    }
+
+    /// Folds the adapter into the table.
+    pub(super) fn merge(&mut self) {
+        if let Some(adapter) = self.adapter.take() {
+            self.tokens = self.tokens.clone().map(|tokens| tokens + adapter.delta().transpose());
         }
     }
 
@@ -101,9 +118,9 @@ impl Embedding {
         self.tokens.lazy_device()
     }
 
-    /// The linear maps with their names below the embedding.
-    pub(super) fn linears_mut(&mut self) -> Vec<(&'static str, &mut Linear)> {
-        self.project.iter_mut().map(|map| ("project", map)).collect()
+    /// The linear maps with their names below the embedding, and the adapter of the token table.
+    pub(super) fn adapter_places(&mut self) -> (Vec<(&'static str, &mut Linear)>, &mut Option<Lora>) {
+        (self.project.iter_mut().map(|map| ("project", map)).collect(), &mut self.adapter)
     }
 }
 

@@ -158,7 +158,13 @@ fn every_method_resumes_to_the_same_bytes() {
     let (before, after) = (&recipe[..recipe.find("[adapter]").unwrap()], &recipe[recipe.find("[eval]").unwrap()..]);
     for (name, section) in [
         ("dora", "kind = \"dora\"\nrank = 2\nalpha = 4.0\ndropout = 0.1"),
-        ("ia3", "kind = \"ia3\"\nfeedforward = [\"down_proj\"]"),
+        ("ia3", "kind = \"ia3\"\nfeedforward = [\"down_proj\"]\nmodules_to_save = [\"lm_head\"]"),
+        ("saved", "kind = \"lora\"\nrank = 2\nmodules_to_save = [\"embed_tokens\", \"norm\"]\nbias = \"all\""),
+        (
+            "kept",
+            "kind = \"lora\"\nrank = 2\nmodules_to_save = [\"lm_head\"]\nensure_weight_tying = true\n[quantization]\nkind = \"nf4\"",
+        ),
+        ("tables", "kind = \"lora\"\nrank = 2\ndropout = 0.1\ntargets = [\"embed_tokens\", \"lm_head\", \"v_proj\"]"),
         ("pissa", "kind = \"lora\"\nrank = 2\nalpha = 4.0\ninit = \"pissa\""),
         // The base is packed anew when the run goes on.
         ("qlora", "kind = \"lora\"\nrank = 2\ndropout = 0.1\n[quantization]\nkind = \"nf4\""),

@@ -42,7 +42,8 @@ fn check(path: &Path, overrides: &[String]) -> Result<Value, Error> {
     let (model, modules) = plan::build_model(&loaded, &folder, &device)?;
     data.check_fits(model.decoder().config())?;
     let (recompute, memory) = plan::recompute(recipe, &model, &data);
-    let (base, adapters) = model.parameter_counts();
+    let (base, _) = model.parameter_counts();
+    let trained: usize = model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum();
     let steps = plan::total_steps(recipe, &data);
     let notes: Vec<String> = plan::notes(recipe, &model, steps).into_iter().chain(text.note(&data)).collect();
     let recomputed = match recompute {
@@ -55,8 +56,9 @@ fn check(path: &Path, overrides: &[String]) -> Result<Value, Error> {
         "model": recipe.model.to_string(),
         "family": model.family().name(),
         "parameters": base,
-        "trained_parameters": if recipe.method == Method::Full { base } else { adapters },
+        "trained_parameters": trained,
         "adapted_modules": modules,
+        "trained_base": if recipe.method == Method::Full { vec![] } else { model.trained_base_names()? },
         "rows": data.train.examples.len(),
         "eval_rows": data.eval.as_ref().map(|eval| eval.examples.len()),
         "tokens": data.train.tokens(),
@@ -82,6 +84,10 @@ fn show(report: &Value) -> Result<(), Error> {
         report["trained_parameters"],
         report["adapted_modules"].as_array().map_or(0, Vec::len)
     )?;
+    if let Some(names) = report["trained_base"].as_array().filter(|names| !names.is_empty()) {
+        let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+        say!("  base     trained too: {}\n", names.join(", "))?;
+    }
     say!(
         "  data     {} rows, {} labelled tokens of {}, {:.0} % packing efficiency\n",
         report["rows"],

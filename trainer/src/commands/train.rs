@@ -143,6 +143,11 @@ impl Prepared {
                 format!("{adapters} adapter parameters on {} of {base}", count(self.modules.len(), "module"))
             }
         };
+        let all: usize = self.model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum();
+        let trained = match (&self.recipe().method, all - adapters) {
+            (Method::Full, _) | (_, 0) => trained,
+            (_, of_base) => format!("{trained}, and {of_base} of the base"),
+        };
         let data = &self.data.train;
         let packs = data.epoch(self.recipe().seed, 0);
         let recompute = match self.recompute {

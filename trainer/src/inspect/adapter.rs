@@ -16,7 +16,7 @@ use crate::error::Error;
 pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
     let config = read_config(folder)?;
     let file = SafetensorsFile::open(folder.join(TENSOR_FILE))?;
-    let modules = group_tensors(file.path(), file.names()).map_err(ModelError::from)?.len();
+    let modules = group_tensors(file.path(), file.names()).map_err(ModelError::from)?.adapters.len();
     let files = tensors::folder_files(folder)?;
     let mut report = tensors::report(folder, Kind::Adapter, file.tensors(), files)?;
     let lora = match &config.method {

@@ -21,5 +21,5 @@ mod update;
 
 pub use blockwise::{BLOCK, DynamicMap};
 pub use clip::{clip_factor, global_norm};
-pub use parameter::{LearningRates, Parameter};
+pub use parameter::{LearningRates, LoraPlus, Parameter};
 pub use state::{OptimizerState, Quantity};

@@ -1,7 +1,7 @@
 //! What an optimiser is told about a parameter, and the learning rate that is the parameter's.
 //!
 //! LoRA+ (Hayou et al. 2024, arXiv:2402.12354) as `peft.optimizers.create_loraplus_optimizer` groups parameters: `B` and
-//! vectors learn faster than `A`. Weight decay is the optimiser's for all of them.
+//! vectors learn faster than `A`, and factors on an embedding have a rate of their own. Weight decay is the optimiser's for all of them.
 
 /// A parameter without its value.
 #[derive(Debug, Clone, Copy)]
@@ -29,18 +29,29 @@ impl Parameter<'_> {
 pub struct LearningRates {
     /// Of the optimiser, after the schedule.
     pub base: f64,
-    /// LoRA+: what `B` of an adapter, and every vector, multiplies it by. Absent: all parameters learn alike.
-    pub loraplus: Option<f64>,
+    /// Absent: all parameters learn alike.
+    pub loraplus: Option<LoraPlus>,
+}
+
+/// What LoRA+ says of parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoraPlus {
+    /// What `B` of an adapter, and every vector, multiplies the rate by.
+    pub ratio: f64,
+    /// Rate of both factors on an embedding, after the schedule.
+    pub embedding: f64,
 }
 
 impl LearningRates {
     /// The rate of one parameter.
     pub fn of(&self, parameter: Parameter<'_>) -> f64 {
+        let Some(loraplus) = self.loraplus else { return self.base };
         let of_adapter = parameter.path.contains(".adapter.");
         let faster = of_adapter && parameter.path.ends_with(".b") || parameter.shape.len() == 1;
-        match self.loraplus {
-            Some(ratio) if faster => self.base * ratio,
-            Some(_) | None => self.base,
+        match parameter.path.starts_with("embed.adapter.") {
+            true => loraplus.embedding,
+            false if faster => self.base * loraplus.ratio,
+            false => self.base,
         }
     }
 }
@@ -54,9 +65,10 @@ mod tests {
 
     #[test]
     fn loraplus_is_for_b_and_vectors() {
-        let rates = LearningRates { base: 0.5, loraplus: Some(16.0) };
+        let rates = LearningRates { base: 0.5, loraplus: Some(LoraPlus { ratio: 16.0, embedding: 0.25 }) };
         assert_eq!([A, B].map(|parameter| rates.of(parameter)), [0.5, 8.0]);
         assert_eq!(rates.of(Parameter { path: "layers.0.mlp.down.bias", shape: &[8] }), 8.0);
+        assert_eq!(rates.of(Parameter { path: "embed.adapter.b", shape: &[8, 2] }), 0.25);
         assert_eq!(LearningRates { loraplus: None, ..rates }.of(B), 0.5);
     }
 

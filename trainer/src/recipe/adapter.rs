@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use firebrand_adapters::{AdapterConfig, Ia3Config, Layers, LoraConfig, ModulePattern};
+use firebrand_adapters::{AdapterConfig, Ia3Config, Layers, LoraConfig, ModulePattern, TrainedBase, Tying};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -78,8 +78,8 @@ pub struct LoraRecipe {
     /// Share of the adapter's inputs set to zero in training. Never active in evaluation.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.05)]
     pub dropout: f64,
-    /// The linear layers that get an adapter: every one except the output head, module names or path suffixes, or a
-    /// regular expression that must match the whole module path.
+    /// The layers that get an adapter: every linear one except the output head (`"all-linear"`), module names or path suffixes, or a
+    /// regular expression that must match the whole module path. The embedding and the head are adapted where they are named.
     #[schemars(extend("examples" = [["q_proj", "v_proj"]]))]
     pub targets: Targets,
     /// Linear layers that `targets` matches but that stay as they are.
@@ -99,6 +99,9 @@ pub struct LoraRecipe {
     /// 16 is usual.
     #[schemars(extend("exclusiveMinimum" = 0), example = 16.0)]
     pub loraplus_lr_ratio: f64,
+    /// The learning rate of LoRA+ for factors on an embedding. Counts where `loraplus_lr_ratio` is not 1.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 1e-5)]
+    pub loraplus_lr_embedding: f64,
     /// Numbers of the layers that get an adapter, from 0; all of them when empty.
     #[schemars(example = &[0, 1])]
     pub layers: Vec<usize>,
@@ -106,6 +109,17 @@ pub struct LoraRecipe {
     /// path when empty.
     #[schemars(example = &["layers"])]
     pub layers_pattern: Vec<String>,
+    /// Modules of the base that are trained whole beside the adapters, and written with them: ends of module paths, such as
+    /// `embed_tokens`, `lm_head` or `norm` (which ends `post_attention_layernorm` too). They have no adapter.
+    #[schemars(extend("examples" = [["embed_tokens", "lm_head"]]))]
+    pub modules_to_save: Vec<String>,
+    /// Which biases of the base are trained too: `none`, `all`, or those of modules with an adapter (`lora_only`).
+    #[schemars(example = Bias::LoraOnly)]
+    pub bias: Bias,
+    /// Where the output head is the embedding and `modules_to_save` has one of them: train both as the one matrix that they are.
+    /// Otherwise the head becomes a matrix of its own.
+    #[schemars(example = true)]
+    pub ensure_weight_tying: bool,
     /// Where `A` and `B` start: `B` at zero and `A` uniform (`kaiming`) or normal (`gaussian`); both random with a product of zero
     /// (`orthogonal`); the largest singular components (`pissa`) or first QR components (`olora`) of the weight, which are then
     /// subtracted, so that what is written is an adapter of twice the rank for the unchanged base. DoRA takes the first three.
@@ -138,6 +152,31 @@ impl LoraRecipe {
                 LoraInit::Pissa => firebrand_adapters::LoraInit::Pissa,
                 LoraInit::Olora => firebrand_adapters::LoraInit::Olora,
             },
+            base: TrainedBase {
+                modules: self.modules_to_save.clone(),
+                biases: self.bias.into(),
+                tying: if self.ensure_weight_tying { Tying::Kept } else { Tying::Broken },
+            },
+        }
+    }
+}
+
+/// Which biases of the base are trained. The words are PEFT's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Bias {
+    None,
+    All,
+    /// Those of modules with an adapter.
+    LoraOnly,
+}
+
+impl From<Bias> for firebrand_adapters::Biases {
+    fn from(bias: Bias) -> Self {
+        match bias {
+            Bias::None => Self::None,
+            Bias::All => Self::All,
+            Bias::LoraOnly => Self::OfAdapted,
         }
     }
 }
@@ -166,6 +205,9 @@ pub struct Ia3Recipe {
     /// Linear layers that `targets` matches but that stay as they are.
     #[schemars(extend("examples" = [["o_proj"]]))]
     pub exclude: Exclude,
+    /// Modules of the base that are trained whole, as for LoRA. An output head that is the embedding becomes a matrix of its own.
+    #[schemars(extend("examples" = [["lm_head"]]))]
+    pub modules_to_save: Vec<String>,
     /// A PEFT adapter folder to start from instead of factors of 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"runs/first/adapter")]
@@ -179,6 +221,7 @@ impl Ia3Recipe {
             targets: self.targets.selection(),
             exclude: self.exclude.pattern(),
             feedforward: ModulePattern::Suffixes(self.feedforward.clone()),
+            base: TrainedBase { modules: self.modules_to_save.clone(), ..TrainedBase::default() },
         }
     }
 }

@@ -128,6 +128,13 @@ impl Rules<'_> {
                 .advice("put the numbers of the layers into the expression")
                 .into());
         }
+        if lora.ensure_weight_tying && lora.modules_to_save.is_empty() {
+            return Err(self
+                .conflict("adapter.ensure_weight_tying")
+                .message("`adapter.ensure_weight_tying` is about an embedding or head that is trained, and modules_to_save has none")
+                .advice("name them, for example modules_to_save = [\"embed_tokens\"], or remove ensure_weight_tying")
+                .into());
+        }
         if lora.init_from.is_some() && lora.init != LoraInit::Kaiming {
             return Err(self
                 .conflict("adapter.init")

@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use super::adapter::{Exclude, Ia3Recipe, LoraInit, LoraRecipe, TargetPreset, Targets};
+use super::adapter::{Bias, Exclude, Ia3Recipe, LoraInit, LoraRecipe, TargetPreset, Targets};
 use super::checkpoint::CheckpointSection;
 use super::device::DeviceName;
 use super::dtype::ComputeDtype;
@@ -48,8 +48,12 @@ impl Default for LoraRecipe {
             rank_pattern: IndexMap::new(),
             alpha_pattern: IndexMap::new(),
             loraplus_lr_ratio: 1.0,
+            loraplus_lr_embedding: 1e-6,
             layers: Vec::new(),
             layers_pattern: Vec::new(),
+            modules_to_save: Vec::new(),
+            bias: Bias::None,
+            ensure_weight_tying: false,
             init: LoraInit::Kaiming,
             init_from: None,
         }
@@ -62,6 +66,7 @@ impl Default for Ia3Recipe {
             targets: Targets::Preset(TargetPreset::AllLinear),
             feedforward: Vec::new(),
             exclude: Exclude::Names(Vec::new()),
+            modules_to_save: Vec::new(),
             init_from: None,
         }
     }

@@ -35,7 +35,7 @@ mod validate;
 
 use std::path::PathBuf;
 
-pub use adapter::{Exclude, Ia3Recipe, LoraInit, LoraRecipe, Method, ModuleRegex, TargetPreset, Targets};
+pub use adapter::{Bias, Exclude, Ia3Recipe, LoraInit, LoraRecipe, Method, ModuleRegex, TargetPreset, Targets};
 pub use checkpoint::{BestMetric, Checkpoint};
 pub use device::DeviceName;
 pub use dtype::{ComputeDtype, StoredDtype, WrittenDtype};

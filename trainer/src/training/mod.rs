@@ -14,6 +14,5 @@ mod steps;
 mod trainer;
 
 pub use evaluation::evaluate;
-pub(crate) use snapshot::trained_parameters;
 pub use steps::{StepData, Steps};
 pub use trainer::{Outcome, Trainer};

@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use firebrand_models::parameters::{ParameterInfo, parameters};
+use firebrand_models::parameters::ParameterInfo;
 use firebrand_models::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
 use firebrand_models::{CausalLm, Hold, ModelError, adapter_folder};
 
 use super::trainer::Trainer;
 use crate::error::Error;
 use crate::optim::{OptimizerState, Parameter};
-use crate::recipe::Method;
 use crate::run::{Checkpoint, RunState, TrainerState};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -72,7 +71,7 @@ impl Trainer<'_> {
         let device = self.model.decoder().device().inner();
         let mut state = OptimizerState::after(steps);
         let mut expected = BTreeMap::new();
-        for ParameterInfo { path, shape } in trained_parameters(&self.recipe.method, &self.model) {
+        for ParameterInfo { path, shape } in self.model.trained_parameters() {
             for quantity in self.recipe.optimizer.quantities(Parameter { path: &path, shape: &shape }) {
                 expected.insert(format!("{path}.{}", quantity.name), (quantity.dtype, quantity.length));
             }
@@ -95,12 +94,6 @@ impl Trainer<'_> {
         }
         Ok(state)
     }
-}
-
-/// Path and shape of every trained parameter.
-pub(crate) fn trained_parameters(method: &Method, model: &CausalLm) -> Vec<ParameterInfo> {
-    let full = *method == Method::Full;
-    parameters(model.decoder()).into_iter().filter(|info| full || info.path.contains(".adapter.")).collect()
 }
 
 fn write_optimizer(state: &OptimizerState, folder: &Path) -> Result<(), ModelError> {

@@ -13,7 +13,7 @@ use super::steps::{StepData, Steps};
 use crate::error::Error;
 use crate::objective::{Gradients, Recompute, RouterBalance, Sft, StepScale};
 use crate::observer::{EvalReport, Observer, StepReport};
-use crate::optim::{LearningRates, OptimizerState, clip_factor, global_norm};
+use crate::optim::{LearningRates, LoraPlus, OptimizerState, clip_factor, global_norm};
 use crate::recipe::{Method, Recipe};
 use crate::run::{Best, Checkpoint, Checkpoints, Retention, RunState, TrainerState};
 
@@ -178,8 +178,11 @@ impl<'a> Trainer<'a> {
         }
         let learning_rate = self.learning_rate(self.state.step);
         let loraplus = match &self.recipe.method {
-            Method::Lora(lora) | Method::Dora(lora) => Some(lora.loraplus_lr_ratio),
-            Method::Ia3(_) | Method::Full => None,
+            Method::Lora(lora) | Method::Dora(lora) if lora.loraplus_lr_ratio != 1.0 => Some(LoraPlus {
+                ratio: lora.loraplus_lr_ratio,
+                embedding: lora.loraplus_lr_embedding * self.schedule_factor(self.state.step),
+            }),
+            Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) | Method::Full => None,
         };
         let rates = LearningRates { base: learning_rate, loraplus };
         let optimizer = &self.recipe.optimizer;
@@ -213,10 +216,15 @@ impl<'a> Trainer<'a> {
 
     /// The rate of the step with index `index`, 0 for the first.
     fn learning_rate(&self, index: u64) -> f64 {
+        self.recipe.optimizer.learning_rate(index) * self.schedule_factor(index)
+    }
+
+    /// What the schedule multiplies a rate by in that step.
+    fn schedule_factor(&self, index: u64) -> f64 {
         let schedule = &self.recipe.schedule;
         let total = self.steps.total;
         let warmup = schedule.warmup.steps(total as usize) as u64;
-        self.recipe.optimizer.learning_rate(index) * schedule.curve.factor(index, warmup, total)
+        schedule.curve.factor(index, warmup, total)
     }
 
     fn check_finite(

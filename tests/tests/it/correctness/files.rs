@@ -87,6 +87,33 @@ fn a_tied_head_is_stored_once_and_stays_tied() {
     assert_eq!(logits(&again, &batch), logits(&trained.model.for_inference(), &batch), "the same model");
 }
 
+/// Row 12. Training one of the two beside adapters tears them apart, as in PEFT.
+#[test]
+fn a_head_that_is_torn_from_its_embedding_is_said_and_written_so() {
+    let workshop = Workshop::new();
+    let torn = ["--set", "adapter.modules_to_save=[\"embed_tokens\"]", "--set", "export.merge=true"];
+    let said = workshop.succeed(&[&["check", "recipe.toml"], &torn[..]].concat());
+    assert_says!(&said.stdout, "trained too: model.embed_tokens.weight", "the head is a matrix of its own");
+    workshop.succeed(&[&["train", "recipe.toml"], &torn[..]].concat());
+    let config: serde_json::Value = serde_json::from_slice(&workshop.read("run/model/config.json")).unwrap();
+    assert_eq!(config["tie_word_embeddings"], json!(false));
+    let merged = tensors::read_folder(&workshop.path("run/model"));
+    let base = tensors::read_folder(&workshop.path("model"));
+    assert_eq!(merged["lm_head.weight"], base["model.embed_tokens.weight"]);
+    assert_ne!(merged["model.embed_tokens.weight"], base["model.embed_tokens.weight"]);
+
+    let kept = ["--set", "adapter.ensure_weight_tying=true", "--output", "kept"];
+    workshop.succeed(&[&["train", "recipe.toml"], &torn[..], &kept[..]].concat());
+    let merged = tensors::read_folder(&workshop.path("kept/model"));
+    assert!(!merged.contains_key("lm_head.weight"));
+    assert_ne!(merged["model.embed_tokens.weight"], base["model.embed_tokens.weight"]);
+
+    let message = workshop.fail(&["train", "recipe.toml", "--set", "adapter.modules_to_save=[\"embed_tokenz\"]"]);
+    assert_says!(message, "embed_tokenz", "lm_head", "adapter.modules_to_save");
+    let tables = ["--set", "adapter.targets=[\"embed_tokens\"]", "--set", "adapter.kind=\"dora\""];
+    assert_says!(workshop.fail(&[&["train", "recipe.toml"], &tables[..]].concat()), "model.embed_tokens", "only LoRA");
+}
+
 /// Row 12.
 #[test]
 fn a_head_that_differs_is_not_tied_whatever_the_config_says() {

@@ -91,6 +91,6 @@ fn what_is_written_is_an_adapter_of_the_base() {
         let (out, _) = merged(method);
         let mut model = golden::load("llama-gqa-tied");
         adapter_folder::load(&mut model, out.path()).unwrap();
-        assert!(!model.adapters().unwrap().is_empty());
+        assert!(model.parameter_counts().1 > 0);
     }
 }

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use firebrand::objective::Recompute;
-use firebrand_adapters::peft::{AdapterTensor, PeftConfig, tensor_name};
-use firebrand_adapters::{AdapterConfig, LoraConfig, ModulePattern, Targets};
+use firebrand_adapters::peft::{AdapterTensor, PeftConfig, base_tensor_name, tensor_name};
+use firebrand_adapters::{AdapterConfig, LoraConfig, ModulePattern, Targets, Tying};
 use firebrand_models::adapter_folder::Start;
+use firebrand_models::transformer::{EMBEDDING, HEAD};
 use firebrand_models::weights::Checkpoint;
 use firebrand_models::{CausalLm, adapter_folder};
 use firebrand_tests::golden::{self, Forward, at_tokens, logits};
@@ -52,40 +53,68 @@ fn adapted_logits_and_losses_equal_pefts() {
 }
 
 #[test]
-fn gradients_of_every_factor_equal_pefts() {
+fn gradients_of_everything_trained_equal_pefts() {
     golden::each(&cases(), |case| {
-        let (mut model, _) = adapted(case);
-        let paths = our_paths(&mut model);
+        let (mut model, config) = adapted(case);
+        let names = FileNames::new(&mut model);
         let model = model.train_active();
         let forward = Forward::open(case);
+        let tied = model.decoder().config().head.tied && config.method.trained_base().tying == Tying::Kept;
         for recompute in [Recompute::Off, Recompute::Blocks] {
             let (loss, ours) = loss_and_gradients(&model, &forward.batch(""), recompute);
             assert!((loss - forward.loss("")).abs() < 1e-5 * loss, "{case}: loss {loss}, not {}", forward.loss(""));
-            let named = ours.into_iter().map(|(path, gradient)| (file_name(&paths, &path), gradient));
-            assert_gradients(case, named.collect(), forward.gradients());
+            let mut named: Vec<_> = ours.into_iter().map(|(path, gradient)| (names.of(&path), gradient)).collect();
+            if let (true, Some((_, both))) =
+                (tied, named.iter().find(|(name, _)| name.ends_with("embed_tokens.weight")))
+            {
+                // One matrix, which PEFT writes under both names.
+                named.push(("base_model.model.lm_head.weight".into(), both.clone()));
+            }
+            assert_gradients(case, named, forward.gradients());
         }
     });
 }
 
-/// Our path of a linear map and its path in files.
-fn our_paths(model: &mut CausalLm) -> Vec<(String, String)> {
-    let theirs = model.linear_paths().unwrap();
-    let mut decoder = model.decoder().clone();
-    let ours = decoder.linears_mut().into_iter().map(|(path, _)| path);
-    ours.zip(theirs).collect()
+/// What our paths are called in an adapter's file.
+struct FileNames {
+    /// Our path of a linear map and its path in files.
+    maps: Vec<(String, String)>,
+    tables: [(&'static str, String); 2],
+    adapted: Vec<String>,
 }
 
-fn file_name(paths: &[(String, String)], path: &str) -> String {
-    let (module, factor) = path.split_once(".adapter.").unwrap();
-    let theirs = &paths.iter().find(|(ours, _)| ours == module).unwrap().1;
-    let tensor = match factor {
-        "a" => AdapterTensor::A,
-        "b" => AdapterTensor::B,
-        "magnitude" => AdapterTensor::Magnitude,
-        "scale" => AdapterTensor::Scale,
-        _ => panic!("{path}"),
-    };
-    tensor_name(theirs, tensor)
+impl FileNames {
+    fn new(model: &mut CausalLm) -> Self {
+        let theirs = model.linear_paths().unwrap();
+        let mut decoder = model.decoder().clone();
+        let linears = decoder.linears_mut();
+        let adapted = linears.iter().zip(&theirs).filter(|((_, map), _)| map.adapter().is_some());
+        let adapted = adapted.map(|(_, path)| path.clone()).collect();
+        let maps = linears.into_iter().map(|(path, _)| path).zip(theirs).collect();
+        let module = |ours| model.name_for_peft(ours).unwrap().strip_suffix(".weight").unwrap().to_string();
+        let tables = [("embed", module(EMBEDDING)), ("head", module(HEAD))];
+        Self { maps, tables, adapted }
+    }
+
+    fn of(&self, path: &str) -> String {
+        // Parameters of the base come under the names of their own files.
+        let Some((module, factor)) = path.split_once(".adapter.") else {
+            return base_tensor_name(&path.replace("embed_out.", "lm_head."), &self.adapted);
+        };
+        let tables = self.tables.iter().map(|(ours, theirs)| (*ours, theirs));
+        let maps = self.maps.iter().map(|(ours, theirs)| (ours.as_str(), theirs));
+        let theirs = tables.chain(maps).find(|(ours, _)| *ours == module).unwrap().1;
+        let tensor = match (module, factor) {
+            ("embed", "a") => AdapterTensor::EmbeddingA,
+            ("embed", "b") => AdapterTensor::EmbeddingB,
+            (_, "a") => AdapterTensor::A,
+            (_, "b") => AdapterTensor::B,
+            (_, "magnitude") => AdapterTensor::Magnitude,
+            (_, "scale") => AdapterTensor::Scale,
+            _ => panic!("{path}"),
+        };
+        tensor_name(theirs, tensor)
+    }
 }
 
 #[test]
@@ -95,7 +124,13 @@ fn an_adapter_written_again_is_the_same_adapter() {
         let folder = tempfile::tempdir().unwrap();
         adapter_folder::save(&mut model, &config.method, config.base_model.as_deref().unwrap(), folder.path()).unwrap();
         let source = golden::path(case);
-        assert!(fs::read(folder.path().join(FILE)).unwrap() == fs::read(source.join(FILE)).unwrap(), "{case}");
+        let [mut theirs, ours] = [&source, folder.path()].map(|folder| tensors::read(&folder.join(FILE)));
+        // The matrix of an adapted embedding or head is the base's, and not ours to write.
+        theirs.retain(|name, _| !name.ends_with(".base_layer.weight"));
+        if tensors::read(&source.join(FILE)).len() == theirs.len() {
+            assert!(fs::read(folder.path().join(FILE)).unwrap() == fs::read(source.join(FILE)).unwrap(), "{case}");
+        }
+        assert!(ours == theirs, "{case}");
         let written = adapter_folder::read_config(folder.path()).unwrap();
         assert_eq!((written.method, written.base_model), (config.method, config.base_model), "{case}");
         for (key, value) in &written.raw {
@@ -119,7 +154,8 @@ fn merged_weights_equal_merge_and_unload() {
         let (ours, base) = (Checkpoint::open(folder.path()).unwrap(), golden::path(&base_of(case)));
         let base = tensors::read_folder(&base);
         let merged = tensors::read(&golden::path(case).join("merged.safetensors"));
-        assert_eq!(ours.len(), base.len(), "{case}");
+        // A head that was the embedding may have become a tensor of its own.
+        assert_eq!(ours.len(), base.len() + merged.keys().filter(|name| !base.contains_key(*name)).count(), "{case}");
         for view in ours.tensors() {
             let values = view.to_f32().unwrap();
             match merged.get(view.name) {
@@ -226,6 +262,21 @@ fn an_adapter_that_does_not_fit_is_refused_by_name() {
 
     let message = refusal(changed(|config| config["r"] = json!(3), |_| {}).path());
     assert!(message.contains("expected [3,"), "has another rank: {message}");
+
+    let saved = |config: &mut Value| config["modules_to_save"] = json!(["norm"]);
+    let message = refusal(changed(saved, |_| {}).path());
+    assert!(
+        message.contains("it has no `base_model.model.model.layers.0.input_layernorm.weight`")
+            || message.contains("norm.weight"),
+        "{message}"
+    );
+
+    let untrained = |weights: &mut Tensors| {
+        let values = weights[&name(AdapterTensor::A)].clone();
+        weights.insert("base_model.model.model.norm.weight".into(), values);
+    };
+    let message = refusal(changed(|_| {}, untrained).path());
+    assert!(message.contains("model.norm.weight` is not used"), "{message}");
 
     let message = refusal(changed(|config| config["use_qalora"] = json!(true), |_| {}).path());
     assert!(message.contains("use_qalora"), "means something else: {message}");

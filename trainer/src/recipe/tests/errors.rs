@@ -219,6 +219,7 @@ fn numbers_out_of_range_are_refused() {
         ("[optimizer]\n\nlearning_rate = inf".into(), "optimizer.learning_rate"),
         ("[optimizer]\n\nbetas = [0.9, 1.0]".into(), "optimizer.betas.1"),
         (format!("{lora}loraplus_lr_ratio = 0.0"), "adapter.loraplus_lr_ratio"),
+        (format!("{lora}loraplus_lr_embedding = 0.0"), "adapter.loraplus_lr_embedding"),
         ("[optimizer]\nkind = \"adamw-8bit\"\nmin_8bit_size = 0".into(), "optimizer.min_8bit_size"),
         ("[optimizer]\nkind = \"adafactor\"\ndecay_rate = 0.8".into(), "optimizer.decay_rate"),
         ("[optimizer]\nkind = \"adafactor\"\nbeta1 = 1.0".into(), "optimizer.beta1"),
@@ -268,6 +269,12 @@ fn keys_that_do_not_go_together_are_refused() {
             "[[data.eval]]",
         ),
         ("[checkpoint]\n\nbest = \"eval/loss\"", "`checkpoint.best` ranks", "recipe.toml:9:", "[[data.eval]]"),
+        (
+            "[adapter]\nkind = \"lora\"\nensure_weight_tying = true",
+            "modules_to_save has none",
+            "recipe.toml:9:",
+            "[\"embed_tokens\"]",
+        ),
     ];
     for (text, message, line, help) in cases {
         refuses(&with(text), &[], ComplaintKind::Conflict, &[message, line, help]);

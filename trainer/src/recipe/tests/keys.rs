@@ -69,6 +69,7 @@ fn companions(key: &str) -> &'static [&'static str] {
         "base_dtype" => &["adapter.kind=lora"],
         "quantization.block" | "quantization.double" => &["adapter.kind=lora"],
         "adapter.layers_pattern" => &["adapter.layers=[0]"],
+        "adapter.ensure_weight_tying" => &["adapter.modules_to_save=[\"embed_tokens\"]"],
         "optimizer.nesterov" => &["optimizer.momentum=0.9"],
         "sample.max_new_tokens" => &["sample.prompts=[\"Who?\"]"],
         _ => &[],
