@@ -1,6 +1,6 @@
 //! The `[data]` section of a recipe: what users write. Plain data, no behaviour beyond defaults and names.
 //!
-//! Mixing limits, column maps and row filters belong here when they come; each is one more field of [`SourceConfig`].
+//! Column maps and row filters belong here when they come; each is one more field of [`SourceConfig`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,8 +25,17 @@ pub struct DataConfig {
     pub template: TemplateChoice,
     /// What happens to rows longer than `max_length`.
     pub truncation: Truncation,
-    /// Visit the rows of an epoch in an order drawn from the seed.
+    /// Visit the rows of an epoch in an order drawn from the seed. Several sources then alternate evenly; without it
+    /// they follow one another.
     pub shuffle: bool,
+    /// Without packing: put rows of similar length into one micro-batch, which saves padding.
+    pub group_by_length: bool,
+    /// Share of the training rows to evaluate on, in place of [[data.eval]]. A row's side follows from what it says, so
+    /// it stays there when rows are added, and equal rows are on the same side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_split: Option<f64>,
+    /// Keep prepared rows for the next start.
+    pub cache: CacheChoice,
     /// The day that templates which print today's date print (YYYY-MM-DD). Left out: the day of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
@@ -47,6 +56,9 @@ impl Default for DataConfig {
             template: TemplateChoice::default(),
             truncation: Truncation::default(),
             shuffle: true,
+            group_by_length: false,
+            validation_split: None,
+            cache: CacheChoice::Auto,
             date: None,
             gate: GateConfig::default(),
             train: Vec::new(),
@@ -63,6 +75,22 @@ impl DataConfig {
             Split::Eval => &self.eval,
         }
     }
+
+    /// Whether there are rows to evaluate on.
+    pub fn has_eval(&self) -> bool {
+        !self.eval.is_empty() || self.validation_split.is_some()
+    }
+}
+
+/// Whether prepared rows are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheChoice {
+    /// In the cache folder, found again by what they were made of.
+    #[default]
+    Auto,
+    /// In a temporary file that goes with the run.
+    Off,
 }
 
 /// One source of rows.
@@ -77,12 +105,19 @@ pub struct SourceConfig {
     /// Share of the source: an epoch visits its rows this many times, a fraction of them for the part after the point.
     #[serde(default = "one")]
     pub weight: f64,
+    /// In place of `weight`: exactly this many rows of the source an epoch. They go on where the epoch before stopped, so
+    /// every row comes before one comes again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
+    /// How often the source may be gone through in the whole run; after that the others go on without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<f64>,
 }
 
 impl SourceConfig {
     /// All rows of `path` once an epoch, format decided from the rows.
     pub fn new(path: impl Into<String>) -> Self {
-        Self { path: path.into(), format: Format::Auto, weight: 1.0 }
+        Self { path: path.into(), format: Format::Auto, weight: 1.0, rows: None, epochs: None }
     }
 }
 

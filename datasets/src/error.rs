@@ -32,6 +32,24 @@ pub enum DataError {
         /// What the reader said.
         why: String,
     },
+    /// A file of prepared rows that cannot be written.
+    #[error("{path}: prepared rows cannot be written: {source}")]
+    Write {
+        /// The file or its folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of prepared rows that is not as it was written.
+    #[error(
+        "{path}: these prepared rows are damaged: {why}; `firebrand cache clear` removes them, and they are made again"
+    )]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// A row that is not what its format asks for.
     #[error("{location}: expected {expected}, found {found}")]
     Row {

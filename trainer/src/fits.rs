@@ -17,10 +17,13 @@ pub fn check(dataset: &Dataset, model: &DecoderConfig) -> Result<(), Error> {
             help: "the rows were tokenised for another model, or the tokenizer does not belong to these weights".into(),
         });
     }
-    let longest = dataset.examples.iter().max_by_key(|example| example.input_ids.len());
-    match (longest, model.position_limit()) {
-        (Some(row), Some(limit)) if row.input_ids.len() > limit => Err(Error::Request {
-            problem: format!("{}: {} tokens, but the model has positions for {limit}", row.source, row.input_ids.len()),
+    match (dataset.longest(), model.position_limit()) {
+        (Some(row), Some(limit)) if dataset.length(row) > limit => Err(Error::Request {
+            problem: format!(
+                "{}: {} tokens, but the model has positions for {limit}",
+                dataset.location(row),
+                dataset.length(row)
+            ),
             help: format!("its table of positions ends there: cut rows to at most {limit} tokens (max_length)"),
         }),
         _ => Ok(()),

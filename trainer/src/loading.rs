@@ -124,6 +124,8 @@ impl LoadedModel {
             base: std::path::Path::new(""),
             tokenizer: self.text.tokenizer.as_ref(),
             template: self.text.template.as_ref(),
+            micro_batch: arguments.batch_size.max(1),
+            cache: None,
             keep_text: false,
             limit: None,
             progress: &|_: Progress| {},

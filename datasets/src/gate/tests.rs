@@ -28,6 +28,8 @@ fn dataset(rows: &[Value], source: &str, split: Split, change: impl Fn(&mut Data
         base: dir.path(),
         tokenizer: Some(&tokenizer),
         template: Some(&template),
+        micro_batch: 1,
+        cache: None,
         keep_text: false,
         limit: None,
         progress: &|_| {},

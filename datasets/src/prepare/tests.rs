@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::batch::NOT_TRAINED;
-use crate::config::{TrainOn, Truncation};
+use crate::config::{Format, TrainOn, Truncation};
 use crate::template::Builtin;
 use crate::testing;
 
@@ -28,6 +28,8 @@ fn run(dir: &tempfile::TempDir, config: &DataConfig) -> Result<Dataset, DataErro
         base: dir.path(),
         tokenizer: Some(&tokenizer),
         template: Some(&template),
+        micro_batch: 4,
+        cache: None,
         keep_text: false,
         limit: None,
         progress: &|_| {},
@@ -51,7 +53,7 @@ fn talks(count: usize) -> Vec<Value> {
 fn rows_come_out_in_file_order_with_their_lines() {
     let (dir, config) = setup(&talks(5000));
     let dataset = run(&dir, &config).unwrap();
-    let lines: Vec<_> = dataset.examples.iter().map(|example| example.source.line).collect();
+    let lines: Vec<_> = dataset.examples().map(|example| example.unwrap().source.line).collect();
     assert_eq!(lines, (1..=5000).collect::<Vec<_>>());
     assert_eq!(dataset.decisions[0].format, Format::Messages);
     assert_eq!(dataset.files[0].sha256.len(), 64);
@@ -76,12 +78,13 @@ fn an_epoch_packs_every_row_once_and_batches_keep_their_labels() {
     let config = DataConfig { max_length: 256, ..config };
     let dataset = run(&dir, &config).unwrap();
     let epoch = dataset.epoch(7, 0);
-    let mut rows: Vec<_> = epoch.packs.iter().flat_map(|pack| pack.rows.clone()).collect();
+    let mut rows: Vec<_> = epoch.packs.iter().flat_map(|pack| pack.rows).collect();
     rows.sort_unstable();
     assert_eq!(rows, (0..300).collect::<Vec<_>>());
     // 300 rows are few: the last windows stay half open. `pack` has the claim for many.
     assert!(epoch.efficiency > 0.9, "{}", epoch.efficiency);
-    let batches: Vec<_> = epoch.packs.chunks(8).map(|packs| dataset.batch(packs)).collect();
+    let packs: Vec<_> = epoch.packs.iter().collect();
+    let batches: Vec<_> = packs.chunks(8).map(|packs| dataset.batch(packs).unwrap()).collect();
     assert_eq!(batches.iter().map(|batch| batch.labelled_tokens()).sum::<usize>(), dataset.labelled_tokens());
     assert_eq!(batches.iter().map(|batch| batch.tokens()).sum::<usize>(), dataset.tokens());
     let unpacked = DataConfig { packing: false, ..config };
@@ -95,7 +98,7 @@ fn an_epoch_packs_every_row_once_and_batches_keep_their_labels() {
 fn batches_predict_the_next_token_of_the_same_row_only() {
     let (dir, config) = setup(&talks(60));
     let dataset = run(&dir, &DataConfig { train_on: TrainOn::All, ..config }).unwrap();
-    let batch = dataset.batch(&dataset.epoch(1, 0).packs);
+    let batch = dataset.batch(&dataset.epoch(1, 0).packs.iter().collect::<Vec<_>>()).unwrap();
     for at in 0..batch.input_ids.len() {
         let (row, column) = (at / batch.length, at % batch.length);
         let same = column + 1 < batch.length && batch.segments[at] != 0 && batch.segments[at + 1] == batch.segments[at];
@@ -113,7 +116,7 @@ fn rows_without_labels_stay_out_of_the_packs() {
     rows.push(json!({"messages": [{"role": "user", "content": "nobody answers"}]}));
     let (dir, config) = setup(&rows);
     let dataset = run(&dir, &config).unwrap();
-    assert_eq!(dataset.examples.len(), 5);
+    assert_eq!(dataset.len(), 5);
     assert!(dataset.epoch(1, 0).packs.iter().all(|pack| !pack.rows.contains(&4)));
 }
 
@@ -143,7 +146,7 @@ fn formats_and_weights_are_those_of_each_source() {
     assert_eq!(formats, [Format::Messages, Format::Text]);
     let visits: usize = dataset.epoch(3, 0).packs.iter().map(|pack| pack.rows.len()).sum();
     assert_eq!(visits, 4 + 3);
-    assert_eq!(dataset.examples[5].source_index, 1);
+    assert_eq!(dataset.example(5).unwrap().source_index, 1);
 }
 
 #[test]
@@ -172,13 +175,15 @@ fn a_limit_reads_the_first_rows_and_progress_counts_up() {
         base: dir.path(),
         tokenizer: Some(&tokenizer),
         template: Some(&template),
+        micro_batch: 4,
+        cache: None,
         keep_text: true,
         limit: Some(7),
         progress: &|progress| last.set(progress),
     };
     let dataset = prepare(&request).unwrap();
-    assert_eq!(dataset.examples.len(), 7);
-    assert!(dataset.examples.iter().all(|example| example.text.is_some()));
+    assert_eq!(dataset.len(), 7);
+    assert!(dataset.examples().all(|example| example.unwrap().text.is_some()));
     assert_eq!(last.get().rows, 7);
     prepare(&Prepare { limit: None, ..request }).unwrap();
     assert_eq!((last.get().rows, last.get().bytes), (100, last.get().total_bytes));
@@ -198,9 +203,9 @@ fn rows_left_out_for_their_length_are_counted() {
     let (dir, config) = setup(&talks(20));
     let config = DataConfig { truncation: Truncation::Drop, max_length: 20, ..config };
     let dataset = run(&dir, &config).unwrap();
-    assert!(!dataset.dropped.is_empty());
-    assert_eq!(dataset.examples.len() + dataset.dropped.len(), 20);
-    assert!(dataset.examples.iter().all(|example| example.input_ids.len() <= 20));
+    assert!(!dataset.dropped().is_empty());
+    assert_eq!(dataset.len() + dataset.dropped().len(), 20);
+    assert!((0..dataset.len()).all(|row| dataset.length(row) <= 20));
 }
 
 #[test]

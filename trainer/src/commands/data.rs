@@ -30,6 +30,8 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
         base: std::path::Path::new(""),
         tokenizer: text.tokenizer.as_ref(),
         template: text.template.as_ref(),
+        micro_batch: recipe.train.micro_batch_size,
+        cache: None,
         keep_text: true,
         limit,
         progress: &|_: Progress| {},
@@ -37,8 +39,8 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
     .map_err(|error| text.explain(error))?;
     let shown = limit.unwrap_or(usize::MAX);
     if arguments.json {
-        for example in dataset.examples.iter().take(shown) {
-            say!("{}\n", serde_json::to_string(example).unwrap_or_default())?;
+        for example in dataset.examples().take(shown) {
+            say!("{}\n", serde_json::to_string(&example?).unwrap_or_default())?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -47,8 +49,8 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
         say!("{}\n", paint.dim(&format!("{}: {} ({})", decision.path, decision.format, decision.why)))?;
     }
     let packs = pack_numbers(&dataset, &recipe);
-    for (index, example) in dataset.examples.iter().take(shown).enumerate() {
-        show(example, packs[index], text.tokenizer.as_ref(), paint)?;
+    for (index, example) in dataset.examples().take(shown).enumerate() {
+        show(&example?, packs[index], text.tokenizer.as_ref(), paint)?;
     }
     say!("{}\n", paint.dim("trained tokens are green; special tokens are underlined"))?;
     Ok(ExitCode::SUCCESS)
@@ -56,9 +58,9 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
 
 /// Pack and segment of each row in the first epoch, over the rows read.
 fn pack_numbers(dataset: &Dataset, recipe: &Recipe) -> Vec<Option<(usize, usize)>> {
-    let mut places = vec![None; dataset.examples.len()];
+    let mut places = vec![None; dataset.len()];
     for (pack, packed) in dataset.epoch(recipe.seed, 0).packs.iter().enumerate() {
-        for (segment, &row) in packed.rows.iter().enumerate() {
+        for (segment, row) in packed.rows.into_iter().enumerate() {
             places[row] = Some((pack + 1, segment + 1));
         }
     }

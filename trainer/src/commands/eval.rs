@@ -17,7 +17,7 @@ pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
     let sums = evaluate(&loaded.model, &dataset, arguments.rows.batch_size.max(1), |done, total| {
         bar.set_length(total);
         bar.set_position(done);
-    });
+    })?;
     bar.finish_and_clear();
     if sums.tokens == 0 {
         return Err(Error::Request {
@@ -25,9 +25,9 @@ pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
             help: "look at --train-on and --format".into(),
         });
     }
-    let (loss, rows) = (sums.mean_loss(), dataset.examples.len());
+    let (loss, rows) = (sums.mean_loss(), dataset.len());
     if !loss.is_finite() {
-        let rows = dataset.examples.iter().take(5).map(|example| example.source.clone()).collect();
+        let rows = (0..rows.min(5)).map(|row| dataset.location(row)).collect();
         return Err(Error::NotFinite { step: 0, what: format!("the loss ({loss})"), rows });
     }
     if arguments.json {

@@ -13,6 +13,9 @@ fn additions() -> Vec<(&'static str, Value)> {
         ("/properties/template", json!({ "examples": ["chatml"] })),
         ("/properties/truncation", json!({ "examples": ["drop"] })),
         ("/properties/shuffle", json!({ "examples": [false] })),
+        ("/properties/group_by_length", json!({ "examples": [true] })),
+        ("/properties/validation_split", json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1, "examples": [0.05] })),
+        ("/properties/cache", json!({ "examples": ["off"] })),
         ("/properties/date", json!({ "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "examples": ["2025-01-31"] })),
         ("/properties/gate/properties/allow_truncated", share(0.1)),
         ("/properties/gate/properties/allow_empty", share(0.01)),
@@ -20,6 +23,8 @@ fn additions() -> Vec<(&'static str, Value)> {
         ("/properties/train/items/properties/path", json!({ "examples": ["data/faq.jsonl"] })),
         ("/properties/train/items/properties/format", json!({ "examples": ["messages"] })),
         ("/properties/train/items/properties/weight", json!({ "minimum": 0, "examples": [0.5] })),
+        ("/properties/train/items/properties/rows", json!({ "minimum": 1, "examples": [1000] })),
+        ("/properties/train/items/properties/epochs", json!({ "exclusiveMinimum": 0, "examples": [2.0] })),
         ("/properties/eval/items/properties/path", json!({ "examples": ["data/faq-eval.jsonl"] })),
         ("/properties/eval/items/properties/format", json!({ "examples": ["messages"] })),
         ("/properties/eval/items/properties/weight", json!({ "minimum": 0, "examples": [0.5] })),
@@ -34,6 +39,10 @@ pub(super) fn constrain(schema: &mut Schema) {
         if let (Some(Value::Object(place)), Value::Object(addition)) = (value.pointer_mut(pointer), addition) {
             place.extend(addition);
         }
+    }
+    // Evaluation visits every row once.
+    if let Some(Value::Object(source)) = value.pointer_mut("/properties/eval/items/properties") {
+        source.retain(|key, _| key != "rows" && key != "epochs");
     }
     if let Some(Value::Object(train)) = value.pointer_mut("/properties/train") {
         train.remove("default");

@@ -3,7 +3,9 @@
 //! An epoch's packs are taken in order, `batch_size` at a time; what is left at the end of an epoch is a step of its own.
 //! Because nothing depends on what ran before, a resumed run seeks to its step instead of replaying data.
 
-use firebrand_datasets::{Dataset, Pack};
+use std::sync::Arc;
+
+use firebrand_datasets::{Dataset, Epoch, Pack};
 
 use crate::recipe::Duration;
 
@@ -15,8 +17,8 @@ pub struct Steps<'a> {
     batch_size: usize,
     /// Steps of the whole run.
     pub total: u64,
-    epoch: u64,
-    packs: Vec<Pack>,
+    number: u64,
+    epoch: Arc<Epoch>,
     next: usize,
 }
 
@@ -32,42 +34,58 @@ pub struct StepData {
 impl<'a> Steps<'a> {
     /// The steps of a run of this length, standing before the first.
     pub fn new(dataset: &'a Dataset, seed: u64, batch_size: usize, duration: Duration) -> Self {
-        let packs = dataset.epoch(seed, 0).packs;
-        let mut steps = Self { dataset, seed, batch_size, total: 0, epoch: 0, packs, next: 0 };
+        let epoch = dataset.epoch(seed, 0);
+        let mut steps = Self { dataset, seed, batch_size, total: 0, number: 0, epoch, next: 0 };
+        let epochs = dataset.epochs().unwrap_or(u64::MAX);
         steps.total = match duration {
-            Duration::Steps(count) => count as u64,
-            Duration::Epochs(count) => (0..count as u64).map(|epoch| steps.in_epoch(epoch)).sum(),
+            Duration::Steps(count) => steps.at_most(count as u64, epochs),
+            Duration::Epochs(count) => (0..epochs.min(count as u64)).map(|epoch| steps.in_epoch(epoch)).sum(),
         };
         steps
     }
 
     /// Goes to the place after `position` packs of `epoch`.
     pub fn seek(&mut self, epoch: u64, position: u64) {
-        if epoch != self.epoch {
-            self.packs = self.dataset.epoch(self.seed, epoch).packs;
+        if epoch != self.number {
+            self.epoch = self.dataset.epoch(self.seed, epoch);
         }
-        self.epoch = epoch;
+        self.number = epoch;
         self.next = position as usize;
     }
 
     /// Epochs passed and packs of the current one taken.
     pub fn place(&self) -> (u64, u64) {
-        (self.epoch, self.next as u64)
+        (self.number, self.next as u64)
     }
 
-    /// The next step's data. The caller counts steps; the data never ends. There must be at least one pack.
+    /// The next step's data. The caller counts steps, of which there are `total`.
     pub fn advance(&mut self) -> StepData {
-        if self.next >= self.packs.len() {
-            self.seek(self.epoch + 1, 0);
+        if self.next >= self.epoch.packs.len() {
+            self.seek(self.number + 1, 0);
         }
-        let end = (self.next + self.batch_size).min(self.packs.len());
-        let packs = self.packs[self.next..end].to_vec();
+        let count = self.epoch.packs.len();
+        let end = (self.next + self.batch_size).min(count);
+        let packs = (self.next..end).map(|index| self.epoch.packs.get(index)).collect();
         self.next = end;
-        StepData { packs, epoch: self.epoch as f64 + end as f64 / self.packs.len() as f64 }
+        StepData { packs, epoch: self.number as f64 + end as f64 / count as f64 }
     }
 
     fn in_epoch(&self, epoch: u64) -> u64 {
-        let packs = if epoch == 0 { self.packs.len() } else { self.dataset.epoch(self.seed, epoch).packs.len() };
-        packs.div_ceil(self.batch_size) as u64
+        self.dataset.packs(self.seed, epoch).div_ceil(self.batch_size) as u64
+    }
+
+    /// `count`, or fewer where the data ends before: with sources that all have a limit of epochs.
+    fn at_most(&self, count: u64, epochs: u64) -> u64 {
+        if epochs == u64::MAX {
+            return if self.epoch.packs.is_empty() { 0 } else { count };
+        }
+        let mut total = 0;
+        for epoch in 0..epochs {
+            if total >= count {
+                break;
+            }
+            total += self.in_epoch(epoch);
+        }
+        total.min(count)
     }
 }
