@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::batch::NOT_TRAINED;
@@ -19,21 +20,30 @@ fn setup(rows: &[Value]) -> (tempfile::TempDir, DataConfig) {
     (dir, config)
 }
 
-fn run(dir: &tempfile::TempDir, config: &DataConfig) -> Result<Dataset, DataError> {
-    let tokenizer = testing::tokenizer();
-    let template = testing::template(Builtin::ChatMl.source());
-    prepare(&Prepare {
+fn request<'a>(
+    dir: &'a tempfile::TempDir,
+    config: &'a DataConfig,
+    tokenizer: &'a Tokenizer,
+    template: &'a ChatTemplate,
+) -> Prepare<'a> {
+    Prepare {
         config,
         split: Split::Train,
         base: dir.path(),
-        tokenizer: Some(&tokenizer),
-        template: Some(&template),
+        tokenizer: Some(tokenizer),
+        template: Some(template),
         micro_batch: 4,
         cache: None,
         keep_text: false,
         limit: None,
         progress: &|_| {},
-    })
+    }
+}
+
+fn run(dir: &tempfile::TempDir, config: &DataConfig) -> Result<Dataset, DataError> {
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    prepare(&request(dir, config, &tokenizer, &template))
 }
 
 fn talks(count: usize) -> Vec<Value> {
@@ -215,4 +225,151 @@ fn the_hash_depends_on_what_is_trained() {
     assert_eq!(plain, run(&dir, &config).unwrap().hash());
     let all = DataConfig { train_on: TrainOn::All, ..config };
     assert_ne!(plain, run(&dir, &all).unwrap().hash());
+}
+
+#[test]
+fn the_store_has_the_same_bytes_with_one_thread_and_with_eight() {
+    let (dir, config) = setup(&talks(5000));
+    let with = |threads: usize| {
+        let cache = dir.path().join(format!("cache-{threads}"));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let (tokenizer, template) = (testing::tokenizer(), testing::template(Builtin::ChatMl.source()));
+        let dataset = pool.install(|| {
+            let request = request(&dir, &config, &tokenizer, &template);
+            prepare(&Prepare { cache: Some(&cache), ..request }).unwrap()
+        });
+        let entry = std::fs::read_dir(cache.join("rows")).unwrap().next().unwrap().unwrap();
+        (entry.file_name(), std::fs::read(entry.path()).unwrap(), dataset.hash(), dataset.epoch(3, 2))
+    };
+    assert!(with(1) == with(8));
+}
+
+#[test]
+fn the_hash_is_that_of_rows_and_sources() {
+    let (dir, mut config) = setup(&talks(30));
+    config.train[0].weight = 1.5;
+    let dataset = run(&dir, &config).unwrap();
+    let mut hash = Sha256::new();
+    for example in dataset.examples() {
+        hash.update(example.unwrap().digest());
+    }
+    hash.update(30_u64.to_le_bytes());
+    hash.update(1.5_f64.to_le_bytes());
+    assert_eq!(dataset.hash(), crate::tokenizer::hex(&hash.finalize()));
+}
+
+#[test]
+fn a_row_stays_on_its_side_when_rows_are_added_or_moved_and_equal_rows_share_one() {
+    let sides = |rows: &[Value]| {
+        let (dir, config) = setup(rows);
+        let config = DataConfig { validation_split: Some(0.25), ..config };
+        let train = run(&dir, &config).unwrap();
+        let eval = train.set_aside(&config).unwrap();
+        let digests = |dataset: &Dataset| -> Vec<[u8; 32]> {
+            let mut all: Vec<_> = dataset.examples().map(|example| example.unwrap().digest()).collect();
+            all.sort_unstable();
+            all
+        };
+        assert_eq!((train.len() + eval.len(), train.split, eval.split), (rows.len(), Split::Train, Split::Eval));
+        assert_eq!(
+            train.tokens() + eval.tokens(),
+            train.examples().chain(eval.examples()).map(|row| row.unwrap().input_ids.len()).sum::<usize>()
+        );
+        let tokenizer = testing::tokenizer();
+        let template = testing::template(Builtin::ChatMl.source());
+        let alone = prepare(&Prepare { split: Split::Eval, ..request(&dir, &config, &tokenizer, &template) }).unwrap();
+        assert_eq!(alone.hash(), eval.hash());
+        (digests(&train), digests(&eval))
+    };
+    let rows = talks(200);
+    let (train, eval) = sides(&rows);
+    assert!(eval.len() > 20 && eval.len() < 90, "{}", eval.len());
+    let mut more: Vec<Value> = talks(260).into_iter().rev().collect();
+    more.extend(rows[..50].iter().cloned());
+    let (more_train, more_eval) = sides(&more);
+    assert!(train.iter().all(|row| more_train.binary_search(row).is_ok() && more_eval.binary_search(row).is_err()));
+    assert!(eval.iter().all(|row| more_eval.binary_search(row).is_ok() && more_train.binary_search(row).is_err()));
+}
+
+#[test]
+fn sources_keep_their_shares_in_packs_and_every_row_comes_as_often_as_asked() {
+    let (dir, mut config) = setup(&talks(300));
+    let lines: Vec<_> = talks(900).iter().map(Value::to_string).collect();
+    std::fs::write(dir.path().join("more.jsonl"), lines.join("\n")).unwrap();
+    config.packing = false;
+    config.train[0].rows = Some(200);
+    config.train.push(SourceConfig { rows: Some(600), ..SourceConfig::new("more.jsonl") });
+    let dataset = run(&dir, &config).unwrap();
+    let mut counts = vec![0; 1200];
+    for epoch in 0..3 {
+        let packs: Vec<usize> = dataset.epoch(5, epoch).packs.iter().flat_map(|pack| pack.rows).collect();
+        assert_eq!(packs.len(), 800);
+        for window in packs.windows(40) {
+            let first = window.iter().filter(|row| **row < 300).count();
+            assert!((9..=11).contains(&first), "{first} of 40 in epoch {epoch}");
+        }
+        packs.iter().for_each(|row| counts[*row] += 1);
+    }
+    // 600 visits of 300 rows, 1800 of 900.
+    assert!(counts.iter().all(|count| *count == 2), "{counts:?}");
+    assert_eq!(dataset.epochs(), None);
+    config.train.iter_mut().for_each(|source| source.epochs = Some(1.5));
+    let limited = run(&dir, &config).unwrap();
+    assert_eq!(limited.epochs(), Some(3));
+    let visits: usize = (0..4).map(|epoch| limited.epoch(5, epoch).packs.len()).sum();
+    assert_eq!(visits, 450 + 1350);
+}
+
+#[test]
+fn rows_that_train_nothing_take_nobodys_place_in_a_mixture() {
+    let mut rows = talks(20);
+    rows.extend((0..20).map(|row| json!({"messages": [{"role": "user", "content": format!("nobody answers {row}")}]})));
+    let (dir, mut config) = setup(&rows);
+    config.packing = false;
+    config.train[0].rows = Some(15);
+    let dataset = run(&dir, &config).unwrap();
+    let packs = &dataset.epoch(1, 1).packs;
+    assert_eq!(packs.len(), 15);
+    assert!(packs.iter().all(|pack| pack.rows[0] < 20));
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let (dir, config) = setup(&talks(10));
+    let says = |change: &dyn Fn(&mut DataConfig), word: &str| {
+        let mut config = config.clone();
+        change(&mut config);
+        let error = run(&dir, &config).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    };
+    says(&|config| config.group_by_length = true, "packing = false");
+    says(&|config| config.validation_split = Some(1.0), "between 0 and 1");
+    says(
+        &|config| {
+            config.validation_split = Some(0.5);
+            config.eval = config.train.clone();
+        },
+        "[[data.eval]]",
+    );
+    says(
+        &|config| {
+            config.train[0].rows = Some(3);
+            config.train[0].weight = 2.0;
+        },
+        "keep one of them",
+    );
+    says(&|config| config.train[0].epochs = Some(0.0), "positive");
+}
+
+#[test]
+fn rows_that_cannot_be_written_are_an_error_and_leave_nothing() {
+    let (dir, config) = setup(&talks(3));
+    let path = dir.path().join("rows.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap() + "\nnot json\n";
+    std::fs::write(&path, text).unwrap();
+    let (tokenizer, template) = (testing::tokenizer(), testing::template(Builtin::ChatMl.source()));
+    let cache = dir.path().join("cache");
+    let request = request(&dir, &config, &tokenizer, &template);
+    assert!(prepare(&Prepare { cache: Some(&cache), ..request }).is_err());
+    assert_eq!(std::fs::read_dir(cache.join("rows")).unwrap().count(), 0);
 }
