@@ -1,11 +1,13 @@
 //! A split, encoded: its rows in the order of the data, and from them the packs of an epoch and the batches of a step.
 
+use std::ops::Range;
+
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::batch::Batch;
 use crate::config::{DataConfig, Split};
-use crate::example::Example;
+use crate::example::{self, Example, Part};
 use crate::format::Decision;
 use crate::location::Location;
 use crate::order;
@@ -26,11 +28,22 @@ pub struct Dataset {
     pub files: Vec<FileInfo>,
     /// Rows left out because of their length, with their length.
     pub dropped: Vec<(Location, usize)>,
-    /// Rows and weight of each source.
+    /// Rows left out because they could not be used.
+    pub broken: Broken,
+    /// Rows and weight of each source; a pair is one row.
     sizes: Vec<(usize, f64)>,
     max_length: usize,
     packing: bool,
     shuffle: bool,
+}
+
+/// Rows that could not be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    /// How many.
+    pub count: usize,
+    /// The first of them, and what is wrong with each.
+    pub first: Vec<(Location, String)>,
 }
 
 /// What an epoch visits, in order.
@@ -50,6 +63,7 @@ impl Dataset {
             decisions: Vec::new(),
             files: Vec::new(),
             dropped: Vec::new(),
+            broken: Broken::default(),
             sizes: Vec::new(),
             max_length: config.max_length,
             packing: config.packing,
@@ -64,21 +78,37 @@ impl Dataset {
     /// The packs of epoch `epoch` (from 0) under `seed`: a pure function of the two and the data. Rows without a
     /// labelled token teach nothing and are left out. Evaluation visits every row once, in the order of the data.
     pub fn epoch(&self, seed: u64, epoch: u64) -> Epoch {
+        let rows = self.rows();
         let mut visits = match self.split {
             Split::Train => order::visits(seed, epoch, &self.sizes, self.shuffle),
-            Split::Eval => (0..self.examples.len()).collect(),
+            Split::Eval => (0..rows.len()).collect(),
         };
-        visits.retain(|&row| self.examples[row].labelled_tokens() > 0);
-        let length = |row: usize| self.examples[row].input_ids.len();
-        let (packs, window) = match self.packing {
-            true => (pack::best_fit(&visits, length, self.max_length), self.max_length),
+        visits.retain(|&row| self.examples[rows[row].clone()].iter().all(|example| example.labelled_tokens() > 0));
+        let length = |row: usize| self.examples[rows[row].clone()].iter().map(|example| example.input_ids.len()).sum();
+        // Each of a pair may be as long as a row, and both lie in one window.
+        let width = rows.iter().map(Range::len).max().unwrap_or(1);
+        let (mut packs, window) = match self.packing {
+            true => (pack::best_fit(&visits, length, width * self.max_length), width * self.max_length),
             false => {
                 let longest = visits.iter().map(|&row| length(row)).max();
                 (pack::singles(&visits, length), longest.unwrap_or(0))
             }
         };
+        for pack in &mut packs {
+            pack.rows = pack.rows.iter().flat_map(|&row| rows[row].clone()).collect();
+        }
         let efficiency = pack::efficiency(&packs, window);
         Epoch { packs, efficiency }
+    }
+
+    /// The examples of each row: one, or a pair.
+    fn rows(&self) -> Vec<Range<usize>> {
+        let mut start = 0;
+        let range = |row: &[Example]| {
+            let end = start + row.len();
+            std::mem::replace(&mut start, end)..end
+        };
+        example::rows(&self.examples).map(range).collect()
     }
 
     /// The batch of some packs of an epoch.
@@ -135,6 +165,11 @@ impl Example {
         }
         for weight in &self.weights {
             hash.update(weight.to_le_bytes());
+        }
+        match self.part {
+            Part::Alone => {}
+            Part::Chosen | Part::Good => hash.update([1]),
+            Part::Rejected | Part::Bad => hash.update([0]),
         }
         hash.finalize().into()
     }

@@ -26,15 +26,17 @@ pub mod tokenizer;
 mod testing;
 
 pub use batch::{Batch, NOT_TRAINED};
-pub use config::{DataConfig, Format, GateConfig, SourceConfig, Split, TemplateChoice, TrainOn, Truncation};
-pub use dataset::{Dataset, Epoch};
+pub use config::{
+    BrokenRows, DataConfig, Format, GateConfig, SourceConfig, Split, TemplateChoice, TextRows, TrainOn, Truncation,
+};
+pub use dataset::{Broken, Dataset, Epoch};
 pub use error::DataError;
-pub use example::{Encoded, Encoder, Example};
+pub use example::{Encoded, Encoder, Example, Part};
 pub use format::Decision;
 pub use gate::Report;
 pub use location::Location;
 pub use pack::Pack;
 pub use prepare::{FileInfo, Prepare, Progress, prepare};
-pub use record::{Content, Message, Record, Role};
+pub use record::{Answered, Content, Judgement, Message, Record, Role};
 pub use template::{Builtin, ChatTemplate};
 pub use tokenizer::Tokenizer;

@@ -8,13 +8,13 @@ use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::config::{DataConfig, Format, SourceConfig, Split};
-use crate::dataset::Dataset;
+use crate::config::{BrokenRows, DataConfig, Format, SourceConfig, Split};
+use crate::dataset::{Broken, Dataset};
 use crate::error::DataError;
-use crate::example::{Encoded, Encoder, Example};
+use crate::example::{self, Encoded, Encoder, Example};
 use crate::format::{self, Decision};
 use crate::location::Location;
-use crate::source::{self, Row};
+use crate::source::{self, Fetch, Reading, Row};
 use crate::template::ChatTemplate;
 use crate::tokenizer::{Tokenizer, hex};
 
@@ -38,6 +38,8 @@ pub struct Prepare<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
     /// The chat template; only rows with messages need it.
     pub template: Option<&'a ChatTemplate>,
+    /// Brings the files of `hf://` sources here.
+    pub fetch: &'a dyn Fetch,
     /// Keep rendered texts and roles in the examples, for showing them.
     pub keep_text: bool,
     /// Stop after so many rows.
@@ -87,7 +89,7 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     let mut work = Vec::new();
     let mut progress = Progress::default();
     for source in sources {
-        let files = source::expand(&source.path, request.base)?;
+        let files = source::expand(&source.path, request.base, request.split, request.fetch)?;
         for file in &files {
             progress.total_bytes += size(file)?;
         }
@@ -106,14 +108,13 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
         dataset: Dataset::new(config, request.split),
         chunk: Vec::new(),
         decided: None,
-        broken: Broken::default(),
         progress,
         taken: 0,
     };
     for (index, (source, files)) in work.iter().enumerate() {
         preparation.source(index, source, files)?;
     }
-    preparation.broken.result()?;
+    preparation.refuse_broken()?;
     if request.limit.is_none() {
         for file in work.iter().flat_map(|(_, files)| files) {
             let info = FileInfo { path: file.clone(), sha256: sha256(file)? };
@@ -129,6 +130,7 @@ fn check(config: &DataConfig) -> Result<(), DataError> {
         return Err(DataError::Config(why));
     }
     for source in config.train.iter().chain(&config.eval) {
+        source.columns.check()?;
         if !source.weight.is_finite() || source.weight < 0.0 {
             let why = format!("{}: weight must not be negative, found {}", source.path, source.weight);
             return Err(DataError::Config(why));
@@ -144,7 +146,6 @@ struct Preparation<'a> {
     dataset: Dataset,
     chunk: Vec<Row>,
     decided: Option<Format>,
-    broken: Broken,
     progress: Progress,
     taken: usize,
 }
@@ -158,13 +159,13 @@ impl Preparation<'_> {
         for file in files {
             let mut failed = None;
             let mut receiver = |row: Result<Row, DataError>| {
-                if self.taken >= limit || self.broken.count >= BROKEN {
+                if self.taken >= limit || self.has_enough_broken() {
                     return ControlFlow::Break(());
                 }
                 self.taken += 1;
                 match row {
                     Ok(row) => self.chunk.push(row),
-                    Err(error) => self.broken.add(&error),
+                    Err(error) => self.add_broken(&error),
                 }
                 if self.chunk.len() >= CHUNK
                     && let Err(error) = self.encode(index, source)
@@ -174,16 +175,17 @@ impl Preparation<'_> {
                 }
                 ControlFlow::Continue(())
             };
-            source::read(file, &mut receiver)?;
+            source::read(file, &Reading::from(source), &mut receiver)?;
             if let Some(error) = failed {
                 return Err(error);
             }
         }
         self.encode(index, source)?;
-        if self.taken == taken_before && self.taken < limit && self.broken.count < BROKEN {
+        if self.taken == taken_before && self.taken < limit && !self.has_enough_broken() {
             return Err(DataError::Source { path: source.path.clone(), why: "there is no row in it".into() });
         }
-        self.dataset.add_source(self.dataset.examples.len() - before, source.weight);
+        let rows = example::rows(&self.dataset.examples[before..]).count();
+        self.dataset.add_source(rows, source.weight);
         Ok(())
     }
 
@@ -197,7 +199,8 @@ impl Preparation<'_> {
             Some(format) => format,
             None => {
                 let first = &rows[..rows.len().min(FIRST_ROWS)];
-                let decision: Decision = format::decide(&source.path, source.format, first)?;
+                let decision: Decision =
+                    format::decide(&source.path, source.format, first, self.request.config.broken)?;
                 let format = decision.format;
                 self.dataset.decisions.push(decision);
                 *self.decided.insert(format)
@@ -216,9 +219,9 @@ impl Preparation<'_> {
         self.progress.bytes += rows.iter().map(|row| row.bytes).sum::<u64>();
         for (location, encoded) in encoded {
             match encoded {
-                Ok(Encoded::Examples(examples)) => self.keep(examples),
                 Ok(Encoded::Dropped { tokens }) => self.dataset.dropped.push((location, tokens)),
-                Err(error) if error.is_about_one_row() => self.broken.add(&error),
+                Ok(encoded @ (Encoded::Examples(_) | Encoded::Pair { .. })) => self.keep(encoded.into_examples()),
+                Err(error) if error.is_about_one_row() => self.add_broken(&error),
                 Err(error) => return Err(error),
             }
         }
@@ -231,27 +234,33 @@ impl Preparation<'_> {
         self.progress.tokens += tokens;
         self.dataset.examples.extend(examples);
     }
-}
 
-/// Rows that could not be used.
-#[derive(Default)]
-struct Broken {
-    count: usize,
-    first: Vec<String>,
-}
-
-impl Broken {
-    fn add(&mut self, error: &DataError) {
-        self.count += 1;
-        if self.first.len() < SHOWN {
-            self.first.push(error.to_string());
+    fn add_broken(&mut self, error: &DataError) {
+        let broken = &mut self.dataset.broken;
+        broken.count += 1;
+        if broken.first.len() < SHOWN
+            && let Some(location) = error.location()
+        {
+            broken.first.push((location.clone(), error.to_string()));
         }
     }
 
-    fn result(self) -> Result<(), DataError> {
-        match self.count {
-            0 => Ok(()),
-            count => Err(DataError::Rows { count, first: self.first }),
+    /// Whether so many rows are broken that the others need not be looked at.
+    fn has_enough_broken(&self) -> bool {
+        match self.request.config.broken {
+            BrokenRows::Stop => self.dataset.broken.count >= BROKEN,
+            BrokenRows::Skip => false,
+        }
+    }
+
+    fn refuse_broken(&self) -> Result<(), DataError> {
+        let Broken { count, first } = &self.dataset.broken;
+        match self.request.config.broken {
+            BrokenRows::Stop if *count > 0 => {
+                let first = first.iter().map(|(_, error)| error.clone()).collect();
+                Err(DataError::Rows { count: *count, first })
+            }
+            BrokenRows::Stop | BrokenRows::Skip => Ok(()),
         }
     }
 }

@@ -29,7 +29,7 @@ fn one(encoder: &Encoder<'_>, content: Content) -> Example {
             assert_eq!(examples.len(), 1);
             examples.remove(0)
         }
-        Encoded::Dropped { .. } => panic!("dropped"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -130,6 +130,85 @@ fn weights_follow_the_row_where_it_is_trained() {
     for (label, weight) in examples[0].labels.iter().zip(&examples[0].weights) {
         assert_eq!(*weight, if *label == NOT_TRAINED { 0.0 } else { 2.5 });
     }
+}
+
+#[test]
+fn a_message_has_a_weight_of_its_own() {
+    let tokenizer = testing::tokenizer();
+    let marked = "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}\
+        {% else %}{{ m.content }}{% endif %}{% endfor %}";
+    for source in [Builtin::ChatMl.source(), marked] {
+        let template = testing::template(source);
+        let said = |text: &str, weight| Message { weight, ..Message::new(Role::Assistant, text) };
+        let messages = vec![
+            Message::new(Role::User, "Hello?"),
+            said("one", Some(0.5)),
+            Message::new(Role::User, "And?"),
+            said("two", Some(0.0)),
+            Message::new(Role::User, "Then?"),
+            said("three", None),
+        ];
+        let chat = Content::Chat(Chat { messages, tools: None, prompt_messages: None });
+        let record = Record { content: chat, weight: 3.0 };
+        let encoded = encoder(&tokenizer, Some(&template)).encode(&record, &location(), 0).unwrap();
+        let example = &encoded.into_examples()[0];
+        let with = |weight: f32| {
+            let of = example.weights.iter().zip(&example.input_ids).filter(|(found, _)| **found == weight);
+            tokenizer.decode(&of.map(|(_, id)| *id).collect::<Vec<_>>(), false).unwrap()
+        };
+        assert_eq!((with(1.5).as_str(), with(3.0).as_str()), ("one<|im_end|>", "three<|im_end|>"));
+        assert_eq!(trained(&tokenizer, example), "one<|im_end|>three<|im_end|>");
+    }
+}
+
+/// A pair of answers to one question, as messages.
+fn pair(chosen: &str, rejected: &str) -> Content {
+    let answered = |text: &str| {
+        let messages = vec![Message::new(Role::User, "Hello?"), Message::new(Role::Assistant, text)];
+        Answered::Chat(Chat { messages, tools: None, prompt_messages: Some(1) })
+    };
+    Content::Preference { chosen: answered(chosen), rejected: answered(rejected) }
+}
+
+#[test]
+fn a_pair_is_two_examples_that_train_their_answers_only() {
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let plain = |completion: &str| Answered::Plain { prompt: "2+2=".into(), completion: completion.into() };
+    for train_on in [TrainOn::Assistant, TrainOn::Last, TrainOn::Completion, TrainOn::All] {
+        let encoder = Encoder { train_on, ..encoder(&tokenizer, Some(&template)) };
+        for content in [pair("4", "5"), Content::Preference { chosen: plain("4"), rejected: plain("5") }] {
+            let Encoded::Pair { chosen, rejected } = encoder.encode(&record(content), &location(), 0).unwrap() else {
+                panic!("a pair")
+            };
+            assert_eq!((chosen.part, rejected.part), (Part::Chosen, Part::Rejected));
+            assert_eq!(trained(&tokenizer, &chosen), "4<|im_end|>");
+            assert_eq!(trained(&tokenizer, &rejected), "5<|im_end|>");
+            assert_eq!(serde_json::to_value(&*chosen).unwrap()["part"], "chosen");
+        }
+        for (judgement, part) in [(Judgement::Good, Part::Good), (Judgement::Bad, Part::Bad)] {
+            let content = Content::Unpaired { answered: plain("4"), judgement };
+            let example = one(&encoder, content);
+            assert_eq!((example.part, trained(&tokenizer, &example).as_str()), (part, "4<|im_end|>"));
+        }
+    }
+}
+
+#[test]
+fn a_pair_is_dropped_as_a_whole_and_each_of_it_cut_by_itself() {
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let mut encoder = Encoder { max_length: 30, truncation: Truncation::Drop, ..encoder(&tokenizer, Some(&template)) };
+    let long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen";
+    for content in [pair("4", long), pair(long, "4")] {
+        let encoded = encoder.encode(&record(content), &location(), 0).unwrap();
+        assert!(matches!(encoded, Encoded::Dropped { .. }), "{encoded:?}");
+    }
+    encoder.truncation = Truncation::Split;
+    let examples = encoder.encode(&record(pair("4", long)), &location(), 0).unwrap().into_examples();
+    assert!(examples[0].notes.cut_from.is_none() && examples[1].notes.cut_from.is_some());
+    assert_eq!(examples[1].input_ids.len(), 30);
+    assert_eq!(rows(&[&examples[..], &examples[..]].concat()).map(<[Example]>::len).collect::<Vec<_>>(), [2, 2]);
 }
 
 #[test]

@@ -263,7 +263,7 @@ fn tokens_and_masks_equal_the_references() {
             let messages = case.messages.iter();
             let chat = Chat {
                 messages: messages
-                    .map(|fields| Message { role: role(fields), train: None, fields: fields.clone() })
+                    .map(|fields| Message { role: role(fields), train: None, weight: None, fields: fields.clone() })
                     .collect(),
                 tools: None,
                 prompt_messages: None,
