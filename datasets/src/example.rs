@@ -1,5 +1,11 @@
 //! One row as tokens: what the trainer sees of it, and what the gate must know about how it came to be.
 
+mod notes;
+mod part;
+
+pub use notes::{Notes, OddOrder};
+pub use part::{Part, rows};
+
 use serde::Serialize;
 
 use crate::batch::NOT_TRAINED;
@@ -43,95 +49,6 @@ impl Example {
     /// How many tokens are learned to be predicted. The first token never is: nothing comes before it.
     pub fn labelled_tokens(&self) -> usize {
         self.labels.iter().skip(1).filter(|label| **label != NOT_TRAINED).count()
-    }
-}
-
-/// What an example is of its row.
-///
-/// A preference row is two examples, one behind the other: `Chosen`, then `Rejected`. Nothing separates them: they are
-/// visited, packed and laid into a batch together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// All of it (or a window of a long text).
-    #[default]
-    Alone,
-    /// The better answer of a pair; the next example is the worse one.
-    Chosen,
-    /// The worse answer of a pair; the example before it is the better one.
-    Rejected,
-    /// All of it, an answer that is good.
-    Good,
-    /// All of it, an answer that is bad.
-    Bad,
-}
-
-impl Part {
-    /// Whether nobody judged it.
-    pub fn is_alone(&self) -> bool {
-        *self == Part::Alone
-    }
-}
-
-/// The rows that examples came from: single ones, and pairs.
-pub fn rows(examples: &[Example]) -> impl Iterator<Item = &[Example]> {
-    examples.chunk_by(|before, after| (before.part, after.part) == (Part::Chosen, Part::Rejected))
-}
-
-/// How a row came to be, as far as the gate reports it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Notes {
-    /// Its length before truncation, when it was cut.
-    pub cut_from: Option<usize>,
-    /// Labelled tokens before truncation.
-    pub labelled_before: usize,
-    /// Trained turns that do not end in a control token.
-    pub unended: usize,
-    /// The token that ended its last trained turn.
-    pub end: Option<u32>,
-    /// Messages without text: of the user or assistant, and of others.
-    pub empty: (usize, usize),
-    /// Whether a token covers the end of the prompt and the start of the completion.
-    pub straddles: bool,
-    /// Whether a chat template wrote its text.
-    pub rendered: bool,
-    /// Whether the text holds U+FFFD, the mark of bytes lost elsewhere.
-    pub lossy: bool,
-    /// Whether a message, a prompt or a completion spells a control token.
-    pub control: bool,
-    /// Whether its messages follow each other as no dialogue does.
-    pub order: Option<OddOrder>,
-}
-
-/// Messages that do not follow each other as in a dialogue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OddOrder {
-    /// The assistant speaks before anybody asked.
-    AssistantFirst,
-    /// A system message is not the first.
-    LateSystem,
-    /// The user, or the assistant, speaks twice in a row.
-    Repeated,
-    /// Nobody answers the last message.
-    Unanswered,
-}
-
-impl OddOrder {
-    fn of(chat: &Chat) -> Option<Self> {
-        let roles: Vec<Role> = chat.messages.iter().map(|message| message.role).collect();
-        let spoken: Vec<Role> = roles.iter().copied().filter(|role| *role != Role::System).collect();
-        if spoken.first() == Some(&Role::Assistant) {
-            Some(Self::AssistantFirst)
-        } else if roles.iter().skip(1).any(|role| *role == Role::System) {
-            Some(Self::LateSystem)
-        } else if spoken.windows(2).any(|two| two[0] == two[1] && two[0] != Role::Tool) {
-            Some(Self::Repeated)
-        } else if spoken.last() != Some(&Role::Assistant) {
-            Some(Self::Unanswered)
-        } else {
-            None
-        }
     }
 }
 

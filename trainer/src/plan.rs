@@ -18,7 +18,7 @@ use firebrand_models::{CausalLm, Hold};
 use crate::default_template;
 use crate::error::Error;
 use crate::fits;
-use crate::hub::{HubOptions, locate};
+use crate::hub::{HubDatasets, HubOptions, locate};
 use crate::memory::{MemoryPlan, Work};
 use crate::objective::Recompute;
 use crate::optim::Parameter;
@@ -133,6 +133,7 @@ impl Data {
                 base: Path::new(""),
                 tokenizer: text.tokenizer.as_ref(),
                 template: text.template.as_ref(),
+                fetch: &HubDatasets,
                 keep_text: false,
                 limit: None,
                 progress: &|report| progress(name, report),
@@ -142,6 +143,7 @@ impl Data {
         let train = split(Split::Train, "train")?;
         let has_eval = !recipe.data.sources(Split::Eval).is_empty();
         let eval = if has_eval { Some(split(Split::Eval, "eval")?) } else { None };
+        [Some(&train), eval.as_ref()].into_iter().flatten().try_for_each(fits::check_objective)?;
         let report = Report::new(Some(&train), eval.as_ref(), text.tokenizer.as_ref(), &recipe.data.gate);
         Ok(Self { train, eval, report })
     }

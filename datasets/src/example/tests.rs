@@ -248,6 +248,42 @@ fn each_truncation_keeps_what_it_says() {
 }
 
 #[test]
+fn what_truncation_keeps_keeps_its_labels_at_every_length() {
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let whole = one(&encoder(&tokenizer, Some(&template)), talk("one two three four five six"));
+    let long = || record(talk("one two three four five six"));
+    let length = whole.input_ids.len();
+    for max_length in 2..length + 2 {
+        let kept = length.min(max_length);
+        for truncation in
+            [Truncation::Refuse, Truncation::Drop, Truncation::KeepStart, Truncation::KeepEnd, Truncation::Split]
+        {
+            let encoder = Encoder { truncation, max_length, ..encoder(&tokenizer, Some(&template)) };
+            let range = match truncation {
+                Truncation::Refuse if kept < length => {
+                    assert!(matches!(encoder.encode(&long(), &location(), 0), Err(DataError::TooLong { .. })));
+                    continue;
+                }
+                Truncation::Drop if kept < length => {
+                    let encoded = encoder.encode(&long(), &location(), 0).unwrap();
+                    assert_eq!(encoded, Encoded::Dropped { tokens: length });
+                    continue;
+                }
+                Truncation::KeepEnd => length - kept..length,
+                Truncation::Refuse | Truncation::Drop | Truncation::KeepStart | Truncation::Split => 0..kept,
+            };
+            let cut = encoder.encode(&long(), &location(), 0).unwrap().into_examples().remove(0);
+            assert_eq!(cut.input_ids, whole.input_ids[range.clone()], "{truncation:?} {max_length}");
+            assert_eq!(cut.labels, whole.labels[range.clone()]);
+            assert_eq!(cut.weights, whole.weights[range.clone()]);
+            assert_eq!(cut.roles.as_deref(), whole.roles.as_ref().map(|roles| &roles[range]));
+            assert_eq!(cut.notes.cut_from, (kept < length).then_some(length));
+        }
+    }
+}
+
+#[test]
 fn keep_end_keeps_the_bos_token() {
     let dir = testing::tokenizer_folder(r#"{"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true}"#);
     let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
