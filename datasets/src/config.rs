@@ -80,10 +80,10 @@ pub struct SourceConfig {
     #[serde(default)]
     pub format: Format,
     /// Columns that have other names in the files: ours = theirs, as in `{ prompt = "question", completion = "answer.text" }`.
-    #[serde(default, skip_serializing_if = "Columns::is_empty")]
+    #[serde(default)]
     pub columns: Columns,
     /// What a row of a .txt file is.
-    #[serde(default, skip_serializing_if = "TextRows::is_default")]
+    #[serde(default)]
     pub text_rows: TextRows,
     /// Share of the source: an epoch visits its rows this many times, a fraction of them for the part after the point.
     #[serde(default = "one")]
@@ -128,12 +128,6 @@ pub enum TextRows {
     Line,
     /// The whole file.
     Document,
-}
-
-impl TextRows {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// What happens to rows that cannot be used: no JSON, other keys than the format's, refused by the template.
