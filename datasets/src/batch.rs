@@ -128,6 +128,7 @@ mod tests {
             weights: labels.iter().map(|label| f32::from(*label != NOT_TRAINED) * 0.5).collect(),
             labels,
             roles: None,
+            part: crate::example::Part::Alone,
             source_index: 0,
             notes: Notes::default(),
         }

@@ -1,6 +1,6 @@
 //! The `[data]` section of a recipe: what users write. Plain data, no behaviour beyond defaults and names.
 //!
-//! Column maps and row filters belong here when they come; each is one more field of [`SourceConfig`].
+//! Row filters belong here when they come; each is one more field of [`SourceConfig`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::source::Columns;
 use crate::template::Builtin;
 
 /// Data: files, how rows become tokens, and which of them are trained.
@@ -39,6 +40,8 @@ pub struct DataConfig {
     /// The day that templates which print today's date print (YYYY-MM-DD). Left out: the day of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
+    /// What happens to rows that cannot be read or rendered.
+    pub broken: BrokenRows,
     /// Thresholds of the checks made before the first step.
     pub gate: GateConfig,
     /// What to train on.
@@ -60,6 +63,7 @@ impl Default for DataConfig {
             validation_split: None,
             cache: CacheChoice::Auto,
             date: None,
+            broken: BrokenRows::default(),
             gate: GateConfig::default(),
             train: Vec::new(),
             eval: Vec::new(),
@@ -97,11 +101,18 @@ pub enum CacheChoice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// A file, a glob or a folder: .jsonl, .csv, .parquet.
+    /// A file, a glob, a folder, or `hf://datasets/owner/name`, with `/path` and `@revision` where needed. Files are .jsonl,
+    /// .json, .csv, .tsv and .txt (also with .gz or .zst behind it), .parquet, and .arrow, .feather or .ipc.
     pub path: String,
     /// What a row holds.
     #[serde(default)]
     pub format: Format,
+    /// Columns that have other names in the files: ours = theirs, as in `{ prompt = "question", completion = "answer.text" }`.
+    #[serde(default)]
+    pub columns: Columns,
+    /// What a row of a .txt file is.
+    #[serde(default)]
+    pub text_rows: TextRows,
     /// Share of the source: an epoch visits its rows this many times, a fraction of them for the part after the point.
     #[serde(default = "one")]
     pub weight: f64,
@@ -117,7 +128,15 @@ pub struct SourceConfig {
 impl SourceConfig {
     /// All rows of `path` once an epoch, format decided from the rows.
     pub fn new(path: impl Into<String>) -> Self {
-        Self { path: path.into(), format: Format::Auto, weight: 1.0, rows: None, epochs: None }
+        Self {
+            path: path.into(),
+            format: Format::Auto,
+            columns: Columns::none(),
+            text_rows: TextRows::default(),
+            weight: 1.0,
+            rows: None,
+            epochs: None,
+        }
     }
 }
 
@@ -135,6 +154,30 @@ pub enum Split {
     Eval,
 }
 
+/// What a row of plain text is. Blank rows are none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TextRows {
+    /// The lines up to the next blank one.
+    #[default]
+    Paragraph,
+    /// A line.
+    Line,
+    /// The whole file.
+    Document,
+}
+
+/// What happens to rows that cannot be used: no JSON, other keys than the format's, refused by the template.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BrokenRows {
+    /// They end the run before it begins; the first are named.
+    #[default]
+    Stop,
+    /// They are left out and counted; the first are named in a warning.
+    Skip,
+}
+
 /// What a row holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -142,10 +185,20 @@ pub enum Format {
     /// Decide from the first rows, and refuse when two formats fit.
     #[default]
     Auto,
-    /// `{"messages": [{"role": .., "content": ..}, ..]}`, optionally `tools`, `weight`, and `train` in a message.
+    /// `{"messages": [{"role": .., "content": ..}, ..]}`, optionally `tools`, and `train` or `weight` in a message.
     Messages,
+    /// `{"conversations": [{"from": "human", "value": ..}, ..]}`, optionally `system` and `tools`.
+    #[serde(rename = "sharegpt")]
+    ShareGpt,
+    /// `{"instruction": .., "input": .., "output": ..}`, optionally `history` (pairs of texts) and `system`.
+    Alpaca,
     /// `{"prompt": .., "completion": ..}`: two strings, or two lists of messages.
     PromptCompletion,
+    /// `{"prompt": .., "chosen": .., "rejected": ..}`: a better and a worse answer, as strings or messages; without `prompt`
+    /// two dialogues that begin alike.
+    Preference,
+    /// `{"prompt": .., "completion": .., "label": true}`: an answer that is good or bad.
+    Unpaired,
     /// `{"text": ".."}`: plain text, all of it trained.
     Text,
     /// `{"input_ids": [..], "labels": [..]}` as they are, -100 = not trained. No tokenizer is needed.
@@ -158,7 +211,11 @@ impl Format {
         match self {
             Format::Auto => "auto",
             Format::Messages => "messages",
+            Format::ShareGpt => "sharegpt",
+            Format::Alpaca => "alpaca",
             Format::PromptCompletion => "prompt-completion",
+            Format::Preference => "preference",
+            Format::Unpaired => "unpaired",
             Format::Text => "text",
             Format::Tokens => "tokens",
         }
@@ -257,7 +314,8 @@ impl JsonSchema for TemplateChoice {
     }
 }
 
-/// Thresholds of the data gate. What passes is still counted and shown.
+/// Thresholds of the data gate: the largest shares of rows that may have something before it is an error, 0 to 1. What
+/// passes is still counted and shown.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GateConfig {
@@ -267,11 +325,45 @@ pub struct GateConfig {
     pub allow_empty: f64,
     /// Largest share of rows that may have a trained turn without an end token.
     pub allow_unended: f64,
+    /// Largest share of rows that may train nothing; they are left out. No row at all that trains something is always an error.
+    pub allow_unlabelled: f64,
+    /// Rows that train fewer tokens than this are counted as training few.
+    pub few_labels: usize,
+    /// Largest share of rows that may train few tokens.
+    pub allow_few_labels: f64,
+    /// Largest share of rows that may stand there a second time.
+    pub allow_duplicates: f64,
+    /// Largest share of evaluation rows that may be among the training rows.
+    pub allow_leaked: f64,
+    /// Largest share of rows whose messages may spell control tokens, such as `<|im_end|>`.
+    pub allow_control: f64,
+    /// Largest share of rows with characters that stand for lost bytes (U+FFFD).
+    pub allow_lossy: f64,
+    /// Largest share of dialogues whose messages may follow each other oddly: the assistant first, two of the user's in a row.
+    pub allow_odd_order: f64,
+    /// Largest share of pairs whose two answers may be the same.
+    pub allow_equal_pairs: f64,
+    /// Largest share of rows that may be broken where `broken = "skip"` leaves them out.
+    pub allow_broken: f64,
 }
 
 impl Default for GateConfig {
     fn default() -> Self {
-        Self { allow_truncated: 0.05, allow_empty: 0.0, allow_unended: 0.0 }
+        Self {
+            allow_truncated: 0.05,
+            allow_empty: 0.0,
+            allow_unended: 0.0,
+            allow_unlabelled: 1.0,
+            few_labels: 2,
+            allow_few_labels: 1.0,
+            allow_duplicates: 1.0,
+            allow_leaked: 1.0,
+            allow_control: 0.01,
+            allow_lossy: 1.0,
+            allow_odd_order: 1.0,
+            allow_equal_pairs: 0.05,
+            allow_broken: 0.05,
+        }
     }
 }
 

@@ -8,14 +8,16 @@ mod rows;
 pub use epoch::Epoch;
 pub(crate) use rows::Rows;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::batch::Batch;
 use crate::config::{DataConfig, Split};
 use crate::error::DataError;
-use crate::example::Example;
+use crate::example::{Example, Part};
 use crate::format::Decision;
 use crate::location::Location;
 use crate::order::{Amount, Portion};
@@ -44,6 +46,15 @@ pub struct Dataset {
     layout: Layout,
     validation: Option<f64>,
     memory: Arc<Mutex<Memory>>,
+}
+
+/// Rows that could not be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    /// How many.
+    pub count: usize,
+    /// The first of them, and what is wrong with each.
+    pub first: Vec<(Location, String)>,
 }
 
 /// Whether prepared rows are kept for the next start.
@@ -82,7 +93,7 @@ impl Dataset {
         }
     }
 
-    /// How many rows there are.
+    /// How many examples there are: one a row, two where the row is a pair.
     pub fn len(&self) -> usize {
         self.rows.lengths.len()
     }
@@ -92,7 +103,12 @@ impl Dataset {
         self.rows.lengths.is_empty()
     }
 
-    /// Row `row`, from 0, in the order of sources, files and lines.
+    /// The rows, each as the numbers of its examples: one, or a pair.
+    pub fn rows(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        (0..self.rows.units()).map(|unit| self.rows.examples(unit))
+    }
+
+    /// Example `row`, from 0, in the order of sources, files and lines.
     ///
     /// # Errors
     /// When its bytes on disk are not those that were written.
@@ -136,6 +152,16 @@ impl Dataset {
         };
         let dropped = self.store.meta.dropped.iter().filter(|dropped| is_ours(dropped.share));
         dropped.map(|dropped| (self.store.place(dropped.file, dropped.line), dropped.tokens)).collect()
+    }
+
+    /// Rows left out because they could not be used. They are counted with the training rows.
+    pub fn broken(&self) -> Broken {
+        let broken = &self.store.meta.broken;
+        if self.validation.is_some() && self.split == Split::Eval {
+            return Broken::default();
+        }
+        let first = broken.first.iter().map(|(file, line, said)| (self.store.place(*file, *line), said.clone()));
+        Broken { count: broken.count, first: first.collect() }
     }
 
     /// The rows that `validation_split` sets aside, as the data to evaluate on; absent without it.
@@ -239,6 +265,11 @@ impl Example {
         }
         for weight in &self.weights {
             hash.update(weight.to_le_bytes());
+        }
+        match self.part {
+            Part::Alone => {}
+            Part::Chosen | Part::Good => hash.update([1]),
+            Part::Rejected | Part::Bad => hash.update([0]),
         }
         hash.finalize().into()
     }

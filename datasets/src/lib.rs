@@ -32,17 +32,18 @@ mod testing;
 pub use batch::{Batch, NOT_TRAINED};
 pub use cache::Cache;
 pub use config::{
-    CacheChoice, DataConfig, Format, GateConfig, SourceConfig, Split, TemplateChoice, TrainOn, Truncation,
+    BrokenRows, CacheChoice, DataConfig, Format, GateConfig, SourceConfig, Split, TemplateChoice, TextRows, TrainOn,
+    Truncation,
 };
-pub use dataset::{Dataset, Epoch, Kept};
+pub use dataset::{Broken, Dataset, Epoch, Kept};
 pub use error::DataError;
-pub use example::{Encoded, Encoder, Example};
+pub use example::{Encoded, Encoder, Example, Part};
 pub use format::Decision;
 pub use gate::Report;
 pub use location::Location;
 pub use pack::Pack;
 pub use prepare::{FileInfo, Prepare, Progress, prepare};
-pub use record::{Content, Message, Record, Role};
+pub use record::{Answered, Content, Judgement, Message, Record, Role};
 pub use store::Entry;
 pub use template::{Builtin, ChatTemplate};
 pub use tokenizer::Tokenizer;

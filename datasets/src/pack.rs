@@ -4,6 +4,7 @@
 //! of several equally full), else it opens a new one. Deterministic, n log n, and above 95 % full on chat data.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde::Serialize;
 
@@ -56,6 +57,20 @@ impl Packs {
     /// The tokens of each pack, in order.
     pub fn lengths(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
         self.packs.iter().map(|(_, length)| *length as usize)
+    }
+
+    /// The same packs, with the examples of each row in place of the row.
+    pub(crate) fn expanded(self, examples: impl Fn(usize) -> Range<usize>) -> Self {
+        let (mut rows, mut packs) = (Vec::new(), Vec::with_capacity(self.packs.len()));
+        let mut start = 0;
+        for (end, length) in self.packs {
+            for unit in &self.rows[start..end as usize] {
+                rows.extend(examples(*unit as usize).map(|example| example as u32));
+            }
+            packs.push((rows.len() as u32, length));
+            start = end as usize;
+        }
+        Self { rows, packs }
     }
 
     /// One pack a row, for runs without packing.

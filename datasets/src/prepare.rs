@@ -13,7 +13,7 @@ use crate::config::{DataConfig, SourceConfig, Split};
 use crate::dataset::{Dataset, Kept};
 use crate::error::DataError;
 use crate::format::Decision;
-use crate::source;
+use crate::source::{self, Fetch};
 use crate::store::{Store, Writer};
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
@@ -31,6 +31,8 @@ pub struct Prepare<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
     /// The chat template; only rows with messages need it.
     pub template: Option<&'a ChatTemplate>,
+    /// Brings the files of `hf://` sources here.
+    pub fetch: &'a dyn Fetch,
     /// Rows that are laid out side by side, for grouping by length and for what is said of padding.
     pub micro_batch: usize,
     /// The folder of the cache; absent = rows go to a temporary file.
@@ -98,7 +100,10 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     }
     let mut work = Vec::new();
     for source in sources {
-        work.push(Work { source, files: source::expand(&source.path, request.base)? });
+        work.push(Work {
+            source,
+            files: source::expand(&source.path, request.base, request.rows_of(), request.fetch)?,
+        });
     }
     let files: Vec<PathBuf> = work.iter().flat_map(|work| work.files.iter().cloned()).collect();
     let mut progress = Progress::default();
@@ -243,6 +248,7 @@ fn check(config: &DataConfig) -> Result<(), DataError> {
     }
     for source in config.train.iter().chain(&config.eval) {
         let path = &source.path;
+        source.columns.check()?;
         if !source.weight.is_finite() || source.weight < 0.0 {
             return wrong(format!("{path}: weight must not be negative, found {}", source.weight));
         }

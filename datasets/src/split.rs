@@ -6,25 +6,25 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::record::{Content, Record};
+use crate::record::{Answered, Chat, Content, Judgement, Record};
 
 /// A uniform number that follows from the content of a row.
 pub(crate) fn share(record: &Record) -> u64 {
     let mut hash = Hasher(Sha256::new());
     match &record.content {
-        Content::Chat(chat) => {
-            hash.text("chat");
-            for message in &chat.messages {
-                hash.fields(message.fields.iter());
-            }
-            for tool in chat.tools.iter().flatten() {
-                hash.value(tool);
-            }
+        Content::Chat(chat) => hash.chat(chat),
+        Content::Completion { prompt, completion } => hash.completion(prompt, completion),
+        Content::Preference { chosen, rejected } => {
+            hash.text("preference");
+            hash.answered(chosen);
+            hash.answered(rejected);
         }
-        Content::Completion { prompt, completion } => {
-            hash.text("completion");
-            hash.text(prompt);
-            hash.text(completion);
+        Content::Unpaired { answered, judgement } => {
+            hash.text(match judgement {
+                Judgement::Good => "good",
+                Judgement::Bad => "bad",
+            });
+            hash.answered(answered);
         }
         Content::Text(text) => {
             hash.text("text");
@@ -49,6 +49,29 @@ pub(crate) fn is_set_aside(share: u64, fraction: f64) -> bool {
 struct Hasher(Sha256);
 
 impl Hasher {
+    fn chat(&mut self, chat: &Chat) {
+        self.text("chat");
+        for message in &chat.messages {
+            self.fields(message.fields.iter());
+        }
+        for tool in chat.tools.iter().flatten() {
+            self.value(tool);
+        }
+    }
+
+    fn completion(&mut self, prompt: &str, completion: &str) {
+        self.text("completion");
+        self.text(prompt);
+        self.text(completion);
+    }
+
+    fn answered(&mut self, answered: &Answered) {
+        match answered {
+            Answered::Chat(chat) => self.chat(chat),
+            Answered::Plain { prompt, completion } => self.completion(prompt, completion),
+        }
+    }
+
     /// Its length first, so that no two sequences of texts look the same.
     fn text(&mut self, text: &str) {
         self.0.update((text.len() as u64).to_le_bytes());

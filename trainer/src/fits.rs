@@ -1,6 +1,6 @@
-//! Whether rows fit the model that is to read them.
+//! Whether rows fit the model that is to read them, and the objective that is to learn from them.
 
-use firebrand_datasets::Dataset;
+use firebrand_datasets::{Dataset, Format};
 use firebrand_models::transformer::DecoderConfig;
 
 use crate::error::Error;
@@ -28,4 +28,35 @@ pub fn check(dataset: &Dataset, model: &DecoderConfig) -> Result<(), Error> {
         }),
         _ => Ok(()),
     }
+}
+
+/// The objective `sft` learns what rows say: it has no use for answers that somebody judged.
+///
+/// # Errors
+/// A source of pairs, or of answers with a label.
+pub fn check_objective(dataset: &Dataset) -> Result<(), Error> {
+    for decision in &dataset.decisions {
+        let (holds, help) = match decision.format {
+            Format::Preference => (
+                "preference pairs",
+                "to train on the better answers, give the source format = \"prompt-completion\" and \
+                 columns = { prompt = \"prompt\", completion = \"chosen\" }",
+            ),
+            Format::Unpaired => {
+                ("answers labelled good or bad", "to train on the good answers, take only those, without their label")
+            }
+            Format::Auto
+            | Format::Messages
+            | Format::ShareGpt
+            | Format::Alpaca
+            | Format::PromptCompletion
+            | Format::Text
+            | Format::Tokens => continue,
+        };
+        return Err(Error::Request {
+            problem: format!("objective sft trains on dialogues and text; {} holds {holds}", decision.path),
+            help: help.into(),
+        });
+    }
+    Ok(())
 }

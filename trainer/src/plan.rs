@@ -18,7 +18,7 @@ use firebrand_models::{CausalLm, Hold};
 use crate::default_template;
 use crate::error::Error;
 use crate::fits;
-use crate::hub::{HubOptions, locate};
+use crate::hub::{HubDatasets, HubOptions, locate};
 use crate::memory::{MemoryPlan, Work};
 use crate::objective::Recompute;
 use crate::optim::Parameter;
@@ -159,6 +159,7 @@ impl Data {
                 template: text.template.as_ref(),
                 micro_batch: recipe.train.micro_batch_size,
                 cache,
+                fetch: &HubDatasets,
                 keep_text: false,
                 limit: None,
                 progress: &|report| progress(name, report),
@@ -176,6 +177,7 @@ impl Data {
             let help = "raise it, or name rows for evaluation in [[data.eval]]".into();
             return Err(Error::Request { problem, help });
         }
+        [Some(&train), eval.as_ref()].into_iter().flatten().try_for_each(fits::check_objective)?;
         let report = Report::new(Some(&train), eval.as_ref(), text.tokenizer.as_ref(), &recipe.data.gate);
         Ok(Self { train, eval, report })
     }

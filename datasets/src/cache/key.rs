@@ -52,7 +52,7 @@ fn settings(config: &DataConfig) -> Option<Value> {
     remove(&mut settings, &ELSEWHERE);
     // Thresholds are held against prepared rows. What else the gate is told may change them.
     if let Some(gate) = gate.as_object_mut() {
-        gate.retain(|name, _| !name.starts_with("allow_"));
+        gate.retain(|name, _| !name.starts_with("allow_") && name != "few_labels");
     }
     settings["gate"] = gate;
     Some(settings)

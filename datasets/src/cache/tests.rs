@@ -52,6 +52,7 @@ impl Place {
             base: self.folder.path(),
             tokenizer: Some(&tokenizer),
             template: Some(&template),
+            fetch: &crate::source::NoFetch,
             micro_batch: 4,
             cache: Some(&self.folder.path().join("cache")),
             keep_text: false,

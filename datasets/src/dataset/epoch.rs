@@ -64,13 +64,15 @@ impl Layout {
 
     pub fn epoch(&self, seed: u64, epoch: u64, rows: &Rows, portions: &[(Portion, f64)]) -> Epoch {
         let visits = match self.visits {
-            Visits::Once => rows.trained.clone().unwrap_or_else(|| (0..rows.lengths.len() as u32).collect()),
+            Visits::Once => rows.trained.clone().unwrap_or_else(|| (0..rows.units() as u32).collect()),
             Visits::Portions { shuffle } => visits(seed, epoch, rows, portions, shuffle),
         };
-        let length = |row: usize| rows.lengths[row] as usize;
+        let length = |unit: usize| rows.length(unit);
         let padded = |packs: &Packs| pack::padded_efficiency(packs, self.micro_batch);
-        match self.packing {
+        let mut epoch = match self.packing {
             Packing::Windows(window) => {
+                // Each of a pair may be as long as a window, and both lie in one.
+                let window = window * rows.width();
                 let packs = pack::best_fit(&visits, length, window);
                 Epoch { efficiency: pack::efficiency(&packs, window), packs, ungrouped: None }
             }
@@ -84,7 +86,11 @@ impl Layout {
                 let ungrouped = Some(padded(&Packs::singles(visits, length)));
                 Epoch { efficiency: padded(&packs), packs, ungrouped }
             }
+        };
+        if rows.width() > 1 {
+            epoch.packs = epoch.packs.expanded(|unit| rows.examples(unit));
         }
+        epoch
     }
 }
 

@@ -1,11 +1,13 @@
-//! The checks of the gate. One walk over what the store's index says of the rows finds everything; no row is read, and
-//! memory is a number a row, for finding equal ones.
+//! The checks of the gate: one walk over the index of the rows that counts, then what the counts mean. No tokens are read.
+//!
+//! What is kept of a row is 16 bytes of its hash, so that duplicates among many millions are found in bounded memory.
 
 use std::collections::{BTreeSet, HashSet};
 
 use super::{Check, Finding, Report};
 use crate::config::{GateConfig, Split};
 use crate::dataset::Dataset;
+use crate::example::{OddOrder, Part};
 use crate::location::Location;
 use crate::store::Entry;
 use crate::tokenizer::Tokenizer;
@@ -15,45 +17,65 @@ const SHOWN: usize = 3;
 
 /// Looks at one split.
 pub(super) fn look(report: &mut Report, dataset: &Dataset, tokenizer: Option<&Tokenizer>, config: &GateConfig) {
-    let mut look = Look { report, dataset };
-    if dataset.is_empty() {
-        look.error(Check::NoRows, "no row is left to use", &Tally::default());
-    }
-    let mut found = Found::default();
-    dataset.entries(|row, entry| found.see(row, entry, dataset.split, tokenizer));
-    look.beginnings(&found);
-    look.ends(&found, tokenizer, config);
-    look.labels(&found);
-    look.truncation(&found, config);
-    look.contents(&found, config);
-    look.warning(Check::Duplicate, "the same row stands further up", &found.duplicate);
+    let mut counts = Counts::default();
+    let known_ends = tokenizer.map(Tokenizer::eos_ids).filter(|ids| !ids.is_empty());
+    let bos = tokenizer.and_then(|tokenizer| tokenizer.special().bos_id);
+    walk(dataset, |first, row| {
+        for (index, entry) in row.iter().enumerate() {
+            counts.example(first + index, entry, bos, known_ends, config);
+        }
+        counts.row(first, row, dataset.split);
+    });
+    let unknown =
+        counts.unknown_ends.iter().filter_map(|id| tokenizer?.id_to_token(*id)).collect::<Vec<_>>().join(", ");
+    counts.report(&mut Findings { report, dataset }, &unknown, config);
 }
 
 /// Looks for evaluation rows among the training rows.
-pub(super) fn compare(report: &mut Report, train: &Dataset, eval: &Dataset) {
-    // The evaluation rows are the fewer; the training rows pass by.
-    let mut wanted = HashSet::new();
-    eval.entries(|_, entry| {
-        wanted.insert(short(entry));
+pub(super) fn compare(report: &mut Report, train: &Dataset, eval: &Dataset, config: &GateConfig) {
+    let (mut wanted, mut trained) = (HashSet::new(), HashSet::new());
+    walk(eval, |_, row| {
+        wanted.insert(fingerprint(row));
     });
-    let mut known = HashSet::new();
-    train.entries(|_, entry| {
-        if wanted.contains(&short(entry)) {
-            known.insert(short(entry));
-        }
-    });
-    let mut found = Tally::default();
-    eval.entries(|row, entry| found.add_if(known.contains(&short(entry)), row));
+    walk(train, |_, row| trained.extend(Some(fingerprint(row)).filter(|row| wanted.contains(row))));
+    let mut leaked = Tally::default();
+    walk(eval, |first, row| leaked.add_if(trained.contains(&fingerprint(row)), first));
     let message = "they are trained on as well, so the evaluation says nothing about new rows";
-    Look { report, dataset: eval }.warning(Check::EvalInTrain, message, &found);
+    let limit = ("allow_leaked", config.allow_leaked);
+    Findings { report, dataset: eval }.limited(Check::EvalInTrain, message, &leaked, limit);
 }
 
-/// Half of a row's hash: two of a billion rows that differ are taken for equal with a chance of one in 10^20.
-fn short(entry: &Entry) -> u128 {
-    entry.digest.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
+/// Shows every row: the number of its first example, and its examples.
+fn walk(dataset: &Dataset, mut look: impl FnMut(usize, &[Entry])) {
+    let mut row: Vec<Entry> = Vec::new();
+    let mut first = 0;
+    dataset.entries(|index, entry| {
+        let is_second = row.last().is_some_and(|before| (before.part, entry.part) == (Part::Chosen, Part::Rejected));
+        if !is_second && !row.is_empty() {
+            look(first, &row);
+            row.clear();
+        }
+        if row.is_empty() {
+            first = index;
+        }
+        row.push(entry.clone());
+    });
+    if !row.is_empty() {
+        look(first, &row);
+    }
 }
 
-/// Rows of one kind: how many, and the first.
+/// What a row teaches, in 128 bits.
+fn fingerprint(row: &[Entry]) -> u128 {
+    row.iter().fold(0, |sum: u128, entry| {
+        let mut half = [0; 16];
+        half.copy_from_slice(&entry.digest[..16]);
+        // A pair is told from the same answers the other way round by the digests, which know their part.
+        sum.rotate_left(1) ^ u128::from_le_bytes(half)
+    })
+}
+
+/// Rows that have something.
 #[derive(Default)]
 struct Tally {
     count: usize,
@@ -61,154 +83,188 @@ struct Tally {
 }
 
 impl Tally {
-    fn add_if(&mut self, is_one: bool, row: usize) {
-        if is_one {
+    fn add_if(&mut self, has: bool, example: usize) {
+        if has {
             self.count += 1;
             if self.first.len() < SHOWN {
-                self.first.push(row);
+                self.first.push(example);
             }
         }
     }
 }
 
-/// What a walk over the rows finds.
+/// What is counted in the walk.
 #[derive(Default)]
-struct Found {
+struct Counts {
+    examples: usize,
     double_bos: Tally,
     unended: Tally,
     unknown_end: Tally,
-    /// The ends that generation does not know.
     unknown_ends: BTreeSet<u32>,
     unlabelled: Tally,
-    lost: Tally,
-    cut: Tally,
+    few_labels: Tally,
+    answer_lost: Tally,
+    truncated: Tally,
     empty: Tally,
-    empty_others: Tally,
+    empty_context: Tally,
     lossy: Tally,
     straddling: Tally,
+    control: Tally,
+    odd_order: Tally,
+    odd_orders: Vec<OddOrder>,
+    equal_pair: Tally,
     duplicate: Tally,
     seen: HashSet<u128>,
 }
 
-impl Found {
-    fn see(&mut self, row: usize, entry: &Entry, split: Split, tokenizer: Option<&Tokenizer>) {
+impl Counts {
+    fn example(&mut self, example: usize, entry: &Entry, bos: Option<u32>, ends: Option<&[u32]>, config: &GateConfig) {
+        self.examples += 1;
         let notes = &entry.notes;
-        let bos = tokenizer.and_then(|tokenizer| tokenizer.special().bos_id);
-        self.double_bos.add_if(bos.is_some() && entry.opening == [bos, bos], row);
-        self.unended.add_if(notes.unended > 0, row);
-        let known = tokenizer.map(Tokenizer::eos_ids).filter(|ids| !ids.is_empty());
-        let end = notes.end.filter(|id| notes.unended == 0 && known.is_some_and(|known| !known.contains(id)));
-        self.unknown_end.add_if(end.is_some(), row);
-        self.unknown_ends.extend(end);
+        self.double_bos.add_if(bos.is_some() && entry.opening == [bos, bos], example);
+        self.unended.add_if(notes.unended > 0, example);
+        let unknown = notes.end.filter(|end| notes.unended == 0 && ends.is_some_and(|ends| !ends.contains(end)));
+        self.unknown_end.add_if(unknown.is_some(), example);
+        self.unknown_ends.extend(unknown);
         let labelled = entry.labelled as usize;
-        self.unlabelled.add_if(labelled == 0, row);
+        self.unlabelled.add_if(labelled == 0, example);
+        self.few_labels.add_if((1..config.few_labels).contains(&labelled), example);
         let lost = notes.cut_from.is_some() && notes.labelled_before > 0 && labelled == 0;
-        self.lost.add_if(lost, row);
-        self.cut.add_if(!lost && labelled < notes.labelled_before, row);
-        self.empty.add_if(notes.empty.0 > 0, row);
-        self.empty_others.add_if(notes.empty.0 == 0 && notes.empty.1 > 0, row);
-        self.lossy.add_if(notes.lossy, row);
-        self.straddling.add_if(notes.straddles, row);
-        self.duplicate.add_if(split == Split::Train && !self.seen.insert(short(entry)), row);
+        self.answer_lost.add_if(lost, example);
+        self.truncated.add_if(!lost && labelled < notes.labelled_before, example);
+        self.empty.add_if(notes.empty.0 > 0, example);
+        self.empty_context.add_if(notes.empty.0 == 0 && notes.empty.1 > 0, example);
+        self.lossy.add_if(notes.lossy, example);
+        self.straddling.add_if(notes.straddles, example);
+        self.control.add_if(notes.control, example);
+        self.odd_order.add_if(notes.order.is_some(), example);
+        self.odd_orders.extend(notes.order.filter(|order| !self.odd_orders.contains(order)));
+    }
+
+    fn row(&mut self, first: usize, row: &[Entry], split: Split) {
+        self.equal_pair.add_if(row.last().is_some_and(|entry| entry.equals_chosen), first);
+        self.duplicate.add_if(split == Split::Train && !self.seen.insert(fingerprint(row)), first);
+    }
+
+    fn report(&self, to: &mut Findings<'_>, unknown_ends: &str, config: &GateConfig) {
+        if self.examples == 0 {
+            to.error(Check::NoRows, "no row is left to use", &Tally::default());
+        }
+        let broken = to.dataset.broken();
+        let places = broken.first.iter().map(|(row, _)| row.clone()).take(SHOWN).collect();
+        let example = broken.first.first().map_or("", |(_, error)| error.as_str());
+        let message = format!("they could not be used and are left out, the first of them: {example}");
+        to.limited_at(Check::Broken, &message, (broken.count, places), ("allow_broken", config.allow_broken));
+
+        if self.double_bos.count > 0 {
+            let message = "they begin with two BOS tokens; the text or the template spells one too many";
+            to.error(Check::DoubleBos, message, &self.double_bos);
+        }
+        let message = "a trained turn does not end in a control token, so the model does not learn to stop";
+        to.limited(Check::MissingEnd, message, &self.unended, ("allow_unended", config.allow_unended));
+        let message = format!(
+            "turns end with {unknown_ends}, which is not among the eos_token_id of generation_config.json, so \
+             generation will not stop there"
+        );
+        to.warning(Check::UnknownEnd, message, &self.unknown_end);
+
+        if self.unlabelled.count > 0 && self.unlabelled.count == self.examples {
+            let message = "no token of any row is trained; look at `firebrand data`, and at train_on";
+            to.error(Check::NoLabels, message, &self.unlabelled);
+        } else {
+            let message = "no token of them is trained; they are left out";
+            let limit = ("allow_unlabelled", config.allow_unlabelled);
+            to.limited(Check::NoLabels, message, &self.unlabelled, limit);
+        }
+        let message = format!("they train fewer than {} tokens", config.few_labels);
+        let limit = ("allow_few_labels", config.allow_few_labels);
+        to.limited(Check::FewLabels, &message, &self.few_labels, limit);
+
+        let message = "truncation to max_length cut the whole answer away";
+        let limit = ("allow_truncated", config.allow_truncated);
+        to.limited(Check::AnswerTruncated, message, &self.answer_lost, limit);
+        let message = "truncation to max_length cut a part of what is trained";
+        to.warning(Check::Truncated, message, &self.truncated);
+        let dropped = to.dataset.dropped();
+        let places = dropped.iter().map(|(row, _)| row.clone()).take(SHOWN).collect();
+        to.limited_at(
+            Check::Dropped,
+            "they are longer than max_length and left out",
+            (dropped.len(), places),
+            ("", 1.0),
+        );
+
+        let message = "a message or text of them is empty";
+        to.limited(Check::EmptyMessage, message, &self.empty, ("allow_empty", config.allow_empty));
+        to.warning(Check::EmptyMessage, "a system or tool message of them is empty", &self.empty_context);
+        let message = "the text holds U+FFFD, the mark of bytes that were lost before";
+        to.limited(Check::LossyText, message, &self.lossy, ("allow_lossy", config.allow_lossy));
+        let message = "a token covers the end of the prompt and the beginning of the completion, and is not trained; \
+                       move the space from the end of the prompt to the beginning of the completion";
+        to.warning(Check::Straddling, message, &self.straddling);
+        let message = "what somebody says in them spells a control token, which the model reads as one: a turn may end \
+                       in its middle, or another speak";
+        to.limited(Check::ControlToken, message, &self.control, ("allow_control", config.allow_control));
+        let kinds: Vec<_> = self.odd_orders.iter().map(|order| odd(*order)).collect();
+        let message = format!("their messages do not follow each other as in a dialogue: {}", kinds.join("; "));
+        to.limited(Check::OddOrder, &message, &self.odd_order, ("allow_odd_order", config.allow_odd_order));
+        let message = "the better and the worse answer are the same";
+        to.limited(Check::EqualPair, message, &self.equal_pair, ("allow_equal_pairs", config.allow_equal_pairs));
+        let message = "the same row stands further up";
+        to.limited(Check::Duplicate, message, &self.duplicate, ("allow_duplicates", config.allow_duplicates));
     }
 }
 
-struct Look<'a> {
+fn odd(order: OddOrder) -> &'static str {
+    match order {
+        OddOrder::AssistantFirst => "the assistant speaks first",
+        OddOrder::LateSystem => "a system message is not the first",
+        OddOrder::Repeated => "one speaks twice in a row",
+        OddOrder::Unanswered => "nobody answers the last message",
+    }
+}
+
+/// Where findings about one split go.
+struct Findings<'a> {
     report: &'a mut Report,
     dataset: &'a Dataset,
 }
 
-impl Look<'_> {
-    fn finding(&self, check: Check, message: impl Into<String>, count: usize, examples: Vec<Location>) -> Finding {
-        Finding {
-            check,
-            split: self.dataset.split,
-            count,
-            of: self.dataset.len() + self.dataset.dropped().len(),
-            message: message.into(),
-            examples,
-        }
+impl Findings<'_> {
+    fn finding(&self, check: Check, message: impl Into<String>, (count, examples): (usize, Vec<Location>)) -> Finding {
+        let dataset = self.dataset;
+        let of = dataset.len() + dataset.dropped().len() + dataset.broken().count;
+        Finding { check, split: dataset.split, count, of, message: message.into(), examples }
     }
 
-    fn places(&self, rows: &Tally) -> Vec<Location> {
-        rows.first.iter().map(|row| self.dataset.location(*row)).collect()
+    fn places(&self, rows: &Tally) -> (usize, Vec<Location>) {
+        (rows.count, rows.first.iter().map(|example| self.dataset.location(*example)).collect())
     }
 
     fn error(&mut self, check: Check, message: impl Into<String>, rows: &Tally) {
-        let finding = self.finding(check, message, rows.count, self.places(rows));
+        let finding = self.finding(check, message, self.places(rows));
         self.report.errors.push(finding);
     }
 
     fn warning(&mut self, check: Check, message: impl Into<String>, rows: &Tally) {
         if rows.count > 0 {
-            let finding = self.finding(check, message, rows.count, self.places(rows));
+            let finding = self.finding(check, message, self.places(rows));
             self.report.warnings.push(finding);
         }
     }
 
     /// An error above a share of the rows, a warning below.
-    fn limited(&mut self, check: Check, message: &str, rows: &Tally, key: &str, limit: f64) {
-        let share = rows.count as f64 / self.dataset.len().max(1) as f64;
-        if share > limit {
-            let message = format!("{message}; {key} = {limit} allows fewer");
-            self.error(check, message, rows);
-        } else {
-            self.warning(check, message, rows);
-        }
+    fn limited(&mut self, check: Check, message: &str, rows: &Tally, limit: (&str, f64)) {
+        self.limited_at(check, message, self.places(rows), limit);
     }
 
-    fn beginnings(&mut self, found: &Found) {
-        if found.double_bos.count > 0 {
-            let message = "they begin with two BOS tokens; the text or the template spells one too many";
-            self.error(Check::DoubleBos, message, &found.double_bos);
-        }
-    }
-
-    fn ends(&mut self, found: &Found, tokenizer: Option<&Tokenizer>, config: &GateConfig) {
-        let message = "a trained turn does not end in a control token, so the model does not learn to stop";
-        self.limited(Check::MissingEnd, message, &found.unended, "allow_unended", config.allow_unended);
-        let token = |id: &u32| tokenizer.and_then(|tokenizer| tokenizer.id_to_token(*id));
-        let tokens: Vec<_> = found.unknown_ends.iter().filter_map(token).collect();
-        let message = format!(
-            "turns end with {}, which is not among the eos_token_id of generation_config.json, so generation will \
-             not stop there",
-            tokens.join(", ")
-        );
-        self.warning(Check::UnknownEnd, message, &found.unknown_end);
-    }
-
-    fn labels(&mut self, found: &Found) {
-        let rows = &found.unlabelled;
-        if rows.count > 0 && rows.count == self.dataset.len() {
-            let message = "no token of any row is trained; look at `firebrand data`, and at train_on";
-            self.error(Check::NoLabels, message, rows);
-        } else {
-            self.warning(Check::NoLabels, "no token of them is trained; they are left out", rows);
-        }
-    }
-
-    fn truncation(&mut self, found: &Found, config: &GateConfig) {
-        let message = "truncation to max_length cut the whole answer away";
-        let limit = config.allow_truncated;
-        self.limited(Check::AnswerTruncated, message, &found.lost, "allow_truncated", limit);
-        self.warning(Check::Truncated, "truncation to max_length cut a part of what is trained", &found.cut);
-        let dropped = self.dataset.dropped();
-        if !dropped.is_empty() {
-            let first = dropped.iter().take(SHOWN).map(|(location, _)| location.clone()).collect();
-            let message = "they are longer than max_length and left out";
-            let finding = self.finding(Check::Dropped, message, dropped.len(), first);
+    fn limited_at(&mut self, check: Check, message: &str, rows: (usize, Vec<Location>), (key, limit): (&str, f64)) {
+        let mut finding = self.finding(check, message, rows);
+        if finding.count as f64 / finding.of.max(1) as f64 > limit {
+            finding.message = format!("{message}; data.gate.{key} = {limit} allows fewer");
+            self.report.errors.push(finding);
+        } else if finding.count > 0 {
             self.report.warnings.push(finding);
         }
-    }
-
-    fn contents(&mut self, found: &Found, config: &GateConfig) {
-        let message = "a message or text of them is empty";
-        self.limited(Check::EmptyMessage, message, &found.empty, "allow_empty", config.allow_empty);
-        self.warning(Check::EmptyMessage, "a system or tool message of them is empty", &found.empty_others);
-        let message = "the text holds U+FFFD, the mark of bytes that were lost before";
-        self.warning(Check::LossyText, message, &found.lossy);
-        let message = "a token covers the end of the prompt and the beginning of the completion, and is not trained; \
-                       move the space from the end of the prompt to the beginning of the completion";
-        self.warning(Check::Straddling, message, &found.straddling);
     }
 }

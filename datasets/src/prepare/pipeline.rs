@@ -9,14 +9,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use rayon::prelude::*;
 
 use super::{Prepare, Progress, Work};
-use crate::config::Format;
+use crate::config::{BrokenRows, Format};
 use crate::error::DataError;
 use crate::example::{Encoded, Encoder};
 use crate::format;
 use crate::location::Location;
-use crate::source::{self, Row};
+use crate::source::{self, Reading, Row};
 use crate::split;
-use crate::store::{Dropped, Meta, Packed, SourceMeta, Writer};
+use crate::store::{BrokenMeta, Dropped, Meta, Packed, SourceMeta, Writer};
 
 /// Rows that `auto` looks at.
 const FIRST_ROWS: usize = 32;
@@ -43,7 +43,7 @@ enum Read {
 enum Outcome {
     Rows(Vec<Packed>),
     Dropped(Dropped),
-    Broken(DataError),
+    Broken(u32, DataError),
 }
 
 /// Reads, encodes and writes all rows. What is said of all of them is still to be written.
@@ -101,7 +101,7 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
                 }
                 if gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let result = source::read(file, &mut receiver);
+            let result = source::read(file, &Reading::from(work.source), &mut receiver);
             let failed = result.err().map(|error| send.send(Read::Failed(error)));
             if gone || failed.is_some() {
                 return;
@@ -120,7 +120,6 @@ struct Encoding<'a> {
     request: &'a Prepare<'a>,
     encoder: Encoder<'a>,
     meta: Meta,
-    broken: Broken,
     progress: Progress,
 }
 
@@ -135,7 +134,7 @@ impl<'a> Encoding<'a> {
             max_length: config.max_length,
             keep_text: request.keep_text,
         };
-        Self { request, encoder, meta: Meta::default(), broken: Broken::default(), progress }
+        Self { request, encoder, meta: Meta::default(), progress }
     }
 
     fn all(
@@ -152,20 +151,47 @@ impl<'a> Encoding<'a> {
                 match rows.recv() {
                     Ok(Read::Rows(rows)) => self.chunk(index, work, &mut decided, rows, send)?,
                     Ok(Read::Failed(error)) => return Err(error),
-                    Ok(Read::End { taken: 0, limited: false }) if self.broken.count < BROKEN => {
+                    Ok(Read::End { taken: 0, limited: false }) => {
                         let path = work.source.path.clone();
                         return Err(DataError::Source { path, why: "there is no row in it".into() });
                     }
-                    Ok(Read::End { .. }) | Err(_) => break,
+                    Ok(Read::End { taken, .. }) => {
+                        if decided.is_none() && taken > 0 {
+                            let why = "no row of it can be used".into();
+                            self.meta.sources.push(SourceMeta { format: work.source.format, why });
+                        }
+                        break;
+                    }
+                    Err(_) => break,
                 }
-                if self.broken.count >= BROKEN {
-                    return Err(self.broken.error());
+                if self.refuses() && self.meta.broken.count >= BROKEN {
+                    return Err(self.broken());
                 }
             }
         }
-        match self.broken.count {
-            0 => Ok(self.meta),
-            _ => Err(self.broken.error()),
+        if self.refuses() && self.meta.broken.count > 0 { Err(self.broken()) } else { Ok(self.meta) }
+    }
+
+    /// Whether broken rows end the preparation.
+    fn refuses(&self) -> bool {
+        match self.request.config.broken {
+            BrokenRows::Stop => true,
+            BrokenRows::Skip => false,
+        }
+    }
+
+    fn broken(&self) -> DataError {
+        let BrokenMeta { count, first } = &self.meta.broken;
+        DataError::Rows { count: *count, first: first.iter().map(|(.., said)| said.clone()).collect() }
+    }
+
+    fn add_broken(&mut self, file: u32, error: &DataError) {
+        let broken = &mut self.meta.broken;
+        broken.count += 1;
+        if broken.first.len() < SHOWN
+            && let Some(location) = error.location()
+        {
+            broken.first.push((file, location.line as u64, error.to_string()));
         }
     }
 
@@ -183,10 +209,13 @@ impl<'a> Encoding<'a> {
                 let first: Vec<Row> =
                     rows.iter().filter_map(|(_, row)| row.as_ref().ok()).take(FIRST_ROWS).cloned().collect();
                 if first.is_empty() {
-                    rows.iter().filter_map(|(_, row)| row.as_ref().err()).for_each(|error| self.broken.add(error));
+                    for (file, error) in rows.iter().filter_map(|(file, row)| Some((*file, row.as_ref().err()?))) {
+                        self.add_broken(file, error);
+                    }
                     return Ok(());
                 }
-                let decision = format::decide(&work.source.path, work.source.format, &first)?;
+                let decision =
+                    format::decide(&work.source.path, work.source.format, &first, self.request.config.broken)?;
                 self.meta.sources.push(SourceMeta { format: decision.format, why: decision.why });
                 *decided.insert(decision.format)
             }
@@ -201,8 +230,8 @@ impl<'a> Encoding<'a> {
             match outcome {
                 Outcome::Rows(rows) => packed.extend(rows),
                 Outcome::Dropped(dropped) => self.meta.dropped.push(dropped),
-                Outcome::Broken(error) if error.is_about_one_row() => self.broken.add(&error),
-                Outcome::Broken(error) => return Err(error),
+                Outcome::Broken(file, error) if error.is_about_one_row() => self.add_broken(file, &error),
+                Outcome::Broken(_, error) => return Err(error),
             }
         }
         self.progress.rows += count;
@@ -227,26 +256,9 @@ fn encode(encoder: &Encoder<'_>, format: Format, source: usize, file: u32, row: 
         Ok((Encoded::Dropped { tokens }, Location { line, .. }, share)) => {
             Outcome::Dropped(Dropped { file, line: line as u64, share, tokens })
         }
-        Err(error) => Outcome::Broken(error),
-    }
-}
-
-/// Rows that could not be used.
-#[derive(Default)]
-struct Broken {
-    count: usize,
-    first: Vec<String>,
-}
-
-impl Broken {
-    fn add(&mut self, error: &DataError) {
-        self.count += 1;
-        if self.first.len() < SHOWN {
-            self.first.push(error.to_string());
+        Ok((Encoded::Pair { chosen, rejected }, _, share)) => {
+            Outcome::Rows(Packed::pair(&chosen, &rejected, file, share))
         }
-    }
-
-    fn error(self) -> DataError {
-        DataError::Rows { count: self.count, first: self.first }
+        Err(error) => Outcome::Broken(file, error),
     }
 }

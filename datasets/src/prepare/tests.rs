@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::batch::NOT_TRAINED;
-use crate::config::{Format, TrainOn, Truncation};
+use crate::config::{BrokenRows, Format, TrainOn, Truncation};
+use crate::source::{Fetch, NoFetch};
 use crate::template::Builtin;
 use crate::testing;
 
@@ -32,6 +33,7 @@ fn request<'a>(
         base: dir.path(),
         tokenizer: Some(tokenizer),
         template: Some(template),
+        fetch: &NoFetch,
         micro_batch: 4,
         cache: None,
         keep_text: false,
@@ -187,6 +189,7 @@ fn a_limit_reads_the_first_rows_and_progress_counts_up() {
         template: Some(&template),
         micro_batch: 4,
         cache: None,
+        fetch: &NoFetch,
         keep_text: true,
         limit: Some(7),
         progress: &|progress| last.set(progress),
@@ -206,6 +209,86 @@ fn an_empty_source_is_an_error_even_after_a_full_one() {
     config.train.push(SourceConfig::new("empty.jsonl"));
     let error = run(&dir, &config).unwrap_err().to_string();
     assert!(error.contains("empty.jsonl"), "{error}");
+}
+
+#[test]
+fn pairs_are_visited_packed_and_weighed_together() {
+    let pairs: Vec<_> = (0..40)
+        .map(|index| {
+            let long = vec!["word"; 1 + index % 7].join(" ");
+            json!({"prompt": format!("what is {index}?"), "chosen": [{"role": "assistant", "content": long}], "rejected": "no"})
+        })
+        .collect();
+    let (dir, mut config) = setup(&pairs);
+    config.train[0].weight = 1.5;
+    for packing in [true, false] {
+        let config = DataConfig { packing, ..config.clone() };
+        let dataset = run(&dir, &config).unwrap();
+        assert_eq!(dataset.len(), 80);
+        let epoch = dataset.epoch(5, 0);
+        let mut visits = 0;
+        for pack in epoch.packs.iter() {
+            assert!(pack.length <= 2 * config.max_length);
+            assert_eq!(pack.length, pack.rows.iter().map(|&row| dataset.length(row)).sum::<usize>());
+            for pair in pack.rows.chunks(2) {
+                assert_eq!((pair[0] % 2, pair[1]), (0, pair[0] + 1));
+                visits += 1;
+            }
+        }
+        assert_eq!(visits, 60);
+        let batch = dataset.batch(&epoch.packs.iter().collect::<Vec<_>>()).unwrap();
+        assert_eq!(batch.examples.iter().map(Vec::len).sum::<usize>(), 120);
+    }
+}
+
+#[test]
+fn broken_rows_are_left_out_where_the_recipe_says_so() {
+    let (dir, config) = setup(&talks(3));
+    let path = dir.path().join("rows.jsonl");
+    let mut text = String::from("not json\n{\"question\": \"?\"}\n") + &std::fs::read_to_string(&path).unwrap();
+    for _ in 0..150 {
+        text += "\n{\"messages\": []}";
+    }
+    std::fs::write(&path, text).unwrap();
+    let dataset = run(&dir, &DataConfig { broken: BrokenRows::Skip, ..config.clone() }).unwrap();
+    let lines: Vec<_> = (0..dataset.len()).map(|row| dataset.location(row).line).collect();
+    assert_eq!(lines, [3, 4, 5]);
+    assert_eq!((dataset.broken().count, dataset.broken().first[0].0.line), (152, 1));
+    assert!(run(&dir, &config).unwrap_err().to_string().contains("`question`"));
+}
+
+#[test]
+fn a_hub_is_asked_for_the_files_of_the_split() {
+    struct Hub(PathBuf);
+    impl Fetch for Hub {
+        fn fetch(&self, repository: &source::Repository, choose: &source::Choose<'_>) -> Result<Vec<PathBuf>, String> {
+            assert_eq!((repository.name.as_str(), repository.revision.as_deref()), ("owner/name", Some("v1")));
+            let chosen = choose(&["README.md", "train.jsonl", "test.jsonl"])?;
+            Ok(chosen.iter().map(|file| self.0.join(file)).collect())
+        }
+    }
+    let (dir, mut config) = setup(&talks(3));
+    std::fs::rename(dir.path().join("rows.jsonl"), dir.path().join("train.jsonl")).unwrap();
+    config.train = vec![SourceConfig::new("hf://datasets/owner/name@v1")];
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let hub = Hub(dir.path().to_path_buf());
+    let request = Prepare {
+        config: &config,
+        split: Split::Train,
+        base: Path::new("nowhere"),
+        tokenizer: Some(&tokenizer),
+        template: Some(&template),
+        fetch: &hub,
+        micro_batch: 1,
+        cache: None,
+        keep_text: false,
+        limit: None,
+        progress: &|_| {},
+    };
+    assert_eq!(prepare(&request).unwrap().len(), 3);
+    let error = prepare(&Prepare { fetch: &NoFetch, ..request }).unwrap_err().to_string();
+    assert!(error.contains("hf://datasets/owner/name@v1"), "{error}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is known of a row without reading its tokens: 128 bytes in the store's index, the same for every row.
 
 use super::bytes::Cursor;
-use crate::example::{Example, Notes};
+use crate::example::{Example, Notes, OddOrder, Part};
 
 /// Bytes of an entry.
 pub(crate) const ENTRY: usize = 128;
@@ -31,9 +31,19 @@ pub struct Entry {
     pub(crate) share: u64,
     /// SHA-256 of its tokens, labels and weights.
     pub digest: [u8; 32],
+    /// What it is of its row.
+    pub part: Part,
+    /// Whether it has the tokens of the example before it, the better answer of its pair.
+    pub equals_chosen: bool,
     /// What the gate reports.
     pub notes: Notes,
 }
+
+/// By their numbers in an entry; 0 is none.
+const ORDERS: [OddOrder; 4] =
+    [OddOrder::AssistantFirst, OddOrder::LateSystem, OddOrder::Repeated, OddOrder::Unanswered];
+/// By their numbers in an entry.
+const PARTS: [Part; 5] = [Part::Alone, Part::Chosen, Part::Rejected, Part::Good, Part::Bad];
 
 impl Entry {
     /// The entry of `example`, which has no place yet.
@@ -51,6 +61,8 @@ impl Entry {
             source_index: number(example.source_index),
             share,
             digest: example.digest(),
+            part: example.part,
+            equals_chosen: false,
             notes: example.notes.clone(),
         }
     }
@@ -61,8 +73,13 @@ impl Entry {
             bytes.extend(number.to_le_bytes());
         }
         let id = |id: Option<u32>| id.unwrap_or(NONE);
-        let Notes { cut_from, labelled_before, unended, end, empty, straddles, rendered, lossy } = &self.notes;
-        let flags = [*straddles, *rendered, *lossy];
+        let Notes { cut_from, labelled_before, unended, end, empty, straddles, rendered, lossy, control, order } =
+            &self.notes;
+        let flags = [*straddles, *rendered, *lossy, *control, self.equals_chosen];
+        let flags: u32 = flags.iter().enumerate().map(|(bit, flag)| u32::from(*flag) << bit).sum();
+        let order =
+            order.and_then(|order| ORDERS.iter().position(|known| *known == order)).map_or(0, |place| place + 1);
+        let part = PARTS.iter().position(|known| *known == self.part).unwrap_or(0);
         let numbers = [
             self.length,
             self.labelled,
@@ -77,7 +94,7 @@ impl Entry {
             id(*end),
             number(empty.0),
             number(empty.1),
-            flags.iter().enumerate().map(|(bit, flag)| u32::from(*flag) << bit).sum(),
+            flags | (order as u32) << 8 | (part as u32) << 16,
         ];
         for number in numbers {
             bytes.extend(number.to_le_bytes());
@@ -88,7 +105,7 @@ impl Entry {
         entry
     }
 
-    /// `None` when the bytes are too few.
+    /// `None` when the bytes are no entry.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut cursor = Cursor(bytes);
         let place = (cursor.u64()?, cursor.u64()?);
@@ -111,9 +128,27 @@ impl Entry {
             straddles: flag(0),
             rendered: flag(1),
             lossy: flag(2),
+            control: flag(3),
+            order: (flags >> 8 & 0xff).checked_sub(1).and_then(|place| ORDERS.get(place as usize).copied()),
         };
+        let part = PARTS.get((flags >> 16) as usize).copied()?;
+        let equals_chosen = flag(4);
         let (largest, opening) = (id(largest), [id(first), id(second)]);
-        Some(Self { place, length, labelled, largest, opening, file, line, source_index, share, digest, notes })
+        Some(Self {
+            place,
+            length,
+            labelled,
+            largest,
+            opening,
+            file,
+            line,
+            source_index,
+            share,
+            digest,
+            part,
+            equals_chosen,
+            notes,
+        })
     }
 }
 

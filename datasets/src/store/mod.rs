@@ -43,6 +43,8 @@ pub(crate) struct Meta {
     pub sources: Vec<SourceMeta>,
     /// Rows left out because of their length.
     pub dropped: Vec<Dropped>,
+    /// Rows left out because they could not be used.
+    pub broken: BrokenMeta,
     /// What the store was made of, for people.
     pub files: Vec<String>,
     /// Tokens of all rows.
@@ -56,6 +58,14 @@ pub(crate) struct SourceMeta {
     pub format: Format,
     /// How that was decided.
     pub why: String,
+}
+
+/// Rows that could not be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BrokenMeta {
+    pub count: usize,
+    /// File and line of the first, and what is wrong with each.
+    pub first: Vec<(u32, u64, String)>,
 }
 
 /// A row that was left out.
@@ -175,6 +185,7 @@ impl Store {
             labels: found.labels,
             weights: found.weights,
             roles: found.roles,
+            part: entry.part,
             source_index: entry.source_index as usize,
             notes: entry.notes,
         };

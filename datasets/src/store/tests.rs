@@ -4,7 +4,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 
 use super::*;
 use crate::batch::NOT_TRAINED;
-use crate::example::Notes;
+use crate::example::{Notes, OddOrder, Part};
 use crate::order::stream;
 use crate::record::Role;
 
@@ -34,6 +34,7 @@ fn examples(count: usize) -> Vec<Example> {
                 roles: (draw(6, 2) == 0).then(|| (0..length).map(role).collect()),
                 labels,
                 input_ids,
+                part: [Part::Alone, Part::Chosen, Part::Rejected, Part::Good, Part::Bad][row % 5],
                 source_index: row % 5,
                 notes: Notes {
                     cut_from: (row % 2 == 0).then_some(row + 1),
@@ -41,6 +42,8 @@ fn examples(count: usize) -> Vec<Example> {
                     end: (row % 3 == 0).then_some(row as u32),
                     empty: (row % 4, row % 5),
                     lossy: row % 7 == 0,
+                    control: row % 2 == 0,
+                    order: (row % 3 == 0).then_some(OddOrder::Repeated),
                     ..Notes::default()
                 },
             }

@@ -24,6 +24,13 @@ impl Packed {
         Self { entry: Entry::new(example, file, share), bytes: row::encode(example) }
     }
 
+    /// A better and a worse answer, one behind the other.
+    pub fn pair(chosen: &Example, rejected: &Example, file: u32, share: u64) -> Vec<Self> {
+        let mut pair = [chosen, rejected].map(|example| Self::new(example, file, share));
+        pair[1].entry.equals_chosen = chosen.input_ids == rejected.input_ids;
+        pair.into()
+    }
+
     /// Its tokens.
     pub fn tokens(&self) -> usize {
         self.entry.length as usize

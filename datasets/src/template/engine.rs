@@ -50,7 +50,7 @@ impl Engine {
         );
         environment.set_unknown_method_callback(super::python::method);
         environment.set_formatter(super::text::write);
-        environment.add_filter("trim", |text: &str, characters: Option<&str>| super::python::trim(text, characters));
+        environment.add_filter("trim", super::text::trim);
         environment.add_filter("join", super::text::join);
         environment.add_filter("string", super::text::string);
         environment.add_test("iterable", super::python::is_iterable);

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::cli::EvalArgs;
 use crate::error::Error;
+use crate::fits;
 use crate::loading::LoadedModel;
 use crate::say;
 use crate::training::evaluate;
@@ -13,6 +14,7 @@ use crate::training::evaluate;
 pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
     let loaded = LoadedModel::new(&arguments.model, &arguments.rows.template)?;
     let dataset = loaded.rows(&arguments.data, &arguments.rows)?;
+    fits::check_objective(&dataset)?;
     let bar = crate::bars::rows_bar();
     let sums = evaluate(&loaded.model, &dataset, arguments.rows.batch_size.max(1), |done, total| {
         bar.set_length(total);
