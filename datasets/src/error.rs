@@ -33,7 +33,10 @@ pub enum DataError {
         why: String,
     },
     /// A file of prepared rows that cannot be written.
-    #[error("{path}: prepared rows cannot be written: {source}")]
+    #[error(
+        "{path}: prepared rows cannot be written: {source}; FIREBRAND_CACHE names another folder, and with data.cache = \
+         \"off\" they go to the system's temporary folder (TMPDIR)"
+    )]
     Write {
         /// The file or its folder.
         path: PathBuf,

@@ -54,6 +54,10 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
     for row in dataset.rows().take(shown).flatten() {
         show(&dataset.example(row)?, packs[row], text.tokenizer.as_ref(), paint)?;
     }
+    let epoch = dataset.epoch(recipe.seed, 0);
+    let used =
+        format!("{} packs of these rows, {:.0} % of their room is used", epoch.packs.len(), epoch.efficiency * 100.0);
+    say!("{}\n", paint.dim(&used))?;
     say!("{}\n", paint.dim("trained tokens are green; special tokens are underlined"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,9 @@ use firebrand_datasets::{Dataset, Epoch, Pack};
 
 use crate::recipe::Duration;
 
+/// Rows from which packing an epoch takes long enough to be done ahead.
+const MANY_ROWS: usize = 100_000;
+
 /// The steps of a run.
 #[derive(Debug)]
 pub struct Steps<'a> {
@@ -63,11 +66,20 @@ impl<'a> Steps<'a> {
         if self.next >= self.epoch.packs.len() {
             self.seek(self.number + 1, 0);
         }
+        if self.next == 0 && self.dataset.len() >= MANY_ROWS {
+            self.lay_out_next();
+        }
         let count = self.epoch.packs.len();
         let end = (self.next + self.batch_size).min(count);
         let packs = (self.next..end).map(|index| self.epoch.packs.get(index)).collect();
         self.next = end;
         StepData { packs, epoch: self.number as f64 + end as f64 / count as f64 }
+    }
+
+    /// Packs the next epoch on another thread, so that the first step of it need not wait. The dataset remembers it.
+    fn lay_out_next(&self) {
+        let (dataset, seed, next) = (self.dataset.clone(), self.seed, self.number + 1);
+        std::thread::spawn(move || dataset.epoch(seed, next));
     }
 
     fn in_epoch(&self, epoch: u64) -> u64 {
