@@ -43,25 +43,29 @@ impl Portion {
 
     /// How many epochs it takes until nothing of it is left; absent when there is no limit.
     pub(crate) fn ends(&self) -> Option<u64> {
-        let limit = (self.epochs? * self.rows as f64).round() as u64;
-        let each = match self.amount {
-            Amount::Times(times) => (times * self.rows as f64).round() as u64,
+        match self.each() {
+            0 => Some(0),
+            each => self.epochs.map(|epochs| self.part(epochs).div_ceil(each)),
+        }
+    }
+
+    /// The visits of an epoch without a limit.
+    fn each(&self) -> u64 {
+        match self.amount {
+            Amount::Times(times) => self.part(times),
+            Amount::Rows(_) if self.rows == 0 => 0,
             Amount::Rows(rows) => rows as u64,
-        };
-        Some(if each == 0 { 0 } else { limit.div_ceil(each) })
+        }
+    }
+
+    fn part(&self, times: f64) -> u64 {
+        (times * self.rows as f64).round() as u64
     }
 
     /// The visits of epoch `epoch`, counted from the first of the run.
     fn visits(&self, epoch: u64) -> Range<u64> {
-        if self.rows == 0 {
-            return 0..0;
-        }
-        let part = |times: f64| (times * self.rows as f64).round() as u64;
-        let each = match self.amount {
-            Amount::Times(times) => part(times),
-            Amount::Rows(rows) => rows as u64,
-        };
-        let limit = self.epochs.map_or(u64::MAX, part);
+        let each = self.each();
+        let limit = self.epochs.map_or(u64::MAX, |epochs| self.part(epochs));
         let start = epoch.saturating_mul(each).min(limit);
         start..start.saturating_add(each).min(limit)
     }

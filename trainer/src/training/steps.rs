@@ -101,3 +101,81 @@ impl<'a> Steps<'a> {
         total.min(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use firebrand_datasets::source::NoFetch;
+    use firebrand_datasets::{DataConfig, Prepare, SourceConfig, Split, prepare};
+
+    use super::*;
+
+    /// Two sources of token rows, mixed 3 : 1.
+    fn mixture(change: impl Fn(&mut DataConfig)) -> Dataset {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, rows) in [("a.jsonl", 30), ("b.jsonl", 50)] {
+            let row = |row: usize| format!("{{\"input_ids\": {:?}, \"labels\": {0:?}}}\n", vec![row; 2 + row % 9]);
+            std::fs::write(folder.path().join(name), (0..rows).map(row).collect::<String>()).unwrap();
+        }
+        let source = |name: &str, rows| SourceConfig { rows: Some(rows), ..SourceConfig::new(name) };
+        let train = vec![source("a.jsonl", 36), source("b.jsonl", 12)];
+        let mut config = DataConfig { packing: false, train, ..DataConfig::default() };
+        change(&mut config);
+        prepare(&Prepare {
+            config: &config,
+            split: Split::Train,
+            base: folder.path(),
+            tokenizer: None,
+            template: None,
+            fetch: &NoFetch,
+            micro_batch: 2,
+            cache: None,
+            keep_text: false,
+            limit: None,
+            progress: &|_| {},
+        })
+        .unwrap()
+    }
+
+    fn rows(data: &StepData) -> Vec<usize> {
+        data.packs.iter().flat_map(|pack| pack.rows.clone()).collect()
+    }
+
+    #[test]
+    fn a_mixture_goes_on_from_any_step_as_if_it_had_never_stopped() {
+        let packed = mixture(|config| (config.packing, config.max_length) = (true, 24));
+        let grouped = mixture(|config| config.group_by_length = true);
+        for dataset in [mixture(|_| {}), packed, grouped] {
+            let mut steps = Steps::new(&dataset, 7, 5, Duration::Epochs(3));
+            let mut places = vec![steps.place()];
+            let all: Vec<Vec<usize>> = (0..steps.total)
+                .map(|_| {
+                    let data = steps.advance();
+                    places.push(steps.place());
+                    rows(&data)
+                })
+                .collect();
+            for (step, (epoch, position)) in places.into_iter().enumerate().take(all.len()) {
+                let mut resumed = Steps::new(&dataset, 7, 5, Duration::Epochs(3));
+                resumed.seek(epoch, position);
+                assert_eq!(rows(&resumed.advance()), all[step], "step {step}");
+            }
+            assert_eq!(all.iter().map(Vec::len).sum::<usize>(), 3 * 48);
+        }
+    }
+
+    #[test]
+    fn a_run_ends_with_its_data_when_every_source_has_a_limit() {
+        let limited = mixture(|config| config.train.iter_mut().for_each(|source| source.epochs = Some(1.0)));
+        // 30 rows at 36 an epoch, 50 at 12 an epoch: 42, 12, 12, 12 and 2 rows.
+        let steps = Steps::new(&limited, 7, 5, Duration::Steps(1000));
+        assert_eq!(steps.total, 9 + 3 + 3 + 3 + 1);
+        assert_eq!(Steps::new(&limited, 7, 5, Duration::Epochs(100)).total, steps.total);
+        assert_eq!(Steps::new(&limited, 7, 5, Duration::Steps(4)).total, 4);
+        assert_eq!(Steps::new(&mixture(|_| {}), 7, 5, Duration::Steps(1000)).total, 1000);
+        let mut steps = steps;
+        let visits: usize = (0..steps.total).map(|_| rows(&steps.advance()).len()).sum();
+        assert_eq!(visits, 80);
+    }
+}
