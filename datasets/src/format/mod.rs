@@ -82,8 +82,10 @@ pub fn decide(path: &str, asked: Format, rows: &[Row], broken: BrokenRows) -> Re
         };
         let fitting: Vec<Format> = FORMATS.into_iter().filter(|format| fits(*format, &row.object)).collect();
         let format = match (fitting.as_slice(), decided) {
-            ([], _) if broken == BrokenRows::Skip && rows.len() > 1 => continue,
-            ([], _) => {
+            // Among rows of a format it is a broken one, and its turn to be named comes.
+            ([], Some(_)) => continue,
+            ([], None) if broken == BrokenRows::Skip => continue,
+            ([], None) => {
                 return Err(refuse(format!(
                     "no format fits a row with the keys {}; known are {}; columns of other names are given ours by \
                      `columns` in the recipe",
@@ -243,6 +245,7 @@ pub(crate) mod tests {
         assert!(two.to_string().contains("messages and text"), "{two}");
         let none = auto(&[json!({"question": "a"})]).unwrap_err();
         assert!(none.to_string().contains("`question`"), "{none}");
+        assert_eq!(auto(&[json!({"text": "a"}), json!({"text": 5})]).unwrap().format, Format::Text);
         let change = auto(&[json!({"text": "a"}), json!({"messages": []})]).unwrap_err();
         assert!(change.to_string().contains("line 2"), "{change}");
         let alpaca = auto(&[json!({"instruction": "a", "output": "b", "text": "a b"})]).unwrap_err();
