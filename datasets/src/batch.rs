@@ -3,6 +3,7 @@
 //! Padding is known by its segment (0), never by a token's id, because `pad == eos` is common and the EOS of a row must
 //! be trained. A target is the label of the next token of the *same* row, so nothing is predicted across rows.
 
+use crate::error::DataError;
 use crate::example::Example;
 use crate::pack::Pack;
 
@@ -33,9 +34,31 @@ pub struct Batch {
 impl Batch {
     /// Lays out `packs`, whose rows are numbers into `examples`.
     pub fn new(examples: &[Example], packs: &[Pack]) -> Self {
+        let mut batch = Self::padding(packs);
+        for (place, row) in batch.places(packs, |row| examples[row].input_ids.len()) {
+            batch.lay(place, &examples[row]);
+        }
+        batch
+    }
+
+    /// As [`Batch::new`], each row fetched once.
+    pub(crate) fn fetch(
+        packs: &[Pack],
+        length: impl Fn(usize) -> usize,
+        row: impl Fn(usize) -> Result<Example, DataError>,
+    ) -> Result<Self, DataError> {
+        let mut batch = Self::padding(packs);
+        for (place, number) in batch.places(packs, length) {
+            batch.lay(place, &row(number)?);
+        }
+        Ok(batch)
+    }
+
+    /// Nothing but padding, as large as the packs need it.
+    fn padding(packs: &[Pack]) -> Self {
         let length = packs.iter().map(|pack| pack.length).max().unwrap_or(0);
         let size = packs.len() * length;
-        let mut batch = Self {
+        Self {
             rows: packs.len(),
             length,
             input_ids: vec![0; size],
@@ -44,19 +67,23 @@ impl Batch {
             targets: vec![NOT_TRAINED as i32; size],
             weights: vec![0.0; size],
             examples: packs.iter().map(|pack| pack.rows.clone()).collect(),
-        };
-        for (row, pack) in packs.iter().enumerate() {
-            let mut start = row * length;
-            for (segment, &example) in pack.rows.iter().enumerate() {
-                let example = &examples[example];
-                batch.lay(start, segment as i32 + 1, example);
-                start += example.input_ids.len();
-            }
         }
-        batch
     }
 
-    fn lay(&mut self, start: usize, segment: i32, example: &Example) {
+    /// Where each row begins and its segment, with its number.
+    fn places(&self, packs: &[Pack], length: impl Fn(usize) -> usize) -> Vec<((usize, i32), usize)> {
+        let mut places = Vec::new();
+        for (index, pack) in packs.iter().enumerate() {
+            let mut start = index * self.length;
+            for (segment, &row) in pack.rows.iter().enumerate() {
+                places.push(((start, segment as i32 + 1), row));
+                start += length(row);
+            }
+        }
+        places
+    }
+
+    fn lay(&mut self, (start, segment): (usize, i32), example: &Example) {
         let length = example.input_ids.len();
         for index in 0..length {
             let at = start + index;
@@ -101,6 +128,7 @@ mod tests {
             weights: labels.iter().map(|label| f32::from(*label != NOT_TRAINED) * 0.5).collect(),
             labels,
             roles: None,
+            part: crate::example::Part::Alone,
             source_index: 0,
             notes: Notes::default(),
         }

@@ -1,6 +1,6 @@
 //! The `[data]` section of a recipe: what users write. Plain data, no behaviour beyond defaults and names.
 //!
-//! Mixing limits, column maps and row filters belong here when they come; each is one more field of [`SourceConfig`].
+//! Row filters belong here when they come; each is one more field of [`SourceConfig`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::source::Columns;
 use crate::template::Builtin;
 
 /// Data: files, how rows become tokens, and which of them are trained.
@@ -25,11 +26,22 @@ pub struct DataConfig {
     pub template: TemplateChoice,
     /// What happens to rows longer than `max_length`.
     pub truncation: Truncation,
-    /// Visit the rows of an epoch in an order drawn from the seed.
+    /// Visit the rows of an epoch in an order drawn from the seed. Several sources then alternate evenly; without it
+    /// they follow one another.
     pub shuffle: bool,
+    /// Without packing: put rows of similar length into one micro-batch, which saves padding.
+    pub group_by_length: bool,
+    /// Share of the training rows to evaluate on, in place of [[data.eval]]. A row's side follows from what it says, so
+    /// it stays there when rows are added, and equal rows are on the same side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_split: Option<f64>,
+    /// Keep prepared rows for the next start.
+    pub cache: CacheChoice,
     /// The day that templates which print today's date print (YYYY-MM-DD). Left out: the day of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
+    /// What happens to rows that cannot be read or rendered.
+    pub broken: BrokenRows,
     /// Thresholds of the checks made before the first step.
     pub gate: GateConfig,
     /// What to train on.
@@ -47,7 +59,11 @@ impl Default for DataConfig {
             template: TemplateChoice::default(),
             truncation: Truncation::default(),
             shuffle: true,
+            group_by_length: false,
+            validation_split: None,
+            cache: CacheChoice::Auto,
             date: None,
+            broken: BrokenRows::default(),
             gate: GateConfig::default(),
             train: Vec::new(),
             eval: Vec::new(),
@@ -63,26 +79,64 @@ impl DataConfig {
             Split::Eval => &self.eval,
         }
     }
+
+    /// Whether there are rows to evaluate on.
+    pub fn has_eval(&self) -> bool {
+        !self.eval.is_empty() || self.validation_split.is_some()
+    }
+}
+
+/// Whether prepared rows are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheChoice {
+    /// In the cache folder, found again by what they were made of.
+    #[default]
+    Auto,
+    /// In a temporary file that goes with the run.
+    Off,
 }
 
 /// One source of rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// A file, a glob or a folder: .jsonl, .csv, .parquet.
+    /// A file, a glob, a folder, or `hf://datasets/owner/name`, with `/path` and `@revision` where needed. Files are .jsonl,
+    /// .json, .csv, .tsv and .txt (also with .gz or .zst behind it), .parquet, and .arrow, .feather or .ipc.
     pub path: String,
     /// What a row holds.
     #[serde(default)]
     pub format: Format,
+    /// Columns that have other names in the files: ours = theirs, as in `{ prompt = "question", completion = "answer.text" }`.
+    #[serde(default)]
+    pub columns: Columns,
+    /// What a row of a .txt file is.
+    #[serde(default)]
+    pub text_rows: TextRows,
     /// Share of the source: an epoch visits its rows this many times, a fraction of them for the part after the point.
     #[serde(default = "one")]
     pub weight: f64,
+    /// In place of `weight`: exactly this many rows of the source an epoch. They go on where the epoch before stopped, so
+    /// every row comes before one comes again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
+    /// How often the source may be gone through in the whole run; after that the others go on without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<f64>,
 }
 
 impl SourceConfig {
     /// All rows of `path` once an epoch, format decided from the rows.
     pub fn new(path: impl Into<String>) -> Self {
-        Self { path: path.into(), format: Format::Auto, weight: 1.0 }
+        Self {
+            path: path.into(),
+            format: Format::Auto,
+            columns: Columns::none(),
+            text_rows: TextRows::default(),
+            weight: 1.0,
+            rows: None,
+            epochs: None,
+        }
     }
 }
 
@@ -100,6 +154,30 @@ pub enum Split {
     Eval,
 }
 
+/// What a row of plain text is. Blank rows are none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TextRows {
+    /// The lines up to the next blank one.
+    #[default]
+    Paragraph,
+    /// A line.
+    Line,
+    /// The whole file.
+    Document,
+}
+
+/// What happens to rows that cannot be used: no JSON, other keys than the format's, refused by the template.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BrokenRows {
+    /// They end the run before it begins; the first are named.
+    #[default]
+    Stop,
+    /// They are left out and counted; the first are named in a warning.
+    Skip,
+}
+
 /// What a row holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -107,10 +185,20 @@ pub enum Format {
     /// Decide from the first rows, and refuse when two formats fit.
     #[default]
     Auto,
-    /// `{"messages": [{"role": .., "content": ..}, ..]}`, optionally `tools`, `weight`, and `train` in a message.
+    /// `{"messages": [{"role": .., "content": ..}, ..]}`, optionally `tools`, and `train` or `weight` in a message.
     Messages,
+    /// `{"conversations": [{"from": "human", "value": ..}, ..]}`, optionally `system` and `tools`.
+    #[serde(rename = "sharegpt")]
+    ShareGpt,
+    /// `{"instruction": .., "input": .., "output": ..}`, optionally `history` (pairs of texts) and `system`.
+    Alpaca,
     /// `{"prompt": .., "completion": ..}`: two strings, or two lists of messages.
     PromptCompletion,
+    /// `{"prompt": .., "chosen": .., "rejected": ..}`: a better and a worse answer, as strings or messages; without `prompt`
+    /// two dialogues that begin alike.
+    Preference,
+    /// `{"prompt": .., "completion": .., "label": true}`: an answer that is good or bad.
+    Unpaired,
     /// `{"text": ".."}`: plain text, all of it trained.
     Text,
     /// `{"input_ids": [..], "labels": [..]}` as they are, -100 = not trained. No tokenizer is needed.
@@ -123,7 +211,11 @@ impl Format {
         match self {
             Format::Auto => "auto",
             Format::Messages => "messages",
+            Format::ShareGpt => "sharegpt",
+            Format::Alpaca => "alpaca",
             Format::PromptCompletion => "prompt-completion",
+            Format::Preference => "preference",
+            Format::Unpaired => "unpaired",
             Format::Text => "text",
             Format::Tokens => "tokens",
         }
@@ -222,7 +314,8 @@ impl JsonSchema for TemplateChoice {
     }
 }
 
-/// Thresholds of the data gate. What passes is still counted and shown.
+/// Thresholds of the data gate: the largest shares of rows that may have something before it is an error, 0 to 1. What
+/// passes is still counted and shown.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GateConfig {
@@ -232,11 +325,45 @@ pub struct GateConfig {
     pub allow_empty: f64,
     /// Largest share of rows that may have a trained turn without an end token.
     pub allow_unended: f64,
+    /// Largest share of rows that may train nothing; they are left out. No row at all that trains something is always an error.
+    pub allow_unlabelled: f64,
+    /// Rows that train fewer tokens than this are counted as training few.
+    pub few_labels: usize,
+    /// Largest share of rows that may train few tokens.
+    pub allow_few_labels: f64,
+    /// Largest share of rows that may stand there a second time.
+    pub allow_duplicates: f64,
+    /// Largest share of evaluation rows that may be among the training rows.
+    pub allow_leaked: f64,
+    /// Largest share of rows whose messages may spell control tokens, such as `<|im_end|>`.
+    pub allow_control: f64,
+    /// Largest share of rows with characters that stand for lost bytes (U+FFFD).
+    pub allow_lossy: f64,
+    /// Largest share of dialogues whose messages may follow each other oddly: the assistant first, two of the user's in a row.
+    pub allow_odd_order: f64,
+    /// Largest share of pairs whose two answers may be the same.
+    pub allow_equal_pairs: f64,
+    /// Largest share of rows that may be broken where `broken = "skip"` leaves them out.
+    pub allow_broken: f64,
 }
 
 impl Default for GateConfig {
     fn default() -> Self {
-        Self { allow_truncated: 0.05, allow_empty: 0.0, allow_unended: 0.0 }
+        Self {
+            allow_truncated: 0.05,
+            allow_empty: 0.0,
+            allow_unended: 0.0,
+            allow_unlabelled: 1.0,
+            few_labels: 2,
+            allow_few_labels: 1.0,
+            allow_duplicates: 1.0,
+            allow_leaked: 1.0,
+            allow_control: 0.01,
+            allow_lossy: 1.0,
+            allow_odd_order: 1.0,
+            allow_equal_pairs: 0.05,
+            allow_broken: 0.05,
+        }
     }
 }
 

@@ -1,122 +1,252 @@
 //! A split, encoded: its rows in the order of the data, and from them the packs of an epoch and the batches of a step.
+//!
+//! The rows are in a store on disk. What stays in memory is a few bytes a row: lengths, and what differs from the usual.
+
+mod epoch;
+mod rows;
+
+pub use epoch::Epoch;
+pub(crate) use rows::Rows;
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::batch::Batch;
 use crate::config::{DataConfig, Split};
-use crate::example::Example;
+use crate::error::DataError;
+use crate::example::{Example, Part};
 use crate::format::Decision;
 use crate::location::Location;
-use crate::order;
-use crate::pack::{self, Pack};
+use crate::order::{Amount, Portion};
+use crate::pack::Pack;
 use crate::prepare::FileInfo;
+use crate::split;
+use crate::store::{Entry, Store};
 use crate::tokenizer::hex;
+use epoch::{Layout, Memory};
 
-/// An encoded split.
+/// An encoded split. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     /// Which half of the data it is.
     pub split: Split,
-    /// The rows, in the order of sources, files and lines.
-    pub examples: Vec<Example>,
     /// The format of each source, and why.
     pub decisions: Vec<Decision>,
     /// The files the rows came from, with their hashes; empty where only the first rows were asked for.
     pub files: Vec<FileInfo>,
-    /// Rows left out because of their length, with their length.
-    pub dropped: Vec<(Location, usize)>,
-    /// Rows and weight of each source.
-    sizes: Vec<(usize, f64)>,
-    max_length: usize,
-    packing: bool,
-    shuffle: bool,
+    /// Whether the rows are kept for the next start.
+    pub kept: Kept,
+    store: Arc<Store>,
+    rows: Arc<Rows>,
+    /// What is visited of each source, and its weight as the hash has it.
+    portions: Vec<(Portion, f64)>,
+    layout: Layout,
+    validation: Option<f64>,
+    memory: Arc<Mutex<Memory>>,
 }
 
-/// What an epoch visits, in order.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Epoch {
-    /// The packs; a step takes the next `batch_size` of them.
-    pub packs: Vec<Pack>,
-    /// The share of the windows that holds tokens, 0 to 1; without packing a window is as long as the longest row.
-    pub efficiency: f64,
+/// Rows that could not be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    /// How many.
+    pub count: usize,
+    /// The first of them, and what is wrong with each.
+    pub first: Vec<(Location, String)>,
+}
+
+/// Whether prepared rows are kept for the next start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// They were there already.
+    Found,
+    /// They are now.
+    Stored,
+    /// They are not, for this reason.
+    Not(String),
 }
 
 impl Dataset {
-    pub(crate) fn new(config: &DataConfig, split: Split) -> Self {
+    pub(crate) fn new(store: Arc<Store>, config: &DataConfig, split: Split, micro_batch: usize) -> Self {
+        let validation = config.validation_split;
+        let sources = config.sources(if validation.is_some() { Split::Train } else { split });
+        let rows = Rows::choose(&store, sources.len(), |share| {
+            validation.is_none_or(|fraction| split::is_set_aside(share, fraction) == (split == Split::Eval))
+        });
+        let portions = sources.iter().zip(&rows.sources).map(|(source, &rows)| {
+            let amount = source.rows.map_or(Amount::Times(source.weight), Amount::Rows);
+            (Portion { rows, amount, epochs: source.epochs }, source.weight)
+        });
         Self {
             split,
-            examples: Vec::new(),
             decisions: Vec::new(),
             files: Vec::new(),
-            dropped: Vec::new(),
-            sizes: Vec::new(),
-            max_length: config.max_length,
-            packing: config.packing,
-            shuffle: config.shuffle,
+            kept: Kept::Not(String::new()),
+            portions: portions.collect(),
+            layout: Layout::new(config, split, micro_batch),
+            validation,
+            rows: Arc::new(rows),
+            store,
+            memory: Arc::default(),
         }
     }
 
-    pub(crate) fn add_source(&mut self, rows: usize, weight: f64) {
-        self.sizes.push((rows, weight));
+    /// How many examples there are: one a row, two where the row is a pair.
+    pub fn len(&self) -> usize {
+        self.rows.lengths.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.lengths.is_empty()
+    }
+
+    /// The rows, each as the numbers of its examples: one, or a pair.
+    pub fn rows(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        (0..self.rows.units()).map(|unit| self.rows.examples(unit))
+    }
+
+    /// Example `row`, from 0, in the order of sources, files and lines.
+    ///
+    /// # Errors
+    /// When its bytes on disk are not those that were written.
+    pub fn example(&self, row: usize) -> Result<Example, DataError> {
+        self.store.read(self.rows.in_store(row))
+    }
+
+    /// All rows, one after the other.
+    pub fn examples(&self) -> impl Iterator<Item = Result<Example, DataError>> + '_ {
+        (0..self.len()).map(|row| self.example(row))
+    }
+
+    /// Tokens of row `row`.
+    pub fn length(&self, row: usize) -> usize {
+        self.rows.lengths[row] as usize
+    }
+
+    /// Where row `row` stood.
+    pub fn location(&self, row: usize) -> Location {
+        self.store
+            .entry(self.rows.in_store(row))
+            .map_or_else(|| self.store.place(u32::MAX, 0), |entry| self.store.location(&entry))
+    }
+
+    /// Shows what is known of every row without its tokens: in order, once, in bounded memory.
+    pub fn entries(&self, mut look: impl FnMut(usize, &Entry)) {
+        let mut next = 0;
+        self.store.entries(|index, entry| {
+            if next < self.len() && self.rows.in_store(next) == index {
+                look(next, &entry);
+                next += 1;
+            }
+        });
+    }
+
+    /// Rows left out because of their length, with their length.
+    pub fn dropped(&self) -> Vec<(Location, usize)> {
+        let is_ours = |share: u64| {
+            let aside = |fraction| split::is_set_aside(share, fraction) == (self.split == Split::Eval);
+            self.validation.is_none_or(aside)
+        };
+        let dropped = self.store.meta.dropped.iter().filter(|dropped| is_ours(dropped.share));
+        dropped.map(|dropped| (self.store.place(dropped.file, dropped.line), dropped.tokens)).collect()
+    }
+
+    /// Rows left out because they could not be used. They are counted with the training rows.
+    pub fn broken(&self) -> Broken {
+        let broken = &self.store.meta.broken;
+        if self.validation.is_some() && self.split == Split::Eval {
+            return Broken::default();
+        }
+        let first = broken.first.iter().map(|(file, line, said)| (self.store.place(*file, *line), said.clone()));
+        Broken { count: broken.count, first: first.collect() }
+    }
+
+    /// The rows that `validation_split` sets aside, as the data to evaluate on; absent without it.
+    pub fn set_aside(&self, config: &DataConfig) -> Option<Dataset> {
+        self.validation?;
+        let micro_batch = self.layout.micro_batch();
+        let eval = Self::new(Arc::clone(&self.store), config, Split::Eval, micro_batch);
+        let (decisions, kept) = (self.decisions.clone(), self.kept.clone());
+        Some(Self { decisions, files: self.files.clone(), kept, ..eval })
     }
 
     /// The packs of epoch `epoch` (from 0) under `seed`: a pure function of the two and the data. Rows without a
     /// labelled token teach nothing and are left out. Evaluation visits every row once, in the order of the data.
-    pub fn epoch(&self, seed: u64, epoch: u64) -> Epoch {
-        let mut visits = match self.split {
-            Split::Train => order::visits(seed, epoch, &self.sizes, self.shuffle),
-            Split::Eval => (0..self.examples.len()).collect(),
-        };
-        visits.retain(|&row| self.examples[row].labelled_tokens() > 0);
-        let length = |row: usize| self.examples[row].input_ids.len();
-        let (packs, window) = match self.packing {
-            true => (pack::best_fit(&visits, length, self.max_length), self.max_length),
-            false => {
-                let longest = visits.iter().map(|&row| length(row)).max();
-                (pack::singles(&visits, length), longest.unwrap_or(0))
+    ///
+    /// The first epoch and the last one asked for are remembered.
+    pub fn epoch(&self, seed: u64, epoch: u64) -> Arc<Epoch> {
+        let remembered = |memory: &Memory| memory.find(seed, epoch);
+        if let Some(found) = remembered(&self.memory.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return found;
+        }
+        let made = Arc::new(self.layout.epoch(seed, epoch, &self.rows, &self.portions));
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).keep(seed, epoch, Arc::clone(&made));
+        made
+    }
+
+    /// How many packs an epoch has; remembered for every epoch.
+    pub fn packs(&self, seed: u64, epoch: u64) -> usize {
+        let known = self.memory.lock().unwrap_or_else(PoisonError::into_inner).count(seed, epoch);
+        known.unwrap_or_else(|| self.epoch(seed, epoch).packs.len())
+    }
+
+    /// After how many epochs nothing is left to visit; absent when there always is.
+    pub fn epochs(&self) -> Option<u64> {
+        match self.split {
+            Split::Train => {
+                self.portions.iter().map(|(portion, _)| portion.ends()).max_by_key(|end| end.unwrap_or(u64::MAX))?
             }
-        };
-        let efficiency = pack::efficiency(&packs, window);
-        Epoch { packs, efficiency }
+            Split::Eval => None,
+        }
     }
 
     /// The batch of some packs of an epoch.
-    pub fn batch(&self, packs: &[Pack]) -> Batch {
-        Batch::new(&self.examples, packs)
+    ///
+    /// # Errors
+    /// When a row on disk is not as it was written.
+    pub fn batch(&self, packs: &[Pack]) -> Result<Batch, DataError> {
+        Batch::fetch(packs, |row| self.length(row), |row| self.example(row))
     }
 
     /// Tokens of all rows.
     pub fn tokens(&self) -> usize {
-        self.examples.iter().map(|example| example.input_ids.len()).sum()
+        self.rows.tokens as usize
     }
 
     /// Tokens that are learned to be predicted, in all rows.
     pub fn labelled_tokens(&self) -> usize {
-        self.examples.iter().map(Example::labelled_tokens).sum()
+        self.rows.labelled as usize
+    }
+
+    /// The longest row.
+    pub fn longest(&self) -> Option<usize> {
+        (0..self.len()).max_by_key(|row| self.rows.lengths[*row])
+    }
+
+    /// Whether a chat template wrote any of the rows.
+    pub fn rendered(&self) -> bool {
+        self.rows.rendered
     }
 
     /// The largest id among tokens and labels; it must be below the model's vocabulary size.
-    pub fn largest_id(&self) -> Option<(u32, &Location)> {
-        self.examples
-            .iter()
-            .filter_map(|example| {
-                let label = example.labels.iter().copied().max().unwrap_or(0).max(0) as u32;
-                let id = example.input_ids.iter().copied().max()?;
-                Some((id.max(label), &example.source))
-            })
-            .max_by_key(|(id, _)| *id)
+    pub fn largest_id(&self) -> Option<(u32, Location)> {
+        self.rows.largest.map(|(id, row)| (id, self.location(row)))
     }
 
     /// SHA-256 of all tokens, labels and weights: what the run really sees of its data.
     pub fn hash(&self) -> String {
         let mut hash = Sha256::new();
-        for example in &self.examples {
-            hash.update(example.digest());
-        }
-        for (rows, weight) in &self.sizes {
+        self.entries(|_, entry| hash.update(entry.digest));
+        for ((_, weight), rows) in self.portions.iter().zip(&self.rows.sources) {
             hash.update((*rows as u64).to_le_bytes());
             hash.update(weight.to_le_bytes());
+        }
+        // Limits came later; without them the hash is what it was.
+        for (portion, _) in self.portions.iter().filter(|(portion, _)| portion.is_limited()) {
+            hash.update(format!("{:?} {:?}", portion.amount, portion.epochs));
         }
         hex(&hash.finalize())
     }
@@ -135,6 +265,11 @@ impl Example {
         }
         for weight in &self.weights {
             hash.update(weight.to_le_bytes());
+        }
+        match self.part {
+            Part::Alone => {}
+            Part::Chosen | Part::Good => hash.update([1]),
+            Part::Rejected | Part::Bad => hash.update([0]),
         }
         hash.finalize().into()
     }

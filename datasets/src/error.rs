@@ -24,12 +24,33 @@ pub enum DataError {
         /// Why nothing can be read from it, and what would work.
         why: String,
     },
-    /// A table file (Parquet, CSV) that its reader refused.
+    /// A table file (Parquet, Arrow, CSV) that its reader refused.
     #[error("{path}: {why}")]
     Table {
         /// The file.
         path: PathBuf,
         /// What the reader said.
+        why: String,
+    },
+    /// A file of prepared rows that cannot be written.
+    #[error(
+        "{path}: prepared rows cannot be written: {source}; FIREBRAND_CACHE names another folder, and with data.cache = \
+         \"off\" they go to the system's temporary folder (TMPDIR)"
+    )]
+    Write {
+        /// The file or its folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of prepared rows that is not as it was written.
+    #[error(
+        "{path}: these prepared rows are damaged: {why}; `firebrand cache clear` removes them, and they are made again"
+    )]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
         why: String,
     },
     /// A row that is not what its format asks for.
@@ -43,7 +64,7 @@ pub enum DataError {
         found: String,
     },
     /// Broken rows: the first ones, each with file and line, what was expected and what was found.
-    #[error("{count} broken row(s), the first:\n{}", first.join("\n"))]
+    #[error("{count} broken row(s), the first:\n{}\nmend them, or leave them out with data.broken = \"skip\"", first.join("\n"))]
     Rows {
         /// How many rows are broken.
         count: usize,
@@ -110,8 +131,18 @@ impl DataError {
         DataError::Row { location: location.clone(), expected: expected.into(), found: found.into() }
     }
 
+    /// The row, where only one is concerned.
+    pub(crate) fn location(&self) -> Option<&Location> {
+        match self {
+            DataError::Row { location, .. }
+            | DataError::Render { location, .. }
+            | DataError::TooLong { location, .. } => Some(location),
+            _ => None,
+        }
+    }
+
     /// Whether only one row is concerned, so that reading may go on to collect the others.
     pub(crate) fn is_about_one_row(&self) -> bool {
-        matches!(self, DataError::Row { .. } | DataError::Render { .. } | DataError::TooLong { .. })
+        self.location().is_some()
     }
 }

@@ -1,5 +1,11 @@
 //! One row as tokens: what the trainer sees of it, and what the gate must know about how it came to be.
 
+mod notes;
+mod part;
+
+pub use notes::{Notes, OddOrder};
+pub use part::{Part, rows};
+
 use serde::Serialize;
 
 use crate::batch::NOT_TRAINED;
@@ -7,7 +13,7 @@ use crate::config::{TrainOn, Truncation};
 use crate::error::DataError;
 use crate::labels;
 use crate::location::Location;
-use crate::record::{Chat, Content, Record, Role};
+use crate::record::{Answered, Chat, Content, Judgement, Message, Record, Role};
 use crate::template::{Builtin, ChatTemplate};
 use crate::tokenizer::{Encoding, Tokenizer};
 
@@ -28,6 +34,9 @@ pub struct Example {
     /// Whose text each token is, where asked for and known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<Option<Role>>>,
+    /// Whether the example stands alone or is judged, and how.
+    #[serde(skip_serializing_if = "Part::is_alone")]
+    pub part: Part,
     /// Which of the recipe's sources the row came from.
     #[serde(skip)]
     pub source_index: usize,
@@ -43,37 +52,48 @@ impl Example {
     }
 }
 
-/// How a row came to be, as far as the gate reports it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Notes {
-    /// Its length before truncation, when it was cut.
-    pub cut_from: Option<usize>,
-    /// Labelled tokens before truncation.
-    pub labelled_before: usize,
-    /// Trained turns that do not end in a control token.
-    pub unended: usize,
-    /// The token that ended its last trained turn.
-    pub end: Option<u32>,
-    /// Messages without text: of the user or assistant, and of others.
-    pub empty: (usize, usize),
-    /// Whether a token covers the end of the prompt and the start of the completion.
-    pub straddles: bool,
-    /// Whether a chat template wrote its text.
-    pub rendered: bool,
-    /// Whether the text holds U+FFFD, the mark of bytes lost elsewhere.
-    pub lossy: bool,
-}
-
 /// What became of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Encoded {
     /// One example, or several where a long text was split.
     Examples(Vec<Example>),
+    /// A better and a worse answer to one prompt, which stay together.
+    Pair {
+        /// The better one.
+        chosen: Box<Example>,
+        /// The worse one.
+        rejected: Box<Example>,
+    },
     /// Left out, being `tokens` long.
     Dropped {
         /// Its length.
         tokens: usize,
     },
+}
+
+impl Encoded {
+    /// The two sides of a pair as one; it is left out where one of them is.
+    fn paired(self, rejected: Self) -> Self {
+        match (self, rejected) {
+            (Encoded::Examples(mut chosen), Encoded::Examples(mut rejected)) => match (chosen.pop(), rejected.pop()) {
+                (Some(chosen), Some(rejected)) => {
+                    Encoded::Pair { chosen: Box::new(chosen), rejected: Box::new(rejected) }
+                }
+                _ => Encoded::Examples(Vec::new()),
+            },
+            (dropped @ Encoded::Dropped { .. }, _) | (_, dropped @ Encoded::Dropped { .. }) => dropped,
+            (pair @ Encoded::Pair { .. }, _) | (_, pair @ Encoded::Pair { .. }) => pair,
+        }
+    }
+
+    /// The examples, in their order; none when the row was left out.
+    pub fn into_examples(self) -> Vec<Example> {
+        match self {
+            Encoded::Examples(examples) => examples,
+            Encoded::Pair { chosen, rejected } => vec![*chosen, *rejected],
+            Encoded::Dropped { .. } => Vec::new(),
+        }
+    }
 }
 
 /// Turns records into examples; the same one for training, evaluation and looking at data.
@@ -100,57 +120,101 @@ impl Encoder<'_> {
     /// When the record needs a tokenizer or template that is not there, the template refuses it, or it is too long
     /// where that is refused.
     pub fn encode(&self, record: &Record, location: &Location, source_index: usize) -> Result<Encoded, DataError> {
-        let draft = self.draft(record, location)?;
-        let Draft { encoding, labels, text, roles, mut notes } = draft;
+        let one = |draft: Draft, part: Part, is_text: bool| {
+            let example = self.example(draft, record.weight, location, source_index, part);
+            self.truncate(example, is_text)
+        };
+        match &record.content {
+            Content::Tokens { input_ids, labels } => {
+                let encoding = Encoding { ids: input_ids.clone(), offsets: Vec::new() };
+                one(Draft { encoding, labels: labels.clone(), ..Draft::default() }, Part::Alone, false)
+            }
+            Content::Text(text) => {
+                let mut draft = self.plain(text, 0)?;
+                draft.notes.empty.0 = usize::from(text.trim().is_empty());
+                one(draft, Part::Alone, true)
+            }
+            Content::Completion { prompt, completion } => {
+                one(self.completion(prompt, completion, self.train_on)?, Part::Alone, false)
+            }
+            Content::Chat(chat) => one(self.chat(chat, location, self.train_on)?, Part::Alone, false),
+            Content::Unpaired { answered, judgement } => {
+                let part = match judgement {
+                    Judgement::Good => Part::Good,
+                    Judgement::Bad => Part::Bad,
+                };
+                one(self.answered(answered, location)?, part, false)
+            }
+            Content::Preference { chosen, rejected } => {
+                let chosen = one(self.answered(chosen, location)?, Part::Chosen, false)?;
+                let rejected = one(self.answered(rejected, location)?, Part::Rejected, false)?;
+                Ok(chosen.paired(rejected))
+            }
+        }
+    }
+
+    fn example(&self, draft: Draft, weight: f32, location: &Location, source_index: usize, part: Part) -> Example {
+        let Draft { encoding, labels, factors, text, roles, mut notes } = draft;
         notes.lossy = text.as_ref().is_some_and(|text| text.contains('\u{fffd}'));
+        let factor = |index: usize| factors.get(index).copied().unwrap_or(1.0);
         let weights = labels
             .iter()
-            .map(|label| match *label {
+            .enumerate()
+            .map(|(index, label)| match *label {
                 NOT_TRAINED => 0.0,
-                _ => record.weight,
+                _ => weight * factor(index),
             })
             .collect();
-        let example = Example {
+        Example {
             source: location.clone(),
             text: text.filter(|_| self.keep_text),
             input_ids: encoding.ids,
             labels,
             weights,
             roles,
+            part,
             source_index,
             notes,
-        };
-        let is_text = matches!(record.content, Content::Text(_));
-        self.truncate(example, is_text)
+        }
     }
 
-    fn draft(&self, record: &Record, location: &Location) -> Result<Draft, DataError> {
-        match &record.content {
-            Content::Tokens { input_ids, labels } => Ok(Draft {
-                encoding: Encoding { ids: input_ids.clone(), offsets: Vec::new() },
-                labels: labels.clone(),
-                ..Draft::default()
-            }),
-            Content::Text(text) => {
-                let mut draft = self.plain(text, 0)?;
-                draft.notes.empty.0 = usize::from(text.trim().is_empty());
-                Ok(draft)
-            }
-            Content::Completion { prompt, completion } => {
-                let start = match self.train_on {
-                    TrainOn::All => 0,
-                    _ => prompt.len(),
-                };
-                let mut draft = self.plain(&format!("{prompt}{completion}"), start)?;
-                let cut = prompt.len();
-                let straddles = |offset: &std::ops::Range<usize>| offset.start < cut && offset.end > cut;
-                draft.notes.straddles = draft.encoding.offsets.iter().any(straddles);
-                draft.notes.empty = (usize::from(completion.trim().is_empty()), 0);
-                draft.roles = self.roles(&draft.encoding, &[(Role::User, cut), (Role::Assistant, usize::MAX)]);
-                Ok(draft)
-            }
-            Content::Chat(chat) => self.chat(chat, location),
+    /// An answer that is judged: never its prompt, whatever `train_on` says.
+    fn answered(&self, answered: &Answered, location: &Location) -> Result<Draft, DataError> {
+        let train_on = match self.train_on {
+            TrainOn::Last => TrainOn::Last,
+            TrainOn::Assistant | TrainOn::Completion | TrainOn::All => TrainOn::Assistant,
+        };
+        match answered {
+            Answered::Chat(chat) => self.chat(chat, location, train_on),
+            Answered::Plain { prompt, completion } => self.completion(prompt, completion, train_on),
         }
+    }
+
+    fn completion(&self, prompt: &str, completion: &str, train_on: TrainOn) -> Result<Draft, DataError> {
+        let start = match train_on {
+            TrainOn::All => 0,
+            TrainOn::Assistant | TrainOn::Last | TrainOn::Completion => prompt.len(),
+        };
+        let mut draft = self.plain(&format!("{prompt}{completion}"), start)?;
+        let cut = prompt.len();
+        let straddles = |offset: &std::ops::Range<usize>| offset.start < cut && offset.end > cut;
+        draft.notes.straddles = draft.encoding.offsets.iter().any(straddles);
+        draft.notes.empty = (usize::from(completion.trim().is_empty()), 0);
+        let special = self.tokenizer()?.special();
+        // BOS and EOS where they belong are no accident.
+        let bos = special.texts.get("bos_token").map_or("", String::as_str);
+        let eos = special.texts.get("eos_token").map_or("", String::as_str);
+        let inner = [prompt.strip_prefix(bos).unwrap_or(prompt), completion.strip_suffix(eos).unwrap_or(completion)];
+        draft.notes.control = inner.iter().any(|text| self.spells_control(text));
+        draft.roles = self.roles(&draft.encoding, &[(Role::User, cut), (Role::Assistant, usize::MAX)]);
+        Ok(draft)
+    }
+
+    /// Whether a part of the text would become a control token.
+    fn spells_control(&self, text: &str) -> bool {
+        self.tokenizer.is_some_and(|tokenizer| {
+            tokenizer.special_texts().iter().any(|special| !special.is_empty() && text.contains(special.as_str()))
+        })
     }
 
     /// Text without a template: what the tokenizer puts before it, and the EOS token after it. Trained from byte
@@ -170,10 +234,10 @@ impl Encoder<'_> {
             labels = encoding.ids.iter().map(|id| i64::from(*id)).collect();
         }
         let notes = Notes { unended: usize::from(eos.is_none()), end: eos, ..Notes::default() };
-        Ok(Draft { encoding, labels, text: Some(text.to_string()), roles: None, notes })
+        Ok(Draft { encoding, labels, factors: Vec::new(), text: Some(text.to_string()), roles: None, notes })
     }
 
-    fn chat(&self, chat: &Chat, location: &Location) -> Result<Draft, DataError> {
+    fn chat(&self, chat: &Chat, location: &Location, train_on: TrainOn) -> Result<Draft, DataError> {
         let tokenizer = self.tokenizer()?;
         let template = self.template.ok_or_else(|| {
             DataError::Config(format!(
@@ -181,12 +245,17 @@ impl Encoder<'_> {
                 Builtin::names()
             ))
         })?;
-        let rendered = labels::render(template, tokenizer.special_texts(), chat, self.train_on, location)?;
+        let rendered = labels::render(template, tokenizer.special_texts(), chat, train_on, location)?;
         // The template writes BOS itself where the model wants one, as in transformers.
         let encoding = tokenizer.encode_with_offsets(&rendered.text, false)?;
         let labels = labels::labels(&encoding, &rendered.spans);
-        let mut notes = Notes { rendered: true, ..Notes::default() };
-        if self.train_on != TrainOn::All {
+        let factors = match rendered.factors.iter().any(|factor| *factor != 1.0) {
+            true => labels::factors(&encoding, &rendered.spans, &rendered.factors),
+            false => Vec::new(),
+        };
+        let mut notes = Notes { rendered: true, order: OddOrder::of(chat), ..Notes::default() };
+        notes.control = chat.messages.iter().filter_map(Message::content).any(|text| self.spells_control(text));
+        if train_on != TrainOn::All {
             for span in &rendered.spans {
                 let last = encoding.offsets.iter().rposition(|offset| span.contains(&offset.start));
                 notes.end = last.map(|index| encoding.ids[index]);
@@ -204,7 +273,7 @@ impl Encoder<'_> {
             true => self.roles(&encoding, &labels::message_ends(template, chat, &rendered.text)),
             false => None,
         };
-        Ok(Draft { encoding, labels, text: Some(rendered.text), roles, notes })
+        Ok(Draft { encoding, labels, factors, text: Some(rendered.text), roles, notes })
     }
 
     /// The role of each token, from where the messages end in the text.
@@ -267,6 +336,7 @@ impl Example {
             labels: self.labels[range.clone()].to_vec(),
             weights: self.weights[range.clone()].to_vec(),
             roles: self.roles.as_ref().map(|roles| roles[range].to_vec()),
+            part: self.part,
             source_index: self.source_index,
             notes: self.notes.clone(),
         }
@@ -287,6 +357,8 @@ impl Example {
 struct Draft {
     encoding: Encoding,
     labels: Vec<i64>,
+    /// As long as `labels` where messages have weights of their own, else empty.
+    factors: Vec<f32>,
     text: Option<String>,
     roles: Option<Vec<Option<Role>>>,
     notes: Notes,

@@ -51,6 +51,8 @@ pub enum Check {
     DoubleBos,
     /// A row trains nothing.
     NoLabels,
+    /// A row trains very few tokens.
+    FewLabels,
     /// A trained turn has no end token, so the model would not learn to stop.
     MissingEnd,
     /// The end token of a turn is not one that generation stops at.
@@ -71,6 +73,14 @@ pub enum Check {
     LossyText,
     /// A token covers the end of a prompt and the beginning of its completion.
     Straddling,
+    /// A message spells a control token, which the model would read as one.
+    ControlToken,
+    /// Messages follow each other as in no dialogue.
+    OddOrder,
+    /// Both answers of a pair are the same.
+    EqualPair,
+    /// A row could not be used and was left out.
+    Broken,
 }
 
 impl Check {
@@ -80,6 +90,7 @@ impl Check {
             Check::NoRows => "no-rows",
             Check::DoubleBos => "double-bos",
             Check::NoLabels => "no-labels",
+            Check::FewLabels => "few-labels",
             Check::MissingEnd => "missing-end",
             Check::UnknownEnd => "unknown-end",
             Check::AnswerTruncated => "answer-truncated",
@@ -90,6 +101,10 @@ impl Check {
             Check::EvalInTrain => "eval-in-train",
             Check::LossyText => "lossy-text",
             Check::Straddling => "straddling",
+            Check::ControlToken => "control-token",
+            Check::OddOrder => "odd-order",
+            Check::EqualPair => "equal-pair",
+            Check::Broken => "broken",
         }
     }
 }
@@ -107,7 +122,7 @@ impl Report {
             checks::look(&mut report, dataset, tokenizer, config);
         }
         if let (Some(train), Some(eval)) = (train, eval) {
-            checks::compare(&mut report, train, eval);
+            checks::compare(&mut report, train, eval, config);
         }
         report
     }

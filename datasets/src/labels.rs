@@ -16,16 +16,18 @@ use crate::batch::NOT_TRAINED;
 use crate::config::TrainOn;
 use crate::error::DataError;
 use crate::location::Location;
-use crate::record::{Chat, Role};
-use crate::template::ChatTemplate;
+use crate::record::{Chat, Message, Role};
+use crate::template::{ChatTemplate, calls};
 use crate::tokenizer::Encoding;
 
 /// A rendered dialogue and the bytes of it that are trained.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rendered {
     pub text: String,
     /// In order, without overlap.
     pub spans: Vec<Range<usize>>,
+    /// The factor on the loss of each span's tokens.
+    pub factors: Vec<f32>,
 }
 
 /// Renders a dialogue and finds what is trained of it.
@@ -39,28 +41,34 @@ pub(crate) fn render(
     train_on: TrainOn,
     location: &Location,
 ) -> Result<Rendered, DataError> {
-    let dialogue = Dialogue { template, chat, values: chat.values(), location };
+    let dialogue = Dialogue { template, chat, values: calls::values(template, chat), location };
     let count = chat.messages.len();
     let (text, marked) = dialogue.render(count, false, count)?;
     if train_on == TrainOn::All {
-        if let Some(index) = chat.messages.iter().position(|message| message.train.is_some()) {
-            return Err(dialogue.error(index, "`train` on a message has no meaning with train_on = \"all\"".into()));
+        let own = |message: &Message| message.train.is_some() || message.weight.is_some();
+        if let Some(index) = chat.messages.iter().position(own) {
+            let why = "`train` or `weight` on a message has no meaning with train_on = \"all\"";
+            return Err(dialogue.error(index, why.into()));
         }
         let everything = 0..text.len();
-        return Ok(Rendered { text, spans: vec![everything] });
+        return Ok(Rendered { text, spans: vec![everything], factors: vec![1.0] });
     }
     let turns = turns(chat, train_on);
     let spans = if template.marks_generation(chat.tools.is_some()) {
         dialogue.marked_spans(marked, &turns)?
     } else {
-        turns.iter().map(|&index| dialogue.added_span(&text, index, special_texts)).collect::<Result<_, _>>()?
+        let spans = turns
+            .iter()
+            .map(|&index| dialogue.added_span(&text, index, special_texts).map(|span| (span, dialogue.factor(index))));
+        spans.collect::<Result<Vec<_>, _>>()?
     };
-    Ok(Rendered { text, spans })
+    let (spans, factors) = spans.into_iter().unzip();
+    Ok(Rendered { text, spans, factors })
 }
 
 /// Where each message ends in the rendered text, as far as prefixes tell; for showing roles, never for labels.
 pub(crate) fn message_ends(template: &ChatTemplate, chat: &Chat, text: &str) -> Vec<(Role, usize)> {
-    let values = chat.values();
+    let values = calls::values(template, chat);
     let mut ends = Vec::new();
     for (index, message) in chat.messages.iter().enumerate() {
         let prefix = template.try_render(&values[..=index], chat.tools.as_deref(), false);
@@ -92,6 +100,13 @@ pub(crate) fn labels(encoding: &Encoding, spans: &[Range<usize>]) -> Vec<i64> {
         .collect()
 }
 
+/// The factor of each token: that of the span it starts in, else 1.
+pub(crate) fn factors(encoding: &Encoding, spans: &[Range<usize>], factors: &[f32]) -> Vec<f32> {
+    let of =
+        |start: usize| spans.iter().zip(factors).find(|(span, _)| span.contains(&start)).map(|(_, factor)| *factor);
+    encoding.offsets.iter().map(|offset| of(offset.start).unwrap_or(1.0)).collect()
+}
+
 /// The positions of the messages that are trained.
 fn turns(chat: &Chat, train_on: TrainOn) -> Vec<usize> {
     let messages = &chat.messages;
@@ -108,7 +123,7 @@ fn turns(chat: &Chat, train_on: TrainOn) -> Vec<usize> {
     if train_on == TrainOn::Last {
         turns.drain(..turns.len().saturating_sub(1));
     }
-    turns.retain(|&index| messages[index].train != Some(false));
+    turns.retain(|&index| !messages[index].is_untrained());
     turns
 }
 
@@ -169,21 +184,21 @@ impl Dialogue<'_> {
         Ok(before.len()..end)
     }
 
-    /// The marked spans that belong to `turns`.
-    fn marked_spans(&self, marked: Vec<Range<usize>>, turns: &[usize]) -> Result<Vec<Range<usize>>, DataError> {
+    fn factor(&self, index: usize) -> f32 {
+        self.chat.messages[index].weight.unwrap_or(1.0)
+    }
+
+    /// The marked spans that belong to `turns`, and their factors.
+    fn marked_spans(&self, marked: Vec<Range<usize>>, turns: &[usize]) -> Result<Vec<(Range<usize>, f32)>, DataError> {
         let messages = &self.chat.messages;
         let assistant: Vec<usize> =
             (0..messages.len()).filter(|&index| messages[index].role == Role::Assistant).collect();
-        if turns == assistant {
-            return Ok(marked);
-        }
         if marked.len() == assistant.len() {
-            return Ok(assistant
-                .iter()
-                .zip(marked)
-                .filter(|(index, _)| turns.contains(index))
-                .map(|(_, span)| span)
-                .collect());
+            let spans = assistant.iter().zip(marked).filter(|(index, _)| turns.contains(index));
+            return Ok(spans.map(|(index, span)| (span, self.factor(*index))).collect());
+        }
+        if turns == assistant && turns.iter().all(|&index| self.factor(index) == 1.0) {
+            return Ok(marked.into_iter().map(|span| (span, 1.0)).collect());
         }
         // A template may mark several parts of a message (reasoning, answer), so count what each message brings.
         let mut spans = Vec::new();
@@ -194,7 +209,7 @@ impl Dialogue<'_> {
             };
             let through = self.render(index + 1, false, index + 1)?.1.len();
             match marked.get(before..through) {
-                Some(own) => spans.extend_from_slice(own),
+                Some(own) => spans.extend(own.iter().map(|span| (span.clone(), self.factor(index)))),
                 None => {
                     return Err(self.error(index, "the template marks other parts when messages follow it".into()));
                 }

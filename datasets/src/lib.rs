@@ -2,10 +2,12 @@
 //!
 //! The way of a row: [`source`] reads it, [`mod@format`] says what its keys mean ([`record`]), [`template`] renders a
 //! dialogue, [`tokenizer`] makes tokens of the text, `labels` says which of them are trained, [`example`] cuts it to
-//! length, [`gate`] looks at all of them, [`order`] and [`pack`] lay out an epoch, [`batch`] lays out a step.
+//! length, `store` keeps it in a file that [`cache`] may find again, [`gate`] looks at all of them, [`order`] and
+//! [`pack`] lay out an epoch, [`batch`] lays out a step.
 //! [`prepare`] does it for one split of a recipe. Nothing here knows tensors, devices or Burn.
 
 pub mod batch;
+pub mod cache;
 pub mod config;
 mod dataset;
 mod error;
@@ -19,6 +21,8 @@ pub mod pack;
 mod prepare;
 pub mod record;
 pub mod source;
+mod split;
+mod store;
 pub mod template;
 pub mod tokenizer;
 
@@ -26,15 +30,20 @@ pub mod tokenizer;
 mod testing;
 
 pub use batch::{Batch, NOT_TRAINED};
-pub use config::{DataConfig, Format, GateConfig, SourceConfig, Split, TemplateChoice, TrainOn, Truncation};
-pub use dataset::{Dataset, Epoch};
+pub use cache::Cache;
+pub use config::{
+    BrokenRows, CacheChoice, DataConfig, Format, GateConfig, SourceConfig, Split, TemplateChoice, TextRows, TrainOn,
+    Truncation,
+};
+pub use dataset::{Broken, Dataset, Epoch, Kept};
 pub use error::DataError;
-pub use example::{Encoded, Encoder, Example};
+pub use example::{Encoded, Encoder, Example, Part};
 pub use format::Decision;
 pub use gate::Report;
 pub use location::Location;
 pub use pack::Pack;
 pub use prepare::{FileInfo, Prepare, Progress, prepare};
-pub use record::{Content, Message, Record, Role};
+pub use record::{Answered, Content, Judgement, Message, Record, Role};
+pub use store::Entry;
 pub use template::{Builtin, ChatTemplate};
 pub use tokenizer::Tokenizer;

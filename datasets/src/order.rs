@@ -3,51 +3,183 @@
 //!
 //! The shuffle is written out here (Fisher-Yates over ChaCha8) because its result is part of a run's identity, which an
 //! upgrade of a random-number library must not change.
+//!
+//! Several sources take turns: each is gone through in shuffled passes of its own, and its visits are spread evenly over
+//! the epoch by Webster's method (the j-th of k visits is due at (2j + 1) / 2k of the epoch), so that its share is right
+//! in every stretch of the epoch and not only in expectation.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+/// A source as an epoch sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Portion {
+    /// The rows it holds.
+    pub rows: usize,
+    /// How many of them an epoch visits.
+    pub amount: Amount,
+    /// How often its rows are visited in the whole run at most.
+    pub epochs: Option<f64>,
+}
+
+/// How much of a source an epoch visits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Amount {
+    /// Its rows this many times.
+    Times(f64),
+    /// This many rows.
+    Rows(usize),
+}
+
+impl Portion {
+    /// Whether anything but a weight says how often it is visited.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.epochs.is_some() || matches!(self.amount, Amount::Rows(_))
+    }
+
+    /// How many epochs it takes until nothing of it is left; absent when there is no limit.
+    pub(crate) fn ends(&self) -> Option<u64> {
+        match self.each() {
+            0 => Some(0),
+            each => self.epochs.map(|epochs| self.part(epochs).div_ceil(each)),
+        }
+    }
+
+    /// The visits of an epoch without a limit.
+    fn each(&self) -> u64 {
+        match self.amount {
+            Amount::Times(times) => self.part(times),
+            Amount::Rows(_) if self.rows == 0 => 0,
+            Amount::Rows(rows) => rows as u64,
+        }
+    }
+
+    fn part(&self, times: f64) -> u64 {
+        (times * self.rows as f64).round() as u64
+    }
+
+    /// The visits of epoch `epoch`, counted from the first of the run.
+    fn visits(&self, epoch: u64) -> Range<u64> {
+        let each = self.each();
+        let limit = self.epochs.map_or(u64::MAX, |epochs| self.part(epochs));
+        let start = epoch.saturating_mul(each).min(limit);
+        start..start.saturating_add(each).min(limit)
+    }
+}
+
 /// The numbers `0..n` in the order of epoch `epoch` under `seed`.
-pub fn permutation(seed: u64, epoch: u64, n: usize) -> Vec<usize> {
+pub fn permutation(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
     stream(seed, epoch, 0, n)
 }
 
-/// The rows that an epoch visits, by number. Source `s` holds the next `sizes[s].0` rows and has weight `sizes[s].1`:
-/// it contributes `round(weight * rows)` visits, that is each of its rows `floor(weight)` times, and for what is left
-/// a part of its rows drawn anew each epoch. Without `shuffle` the visits are in the order of the data.
-pub fn visits(seed: u64, epoch: u64, sizes: &[(usize, f64)], shuffle: bool) -> Vec<usize> {
-    let mut visits = Vec::new();
+/// The rows that an epoch visits, by number: the rows of the first source come first, then those of the second.
+///
+/// A single source of which an epoch visits `times * rows` rows is visited `floor(times)` times, and for what is left a
+/// part of it is drawn anew each epoch. Other sources go on where the epoch before stopped, so every row of a source
+/// comes before one comes again. Without `shuffle` the visits are in the order of the data.
+pub fn visits(seed: u64, epoch: u64, portions: &[Portion], shuffle: bool) -> Vec<u32> {
+    if let [Portion { rows, amount: Amount::Times(times), epochs: None }] = *portions {
+        return alone(seed, epoch, rows, times, shuffle);
+    }
     let mut first = 0;
-    for (source, &(rows, weight)) in sizes.iter().enumerate() {
-        let total = (weight * rows as f64).round() as usize;
-        let mut left = total;
-        while rows > 0 && left >= rows {
-            visits.extend(first..first + rows);
-            left -= rows;
-        }
-        if left > 0 {
-            let mut drawn = stream(seed, epoch, source as u64 + 1, rows);
-            drawn.truncate(left);
-            drawn.sort_unstable();
-            visits.extend(drawn.into_iter().map(|row| first + row));
-        }
-        first += rows;
+    let mut each: Vec<Vec<u32>> = Vec::new();
+    for (source, portion) in portions.iter().enumerate() {
+        let mut visits = passes(seed, source, portion.rows, portion.visits(epoch), shuffle);
+        visits.iter_mut().for_each(|row| *row += first);
+        each.push(visits);
+        first += portion.rows as u32;
+    }
+    if shuffle { take_turns(&each) } else { each.concat() }
+}
+
+/// Changing this changes every run that was ever made of one source.
+fn alone(seed: u64, epoch: u64, rows: usize, times: f64, shuffle: bool) -> Vec<u32> {
+    let mut visits: Vec<u32> = Vec::new();
+    let mut left = (times * rows as f64).round() as usize;
+    while rows > 0 && left >= rows {
+        visits.extend(0..rows as u32);
+        left -= rows;
+    }
+    if left > 0 {
+        let mut drawn = stream(seed, epoch, 1, rows);
+        drawn.truncate(left);
+        drawn.sort_unstable();
+        visits.extend(drawn);
     }
     if !shuffle {
         return visits;
     }
-    permutation(seed, epoch, visits.len()).into_iter().map(|index| visits[index]).collect()
+    permutation(seed, epoch, visits.len()).into_iter().map(|index| visits[index as usize]).collect()
+}
+
+/// A stretch of the endless sequence of passes over a source.
+fn passes(seed: u64, source: usize, rows: usize, stretch: Range<u64>, shuffle: bool) -> Vec<u32> {
+    let mut visits = Vec::with_capacity((stretch.end - stretch.start) as usize);
+    let mut next = stretch.start;
+    while next < stretch.end {
+        let (pass, place) = (next / rows as u64, (next % rows as u64) as usize);
+        let count = (rows - place).min((stretch.end - next) as usize);
+        match shuffle {
+            true => visits.extend(&stream(seed, pass, source as u64 + 1, rows)[place..place + count]),
+            false => visits.extend(place as u32..(place + count) as u32),
+        }
+        next += count as u64;
+    }
+    visits
+}
+
+/// The next visit of a source, due at `place / (2 * count)` of the epoch.
+#[derive(PartialEq, Eq)]
+struct Due {
+    place: u64,
+    count: u64,
+    source: usize,
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let left = u128::from(self.place) * u128::from(other.count);
+        let right = u128::from(other.place) * u128::from(self.count);
+        left.cmp(&right).then(self.source.cmp(&other.source))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Each source's visits in their order, spread evenly.
+fn take_turns(each: &[Vec<u32>]) -> Vec<u32> {
+    let counts = each.iter().map(|visits| visits.len() as u64).enumerate();
+    let mut due: BinaryHeap<Reverse<Due>> = counts
+        .filter(|(_, count)| *count > 0)
+        .map(|(source, count)| Reverse(Due { place: 1, count, source }))
+        .collect();
+    let mut visits = Vec::with_capacity(each.iter().map(Vec::len).sum());
+    while let Some(Reverse(Due { place, count, source })) = due.pop() {
+        visits.push(each[source][(place / 2) as usize]);
+        if place + 2 < 2 * count {
+            due.push(Reverse(Due { place: place + 2, count, source }));
+        }
+    }
+    visits
 }
 
 /// A permutation of its own for every purpose.
-fn stream(seed: u64, epoch: u64, purpose: u64, n: usize) -> Vec<usize> {
+pub(crate) fn stream(seed: u64, epoch: u64, purpose: u64, n: usize) -> Vec<u32> {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&epoch.to_le_bytes());
     key[16..24].copy_from_slice(&purpose.to_le_bytes());
     key[24..].copy_from_slice(b"fb-order");
     let mut rng = ChaCha8Rng::from_seed(key);
-    let mut order: Vec<usize> = (0..n).collect();
+    let mut order: Vec<u32> = (0..n as u32).collect();
     for last in (1..n).rev() {
         let chosen = below(&mut rng, last as u64 + 1) as usize;
         order.swap(last, chosen);
@@ -67,54 +199,4 @@ fn below(rng: &mut ChaCha8Rng, bound: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn order_is_a_pure_function_of_seed_epoch_and_rows() {
-        let order = permutation(42, 0, 1000);
-        assert_eq!(order, permutation(42, 0, 1000));
-        assert_ne!(order, permutation(42, 1, 1000));
-        assert_ne!(order, permutation(43, 0, 1000));
-        let mut sorted = order;
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..1000).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn the_order_is_fixed_for_good() {
-        // Changing these numbers changes every run that was ever made.
-        assert_eq!(permutation(42, 0, 10), [5, 0, 2, 4, 6, 7, 8, 9, 3, 1]);
-    }
-
-    #[test]
-    fn every_row_is_as_likely_in_every_place() {
-        let mut counts = [[0u32; 5]; 5];
-        for seed in 0..5000 {
-            for (place, row) in permutation(seed, 0, 5).into_iter().enumerate() {
-                counts[place][row] += 1;
-            }
-        }
-        for count in counts.iter().flatten() {
-            assert!((850..1150).contains(count), "{counts:?}");
-        }
-    }
-
-    #[test]
-    fn weights_multiply_the_share_of_a_source() {
-        let sizes = [(10, 1.0), (4, 2.5), (6, 0.5), (3, 0.0)];
-        let visits = visits(7, 3, &sizes, true);
-        let count = |row: usize| visits.iter().filter(|visit| **visit == row).count();
-        assert!((0..10).all(|row| count(row) == 1));
-        assert!((10..14).all(|row| count(row) == 2 || count(row) == 3));
-        assert_eq!((10..14).map(count).sum::<usize>(), 10);
-        assert_eq!((14..20).map(count).sum::<usize>(), 3);
-        assert_eq!((20..23).map(count).sum::<usize>(), 0);
-        assert_ne!(visits, super::visits(7, 4, &sizes, true));
-    }
-
-    #[test]
-    fn without_shuffle_rows_come_in_the_order_of_the_data() {
-        assert_eq!(visits(7, 3, &[(3, 1.0), (2, 1.0)], false), [0, 1, 2, 3, 4]);
-    }
-}
+mod tests;

@@ -4,8 +4,14 @@
 //! of several equally full), else it opens a new one. Deterministic, n log n, and above 95 % full on chat data.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde::Serialize;
+
+use crate::order;
+
+/// Batches of similar length are drawn from so many batches of the epoch's order.
+const BATCHES: usize = 50;
 
 /// Rows that share one window. They never see each other; see [`crate::Batch`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -16,46 +22,150 @@ pub struct Pack {
     pub length: usize,
 }
 
+/// The packs of an epoch, as compact as an epoch of millions of rows needs them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Packs {
+    rows: Vec<u32>,
+    /// Where each pack ends in `rows`, and its tokens.
+    packs: Vec<(u32, u32)>,
+}
+
+impl Packs {
+    /// How many packs there are.
+    pub fn len(&self) -> usize {
+        self.packs.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.packs.is_empty()
+    }
+
+    /// Pack number `index`, which must be below [`Packs::len`].
+    pub fn get(&self, index: usize) -> Pack {
+        let start = index.checked_sub(1).map_or(0, |before| self.packs[before].0);
+        let (end, length) = self.packs[index];
+        let rows = self.rows[start as usize..end as usize].iter().map(|row| *row as usize).collect();
+        Pack { rows, length: length as usize }
+    }
+
+    /// All packs, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Pack> + '_ {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// The tokens of each pack, in order.
+    pub fn lengths(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
+        self.packs.iter().map(|(_, length)| *length as usize)
+    }
+
+    /// The same packs, with the examples of each row in place of the row.
+    pub(crate) fn expanded(self, examples: impl Fn(usize) -> Range<usize>) -> Self {
+        let (mut rows, mut packs) = (Vec::new(), Vec::with_capacity(self.packs.len()));
+        let mut start = 0;
+        for (end, length) in self.packs {
+            for unit in &self.rows[start..end as usize] {
+                rows.extend(examples(*unit as usize).map(|example| example as u32));
+            }
+            packs.push((rows.len() as u32, length));
+            start = end as usize;
+        }
+        Self { rows, packs }
+    }
+
+    /// One pack a row, for runs without packing.
+    pub(crate) fn singles(rows: Vec<u32>, length: impl Fn(usize) -> usize) -> Self {
+        let packs =
+            rows.iter().enumerate().map(|(index, &row)| (index as u32 + 1, length(row as usize) as u32)).collect();
+        Self { rows, packs }
+    }
+}
+
 /// Packs the rows of `order` (numbers into `lengths`) into windows of `window` tokens. A row longer than that, which
 /// truncation does not leave, gets a window of its own.
-pub fn best_fit(order: &[usize], lengths: impl Fn(usize) -> usize, window: usize) -> Vec<Pack> {
-    let mut packs: Vec<Pack> = Vec::new();
+pub fn best_fit(order: &[u32], lengths: impl Fn(usize) -> usize, window: usize) -> Packs {
+    // Rows and tokens of each pack; the pack of each place in the order.
+    let mut packs: Vec<(u32, u32)> = Vec::new();
+    let mut chosen: Vec<u32> = Vec::with_capacity(order.len());
     // Room left and number of every window with room.
-    let mut open: BTreeSet<(usize, usize)> = BTreeSet::new();
+    let mut open: BTreeSet<(u32, u32)> = BTreeSet::new();
     for &row in order {
-        let length = lengths(row);
+        let length = lengths(row as usize) as u32;
         let (room, index) = match open.range((length, 0)..).next().copied() {
             Some(found) => {
                 open.remove(&found);
                 found
             }
             None => {
-                packs.push(Pack::default());
-                (window.max(length), packs.len() - 1)
+                packs.push((0, 0));
+                ((window as u32).max(length), packs.len() as u32 - 1)
             }
         };
-        let pack = &mut packs[index];
-        pack.rows.push(row);
-        pack.length += length;
+        let pack = &mut packs[index as usize];
+        (pack.0, pack.1) = (pack.0 + 1, pack.1 + length);
+        chosen.push(index);
         if room > length {
             open.insert((room - length, index));
         }
     }
-    packs
-}
-
-/// One pack a row, for runs without packing.
-pub fn singles(order: &[usize], lengths: impl Fn(usize) -> usize) -> Vec<Pack> {
-    order.iter().map(|&row| Pack { rows: vec![row], length: lengths(row) }).collect()
-}
-
-/// The share of the windows that holds tokens, 0 to 1.
-pub fn efficiency(packs: &[Pack], window: usize) -> f64 {
-    let tokens: usize = packs.iter().map(|pack| pack.length).sum();
-    match packs.len() as f64 * window as f64 {
-        0.0 => 1.0,
-        room => tokens as f64 / room,
+    // Each pack's rows side by side, in the order they came.
+    let mut next = 0;
+    let mut places: Vec<u32> = Vec::with_capacity(packs.len());
+    for pack in &mut packs {
+        places.push(next);
+        next += pack.0;
+        pack.0 = next;
     }
+    let mut rows = vec![0; order.len()];
+    for (&row, &index) in order.iter().zip(&chosen) {
+        let place = &mut places[index as usize];
+        rows[*place as usize] = row;
+        *place += 1;
+    }
+    Packs { rows, packs }
+}
+
+/// The rows of `order` so that those of similar length stand in one batch of `batch` rows: stretches of 50 batches are
+/// sorted by length, cut into batches, and the batches put in an order drawn from seed and epoch, so that lengths do not
+/// rise and fall with the steps. A row is never moved further than its stretch. After the length-grouped sampler of
+/// transformers.
+pub fn group_by_length(
+    order: &[u32],
+    lengths: impl Fn(usize) -> usize,
+    batch: usize,
+    (seed, epoch): (u64, u64),
+) -> Vec<u32> {
+    let batch = batch.max(1);
+    let mut grouped = Vec::with_capacity(order.len());
+    for (number, stretch) in order.chunks(batch * BATCHES).enumerate() {
+        let mut sorted = stretch.to_vec();
+        sorted.sort_by_key(|&row| std::cmp::Reverse(lengths(row as usize)));
+        // What does not fill a batch stays last, so that all batches before it are whole.
+        let (batches, rest) = sorted.split_at(sorted.len() / batch * batch);
+        // Far from the purposes of sources.
+        let drawn = order::stream(seed, epoch, (1 << 32) + number as u64, batches.len() / batch);
+        for index in drawn {
+            grouped.extend(&batches[index as usize * batch..][..batch]);
+        }
+        grouped.extend(rest);
+    }
+    grouped
+}
+
+/// The share of windows of `window` tokens that holds tokens, 0 to 1.
+pub fn efficiency(packs: &Packs, window: usize) -> f64 {
+    share(packs.lengths().sum(), packs.len() * window)
+}
+
+/// The share of batches of `batch` packs that holds tokens, each batch as long as its longest pack.
+pub fn padded_efficiency(packs: &Packs, batch: usize) -> f64 {
+    let lengths: Vec<usize> = packs.lengths().collect();
+    let room = lengths.chunks(batch.max(1)).map(|batch| batch.len() * batch.iter().max().unwrap_or(&0)).sum();
+    share(lengths.iter().sum(), room)
+}
+
+fn share(tokens: usize, room: usize) -> f64 {
+    if room == 0 { 1.0 } else { tokens as f64 / room as f64 }
 }
 
 #[cfg(test)]
@@ -68,23 +178,28 @@ mod tests {
         permutation(1, 0, n)
             .into_iter()
             .map(|row| {
-                let share = (row + 1) as f64 / n as f64;
-                (30.0 / share.sqrt()).min(900.0) as usize + row % 40
+                let share = f64::from(row + 1) / n as f64;
+                (30.0 / share.sqrt()).min(900.0) as usize + row as usize % 40
             })
             .collect()
+    }
+
+    fn sorted(rows: impl Iterator<Item = usize>) -> Vec<usize> {
+        let mut rows: Vec<usize> = rows.collect();
+        rows.sort_unstable();
+        rows
     }
 
     #[test]
     fn every_row_is_packed_once_and_no_window_overflows() {
         let lengths = lengths(2000);
         let packs = best_fit(&permutation(42, 0, 2000), |row| lengths[row], 1024);
-        let mut rows: Vec<usize> = packs.iter().flat_map(|pack| pack.rows.clone()).collect();
-        rows.sort_unstable();
-        assert_eq!(rows, (0..2000).collect::<Vec<_>>());
-        for pack in &packs {
+        assert_eq!(sorted(packs.iter().flat_map(|pack| pack.rows)), (0..2000).collect::<Vec<_>>());
+        for pack in packs.iter() {
             assert_eq!(pack.length, pack.rows.iter().map(|row| lengths[*row]).sum::<usize>());
             assert!(pack.length <= 1024);
         }
+        assert_eq!(packs.lengths().sum::<usize>(), lengths.iter().sum::<usize>());
     }
 
     #[test]
@@ -99,8 +214,36 @@ mod tests {
     fn a_row_goes_where_it_fits_best() {
         let lengths = [6, 7, 3, 4, 10];
         let packs = best_fit(&[0, 1, 2, 3, 4], |row| lengths[row], 10);
-        let rows: Vec<_> = packs.iter().map(|pack| pack.rows.clone()).collect();
+        let rows: Vec<_> = packs.iter().map(|pack| pack.rows).collect();
         assert_eq!(rows, [vec![0, 3], vec![1, 2], vec![4]]);
         assert_eq!(efficiency(&packs, 10), 1.0);
+    }
+
+    #[test]
+    fn grouping_by_length_saves_most_of_the_padding_and_loses_no_row() {
+        let lengths = lengths(5003);
+        let order = permutation(42, 1, 5003);
+        let grouped = group_by_length(&order, |row| lengths[row], 8, (42, 1));
+        assert_eq!(grouped, group_by_length(&order, |row| lengths[row], 8, (42, 1)));
+        assert_ne!(grouped, group_by_length(&order, |row| lengths[row], 8, (43, 1)));
+        assert_eq!(sorted(grouped.iter().map(|row| *row as usize)), (0..5003).collect::<Vec<_>>());
+        let efficiency = |rows: &[u32]| padded_efficiency(&Packs::singles(rows.to_vec(), |row| lengths[row]), 8);
+        assert!(efficiency(&order) < 0.5, "{}", efficiency(&order));
+        assert!(efficiency(&grouped) > 0.9, "{}", efficiency(&grouped));
+        // Nobody is moved out of a stretch of 50 batches.
+        for (before, after) in order.chunks(400).zip(grouped.chunks(400)) {
+            assert_eq!(sorted(before.iter().map(|row| *row as usize)), sorted(after.iter().map(|row| *row as usize)));
+        }
+    }
+
+    #[test]
+    fn millions_of_rows_take_seconds() {
+        let lengths = lengths(1_000_000);
+        let start = std::time::Instant::now();
+        let packs = best_fit(&permutation(42, 0, 1_000_000), |row| lengths[row], 4096);
+        println!("{} packs of a million rows in {:?}", packs.len(), start.elapsed());
+        assert!(efficiency(&packs, 4096) > 0.99);
+        // An algorithm that looks at every open window would take hours.
+        assert!(start.elapsed().as_secs() < 60);
     }
 }

@@ -1,29 +1,22 @@
-//! From a recipe's sources to a dataset: read, decide the format, encode on all cores, keep the order of the files.
+//! From a recipe's sources to a dataset: found in the cache, or read, encoded on all cores, and written in the order of
+//! the files. Memory is bounded by a few chunks of rows, whatever the size of the files.
 
-use std::io::Read;
-use std::ops::ControlFlow;
+mod pipeline;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rayon::prelude::*;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
-use crate::config::{DataConfig, Format, SourceConfig, Split};
-use crate::dataset::Dataset;
+use crate::cache::{self, Cache, Temporary};
+use crate::config::{DataConfig, SourceConfig, Split};
+use crate::dataset::{Dataset, Kept};
 use crate::error::DataError;
-use crate::example::{Encoded, Encoder, Example};
-use crate::format::{self, Decision};
-use crate::location::Location;
-use crate::source::{self, Row};
+use crate::format::Decision;
+use crate::source::{self, Fetch};
+use crate::store::{Store, Writer};
 use crate::template::ChatTemplate;
-use crate::tokenizer::{Tokenizer, hex};
-
-/// Rows that `auto` looks at, and rows encoded at a time.
-const FIRST_ROWS: usize = 32;
-const CHUNK: usize = 2048;
-/// Broken rows after which reading stops, and how many of them are shown.
-const BROKEN: usize = 100;
-const SHOWN: usize = 10;
+use crate::tokenizer::Tokenizer;
 
 /// What is to be prepared, and with what.
 #[derive(Clone, Copy)]
@@ -38,12 +31,28 @@ pub struct Prepare<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
     /// The chat template; only rows with messages need it.
     pub template: Option<&'a ChatTemplate>,
-    /// Keep rendered texts and roles in the examples, for showing them.
+    /// Brings the files of `hf://` sources here.
+    pub fetch: &'a dyn Fetch,
+    /// Rows that are laid out side by side, for grouping by length and for what is said of padding.
+    pub micro_batch: usize,
+    /// The folder of the cache; absent = rows go to a temporary file.
+    pub cache: Option<&'a Path>,
+    /// Keep rendered texts and roles in the examples, for showing them; such rows are not cached.
     pub keep_text: bool,
-    /// Stop after so many rows.
+    /// Stop after so many rows; such rows are not cached.
     pub limit: Option<usize>,
     /// Called now and then, from the calling thread.
     pub progress: &'a dyn Fn(Progress),
+}
+
+impl Prepare<'_> {
+    /// The split whose sources are read.
+    pub(crate) fn rows_of(&self) -> Split {
+        match self.config.validation_split {
+            Some(_) => Split::Train,
+            None => self.split,
+        }
+    }
 }
 
 /// How far a preparation has come.
@@ -68,15 +77,20 @@ pub struct FileInfo {
     pub sha256: String,
 }
 
+/// A source with its files.
+struct Work<'a> {
+    source: &'a SourceConfig,
+    files: Vec<PathBuf>,
+}
+
 /// Reads and encodes one split of the recipe. The result depends on the files, the tokenizer, the template and the
 /// configuration, and on nothing else.
 ///
 /// # Errors
 /// When a file cannot be read, a format cannot be decided, or rows are broken: of those the first ten are named.
 pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
-    let config = request.config;
-    check(config)?;
-    let sources = config.sources(request.split);
+    check(request.config)?;
+    let sources = request.config.sources(request.rows_of());
     if sources.is_empty() {
         let name = match request.split {
             Split::Train => "train",
@@ -85,195 +99,173 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
         return Err(DataError::Config(format!("there is no [[data.{name}]] to read from")));
     }
     let mut work = Vec::new();
-    let mut progress = Progress::default();
     for source in sources {
-        let files = source::expand(&source.path, request.base)?;
-        for file in &files {
-            progress.total_bytes += size(file)?;
-        }
-        work.push((source, files));
+        work.push(Work {
+            source,
+            files: source::expand(&source.path, request.base, request.rows_of(), request.fetch)?,
+        });
     }
-    let mut preparation = Preparation {
-        request,
-        encoder: Encoder {
-            tokenizer: request.tokenizer,
-            template: request.template,
-            train_on: config.train_on,
-            truncation: config.truncation,
-            max_length: config.max_length,
-            keep_text: request.keep_text,
-        },
-        dataset: Dataset::new(config, request.split),
-        chunk: Vec::new(),
-        decided: None,
-        broken: Broken::default(),
-        progress,
-        taken: 0,
+    let files: Vec<PathBuf> = work.iter().flat_map(|work| work.files.iter().cloned()).collect();
+    let mut progress = Progress::default();
+    for file in &files {
+        progress.total_bytes += size(file)?;
+    }
+    (request.progress)(progress);
+    let made = make(request, &work, &files, progress)?;
+    let mut dataset = Dataset::new(Arc::new(made.store), request.config, request.split, request.micro_batch);
+    if let Some(fraction) = request.config.validation_split
+        && request.limit.is_none()
+        && dataset.is_empty()
+    {
+        let side = if request.split == Split::Eval { "none aside" } else { "all aside" };
+        return Err(DataError::Config(format!(
+            "validation_split = {fraction} sets {side} of so few rows; name rows for evaluation in [[data.eval]]"
+        )));
+    }
+    (dataset.decisions, dataset.files, dataset.kept) = (made.decisions, made.files, made.kept);
+    Ok(dataset)
+}
+
+/// Rows, and where they came from.
+struct Made {
+    store: Store,
+    decisions: Vec<Decision>,
+    files: Vec<FileInfo>,
+    kept: Kept,
+}
+
+fn make(request: &Prepare<'_>, work: &[Work<'_>], files: &[PathBuf], progress: Progress) -> Result<Made, DataError> {
+    let shared: Vec<Arc<Path>> = files.iter().map(|path| Arc::from(path.as_path())).collect();
+    let cache = request.cache.map(Cache::new);
+    let hashes = match request.limit {
+        None => cache::hash_files(files, cache.as_ref())?,
+        Some(_) => Vec::new(),
     };
-    for (index, (source, files)) in work.iter().enumerate() {
-        preparation.source(index, source, files)?;
-    }
-    preparation.broken.result()?;
-    if request.limit.is_none() {
-        for file in work.iter().flat_map(|(_, files)| files) {
-            let info = FileInfo { path: file.clone(), sha256: sha256(file)? };
-            preparation.dataset.files.push(info);
+    let infos = hashes.iter().map(|file| FileInfo { path: file.path.clone(), sha256: file.sha256.clone() }).collect();
+    let made = |store: Store, kept| {
+        let decision = |(work, meta): (&Work<'_>, &crate::store::SourceMeta)| Decision {
+            path: work.source.path.clone(),
+            format: meta.format,
+            why: meta.why.clone(),
+        };
+        let decisions = work.iter().zip(&store.meta.sources).map(decision).collect();
+        Made { store, decisions, files: infos, kept }
+    };
+    let (temporary, kept) = match place(request, work, &hashes, cache.as_ref()) {
+        Place::Cached { cache, key } => {
+            if let Some(store) = cache.open(&key, shared.clone()) {
+                return Ok(made(store, Kept::Found));
+            }
+            match cache.create(&key) {
+                Ok(temporary) => (Ok(temporary), Kept::Stored),
+                Err(problem) => (Temporary::unnamed(), Kept::Not(format!("{}: {problem}", cache.folder().display()))),
+            }
         }
+        Place::Temporary { why } => (Temporary::unnamed(), Kept::Not(why.into())),
+    };
+    let temporary = temporary.map_err(|source| DataError::Write { path: std::env::temp_dir(), source })?;
+    let store = write(request, work, &shared, progress, &temporary).and_then(|()| {
+        unchanged(&hashes)?;
+        Store::open(&temporary.file, &temporary.path(), shared)
+    });
+    let store = store.inspect_err(|_| temporary.discard())?;
+    let kept = match temporary.keep() {
+        Ok(()) => kept,
+        // Somebody cleared the cache meanwhile; the file itself is still there for us.
+        Err(problem) => Kept::Not(problem.to_string()),
+    };
+    Ok(made(store, kept))
+}
+
+fn write(
+    request: &Prepare<'_>,
+    work: &[Work<'_>],
+    files: &[Arc<Path>],
+    progress: Progress,
+    temporary: &Temporary,
+) -> Result<(), DataError> {
+    let unwritable = |source| DataError::Write { path: temporary.path(), source };
+    let handles = temporary.file.try_clone().and_then(|file| Ok((file, temporary.index.try_clone()?)));
+    let (file, index) = handles.map_err(unwritable)?;
+    let writer = Writer::new(file, index).map_err(unwritable)?;
+    let (writer, meta) = pipeline::run(request, work, files, progress, writer, &unwritable)?;
+    writer.finish(&meta).map_err(unwritable)
+}
+
+/// Where prepared rows go.
+enum Place {
+    Cached { cache: Cache, key: String },
+    Temporary { why: &'static str },
+}
+
+fn place(request: &Prepare<'_>, work: &[Work<'_>], hashes: &[cache::Hashed], cache: Option<&Cache>) -> Place {
+    let temporary = |why| Place::Temporary { why };
+    let Some(cache) = cache else { return temporary("there is no cache") };
+    if request.limit.is_some() || request.keep_text {
+        return temporary("rows to be looked at are not cached");
     }
-    Ok(preparation.dataset)
+    let mut rest = hashes;
+    let files: Vec<Vec<&str>> = work
+        .iter()
+        .map(|work| {
+            let (own, others) = rest.split_at(work.files.len());
+            rest = others;
+            own.iter().map(|file| file.sha256.as_str()).collect()
+        })
+        .collect();
+    match cache::key(request, &files) {
+        Some(key) => Place::Cached { cache: cache.clone(), key },
+        None => temporary("the template prints the date of the clock"),
+    }
+}
+
+/// The files must be what their hashes say, or rows would be kept under the wrong name.
+fn unchanged(files: &[cache::Hashed]) -> Result<(), DataError> {
+    match files.iter().find(|file| !file.is_unchanged()) {
+        None => Ok(()),
+        Some(file) => Err(DataError::Source {
+            path: file.path.display().to_string(),
+            why: "the file changed while it was read; start again when it is whole".into(),
+        }),
+    }
 }
 
 fn check(config: &DataConfig) -> Result<(), DataError> {
+    let wrong = |why: String| Err(DataError::Config(why));
     if config.max_length < 2 {
-        let why = format!("max_length must be at least 2, found {}", config.max_length);
-        return Err(DataError::Config(why));
+        return wrong(format!("max_length must be at least 2, found {}", config.max_length));
+    }
+    if let Some(fraction) = config.validation_split {
+        if !(fraction > 0.0 && fraction < 1.0) {
+            return wrong(format!("validation_split must be between 0 and 1, found {fraction}"));
+        }
+        if !config.eval.is_empty() {
+            return wrong("validation_split and [[data.eval]] both say what to evaluate on; keep one of them".into());
+        }
+    }
+    if config.group_by_length && config.packing {
+        return wrong("group_by_length is for rows that are not packed; set packing = false, or remove it".into());
     }
     for source in config.train.iter().chain(&config.eval) {
+        let path = &source.path;
+        source.columns.check()?;
         if !source.weight.is_finite() || source.weight < 0.0 {
-            let why = format!("{}: weight must not be negative, found {}", source.path, source.weight);
-            return Err(DataError::Config(why));
+            return wrong(format!("{path}: weight must not be negative, found {}", source.weight));
+        }
+        if source.rows.is_some() && source.weight != 1.0 {
+            return wrong(format!("{path}: weight and rows both say how much of it an epoch visits; keep one of them"));
+        }
+        if let Some(epochs) = source.epochs.filter(|epochs| !epochs.is_finite() || *epochs <= 0.0) {
+            return wrong(format!("{path}: epochs must be positive, found {epochs}"));
         }
     }
     Ok(())
-}
-
-/// A preparation under way.
-struct Preparation<'a> {
-    request: &'a Prepare<'a>,
-    encoder: Encoder<'a>,
-    dataset: Dataset,
-    chunk: Vec<Row>,
-    decided: Option<Format>,
-    broken: Broken,
-    progress: Progress,
-    taken: usize,
-}
-
-impl Preparation<'_> {
-    fn source(&mut self, index: usize, source: &SourceConfig, files: &[PathBuf]) -> Result<(), DataError> {
-        self.decided = None;
-        let before = self.dataset.examples.len();
-        let taken_before = self.taken;
-        let limit = self.request.limit.unwrap_or(usize::MAX);
-        for file in files {
-            let mut failed = None;
-            let mut receiver = |row: Result<Row, DataError>| {
-                if self.taken >= limit || self.broken.count >= BROKEN {
-                    return ControlFlow::Break(());
-                }
-                self.taken += 1;
-                match row {
-                    Ok(row) => self.chunk.push(row),
-                    Err(error) => self.broken.add(&error),
-                }
-                if self.chunk.len() >= CHUNK
-                    && let Err(error) = self.encode(index, source)
-                {
-                    failed = Some(error);
-                    return ControlFlow::Break(());
-                }
-                ControlFlow::Continue(())
-            };
-            source::read(file, &mut receiver)?;
-            if let Some(error) = failed {
-                return Err(error);
-            }
-        }
-        self.encode(index, source)?;
-        if self.taken == taken_before && self.taken < limit && self.broken.count < BROKEN {
-            return Err(DataError::Source { path: source.path.clone(), why: "there is no row in it".into() });
-        }
-        self.dataset.add_source(self.dataset.examples.len() - before, source.weight);
-        Ok(())
-    }
-
-    /// Encodes the rows read so far.
-    fn encode(&mut self, index: usize, source: &SourceConfig) -> Result<(), DataError> {
-        let rows = std::mem::take(&mut self.chunk);
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let format = match self.decided {
-            Some(format) => format,
-            None => {
-                let first = &rows[..rows.len().min(FIRST_ROWS)];
-                let decision: Decision = format::decide(&source.path, source.format, first)?;
-                let format = decision.format;
-                self.dataset.decisions.push(decision);
-                *self.decided.insert(format)
-            }
-        };
-        let encoder = self.encoder;
-        let encoded: Vec<(Location, Result<Encoded, DataError>)> = rows
-            .par_iter()
-            .map(|row| {
-                let encoded =
-                    format::parse(format, row).and_then(|record| encoder.encode(&record, &row.location, index));
-                (row.location.clone(), encoded)
-            })
-            .collect();
-        self.progress.rows += rows.len();
-        self.progress.bytes += rows.iter().map(|row| row.bytes).sum::<u64>();
-        for (location, encoded) in encoded {
-            match encoded {
-                Ok(Encoded::Examples(examples)) => self.keep(examples),
-                Ok(Encoded::Dropped { tokens }) => self.dataset.dropped.push((location, tokens)),
-                Err(error) if error.is_about_one_row() => self.broken.add(&error),
-                Err(error) => return Err(error),
-            }
-        }
-        (self.request.progress)(self.progress);
-        Ok(())
-    }
-
-    fn keep(&mut self, examples: Vec<Example>) {
-        let tokens: usize = examples.iter().map(|example| example.input_ids.len()).sum();
-        self.progress.tokens += tokens;
-        self.dataset.examples.extend(examples);
-    }
-}
-
-/// Rows that could not be used.
-#[derive(Default)]
-struct Broken {
-    count: usize,
-    first: Vec<String>,
-}
-
-impl Broken {
-    fn add(&mut self, error: &DataError) {
-        self.count += 1;
-        if self.first.len() < SHOWN {
-            self.first.push(error.to_string());
-        }
-    }
-
-    fn result(self) -> Result<(), DataError> {
-        match self.count {
-            0 => Ok(()),
-            count => Err(DataError::Rows { count, first: self.first }),
-        }
-    }
 }
 
 fn size(path: &Path) -> Result<u64, DataError> {
     std::fs::metadata(path)
         .map(|metadata| metadata.len())
         .map_err(|source| DataError::Read { path: path.to_path_buf(), source })
-}
-
-fn sha256(path: &Path) -> Result<String, DataError> {
-    let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
-    let mut file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let read = file.read(&mut buffer).map_err(unreadable)?;
-        if read == 0 {
-            return Ok(hex(&hash.finalize()));
-        }
-        hash.update(&buffer[..read]);
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What every format becomes before it is rendered: a dialogue, a prompt with its completion, text, or tokens.
+//! What every format becomes before it is rendered: a dialogue, a prompt with its completion, text, tokens, or answers
+//! with a judgement on them.
 
 use std::fmt;
 
@@ -35,6 +36,53 @@ pub enum Content {
         /// As long as `input_ids`; -100 = not trained.
         labels: Vec<i64>,
     },
+    /// A better and a worse answer to one prompt.
+    Preference {
+        /// The better one, with the prompt.
+        chosen: Answered,
+        /// The worse one, with the same prompt.
+        rejected: Answered,
+    },
+    /// An answer that is good or bad.
+    Unpaired {
+        /// The answer, with its prompt.
+        answered: Answered,
+        /// Which of the two.
+        judgement: Judgement,
+    },
+}
+
+/// A prompt with an answer to it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answered {
+    /// A dialogue; its `prompt_messages` say where the answer begins.
+    Chat(Chat),
+    /// Text without a template.
+    Plain {
+        /// Not trained.
+        prompt: String,
+        /// What is judged.
+        completion: String,
+    },
+}
+
+impl From<Answered> for Content {
+    fn from(answered: Answered) -> Self {
+        match answered {
+            Answered::Chat(chat) => Content::Chat(chat),
+            Answered::Plain { prompt, completion } => Content::Completion { prompt, completion },
+        }
+    }
+}
+
+/// What somebody thought of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Judgement {
+    /// To be made more likely.
+    Good,
+    /// To be made less likely.
+    Bad,
 }
 
 /// A dialogue.
@@ -62,6 +110,8 @@ pub struct Message {
     pub role: Role,
     /// `Some(false)`: not trained, whatever the recipe says.
     pub train: Option<bool>,
+    /// Factor on the loss of the message's tokens, beside the row's; 0: not trained. Absent: 1.
+    pub weight: Option<f32>,
     /// What the template sees: `role`, `content` (a string), and every other key of the row but nulls.
     pub fields: Map<String, Value>,
 }
@@ -72,12 +122,17 @@ impl Message {
         let mut fields = Map::new();
         fields.insert("role".into(), role.name().into());
         fields.insert("content".into(), Value::String(content.into()));
-        Self { role, train: None, fields }
+        Self { role, train: None, weight: None, fields }
     }
 
     /// The text of the message; a call of a tool may have none.
     pub fn content(&self) -> Option<&str> {
         self.fields.get("content").and_then(Value::as_str)
+    }
+
+    /// Whether the message is left out of training, whoever speaks.
+    pub fn is_untrained(&self) -> bool {
+        self.train == Some(false) || self.weight == Some(0.0)
     }
 
     /// Whether the message says nothing and calls nothing.
@@ -100,6 +155,27 @@ pub enum Role {
     Tool,
 }
 
+/// Names that programs and collections give to roles.
+const OTHER_NAMES: [(&str, Role); 17] = [
+    ("human", Role::User),
+    ("prompter", Role::User),
+    ("gpt", Role::Assistant),
+    ("chatgpt", Role::Assistant),
+    ("bot", Role::Assistant),
+    ("bing", Role::Assistant),
+    ("bard", Role::Assistant),
+    ("model", Role::Assistant),
+    ("ai", Role::Assistant),
+    ("developer", Role::System),
+    ("function", Role::Tool),
+    ("observation", Role::Tool),
+    ("tool_response", Role::Tool),
+    ("tool_result", Role::Tool),
+    ("tool_results", Role::Tool),
+    ("function_response", Role::Tool),
+    ("ipython", Role::Tool),
+];
+
 impl Role {
     /// All roles.
     pub const ALL: [Role; 4] = [Role::System, Role::User, Role::Assistant, Role::Tool];
@@ -117,6 +193,13 @@ impl Role {
     /// The role of that name.
     pub fn by_name(name: &str) -> Option<Role> {
         Role::ALL.into_iter().find(|role| role.name() == name)
+    }
+
+    /// The role of that name, or of another one that is common for it, in any case.
+    pub fn by_alias(name: &str) -> Option<Role> {
+        let name = name.to_ascii_lowercase();
+        let other = || OTHER_NAMES.iter().find(|(other, _)| *other == name).map(|(_, role)| *role);
+        Role::by_name(&name).or_else(other)
     }
 }
 

@@ -78,7 +78,7 @@ FEATURES = {
     "filters": "{{ messages | map(attribute='role') | join(',') }} {{ messages | selectattr('role', 'equalto', 'user') | list | length }}"
     " {{ messages | rejectattr('role', 'equalto', 'user') | map(attribute='content') | list }} {{ [3, 1, 2] | sort | join }}"
     " {{ messages | groupby('role') | length }} {{ ['a', 'b'] | last }} {{ 'x' | default('y') }} {{ nothing | default('y') }}"
-    " {{ '' | default('z', true) }} {{ 'a-b' | replace('-', '+') }} {{ '<&>' }} {{ 'ab' | list }} {{ '  x ' | trim }}|{{ 'a\nb' | indent(2) }}"
+    " {{ '' | default('z', true) }} {{ 'a-b' | replace('-', '+') }} {{ '<&>' }} {{ 'ab' | list }} {{ '  x ' | trim }}{{ nothing | trim }}{{ 5 | trim }}{{ none | trim }}|{{ 'a\nb' | indent(2) }}"
     " {{ [1, 2] | sum }} {{ 3.7 | int }} {{ '5' | int + 1 }} {{ 2.5 | round }} {{ ['b', 'a', 'b'] | unique | list }}",
     "macros": "{% macro turn(role, text, end='.') %}<{{ role }}>{{ text }}{{ end }}{% endmacro %}{% for m in messages %}"
     "{{ turn(m.role, m.content) }}{{ turn(m.role, text='x', end='!') }}{% endfor %}{% set kept %}[{{ messages | length }}]{% endset %}{{ kept }}",

@@ -1,7 +1,7 @@
 //! A small hub on 127.0.0.1, for tests: the addresses that fetching a model uses, ranges, tokens, gated
 //! models, and faults on demand.
 //!
-//! It does as the real one does where that matters: `.safetensors` files go by their sha256 and are
+//! It does as the real one does where that matters: `.safetensors` and `.parquet` files go by their sha256 and are
 //! redirected to a second address (a storage server, which must never see the token), other files go by
 //! their git blob id; listings come in pages; refusals carry the hub's error codes.
 
@@ -50,7 +50,7 @@ pub struct Request {
 struct State {
     hub: String,
     storage: String,
-    /// Repository, then commit, then path, to content.
+    /// Repository (`owner/name`, or `datasets/owner/name`), then commit, then path, to content.
     repositories: BTreeMap<String, BTreeMap<String, BTreeMap<String, Vec<u8>>>>,
     /// Repository and revision, to commit.
     revisions: BTreeMap<(String, String), String>,
@@ -176,10 +176,21 @@ impl State {
         let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let (repository, verb, revision, file) = match parts[..] {
-            ["api", "models", owner, name, verb, revision] => (format!("{owner}/{name}"), verb, revision, ""),
-            [owner, name, "resolve", revision, file] => (format!("{owner}/{name}"), "resolve", revision, file),
+            ["api", "models", owner, name, verb, revision] => {
+                (format!("{owner}/{name}"), verb, revision, String::new())
+            }
+            ["api", "datasets", owner, name, verb, revision] => {
+                (format!("datasets/{owner}/{name}"), verb, revision, String::new())
+            }
+            ["datasets", owner, name, "resolve", revision, ref file @ ..] => {
+                (format!("datasets/{owner}/{name}"), "resolve", revision, file.join("/"))
+            }
+            [owner, name, "resolve", revision, file] => {
+                (format!("{owner}/{name}"), "resolve", revision, file.to_string())
+            }
             _ => return Reply::refuse(404, ""),
         };
+        let file = file.as_str();
         if let Some(refusal) = self.refusal(&repository, request) {
             return refusal;
         }
@@ -232,8 +243,15 @@ impl State {
 
     fn storage_reply(&mut self, request: &Request) -> Reply {
         let parts: Vec<&str> = request.target.trim_start_matches('/').split('/').collect();
-        let [owner, name, commit, file] = parts[..] else { return Reply::refuse(404, "") };
-        let commits = self.repositories.get(&format!("{owner}/{name}"));
+        let (repository, commit, file) = match parts[..] {
+            ["datasets", owner, name, commit, ref file @ ..] => {
+                (format!("datasets/{owner}/{name}"), commit, file.join("/"))
+            }
+            [owner, name, commit, file] => (format!("{owner}/{name}"), commit, file.to_string()),
+            _ => return Reply::refuse(404, ""),
+        };
+        let file = file.as_str();
+        let commits = self.repositories.get(&repository);
         match commits.and_then(|commits| commits.get(commit)?.get(file)).cloned() {
             Some(content) => self.content_reply(file, content, request),
             None => Reply::refuse(404, ""),
@@ -337,7 +355,7 @@ fn send(mut stream: TcpStream, reply: &Reply) -> std::io::Result<()> {
 }
 
 fn is_large(path: &str) -> bool {
-    path.ends_with(".safetensors")
+    path.ends_with(".safetensors") || path.ends_with(".parquet")
 }
 
 /// In lower-case hexadecimal.

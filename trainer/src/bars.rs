@@ -15,17 +15,28 @@ pub struct DataProgress {
 impl DataProgress {
     /// A bar that appears with the first report.
     pub fn new() -> Self {
-        let bar = bar("{prefix:8} {wide_bar} {bytes}/{total_bytes} {msg} ETA {eta}");
+        let bar = bar("{prefix:8} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {msg} ETA {eta}");
         bar.enable_steady_tick(Duration::from_millis(200));
         Self { bar }
     }
 
     /// Shows where the reading of `split` stands.
     pub fn report(&self, split: &str, progress: Progress) {
+        if progress.rows == 0 {
+            // A split begins; its rates are its own.
+            self.bar.reset_elapsed();
+            self.bar.reset_eta();
+        }
+        let seconds = self.bar.elapsed().as_secs_f64().max(1e-3);
         self.bar.set_prefix(split.to_string());
         self.bar.set_length(progress.total_bytes);
         self.bar.set_position(progress.bytes);
-        self.bar.set_message(format!("{} rows, {} tokens", progress.rows, progress.tokens));
+        self.bar.set_message(format!(
+            "{} rows ({:.0}/s), {} tokens",
+            progress.rows,
+            progress.rows as f64 / seconds,
+            progress.tokens
+        ));
     }
 
     /// Takes the bar away.

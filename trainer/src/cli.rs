@@ -52,6 +52,9 @@ pub enum Command {
         after_help = "Example:\n  firebrand adapter merge a b --weights 0.7 0.3 --method svd --out ab"
     )]
     Adapter(AdapterCommand),
+    /// Show or remove prepared rows that are kept for the next start
+    #[command(subcommand, after_help = "Example:\n  firebrand cache list\n  firebrand cache clear --older-than 30")]
+    Cache(CacheCommand),
     /// Tell what a model, adapter, checkpoint or file of weights holds
     #[command(after_help = "Example:\n  firebrand inspect runs/bot/adapter")]
     Inspect(InspectArgs),
@@ -364,6 +367,38 @@ pub enum AdapterMethod {
     DareLinear,
     /// Random numbers, enlarged, where most agree on the sign.
     DareTies,
+}
+
+/// `cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Show prepared rows: their size, age, and the data they were made from
+    #[command(after_help = "Example:\n  firebrand cache list --json")]
+    List(CacheListArgs),
+    /// Remove prepared rows; they are made again when they are needed
+    #[command(after_help = "Example:\n  firebrand cache clear --older-than 30")]
+    Clear(CacheClearArgs),
+}
+
+/// `cache list`.
+#[derive(Debug, Args)]
+pub struct CacheListArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cache clear`.
+#[derive(Debug, Args)]
+pub struct CacheClearArgs {
+    /// Beginnings of keys; everything when left out.
+    pub keys: Vec<String>,
+    /// Only what was not used for so many days.
+    #[arg(long, value_name = "DAYS")]
+    pub older_than: Option<u64>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `inspect`.

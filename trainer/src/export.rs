@@ -54,7 +54,7 @@ pub fn export(
                 Some(write_adapter(&mut model, &config, recipe, directory, text.template_to_export(data.rendered()))?);
             if recipe.export.merge {
                 let path = directory.model_path();
-                let probe = Probe::from_rows(data.train.examples.iter().map(|example| example.input_ids.as_slice()));
+                let probe = Probe::from_dataset(&data.train);
                 exported.receipt =
                     Some(merge_into(&model, base, &path, dtype, &probe, text.template_to_export(data.rendered()))?);
                 exported.model = Some(path);

@@ -9,7 +9,7 @@ use crate::cli::{Base, ModelArgs, RowArgs};
 use crate::companions;
 use crate::error::Error;
 use crate::fits;
-use crate::hub::{HubOptions, locate};
+use crate::hub::{HubDatasets, HubOptions, locate};
 use crate::plan::{Text, sources};
 
 /// Longer than any row that fits into memory.
@@ -146,6 +146,9 @@ impl LoadedModel {
             base: std::path::Path::new(""),
             tokenizer: self.text.tokenizer.as_ref(),
             template: self.text.template.as_ref(),
+            micro_batch: arguments.batch_size.max(1),
+            cache: None,
+            fetch: &HubDatasets,
             keep_text: false,
             limit: None,
             progress: &|_: Progress| {},

@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::Path;
 
 use firebrand_adapters::Mode;
-use firebrand_datasets::{ChatTemplate, Tokenizer};
+use firebrand_datasets::{ChatTemplate, Dataset, Tokenizer};
 use firebrand_kernels::Packing;
 use firebrand_models::transformer::Inputs;
 use firebrand_models::weights::Checkpoint;
@@ -68,9 +68,14 @@ pub struct Receipt {
 
 impl Probe {
     /// The first rows with at least one token, cut to a bounded length.
-    pub fn from_rows<'a>(rows: impl Iterator<Item = &'a [u32]>) -> Self {
+    pub fn from_dataset(dataset: &Dataset) -> Self {
+        let rows = dataset.examples().filter_map(Result::ok).map(|example| example.input_ids);
         let rows = rows.filter(|row| !row.is_empty()).take(PROBE_ROWS);
-        Self { rows: rows.map(|row| row[..row.len().min(PROBE_LENGTH)].to_vec()).collect() }
+        let cut = |mut row: Vec<u32>| {
+            row.truncate(PROBE_LENGTH);
+            row
+        };
+        Self { rows: rows.map(cut).collect() }
     }
 
     /// Rows for when there is no data: sentences, or token ids where there is no tokenizer.

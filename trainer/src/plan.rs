@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use firebrand_adapters::{AdapterConfig, AdapterError};
 use firebrand_datasets::{
-    Builtin, ChatTemplate, DataError, Dataset, Prepare, Progress, Report, SourceConfig, Split, TemplateChoice,
-    Tokenizer, prepare,
+    Builtin, CacheChoice, ChatTemplate, DataError, Dataset, Prepare, Progress, Report, SourceConfig, Split,
+    TemplateChoice, Tokenizer, prepare,
 };
 use firebrand_models::adapter_folder::{self, Start};
 use firebrand_models::transformer::{DecoderConfig, MlpConfig};
@@ -19,7 +19,7 @@ use crate::companions;
 use crate::default_template;
 use crate::error::Error;
 use crate::fits;
-use crate::hub::{HubOptions, locate};
+use crate::hub::{HubDatasets, HubOptions, locate};
 use crate::memory::{MemoryPlan, Work};
 use crate::objective::Recompute;
 use crate::optim::Parameter;
@@ -59,6 +59,20 @@ pub fn model_folder(source: &ModelSource) -> Result<PathBuf, Error> {
         ModelSource::Local(path) => Ok(path.clone()),
         ModelSource::Hub { .. } => Ok(locate(&source.to_string(), &HubOptions::from_env()?)?),
     }
+}
+
+/// Tokenizer and template of a run. A template that prints the date must print the same one when the run is resumed, so
+/// its day is decided here and written into the recipe.
+///
+/// # Errors
+/// As [`Text::load`].
+pub fn dated_text(recipe: &mut Recipe, folder: &Path) -> Result<Text, Error> {
+    let date = recipe.data.date.clone().unwrap_or_else(crate::date::today);
+    let text = Text::load(folder, &recipe.data.template, Some(&date))?;
+    if text.template.as_ref().is_some_and(|template| template.tells_the_date()) {
+        recipe.data.date = Some(date);
+    }
+    Ok(text)
 }
 
 /// How a recipe holds its frozen weights.
@@ -122,11 +136,21 @@ impl Text {
 }
 
 impl Data {
-    /// Reads, renders and tokenises all rows. `progress` is told the split's name with each report.
+    /// Reads, renders and tokenises all rows, or finds them in the cache folder if one is given. `progress` is told the
+    /// split's name with each report.
     ///
     /// # Errors
     /// Broken rows, and what the data gate forbids is *not* one of them: see [`Report::pass`].
-    pub fn load(recipe: &Recipe, text: &Text, progress: &(dyn Fn(&str, Progress) + Sync)) -> Result<Self, Error> {
+    pub fn load(
+        recipe: &Recipe,
+        text: &Text,
+        cache: Option<&Path>,
+        progress: &(dyn Fn(&str, Progress) + Sync),
+    ) -> Result<Self, Error> {
+        let cache = match recipe.data.cache {
+            CacheChoice::Auto => cache,
+            CacheChoice::Off => None,
+        };
         let split = |split: Split, name: &'static str| {
             prepare(&Prepare {
                 config: &recipe.data,
@@ -134,6 +158,9 @@ impl Data {
                 base: Path::new(""),
                 tokenizer: text.tokenizer.as_ref(),
                 template: text.template.as_ref(),
+                micro_batch: recipe.train.micro_batch_size,
+                cache,
+                fetch: &HubDatasets,
                 keep_text: false,
                 limit: None,
                 progress: &|report| progress(name, report),
@@ -141,16 +168,24 @@ impl Data {
             .map_err(|error| text.explain(error))
         };
         let train = split(Split::Train, "train")?;
-        let has_eval = !recipe.data.sources(Split::Eval).is_empty();
-        let eval = if has_eval { Some(split(Split::Eval, "eval")?) } else { None };
+        let eval = match (recipe.data.validation_split, recipe.data.eval.is_empty()) {
+            (Some(_), _) => train.set_aside(&recipe.data),
+            (None, false) => Some(split(Split::Eval, "eval")?),
+            (None, true) => None,
+        };
+        if eval.as_ref().is_some_and(Dataset::is_empty) {
+            let problem = "data.validation_split sets no row aside: there are too few".into();
+            let help = "raise it, or name rows for evaluation in [[data.eval]]".into();
+            return Err(Error::Request { problem, help });
+        }
+        [Some(&train), eval.as_ref()].into_iter().flatten().try_for_each(fits::check_objective)?;
         let report = Report::new(Some(&train), eval.as_ref(), text.tokenizer.as_ref(), &recipe.data.gate);
         Ok(Self { train, eval, report })
     }
 
     /// Whether a chat template wrote any of the rows.
     pub fn rendered(&self) -> bool {
-        let datasets = [Some(&self.train), self.eval.as_ref()].into_iter().flatten();
-        datasets.flat_map(|dataset| &dataset.examples).any(|example| example.notes.rendered)
+        [Some(&self.train), self.eval.as_ref()].into_iter().flatten().any(Dataset::rendered)
     }
 
     /// Whether the model can read all rows.
@@ -284,8 +319,7 @@ fn check_initial_adapter(loaded: &Loaded, wanted: &AdapterConfig, folder: &Path)
 
 /// What the backward pass recomputes, and why.
 pub fn recompute(recipe: &Recipe, model: &CausalLm, data: &Data) -> (Recompute, MemoryPlan) {
-    let packs = data.train.epoch(recipe.seed, 0).packs;
-    let longest = packs.iter().map(|pack| pack.length).max().unwrap_or(1);
+    let longest = data.train.epoch(recipe.seed, 0).packs.lengths().max().unwrap_or(1);
     let work = Work {
         rows: recipe.train.micro_batch_size,
         length: longest,

@@ -29,7 +29,7 @@ fn one(encoder: &Encoder<'_>, content: Content) -> Example {
             assert_eq!(examples.len(), 1);
             examples.remove(0)
         }
-        Encoded::Dropped { .. } => panic!("dropped"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -133,6 +133,85 @@ fn weights_follow_the_row_where_it_is_trained() {
 }
 
 #[test]
+fn a_message_has_a_weight_of_its_own() {
+    let tokenizer = testing::tokenizer();
+    let marked = "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}\
+        {% else %}{{ m.content }}{% endif %}{% endfor %}";
+    for source in [Builtin::ChatMl.source(), marked] {
+        let template = testing::template(source);
+        let said = |text: &str, weight| Message { weight, ..Message::new(Role::Assistant, text) };
+        let messages = vec![
+            Message::new(Role::User, "Hello?"),
+            said("one", Some(0.5)),
+            Message::new(Role::User, "And?"),
+            said("two", Some(0.0)),
+            Message::new(Role::User, "Then?"),
+            said("three", None),
+        ];
+        let chat = Content::Chat(Chat { messages, tools: None, prompt_messages: None });
+        let record = Record { content: chat, weight: 3.0 };
+        let encoded = encoder(&tokenizer, Some(&template)).encode(&record, &location(), 0).unwrap();
+        let example = &encoded.into_examples()[0];
+        let with = |weight: f32| {
+            let of = example.weights.iter().zip(&example.input_ids).filter(|(found, _)| **found == weight);
+            tokenizer.decode(&of.map(|(_, id)| *id).collect::<Vec<_>>(), false).unwrap()
+        };
+        assert_eq!((with(1.5).as_str(), with(3.0).as_str()), ("one<|im_end|>", "three<|im_end|>"));
+        assert_eq!(trained(&tokenizer, example), "one<|im_end|>three<|im_end|>");
+    }
+}
+
+/// A pair of answers to one question, as messages.
+fn pair(chosen: &str, rejected: &str) -> Content {
+    let answered = |text: &str| {
+        let messages = vec![Message::new(Role::User, "Hello?"), Message::new(Role::Assistant, text)];
+        Answered::Chat(Chat { messages, tools: None, prompt_messages: Some(1) })
+    };
+    Content::Preference { chosen: answered(chosen), rejected: answered(rejected) }
+}
+
+#[test]
+fn a_pair_is_two_examples_that_train_their_answers_only() {
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let plain = |completion: &str| Answered::Plain { prompt: "2+2=".into(), completion: completion.into() };
+    for train_on in [TrainOn::Assistant, TrainOn::Last, TrainOn::Completion, TrainOn::All] {
+        let encoder = Encoder { train_on, ..encoder(&tokenizer, Some(&template)) };
+        for content in [pair("4", "5"), Content::Preference { chosen: plain("4"), rejected: plain("5") }] {
+            let Encoded::Pair { chosen, rejected } = encoder.encode(&record(content), &location(), 0).unwrap() else {
+                panic!("a pair")
+            };
+            assert_eq!((chosen.part, rejected.part), (Part::Chosen, Part::Rejected));
+            assert_eq!(trained(&tokenizer, &chosen), "4<|im_end|>");
+            assert_eq!(trained(&tokenizer, &rejected), "5<|im_end|>");
+            assert_eq!(serde_json::to_value(&*chosen).unwrap()["part"], "chosen");
+        }
+        for (judgement, part) in [(Judgement::Good, Part::Good), (Judgement::Bad, Part::Bad)] {
+            let content = Content::Unpaired { answered: plain("4"), judgement };
+            let example = one(&encoder, content);
+            assert_eq!((example.part, trained(&tokenizer, &example).as_str()), (part, "4<|im_end|>"));
+        }
+    }
+}
+
+#[test]
+fn a_pair_is_dropped_as_a_whole_and_each_of_it_cut_by_itself() {
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let mut encoder = Encoder { max_length: 30, truncation: Truncation::Drop, ..encoder(&tokenizer, Some(&template)) };
+    let long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen";
+    for content in [pair("4", long), pair(long, "4")] {
+        let encoded = encoder.encode(&record(content), &location(), 0).unwrap();
+        assert!(matches!(encoded, Encoded::Dropped { .. }), "{encoded:?}");
+    }
+    encoder.truncation = Truncation::Split;
+    let examples = encoder.encode(&record(pair("4", long)), &location(), 0).unwrap().into_examples();
+    assert!(examples[0].notes.cut_from.is_none() && examples[1].notes.cut_from.is_some());
+    assert_eq!(examples[1].input_ids.len(), 30);
+    assert_eq!(rows(&[&examples[..], &examples[..]].concat()).map(<[Example]>::len).collect::<Vec<_>>(), [2, 2]);
+}
+
+#[test]
 fn a_turn_without_an_end_token_and_an_empty_message_are_noted() {
     let tokenizer = testing::tokenizer();
     let bare = testing::template(
@@ -166,6 +245,42 @@ fn each_truncation_keeps_what_it_says() {
     encoder.truncation = Truncation::Refuse;
     let error = encoder.encode(&long, &location(), 0).unwrap_err().to_string();
     assert!(error.contains("rows.jsonl:3") && error.contains(&length.to_string()), "{error}");
+}
+
+#[test]
+fn what_truncation_keeps_keeps_its_labels_at_every_length() {
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let whole = one(&encoder(&tokenizer, Some(&template)), talk("one two three four five six"));
+    let long = || record(talk("one two three four five six"));
+    let length = whole.input_ids.len();
+    for max_length in 2..length + 2 {
+        let kept = length.min(max_length);
+        for truncation in
+            [Truncation::Refuse, Truncation::Drop, Truncation::KeepStart, Truncation::KeepEnd, Truncation::Split]
+        {
+            let encoder = Encoder { truncation, max_length, ..encoder(&tokenizer, Some(&template)) };
+            let range = match truncation {
+                Truncation::Refuse if kept < length => {
+                    assert!(matches!(encoder.encode(&long(), &location(), 0), Err(DataError::TooLong { .. })));
+                    continue;
+                }
+                Truncation::Drop if kept < length => {
+                    let encoded = encoder.encode(&long(), &location(), 0).unwrap();
+                    assert_eq!(encoded, Encoded::Dropped { tokens: length });
+                    continue;
+                }
+                Truncation::KeepEnd => length - kept..length,
+                Truncation::Refuse | Truncation::Drop | Truncation::KeepStart | Truncation::Split => 0..kept,
+            };
+            let cut = encoder.encode(&long(), &location(), 0).unwrap().into_examples().remove(0);
+            assert_eq!(cut.input_ids, whole.input_ids[range.clone()], "{truncation:?} {max_length}");
+            assert_eq!(cut.labels, whole.labels[range.clone()]);
+            assert_eq!(cut.weights, whole.weights[range.clone()]);
+            assert_eq!(cut.roles.as_deref(), whole.roles.as_ref().map(|roles| &roles[range]));
+            assert_eq!(cut.notes.cut_from, (kept < length).then_some(length));
+        }
+    }
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! `{"messages": [{"role", "content"}, ..]}`, as OpenAI's API writes dialogues.
 //!
 //! `content` is a string, or a list of text parts, which are joined. A row may hold `tools` (a list, or the JSON text
-//! of one) and `weight`; a message may hold `train: false`. Other keys (`name`, `tool_calls`, `reasoning_content`)
-//! go to the template as they are; keys whose value is null are dropped, as transformers does.
+//! of one) and `weight`; a message `train: false` or a `weight` of its own. `tool_calls` are a list, or the JSON text of
+//! one, each with `arguments` that are an object or JSON text. Other keys (`name`, `reasoning_content`) go to the
+//! template as they are; keys whose value is null are dropped, as transformers does.
 
 use serde_json::{Map, Value};
 
 use super::{required, wrong};
 use crate::error::DataError;
 use crate::record::{Chat, Content, Message, Role};
+use crate::source::columns::nearest;
 use crate::source::{Row, kind, shown};
 
 pub(super) fn fits(row: &Map<String, Value>) -> bool {
@@ -18,6 +20,14 @@ pub(super) fn fits(row: &Map<String, Value>) -> bool {
 pub(super) fn parse(row: &Row) -> Result<Content, DataError> {
     let value = required(row, "messages", "a list of messages")?;
     Ok(Content::Chat(Chat { messages: list(row, "messages", value)?, tools: tools(row)?, prompt_messages: None }))
+}
+
+/// One message that stands under `key` by itself, or the list of them.
+pub(super) fn one_or_list(row: &Row, key: &str, value: &Value) -> Result<Vec<Message>, DataError> {
+    match value {
+        Value::Object(_) => list(row, key, &Value::Array(vec![value.clone()])),
+        _ => list(row, key, value),
+    }
 }
 
 /// The messages under `key`.
@@ -55,42 +65,97 @@ pub(super) fn tools(row: &Row) -> Result<Option<Vec<Value>>, DataError> {
 }
 
 /// One message, or what was expected of it (following its place) and what was found.
-fn message(value: &Value) -> Result<Message, (String, String)> {
+pub(super) fn message(value: &Value) -> Result<Message, (String, String)> {
     let found = |value: &Value| format!("{}: {}", kind(value), shown(value));
     let Value::Object(object) = value else {
         return Err((" to be an object".into(), found(value)));
     };
     let role = match object.get("role") {
         None => return Err((".role".into(), "no such key".into())),
-        Some(value) => value.as_str().and_then(Role::by_name).ok_or_else(|| {
-            let known = Role::ALL.map(Role::name).join(", ");
-            (format!(".role to be one of {known}"), found(value))
-        })?,
+        Some(value) => role(value)?,
     };
     let train = match object.get("train") {
         None | Some(Value::Null) => None,
         Some(Value::Bool(train)) => Some(*train),
         Some(other) => return Err((".train to be true or false".into(), found(other))),
     };
-    if train == Some(true) && role != Role::Assistant {
-        let expected = ".train = true on an assistant message only".to_string();
-        return Err((expected, format!("role `{role}`")));
+    let weight = match object.get("weight").filter(|value| !value.is_null()) {
+        None => None,
+        Some(value) => match value.as_f64() {
+            Some(weight) if (0.0..=f64::from(f32::MAX)).contains(&weight) => Some(weight as f32),
+            _ => return Err((".weight to be a number that is not negative".into(), found(value))),
+        },
+    };
+    if role != Role::Assistant && (train == Some(true) || weight.is_some_and(|weight| weight > 0.0)) {
+        let key = if train == Some(true) { "train = true" } else { "weight" };
+        return Err((format!(".{key} on an assistant message only"), format!("role `{role}`")));
     }
     let mut fields = Map::new();
     for (key, value) in object {
-        if key != "train" && !value.is_null() {
-            let value = match key.as_str() {
-                "content" => Value::String(content(value)?),
-                _ => value.clone(),
-            };
-            fields.insert(key.clone(), value);
+        if matches!(key.as_str(), "train" | "weight") || value.is_null() {
+            continue;
         }
+        let value = match key.as_str() {
+            "role" => role.name().into(),
+            "content" => Value::String(content(value)?),
+            "tool_calls" => match calls(value)? {
+                calls if calls.is_empty() => continue,
+                calls => Value::Array(calls),
+            },
+            _ => value.clone(),
+        };
+        fields.insert(key.clone(), value);
     }
     if !fields.contains_key("content") && !fields.contains_key("tool_calls") {
         let expected = ".content (text), or .tool_calls".to_string();
         return Err((expected, "neither of them".into()));
     }
-    Ok(Message { role, train, fields })
+    Ok(Message { role, train, weight, fields })
+}
+
+/// The names of OpenAI's API: its own four, the newer one of `system` and the older one of `tool`.
+fn role(value: &Value) -> Result<Role, (String, String)> {
+    let name = value.as_str().unwrap_or_default();
+    let known = Role::ALL.map(Role::name);
+    let role = match name {
+        "developer" => Some(Role::System),
+        "function" => Some(Role::Tool),
+        name => Role::by_name(name),
+    };
+    role.ok_or_else(|| {
+        let meant = match Role::by_alias(name) {
+            Some(role) => format!(" (in `conversations`, format sharegpt, it would be `{role}`)"),
+            None => nearest(name, known.into_iter()),
+        };
+        (format!(".role to be one of {}", known.join(", ")), format!("{}: {}{meant}", kind(value), shown(value)))
+    })
+}
+
+/// The calls of tools in a message.
+fn calls(value: &Value) -> Result<Vec<Value>, (String, String)> {
+    let what = ".tool_calls to be a list of objects, or the JSON text of one";
+    let wrong = || (what.to_string(), format!("{}: {}", kind(value), shown(value)));
+    let calls = match value {
+        Value::String(text) => serde_json::from_str(text).map_err(|_| wrong())?,
+        other => other.clone(),
+    };
+    let Value::Array(calls) = calls else { return Err(wrong()) };
+    for call in &calls {
+        if !call.is_object() {
+            return Err(wrong());
+        }
+        let function = call.get("function").unwrap_or(call);
+        match function.get("arguments") {
+            None | Some(Value::Null | Value::Object(_)) => {}
+            Some(Value::String(text)) if text.trim().is_empty() => {}
+            Some(Value::String(text)) if serde_json::from_str::<Map<String, Value>>(text).is_ok() => {}
+            Some(other) => {
+                let expected = ".tool_calls: `arguments` to be an object, or the JSON text of one".to_string();
+                return Err((expected, format!("{}: {}", kind(other), shown(other))));
+            }
+        }
+    }
+    Ok(calls)
 }
 
 fn content(value: &Value) -> Result<String, (String, String)> {
@@ -149,6 +214,29 @@ mod tests {
     }
 
     #[test]
+    fn calls_and_weights_are_read_in_each_of_their_forms() {
+        let call = json!([{"type": "function", "function": {"name": "sum", "arguments": {"a": 1}}}]);
+        let chat = chat(json!({
+            "messages": [
+                {"role": "developer", "content": "s"},
+                {"role": "user", "content": "u", "weight": 0, "tool_calls": null},
+                {"role": "assistant", "content": "a", "weight": 0.5, "tool_calls": call.to_string(), "thinking": "t"},
+                {"role": "function", "name": "sum", "content": "2"},
+                {"role": "assistant", "content": "b", "weight": 0, "tool_calls": []},
+            ],
+            "tools": [],
+        }))
+        .unwrap();
+        let roles: Vec<_> = chat.messages.iter().map(|message| message.role.name()).collect();
+        assert_eq!(roles, ["system", "user", "assistant", "tool", "assistant"]);
+        assert!(chat.messages.iter().all(|message| message.fields["role"] == message.role.name()));
+        assert_eq!(chat.messages[2].fields["tool_calls"], call);
+        assert_eq!(chat.messages[2].fields["thinking"], "t");
+        assert_eq!((chat.messages[2].weight, chat.messages[4].is_untrained()), (Some(0.5), true));
+        assert!(!chat.messages[4].fields.contains_key("tool_calls") && !chat.messages[2].fields.contains_key("weight"));
+    }
+
+    #[test]
     fn every_mistake_names_its_message() {
         let cases = [
             (json!([]), "at least one message"),
@@ -156,6 +244,13 @@ mod tests {
             (json!([{"role": "user", "content": "a"}, 5]), "messages[1] to be an object"),
             (json!([{"content": "a"}]), "messages[0].role"),
             (json!([{"role": "human", "content": "a"}]), "one of system, user, assistant, tool"),
+            (json!([{"role": "human", "content": "a"}]), "format sharegpt, it would be `user`"),
+            (json!([{"role": "assitant", "content": "a"}]), "(`assistant` is there)"),
+            (json!([{"role": "assistant", "tool_calls": "sum(1)"}]), "the JSON text of one"),
+            (json!([{"role": "assistant", "tool_calls": [{"function": {"arguments": "x=1"}}]}]), "`arguments`"),
+            (json!([{"role": "assistant", "tool_calls": []}]), "messages[0].content"),
+            (json!([{"role": "assistant", "content": "a", "weight": -1}]), ".weight to be a number"),
+            (json!([{"role": "user", "content": "a", "weight": 1}]), ".weight on an assistant message only"),
             (json!([{"role": "user"}]), "messages[0].content"),
             (json!([{"role": "user", "content": 5}]), "a string or a list of text parts"),
             (json!([{"role": "user", "content": [{"type": "image"}]}]), "text parts only"),

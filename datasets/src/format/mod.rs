@@ -3,21 +3,34 @@
 //! A format is one file with a function `fits` (do the keys look like it?) and a function `parse`, one variant of
 //! [`Format`], and one arm in each match below.
 
+mod alpaca;
 mod messages;
+mod preference;
 mod prompt_completion;
+mod sharegpt;
 mod text;
 mod tokens;
+mod unpaired;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::config::Format;
+use crate::config::{BrokenRows, Format};
 use crate::error::DataError;
 use crate::record::Record;
 use crate::source::Row;
 
 /// The formats that `auto` chooses from.
-const FORMATS: [Format; 4] = [Format::Messages, Format::PromptCompletion, Format::Text, Format::Tokens];
+const FORMATS: [Format; 8] = [
+    Format::Messages,
+    Format::ShareGpt,
+    Format::Alpaca,
+    Format::PromptCompletion,
+    Format::Preference,
+    Format::Unpaired,
+    Format::Text,
+    Format::Tokens,
+];
 
 /// Which format the rows of a source have, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,7 +50,11 @@ pub struct Decision {
 pub fn parse(format: Format, row: &Row) -> Result<Record, DataError> {
     let content = match format {
         Format::Messages => messages::parse(row)?,
+        Format::ShareGpt => sharegpt::parse(row)?,
+        Format::Alpaca => alpaca::parse(row)?,
         Format::PromptCompletion => prompt_completion::parse(row)?,
+        Format::Preference => preference::parse(row)?,
+        Format::Unpaired => unpaired::parse(row)?,
         Format::Text => text::parse(row)?,
         Format::Tokens => tokens::parse(row)?,
         Format::Auto => {
@@ -48,11 +65,11 @@ pub fn parse(format: Format, row: &Row) -> Result<Record, DataError> {
     Ok(Record { content, weight })
 }
 
-/// Decides the format of a source from its first rows.
+/// Decides the format of a source from its first rows. Where broken rows are skipped, a row that no format fits is one.
 ///
 /// # Errors
 /// When no format fits a row, when two fit, or when rows differ.
-pub fn decide(path: &str, asked: Format, rows: &[Row]) -> Result<Decision, DataError> {
+pub fn decide(path: &str, asked: Format, rows: &[Row], broken: BrokenRows) -> Result<Decision, DataError> {
     let decision = |format, why: String| Decision { path: path.to_string(), format, why };
     if asked != Format::Auto {
         return Ok(decision(asked, "the recipe says so".into()));
@@ -65,9 +82,13 @@ pub fn decide(path: &str, asked: Format, rows: &[Row]) -> Result<Decision, DataE
         };
         let fitting: Vec<Format> = FORMATS.into_iter().filter(|format| fits(*format, &row.object)).collect();
         let format = match (fitting.as_slice(), decided) {
-            ([], _) => {
+            // Among rows of a format it is a broken one, and its turn to be named comes.
+            ([], Some(_)) => continue,
+            ([], None) if broken == BrokenRows::Skip => continue,
+            ([], None) => {
                 return Err(refuse(format!(
-                    "no format fits a row with the keys {}; known are {}",
+                    "no format fits a row with the keys {}; known are {}; columns of other names are given ours by \
+                     `columns` in the recipe",
                     keys(&row.object),
                     FORMATS.map(wanted).join(", ")
                 )));
@@ -102,7 +123,11 @@ fn fits(format: Format, row: &Map<String, Value>) -> bool {
     match format {
         Format::Auto => false,
         Format::Messages => messages::fits(row),
-        Format::PromptCompletion => prompt_completion::fits(row),
+        Format::ShareGpt => sharegpt::fits(row),
+        Format::Alpaca => alpaca::fits(row),
+        Format::PromptCompletion => prompt_completion::fits(row) && !unpaired::fits(row),
+        Format::Preference => preference::fits(row),
+        Format::Unpaired => unpaired::fits(row),
         Format::Text => text::fits(row),
         Format::Tokens => tokens::fits(row),
     }
@@ -112,7 +137,11 @@ fn wanted(format: Format) -> &'static str {
     match format {
         Format::Auto => "any",
         Format::Messages => "`messages` (a list)",
+        Format::ShareGpt => "`conversations` (a list)",
+        Format::Alpaca => "`instruction` and `output` (strings)",
         Format::PromptCompletion => "`prompt` and `completion`",
+        Format::Preference => "`chosen` and `rejected`",
+        Format::Unpaired => "`prompt`, `completion` and `label` (true or false)",
         Format::Text => "`text` (a string)",
         Format::Tokens => "`input_ids` (a list)",
     }
@@ -148,6 +177,21 @@ fn required<'r>(row: &'r Row, key: &str, what: &str) -> Result<&'r Value, DataEr
     })
 }
 
+/// The text of a key that must be there.
+fn required_text<'r>(row: &'r Row, key: &str) -> Result<&'r str, DataError> {
+    let value = required(row, key, "a string")?;
+    value.as_str().ok_or_else(|| wrong(row, key, "a string", value))
+}
+
+/// The text of a key that may be absent.
+fn optional_text<'r>(row: &'r Row, key: &str) -> Result<Option<&'r str>, DataError> {
+    match row.object.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(wrong(row, key, "a string", other)),
+    }
+}
+
 /// An error about the value of a key.
 fn wrong(row: &Row, key: &str, what: &str, value: &Value) -> DataError {
     DataError::row(
@@ -171,14 +215,20 @@ pub(crate) mod tests {
 
     fn auto(values: &[Value]) -> Result<Decision, DataError> {
         let rows: Vec<_> = values.iter().enumerate().map(|(index, value)| row(index + 1, value.clone())).collect();
-        decide("rows.jsonl", Format::Auto, &rows)
+        decide("rows.jsonl", Format::Auto, &rows, BrokenRows::Stop)
     }
 
     #[test]
     fn auto_decides_and_says_why() {
         let cases = [
             (json!({"messages": [], "id": 3}), Format::Messages),
+            (json!({"conversations": [], "id": 3}), Format::ShareGpt),
+            (json!({"instruction": "a", "input": "", "output": "b"}), Format::Alpaca),
             (json!({"prompt": "a", "completion": "b"}), Format::PromptCompletion),
+            (json!({"prompt": "a", "completion": "b", "label": 7}), Format::PromptCompletion),
+            (json!({"prompt": "a", "completion": "b", "label": true}), Format::Unpaired),
+            (json!({"prompt": "a", "chosen": "b", "rejected": "c"}), Format::Preference),
+            (json!({"chosen": [], "rejected": []}), Format::Preference),
             (json!({"text": "a", "url": "b"}), Format::Text),
             (json!({"input_ids": [1, 2], "attention_mask": [1, 1]}), Format::Tokens),
         ];
@@ -195,8 +245,14 @@ pub(crate) mod tests {
         assert!(two.to_string().contains("messages and text"), "{two}");
         let none = auto(&[json!({"question": "a"})]).unwrap_err();
         assert!(none.to_string().contains("`question`"), "{none}");
+        assert_eq!(auto(&[json!({"text": "a"}), json!({"text": 5})]).unwrap().format, Format::Text);
         let change = auto(&[json!({"text": "a"}), json!({"messages": []})]).unwrap_err();
         assert!(change.to_string().contains("line 2"), "{change}");
+        let alpaca = auto(&[json!({"instruction": "a", "output": "b", "text": "a b"})]).unwrap_err();
+        assert!(alpaca.to_string().contains("alpaca and text"), "{alpaca}");
+        let skipping = [row(1, json!({"question": "a"})), row(2, json!({"text": "a"}))];
+        assert!(decide("rows.jsonl", Format::Auto, &skipping, BrokenRows::Skip).is_ok());
+        assert!(decide("rows.jsonl", Format::Auto, &skipping, BrokenRows::Stop).is_err());
         assert!(auto(&[]).is_err());
     }
 

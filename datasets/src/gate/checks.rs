@@ -1,12 +1,15 @@
-//! The checks of the gate, one after the other.
+//! The checks of the gate: one walk over the index of the rows that counts, then what the counts mean. No tokens are read.
+//!
+//! What is kept of a row is 16 bytes of its hash, so that duplicates among many millions are found in bounded memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use super::{Check, Finding, Report};
 use crate::config::{GateConfig, Split};
 use crate::dataset::Dataset;
-use crate::example::Example;
+use crate::example::{OddOrder, Part};
 use crate::location::Location;
+use crate::store::Entry;
 use crate::tokenizer::Tokenizer;
 
 /// Rows shown of each finding.
@@ -14,165 +17,254 @@ const SHOWN: usize = 3;
 
 /// Looks at one split.
 pub(super) fn look(report: &mut Report, dataset: &Dataset, tokenizer: Option<&Tokenizer>, config: &GateConfig) {
-    let mut look = Look { report, dataset };
-    if dataset.examples.is_empty() {
-        look.error(Check::NoRows, "no row is left to use", &[]);
-    }
-    look.beginnings(tokenizer);
-    look.ends(tokenizer, config);
-    look.labels();
-    look.truncation(config);
-    look.contents(config);
-    look.duplicates();
+    let mut counts = Counts::default();
+    let known_ends = tokenizer.map(Tokenizer::eos_ids).filter(|ids| !ids.is_empty());
+    let bos = tokenizer.and_then(|tokenizer| tokenizer.special().bos_id);
+    walk(dataset, |first, row| {
+        for (index, entry) in row.iter().enumerate() {
+            counts.example(first + index, entry, bos, known_ends, config);
+        }
+        counts.row(first, row, dataset.split);
+    });
+    let unknown =
+        counts.unknown_ends.iter().filter_map(|id| tokenizer?.id_to_token(*id)).collect::<Vec<_>>().join(", ");
+    counts.report(&mut Findings { report, dataset }, &unknown, config);
 }
 
 /// Looks for evaluation rows among the training rows.
-pub(super) fn compare(report: &mut Report, train: &Dataset, eval: &Dataset) {
-    let known: HashSet<[u8; 32]> = train.examples.iter().map(Example::digest).collect();
-    let found: Vec<_> = eval
-        .examples
-        .iter()
-        .filter(|example| known.contains(&example.digest()))
-        .map(|example| &example.source)
-        .collect();
-    let mut look = Look { report, dataset: eval };
+pub(super) fn compare(report: &mut Report, train: &Dataset, eval: &Dataset, config: &GateConfig) {
+    let (mut wanted, mut trained) = (HashSet::new(), HashSet::new());
+    walk(eval, |_, row| {
+        wanted.insert(fingerprint(row));
+    });
+    walk(train, |_, row| trained.extend(Some(fingerprint(row)).filter(|row| wanted.contains(row))));
+    let mut leaked = Tally::default();
+    walk(eval, |first, row| leaked.add_if(trained.contains(&fingerprint(row)), first));
     let message = "they are trained on as well, so the evaluation says nothing about new rows";
-    look.warning(Check::EvalInTrain, message, &found);
+    let limit = ("allow_leaked", config.allow_leaked);
+    Findings { report, dataset: eval }.limited(Check::EvalInTrain, message, &leaked, limit);
 }
 
-struct Look<'a> {
+/// Shows every row: the number of its first example, and its examples.
+fn walk(dataset: &Dataset, mut look: impl FnMut(usize, &[Entry])) {
+    let mut row: Vec<Entry> = Vec::new();
+    let mut first = 0;
+    dataset.entries(|index, entry| {
+        let is_second = row.last().is_some_and(|before| (before.part, entry.part) == (Part::Chosen, Part::Rejected));
+        if !is_second && !row.is_empty() {
+            look(first, &row);
+            row.clear();
+        }
+        if row.is_empty() {
+            first = index;
+        }
+        row.push(entry.clone());
+    });
+    if !row.is_empty() {
+        look(first, &row);
+    }
+}
+
+/// What a row teaches, in 128 bits.
+fn fingerprint(row: &[Entry]) -> u128 {
+    row.iter().fold(0, |sum: u128, entry| {
+        let mut half = [0; 16];
+        half.copy_from_slice(&entry.digest[..16]);
+        // A pair is told from the same answers the other way round by the digests, which know their part.
+        sum.rotate_left(1) ^ u128::from_le_bytes(half)
+    })
+}
+
+/// Rows that have something.
+#[derive(Default)]
+struct Tally {
+    count: usize,
+    first: Vec<usize>,
+}
+
+impl Tally {
+    fn add_if(&mut self, has: bool, example: usize) {
+        if has {
+            self.count += 1;
+            if self.first.len() < SHOWN {
+                self.first.push(example);
+            }
+        }
+    }
+}
+
+/// What is counted in the walk.
+#[derive(Default)]
+struct Counts {
+    examples: usize,
+    double_bos: Tally,
+    unended: Tally,
+    unknown_end: Tally,
+    unknown_ends: BTreeSet<u32>,
+    unlabelled: Tally,
+    few_labels: Tally,
+    answer_lost: Tally,
+    truncated: Tally,
+    empty: Tally,
+    empty_context: Tally,
+    lossy: Tally,
+    straddling: Tally,
+    control: Tally,
+    odd_order: Tally,
+    odd_orders: Vec<OddOrder>,
+    equal_pair: Tally,
+    duplicate: Tally,
+    seen: HashSet<u128>,
+}
+
+impl Counts {
+    fn example(&mut self, example: usize, entry: &Entry, bos: Option<u32>, ends: Option<&[u32]>, config: &GateConfig) {
+        self.examples += 1;
+        let notes = &entry.notes;
+        self.double_bos.add_if(bos.is_some() && entry.opening == [bos, bos], example);
+        self.unended.add_if(notes.unended > 0, example);
+        let unknown = notes.end.filter(|end| notes.unended == 0 && ends.is_some_and(|ends| !ends.contains(end)));
+        self.unknown_end.add_if(unknown.is_some(), example);
+        self.unknown_ends.extend(unknown);
+        let labelled = entry.labelled as usize;
+        self.unlabelled.add_if(labelled == 0, example);
+        self.few_labels.add_if((1..config.few_labels).contains(&labelled), example);
+        let lost = notes.cut_from.is_some() && notes.labelled_before > 0 && labelled == 0;
+        self.answer_lost.add_if(lost, example);
+        self.truncated.add_if(!lost && labelled < notes.labelled_before, example);
+        self.empty.add_if(notes.empty.0 > 0, example);
+        self.empty_context.add_if(notes.empty.0 == 0 && notes.empty.1 > 0, example);
+        self.lossy.add_if(notes.lossy, example);
+        self.straddling.add_if(notes.straddles, example);
+        self.control.add_if(notes.control, example);
+        self.odd_order.add_if(notes.order.is_some(), example);
+        self.odd_orders.extend(notes.order.filter(|order| !self.odd_orders.contains(order)));
+    }
+
+    fn row(&mut self, first: usize, row: &[Entry], split: Split) {
+        self.equal_pair.add_if(row.last().is_some_and(|entry| entry.equals_chosen), first);
+        self.duplicate.add_if(split == Split::Train && !self.seen.insert(fingerprint(row)), first);
+    }
+
+    fn report(&self, to: &mut Findings<'_>, unknown_ends: &str, config: &GateConfig) {
+        if self.examples == 0 {
+            to.error(Check::NoRows, "no row is left to use", &Tally::default());
+        }
+        let broken = to.dataset.broken();
+        let places = broken.first.iter().map(|(row, _)| row.clone()).take(SHOWN).collect();
+        let example = broken.first.first().map_or("", |(_, error)| error.as_str());
+        let message = format!("they could not be used and are left out, the first of them: {example}");
+        to.limited_at(Check::Broken, &message, (broken.count, places), ("allow_broken", config.allow_broken));
+
+        if self.double_bos.count > 0 {
+            let message = "they begin with two BOS tokens; the text or the template spells one too many";
+            to.error(Check::DoubleBos, message, &self.double_bos);
+        }
+        let message = "a trained turn does not end in a control token, so the model does not learn to stop";
+        to.limited(Check::MissingEnd, message, &self.unended, ("allow_unended", config.allow_unended));
+        let message = format!(
+            "turns end with {unknown_ends}, which is not among the eos_token_id of generation_config.json, so \
+             generation will not stop there"
+        );
+        to.warning(Check::UnknownEnd, message, &self.unknown_end);
+
+        if self.unlabelled.count > 0 && self.unlabelled.count == self.examples {
+            let message = "no token of any row is trained; look at `firebrand data`, and at train_on";
+            to.error(Check::NoLabels, message, &self.unlabelled);
+        } else {
+            let message = "no token of them is trained; they are left out";
+            let limit = ("allow_unlabelled", config.allow_unlabelled);
+            to.limited(Check::NoLabels, message, &self.unlabelled, limit);
+        }
+        let message = format!("they train fewer than {} tokens", config.few_labels);
+        let limit = ("allow_few_labels", config.allow_few_labels);
+        to.limited(Check::FewLabels, &message, &self.few_labels, limit);
+
+        let message = "truncation to max_length cut the whole answer away";
+        let limit = ("allow_truncated", config.allow_truncated);
+        to.limited(Check::AnswerTruncated, message, &self.answer_lost, limit);
+        let message = "truncation to max_length cut a part of what is trained";
+        to.warning(Check::Truncated, message, &self.truncated);
+        let dropped = to.dataset.dropped();
+        let places = dropped.iter().map(|(row, _)| row.clone()).take(SHOWN).collect();
+        to.limited_at(
+            Check::Dropped,
+            "they are longer than max_length and left out",
+            (dropped.len(), places),
+            ("", 1.0),
+        );
+
+        let message = "a message or text of them is empty";
+        to.limited(Check::EmptyMessage, message, &self.empty, ("allow_empty", config.allow_empty));
+        to.warning(Check::EmptyMessage, "a system or tool message of them is empty", &self.empty_context);
+        let message = "the text holds U+FFFD, the mark of bytes that were lost before";
+        to.limited(Check::LossyText, message, &self.lossy, ("allow_lossy", config.allow_lossy));
+        let message = "a token covers the end of the prompt and the beginning of the completion, and is not trained; \
+                       move the space from the end of the prompt to the beginning of the completion";
+        to.warning(Check::Straddling, message, &self.straddling);
+        let message = "what somebody says in them spells a control token, which the model reads as one: a turn may end \
+                       in its middle, or another speak";
+        to.limited(Check::ControlToken, message, &self.control, ("allow_control", config.allow_control));
+        let kinds: Vec<_> = self.odd_orders.iter().map(|order| odd(*order)).collect();
+        let message = format!("their messages do not follow each other as in a dialogue: {}", kinds.join("; "));
+        to.limited(Check::OddOrder, &message, &self.odd_order, ("allow_odd_order", config.allow_odd_order));
+        let message = "the better and the worse answer are the same";
+        to.limited(Check::EqualPair, message, &self.equal_pair, ("allow_equal_pairs", config.allow_equal_pairs));
+        let message = "the same row stands further up";
+        to.limited(Check::Duplicate, message, &self.duplicate, ("allow_duplicates", config.allow_duplicates));
+    }
+}
+
+fn odd(order: OddOrder) -> &'static str {
+    match order {
+        OddOrder::AssistantFirst => "the assistant speaks first",
+        OddOrder::LateSystem => "a system message is not the first",
+        OddOrder::Repeated => "one speaks twice in a row",
+        OddOrder::Unanswered => "nobody answers the last message",
+    }
+}
+
+/// Where findings about one split go.
+struct Findings<'a> {
     report: &'a mut Report,
     dataset: &'a Dataset,
 }
 
-impl<'a> Look<'a> {
-    fn rows(&self, wanted: impl Fn(&Example) -> bool) -> Vec<&'a Location> {
-        self.dataset.examples.iter().filter(|example| wanted(example)).map(|example| &example.source).collect()
+impl Findings<'_> {
+    fn finding(&self, check: Check, message: impl Into<String>, (count, examples): (usize, Vec<Location>)) -> Finding {
+        let dataset = self.dataset;
+        let of = dataset.len() + dataset.dropped().len() + dataset.broken().count;
+        Finding { check, split: dataset.split, count, of, message: message.into(), examples }
     }
 
-    fn finding(&self, check: Check, message: impl Into<String>, rows: &[&Location]) -> Finding {
-        Finding {
-            check,
-            split: self.dataset.split,
-            count: rows.len(),
-            of: self.dataset.examples.len() + self.dataset.dropped.len(),
-            message: message.into(),
-            examples: rows.iter().take(SHOWN).copied().cloned().collect(),
-        }
+    fn places(&self, rows: &Tally) -> (usize, Vec<Location>) {
+        (rows.count, rows.first.iter().map(|example| self.dataset.location(*example)).collect())
     }
 
-    fn error(&mut self, check: Check, message: impl Into<String>, rows: &[&Location]) {
-        let finding = self.finding(check, message, rows);
+    fn error(&mut self, check: Check, message: impl Into<String>, rows: &Tally) {
+        let finding = self.finding(check, message, self.places(rows));
         self.report.errors.push(finding);
     }
 
-    fn warning(&mut self, check: Check, message: impl Into<String>, rows: &[&Location]) {
-        if !rows.is_empty() {
-            let finding = self.finding(check, message, rows);
+    fn warning(&mut self, check: Check, message: impl Into<String>, rows: &Tally) {
+        if rows.count > 0 {
+            let finding = self.finding(check, message, self.places(rows));
             self.report.warnings.push(finding);
         }
     }
 
     /// An error above a share of the rows, a warning below.
-    fn limited(&mut self, check: Check, message: &str, rows: &[&Location], key: &str, limit: f64) {
-        let share = rows.len() as f64 / self.dataset.examples.len().max(1) as f64;
-        if share > limit {
-            let message = format!("{message}; {key} = {limit} allows fewer");
-            self.error(check, message, rows);
-        } else {
-            self.warning(check, message, rows);
-        }
+    fn limited(&mut self, check: Check, message: &str, rows: &Tally, limit: (&str, f64)) {
+        self.limited_at(check, message, self.places(rows), limit);
     }
 
-    fn beginnings(&mut self, tokenizer: Option<&Tokenizer>) {
-        let Some(bos) = tokenizer.and_then(|tokenizer| tokenizer.special().bos_id) else {
-            return;
-        };
-        let rows = self.rows(|example| example.input_ids.starts_with(&[bos, bos]));
-        if !rows.is_empty() {
-            let message = "they begin with two BOS tokens; the text or the template spells one too many";
-            self.error(Check::DoubleBos, message, &rows);
+    fn limited_at(&mut self, check: Check, message: &str, rows: (usize, Vec<Location>), (key, limit): (&str, f64)) {
+        let mut finding = self.finding(check, message, rows);
+        if finding.count as f64 / finding.of.max(1) as f64 > limit {
+            finding.message = format!("{message}; data.gate.{key} = {limit} allows fewer");
+            self.report.errors.push(finding);
+        } else if finding.count > 0 {
+            self.report.warnings.push(finding);
         }
-    }
-
-    fn ends(&mut self, tokenizer: Option<&Tokenizer>, config: &GateConfig) {
-        let rows = self.rows(|example| example.notes.unended > 0);
-        let message = "a trained turn does not end in a control token, so the model does not learn to stop";
-        self.limited(Check::MissingEnd, message, &rows, "allow_unended", config.allow_unended);
-        let Some(tokenizer) = tokenizer.filter(|tokenizer| !tokenizer.eos_ids().is_empty()) else {
-            return;
-        };
-        let unknown = |example: &Example| {
-            let end = example.notes.end;
-            end.filter(|id| example.notes.unended == 0 && !tokenizer.eos_ids().contains(id))
-        };
-        let rows = self.rows(|example| unknown(example).is_some());
-        let mut tokens: Vec<_> = self.dataset.examples.iter().filter_map(unknown).collect();
-        tokens.sort_unstable();
-        tokens.dedup();
-        let tokens: Vec<_> = tokens.iter().filter_map(|id| tokenizer.id_to_token(*id)).collect();
-        let message = format!(
-            "turns end with {}, which is not among the eos_token_id of generation_config.json, so generation will \
-             not stop there",
-            tokens.join(", ")
-        );
-        self.warning(Check::UnknownEnd, message, &rows);
-    }
-
-    fn labels(&mut self) {
-        let rows = self.rows(|example| example.labelled_tokens() == 0);
-        if rows.is_empty() {
-            return;
-        }
-        if rows.len() == self.dataset.examples.len() {
-            let message = "no token of any row is trained; look at `firebrand data`, and at train_on";
-            self.error(Check::NoLabels, message, &rows);
-        } else {
-            self.warning(Check::NoLabels, "no token of them is trained; they are left out", &rows);
-        }
-    }
-
-    fn truncation(&mut self, config: &GateConfig) {
-        let lost = |example: &Example| {
-            example.notes.cut_from.is_some() && example.notes.labelled_before > 0 && example.labelled_tokens() == 0
-        };
-        let rows = self.rows(lost);
-        let message = "truncation to max_length cut the whole answer away";
-        let limit = config.allow_truncated;
-        self.limited(Check::AnswerTruncated, message, &rows, "allow_truncated", limit);
-        let part = |example: &Example| !lost(example) && example.labelled_tokens() < example.notes.labelled_before;
-        let rows = self.rows(part);
-        self.warning(Check::Truncated, "truncation to max_length cut a part of what is trained", &rows);
-        let rows: Vec<_> = self.dataset.dropped.iter().map(|(location, _)| location).collect();
-        self.warning(Check::Dropped, "they are longer than max_length and left out", &rows);
-    }
-
-    fn contents(&mut self, config: &GateConfig) {
-        let rows = self.rows(|example| example.notes.empty.0 > 0);
-        let message = "a message or text of them is empty";
-        self.limited(Check::EmptyMessage, message, &rows, "allow_empty", config.allow_empty);
-        let rows = self.rows(|example| example.notes.empty.0 == 0 && example.notes.empty.1 > 0);
-        self.warning(Check::EmptyMessage, "a system or tool message of them is empty", &rows);
-        let rows = self.rows(|example| example.notes.lossy);
-        let message = "the text holds U+FFFD, the mark of bytes that were lost before";
-        self.warning(Check::LossyText, message, &rows);
-        let rows = self.rows(|example| example.notes.straddles);
-        let message = "a token covers the end of the prompt and the beginning of the completion, and is not trained; \
-                       move the space from the end of the prompt to the beginning of the completion";
-        self.warning(Check::Straddling, message, &rows);
-    }
-
-    fn duplicates(&mut self) {
-        if self.dataset.split == Split::Eval {
-            return;
-        }
-        let mut seen: HashMap<[u8; 32], &Location> = HashMap::new();
-        let mut rows = Vec::new();
-        for example in &self.dataset.examples {
-            if seen.insert(example.digest(), &example.source).is_some() {
-                rows.push(&example.source);
-            }
-        }
-        self.warning(Check::Duplicate, "the same row stands further up", &rows);
     }
 }

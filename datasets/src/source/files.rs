@@ -1,20 +1,26 @@
-//! Which files a recipe's `path` means: a file, a glob, or a folder (its data files, not its subfolders), always in
-//! the order of their names, because the order of rows is part of a run's identity.
+//! Which files a recipe's `path` means: a file, a glob, a folder (its data files, not its subfolders), or a dataset of a
+//! hub, always in the order of their names, because the order of rows is part of a run's identity.
 
 use std::path::{Path, PathBuf};
 
+use super::remote::{Fetch, Repository, SCHEME};
+use crate::config::Split;
 use crate::error::DataError;
 
-/// The data files `pattern` names; a relative one is looked up in `base`.
+/// The data files `pattern` names; a relative one is looked up in `base`. Of a hub's dataset those of `split` are
+/// brought here by `fetch`.
 ///
 /// # Errors
 /// When nothing is found, or a file's ending is not one of a data file.
-pub fn expand(pattern: &str, base: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub fn expand(pattern: &str, base: &Path, split: Split, fetch: &dyn Fetch) -> Result<Vec<PathBuf>, DataError> {
     let error = |why: String| DataError::Source { path: pattern.to_string(), why };
+    if let Some(address) = pattern.strip_prefix(SCHEME) {
+        let repository = Repository::parse(address).map_err(error)?;
+        let choose = |names: &[&str]| repository.choose(names, split);
+        return fetch.fetch(&repository, &choose).map_err(error);
+    }
     if let Some((scheme, _)) = pattern.split_once("://") {
-        return Err(error(format!(
-            "`{scheme}://` is not a place this version reads from; download the files and name them"
-        )));
+        return Err(error(format!("`{scheme}://` is no place to read from; name files, or hf://datasets/owner/name")));
     }
     let path = base.join(pattern);
     if path.is_dir() {
@@ -26,8 +32,7 @@ pub fn expand(pattern: &str, base: &Path) -> Result<Vec<PathBuf>, DataError> {
                 found.push(entry.path());
             }
         }
-        return sorted(found)
-            .ok_or_else(|| error(format!("the folder holds no data file ({})", super::endings().join(", "))));
+        return sorted(found).ok_or_else(|| error(format!("the folder holds no data file ({})", super::endings())));
     }
     if path.is_file() {
         return Ok(vec![path]);
@@ -55,8 +60,14 @@ fn sorted(mut files: Vec<PathBuf>) -> Option<Vec<PathBuf>> {
     (!files.is_empty()).then_some(files)
 }
 
+/// Whether a path is an address on a hub, and no place on this machine.
+pub fn is_remote(path: &str) -> bool {
+    path.starts_with(SCHEME)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::NoFetch;
     use super::*;
 
     fn folder() -> tempfile::TempDir {
@@ -68,7 +79,7 @@ mod tests {
     }
 
     fn names(pattern: &str, base: &Path) -> Vec<String> {
-        expand(pattern, base)
+        expand(pattern, base, Split::Train, &NoFetch)
             .unwrap()
             .iter()
             .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
@@ -88,8 +99,8 @@ mod tests {
     #[test]
     fn what_is_not_there_is_an_error_that_names_it() {
         let dir = folder();
-        for pattern in ["gone.jsonl", "gone-*.jsonl", "hf://datasets/a/b"] {
-            let error = expand(pattern, dir.path()).unwrap_err().to_string();
+        for pattern in ["gone.jsonl", "gone-*.jsonl", "hf://datasets/a/b", "hf://a/b", "s3://x"] {
+            let error = expand(pattern, dir.path(), Split::Train, &NoFetch).unwrap_err().to_string();
             assert!(error.contains(pattern), "{error}");
         }
     }

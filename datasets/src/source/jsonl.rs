@@ -1,14 +1,11 @@
 //! JSON Lines: one object a line. Blank lines are skipped, and counted as lines.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
-use super::{Reader, Receiver, Row, kind, shown};
+use super::input::{Input, without_mark};
+use super::{Reader, Reading, Receiver, Row, object};
 use crate::error::DataError;
 use crate::location::Location;
 
@@ -20,26 +17,29 @@ impl Reader for Jsonl {
         &["jsonl", "ndjson"]
     }
 
-    fn read(&self, path: &Path, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
+    fn is_text(&self) -> bool {
+        true
+    }
+
+    fn read(&self, path: &Path, _: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
         let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
         let shared: Arc<Path> = Arc::from(path);
-        let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(unreadable)?);
+        let mut input = Input::open(path)?;
         let mut line = Vec::new();
         for number in 1.. {
-            line.clear();
-            let bytes = file.read_until(b'\n', &mut line).map_err(unreadable)? as u64;
-            if bytes == 0 {
+            if input.line(&mut line).map_err(unreadable)? == 0 {
                 break;
             }
             let text = match number {
-                1 => line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line),
+                1 => without_mark(&line),
                 _ => &line,
             };
-            if text.trim_ascii().is_empty() {
+            if text.trim_ascii().is_empty() && text.len() <= super::input::LONGEST {
                 continue;
             }
             let location = Location::at(&shared, number);
-            let row = parse(text, &location).map(|object| Row { location, object, bytes });
+            let bytes = input.take_bytes();
+            let row = object::of_line(text, &location).map(|object| Row { location, object, bytes });
             if let ControlFlow::Break(()) = receiver(row) {
                 break;
             }
@@ -48,48 +48,13 @@ impl Reader for Jsonl {
     }
 }
 
-fn parse(line: &[u8], location: &Location) -> Result<Map<String, Value>, DataError> {
-    let expected = "one JSON object a line";
-    let text = std::str::from_utf8(line).map_err(|problem| {
-        let found = format!("invalid UTF-8 at byte {} of the line", problem.valid_up_to());
-        DataError::row(location, expected, found)
-    })?;
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(other) => {
-            let found = format!("{}: {}", kind(&other), shown(&other));
-            Err(DataError::row(location, expected, found))
-        }
-        Err(problem) => {
-            // serde counts lines within the row; only the column means something here.
-            let text = problem.to_string();
-            let what = text.split(" at line ").next().unwrap_or(&text).to_string();
-            let found = format!("no JSON ({what} at column {})", problem.column());
-            Err(DataError::row(location, expected, found))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn read(content: &[u8]) -> Vec<Result<(usize, Value), String>> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("rows.jsonl");
-        std::fs::write(&path, content).unwrap();
-        let mut rows = Vec::new();
-        let mut receiver = |row: Result<Row, DataError>| {
-            rows.push(row.map(|row| (row.location.line, Value::Object(row.object))).map_err(|error| error.to_string()));
-            ControlFlow::Continue(())
-        };
-        Jsonl.read(&path, &mut receiver).unwrap();
-        rows
-    }
+    use super::super::tests::rows;
 
     #[test]
     fn blank_lines_count_and_a_byte_order_mark_does_not() {
-        let rows = read(b"\xef\xbb\xbf{\"a\":1}\r\n\n  \n{\"a\":2}");
+        let rows = rows("rows.jsonl", b"\xef\xbb\xbf{\"a\":1}\r\n\n  \n{\"a\":2}");
         let lines: Vec<_> = rows.iter().map(|row| row.as_ref().unwrap().0).collect();
         assert_eq!(lines, [1, 4]);
         assert_eq!(rows[1].as_ref().unwrap().1["a"], 2);
@@ -97,9 +62,24 @@ mod tests {
 
     #[test]
     fn a_broken_row_names_its_line_and_the_next_is_read() {
-        let rows = read(b"{\"a\":1}\n{\"a\":\n[1]\n{\"a\":\"\xff\"}\n{\"a\":2}\n");
-        assert!(rows[0].is_ok() && rows[4].is_ok());
-        for (row, said) in [(1, "no JSON"), (2, "a list"), (3, "invalid UTF-8 at byte 6")] {
+        let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+        let text = format!(
+            "{{\"a\":1}}\n{{\"a\":\n[1]\n{{\"a\":\"?\"}}\n{{\"a\":1,\"b\":{{\"c\":1,\"c\":2}}}}\n{{\"a\":1e999}}\n{deep}\n{{}} {{}}\n{{\"a\":2}}\n"
+        );
+        let mut bytes = text.into_bytes();
+        let at = bytes.iter().position(|byte| *byte == b'?').unwrap();
+        bytes[at] = 0xff;
+        let rows = rows("rows.jsonl", &bytes);
+        assert!(rows[0].is_ok() && rows[8].is_ok());
+        for (row, said) in [
+            (1, "no JSON"),
+            (2, "a list"),
+            (3, "invalid UTF-8 at byte 6"),
+            (4, "the key `c` stands twice"),
+            (5, "out of range"),
+            (6, "recursion limit"),
+            (7, "trailing characters"),
+        ] {
             let error = rows[row].as_ref().unwrap_err();
             assert!(error.contains(&format!("rows.jsonl:{}", row + 1)), "{error}");
             assert!(error.contains(said), "{error}");

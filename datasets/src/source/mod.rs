@@ -1,18 +1,35 @@
 //! From a path to rows: every file format becomes the same thing, a JSON object with its file and line.
 //!
-//! A format is one `Reader` in a file of its own and one line in `READERS`.
+//! A format is one `Reader` in a file of its own and one line in `READERS`. All of them stream: what is held at a time is
+//! a row, or of tables a slice of a row group or a batch.
 
+mod arrays;
+pub(crate) mod columns;
+mod csv;
 mod files;
+mod input;
+mod ipc;
+mod json;
 mod jsonl;
+mod object;
+mod parquet;
+mod remote;
 mod table;
+mod text;
 
-pub use files::expand;
+#[cfg(test)]
+mod tests;
+
+pub use columns::Columns;
+pub use files::{expand, is_remote};
+pub use remote::{Choose, Fetch, NoFetch, Repository};
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::config::{SourceConfig, TextRows};
 use crate::error::DataError;
 use crate::location::Location;
 
@@ -21,9 +38,9 @@ use crate::location::Location;
 pub struct Row {
     /// Where it stood.
     pub location: Location,
-    /// Its columns.
+    /// Its columns, without those that are null.
     pub object: Map<String, Value>,
-    /// How many bytes of its file it took (for tables: its share of the file).
+    /// How many bytes of its file were read for it: of the compressed file where it is one, a share of a table.
     pub bytes: u64,
 }
 
@@ -31,39 +48,94 @@ pub struct Row {
 /// goes on unless the receiver breaks off.
 pub type Receiver<'a> = dyn FnMut(Result<Row, DataError>) -> ControlFlow<()> + 'a;
 
+/// What a recipe says about reading a source.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    /// Other names for columns.
+    pub columns: &'a Columns,
+    /// What a row of plain text is.
+    pub text: TextRows,
+}
+
+impl<'a> From<&'a SourceConfig> for Reading<'a> {
+    fn from(source: &'a SourceConfig) -> Self {
+        Self { columns: &source.columns, text: source.text_rows }
+    }
+}
+
+impl Default for Reading<'_> {
+    fn default() -> Self {
+        static NONE: Columns = Columns::none();
+        Self { columns: &NONE, text: TextRows::default() }
+    }
+}
+
 /// One file format.
 trait Reader: Sync {
     /// File-name endings, without the dot.
     fn extensions(&self) -> &'static [&'static str];
 
-    /// Reads `path` from its first to its last row.
+    /// Whether a file may be compressed as a whole.
+    fn is_text(&self) -> bool;
+
+    /// Reads `path` from its first to its last row, columns that are null included.
     ///
     /// # Errors
     /// When the file as a whole cannot be read.
-    fn read(&self, path: &Path, receiver: &mut Receiver<'_>) -> Result<(), DataError>;
+    fn read(&self, path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError>;
 }
 
-static READERS: [&dyn Reader; 3] = [&jsonl::Jsonl, &table::Parquet, &table::Csv];
+static READERS: [&dyn Reader; 7] = [
+    &jsonl::Jsonl,
+    &json::Json,
+    &csv::Csv { extensions: &["csv"], separator: b',' },
+    &csv::Csv { extensions: &["tsv"], separator: b'\t' },
+    &text::Text,
+    &parquet::Parquet,
+    &ipc::Ipc,
+];
 
 /// Reads a file, its format chosen by its ending.
 ///
 /// # Errors
 /// When the ending is unknown or the file as a whole cannot be read.
-pub fn read(path: &Path, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
+pub fn read(path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
     let reader = reader_of(path).ok_or_else(|| DataError::Source {
         path: path.display().to_string(),
-        why: format!("the ending of a data file must be one of {}", endings().join(", ")),
+        why: format!("the ending of a data file must be one of {}", endings()),
     })?;
-    reader.read(path, receiver)
+    let mut names = columns::Names::new(reading.columns);
+    let mut named = |row: Result<Row, DataError>| {
+        receiver(row.and_then(|mut row| {
+            names.apply(&mut row)?;
+            row.object.retain(|_, value| !value.is_null());
+            Ok(row)
+        }))
+    };
+    reader.read(path, reading, &mut named)?;
+    names.finish(path)
 }
 
 fn reader_of(path: &Path) -> Option<&'static dyn Reader> {
+    let compressed = input::compression(path).is_some();
+    let path = if compressed { Path::new(path.file_stem()?) } else { path };
     let ending = path.extension()?.to_str()?.to_ascii_lowercase();
-    READERS.iter().find(|reader| reader.extensions().contains(&ending.as_str())).copied()
+    let reader = READERS.iter().find(|reader| reader.extensions().contains(&ending.as_str())).copied()?;
+    (!compressed || reader.is_text()).then_some(reader)
 }
 
-fn endings() -> Vec<String> {
-    READERS.iter().flat_map(|reader| reader.extensions()).map(|ending| format!(".{ending}")).collect()
+/// Whether a file of that name can be read.
+pub fn is_data_file(path: &Path) -> bool {
+    reader_of(path).is_some()
+}
+
+/// The endings of data files, for messages.
+pub(crate) fn endings() -> String {
+    let of = |text: bool| {
+        let readers = READERS.iter().filter(move |reader| reader.is_text() == text);
+        readers.flat_map(|reader| reader.extensions()).map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(", ")
+    };
+    format!("{} (also with .gz or .zst behind it), {}", of(true), of(false))
 }
 
 /// Shortens a value for a message.

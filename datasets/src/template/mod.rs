@@ -5,6 +5,7 @@
 //! turning Python functions into tool schemas, documents, and content other than text.
 
 mod builtin;
+pub(crate) mod calls;
 mod engine;
 mod found;
 mod json;

@@ -107,6 +107,7 @@ fn a_template_without_end_is_stopped() {
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
         "{{ 'x' * 999999999999 }}",
         "{{ ('x' * 1000000).replace('x', 'y' * 1000000) }}",
+        "{% set n = namespace(x='xxxxxxxx') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x | length }}",
     ] {
         let template = testing::template(source);
         assert!(template.render(&ask, None, false).is_err(), "{source}");

@@ -25,6 +25,12 @@ pub(super) fn string(value: &Value) -> Value {
     }
 }
 
+/// The filter `trim`, which takes anything by its text; what is undefined has none.
+pub(super) fn trim(value: &Value, characters: Option<&str>) -> String {
+    let text = string(value);
+    super::python::trim(text.as_str().unwrap_or_default(), characters)
+}
+
 /// The filter `join`.
 pub(super) fn join(
     state: &mut State<'_, '_>,

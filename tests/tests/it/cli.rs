@@ -368,3 +368,31 @@ fn inspect_schema_and_completions_speak_to_programs() {
         assert!(workshop.succeed(&["completions", shell]).stdout.contains("firebrand"), "{shell}");
     }
 }
+
+#[test]
+fn pairs_are_shown_and_not_trained_on() {
+    let workshop = Workshop::new();
+    let pair = |index: usize| json!({"prompt": format!("What is {index}?"), "chosen": " One.", "rejected": " Two."});
+    workshop.write_rows("data.jsonl", &(0..4).map(pair).collect::<Vec<_>>());
+    for verb in ["train", "check"] {
+        assert_says!(workshop.fail(&[verb, "recipe.toml"]), "objective sft", "data.jsonl holds preference pairs");
+    }
+    let said = workshop.succeed(&["data", "recipe.toml", "--rows", "2"]);
+    assert_eq!((said.stdout.matches(", chosen").count(), said.stdout.matches(", rejected").count()), (2, 2));
+    let said = workshop.succeed(&["data", "recipe.toml", "--json"]);
+    assert_eq!(said.stdout.lines().count(), 8);
+    let first: Value = serde_json::from_str(said.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!(first["part"], "chosen");
+}
+
+#[test]
+fn broken_rows_stop_a_run_or_are_skipped() {
+    let workshop = Workshop::new();
+    let rows: String = (0..30).map(|index| format!("{}\n", chat_row(index))).collect();
+    workshop.write("data.jsonl", &(rows + "{\"messages\": 3}\n"));
+    assert_says!(workshop.fail(&["check", "recipe.toml"]), "data.jsonl:31", "data.broken = \"skip\"");
+    let said = workshop.succeed(&["check", "recipe.toml", "--set", "data.broken=skip"]);
+    assert_says!(&said.stdout, "30 rows", "\"check\":\"broken\"", "\"count\":1,\"of\":31", "data.jsonl:31");
+    let strict = ["check", "recipe.toml", "--set", "data.broken=skip", "--set", "data.gate.allow_broken=0"];
+    assert_says!(workshop.fail(&strict), "allow_broken");
+}

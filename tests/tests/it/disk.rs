@@ -10,7 +10,13 @@ fn train_with_little_space(workshop: &Workshop, blocks: u32, arguments: &str) ->
     let program = workshop.command(&[]).get_program().to_owned();
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" train recipe.toml {arguments}");
     let mut shell = std::process::Command::new("sh");
-    shell.current_dir(workshop.path("")).env("NO_COLOR", "1").arg("-c").arg(script).arg(program);
+    shell
+        .current_dir(workshop.path(""))
+        .env("FIREBRAND_CACHE", workshop.path("cache"))
+        .env("NO_COLOR", "1")
+        .arg("-c")
+        .arg(script)
+        .arg(program);
     Said::from(shell.output().unwrap())
 }
 

@@ -106,6 +106,7 @@ impl Workshop {
     /// The program with these arguments, in the folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = firebrand();
+        command.env("FIREBRAND_CACHE", self.path("cache"));
         command.current_dir(self.folder.path()).args(arguments).stdin(Stdio::null());
         command
     }

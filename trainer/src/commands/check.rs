@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::CheckArgs;
 use crate::error::Error;
 use crate::objective::Recompute;
-use crate::plan::{self, Data, Text};
+use crate::plan::{self, Data};
 use crate::recipe::{Method, Recipe};
 use crate::say;
 
@@ -32,12 +32,12 @@ pub fn run(arguments: &CheckArgs) -> Result<ExitCode, Error> {
 }
 
 fn check(path: &Path, overrides: &[String]) -> Result<Value, Error> {
-    let loaded = Recipe::load(path, overrides)?;
+    let mut loaded = Recipe::load(path, overrides)?;
+    let device = crate::device::open(loaded.recipe.device)?;
+    let folder = plan::model_folder(&loaded.recipe.model)?;
+    let text = plan::dated_text(&mut loaded.recipe, &folder)?;
     let recipe = &loaded.recipe;
-    let device = crate::device::open(recipe.device)?;
-    let folder = plan::model_folder(&recipe.model)?;
-    let text = Text::load(&folder, &recipe.data.template, recipe.data.date.as_deref())?;
-    let data = Data::load(recipe, &text, &|_, _| {})?;
+    let data = Data::load(recipe, &text, crate::cache::folder().as_deref(), &|_, _| {})?;
     data.report.clone().pass()?;
     let (model, modules) = plan::build_model(&loaded, &folder, &device)?;
     data.check_fits(model.decoder().config())?;
@@ -59,11 +59,12 @@ fn check(path: &Path, overrides: &[String]) -> Result<Value, Error> {
         "trained_parameters": trained,
         "adapted_modules": modules,
         "trained_base": if recipe.method == Method::Full { vec![] } else { model.trained_base_names()? },
-        "rows": data.train.examples.len(),
-        "eval_rows": data.eval.as_ref().map(|eval| eval.examples.len()),
+        "rows": data.train.len(),
+        "eval_rows": data.eval.as_ref().map(|eval| eval.len()),
         "tokens": data.train.tokens(),
         "labelled_tokens": data.train.labelled_tokens(),
         "packing_efficiency": data.train.epoch(recipe.seed, 0).efficiency,
+        "ungrouped_efficiency": data.train.epoch(recipe.seed, 0).ungrouped,
         "steps": steps,
         "recompute": recomputed,
         "memory": memory,
@@ -89,11 +90,15 @@ fn show(report: &Value) -> Result<(), Error> {
         say!("  base     trained too: {}\n", names.join(", "))?;
     }
     say!(
-        "  data     {} rows, {} labelled tokens of {}, {:.0} % packing efficiency\n",
+        "  data     {} rows, {} labelled tokens of {}, {:.0} % of the room is used{}\n",
         report["rows"],
         report["labelled_tokens"],
         report["tokens"],
-        report["packing_efficiency"].as_f64().unwrap_or(0.0) * 100.0
+        report["packing_efficiency"].as_f64().unwrap_or(0.0) * 100.0,
+        match report["ungrouped_efficiency"].as_f64() {
+            Some(ungrouped) => format!(" ({:.0} % without group_by_length)", ungrouped * 100.0),
+            None => String::new(),
+        }
     )?;
     say!("  steps    {}\n", report["steps"])?;
     say!(

@@ -3,10 +3,11 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use firebrand_datasets::{Dataset, Example, Prepare, Progress, Split, Tokenizer, prepare};
+use firebrand_datasets::{Dataset, Example, Part, Prepare, Progress, Split, Tokenizer, prepare};
 
 use crate::cli::{DataArgs, SplitName};
 use crate::error::Error;
+use crate::hub::HubDatasets;
 use crate::plan::{self, Text};
 use crate::recipe::Recipe;
 use crate::say;
@@ -30,6 +31,9 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
         base: std::path::Path::new(""),
         tokenizer: text.tokenizer.as_ref(),
         template: text.template.as_ref(),
+        micro_batch: recipe.train.micro_batch_size,
+        cache: None,
+        fetch: &HubDatasets,
         keep_text: true,
         limit,
         progress: &|_: Progress| {},
@@ -37,8 +41,8 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
     .map_err(|error| text.explain(error))?;
     let shown = limit.unwrap_or(usize::MAX);
     if arguments.json {
-        for example in dataset.examples.iter().take(shown) {
-            say!("{}\n", serde_json::to_string(example).unwrap_or_default())?;
+        for row in dataset.rows().take(shown).flatten() {
+            say!("{}\n", serde_json::to_string(&dataset.example(row)?).unwrap_or_default())?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -47,18 +51,22 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
         say!("{}\n", paint.dim(&format!("{}: {} ({})", decision.path, decision.format, decision.why)))?;
     }
     let packs = pack_numbers(&dataset, &recipe);
-    for (index, example) in dataset.examples.iter().take(shown).enumerate() {
-        show(example, packs[index], text.tokenizer.as_ref(), paint)?;
+    for row in dataset.rows().take(shown).flatten() {
+        show(&dataset.example(row)?, packs[row], text.tokenizer.as_ref(), paint)?;
     }
+    let epoch = dataset.epoch(recipe.seed, 0);
+    let used =
+        format!("{} packs of these rows, {:.0} % of their room is used", epoch.packs.len(), epoch.efficiency * 100.0);
+    say!("{}\n", paint.dim(&used))?;
     say!("{}\n", paint.dim("trained tokens are green; special tokens are underlined"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Pack and segment of each row in the first epoch, over the rows read.
 fn pack_numbers(dataset: &Dataset, recipe: &Recipe) -> Vec<Option<(usize, usize)>> {
-    let mut places = vec![None; dataset.examples.len()];
+    let mut places = vec![None; dataset.len()];
     for (pack, packed) in dataset.epoch(recipe.seed, 0).packs.iter().enumerate() {
-        for (segment, &row) in packed.rows.iter().enumerate() {
+        for (segment, row) in packed.rows.into_iter().enumerate() {
             places[row] = Some((pack + 1, segment + 1));
         }
     }
@@ -72,11 +80,18 @@ fn show(
     paint: Paint,
 ) -> Result<(), Error> {
     let place = place.map_or("in no pack".to_string(), |(pack, segment)| format!("pack {pack}, segment {segment}"));
+    let part = match example.part {
+        Part::Alone => "",
+        Part::Chosen => ", chosen",
+        Part::Rejected => ", rejected",
+        Part::Good => ", good",
+        Part::Bad => ", bad",
+    };
     let weight = example.weights.iter().copied().find(|weight| *weight != 0.0).unwrap_or(0.0);
     say!(
         "\n{}\n",
         paint.bold(&format!(
-            "{}  {} tokens, {} labelled, weight {weight}, {place}",
+            "{}  {} tokens, {} labelled, weight {weight}{part}, {place}",
             example.source,
             example.input_ids.len(),
             example.labelled_tokens()

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::cli::EvalArgs;
 use crate::error::Error;
+use crate::fits;
 use crate::loading::LoadedModel;
 use crate::say;
 use crate::training::evaluate;
@@ -13,11 +14,12 @@ use crate::training::evaluate;
 pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
     let loaded = LoadedModel::new(&arguments.model, &arguments.rows.template)?;
     let dataset = loaded.rows(&arguments.data, &arguments.rows)?;
+    fits::check_objective(&dataset)?;
     let bar = crate::bars::rows_bar();
     let sums = evaluate(&loaded.model, &dataset, arguments.rows.batch_size.max(1), |done, total| {
         bar.set_length(total);
         bar.set_position(done);
-    });
+    })?;
     bar.finish_and_clear();
     if sums.tokens == 0 {
         return Err(Error::Request {
@@ -25,9 +27,9 @@ pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
             help: "look at --train-on and --format".into(),
         });
     }
-    let (loss, rows) = (sums.mean_loss(), dataset.examples.len());
+    let (loss, rows) = (sums.mean_loss(), dataset.len());
     if !loss.is_finite() {
-        let rows = dataset.examples.iter().take(5).map(|example| example.source.clone()).collect();
+        let rows = (0..rows.min(5)).map(|row| dataset.location(row)).collect();
         return Err(Error::NotFinite { step: 0, what: format!("the loss ({loss})"), rows });
     }
     if arguments.json {

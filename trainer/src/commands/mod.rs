@@ -1,6 +1,7 @@
 //! The verbs: each reads its arguments, calls the library, and prints.
 
 mod adapter;
+mod cache;
 mod check;
 mod completions;
 mod data;
@@ -36,6 +37,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Merge(arguments) => merge::run(&arguments),
         Command::Adapter(command) => adapter::run(&command),
+        Command::Cache(command) => cache::run(&command),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Selftest(arguments) => selftest::run(&arguments),
         Command::Schema => schema::run(),

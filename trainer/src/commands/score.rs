@@ -14,17 +14,18 @@ pub fn run(arguments: &ScoreArgs) -> Result<ExitCode, Error> {
     let loaded = LoadedModel::new(&arguments.model, &arguments.rows.template)?;
     let dataset = loaded.rows(&[arguments.data.display().to_string()], &arguments.rows)?;
     let bar = crate::bars::rows_bar();
-    bar.set_length(dataset.examples.len() as u64);
+    bar.set_length(dataset.len() as u64);
     write(&arguments.out, |out| {
-        for example in &dataset.examples {
-            writeln!(out, "{}", serde_json::to_string(&score(&loaded.model, example)).unwrap_or_default())?;
+        for example in dataset.examples() {
+            let example = example.map_err(std::io::Error::other)?;
+            writeln!(out, "{}", serde_json::to_string(&score(&loaded.model, &example)).unwrap_or_default())?;
             bar.inc(1);
         }
         Ok(())
     })
     .map_err(Error::io(&arguments.out))?;
     bar.finish_and_clear();
-    eprintln!("{} rows scored into {}", dataset.examples.len(), arguments.out.display());
+    eprintln!("{} rows scored into {}", dataset.len(), arguments.out.display());
     Ok(ExitCode::SUCCESS)
 }
 

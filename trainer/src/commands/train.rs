@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::tensor::Device;
+use firebrand_datasets::{CacheChoice, Kept};
 use firebrand_models::CausalLm;
 
 use crate::bars::DataProgress;
@@ -103,15 +104,11 @@ impl Prepared {
         let mut loaded = load_recipe(arguments)?;
         let device = crate::device::open(loaded.recipe.device)?;
         let folder = plan::model_folder(&loaded.recipe.model)?;
-        // A template that prints the date must print the same one when the run is resumed.
-        let today = || crate::date::today();
-        let date = loaded.recipe.data.date.clone().unwrap_or_else(today);
-        let text = Text::load(&folder, &loaded.recipe.data.template, Some(&date))?;
-        if text.template.as_ref().is_some_and(|template| template.tells_the_date()) {
-            loaded.recipe.data.date = Some(date);
-        }
+        let text = plan::dated_text(&mut loaded.recipe, &folder)?;
         let progress = DataProgress::new();
-        let data = Data::load(&loaded.recipe, &text, &|split, report| progress.report(split, report))?;
+        let cache = crate::cache::folder();
+        let data =
+            Data::load(&loaded.recipe, &text, cache.as_deref(), &|split, report| progress.report(split, report))?;
         progress.finish();
         if !data.report.warnings.is_empty() || !data.report.errors.is_empty() {
             eprint!("{}", data.report);
@@ -149,20 +146,29 @@ impl Prepared {
             (_, of_base) => format!("{trained}, and {of_base} of the base"),
         };
         let data = &self.data.train;
-        let packs = data.epoch(self.recipe().seed, 0);
+        let epoch = data.epoch(self.recipe().seed, 0);
+        let ungrouped = epoch
+            .ungrouped
+            .map_or(String::new(), |ungrouped| format!(" ({:.0} % without group_by_length)", ungrouped * 100.0));
+        let kept = match &data.kept {
+            Kept::Found => ", prepared before".into(),
+            Kept::Stored => String::new(),
+            Kept::Not(_) if self.recipe().data.cache == CacheChoice::Off => String::new(),
+            Kept::Not(why) => format!(", not cached ({why})"),
+        };
         let recompute = match self.recompute {
             Recompute::Off => "",
             Recompute::Blocks => ", blocks recomputed",
         };
         format!(
-            "model    {} ({}), training {trained}{recompute}\ndata     {}, {} labelled tokens of {}, {} at {:.0} % efficiency\nsteps    {}\n",
+            "model    {} ({}), training {trained}{recompute}\ndata     {}, {} labelled tokens of {}, {} at {:.0} % efficiency{ungrouped}{kept}\nsteps    {}\n",
             self.recipe().model,
             self.model.family().name(),
-            count(data.examples.len(), "row"),
+            count(data.len(), "row"),
             data.labelled_tokens(),
             data.tokens(),
-            count(packs.packs.len(), "pack"),
-            packs.efficiency * 100.0,
+            count(epoch.packs.len(), "pack"),
+            epoch.efficiency * 100.0,
             self.total_steps,
         )
     }

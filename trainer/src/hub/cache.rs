@@ -1,7 +1,7 @@
-//! The cache folder of one model, shared with the Python tools.
+//! The cache folder of one model or dataset, shared with the Python tools.
 //!
 //! ```text
-//! models--owner--name/
+//! models--owner--name/        (datasets--owner--name/)
 //!   blobs/<hash>              contents, named by their hash; <hash>.incomplete while being fetched
 //!   snapshots/<commit>/<file> links into blobs: the model folder
 //!   refs/<revision>           the commit a branch or tag was when last seen whole
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use hf_hub::{Cache, CacheRepo, Repo};
 
 use super::digest::Digest;
 use super::error::HubError;
@@ -35,7 +35,7 @@ pub(super) enum State {
     Damaged(String),
 }
 
-/// The part of the cache that belongs to one model.
+/// The part of the cache that belongs to one model or dataset.
 pub(super) struct ModelCache {
     layout: CacheRepo,
     root: PathBuf,
@@ -44,7 +44,7 @@ pub(super) struct ModelCache {
 
 impl ModelCache {
     pub fn new(cache: &Path, id: &HubId) -> Self {
-        let repo = Repo::new(id.repo(), RepoType::Model);
+        let repo = Repo::new(id.repo(), id.repo_type());
         Self {
             root: cache.join(repo.folder_name()),
             locks: cache.join(".locks").join(repo.folder_name()),
@@ -150,7 +150,9 @@ impl ModelCache {
         create_parent(&staged)?;
         let _ = fs::remove_file(&staged);
         let blob = self.blob(digest);
-        link_file(&Path::new("../../blobs").join(digest.hex()), &blob, &staged)
+        // One up for each folder that the name goes down, and two for the snapshot's.
+        let up = "../".repeat(2 + name.matches('/').count());
+        link_file(&Path::new(&up).join("blobs").join(digest.hex()), &blob, &staged)
             .and_then(|()| fs::rename(&staged, &pointer))
             .map_err(HubError::io("create", &pointer))
     }

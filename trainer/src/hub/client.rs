@@ -8,7 +8,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hf_hub::{Repo, RepoType};
+use hf_hub::Repo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{HeaderMap, Response, header};
@@ -29,7 +29,7 @@ const LISTING_RETRIES: u32 = 2;
 const MOST_REDIRECTS: usize = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Asks one hub about one model.
+/// Asks one hub about one model or dataset.
 pub(super) struct Client<'a> {
     agent: Agent,
     authorization: Option<String>,
@@ -87,7 +87,8 @@ impl<'a> Client<'a> {
     /// All files of a commit.
     pub fn tree(&self, commit: &str) -> Result<Tree, HubError> {
         let endpoint = &self.options.endpoint;
-        let mut address = format!("{endpoint}/api/models/{}/tree/{commit}?recursive=true", self.id.repo());
+        let mut address =
+            format!("{endpoint}/api/{}/{}/tree/{commit}?recursive=true", self.id.plural(), self.id.repo());
         let mut entries: Vec<Entry> = Vec::new();
         for _ in 0..MOST_PAGES {
             let (page, next): (Vec<Entry>, _) = self.listing(&address)?;
@@ -134,7 +135,7 @@ impl<'a> Client<'a> {
     }
 
     fn repo(&self, revision: &str) -> Repo {
-        Repo::with_revision(self.id.repo(), RepoType::Model, revision.to_string())
+        Repo::with_revision(self.id.repo(), self.id.repo_type(), revision.to_string())
     }
 
     /// A JSON answer, and the address of its next page.
@@ -196,7 +197,7 @@ impl<'a> Client<'a> {
         let message = text_header(response.headers(), "x-error-message").unwrap_or_default();
         // Reading the short body lets the connection be used again.
         let _ = response.body_mut().with_config().limit(64 << 10).read_to_vec();
-        let (repo, endpoint) = (self.id.repo(), self.options.endpoint.clone());
+        let (repo, endpoint) = (self.id.place(), self.options.endpoint.clone());
         let who = match self.options.token {
             Some(_) => "your token",
             None => "an anonymous user (no HF_TOKEN is set)",

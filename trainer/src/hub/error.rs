@@ -13,26 +13,26 @@ pub enum HubError {
     NeitherPathNorId { model: String, reason: String },
 
     #[error(
-        "there is no folder `{repo}` here, and {endpoint} has no model of that name that {who} may see (HTTP {status})\n\
-         Check the spelling; for a private model set HF_TOKEN to a token that may read it."
+        "there is no folder `{repo}` here, and {endpoint} has nothing of that name that {who} may see (HTTP {status})\n\
+         Check the spelling; for a private one set HF_TOKEN to a token that may read it."
     )]
     UnknownModel { repo: String, endpoint: String, who: &'static str, status: u16 },
 
     #[error(
-        "the model {repo} has no revision `{revision}` at {endpoint}\n\
+        "{repo} has no revision `{revision}` at {endpoint}\n\
          Name a branch, a tag or a commit after the @, or leave it out for `main`."
     )]
     UnknownRevision { repo: String, revision: String, endpoint: String },
 
     #[error(
-        "the model {repo} is gated, and {who} has no access to it yet (HTTP {status})\n\
+        "{repo} is gated, and {who} has no access to it yet (HTTP {status})\n\
          Accept its terms at {endpoint}/{repo}, then set HF_TOKEN to a token of that account."
     )]
     Gated { repo: String, endpoint: String, who: &'static str, status: u16 },
 
     #[error(
-        "{endpoint} refused {who} for the model {repo} (HTTP {status}{message})\n\
-         Set HF_TOKEN to a valid token that may read this model."
+        "{endpoint} refused {who} for {repo} (HTTP {status}{message})\n\
+         Set HF_TOKEN to a valid token that may read it."
     )]
     Refused { repo: String, endpoint: String, who: &'static str, status: u16, message: String },
 
@@ -50,7 +50,7 @@ pub enum HubError {
     NotAModel { id: String, missing: &'static str, found: String },
 
     #[error(
-        "the model {id} lacks the file {file}, which {needed_by}\n\
+        "{id} lacks the file {file}, which {needed_by}\n\
          The repository itself is incomplete; choose another revision or tell its owner."
     )]
     MissingFile { id: String, file: String, needed_by: String },
@@ -92,7 +92,7 @@ pub enum HubError {
     Checksum { file: String, kind: &'static str, expected: String, found: String },
 
     #[error(
-        "the model {id} is not in the cache {cache}, and the hub may not be asked (HF_HUB_OFFLINE)\n\
+        "{id} is not in the cache {cache}, and the hub may not be asked (HF_HUB_OFFLINE)\n\
          Run once without HF_HUB_OFFLINE to fetch it, or give a local folder."
     )]
     NotCached { id: String, cache: PathBuf },
@@ -102,6 +102,9 @@ pub enum HubError {
          Run once without HF_HUB_OFFLINE to fetch what is missing."
     )]
     NotWhole { id: String, snapshot: PathBuf, reason: String },
+
+    #[error("{id}: {reason}")]
+    Choice { id: String, reason: String },
 
     #[error("cannot {action} {path}: {source}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },

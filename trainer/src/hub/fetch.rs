@@ -66,7 +66,7 @@ pub(super) fn fetch(id: &HubId, options: &HubOptions) -> Result<PathBuf, HubErro
 }
 
 /// The commit that the revision is now, and its files.
-fn listing(id: &HubId, cache: &ModelCache, client: &Client) -> Result<(String, Tree), HubError> {
+pub(super) fn listing(id: &HubId, cache: &ModelCache, client: &Client) -> Result<(String, Tree), HubError> {
     let commit = match id.commit() {
         Some(commit) => commit.to_string(),
         None => client.commit()?,
@@ -123,19 +123,19 @@ fn cached(id: &HubId, cache: &ModelCache, options: &HubOptions) -> Result<PathBu
 }
 
 /// One run for one commit.
-struct Fetch<'a> {
-    id: &'a HubId,
-    commit: &'a str,
-    tree: &'a Tree,
-    cache: &'a ModelCache,
-    client: &'a Client<'a>,
-    progress: &'a mut Progress,
+pub(super) struct Fetch<'a> {
+    pub id: &'a HubId,
+    pub commit: &'a str,
+    pub tree: &'a Tree,
+    pub cache: &'a ModelCache,
+    pub client: &'a Client<'a>,
+    pub progress: &'a mut Progress,
 }
 
 impl Fetch<'_> {
     /// Brings these files into the snapshot; `needed_by` completes "the file, which ..." if the repository
     /// has no such file.
-    fn files(&mut self, names: &[String], needed_by: &str) -> Result<(), HubError> {
+    pub fn files(&mut self, names: &[String], needed_by: &str) -> Result<(), HubError> {
         let mut jobs = Vec::new();
         for name in names {
             let file = self.tree.get(name).ok_or_else(|| HubError::MissingFile {

@@ -1,18 +1,28 @@
-//! `owner/name[@revision]`: the name of a model on the hub.
+//! `owner/name[@revision]`: the name of a model, or of a dataset, on the hub.
 //!
 //! The rules are the hub's own (letters, digits, `-`, `_`, `.`; no `--` and no `..`), which also makes
 //! every id safe as a folder name. A revision is a branch, a tag, `refs/pr/N` or a commit.
 
 use std::fmt;
 
+use hf_hub::RepoType;
+
 use super::digest::is_lower_hex;
 
 /// The revision meant when none is written.
 const DEFAULT_REVISION: &str = "main";
 
-/// A model of the hub at a revision.
+/// What a repository of the hub holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Model,
+    Dataset,
+}
+
+/// A repository of the hub at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubId {
+    kind: Kind,
     owner: String,
     name: String,
     revision: Option<String>,
@@ -38,12 +48,46 @@ impl HubId {
         if let Some(revision) = revision {
             check_revision(revision).map_err(|reason| format!("its revision {reason}"))?;
         }
-        Ok(Self { owner: owner.to_string(), name: name.to_string(), revision: revision.map(str::to_string) })
+        let revision = revision.map(str::to_string);
+        Ok(Self { kind: Kind::Model, owner: owner.to_string(), name: name.to_string(), revision })
+    }
+
+    /// The dataset `owner/name` at a revision.
+    ///
+    /// # Errors
+    /// The reason why there is no such id, as the end of a sentence.
+    pub fn dataset(repo: &str, revision: Option<&str>) -> Result<Self, String> {
+        let text = revision.map_or_else(|| repo.to_string(), |revision| format!("{repo}@{revision}"));
+        Ok(Self { kind: Kind::Dataset, ..Self::parse(&text)? })
     }
 
     /// `owner/name`.
     pub fn repo(&self) -> String {
         format!("{}/{}", self.owner, self.name)
+    }
+
+    /// Where the hub shows it: `owner/name`, or `datasets/owner/name`.
+    pub fn place(&self) -> String {
+        match self.kind {
+            Kind::Model => self.repo(),
+            Kind::Dataset => format!("datasets/{}", self.repo()),
+        }
+    }
+
+    /// What the hub's addresses and the cache's folders tell apart.
+    pub(super) fn repo_type(&self) -> RepoType {
+        match self.kind {
+            Kind::Model => RepoType::Model,
+            Kind::Dataset => RepoType::Dataset,
+        }
+    }
+
+    /// The part of listing addresses that says what the repository holds.
+    pub(super) fn plural(&self) -> &'static str {
+        match self.kind {
+            Kind::Model => "models",
+            Kind::Dataset => "datasets",
+        }
     }
 
     /// The branch, tag or commit; `main` if none was written.
@@ -59,7 +103,7 @@ impl HubId {
 
 impl fmt::Display for HubId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.owner, self.name)?;
+        f.write_str(&self.place())?;
         match &self.revision {
             Some(revision) => write!(f, "@{revision}"),
             None => Ok(()),
@@ -117,6 +161,14 @@ mod tests {
         assert_eq!((id.revision(), id.commit()), ("refs/pr/3", None));
         let commit = "0123456789abcdef0123456789abcdef01234567";
         assert_eq!(HubId::parse(&format!("a/b@{commit}")).unwrap().commit(), Some(commit));
+    }
+
+    #[test]
+    fn a_dataset_is_no_model_of_the_same_name() {
+        let id = HubId::dataset("a/b", Some("v1")).unwrap();
+        assert_eq!((id.to_string().as_str(), id.plural()), ("datasets/a/b@v1", "datasets"));
+        assert_ne!(id, HubId::parse("a/b@v1").unwrap());
+        assert!(HubId::dataset("a/b/c", None).is_err() && HubId::dataset("a/b", Some("..")).is_err());
     }
 
     #[test]

@@ -7,11 +7,12 @@
 //! download goes on where it stopped, and without a network a complete copy is used as it is.
 //!
 //! Only what training needs is fetched: configuration, tokenizer, chat template and one set
-//! of weights (see `files`). Deliberately not here: uploads, datasets, and the Xet protocol (Xet
-//! repositories are read over plain HTTP, which the hub offers for all of them).
+//! of weights (see `files`); of a dataset the files of one split (see `dataset`). Deliberately not here: uploads,
+//! and the Xet protocol (Xet repositories are read over plain HTTP, which the hub offers for all of them).
 
 mod cache;
 mod client;
+mod dataset;
 mod digest;
 mod download;
 mod error;
@@ -22,6 +23,7 @@ mod options;
 mod progress;
 mod tree;
 
+pub use dataset::{HubDatasets, data_files};
 pub use error::HubError;
 pub use id::HubId;
 pub use options::{HubOptions, Token};

@@ -43,6 +43,12 @@ impl Tree {
         self.files.get(path)
     }
 
+    /// The paths of all files whose folders and names are safe as such here.
+    pub fn plain_paths(&self) -> Vec<&str> {
+        let is_plain = |path: &str| path.split('/').all(files::is_plain_name);
+        self.files.keys().map(String::as_str).filter(|path| is_plain(path)).collect()
+    }
+
     /// The names of the files at the top of the repository that are safe as file names here.
     pub fn top_level_names(&self) -> Vec<&str> {
         self.files.keys().map(String::as_str).filter(|name| files::is_plain_name(name)).collect()

@@ -186,6 +186,35 @@ impl Rules<'_> {
     }
 
     fn data(&self) -> Result<(), RecipeError> {
+        let data = &self.file.data;
+        if data.validation_split.is_some() && !data.eval.is_empty() {
+            return Err(self
+                .conflict("data.validation_split")
+                .message("`data.validation_split` and [[data.eval]] both say what to evaluate on")
+                .advice("keep one of them")
+                .into());
+        }
+        if data.group_by_length && data.packing {
+            return Err(self
+                .conflict("data.group_by_length")
+                .message("`data.group_by_length` is for rows that are not packed")
+                .advice("add packing = false, or remove group_by_length: packing leaves less padding")
+                .into());
+        }
+        for (index, source) in data.train.iter().enumerate() {
+            let weight = format!("data.train.{index}.weight");
+            if source.rows.is_some() && self.document.get(&weight).is_some() {
+                return Err(self
+                    .conflict(&weight)
+                    .message("`weight` and `rows` both say how much of the source an epoch visits")
+                    .advice("keep one of them")
+                    .into());
+            }
+        }
+        self.date()
+    }
+
+    fn date(&self) -> Result<(), RecipeError> {
         let Some(date) = &self.file.data.date else {
             return Ok(());
         };
@@ -266,10 +295,11 @@ impl Rules<'_> {
     }
 
     fn evaluation(&self) -> Result<(), RecipeError> {
-        if !self.file.data.eval.is_empty() {
+        if self.file.data.has_eval() {
             return Ok(());
         }
-        let help = "add eval data:\n[[data.eval]]\npath = \"data/eval.jsonl\"";
+        let help = "add eval data:\n[[data.eval]]\npath = \"data/eval.jsonl\"\nor set a part of the rows aside: \
+                    validation_split = 0.05 in [data]";
         if self.file.eval.early_stopping.is_some() {
             return Err(self
                 .conflict("eval.early_stopping")

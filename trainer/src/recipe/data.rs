@@ -13,15 +13,41 @@ fn additions() -> Vec<(&'static str, Value)> {
         ("/properties/template", json!({ "examples": ["chatml"] })),
         ("/properties/truncation", json!({ "examples": ["drop"] })),
         ("/properties/shuffle", json!({ "examples": [false] })),
+        ("/properties/group_by_length", json!({ "examples": [true] })),
+        ("/properties/validation_split", json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1, "examples": [0.05] })),
+        ("/properties/cache", json!({ "examples": ["off"] })),
         ("/properties/date", json!({ "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "examples": ["2025-01-31"] })),
+        ("/properties/broken", json!({ "examples": ["skip"] })),
         ("/properties/gate/properties/allow_truncated", share(0.1)),
         ("/properties/gate/properties/allow_empty", share(0.01)),
         ("/properties/gate/properties/allow_unended", share(0.01)),
+        ("/properties/gate/properties/allow_unlabelled", share(0.0)),
+        ("/properties/gate/properties/few_labels", json!({ "examples": [8] })),
+        ("/properties/gate/properties/allow_few_labels", share(0.1)),
+        ("/properties/gate/properties/allow_duplicates", share(0.0)),
+        ("/properties/gate/properties/allow_leaked", share(0.0)),
+        ("/properties/gate/properties/allow_control", share(0.0)),
+        ("/properties/gate/properties/allow_lossy", share(0.01)),
+        ("/properties/gate/properties/allow_odd_order", share(0.1)),
+        ("/properties/gate/properties/allow_equal_pairs", share(0.0)),
+        ("/properties/gate/properties/allow_broken", share(0.01)),
         ("/properties/train/items/properties/path", json!({ "examples": ["data/faq.jsonl"] })),
         ("/properties/train/items/properties/format", json!({ "examples": ["messages"] })),
+        (
+            "/properties/train/items/properties/columns",
+            json!({ "examples": [{ "prompt": "question", "completion": "answer" }] }),
+        ),
+        ("/properties/train/items/properties/text_rows", json!({ "examples": ["line"] })),
         ("/properties/train/items/properties/weight", json!({ "minimum": 0, "examples": [0.5] })),
+        ("/properties/train/items/properties/rows", json!({ "minimum": 1, "examples": [1000] })),
+        ("/properties/train/items/properties/epochs", json!({ "exclusiveMinimum": 0, "examples": [2.0] })),
         ("/properties/eval/items/properties/path", json!({ "examples": ["data/faq-eval.jsonl"] })),
         ("/properties/eval/items/properties/format", json!({ "examples": ["messages"] })),
+        (
+            "/properties/eval/items/properties/columns",
+            json!({ "examples": [{ "prompt": "question", "completion": "answer" }] }),
+        ),
+        ("/properties/eval/items/properties/text_rows", json!({ "examples": ["line"] })),
         ("/properties/eval/items/properties/weight", json!({ "minimum": 0, "examples": [0.5] })),
         ("/properties/train", json!({ "minItems": 1 })),
     ]
@@ -34,6 +60,10 @@ pub(super) fn constrain(schema: &mut Schema) {
         if let (Some(Value::Object(place)), Value::Object(addition)) = (value.pointer_mut(pointer), addition) {
             place.extend(addition);
         }
+    }
+    // Evaluation visits every row once.
+    if let Some(Value::Object(source)) = value.pointer_mut("/properties/eval/items/properties") {
+        source.retain(|key, _| key != "rows" && key != "epochs");
     }
     if let Some(Value::Object(train)) = value.pointer_mut("/properties/train") {
         train.remove("default");

@@ -105,7 +105,7 @@ fn decide(file: RecipeFile, model: ModelSource) -> Recipe {
         base_dtype,
         method,
         quantization: file.quantization,
-        checkpoint: file.checkpoint.resolve(!file.data.eval.is_empty()),
+        checkpoint: file.checkpoint.resolve(file.data.has_eval()),
         data: file.data,
         train,
         optimizer: file.optimizer,

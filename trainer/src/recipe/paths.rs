@@ -6,6 +6,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use firebrand_datasets::TemplateChoice;
+use firebrand_datasets::source::is_remote;
 
 use super::adapter::AdapterSection;
 use super::document::Document;
@@ -55,6 +56,9 @@ pub(super) fn resolve(
     }
     for (split, sources) in [("train", &mut file.data.train), ("eval", &mut file.data.eval)] {
         for (index, source) in sources.iter_mut().enumerate() {
+            if is_remote(&source.path) {
+                continue;
+            }
             let key = format!("data.{split}.{index}.path");
             let path = find(Path::new(&source.path), &key, document, folders)?;
             source.path = path.display().to_string();

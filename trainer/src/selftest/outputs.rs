@@ -19,7 +19,7 @@ const NEW_TOKENS: usize = 24;
 /// The receipt of a merge in f32.
 pub(super) fn merging(fixture: &Fixture) -> Result<Measured, Error> {
     let trained = fixture.train("to-merge", Trains::Adapter, &[], None)?;
-    let probe = Probe::from_rows(trained.data.train.examples.iter().map(|example| example.input_ids.as_slice()));
+    let probe = Probe::from_dataset(&trained.data.train);
     let out = fixture.path("merged");
     let receipt = merge_into(&trained.model, &fixture.model(), &out, Some(WriteAs::Dense(Dtype::F32)), &probe, None)?;
     let agreed = receipt.top1_agreement * 100.0;
@@ -34,7 +34,7 @@ pub(super) fn merging(fixture: &Fixture) -> Result<Measured, Error> {
 pub(super) fn caching(fixture: &Fixture) -> Result<Measured, Error> {
     let trained = fixture.train("to-generate", Trains::Adapter, &[], None)?;
     let model = trained.model.for_inference();
-    let prompt = &trained.data.train.examples[0].input_ids;
+    let prompt = &trained.data.train.example(0)?.input_ids;
     let (written, _) = Session::new(&model).generate(prompt, &[], NEW_TOKENS, &mut Sampling::Greedy.start(), |_| {});
     let sequence = [prompt.as_slice(), &written].concat();
 

@@ -1,6 +1,6 @@
 //! Loss and accuracy over a data set.
 
-use firebrand_datasets::Dataset;
+use firebrand_datasets::{DataError, Dataset};
 use firebrand_models::CausalLm;
 
 use crate::objective::{Sft, TokenSums};
@@ -8,19 +8,25 @@ use crate::objective::{Sft, TokenSums};
 /// Token-weighted sums over all rows of `dataset`, `batch_size` packs at a time. `progress` is told (done, total) packs.
 ///
 /// The model must be for inference ([`CausalLm::for_inference`]).
+///
+/// # Errors
+/// A row that is not on disk as it was prepared.
 pub fn evaluate(
     model: &CausalLm,
     dataset: &Dataset,
     batch_size: usize,
     mut progress: impl FnMut(u64, u64),
-) -> TokenSums {
-    let packs = dataset.epoch(0, 0).packs;
+) -> Result<TokenSums, DataError> {
+    let epoch = dataset.epoch(0, 0);
+    let count = epoch.packs.len();
     let mut sums = TokenSums::default();
-    for (index, packs_of_batch) in packs.chunks(batch_size).enumerate() {
-        sums += Sft::evaluate(model.decoder(), &dataset.batch(packs_of_batch));
-        progress((index * batch_size + packs_of_batch.len()) as u64, packs.len() as u64);
+    for start in (0..count).step_by(batch_size) {
+        let end = (start + batch_size).min(count);
+        let packs: Vec<_> = (start..end).map(|index| epoch.packs.get(index)).collect();
+        sums += Sft::evaluate(model.decoder(), &dataset.batch(&packs)?);
+        progress(end as u64, count as u64);
     }
-    sums
+    Ok(sums)
 }
 
 impl TokenSums {

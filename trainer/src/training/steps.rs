@@ -3,9 +3,14 @@
 //! An epoch's packs are taken in order, `batch_size` at a time; what is left at the end of an epoch is a step of its own.
 //! Because nothing depends on what ran before, a resumed run seeks to its step instead of replaying data.
 
-use firebrand_datasets::{Dataset, Pack};
+use std::sync::Arc;
+
+use firebrand_datasets::{Dataset, Epoch, Pack};
 
 use crate::recipe::Duration;
+
+/// Rows from which packing an epoch takes long enough to be done ahead.
+const MANY_ROWS: usize = 100_000;
 
 /// The steps of a run.
 #[derive(Debug)]
@@ -15,8 +20,8 @@ pub struct Steps<'a> {
     batch_size: usize,
     /// Steps of the whole run.
     pub total: u64,
-    epoch: u64,
-    packs: Vec<Pack>,
+    number: u64,
+    epoch: Arc<Epoch>,
     next: usize,
 }
 
@@ -32,42 +37,145 @@ pub struct StepData {
 impl<'a> Steps<'a> {
     /// The steps of a run of this length, standing before the first.
     pub fn new(dataset: &'a Dataset, seed: u64, batch_size: usize, duration: Duration) -> Self {
-        let packs = dataset.epoch(seed, 0).packs;
-        let mut steps = Self { dataset, seed, batch_size, total: 0, epoch: 0, packs, next: 0 };
+        let epoch = dataset.epoch(seed, 0);
+        let mut steps = Self { dataset, seed, batch_size, total: 0, number: 0, epoch, next: 0 };
+        let epochs = dataset.epochs().unwrap_or(u64::MAX);
         steps.total = match duration {
-            Duration::Steps(count) => count as u64,
-            Duration::Epochs(count) => (0..count as u64).map(|epoch| steps.in_epoch(epoch)).sum(),
+            Duration::Steps(count) => steps.at_most(count as u64, epochs),
+            Duration::Epochs(count) => (0..epochs.min(count as u64)).map(|epoch| steps.in_epoch(epoch)).sum(),
         };
         steps
     }
 
     /// Goes to the place after `position` packs of `epoch`.
     pub fn seek(&mut self, epoch: u64, position: u64) {
-        if epoch != self.epoch {
-            self.packs = self.dataset.epoch(self.seed, epoch).packs;
+        if epoch != self.number {
+            self.epoch = self.dataset.epoch(self.seed, epoch);
         }
-        self.epoch = epoch;
+        self.number = epoch;
         self.next = position as usize;
     }
 
     /// Epochs passed and packs of the current one taken.
     pub fn place(&self) -> (u64, u64) {
-        (self.epoch, self.next as u64)
+        (self.number, self.next as u64)
     }
 
-    /// The next step's data. The caller counts steps; the data never ends. There must be at least one pack.
+    /// The next step's data. The caller counts steps, of which there are `total`.
     pub fn advance(&mut self) -> StepData {
-        if self.next >= self.packs.len() {
-            self.seek(self.epoch + 1, 0);
+        if self.next >= self.epoch.packs.len() {
+            self.seek(self.number + 1, 0);
         }
-        let end = (self.next + self.batch_size).min(self.packs.len());
-        let packs = self.packs[self.next..end].to_vec();
+        if self.next == 0 && self.dataset.len() >= MANY_ROWS {
+            self.lay_out_next();
+        }
+        let count = self.epoch.packs.len();
+        let end = (self.next + self.batch_size).min(count);
+        let packs = (self.next..end).map(|index| self.epoch.packs.get(index)).collect();
         self.next = end;
-        StepData { packs, epoch: self.epoch as f64 + end as f64 / self.packs.len() as f64 }
+        StepData { packs, epoch: self.number as f64 + end as f64 / count as f64 }
+    }
+
+    /// Packs the next epoch on another thread, so that the first step of it need not wait. The dataset remembers it.
+    fn lay_out_next(&self) {
+        let (dataset, seed, next) = (self.dataset.clone(), self.seed, self.number + 1);
+        std::thread::spawn(move || dataset.epoch(seed, next));
     }
 
     fn in_epoch(&self, epoch: u64) -> u64 {
-        let packs = if epoch == 0 { self.packs.len() } else { self.dataset.epoch(self.seed, epoch).packs.len() };
-        packs.div_ceil(self.batch_size) as u64
+        self.dataset.packs(self.seed, epoch).div_ceil(self.batch_size) as u64
+    }
+
+    /// `count`, or fewer where the data ends before: with sources that all have a limit of epochs.
+    fn at_most(&self, count: u64, epochs: u64) -> u64 {
+        if epochs == u64::MAX {
+            return if self.epoch.packs.is_empty() { 0 } else { count };
+        }
+        let mut total = 0;
+        for epoch in 0..epochs {
+            if total >= count {
+                break;
+            }
+            total += self.in_epoch(epoch);
+        }
+        total.min(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use firebrand_datasets::source::NoFetch;
+    use firebrand_datasets::{DataConfig, Prepare, SourceConfig, Split, prepare};
+
+    use super::*;
+
+    /// Two sources of token rows, mixed 3 : 1.
+    fn mixture(change: impl Fn(&mut DataConfig)) -> Dataset {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, rows) in [("a.jsonl", 30), ("b.jsonl", 50)] {
+            let row = |row: usize| format!("{{\"input_ids\": {:?}, \"labels\": {0:?}}}\n", vec![row; 2 + row % 9]);
+            std::fs::write(folder.path().join(name), (0..rows).map(row).collect::<String>()).unwrap();
+        }
+        let source = |name: &str, rows| SourceConfig { rows: Some(rows), ..SourceConfig::new(name) };
+        let train = vec![source("a.jsonl", 36), source("b.jsonl", 12)];
+        let mut config = DataConfig { packing: false, train, ..DataConfig::default() };
+        change(&mut config);
+        prepare(&Prepare {
+            config: &config,
+            split: Split::Train,
+            base: folder.path(),
+            tokenizer: None,
+            template: None,
+            fetch: &NoFetch,
+            micro_batch: 2,
+            cache: None,
+            keep_text: false,
+            limit: None,
+            progress: &|_| {},
+        })
+        .unwrap()
+    }
+
+    fn rows(data: &StepData) -> Vec<usize> {
+        data.packs.iter().flat_map(|pack| pack.rows.clone()).collect()
+    }
+
+    #[test]
+    fn a_mixture_goes_on_from_any_step_as_if_it_had_never_stopped() {
+        let packed = mixture(|config| (config.packing, config.max_length) = (true, 24));
+        let grouped = mixture(|config| config.group_by_length = true);
+        for dataset in [mixture(|_| {}), packed, grouped] {
+            let mut steps = Steps::new(&dataset, 7, 5, Duration::Epochs(3));
+            let mut places = vec![steps.place()];
+            let all: Vec<Vec<usize>> = (0..steps.total)
+                .map(|_| {
+                    let data = steps.advance();
+                    places.push(steps.place());
+                    rows(&data)
+                })
+                .collect();
+            for (step, (epoch, position)) in places.into_iter().enumerate().take(all.len()) {
+                let mut resumed = Steps::new(&dataset, 7, 5, Duration::Epochs(3));
+                resumed.seek(epoch, position);
+                assert_eq!(rows(&resumed.advance()), all[step], "step {step}");
+            }
+            assert_eq!(all.iter().map(Vec::len).sum::<usize>(), 3 * 48);
+        }
+    }
+
+    #[test]
+    fn a_run_ends_with_its_data_when_every_source_has_a_limit() {
+        let limited = mixture(|config| config.train.iter_mut().for_each(|source| source.epochs = Some(1.0)));
+        // 30 rows at 36 an epoch, 50 at 12 an epoch: 42, 12, 12, 12 and 2 rows.
+        let steps = Steps::new(&limited, 7, 5, Duration::Steps(1000));
+        assert_eq!(steps.total, 9 + 3 + 3 + 3 + 1);
+        assert_eq!(Steps::new(&limited, 7, 5, Duration::Epochs(100)).total, steps.total);
+        assert_eq!(Steps::new(&limited, 7, 5, Duration::Steps(4)).total, 4);
+        assert_eq!(Steps::new(&mixture(|_| {}), 7, 5, Duration::Steps(1000)).total, 1000);
+        let mut steps = steps;
+        let visits: usize = (0..steps.total).map(|_| rows(&steps.advance()).len()).sum();
+        assert_eq!(visits, 80);
     }
 }

@@ -147,8 +147,8 @@ impl<'a> Trainer<'a> {
         let start = Instant::now();
         let data = self.steps.advance();
         let step = self.state.step + 1;
-        let batches: Vec<_> =
-            data.packs.chunks(self.recipe.train.micro_batch_size).map(|packs| self.train.batch(packs)).collect();
+        let packs = data.packs.chunks(self.recipe.train.micro_batch_size);
+        let batches = packs.map(|packs| self.train.batch(packs)).collect::<Result<Vec<_>, _>>()?;
         let key = stream(self.recipe.seed, &format!("dropout/{step}")).random();
         let modes: Vec<Mode> = batches
             .iter()
@@ -244,7 +244,7 @@ impl<'a> Trainer<'a> {
             None => format!("the norm of the gradient ({norm})"),
         };
         let examples = data.packs.iter().flat_map(|pack| &pack.rows);
-        let rows = examples.map(|&row| self.train.examples[row].source.clone()).collect();
+        let rows = examples.map(|&row| self.train.location(row)).collect();
         Err(Error::NotFinite { step, what, rows })
     }
 
@@ -260,10 +260,10 @@ impl<'a> Trainer<'a> {
         }
         let model = self.model.for_inference();
         let sums =
-            evaluate(&model, dataset, self.recipe.eval.batch_size, |done, total| observer.evaluating(done, total));
+            evaluate(&model, dataset, self.recipe.eval.batch_size, |done, total| observer.evaluating(done, total))?;
         let loss = sums.mean_loss();
         if !loss.is_finite() {
-            let rows = dataset.examples.iter().take(5).map(|example| example.source.clone()).collect();
+            let rows = (0..dataset.len().min(5)).map(|row| dataset.location(row)).collect();
             return Err(Error::NotFinite {
                 step: self.state.step,
                 what: format!("the evaluation loss ({loss})"),

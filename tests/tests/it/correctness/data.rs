@@ -112,7 +112,7 @@ fn answers_lost_to_truncation_are_an_error_unless_allowed() {
     assert_says!(workshop.succeed(&["check", "recipe.toml"]).stdout, "cut the whole answer away");
 }
 
-/// Row 18: there is no cache of tokens to go stale.
+/// Row 18: what `data` shows is never cached.
 #[test]
 fn changed_data_tokenizer_and_template_show_at_once() {
     let workshop = Workshop::new();
@@ -128,4 +128,64 @@ fn changed_data_tokenizer_and_template_show_at_once() {
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("\"a\":4,", "\"a\":5,").replace("\"b\":5,", "\"b\":4,")).unwrap();
     assert_ne!(third[0]["input_ids"], rows(&workshop, "recipe.toml")[0]["input_ids"]);
+}
+
+/// Row 18: rows that are kept for the next start are found by what they were made of.
+#[test]
+fn kept_rows_are_used_again_and_never_for_other_data() {
+    let workshop = Workshop::new();
+    let check = || -> Value {
+        let said = workshop.succeed(&["check", "recipe.toml", "--json"]);
+        let report: Value = serde_json::from_str(&said.stdout).unwrap();
+        let (rows, tokens, used) = (&report["rows"], &report["tokens"], &report["packing_efficiency"]);
+        json!({"rows": rows, "tokens": tokens, "used": used, "data": report["data"]})
+    };
+    let kept = || -> Vec<Value> {
+        let said = workshop.succeed(&["cache", "list", "--json"]);
+        serde_json::from_str::<Value>(&said.stdout).unwrap()["entries"].as_array().unwrap().clone()
+    };
+    assert!(kept().is_empty());
+    let first = check();
+    assert_eq!(kept().len(), 1);
+    assert!(kept()[0]["files"][0].as_str().unwrap().ends_with("data.jsonl") && kept()[0]["rows"] == 10);
+    assert_eq!((check(), kept().len()), (first.clone(), 1), "found again");
+    workshop.write_rows("data.jsonl", &[chat_row(3), chat_row(4)]);
+    assert_eq!((check()["rows"].clone(), kept().len()), (json!(2), 2));
+    let template = format!("{{{{ bos_token }}}}{}", tiny::TEMPLATE);
+    tiny::write_tokenizer_config(&workshop.path("model"), &json!({"chat_template": template}));
+    assert_eq!((check()["tokens"].as_u64() > first["tokens"].as_u64(), kept().len()), (false, 3));
+    let path = workshop.path("model/tokenizer.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"a\":4,", "\"a\":5,").replace("\"b\":5,", "\"b\":4,")).unwrap();
+    check();
+    assert_eq!(kept().len(), 4);
+    workshop.succeed(&["check", "recipe.toml", "--set", "data.cache=\"off\"", "--set", "data.max_length=100"]);
+    assert_eq!(kept().len(), 4);
+    let key = kept()[0]["key"].as_str().unwrap()[..12].to_string();
+    workshop.succeed(&["cache", "clear", &key]);
+    assert_eq!(kept().len(), 3);
+    workshop.succeed(&["cache", "clear", "--older-than", "1"]);
+    assert_eq!(kept().len(), 3);
+    assert_says!(workshop.fail(&["cache", "clear", "nothing"]), "nothing", "cache list");
+    workshop.succeed(&["cache", "clear"]);
+    assert!(kept().is_empty());
+    assert!(workshop.list("cache/rows").is_empty() && workshop.list("cache/files").is_empty());
+}
+
+/// Rows set aside are evaluated on, and what that leaves is trained on.
+#[test]
+fn a_part_of_the_rows_can_be_set_aside_for_evaluation() {
+    let workshop = Workshop::new();
+    let all: Vec<Value> = (0..40).map(chat_row).collect();
+    workshop.write_rows("data.jsonl", &all);
+    let split = ["check", "recipe.toml", "--json", "--set", "data.validation_split=0.3"];
+    let report: Value = serde_json::from_str(&workshop.succeed(&split).stdout).unwrap();
+    let (train, eval) = (report["rows"].as_u64().unwrap(), report["eval_rows"].as_u64().unwrap());
+    assert!(train + eval == 40 && eval > 3 && eval < 22, "{train} {eval}");
+    let shown =
+        workshop.succeed(&["data", "recipe.toml", "--json", "--split", "eval", "--set", "data.validation_split=0.3"]);
+    assert_eq!(shown.stdout.lines().count() as u64, eval);
+    workshop.write("both.toml", &format!("{}\n[[data.eval]]\npath = \"data.jsonl\"\n", crate::workshop::RECIPE));
+    let both = ["check", "both.toml", "--set", "data.validation_split=0.3"];
+    assert_says!(workshop.fail(&both), "validation_split", "data.eval");
 }

@@ -14,8 +14,8 @@ const GOLDEN: &str = "trajectory-lora";
 /// Loss and all gradients of a step made of these micro-batches.
 fn step(size: usize) -> (f64, Vec<f32>, Vec<Batch>) {
     let ready = prepare(&golden::path(GOLDEN).join("recipe.toml"), &[]).unwrap();
-    let packs = ready.data.train.epoch(1, 0).packs;
-    let batches: Vec<Batch> = packs[..12].chunks(size).map(|packs| ready.data.train.batch(packs)).collect();
+    let packs: Vec<_> = ready.data.train.epoch(1, 0).packs.iter().take(12).collect();
+    let batches: Vec<Batch> = packs.chunks(size).map(|packs| ready.data.train.batch(packs).unwrap()).collect();
     let scale = StepScale::new(batches.iter());
     let (mut loss, mut gradients, mut first_row) = (0.0, Gradients::default(), 0);
     for batch in &batches {

@@ -48,3 +48,25 @@ fn a_command_takes_a_hub_id_resumes_it_and_then_needs_no_network() {
     assert!(second.status.success(), "{}", String::from_utf8_lossy(&second.stderr));
     assert_eq!(std::fs::read(folder.path().join("scores.jsonl")).unwrap(), scores);
 }
+
+#[test]
+fn a_command_takes_a_dataset_of_the_hub() {
+    let server = HubServer::start().unwrap();
+    server.publish("datasets/acme/rows", &["main"], &[("validation.jsonl", b"{\"input_ids\": [1, 5, 9, 2]}\n")]);
+    let folder = tempfile::tempdir().unwrap();
+    let run = |endpoint: &str, offline: bool| {
+        let mut command = firebrand();
+        command.current_dir(folder.path()).env("HF_HOME", folder.path().join("hf")).env("HF_ENDPOINT", endpoint);
+        if offline {
+            command.env("HF_HUB_OFFLINE", "1");
+        }
+        let data = "hf://datasets/acme/rows";
+        command.args(["score", "--model", GOLDEN, "--data", data, "--out", "scores.jsonl"]).output().unwrap()
+    };
+    for (endpoint, offline) in [(server.endpoint().as_str(), false), ("http://127.0.0.1:9", true)] {
+        let output = run(endpoint, offline);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(std::fs::read_to_string(folder.path().join("scores.jsonl")).unwrap().lines().count(), 1);
+        std::fs::remove_file(folder.path().join("scores.jsonl")).unwrap();
+    }
+}

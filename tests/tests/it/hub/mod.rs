@@ -3,6 +3,7 @@
 mod access;
 mod cached;
 mod command;
+mod datasets;
 mod download;
 
 use std::collections::BTreeMap;

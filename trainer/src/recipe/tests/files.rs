@@ -35,6 +35,10 @@ format = "messages"
 [[data.train]]
 path = "*.jsonl"
 weight = 0.5
+[[data.train]]
+path = "hf://datasets/owner/name/main@v1"
+columns = { prompt = "question", completion = "answer.text" }
+text_rows = "line"
 [[data.eval]]
 path = "eval.jsonl"
 

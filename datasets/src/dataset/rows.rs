@@ -1,0 +1,121 @@
+//! What stays in memory of the rows of a split.
+
+use std::ops::Range;
+
+use crate::example::Part;
+use crate::store::Store;
+
+/// A choice of the rows of a store, and their lengths.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    /// Tokens of each example.
+    pub lengths: Vec<u32>,
+    /// Where each example is in the store; absent when they are all of its examples.
+    chosen: Option<Vec<u32>>,
+    /// The first example of each row; absent where every row is one example.
+    starts: Option<Vec<u32>>,
+    /// The rows that train something; absent when all do.
+    pub trained: Option<Vec<u32>>,
+    /// Rows of each source, a pair being one, and how many of them train something.
+    pub sources: Vec<usize>,
+    pub trained_sources: Vec<usize>,
+    /// Sums over all rows.
+    pub tokens: u64,
+    pub labelled: u64,
+    /// The largest id, and the first row that has it.
+    pub largest: Option<(u32, usize)>,
+    /// Whether a chat template wrote any of them.
+    pub rendered: bool,
+}
+
+impl Rows {
+    /// The rows whose share of `0..2^64` is `wanted`.
+    pub fn choose(store: &Store, sources: usize, wanted: impl Fn(u64) -> bool) -> Self {
+        let mut rows = Self {
+            lengths: Vec::new(),
+            chosen: None,
+            starts: None,
+            trained: None,
+            sources: vec![0; sources],
+            trained_sources: vec![0; sources],
+            tokens: 0,
+            labelled: 0,
+            largest: None,
+            rendered: false,
+        };
+        let (mut chosen, mut starts, mut trained) = (Vec::new(), Vec::new(), Vec::new());
+        let mut before = Part::Alone;
+        store.entries(|index, entry| {
+            if !wanted(entry.share) {
+                return;
+            }
+            let row = rows.lengths.len();
+            chosen.push(index as u32);
+            rows.lengths.push(entry.length);
+            let source = entry.source_index as usize;
+            let is_second = (before, entry.part) == (Part::Chosen, Part::Rejected);
+            before = entry.part;
+            let unit = starts.len() as u32;
+            if let (Some(all), Some(of)) = (rows.sources.get_mut(source), rows.trained_sources.get_mut(source)) {
+                // A pair trains something when both of its answers do.
+                match (is_second, entry.labelled > 0) {
+                    (false, labelled) => {
+                        starts.push(row as u32);
+                        *all += 1;
+                        *of += usize::from(labelled);
+                        trained.extend(labelled.then_some(unit));
+                    }
+                    (true, false) if trained.pop_if(|last| *last + 1 == unit).is_some() => *of -= 1,
+                    (true, _) => {}
+                }
+            }
+            rows.tokens += u64::from(entry.length);
+            rows.labelled += u64::from(entry.labelled);
+            rows.rendered |= entry.notes.rendered;
+            if let Some(id) = entry.largest.filter(|id| rows.largest.is_none_or(|(largest, _)| *id > largest)) {
+                rows.largest = Some((id, row));
+            }
+        });
+        if trained.len() < starts.len() {
+            rows.trained = Some(trained);
+        }
+        if starts.len() < rows.lengths.len() {
+            rows.starts = Some(starts);
+        }
+        if chosen.len() < store.rows() {
+            rows.chosen = Some(chosen);
+        }
+        rows
+    }
+
+    /// How many rows there are.
+    pub fn units(&self) -> usize {
+        self.starts.as_ref().map_or(self.lengths.len(), Vec::len)
+    }
+
+    /// The examples of a row: one, or a pair.
+    pub fn examples(&self, unit: usize) -> Range<usize> {
+        match &self.starts {
+            None => unit..unit + 1,
+            Some(starts) => {
+                let end = starts.get(unit + 1).map_or(self.lengths.len(), |next| *next as usize);
+                starts[unit] as usize..end
+            }
+        }
+    }
+
+    /// Tokens of a row.
+    pub fn length(&self, unit: usize) -> usize {
+        self.lengths[self.examples(unit)].iter().map(|length| *length as usize).sum()
+    }
+
+    /// Examples of the widest row.
+    pub fn width(&self) -> usize {
+        if self.starts.is_some() { 2 } else { 1 }
+    }
+
+    /// The place of an example in the store.
+    pub fn in_store(&self, row: usize) -> usize {
+        self.chosen.as_ref().map_or(row, |chosen| chosen[row] as usize)
+    }
+}

@@ -1,0 +1,264 @@
+//! Reading, encoding and writing at the same time: a thread reads chunks of rows, the calling thread and its pool encode
+//! them, a thread writes them. Chunks pass in order, so the number of threads changes no byte.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rayon::prelude::*;
+
+use super::{Prepare, Progress, Work};
+use crate::config::{BrokenRows, Format};
+use crate::error::DataError;
+use crate::example::{Encoded, Encoder};
+use crate::format;
+use crate::location::Location;
+use crate::source::{self, Reading, Row};
+use crate::split;
+use crate::store::{BrokenMeta, Dropped, Meta, Packed, SourceMeta, Writer};
+
+/// Rows that `auto` looks at.
+const FIRST_ROWS: usize = 32;
+/// Rows in a chunk, or bytes of their files, whichever comes first; but never fewer than `FIRST_ROWS`.
+const CHUNK: usize = 2048;
+const CHUNK_BYTES: u64 = 4 << 20;
+/// Chunks that wait for the next thread.
+const WAITING: usize = 2;
+/// Broken rows after which reading stops, and how many of them are shown.
+const BROKEN: usize = 100;
+const SHOWN: usize = 10;
+
+/// What the reading thread sends.
+enum Read {
+    /// The next rows of the source, each with the number of its file.
+    Rows(Vec<(u32, Result<Row, DataError>)>),
+    /// The source is read; whether it stopped at the limit of rows.
+    End { taken: usize, limited: bool },
+    /// A file as a whole cannot be read.
+    Failed(DataError),
+}
+
+/// What became of a row.
+enum Outcome {
+    Rows(Vec<Packed>),
+    Dropped(Dropped),
+    Broken(u32, DataError),
+}
+
+/// Reads, encodes and writes all rows. What is said of all of them is still to be written.
+pub(super) fn run(
+    request: &Prepare<'_>,
+    work: &[Work<'_>],
+    files: &[Arc<Path>],
+    progress: Progress,
+    writer: Writer,
+    unwritable: &dyn Fn(std::io::Error) -> DataError,
+) -> Result<(Writer, Meta), DataError> {
+    let (send_rows, rows) = sync_channel(WAITING);
+    let (send_packed, packed) = sync_channel::<Vec<Packed>>(WAITING);
+    std::thread::scope(|scope| {
+        let limit = request.limit;
+        scope.spawn(move || read(limit, work, &send_rows));
+        let writing = scope.spawn(move || write(writer, &packed));
+        let encoded = Encoding::new(request, progress).all(work, files, &rows, &send_packed);
+        // Both threads end when nobody listens or speaks any more.
+        drop((rows, send_packed));
+        let written = writing.join().unwrap_or_else(|_| Err(std::io::Error::other("the writing thread ended")));
+        // A writer that stopped early is why the encoding did.
+        let writer = written.map_err(unwritable)?;
+        Ok((writer, encoded?))
+    })
+}
+
+fn write(mut writer: Writer, packed: &Receiver<Vec<Packed>>) -> std::io::Result<Writer> {
+    for rows in packed {
+        for row in rows {
+            writer.append(row)?;
+        }
+    }
+    Ok(writer)
+}
+
+/// Sends all rows, until the receiver is gone.
+fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
+    let mut left = limit.unwrap_or(usize::MAX);
+    let mut number = 0;
+    for work in work {
+        let (mut chunk, mut bytes, mut taken) = (Vec::new(), 0, 0);
+        for file in &work.files {
+            let mut gone = false;
+            let mut receiver = |row: Result<Row, DataError>| {
+                if left == 0 {
+                    return ControlFlow::Break(());
+                }
+                (left, taken) = (left - 1, taken + 1);
+                bytes += row.as_ref().map_or(0, |row| row.bytes);
+                chunk.push((number, row));
+                if chunk.len() >= CHUNK || (bytes >= CHUNK_BYTES && chunk.len() >= FIRST_ROWS) {
+                    bytes = 0;
+                    gone = send.send(Read::Rows(std::mem::take(&mut chunk))).is_err();
+                }
+                if gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let result = source::read(file, &Reading::from(work.source), &mut receiver);
+            let failed = result.err().map(|error| send.send(Read::Failed(error)));
+            if gone || failed.is_some() {
+                return;
+            }
+            number += 1;
+        }
+        let rest = if chunk.is_empty() { Ok(()) } else { send.send(Read::Rows(chunk)) };
+        if rest.is_err() || send.send(Read::End { taken, limited: left == 0 }).is_err() {
+            return;
+        }
+    }
+}
+
+/// An encoding under way.
+struct Encoding<'a> {
+    request: &'a Prepare<'a>,
+    encoder: Encoder<'a>,
+    meta: Meta,
+    progress: Progress,
+}
+
+impl<'a> Encoding<'a> {
+    fn new(request: &'a Prepare<'a>, progress: Progress) -> Self {
+        let config = request.config;
+        let encoder = Encoder {
+            tokenizer: request.tokenizer,
+            template: request.template,
+            train_on: config.train_on,
+            truncation: config.truncation,
+            max_length: config.max_length,
+            keep_text: request.keep_text,
+        };
+        Self { request, encoder, meta: Meta::default(), progress }
+    }
+
+    fn all(
+        mut self,
+        work: &[Work<'_>],
+        files: &[Arc<Path>],
+        rows: &Receiver<Read>,
+        send: &SyncSender<Vec<Packed>>,
+    ) -> Result<Meta, DataError> {
+        self.meta.files = files.iter().map(|path| path.display().to_string()).collect();
+        for (index, work) in work.iter().enumerate() {
+            let mut decided = None;
+            loop {
+                match rows.recv() {
+                    Ok(Read::Rows(rows)) => self.chunk(index, work, &mut decided, rows, send)?,
+                    Ok(Read::Failed(error)) => return Err(error),
+                    Ok(Read::End { taken: 0, limited: false }) => {
+                        let path = work.source.path.clone();
+                        return Err(DataError::Source { path, why: "there is no row in it".into() });
+                    }
+                    Ok(Read::End { taken, .. }) => {
+                        if decided.is_none() && taken > 0 {
+                            let why = "no row of it can be used".into();
+                            self.meta.sources.push(SourceMeta { format: work.source.format, why });
+                        }
+                        break;
+                    }
+                    Err(_) => break,
+                }
+                if self.refuses() && self.meta.broken.count >= BROKEN {
+                    return Err(self.broken());
+                }
+            }
+        }
+        if self.refuses() && self.meta.broken.count > 0 { Err(self.broken()) } else { Ok(self.meta) }
+    }
+
+    /// Whether broken rows end the preparation.
+    fn refuses(&self) -> bool {
+        match self.request.config.broken {
+            BrokenRows::Stop => true,
+            BrokenRows::Skip => false,
+        }
+    }
+
+    fn broken(&self) -> DataError {
+        let BrokenMeta { count, first } = &self.meta.broken;
+        DataError::Rows { count: *count, first: first.iter().map(|(.., said)| said.clone()).collect() }
+    }
+
+    fn add_broken(&mut self, file: u32, error: &DataError) {
+        let broken = &mut self.meta.broken;
+        broken.count += 1;
+        if broken.first.len() < SHOWN
+            && let Some(location) = error.location()
+        {
+            broken.first.push((file, location.line as u64, error.to_string()));
+        }
+    }
+
+    fn chunk(
+        &mut self,
+        index: usize,
+        work: &Work<'_>,
+        decided: &mut Option<Format>,
+        rows: Vec<(u32, Result<Row, DataError>)>,
+        send: &SyncSender<Vec<Packed>>,
+    ) -> Result<(), DataError> {
+        let format = match *decided {
+            Some(format) => format,
+            None => {
+                let first: Vec<Row> =
+                    rows.iter().filter_map(|(_, row)| row.as_ref().ok()).take(FIRST_ROWS).cloned().collect();
+                if first.is_empty() {
+                    for (file, error) in rows.iter().filter_map(|(file, row)| Some((*file, row.as_ref().err()?))) {
+                        self.add_broken(file, error);
+                    }
+                    return Ok(());
+                }
+                let decision =
+                    format::decide(&work.source.path, work.source.format, &first, self.request.config.broken)?;
+                self.meta.sources.push(SourceMeta { format: decision.format, why: decision.why });
+                *decided.insert(decision.format)
+            }
+        };
+        let encoder = self.encoder;
+        let count = rows.len();
+        let bytes: u64 = rows.iter().filter_map(|(_, row)| row.as_ref().ok()).map(|row| row.bytes).sum();
+        let outcomes: Vec<Outcome> =
+            rows.into_par_iter().map(|(file, row)| encode(&encoder, format, index, file, row)).collect();
+        let mut packed = Vec::with_capacity(count);
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Rows(rows) => packed.extend(rows),
+                Outcome::Dropped(dropped) => self.meta.dropped.push(dropped),
+                Outcome::Broken(file, error) if error.is_about_one_row() => self.add_broken(file, &error),
+                Outcome::Broken(_, error) => return Err(error),
+            }
+        }
+        self.progress.rows += count;
+        self.progress.bytes += bytes;
+        self.progress.tokens += packed.iter().map(Packed::tokens).sum::<usize>();
+        self.meta.tokens = self.progress.tokens as u64;
+        (self.request.progress)(self.progress);
+        send.send(packed).map_err(|_| DataError::Config("the prepared rows cannot be written".into()))
+    }
+}
+
+fn encode(encoder: &Encoder<'_>, format: Format, source: usize, file: u32, row: Result<Row, DataError>) -> Outcome {
+    let encoded = row.and_then(|row| {
+        let record = format::parse(format, &row)?;
+        let share = split::share(&record);
+        Ok((encoder.encode(&record, &row.location, source)?, row.location, share))
+    });
+    match encoded {
+        Ok((Encoded::Examples(examples), _, share)) => {
+            Outcome::Rows(examples.iter().map(|example| Packed::new(example, file, share)).collect())
+        }
+        Ok((Encoded::Dropped { tokens }, Location { line, .. }, share)) => {
+            Outcome::Dropped(Dropped { file, line: line as u64, share, tokens })
+        }
+        Ok((Encoded::Pair { chosen, rejected }, _, share)) => {
+            Outcome::Rows(Packed::pair(&chosen, &rejected, file, share))
+        }
+        Err(error) => Outcome::Broken(file, error),
+    }
+}

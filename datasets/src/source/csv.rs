@@ -1,0 +1,167 @@
+//! Tables of text with a header line: commas (`.csv`) or tabs (`.tsv`) between the cells, quotes around those that hold
+//! them. Every cell is text, because a column of digits may be prose; an empty cell is an absent key.
+//!
+//! Read by the `csv` crate and not by polars: it streams in bounded memory, knows the line of a row, and reads through
+//! a decompressor.
+
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use csv::{ByteRecord, ReaderBuilder, Terminator};
+use serde_json::{Map, Value};
+
+use super::input::{Input, LONGEST, without_mark};
+use super::{Reader, Reading, Receiver, Row};
+use crate::error::DataError;
+use crate::location::Location;
+
+/// The reader of tables whose cells are separated by `separator`.
+pub(super) struct Csv {
+    pub extensions: &'static [&'static str],
+    pub separator: u8,
+}
+
+impl Reader for Csv {
+    fn extensions(&self) -> &'static [&'static str] {
+        self.extensions
+    }
+
+    fn is_text(&self) -> bool {
+        true
+    }
+
+    fn read(&self, path: &Path, _: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
+        let refused = |problem: csv::Error| match problem.into_kind() {
+            csv::ErrorKind::Io(source) => DataError::Read { path: path.to_path_buf(), source },
+            other => DataError::Table { path: path.to_path_buf(), why: format!("{other:?}") },
+        };
+        let shared: Arc<Path> = Arc::from(path);
+        let input = Input::open(path)?;
+        let taken = input.counter();
+        let room = Rc::new(Cell::new(LONGEST));
+        let mut reader = ReaderBuilder::new()
+            .delimiter(self.separator)
+            .has_headers(false)
+            .flexible(true)
+            // With `\r\n` as one end of a line the crate's line numbers are off by one; the `\r` is cut off below.
+            .terminator(Terminator::Any(b'\n'))
+            .from_reader(Bounded { input, room: Rc::clone(&room) });
+        let mut record = ByteRecord::new();
+        let mut reported = 0;
+        if !reader.read_byte_record(&mut record).map_err(refused)? {
+            return Ok(());
+        }
+        let header = header(path, &record)?;
+        loop {
+            room.set(LONGEST);
+            if !reader.read_byte_record(&mut record).map_err(refused)? {
+                return Ok(());
+            }
+            if record.len() == 1 && record[0].trim_ascii().is_empty() {
+                continue;
+            }
+            let line = record.position().map_or(0, |position| position.line() as usize);
+            let location = Location::at(&shared, line);
+            let bytes = taken.get() - reported;
+            reported = taken.get();
+            let row = cells(&header, &record, &location).map(|object| Row { location, object, bytes });
+            if let ControlFlow::Break(()) = receiver(row) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The names of the columns.
+fn header(path: &Path, record: &ByteRecord) -> Result<Vec<String>, DataError> {
+    let refuse = |why: String| DataError::Table { path: path.to_path_buf(), why };
+    let mut names: Vec<String> = Vec::new();
+    for (index, cell) in record.iter().enumerate() {
+        let cell = if index == 0 { without_mark(cell) } else { cell };
+        let name = std::str::from_utf8(cell)
+            .map_err(|_| refuse("the names of the columns are not UTF-8".into()))?
+            .trim()
+            .to_string();
+        if names.contains(&name) {
+            return Err(refuse(format!("two columns have the name `{name}`")));
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
+
+fn cells(header: &[String], record: &ByteRecord, location: &Location) -> Result<Map<String, Value>, DataError> {
+    if record.len() != header.len() {
+        let expected = format!("{} cells, as many as the header has", header.len());
+        return Err(DataError::row(location, expected, format!("{} cells", record.len())));
+    }
+    let mut object = Map::new();
+    for (index, (name, cell)) in header.iter().zip(record).enumerate() {
+        let cell = if index + 1 == header.len() { cell.strip_suffix(b"\r").unwrap_or(cell) } else { cell };
+        let text = std::str::from_utf8(cell).map_err(|problem| {
+            let found = format!("invalid UTF-8 at byte {} of the cell", problem.valid_up_to());
+            DataError::row(location, format!("text in `{name}`"), found)
+        })?;
+        let value = if text.is_empty() { Value::Null } else { text.into() };
+        object.insert(name.clone(), value);
+    }
+    Ok(object)
+}
+
+/// Text of which no more than `room` is read until somebody makes room again: an open quote takes in all that follows.
+struct Bounded {
+    input: Input,
+    room: Rc<Cell<usize>>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = self.room.get();
+        if room == 0 {
+            let why = format!("a row is longer than {} MiB: is a quote left open?", LONGEST >> 20);
+            return Err(io::Error::other(why));
+        }
+        let read = self.input.read(buffer)?;
+        self.room.set(room.saturating_sub(read));
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::tests::{rows, try_rows};
+
+    #[test]
+    fn cells_are_text_and_empty_ones_absent() {
+        let rows =
+            rows("rows.csv", b"\xef\xbb\xbfprompt, completion\r\n\"1 + 1, as\na \"\"word\"\"\",two\r\n12,\r\n\r\n");
+        let rows: Vec<_> = rows.into_iter().map(Result::unwrap).collect();
+        assert_eq!(rows[0], (2, json!({"prompt": "1 + 1, as\na \"word\"", "completion": "two"})));
+        // The row before it has two lines.
+        assert_eq!(rows[1], (4, json!({"prompt": "12"})));
+        assert_eq!(rows.len(), 2);
+    }
+
+    #[test]
+    fn tabs_separate_the_cells_of_a_tsv() {
+        let rows = rows("rows.tsv", b"a\tb\n1,5\tx\n");
+        assert_eq!(rows[0], Ok((2, json!({"a": "1,5", "b": "x"}))));
+    }
+
+    #[test]
+    fn broken_rows_are_named_and_a_double_name_is_refused() {
+        let rows = rows("rows.csv", b"a,b\n1\n\"\xff\",2\n3,4\n");
+        assert!(rows[0].as_ref().unwrap_err().contains("rows.csv:2: expected 2 cells"));
+        assert!(rows[1].as_ref().unwrap_err().contains("invalid UTF-8"));
+        assert_eq!(rows[2], Ok((4, json!({"a": "3", "b": "4"}))));
+        let error = try_rows("rows.csv", b"a,a\n1,2\n").unwrap_err().to_string();
+        assert!(error.contains("`a`"), "{error}");
+        assert!(try_rows("rows.csv", b"").unwrap().is_empty());
+    }
+}

@@ -1,0 +1,188 @@
+//! The bytes of a text file: opened, decompressed where its name ends in `.gz` or `.zst`, and counted.
+//!
+//! Decompression is streamed, and the readers above bound what they hold ([`LONGEST`]), so a file that grows a
+//! thousandfold costs time and no memory.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::error::DataError;
+
+/// The longest row of a text file, in bytes.
+pub(super) const LONGEST: usize = 64 << 20;
+
+const BUFFER: usize = 1 << 20;
+
+/// Endings of compressed files.
+pub(super) const COMPRESSED: [&str; 2] = ["gz", "zst"];
+
+/// A text file under way.
+pub(super) struct Input {
+    reader: Box<dyn BufRead>,
+    /// Bytes taken from the file itself.
+    taken: Rc<Cell<u64>>,
+    reported: u64,
+}
+
+impl Input {
+    /// Opens a file.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
+        let taken = Rc::new(Cell::new(0));
+        let file = Counted { file: File::open(path).map_err(unreadable)?, taken: Rc::clone(&taken) };
+        let file = BufReader::with_capacity(BUFFER, file);
+        let reader: Box<dyn BufRead> = match compression(path) {
+            None => Box::new(file),
+            Some("gz") => Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(file))),
+            Some(_) => {
+                let decoder = zstd::stream::read::Decoder::with_buffer(file).map_err(unreadable)?;
+                Box::new(BufReader::with_capacity(BUFFER, decoder))
+            }
+        };
+        Ok(Self { reader, taken, reported: 0 })
+    }
+
+    /// Bytes of the file that were read since the last call: what the rows since then took of it.
+    pub fn take_bytes(&mut self) -> u64 {
+        let taken = self.taken.get();
+        let since = taken - self.reported;
+        self.reported = taken;
+        since
+    }
+
+    /// What [`Input::take_bytes`] counts, for whoever gives the reader away.
+    pub fn counter(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.taken)
+    }
+
+    /// Reads through the next newline into `line`, which is emptied first; 0 at the end. Of a line longer than
+    /// [`LONGEST`] only the beginning is kept, and all of it is counted.
+    pub fn line(&mut self, line: &mut Vec<u8>) -> io::Result<usize> {
+        line.clear();
+        let mut length = 0;
+        loop {
+            let buffer = self.reader.fill_buf()?;
+            let (piece, ended) = match buffer.iter().position(|byte| *byte == b'\n') {
+                Some(at) => (at + 1, true),
+                None => (buffer.len(), buffer.is_empty()),
+            };
+            let room = (LONGEST + 1).saturating_sub(line.len());
+            line.extend_from_slice(&buffer[..piece.min(room)]);
+            self.reader.consume(piece);
+            length += piece;
+            if ended {
+                return Ok(length);
+            }
+        }
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+impl BufRead for Input {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.reader.consume(amount);
+    }
+}
+
+/// How the name says a file is compressed.
+pub(super) fn compression(path: &Path) -> Option<&'static str> {
+    let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+    COMPRESSED.into_iter().find(|known| *known == ending)
+}
+
+/// Without the mark that some programs put at the beginning of UTF-8.
+pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+struct Counted {
+    file: File,
+    taken: Rc<Cell<u64>>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.taken.set(self.taken.get() + read as u64);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn lines(path: &Path) -> Vec<(usize, usize)> {
+        let mut input = Input::open(path).unwrap();
+        let mut line = Vec::new();
+        let mut found = Vec::new();
+        loop {
+            match input.line(&mut line).unwrap() {
+                0 => return found,
+                length => found.push((length, line.len())),
+            }
+        }
+    }
+
+    #[test]
+    fn compressed_files_are_read_as_what_they_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = b"one\ntwo\n\nfour";
+        let plain = dir.path().join("a.jsonl");
+        std::fs::write(&plain, text).unwrap();
+        let gz = dir.path().join("a.jsonl.gz");
+        let mut bytes = Vec::new();
+        // Two members, as programs that append write them.
+        for half in [&text[..5], &text[5..]] {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(half).unwrap();
+            bytes.extend(encoder.finish().unwrap());
+        }
+        std::fs::write(&gz, bytes).unwrap();
+        let zst = dir.path().join("a.jsonl.ZST");
+        let frames = [&text[..5], &text[5..]].map(|half| zstd::stream::encode_all(half, 3).unwrap());
+        std::fs::write(&zst, frames.concat()).unwrap();
+        for path in [plain, gz, zst] {
+            assert_eq!(lines(&path), [(4, 4), (4, 4), (1, 1), (4, 4)], "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_takes_bounded_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bomb.jsonl.zst");
+        let mut encoder = zstd::stream::write::Encoder::new(File::create(&path).unwrap(), 1).unwrap();
+        let zeros = vec![b' '; 1 << 20];
+        for _ in 0..80 {
+            encoder.write_all(&zeros).unwrap();
+        }
+        encoder.write_all(b"\nnext\n").unwrap();
+        encoder.finish().unwrap();
+        assert!(std::fs::metadata(&path).unwrap().len() < 1 << 16);
+        assert_eq!(lines(&path), [((80 << 20) + 1, LONGEST + 1), (5, 5)]);
+    }
+
+    #[test]
+    fn damaged_compression_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.jsonl.gz", "a.jsonl.zst"] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, b"\x1f\x8bnothing of the kind").unwrap();
+            assert!(Input::open(&path).unwrap().line(&mut Vec::new()).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Parquet, through polars' reader of it: one row group after the other, and large ones in slices, so that memory is
+//! bounded by a group's compressed bytes and a slice of its rows.
+
+use std::fs::File;
+use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::ops::{ControlFlow, Range};
+use std::path::Path;
+
+use polars_arrow::array::Array;
+use polars_buffer::Buffer;
+use polars_parquet::read::{
+    BasicDecompressor, ColumnChunkMetadata, Filter, PageReader, RowGroupMetadata, column_iter_to_arrays, infer_schema,
+    read_metadata,
+};
+
+use super::table::{Guard, Table};
+use super::{Reader, Reading, Receiver};
+use crate::error::DataError;
+
+/// Rows and (uncompressed) bytes that are widened at a time.
+const SLICE_ROWS: usize = 1 << 17;
+const SLICE_BYTES: usize = 64 << 20;
+/// The largest page; writers aim at 1 MiB, and one row may be more.
+const PAGE: usize = 1 << 30;
+
+/// The reader of `.parquet` files.
+pub(super) struct Parquet;
+
+impl Reader for Parquet {
+    fn extensions(&self) -> &'static [&'static str] {
+        &["parquet"]
+    }
+
+    fn is_text(&self) -> bool {
+        false
+    }
+
+    fn read(&self, path: &Path, _: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
+        let guard = Guard { path };
+        let (mut file, bytes) = super::table::open(path)?;
+        let metadata = guard.run(|| Ok(read_metadata(&mut file)?))?;
+        let schema = guard.run(|| Ok(infer_schema(&metadata)?))?;
+        let rows: usize = metadata.row_groups.iter().map(RowGroupMetadata::num_rows).fold(0, usize::saturating_add);
+        let mut table = Table::new(path, bytes / rows.max(1) as u64);
+        for group in &metadata.row_groups {
+            let mut chunks = Vec::new();
+            for field in schema.iter_values() {
+                let Some(columns) = group.columns_under_root_iter(&field.name) else {
+                    return Err(guard.refused(format!("a row group has no column `{}`", field.name)));
+                };
+                let columns = columns.map(|column| Ok((column, chunk(&mut file, bytes, column, guard)?)));
+                chunks.push((field, columns.collect::<Result<Vec<_>, DataError>>()?));
+            }
+            for slice in slices(group) {
+                let arrays = guard.run(|| {
+                    chunks
+                        .iter()
+                        .map(|(field, columns)| {
+                            let types =
+                                columns.iter().map(|(column, _)| &column.descriptor().descriptor.primitive_type);
+                            let pages = columns.iter().map(|(column, bytes)| {
+                                let bytes = Cursor::new(bytes.clone());
+                                BasicDecompressor::new(PageReader::new(bytes, column, Vec::new(), PAGE), Vec::new())
+                            });
+                            let filter = Filter::new_ranged(slice.start, slice.end);
+                            let field = polars_arrow::datatypes::Field::clone(field);
+                            Ok(column_iter_to_arrays(pages.collect(), types.collect(), field, Some(filter))?.0)
+                        })
+                        .collect::<Result<Vec<Vec<Box<dyn Array>>>, Box<dyn std::error::Error>>>()
+                })?;
+                let columns: Vec<_> = schema.iter_names().map(|name| name.as_str()).zip(&arrays).collect();
+                if let ControlFlow::Break(()) = table.rows(&columns, slice.len(), guard, receiver)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Parts of a row group that are read at once.
+fn slices(group: &RowGroupMetadata) -> Vec<Range<usize>> {
+    let rows = group.num_rows();
+    let pieces = group.total_byte_size().div_ceil(SLICE_BYTES).clamp(1, rows.max(1));
+    let length = rows.div_ceil(pieces).clamp(1, SLICE_ROWS);
+    (0..rows).step_by(length).map(|start| start..rows.min(start + length)).collect()
+}
+
+/// The bytes of one column of a row group.
+fn chunk(file: &mut File, size: u64, column: &ColumnChunkMetadata, guard: Guard<'_>) -> Result<Buffer<u8>, DataError> {
+    let range = column.byte_range();
+    if range.start > range.end || range.end > size {
+        return Err(guard.refused("a column lies outside of the file".into()));
+    }
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    file.seek(SeekFrom::Start(range.start))
+        .and_then(|_| file.read_exact(&mut bytes))
+        .map_err(|source| DataError::Read { path: guard.path.to_path_buf(), source })?;
+    Ok(bytes.into())
+}

@@ -1,0 +1,162 @@
+//! Every reader behind one door: the same rows from each kind of table, names of columns, and files that mean harm.
+
+use serde_json::json;
+
+use super::*;
+use crate::testing;
+
+/// Line and value of each row, or what was said of it.
+pub type Rows = Vec<Result<(usize, Value), String>>;
+
+pub fn read_with(name: &str, content: &[u8], reading: &Reading<'_>) -> Result<Rows, DataError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, content).unwrap();
+    read_path(&path, reading)
+}
+
+pub fn try_rows(name: &str, content: &[u8]) -> Result<Rows, DataError> {
+    read_with(name, content, &Reading::default())
+}
+
+pub fn rows(name: &str, content: &[u8]) -> Rows {
+    try_rows(name, content).unwrap()
+}
+
+fn read_path(path: &Path, reading: &Reading<'_>) -> Result<Rows, DataError> {
+    let mut rows = Vec::new();
+    let mut receiver = |row: Result<Row, DataError>| {
+        rows.push(row.map(|row| (row.location.line, Value::Object(row.object))).map_err(|error| error.to_string()));
+        ControlFlow::Continue(())
+    };
+    read(path, reading, &mut receiver)?;
+    Ok(rows)
+}
+
+fn table(name: &str) -> std::path::PathBuf {
+    testing::data().join("tables").join(name)
+}
+
+#[test]
+fn tables_of_every_kind_hold_the_same_rows() {
+    let expected: Vec<Value> = serde_json::from_slice(&std::fs::read(table("rows.json")).unwrap()).unwrap();
+    for name in ["rows.parquet", "rows.feather", "rows.arrow"] {
+        let rows: Vec<_> =
+            read_path(&table(name), &Reading::default()).unwrap().into_iter().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), expected.len(), "{name}");
+        for (index, (line, row)) in rows.into_iter().enumerate() {
+            assert_eq!((line, &row), (index + 1, &expected[index]), "{name}");
+        }
+    }
+}
+
+#[test]
+fn reading_stops_where_the_receiver_breaks_off() {
+    for name in ["rows.parquet", "rows.feather", "rows.arrow", "rows.json"] {
+        let mut count = 0;
+        let mut receiver = |_: Result<Row, DataError>| {
+            count += 1;
+            if count == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        read(&table(name), &Reading::default(), &mut receiver).unwrap();
+        assert_eq!(count, 2, "{name}");
+    }
+}
+
+#[test]
+fn a_damaged_table_is_an_error_that_names_the_file() {
+    for name in ["rows.parquet", "rows.feather", "rows.arrow"] {
+        let whole = std::fs::read(table(name)).unwrap();
+        let cases =
+            [b"no table at all, whatever its name".to_vec(), whole[..whole.len() / 2].to_vec(), whole[..3].to_vec()];
+        for content in cases {
+            let error = try_rows(name, &content).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_flipped_byte_never_ends_the_program() {
+    for name in ["rows.parquet", "rows.feather", "rows.arrow"] {
+        let whole = std::fs::read(table(name)).unwrap();
+        for at in (0..whole.len()).step_by(whole.len() / 150) {
+            let mut content = whole.clone();
+            content[at] ^= 0xff;
+            // Rows or an error, but back here in any case.
+            let _ = try_rows(name, &content);
+        }
+    }
+}
+
+#[test]
+fn lengths_that_a_stream_cannot_have_are_refused_before_they_are_believed() {
+    let whole = std::fs::read(table("rows.feather")).unwrap();
+    // A compressed part of a batch states its size in eight bytes before a zstd frame.
+    let frame = whole.windows(4).position(|window| window == [0x28, 0xb5, 0x2f, 0xfd]).unwrap();
+    let mut content = whole.clone();
+    content[frame - 8..frame].copy_from_slice(&(1i64 << 50).to_le_bytes());
+    let error = try_rows("rows.feather", &content).unwrap_err().to_string();
+    assert!(error.contains("more than 1 GiB"), "{error}");
+    let stream = [&[0xff; 4][..], &i32::MAX.to_le_bytes()].concat();
+    assert!(try_rows("rows.arrow", &stream).is_err());
+}
+
+#[test]
+fn compressed_text_of_every_kind_is_read() {
+    let expected = json!({"text": "a b"});
+    for (name, content) in [
+        ("a.jsonl", "{\"text\":\"a b\"}"),
+        ("a.json", "[{\"text\":\"a b\"}]"),
+        ("a.csv", "text\na b\n"),
+        ("a.txt", "a b"),
+    ] {
+        let zst = zstd::stream::encode_all(content.as_bytes(), 1).unwrap();
+        let mut gz = Vec::new();
+        let mut encoder = flate2::bufread::GzEncoder::new(content.as_bytes(), flate2::Compression::fast());
+        std::io::Read::read_to_end(&mut encoder, &mut gz).unwrap();
+        for (name, content) in
+            [(name.to_string(), content.as_bytes()), (format!("{name}.gz"), &gz), (format!("{name}.zst"), &zst)]
+        {
+            let found = rows(&name, content);
+            assert_eq!(found.len(), 1, "{name}");
+            assert_eq!(found[0].as_ref().unwrap().1, expected, "{name}");
+        }
+    }
+    assert!(try_rows("a.parquet.gz", b"").unwrap_err().to_string().contains(".parquet"));
+    assert!(try_rows("a.gz", b"").is_err() && try_rows("a.md", b"").is_err());
+}
+
+#[test]
+fn columns_get_our_names() {
+    let columns = Columns::from([("prompt", "question"), ("completion", "answer.text"), ("weight", "w")]);
+    let reading = Reading { columns: &columns, ..Reading::default() };
+    let content = "{\"question\":\"q\",\"answer\":{\"text\":\"a\",\"n\":1},\"id\":3}\n\
+        {\"question\":\"r\",\"answer\":{\"text\":\"b\"},\"w\":2}\n{\"questoin\":\"r\"}\n{\"question\":\"r\",\"answer\":5}\n";
+    let rows = read_with("rows.jsonl", content.as_bytes(), &reading).unwrap();
+    assert_eq!(rows[0], Ok((1, json!({"answer": {"text": "a", "n": 1}, "id": 3, "prompt": "q", "completion": "a"}))));
+    assert_eq!(rows[1].as_ref().unwrap().1["weight"], 2);
+    let near = rows[2].as_ref().unwrap_err();
+    assert!(
+        near.contains("rows.jsonl:3") && near.contains("answer.text") | near.contains("`questoin` is there"),
+        "{near}"
+    );
+    assert!(rows[3].as_ref().unwrap_err().contains("`answer.text` (for `completion`)"));
+    let never = read_with("rows.jsonl", content.lines().next().unwrap().as_bytes(), &reading).unwrap_err();
+    assert!(never.to_string().contains("no row has the column `w`"), "{never}");
+}
+
+#[test]
+fn an_empty_cell_is_not_a_missing_column() {
+    let columns = Columns::from([("instruction", "task"), ("input", "context")]);
+    let reading = Reading { columns: &columns, ..Reading::default() };
+    let rows = read_with("rows.csv", b"task,context,output\ndo,,done\n", &reading).unwrap();
+    assert_eq!(rows[0], Ok((2, json!({"output": "done", "instruction": "do"}))));
+}
+
+#[test]
+fn names_that_no_format_knows_are_refused() {
+    assert!(Columns::from([("prompt", "question"), ("input", "x")]).check().is_ok());
+    let error = Columns::from([("promt", "question")]).check().unwrap_err().to_string();
+    assert!(error.contains("`promt` (`prompt` is there)"), "{error}");
+}

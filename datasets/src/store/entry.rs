@@ -1,0 +1,158 @@
+//! What is known of a row without reading its tokens: 128 bytes in the store's index, the same for every row.
+
+use super::bytes::Cursor;
+use crate::example::{Example, Notes, OddOrder, Part};
+
+/// Bytes of an entry.
+pub(crate) const ENTRY: usize = 128;
+
+/// No token.
+const NONE: u32 = u32::MAX;
+
+/// A row's line in the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where its bytes begin, counted from the first row's, and how many there are.
+    pub(super) place: (u64, u64),
+    /// Its tokens.
+    pub length: u32,
+    /// How many of them are learned to be predicted; see [`Example::labelled_tokens`].
+    pub labelled: u32,
+    /// The largest id among tokens and labels; absent without tokens.
+    pub largest: Option<u32>,
+    /// Its first two tokens.
+    pub opening: [Option<u32>; 2],
+    /// Which of the files it came from, and its line there.
+    pub(crate) file: u32,
+    pub(crate) line: u64,
+    /// Which of the recipe's sources it came from.
+    pub source_index: u32,
+    /// A hash of what stood in the file, 0 to 2^64; see `split.rs`.
+    pub(crate) share: u64,
+    /// SHA-256 of its tokens, labels and weights.
+    pub digest: [u8; 32],
+    /// What it is of its row.
+    pub part: Part,
+    /// Whether it has the tokens of the example before it, the better answer of its pair.
+    pub equals_chosen: bool,
+    /// What the gate reports.
+    pub notes: Notes,
+}
+
+/// By their numbers in an entry; 0 is none.
+const ORDERS: [OddOrder; 4] =
+    [OddOrder::AssistantFirst, OddOrder::LateSystem, OddOrder::Repeated, OddOrder::Unanswered];
+/// By their numbers in an entry.
+const PARTS: [Part; 5] = [Part::Alone, Part::Chosen, Part::Rejected, Part::Good, Part::Bad];
+
+impl Entry {
+    /// The entry of `example`, which has no place yet.
+    pub(super) fn new(example: &Example, file: u32, share: u64) -> Self {
+        let label = example.labels.iter().copied().max().unwrap_or(0).max(0) as u32;
+        let opening = |index: usize| example.input_ids.get(index).copied();
+        Self {
+            place: (0, 0),
+            length: number(example.input_ids.len()),
+            labelled: number(example.labelled_tokens()),
+            largest: example.input_ids.iter().copied().max().map(|id| id.max(label)),
+            opening: [opening(0), opening(1)],
+            file,
+            line: example.source.line as u64,
+            source_index: number(example.source_index),
+            share,
+            digest: example.digest(),
+            part: example.part,
+            equals_chosen: false,
+            notes: example.notes.clone(),
+        }
+    }
+
+    pub(super) fn to_bytes(&self) -> [u8; ENTRY] {
+        let mut bytes = Vec::with_capacity(ENTRY);
+        for number in [self.place.0, self.place.1, self.line, self.share] {
+            bytes.extend(number.to_le_bytes());
+        }
+        let id = |id: Option<u32>| id.unwrap_or(NONE);
+        let Notes { cut_from, labelled_before, unended, end, empty, straddles, rendered, lossy, control, order } =
+            &self.notes;
+        let flags = [*straddles, *rendered, *lossy, *control, self.equals_chosen];
+        let flags: u32 = flags.iter().enumerate().map(|(bit, flag)| u32::from(*flag) << bit).sum();
+        let order =
+            order.and_then(|order| ORDERS.iter().position(|known| *known == order)).map_or(0, |place| place + 1);
+        let part = PARTS.iter().position(|known| *known == self.part).unwrap_or(0);
+        let numbers = [
+            self.length,
+            self.labelled,
+            id(self.largest),
+            id(self.opening[0]),
+            id(self.opening[1]),
+            self.file,
+            self.source_index,
+            cut_from.map_or(0, number),
+            number(*labelled_before),
+            number(*unended),
+            id(*end),
+            number(empty.0),
+            number(empty.1),
+            flags | (order as u32) << 8 | (part as u32) << 16,
+        ];
+        for number in numbers {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(self.digest);
+        let mut entry = [0; ENTRY];
+        entry[..bytes.len()].copy_from_slice(&bytes);
+        entry
+    }
+
+    /// `None` when the bytes are no entry.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor(bytes);
+        let place = (cursor.u64()?, cursor.u64()?);
+        let (line, share) = (cursor.u64()?, cursor.u64()?);
+        let mut numbers = [0; 14];
+        for number in &mut numbers {
+            *number = cursor.u32()?;
+        }
+        let digest = cursor.array()?;
+        let [length, labelled, largest, first, second, file, source_index, rest @ ..] = numbers;
+        let [cut_from, labelled_before, unended, end, others, empty, flags] = rest;
+        let id = |id: u32| (id != NONE).then_some(id);
+        let flag = |bit: u32| flags >> bit & 1 == 1;
+        let notes = Notes {
+            cut_from: (cut_from > 0).then_some(cut_from as usize),
+            labelled_before: labelled_before as usize,
+            unended: unended as usize,
+            end: id(end),
+            empty: (others as usize, empty as usize),
+            straddles: flag(0),
+            rendered: flag(1),
+            lossy: flag(2),
+            control: flag(3),
+            order: (flags >> 8 & 0xff).checked_sub(1).and_then(|place| ORDERS.get(place as usize).copied()),
+        };
+        let part = PARTS.get((flags >> 16) as usize).copied()?;
+        let equals_chosen = flag(4);
+        let (largest, opening) = (id(largest), [id(first), id(second)]);
+        Some(Self {
+            place,
+            length,
+            labelled,
+            largest,
+            opening,
+            file,
+            line,
+            source_index,
+            share,
+            digest,
+            part,
+            equals_chosen,
+            notes,
+        })
+    }
+}
+
+/// Rows have fewer tokens than this can count; what is only reported may be cut.
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,75 @@
+//! The first bytes of a store: what it is, how long its parts are, and the hashes of everything but the rows themselves
+//! (those are hashed one by one, in the index).
+//!
+//! ```text
+//! header  256 bytes    rows    entries, 128 bytes each    meta, JSON
+//! ```
+
+use sha2::{Digest, Sha256};
+
+use super::bytes::Cursor;
+use super::entry::ENTRY;
+
+/// Bytes of a header.
+pub(super) const HEADER: usize = 256;
+const MAGIC: &[u8; 8] = b"fb-rows\0";
+
+/// Raised when the layout changes, or what a row becomes: older stores are then made again.
+pub(crate) const STORE_VERSION: u32 = 1;
+
+/// The header of a whole store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    /// How many rows there are.
+    pub rows: u64,
+    /// Bytes of all rows.
+    pub data: u64,
+    /// Bytes of the meta.
+    pub meta: u64,
+    /// SHA-256 of entries and meta.
+    pub index_hash: [u8; 32],
+}
+
+impl Header {
+    pub fn to_bytes(self) -> [u8; HEADER] {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(STORE_VERSION.to_le_bytes());
+        bytes.extend((ENTRY as u32).to_le_bytes());
+        for number in [self.rows, self.data, self.meta] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(self.index_hash);
+        let own: [u8; 32] = Sha256::digest(&bytes).into();
+        bytes.extend(own);
+        let mut header = [0; HEADER];
+        header[..bytes.len()].copy_from_slice(&bytes);
+        header
+    }
+
+    /// The header of a file with `size` bytes, or why it is none.
+    pub fn from_bytes(bytes: &[u8], size: u64) -> Result<Self, &'static str> {
+        let short = "it is too short";
+        let mut cursor = Cursor(bytes);
+        if cursor.array::<8>().ok_or(short)? != *MAGIC {
+            return Err("it does not begin as one");
+        }
+        let kind = (cursor.u32().ok_or(short)?, cursor.u32().ok_or(short)?);
+        if kind != (STORE_VERSION, ENTRY as u32) {
+            return Err("it was written by another version");
+        }
+        let mut number = || cursor.u64().ok_or(short);
+        let (rows, data, meta) = (number()?, number()?, number()?);
+        let index_hash = cursor.array().ok_or(short)?;
+        let header = Self { rows, data, meta, index_hash };
+        if bytes.get(..HEADER) != Some(&header.to_bytes()[..]) {
+            return Err("its header is damaged");
+        }
+        let entries = rows.checked_mul(ENTRY as u64);
+        let expected =
+            entries.and_then(|entries| (HEADER as u64).checked_add(entries)?.checked_add(data)?.checked_add(meta));
+        match expected == Some(size) {
+            true => Ok(header),
+            false => Err("its parts are not as long as its header says"),
+        }
+    }
+}

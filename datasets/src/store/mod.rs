@@ -1,0 +1,225 @@
+//! Prepared rows in a file that is mapped into memory: what training reads its batches from.
+//!
+//! A store is written once, from its first row to its last, and never changed. Opening one checks its header, the
+//! lengths of its parts and the hash of its index; a row is checked by its own hash when it is read, so opening is
+//! quick and a damaged row is an error, never wrong numbers. The same rows give the same bytes.
+//!
+//! The mapping is only read. A program that shortens the file meanwhile ends this one, as with weights; stores are only
+//! replaced by renaming and removed by name, which is safe.
+
+mod bytes;
+mod entry;
+mod header;
+mod row;
+mod writer;
+
+pub use entry::Entry;
+pub(crate) use header::STORE_VERSION;
+pub(crate) use writer::{Packed, Writer};
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::config::Format;
+use crate::error::DataError;
+use crate::example::Example;
+use crate::location::Location;
+use entry::ENTRY;
+use header::{HEADER, Header};
+
+/// Bytes of the index that are looked at before their pages are given back.
+const BLOCK: usize = 1 << 23;
+
+/// What is said of all rows together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    /// The sources, in their order.
+    pub sources: Vec<SourceMeta>,
+    /// Rows left out because of their length.
+    pub dropped: Vec<Dropped>,
+    /// Rows left out because they could not be used.
+    pub broken: BrokenMeta,
+    /// What the store was made of, for people.
+    pub files: Vec<String>,
+    /// Tokens of all rows.
+    pub tokens: u64,
+}
+
+/// What is said of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SourceMeta {
+    /// Its format.
+    pub format: Format,
+    /// How that was decided.
+    pub why: String,
+}
+
+/// Rows that could not be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BrokenMeta {
+    pub count: usize,
+    /// File and line of the first, and what is wrong with each.
+    pub first: Vec<(u32, u64, String)>,
+}
+
+/// A row that was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dropped {
+    /// Where it stood.
+    pub file: u32,
+    pub line: u64,
+    /// As in [`Entry`].
+    pub share: u64,
+    /// Its length.
+    pub tokens: usize,
+}
+
+/// An open store.
+#[derive(Debug)]
+pub(crate) struct Store {
+    map: Mmap,
+    path: PathBuf,
+    rows: usize,
+    data: usize,
+    pub meta: Meta,
+    /// The files that rows came from, as they were found this time.
+    files: Vec<Arc<Path>>,
+}
+
+impl Store {
+    /// Opens and checks a store; `path` is for messages, `files` are what its file numbers mean.
+    ///
+    /// # Errors
+    /// When it is not a whole store of this version.
+    pub fn open(file: &File, path: &Path, files: Vec<Arc<Path>>) -> Result<Self, DataError> {
+        let damaged = |why: &str| DataError::Store { path: path.to_path_buf(), why: why.to_string() };
+        let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
+        let size = file.metadata().map_err(unreadable)?.len();
+        if size < HEADER as u64 {
+            return Err(damaged("it is too short"));
+        }
+        // SAFETY: the mapping is only read; see the module doc for a file changed underneath.
+        let map = unsafe { Mmap::map(file) }.map_err(unreadable)?;
+        let header = Header::from_bytes(&map[..HEADER], map.len() as u64).map_err(damaged)?;
+        // The parts add up to the file's size, so they fit.
+        let (rows, data, meta) = (header.rows as usize, header.data as usize, header.meta as usize);
+        let mut store = Self { map, path: path.to_path_buf(), rows, data, meta: Meta::default(), files };
+        let mut hash = Sha256::new();
+        store.blocks(|block| hash.update(block));
+        let meta = &store.map[store.map.len() - meta..];
+        hash.update(meta);
+        if <[u8; 32]>::from(hash.finalize()) != header.index_hash {
+            return Err(damaged("its index is damaged"));
+        }
+        store.meta = serde_json::from_slice(meta).map_err(|problem| damaged(&problem.to_string()))?;
+        Ok(store)
+    }
+
+    /// Header and meta of a store, its index unchecked: what `cache list` shows.
+    pub fn peek(file: &File) -> Option<(u64, Meta)> {
+        let size = file.metadata().ok().filter(|metadata| metadata.len() >= HEADER as u64)?.len();
+        // SAFETY: as above.
+        let map = unsafe { Mmap::map(file) }.ok()?;
+        let header = Header::from_bytes(&map[..HEADER], size).ok()?;
+        let meta = map.get(map.len() - header.meta as usize..)?;
+        Some((header.rows, serde_json::from_slice(meta).ok()?))
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Shows every entry, in order, in bounded memory.
+    pub fn entries(&self, mut look: impl FnMut(usize, Entry)) {
+        let mut row = 0;
+        self.blocks(|block| {
+            for entry in block.chunks_exact(ENTRY).filter_map(Entry::from_bytes) {
+                look(row, entry);
+                row += 1;
+            }
+        });
+    }
+
+    /// The entry of a row; absent past the last.
+    pub fn entry(&self, row: usize) -> Option<Entry> {
+        let start = HEADER + self.data + row * ENTRY;
+        (row < self.rows).then(|| Entry::from_bytes(&self.map[start..start + ENTRY])).flatten()
+    }
+
+    /// Where a row stood.
+    pub fn location(&self, entry: &Entry) -> Location {
+        self.place(entry.file, entry.line)
+    }
+
+    /// A line of a file.
+    pub fn place(&self, file: u32, line: u64) -> Location {
+        let path = self.files.get(file as usize).cloned();
+        Location { path: path.unwrap_or_else(|| Arc::from(Path::new("?"))), line: line as usize }
+    }
+
+    /// A row as it was encoded.
+    ///
+    /// # Errors
+    /// When its bytes are not those that were written.
+    pub fn read(&self, row: usize) -> Result<Example, DataError> {
+        let entry = self.entry(row).ok_or_else(|| self.damaged(row, "there is no such row"))?;
+        let range = || -> Option<Range<usize>> {
+            let start = usize::try_from(entry.place.0).ok()?;
+            let end = start.checked_add(usize::try_from(entry.place.1).ok()?)?;
+            (end <= self.data).then_some(HEADER + start..HEADER + end)
+        };
+        let bytes = range().and_then(|range| self.map.get(range));
+        let found = bytes.and_then(|bytes| row::decode(bytes, entry.length as usize));
+        let found = found.ok_or_else(|| self.damaged(row, "its bytes are no row"))?;
+        let example = Example {
+            source: self.location(&entry),
+            text: found.text,
+            input_ids: found.input_ids,
+            labels: found.labels,
+            weights: found.weights,
+            roles: found.roles,
+            part: entry.part,
+            source_index: entry.source_index as usize,
+            notes: entry.notes,
+        };
+        match example.digest() == entry.digest {
+            true => Ok(example),
+            false => Err(self.damaged(row, "its tokens are not those that were written")),
+        }
+    }
+
+    fn damaged(&self, row: usize, why: &str) -> DataError {
+        DataError::Store { path: self.path.clone(), why: format!("row {}: {why}", row + 1) }
+    }
+
+    /// The index, a block at a time. What was looked at need not stay in memory.
+    fn blocks(&self, mut look: impl FnMut(&[u8])) {
+        let start = HEADER + self.data;
+        for offset in (0..self.rows * ENTRY).step_by(BLOCK) {
+            let range = start + offset..start + (offset + BLOCK).min(self.rows * ENTRY);
+            look(&self.map[range.clone()]);
+            self.give_back(range);
+        }
+    }
+
+    /// Tells the system that these pages can go; they come back from the file when they are read again.
+    #[cfg(unix)]
+    fn give_back(&self, range: Range<usize>) {
+        // SAFETY: the mapping is shared, never written, and its file never changes: pages come back as they were.
+        let _ =
+            unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+    }
+
+    #[cfg(not(unix))]
+    fn give_back(&self, _: Range<usize>) {}
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! The bytes of one row: its tokens as they are, its labels and weights as the little that there is to say of them.
+//!
+//! A label is nearly always its token or "not trained", so runs of the two are written, and the exceptions one by one.
+//! A weight is nearly always the row's where there is a label and 0 elsewhere: one number; else runs of equal weights.
+//! Text and roles are only there where rows were prepared to be looked at.
+
+use super::bytes::{Cursor, put, unzigzag, zigzag};
+use crate::batch::NOT_TRAINED;
+use crate::example::Example;
+use crate::record::Role;
+
+/// How weights are written.
+const SAME: u8 = 0;
+const RUNS: u8 = 1;
+/// What else is there.
+const TEXT: u8 = 1;
+const ROLES: u8 = 2;
+
+/// What is read back.
+pub(super) struct Row {
+    pub input_ids: Vec<u32>,
+    pub labels: Vec<i64>,
+    pub weights: Vec<f32>,
+    pub text: Option<String>,
+    pub roles: Option<Vec<Option<Role>>>,
+}
+
+/// The bytes of a row.
+pub(super) fn encode(example: &Example) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(example.input_ids.len() * 4 + 32);
+    for id in &example.input_ids {
+        bytes.extend(id.to_le_bytes());
+    }
+    labels(&mut bytes, example);
+    weights(&mut bytes, example);
+    let text = example.text.as_ref().map_or(0, |_| TEXT);
+    let roles = example.roles.as_ref().map_or(0, |_| ROLES);
+    bytes.push(text | roles);
+    if let Some(text) = &example.text {
+        put(&mut bytes, text.len() as u64);
+        bytes.extend(text.as_bytes());
+    }
+    for role in example.roles.iter().flatten() {
+        let number = role.and_then(|role| Role::ALL.iter().position(|known| *known == role));
+        bytes.push(number.map_or(0, |number| number as u8 + 1));
+    }
+    bytes
+}
+
+fn labels(bytes: &mut Vec<u8>, example: &Example) {
+    let mut runs: Vec<u64> = Vec::new();
+    let mut trained = false;
+    let mut length = 0;
+    for label in &example.labels {
+        if (*label != NOT_TRAINED) != trained {
+            runs.push(length);
+            (trained, length) = (!trained, 0);
+        }
+        length += 1;
+    }
+    runs.push(length);
+    put(bytes, runs.len() as u64);
+    runs.iter().for_each(|run| put(bytes, *run));
+    let others = |(label, id): &(&i64, &u32)| **label != NOT_TRAINED && **label != i64::from(**id);
+    let pairs = || example.labels.iter().zip(&example.input_ids).enumerate().filter(|(_, pair)| others(pair));
+    put(bytes, pairs().count() as u64);
+    for (place, (label, _)) in pairs() {
+        put(bytes, place as u64);
+        put(bytes, zigzag(*label));
+    }
+}
+
+fn weights(bytes: &mut Vec<u8>, example: &Example) {
+    let pairs = || example.weights.iter().zip(&example.labels);
+    let first = pairs().find(|(_, label)| **label != NOT_TRAINED).map_or(0.0, |(weight, _)| *weight);
+    // By bits: what is read back must be what was written, for the hash too.
+    let expected = |label: i64| if label == NOT_TRAINED { 0.0_f32.to_bits() } else { first.to_bits() };
+    if pairs().all(|(weight, label)| weight.to_bits() == expected(*label)) {
+        bytes.push(SAME);
+        bytes.extend(first.to_le_bytes());
+        return;
+    }
+    bytes.push(RUNS);
+    for run in example.weights.chunk_by(|left, right| left.to_bits() == right.to_bits()) {
+        put(bytes, run.len() as u64);
+        bytes.extend(run[0].to_le_bytes());
+    }
+}
+
+/// The row of `length` tokens that these bytes are; `None` when they are none.
+pub(super) fn decode(bytes: &[u8], length: usize) -> Option<Row> {
+    let mut cursor = Cursor(bytes);
+    let ids = cursor.take(length.checked_mul(4)?)?;
+    let input_ids: Vec<u32> = ids.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])).collect();
+    let labels = read_labels(&mut cursor, &input_ids)?;
+    let weights = read_weights(&mut cursor, &labels)?;
+    let kinds = cursor.byte()?;
+    let text = match kinds & TEXT {
+        0 => None,
+        _ => {
+            let size = cursor.count(cursor.0.len())?;
+            Some(String::from_utf8(cursor.take(size)?.to_vec()).ok()?)
+        }
+    };
+    let role = |number: &u8| match usize::from(*number).checked_sub(1) {
+        None => Some(None),
+        Some(number) => Role::ALL.get(number).copied().map(Some),
+    };
+    let roles = match kinds & ROLES {
+        0 => None,
+        _ => Some(cursor.take(length)?.iter().map(role).collect::<Option<Vec<_>>>()?),
+    };
+    let whole = cursor.0.is_empty() && kinds & !(TEXT | ROLES) == 0;
+    whole.then_some(Row { input_ids, labels, weights, text, roles })
+}
+
+fn read_labels(cursor: &mut Cursor<'_>, ids: &[u32]) -> Option<Vec<i64>> {
+    let mut labels = Vec::with_capacity(ids.len());
+    let mut trained = false;
+    for _ in 0..cursor.count(ids.len() + 1)? {
+        let run = cursor.count(ids.len() - labels.len())?;
+        let from = &ids[labels.len()..][..run];
+        match trained {
+            true => labels.extend(from.iter().map(|id| i64::from(*id))),
+            false => labels.extend(from.iter().map(|_| NOT_TRAINED)),
+        }
+        trained = !trained;
+    }
+    for _ in 0..cursor.count(ids.len())? {
+        let place = usize::try_from(cursor.number()?).ok()?;
+        *labels.get_mut(place)? = unzigzag(cursor.number()?);
+    }
+    (labels.len() == ids.len()).then_some(labels)
+}
+
+fn read_weights(cursor: &mut Cursor<'_>, labels: &[i64]) -> Option<Vec<f32>> {
+    let kind = cursor.byte()?;
+    let number = |cursor: &mut Cursor<'_>| cursor.array().map(f32::from_le_bytes);
+    if kind == SAME {
+        let weight = number(cursor)?;
+        return Some(labels.iter().map(|label| if *label == NOT_TRAINED { 0.0 } else { weight }).collect());
+    }
+    let mut weights = Vec::with_capacity(labels.len());
+    while kind == RUNS && weights.len() < labels.len() {
+        let run = cursor.count(labels.len() - weights.len()).filter(|run| *run > 0)?;
+        let weight = number(cursor)?;
+        weights.resize(weights.len() + run, weight);
+    }
+    (kind == RUNS).then_some(weights)
+}
