@@ -26,7 +26,7 @@ fn examples(count: usize) -> Vec<Example> {
                 (_, NOT_TRAINED) => 0.0,
                 _ => 0.7,
             };
-            let role = |place: usize| (place % 3 > 0).then_some(Role::ALL[place % 4]);
+            let role = |place: usize| (!place.is_multiple_of(3)).then_some(Role::ALL[place % 4]);
             Example {
                 source: Location::new("b.jsonl", row + 1),
                 text: (draw(5, 2) == 0).then(|| "Grüße 🦀".repeat(row % 3)),

@@ -104,8 +104,6 @@ impl<'a> Steps<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use firebrand_datasets::source::NoFetch;
     use firebrand_datasets::{DataConfig, Prepare, SourceConfig, Split, prepare};
 
