@@ -69,7 +69,11 @@ pub struct Receipt {
 impl Probe {
     /// The first rows with at least one token, cut to a bounded length.
     pub fn from_dataset(dataset: &Dataset) -> Self {
-        let rows = dataset.examples().filter_map(Result::ok).map(|example| example.input_ids);
+        Self::from_rows(dataset.examples().filter_map(Result::ok).map(|example| example.input_ids))
+    }
+
+    /// The same of these rows.
+    pub fn from_rows(rows: impl Iterator<Item = Vec<u32>>) -> Self {
         let rows = rows.filter(|row| !row.is_empty()).take(PROBE_ROWS);
         let cut = |mut row: Vec<u32>| {
             row.truncate(PROBE_LENGTH);

@@ -125,7 +125,7 @@ fn adapted(folder: &Path, hold: Hold) -> CausalLm {
 fn an_adapter_on_a_packed_folder_is_merged_into_a_dense_one_and_into_a_packed_one() {
     let base = golden::path(&packed("model"));
     let (rows, _) = reference("model");
-    let probe = Probe::from_rows(rows.iter().map(Vec::as_slice));
+    let probe = Probe::from_rows(rows.iter().cloned());
     let model = adapted(&base, Hold::F32);
     let merge = |name: &str, asked| {
         let folder = tempfile::tempdir().unwrap();
@@ -161,7 +161,7 @@ fn an_adapter_on_a_packed_folder_is_merged_into_a_dense_one_and_into_a_packed_on
 #[test]
 fn the_original_base_is_packed_when_the_merge_is_written_in_four_bits() {
     let base = golden::path("llama-gqa-tied");
-    let probe = Probe::from_rows(reference("model").0.iter().map(Vec::as_slice));
+    let probe = Probe::from_rows(reference("model").0.into_iter());
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let fp4 = Some(write_as(WrittenDtype::Fp4));
