@@ -10,6 +10,7 @@ use crate::error::ModelError;
 use crate::model_files::ModelFiles;
 
 /// A place for an adapter.
+#[expect(clippy::large_enum_variant, reason = "made one at a time and dropped at once")]
 pub(crate) enum Site<'a> {
     /// A linear map.
     Linear(&'a mut Linear),
