@@ -160,7 +160,7 @@ fn lengths_are_counted_over_all_rows() {
     let said = workshop.succeed(&["data", "recipe.toml", "--lengths", "--set", "data.max_length=48"]).stdout;
     assert_says!(&said, "60 rows, ", "longest 48", "█");
     assert!(!said.contains("segment"), "no row is shown: {said}");
-    let bins = said.lines().skip_while(|line| !line.contains("tokens ") || !line.contains("cut")).skip(3);
+    let bins = said.lines().skip_while(|line| !line.contains("tokens ") || !line.contains("cut")).skip(1);
     let counts = bins.map(|line| line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap());
     assert_eq!(counts.sum::<usize>(), 60, "{said}");
     let said = workshop.succeed(&["data", "recipe.toml", "--lengths", "--rows", "2"]).stdout;
@@ -169,6 +169,20 @@ fn lengths_are_counted_over_all_rows() {
     // Without it, those of the rows that were read.
     let said = workshop.succeed(&["data", "recipe.toml", "--rows", "3", "--set", "data.max_length=48"]).stdout;
     assert_says!(&said, "3 rows, ", "--lengths", "(cut from ");
+}
+
+#[test]
+fn both_answers_of_a_pair_have_a_line() {
+    let workshop = Workshop::new();
+    let pair = |index: usize| json!({"prompt": format!("What is {index}?"), "chosen": " One.", "rejected": " Two."});
+    workshop.write_rows("data.jsonl", &(0..3).map(pair).collect::<Vec<_>>());
+    workshop.succeed(&["data", "recipe.toml", "--stats", "rows.parquet", "--model", "model"]);
+    let table = table(&workshop, "rows.parquet");
+    let mut parts: Vec<_> = table.iter().map(|row| (row["example"].as_u64().unwrap(), row["part"].clone())).collect();
+    parts.sort_by_key(|(example, _)| *example);
+    let expected: Vec<_> = (0..6).map(|row| (row, json!(["chosen", "rejected"][row as usize % 2]))).collect();
+    assert_eq!(parts, expected);
+    assert!(table.iter().all(|row| row["format"] == "preference" && number(row, "loss").is_some()));
 }
 
 #[test]
