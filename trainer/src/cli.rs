@@ -28,7 +28,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  firebrand check recipes/*.toml")]
     Check(CheckArgs),
     /// Show rows as the tokens, labels and packs that training will see
-    #[command(after_help = "Example:\n  firebrand data recipes/quickstart.toml --rows 3")]
+    #[command(
+        after_help = "Examples:\n  firebrand data recipes/quickstart.toml --rows 3\n  firebrand data recipes/quickstart.toml --stats rows.csv --model DIR"
+    )]
     Data(DataArgs),
     /// Measure loss, perplexity and token accuracy on data
     #[command(after_help = "Example:\n  firebrand eval --model DIR --adapter runs/bot/adapter --data eval.jsonl")]
@@ -127,6 +129,24 @@ pub struct DataArgs {
     /// Print one JSON object a row.
     #[arg(long)]
     pub json: bool,
+    /// Show how long all rows of the split are; rows only where `--rows` asks for them.
+    #[arg(long, conflicts_with = "json")]
+    pub lengths: bool,
+    /// Write a table of all rows of the split: where each stood, its tokens, what was cut. `.csv` or `.parquet`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "rows", "lengths"])]
+    pub stats: Option<PathBuf>,
+    /// With `--stats`: a model folder or hub id; the table then has each row's loss under it, the highest first.
+    #[arg(long, requires = "stats")]
+    pub model: Option<String>,
+    /// An adapter folder to put on that model. May be repeated, as for `score`.
+    #[arg(long, value_name = "DIR", requires = "model")]
+    pub adapter: Vec<PathBuf>,
+    /// The base under an adapter that was trained on a packed one: packed alike, or the original weights.
+    #[arg(long, value_enum, default_value = "trained")]
+    pub base: Base,
+    /// Where that model computes, in place of the recipe's device.
+    #[arg(long, requires = "model")]
+    pub device: Option<DeviceName>,
 }
 
 /// A part of the data.

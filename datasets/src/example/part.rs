@@ -25,6 +25,17 @@ pub enum Part {
 }
 
 impl Part {
+    /// The word for it in tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Part::Alone => "alone",
+            Part::Chosen => "chosen",
+            Part::Rejected => "rejected",
+            Part::Good => "good",
+            Part::Bad => "bad",
+        }
+    }
+
     /// Whether nobody judged it.
     pub fn is_alone(&self) -> bool {
         *self == Part::Alone

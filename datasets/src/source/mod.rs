@@ -18,7 +18,7 @@ mod table;
 mod text;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use columns::Columns;
 pub use files::{expand, is_remote};

@@ -13,4 +13,5 @@ mod hub;
 mod inspect;
 mod program;
 mod resume;
+mod seeing;
 mod workshop;

@@ -1,18 +1,27 @@
-//! `firebrand data`: rows as training will see them.
+//! `firebrand data`: rows as training will see them, how long they are, and a table of what is known of each.
+
+mod paint;
+mod stats;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use firebrand_datasets::{Dataset, Example, Part, Prepare, Progress, Split, Tokenizer, prepare};
+use firebrand_datasets::{CacheChoice, Dataset, Example, Lengths, Part, Prepare, Progress, Split, Tokenizer, prepare};
 
+use crate::bars::DataProgress;
 use crate::cli::{DataArgs, SplitName};
 use crate::error::Error;
 use crate::hub::HubDatasets;
 use crate::plan::{self, Text};
 use crate::recipe::Recipe;
 use crate::say;
+use paint::Paint;
+
+/// Rows shown when nobody says how many.
+const SHOWN: usize = 5;
 
 pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
+    let table = arguments.stats.as_deref().map(|path| stats::kind(path).map(|kind| (path, kind))).transpose()?;
     let recipe = Recipe::load(&arguments.recipe, &arguments.overrides)?.recipe;
     let folder = plan::model_folder(&recipe.model)?;
     let text = Text::load(&folder, &recipe.data.template, recipe.data.date.as_deref())?;
@@ -20,12 +29,81 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
         SplitName::Train => Split::Train,
         SplitName::Eval => Split::Eval,
     };
-    let limit = match (arguments.rows, arguments.json) {
-        (Some(rows), _) => Some(rows),
-        (None, true) => None,
-        (None, false) => Some(5),
+    if let Some((path, kind)) = table {
+        stats::write(arguments, &recipe, &text, &whole(&recipe, &text, split)?, path, kind)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let limit = match (arguments.rows, arguments.json, arguments.lengths) {
+        (Some(rows), ..) => Some(rows),
+        (None, true, _) => None,
+        (None, false, false) => Some(SHOWN),
+        (None, false, true) => Some(0),
     };
-    let dataset = prepare(&Prepare {
+    if limit != Some(0) || arguments.json {
+        show_rows(arguments, &recipe, &text, split, limit)?;
+    }
+    if arguments.lengths {
+        say!("{}", Lengths::of(&whole(&recipe, &text, split)?))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first `limit` rows of a split, with their texts; nothing is kept.
+fn show_rows(
+    arguments: &DataArgs,
+    recipe: &Recipe,
+    text: &Text,
+    split: Split,
+    limit: Option<usize>,
+) -> Result<(), Error> {
+    let dataset = prepare(&Prepare { keep_text: true, limit, ..request(recipe, text, split, &|_| {}) })
+        .map_err(|error| text.explain(error))?;
+    let shown = limit.unwrap_or(usize::MAX);
+    if arguments.json {
+        for row in dataset.rows().take(shown).flatten() {
+            say!("{}\n", serde_json::to_string(&dataset.example(row)?).unwrap_or_default())?;
+        }
+        return Ok(());
+    }
+    let paint = Paint { on: std::io::stdout().is_terminal() };
+    for decision in &dataset.decisions {
+        say!("{}\n", paint.dim(&format!("{}: {} ({})", decision.path, decision.format, decision.why)))?;
+    }
+    let packs = pack_numbers(&dataset, recipe);
+    for row in dataset.rows().take(shown).flatten() {
+        show(&dataset.example(row)?, packs[row], text.tokenizer.as_ref(), paint)?;
+    }
+    let epoch = dataset.epoch(recipe.seed, 0);
+    let used =
+        format!("{} packs of these rows, {:.0} % of their room is used", epoch.packs.len(), epoch.efficiency * 100.0);
+    say!("{}\n", paint.dim(&used))?;
+    say!("{}\n", paint.dim("trained tokens are green; special tokens are underlined; each pack has a colour"))?;
+    if !arguments.lengths {
+        say!("\n{}", Lengths::of(&dataset))?;
+        say!("{}\n", paint.dim("of the rows read for this; --lengths is about all rows of the split"))?;
+    }
+    Ok(())
+}
+
+/// All rows of a split as training has them, from the cache where they are in it.
+fn whole(recipe: &Recipe, text: &Text, split: Split) -> Result<Dataset, Error> {
+    let name = match split {
+        Split::Train => "train",
+        Split::Eval => "eval",
+    };
+    let cache = match recipe.data.cache {
+        CacheChoice::Auto => crate::cache::folder(),
+        CacheChoice::Off => None,
+    };
+    let bar = DataProgress::new();
+    let progress = |progress: Progress| bar.report(name, progress);
+    let dataset = prepare(&Prepare { cache: cache.as_deref(), ..request(recipe, text, split, &progress) });
+    bar.finish();
+    Ok(dataset.map_err(|error| text.explain(error))?)
+}
+
+fn request<'a>(recipe: &'a Recipe, text: &'a Text, split: Split, progress: &'a dyn Fn(Progress)) -> Prepare<'a> {
+    Prepare {
         config: &recipe.data,
         split,
         base: std::path::Path::new(""),
@@ -34,32 +112,10 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
         micro_batch: recipe.train.micro_batch_size,
         cache: None,
         fetch: &HubDatasets,
-        keep_text: true,
-        limit,
-        progress: &|_: Progress| {},
-    })
-    .map_err(|error| text.explain(error))?;
-    let shown = limit.unwrap_or(usize::MAX);
-    if arguments.json {
-        for row in dataset.rows().take(shown).flatten() {
-            say!("{}\n", serde_json::to_string(&dataset.example(row)?).unwrap_or_default())?;
-        }
-        return Ok(ExitCode::SUCCESS);
+        keep_text: false,
+        limit: None,
+        progress,
     }
-    let paint = Paint { on: std::io::stdout().is_terminal() };
-    for decision in &dataset.decisions {
-        say!("{}\n", paint.dim(&format!("{}: {} ({})", decision.path, decision.format, decision.why)))?;
-    }
-    let packs = pack_numbers(&dataset, &recipe);
-    for row in dataset.rows().take(shown).flatten() {
-        show(&dataset.example(row)?, packs[row], text.tokenizer.as_ref(), paint)?;
-    }
-    let epoch = dataset.epoch(recipe.seed, 0);
-    let used =
-        format!("{} packs of these rows, {:.0} % of their room is used", epoch.packs.len(), epoch.efficiency * 100.0);
-    say!("{}\n", paint.dim(&used))?;
-    say!("{}\n", paint.dim("trained tokens are green; special tokens are underlined"))?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Pack and segment of each row in the first epoch, over the rows read.
@@ -79,72 +135,37 @@ fn show(
     tokenizer: Option<&Tokenizer>,
     paint: Paint,
 ) -> Result<(), Error> {
+    let pack = place.map(|(pack, _)| pack);
     let place = place.map_or("in no pack".to_string(), |(pack, segment)| format!("pack {pack}, segment {segment}"));
     let part = match example.part {
-        Part::Alone => "",
-        Part::Chosen => ", chosen",
-        Part::Rejected => ", rejected",
-        Part::Good => ", good",
-        Part::Bad => ", bad",
+        Part::Alone => String::new(),
+        Part::Chosen | Part::Rejected | Part::Good | Part::Bad => format!(", {}", example.part.name()),
     };
     let weight = example.weights.iter().copied().find(|weight| *weight != 0.0).unwrap_or(0.0);
-    say!(
-        "\n{}\n",
-        paint.bold(&format!(
-            "{}  {} tokens, {} labelled, weight {weight}{part}, {place}",
-            example.source,
-            example.input_ids.len(),
-            example.labelled_tokens()
-        ))
-    )?;
+    let cut = example.notes.cut_from.map_or_else(String::new, |tokens| format!(" (cut from {tokens})"));
+    let known = format!(
+        "{}  {} tokens{cut}, {} labelled, weight {weight}{part}, ",
+        example.source,
+        example.input_ids.len(),
+        example.labelled_tokens()
+    );
+    say!("\n{}{}\n", paint.bold(&known), paint.pack(&place, pack))?;
     let mut line = String::new();
     let mut role = None;
     for (index, (&id, &label)) in example.input_ids.iter().zip(&example.labels).enumerate() {
         let now = example.roles.as_ref().and_then(|roles| roles[index]);
         if now != role && now.is_some() {
-            line += &paint.dim(&format!("\n{:9} ", now.map(|role| role.to_string()).unwrap_or_default()));
+            let name = now.map(|role| role.to_string()).unwrap_or_default();
+            line += &format!("\n{} ", paint.pack(&format!("{name:9}"), pack));
             role = now;
         }
-        let token = match tokenizer {
-            Some(tokenizer) => tokenizer.decode(&[id], false)?,
-            None => id.to_string(),
+        let shown = match tokenizer {
+            Some(tokenizer) => paint::visible(&tokenizer.decode(&[id], false)?),
+            None => format!("{id} "),
         };
-        let shown = if tokenizer.is_some() { token.replace('\n', "\\n") } else { format!("{token} ") };
         let special = tokenizer.is_some_and(|tokenizer| tokenizer.is_special(id));
         line += &paint.token(&shown, label >= 0, special);
     }
     say!("{}\n", line.trim_start_matches('\n'))?;
     Ok(())
-}
-
-/// Colours, where there is a terminal; brackets mark trained text elsewhere.
-#[derive(Debug, Clone, Copy)]
-struct Paint {
-    on: bool,
-}
-
-impl Paint {
-    fn dim(self, text: &str) -> String {
-        self.wrap(text, "\x1b[2m")
-    }
-
-    fn bold(self, text: &str) -> String {
-        self.wrap(text, "\x1b[1m")
-    }
-
-    fn token(self, text: &str, trained: bool, special: bool) -> String {
-        match (self.on, trained) {
-            (false, true) => format!("[{text}]"),
-            (false, false) => text.to_string(),
-            (true, _) => {
-                let colour = if trained { "\x1b[32m" } else { "\x1b[90m" };
-                let line = if special { "\x1b[4m" } else { "" };
-                format!("{colour}{line}{text}\x1b[0m")
-            }
-        }
-    }
-
-    fn wrap(self, text: &str, code: &str) -> String {
-        if self.on { format!("{code}{text}\x1b[0m") } else { text.to_string() }
-    }
 }

@@ -120,21 +120,27 @@ impl Sft {
         if labelled.positions.is_empty() {
             return TokenSums::default();
         }
-        let hidden = gather(decoder.forward(&inputs(batch), Mode::Inference), &labelled);
-        let targets = labelled.targets(&hidden.device());
-        let (log_probabilities, best) = decoder.head().statistics(hidden, targets);
         let mut sums = TokenSums::default();
-        let best = best.into_data();
-        for (index, (log_probability, best)) in
-            log_probabilities.into_data().iter::<f32>().zip(best.iter::<i64>()).enumerate()
+        for (index, (log_probability, is_best)) in Self::predictions(decoder, batch, &labelled).into_iter().enumerate()
         {
             let weight = f64::from(labelled.weights[index]);
             sums.loss -= f64::from(log_probability) * weight;
             sums.weight += weight;
             sums.tokens += 1;
-            sums.correct += usize::from(best == i64::from(labelled.targets[index]));
+            sums.correct += usize::from(is_best);
         }
         sums
+    }
+
+    /// Of each labelled token, of which there must be one: its log-probability, and whether it was the most likely one.
+    /// The decoder must be on a device without autodiff.
+    pub fn predictions(decoder: &Decoder, batch: &Batch, labelled: &LabelledTokens) -> Vec<(f32, bool)> {
+        let hidden = gather(decoder.forward(&inputs(batch), Mode::Inference), labelled);
+        let targets = labelled.targets(&hidden.device());
+        let (log_probabilities, best) = decoder.head().statistics(hidden, targets);
+        let (log_probabilities, best) = (log_probabilities.into_data(), best.into_data());
+        let is_best = best.iter::<i64>().zip(&labelled.targets).map(|(best, target)| best == i64::from(*target));
+        log_probabilities.iter::<f32>().zip(is_best).collect()
     }
 }
 

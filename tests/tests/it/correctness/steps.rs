@@ -1,6 +1,9 @@
 //! Rows 1, 2, 15 and 19: what a step is.
 
+use std::path::Path;
+
 use firebrand::objective::{Gradients, Recompute, Sft, StepScale};
+use firebrand::observer::StepReport;
 use firebrand_adapters::Mode;
 use firebrand_datasets::Batch;
 use firebrand_tests::golden::{self, host};
@@ -69,6 +72,34 @@ fn a_partial_window_is_a_step_of_its_own() {
         assert_eq!(first.tokens, second.tokens, "nothing leaks into the next epoch");
         near(first.loss, second.loss);
     }
+}
+
+/// Row 6, as a run does it.
+#[test]
+fn a_packed_step_is_the_step_of_its_rows() {
+    let workshop = Workshop::new();
+    let step = |packing: &str| {
+        let overrides = ["train.steps=1", "train.batch_size=10", packing];
+        let recipe = workshop.path("recipe.toml");
+        let train = prepare(&recipe, &overrides).unwrap().data.train;
+        let packs = train.packs(7, 0);
+        (packs, train.longest().map(|row| train.length(row)), train_once(&recipe, &overrides))
+    };
+    let (packed_in, longest, packed) = step("data.packing=true");
+    let (apart_in, _, apart) = step("data.packing=false");
+    assert_eq!(apart_in, 10, "a row each");
+    assert!(packed_in <= 5 && longest < Some(128), "{packed_in} windows: the mistake would show");
+    assert_eq!(packed.tokens, apart.tokens);
+    // Sums of f32 in another order.
+    let near = |left: f64, right: f64| assert!((left - right).abs() < 1e-5 * right, "{left} {right}");
+    near(packed.loss, apart.loss);
+    near(packed.grad_norm, apart.grad_norm);
+}
+
+fn train_once(recipe: &Path, overrides: &[&str]) -> StepReport {
+    let mut steps = train(recipe, overrides).unwrap().steps;
+    assert_eq!(steps.len(), 1, "all rows in one step");
+    steps.remove(0)
 }
 
 /// Row 15.

@@ -1,0 +1,212 @@
+//! What is known of every row, as a table in a file: the way to find rows that are too long, cut, unlabelled, or that a
+//! model finds odd. Rows are written as they come, so memory does not grow with the table.
+
+mod parquet;
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::config::Format;
+use crate::example::Example;
+use crate::location::Location;
+use parquet::ParquetFile;
+
+/// What is known of one example.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowStatistics {
+    /// Its number in the dataset, from 0: tells the windows of a split text apart, which stand at one line.
+    pub example: usize,
+    /// Where it stood.
+    pub source: Location,
+    /// Which of the recipe's sources it came from, from 0.
+    pub source_index: usize,
+    /// The format of that source.
+    pub format: Format,
+    /// The word for what it is of its row: see [`crate::Part`].
+    pub part: &'static str,
+    /// Its tokens.
+    pub tokens: usize,
+    /// How many of them are learned to be predicted.
+    pub labelled_tokens: usize,
+    /// Its tokens before it was cut; absent where it was not.
+    pub truncated_from: Option<usize>,
+    /// The mean weight of its labelled tokens; 0 without one.
+    pub weight: f64,
+    /// What a model makes of it; absent without a model or without a labelled token.
+    pub score: Option<RowScore>,
+}
+
+/// What a model makes of a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowScore {
+    /// Mean loss over the labelled tokens, in nats; their weights are left out of it.
+    pub loss: f64,
+    /// Share of the labelled tokens that were the most likely ones.
+    pub token_accuracy: f64,
+}
+
+/// The kinds of files, by their endings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableKind {
+    /// A header line, then a line a row; what is absent is an empty cell.
+    Csv,
+    /// One row group for some ten thousand rows, compressed by zstd; what is absent is null.
+    Parquet,
+}
+
+/// Which columns there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Columns {
+    /// What is known without a model.
+    Plain,
+    /// And the losses.
+    Scored,
+}
+
+/// A file of statistics that is being written.
+pub struct StatisticsFile<W: Write> {
+    columns: Columns,
+    out: Out<W>,
+}
+
+enum Out<W: Write> {
+    Csv(Box<csv::Writer<W>>),
+    Parquet(Box<ParquetFile<W>>),
+}
+
+/// A value in a row.
+#[derive(Debug, Clone, PartialEq)]
+enum Cell {
+    Text(String),
+    Whole(Option<i64>),
+    Real(Option<f64>),
+}
+
+impl RowStatistics {
+    /// What is known of `example`, number `number` of its dataset, without a model.
+    pub fn new(number: usize, example: &Example, format: Format) -> Self {
+        let labelled_tokens = example.labelled_tokens();
+        let weights = example.labels.iter().zip(&example.weights).skip(1).filter(|(label, _)| **label >= 0);
+        let weight: f64 = weights.map(|(_, weight)| f64::from(*weight)).sum();
+        Self {
+            example: number,
+            source: example.source.clone(),
+            source_index: example.source_index,
+            format,
+            part: example.part.name(),
+            tokens: example.input_ids.len(),
+            labelled_tokens,
+            truncated_from: example.notes.cut_from,
+            weight: weight / labelled_tokens.max(1) as f64,
+            score: None,
+        }
+    }
+
+    /// All values with the names of their columns: the one place that knows both.
+    fn cells(&self, columns: Columns) -> Vec<(&'static str, Cell)> {
+        let whole = |number: usize| Cell::Whole(i64::try_from(number).ok());
+        let mut cells = vec![
+            ("file", Cell::Text(self.source.path.to_string_lossy().into_owned())),
+            ("line", whole(self.source.line)),
+            ("example", whole(self.example)),
+            ("source", whole(self.source_index)),
+            ("format", Cell::Text(self.format.name().into())),
+            ("part", Cell::Text(self.part.into())),
+            ("tokens", whole(self.tokens)),
+            ("labelled_tokens", whole(self.labelled_tokens)),
+            ("truncated_from", Cell::Whole(self.truncated_from.and_then(|tokens| i64::try_from(tokens).ok()))),
+            ("weight", Cell::Real(Some(self.weight))),
+        ];
+        if columns == Columns::Scored {
+            let loss = self.score.map(|score| score.loss);
+            cells.push(("loss", Cell::Real(loss)));
+            cells.push(("perplexity", Cell::Real(loss.map(f64::exp))));
+            cells.push(("token_accuracy", Cell::Real(self.score.map(|score| score.token_accuracy))));
+        }
+        cells
+    }
+
+    /// A row of which nothing but the columns matters.
+    fn blank() -> Self {
+        Self {
+            example: 0,
+            source: Location::new("", 0),
+            source_index: 0,
+            format: Format::Auto,
+            part: "",
+            tokens: 0,
+            labelled_tokens: 0,
+            truncated_from: None,
+            weight: 0.0,
+            score: None,
+        }
+    }
+}
+
+impl TableKind {
+    /// By the ending of a file; absent for any other ending.
+    pub fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "csv" => Some(Self::Csv),
+            "parquet" => Some(Self::Parquet),
+            _ => None,
+        }
+    }
+}
+
+impl<W: Write> StatisticsFile<W> {
+    /// Begins a file in `out`.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn new(kind: TableKind, columns: Columns, out: W) -> io::Result<Self> {
+        let header = RowStatistics::blank().cells(columns);
+        let out = match kind {
+            TableKind::Csv => {
+                let mut writer = csv::Writer::from_writer(out);
+                writer.write_record(header.iter().map(|(name, _)| name))?;
+                Out::Csv(Box::new(writer))
+            }
+            TableKind::Parquet => Out::Parquet(Box::new(ParquetFile::new(&header, out)?)),
+        };
+        Ok(Self { columns, out })
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn push(&mut self, row: &RowStatistics) -> io::Result<()> {
+        let cells = row.cells(self.columns).into_iter().map(|(_, cell)| cell);
+        match &mut self.out {
+            Out::Csv(writer) => Ok(writer.write_record(cells.map(|cell| cell.to_string()))?),
+            Out::Parquet(file) => file.push(cells),
+        }
+    }
+
+    /// Writes what is left of it.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn finish(self) -> io::Result<()> {
+        match self.out {
+            Out::Csv(mut writer) => writer.flush(),
+            Out::Parquet(file) => file.finish(),
+        }
+    }
+}
+
+/// As it stands in a CSV file: as many digits as it takes to read the same number again.
+impl std::fmt::Display for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Cell::Text(text) => f.write_str(text),
+            Cell::Whole(Some(number)) => write!(f, "{number}"),
+            Cell::Real(Some(number)) => write!(f, "{number}"),
+            Cell::Whole(None) | Cell::Real(None) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! `firebrand data --stats`: a table of all rows, and with a model of what it makes of each.
+
+use std::path::Path;
+
+use firebrand_datasets::{Columns, Dataset, Lengths, RowScore, RowStatistics, StatisticsFile, TableKind};
+
+use crate::cli::{DataArgs, ModelArgs};
+use crate::error::Error;
+use crate::loading::LoadedModel;
+use crate::objective::TokenSums;
+use crate::plan::Text;
+use crate::recipe::Recipe;
+use crate::scoring::measure;
+use crate::{bars, fits, output, say};
+
+/// Rows that are named as the worst.
+const WORST: usize = 5;
+
+/// What a model makes of the rows.
+struct Scores {
+    rows: Vec<Option<RowScore>>,
+    all: TokenSums,
+    /// The rows, highest loss first, those without one last.
+    order: Vec<u32>,
+}
+
+/// The kind of file that `path` asks for.
+///
+/// # Errors
+/// An ending that names none.
+pub fn kind(path: &Path) -> Result<TableKind, Error> {
+    TableKind::of(path).ok_or_else(|| Error::Request {
+        problem: format!(
+            "{}: a table is written as .csv or .parquet, and this file has another ending",
+            path.display()
+        ),
+        help: "give the file of --stats one of these endings".into(),
+    })
+}
+
+/// Writes the table and says what is in it.
+pub fn write(
+    arguments: &DataArgs,
+    recipe: &Recipe,
+    text: &Text,
+    dataset: &Dataset,
+    path: &Path,
+    kind: TableKind,
+) -> Result<(), Error> {
+    let scores = output::file(path, |out| {
+        let scores = match &arguments.model {
+            Some(model) => Some(Scores::new(arguments, model, recipe, text, dataset)?),
+            None => None,
+        };
+        let columns = if scores.is_some() { Columns::Scored } else { Columns::Plain };
+        let mut table = StatisticsFile::new(kind, columns, out).map_err(Error::io(path))?;
+        for place in 0..dataset.len() {
+            let row = scores.as_ref().map_or(place, |scores| scores.order[place] as usize);
+            let example = dataset.example(row)?;
+            let format = dataset.decisions[example.source_index].format;
+            let score = scores.as_ref().and_then(|scores| scores.rows[row]);
+            let row = RowStatistics { score, ..RowStatistics::new(row, &example, format) };
+            table.push(&row).map_err(Error::io(path))?;
+        }
+        table.finish().map_err(Error::io(path))?;
+        Ok(scores)
+    })?;
+    say!("{}", Lengths::of(dataset))?;
+    if let Some(scores) = scores {
+        scores.say(dataset)?;
+    }
+    say!("{} rows in {}\n", dataset.len(), path.display())
+}
+
+impl Scores {
+    fn new(arguments: &DataArgs, model: &str, recipe: &Recipe, text: &Text, dataset: &Dataset) -> Result<Self, Error> {
+        let model = ModelArgs {
+            model: model.to_string(),
+            adapter: arguments.adapter.clone(),
+            base: arguments.base,
+            device: arguments.device.unwrap_or(recipe.device),
+        };
+        let loaded = LoadedModel::new(&model, &recipe.data.template)?;
+        fits::check(dataset, loaded.model.decoder().config())?;
+        if let (Some(its), Some(ours)) = (&loaded.text.tokenizer, &text.tokenizer)
+            && its.hash() != ours.hash()
+        {
+            eprintln!(
+                "warning: {} has another tokenizer than the recipe's model, which made the tokens that are scored",
+                model.model
+            );
+        }
+        let bar = bars::rows_bar();
+        bar.set_length(dataset.len() as u64);
+        let measured = measure(&loaded.model, dataset, recipe.data.max_length, |done| bar.set_position(done as u64));
+        bar.finish_and_clear();
+        let (rows, all) = measured?;
+        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+        // What is no number is the worst of all; a row without a loss is no finding.
+        let badness = |row: &u32| rows[*row as usize].map_or(-1.0, |score| score.loss.abs());
+        order.sort_by(|left, right| badness(right).total_cmp(&badness(left)));
+        Ok(Self { rows, all, order })
+    }
+
+    fn say(&self, dataset: &Dataset) -> Result<(), Error> {
+        if self.all.tokens == 0 {
+            return say!("no row has a labelled token, so there is no loss\n");
+        }
+        let loss = self.all.mean_loss();
+        let accuracy = self.all.accuracy() * 100.0;
+        say!("mean loss {loss:.6}, perplexity {:.4}, token accuracy {accuracy:.2} %\n", loss.exp())?;
+        say!("highest loss:\n")?;
+        let scored = self.order.iter().filter_map(|row| Some((*row as usize, self.rows[*row as usize]?)));
+        for (row, score) in scored.take(WORST) {
+            say!("  {:<10.6} {}\n", score.loss, dataset.location(row))?;
+        }
+        Ok(())
+    }
+}
