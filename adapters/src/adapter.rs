@@ -254,19 +254,7 @@ mod tests {
 
     /// Every method, on a map with weight `[5, 6]`.
     fn methods() -> Vec<AdapterConfig> {
-        let lora = LoraConfig {
-            rank: 2,
-            alpha: 3.0,
-            dropout: 0.5,
-            rslora: false,
-            targets: Targets::AllLinear,
-            exclude: None,
-            rank_pattern: vec![],
-            alpha_pattern: vec![],
-            layers: None,
-            init: LoraInit::Kaiming,
-            base: TrainedBase::default(),
-        };
+        let lora = LoraConfig { dropout: 0.5, ..LoraConfig::new(2, 3.0, Targets::AllLinear) };
         let starting = |init| AdapterConfig::Lora(LoraConfig { init, ..lora.clone() });
         let ia3 = |feedforward: &str| {
             AdapterConfig::Ia3(Ia3Config {

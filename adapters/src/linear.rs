@@ -142,7 +142,7 @@ mod tests {
     use burn::module::{ModuleMapper, ModuleVisitor, ParamId};
 
     use super::*;
-    use crate::{LoraConfig, LoraFactors, LoraInit, Targets, TrainedBase};
+    use crate::{LoraConfig, LoraFactors, Targets};
 
     fn matrix(rows: usize, columns: usize, seed: f32) -> Vec<f32> {
         (0..rows * columns).map(|i| (i as f32 * seed).sin()).collect()
@@ -153,19 +153,7 @@ mod tests {
     }
 
     fn with_adapter(mut linear: Linear, device: &Device) -> Linear {
-        let config = LoraConfig {
-            rank: 2,
-            alpha: 3.0,
-            dropout: 0.0,
-            rslora: false,
-            targets: Targets::AllLinear,
-            exclude: None,
-            rank_pattern: vec![],
-            alpha_pattern: vec![],
-            layers: None,
-            init: LoraInit::Kaiming,
-            base: TrainedBase::default(),
-        };
+        let config = LoraConfig::new(2, 3.0, Targets::AllLinear);
         let factors = LoraFactors { a: matrix(2, 6, 0.4), b: matrix(5, 2, 0.7) };
         linear.attach(Adapter::Lora(config.build("q", [5, 6], factors, device).unwrap()));
         linear

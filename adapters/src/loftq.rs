@@ -79,7 +79,7 @@ mod tests {
     use firebrand_kernels::{PackedWeight, Packing, svd};
 
     use super::*;
-    use crate::{Adapter, Mode, Targets, TrainedBase};
+    use crate::{Adapter, Mode, Targets};
 
     const SHAPE: [usize; 2] = [12, 10];
 
@@ -102,17 +102,11 @@ mod tests {
 
     fn config(rslora: bool) -> LoraConfig {
         LoraConfig {
-            rank: 3,
-            alpha: 5.0,
-            dropout: 0.0,
             rslora,
-            targets: Targets::AllLinear,
-            exclude: None,
             rank_pattern: vec![("other".into(), 4)],
             alpha_pattern: vec![("other".into(), 2.0)],
-            layers: None,
             init: LoraInit::Loftq,
-            base: TrainedBase::default(),
+            ..LoraConfig::new(3, 5.0, Targets::AllLinear)
         }
     }
 

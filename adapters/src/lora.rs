@@ -115,6 +115,23 @@ impl LoraFactors {
 }
 
 impl LoraConfig {
+    /// Adapters of one rank on all `targets`, everything else as it usually is.
+    pub fn new(rank: usize, alpha: f64, targets: Targets) -> Self {
+        Self {
+            rank,
+            alpha,
+            targets,
+            dropout: 0.0,
+            rslora: false,
+            exclude: None,
+            rank_pattern: vec![],
+            alpha_pattern: vec![],
+            layers: None,
+            init: LoraInit::default(),
+            base: TrainedBase::default(),
+        }
+    }
+
     /// Rank of the module at `path`.
     ///
     /// # Errors
@@ -352,19 +369,7 @@ mod tests {
     use super::*;
 
     fn config() -> LoraConfig {
-        LoraConfig {
-            rank: 4,
-            alpha: 8.0,
-            dropout: 0.0,
-            rslora: false,
-            targets: Targets::AllLinear,
-            exclude: None,
-            rank_pattern: vec![("up_proj".into(), 2)],
-            alpha_pattern: vec![],
-            layers: None,
-            init: LoraInit::Kaiming,
-            base: TrainedBase::default(),
-        }
+        LoraConfig { rank_pattern: vec![("up_proj".into(), 2)], ..LoraConfig::new(4, 8.0, Targets::AllLinear) }
     }
 
     fn base(out: usize, input: usize) -> Linear {

@@ -16,15 +16,10 @@ impl Lora {
         linear(rows(self.a.val().transpose()) * self.scale(), self.b.val())
     }
 
-    /// `x` `[batch, time, in]` and beside it `s A dropout(x)`: the input of [`Self::widened_weight`].
+    /// `x` `[batch, time, in]` and beside it `s A dropout(x)`, for a product with `[W B]`.
     pub fn widened(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
         let narrow = linear(self.dropped(x.clone(), mode, None), self.a.val()) * self.scale();
         Tensor::cat(vec![x, narrow], 2)
-    }
-
-    /// `[W B]`, `[out, in + rank]`.
-    pub fn widened_weight(&self, weight: Tensor<2>) -> Tensor<2> {
-        Tensor::cat(vec![weight, self.b.val()], 1)
     }
 }
 
@@ -91,7 +86,7 @@ mod tests {
     use burn::tensor::{Device, Int, TensorData};
 
     use super::*;
-    use crate::{Targets, TrainedBase};
+    use crate::Targets;
 
     fn numbers(count: usize, seed: f32) -> Vec<f32> {
         (0..count).map(|i| (i as f32 * seed).sin()).collect()
@@ -102,19 +97,7 @@ mod tests {
     }
 
     fn config(init: LoraInit) -> LoraConfig {
-        LoraConfig {
-            rank: 2,
-            alpha: 3.0,
-            dropout: 0.5,
-            rslora: false,
-            targets: Targets::AllLinear,
-            exclude: None,
-            rank_pattern: vec![],
-            alpha_pattern: vec![],
-            layers: None,
-            init,
-            base: TrainedBase::default(),
-        }
+        LoraConfig { dropout: 0.5, init, ..LoraConfig::new(2, 3.0, Targets::AllLinear) }
     }
 
     fn lora() -> Lora {
@@ -145,7 +128,7 @@ mod tests {
     fn the_widened_product_is_the_product_with_the_merged_head() {
         let (lora, weight, hidden) = (lora(), matrix([5, 6], 0.9), matrix([2, 2, 6], 1.3));
         let merged = linear(hidden.clone(), weight.clone() + lora.delta());
-        let widened = linear(lora.widened(hidden, Mode::Inference), lora.widened_weight(weight));
+        let widened = linear(lora.widened(hidden, Mode::Inference), Tensor::cat(vec![weight, lora.b.val()], 1));
         assert_near(&values(widened), &values(merged));
     }
 

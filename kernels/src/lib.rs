@@ -32,7 +32,7 @@ mod testing;
 
 pub use activation::{Activation, activate, gated};
 pub use attention::{Alibi, AttentionOptions, attention};
-pub use cross_entropy::{linear_cross_entropy, token_statistics};
+pub use cross_entropy::{HeadWeight, linear_cross_entropy, token_statistics};
 pub use factorise::{Svd, svd};
 pub use frozen_matmul::frozen_matmul;
 pub use gather_rows::gather_rows;

@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use firebrand_adapters::peft::{PeftConfig, tensor_name};
-use firebrand_adapters::{
-    AdapterConfig, AdapterTensor, Extract, LoraConfig, LoraInit, ModulePattern, Targets, TrainedBase,
-};
+use firebrand_adapters::{AdapterConfig, AdapterTensor, Extract, LoraConfig, ModulePattern, Targets};
 use serde::Serialize;
 
 use crate::adapter_folder::{Tensors, write};
@@ -264,17 +262,5 @@ fn norm(values: &[f32]) -> f64 {
 }
 
 fn config(rank: usize, modules: &[String]) -> AdapterConfig {
-    AdapterConfig::Lora(LoraConfig {
-        rank,
-        alpha: rank as f64,
-        dropout: 0.0,
-        rslora: false,
-        targets: Targets::Pattern(ModulePattern::Suffixes(modules.to_vec())),
-        exclude: None,
-        rank_pattern: vec![],
-        alpha_pattern: vec![],
-        layers: None,
-        init: LoraInit::Kaiming,
-        base: TrainedBase::default(),
-    })
+    AdapterConfig::Lora(LoraConfig::new(rank, rank as f64, Targets::Pattern(ModulePattern::Suffixes(modules.to_vec()))))
 }

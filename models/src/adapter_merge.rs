@@ -5,8 +5,7 @@ use std::path::Path;
 
 use firebrand_adapters::peft::{PeftConfig, TENSOR_FILE, group_tensors, tensor_name};
 use firebrand_adapters::{
-    AdapterConfig, AdapterError, AdapterTensor, Combination, LoraConfig, LoraFactors, LoraInit, ModulePattern, Part,
-    Targets, TrainedBase,
+    AdapterConfig, AdapterError, AdapterTensor, Combination, LoraConfig, LoraFactors, ModulePattern, Part, Targets,
 };
 
 use crate::adapter_folder::{read_config, write};
@@ -55,19 +54,7 @@ pub fn merge(adapters: &[Weighted<'_>], method: Combination, out: &Path) -> Resu
         tensors.insert(tensor_name(module, b_name), (vec![*rows, rank], b));
     }
     let modules: Vec<String> = combined.into_keys().collect();
-    let config = LoraConfig {
-        rank,
-        alpha: rank as f64,
-        dropout: 0.0,
-        rslora: false,
-        targets: Targets::Pattern(ModulePattern::Suffixes(modules.clone())),
-        exclude: None,
-        rank_pattern: vec![],
-        alpha_pattern: vec![],
-        layers: None,
-        init: LoraInit::Kaiming,
-        base: TrainedBase::default(),
-    };
+    let config = LoraConfig::new(rank, rank as f64, Targets::Pattern(ModulePattern::Suffixes(modules.clone())));
     let first = opened.first().map(|adapter| &adapter.config);
     let base = first.and_then(|config| config.base_model.clone()).unwrap_or_default();
     let transposed = first.is_some_and(|config| config.raw.get("fan_in_fan_out") == Some(&true.into()));

@@ -2,7 +2,7 @@
 
 use super::{
     CrossEntropyBackend,
-    fused::{Loss, Wanted, cross_entropy},
+    fused::{Head, Loss, Wanted, cross_entropy},
 };
 use burn::{
     backend::{
@@ -22,10 +22,10 @@ use burn_flex::FlexTensor;
 #[derive(Debug)]
 struct CrossEntropyBackward;
 
-impl Backward<Flex, 3> for CrossEntropyBackward {
-    type State = [Option<FlexTensor>; 3];
+impl Backward<Flex, 4> for CrossEntropyBackward {
+    type State = [Option<FlexTensor>; 4];
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<Flex>(&ops.node);
         for (node, derivative) in ops.parents.into_iter().zip(ops.state) {
             if let (Some(node), Some(derivative)) = (node, derivative) {
@@ -40,19 +40,27 @@ impl<C: CheckpointStrategy> CrossEntropyBackend for Autodiff<Flex, C> {
     fn fused_cross_entropy(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
+        low_rank: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
         softcap: Option<f64>,
     ) -> FloatTensor<Self> {
-        let wanted = Wanted { hidden: hidden.is_tracked(), head: head.is_tracked(), bias: bias.is_tracked() };
-        let [(hidden, hidden_node), (head, head_node), (bias, bias_node)] =
-            [hidden, head, bias].map(|input| input.into_parts());
+        let wanted = Wanted {
+            hidden: hidden.is_tracked(),
+            head: head.is_tracked(),
+            low_rank: low_rank.is_tracked(),
+            bias: bias.is_tracked(),
+        };
+        let [(hidden, hidden_node), (head, head_node), (low_rank, low_rank_node), (bias, bias_node)] =
+            [hidden, head, low_rank, bias].map(|input| input.into_parts());
         assert!(!wanted.head || head.dtype() == DType::F32, "a head in {:?} must be frozen", head.dtype());
-        let Loss { sum, d_hidden, d_head, d_bias } =
-            cross_entropy(hidden, &head, bias, &targets, weights.into_primitive(), softcap, wanted);
-        match CrossEntropyBackward.prepare::<C>([hidden_node, head_node, bias_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish([d_hidden, d_head, d_bias], sum),
+        let weights = weights.into_primitive();
+        let Loss { sum, d_hidden, d_head, d_low_rank, d_bias } =
+            cross_entropy(hidden, Head::new(&head, &low_rank), bias, &targets, weights, softcap, wanted);
+        let nodes = [hidden_node, head_node, low_rank_node, bias_node];
+        match CrossEntropyBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([d_hidden, d_head, d_low_rank, d_bias], sum),
             OpsKind::UnTracked(prep) => prep.finish(sum),
         }
     }
@@ -60,12 +68,14 @@ impl<C: CheckpointStrategy> CrossEntropyBackend for Autodiff<Flex, C> {
     fn fused_token_statistics(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
+        low_rank: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         softcap: Option<f64>,
     ) -> (FloatTensor<Self>, IntTensor<Self>) {
-        let [hidden, head, bias] = [hidden, head, bias].map(|input| input.into_primitive());
-        let (log_probabilities, most_likely) = Flex::fused_token_statistics(hidden, head, bias, targets, softcap);
+        let [hidden, head, low_rank, bias] = [hidden, head, low_rank, bias].map(|input| input.into_primitive());
+        let (log_probabilities, most_likely) =
+            Flex::fused_token_statistics(hidden, head, low_rank, bias, targets, softcap);
         (FloatTensor::<Self>::new(log_probabilities), most_likely)
     }
 }

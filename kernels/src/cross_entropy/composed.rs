@@ -2,16 +2,18 @@
 
 use burn::tensor::{DType, Int, Tensor, activation::log_softmax};
 
+use super::HeadWeight;
+
 /// [`super::linear_cross_entropy`] in plain Burn operations.
 pub fn composed(
     hidden: Tensor<2>,
-    head: Tensor<2>,
+    head: impl Into<HeadWeight>,
     bias: Option<Tensor<1>>,
     targets: Tensor<1, Int>,
     weights: Tensor<1>,
     softcap: Option<f64>,
 ) -> Tensor<1> {
-    let log_probabilities = log_softmax(logits(hidden, head, bias, softcap), 1);
+    let log_probabilities = log_softmax(logits(hidden, head.into(), bias, softcap), 1);
     let of_targets = log_probabilities.gather(1, targets.unsqueeze_dim::<2>(1)).squeeze_dim::<1>(1);
     (of_targets * weights).sum().neg()
 }
@@ -19,20 +21,25 @@ pub fn composed(
 /// [`super::token_statistics`] in plain Burn operations.
 pub fn composed_statistics(
     hidden: Tensor<2>,
-    head: Tensor<2>,
+    head: impl Into<HeadWeight>,
     bias: Option<Tensor<1>>,
     targets: Tensor<1, Int>,
     softcap: Option<f64>,
 ) -> (Tensor<1>, Tensor<1, Int>) {
-    let logits = logits(hidden, head, bias, softcap).detach();
+    let logits = logits(hidden, head.into(), bias, softcap).detach();
     let most_likely = logits.clone().argmax(1).squeeze_dim::<1>(1);
     let log_probabilities = log_softmax(logits, 1);
     let of_targets = log_probabilities.gather(1, targets.unsqueeze_dim::<2>(1)).squeeze_dim::<1>(1);
     (of_targets, most_likely)
 }
 
-fn logits(hidden: Tensor<2>, head: Tensor<2>, bias: Option<Tensor<1>>, softcap: Option<f64>) -> Tensor<2> {
-    let products = hidden.matmul(head.cast(DType::F32).transpose());
+fn logits(hidden: Tensor<2>, head: HeadWeight, bias: Option<Tensor<1>>, softcap: Option<f64>) -> Tensor<2> {
+    let matrix = head.matrix.cast(DType::F32);
+    let matrix = match head.low_rank {
+        Some(low_rank) => Tensor::cat(vec![matrix, low_rank], 1),
+        None => matrix,
+    };
+    let products = hidden.matmul(matrix.transpose());
     let logits = match bias {
         Some(bias) => products + bias.cast(DType::F32).unsqueeze::<2>(),
         None => products,

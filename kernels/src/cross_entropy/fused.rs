@@ -25,6 +25,7 @@ const COLUMNS: usize = 4096;
 pub(super) struct Wanted {
     pub hidden: bool,
     pub head: bool,
+    pub low_rank: bool,
     pub bias: bool,
 }
 
@@ -33,13 +34,14 @@ pub(super) struct Loss {
     pub sum: FlexTensor,
     pub d_hidden: Option<FlexTensor>,
     pub d_head: Option<FlexTensor>,
+    pub d_low_rank: Option<FlexTensor>,
     pub d_bias: Option<FlexTensor>,
 }
 
 /// The forward pass, with the gradients that are wanted.
 pub(super) fn cross_entropy(
     hidden: FlexTensor,
-    head: &FlexTensor,
+    head: Head<'_>,
     bias: FlexTensor,
     targets: &FlexTensor,
     weights: FlexTensor,
@@ -47,16 +49,20 @@ pub(super) fn cross_entropy(
     wanted: Wanted,
 ) -> Loss {
     let [hidden, bias, weights] = [hidden, bias, weights].map(dense);
-    let (head, bias, weights) = (matrix(head), values(&bias), values(&weights));
-    let targets = checked_targets(targets, head.rows);
-    let (tokens, width, cap) = (targets.len(), head.columns, softcap.map(|cap| cap as f32));
-    let mut d_hidden = vec![0.0; if wanted.hidden { tokens * width } else { 0 }];
-    let mut d_head = vec![0.0; if wanted.head { head.rows * width } else { 0 }];
-    let mut d_bias = vec![0.0; if wanted.bias { head.rows } else { 0 }];
+    let (bias, weights) = (values(&bias), values(&weights));
+    let vocab = head.matrix.rows;
+    let targets = checked_targets(targets, vocab);
+    let (tokens, width, rank) = (targets.len(), head.matrix.columns, head.low_rank.columns);
+    let cap = softcap.map(|cap| cap as f32);
+    let room = |wanted: bool, size: usize| vec![0.0f32; if wanted { size } else { 0 }];
+    let mut d_hidden = room(wanted.hidden, tokens * (width + rank));
+    let mut d_head = room(wanted.head, vocab * width);
+    let mut d_low_rank = room(wanted.low_rank, vocab * rank);
+    let mut d_bias = room(wanted.bias, vocab);
     let mut losses = vec![0.0f32; tokens];
 
     for_each_chunk(values(&hidden), head, |first, chunk, logits| {
-        let count = logits.len() / head.rows;
+        let count = logits.len() / vocab;
         let work = |((row, loss), token): ((&mut [f32], &mut f32), usize)| {
             vectorised(
                 #[inline(always)]
@@ -65,20 +71,23 @@ pub(super) fn cross_entropy(
                     let (target, weight) = (targets[token], weights[token]);
                     let log_sum = rows::log_sum_exp(row);
                     *loss = weight * (log_sum - row[target]);
-                    if wanted.hidden || wanted.head || wanted.bias {
+                    if wanted.any() {
                         rows::derive(row, log_sum, target, weight, cap);
                     }
                 },
             );
         };
         let losses = &mut losses[first..first + count];
-        logits.par_chunks_mut(head.rows).zip(losses).zip(first..first + count).for_each(work);
-        let d_logits = Matrix::dense(Elements::F32(logits), count, head.rows);
+        logits.par_chunks_mut(vocab).zip(losses).zip(first..first + count).for_each(work);
+        let d_logits = Matrix::dense(Elements::F32(logits), count, vocab);
         if wanted.hidden {
-            multiply_parallel(&mut d_hidden[first * width..][..count * width], d_logits, head, Store::Replace);
+            head.pull(d_logits, &mut d_hidden[first * (width + rank)..][..count * (width + rank)]);
         }
         if wanted.head {
-            multiply_parallel(&mut d_head, d_logits.transposed(), chunk, Store::Add);
+            multiply_parallel(&mut d_head, d_logits.transposed(), chunk.wide, Store::Add);
+        }
+        if wanted.low_rank {
+            multiply_parallel(&mut d_low_rank, d_logits.transposed(), chunk.narrow, Store::Add);
         }
         if wanted.bias {
             add_rows(&mut d_bias, logits);
@@ -87,15 +96,83 @@ pub(super) fn cross_entropy(
     let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
     Loss {
         sum: tensor(vec![sum as f32], [1]),
-        d_hidden: wanted.hidden.then(|| tensor(d_hidden, [tokens, width])),
-        d_head: wanted.head.then(|| tensor(d_head, [head.rows, width])),
-        d_bias: wanted.bias.then(|| tensor(d_bias, [head.rows])),
+        d_hidden: wanted.hidden.then(|| tensor(d_hidden, [tokens, width + rank])),
+        d_head: wanted.head.then(|| tensor(d_head, [vocab, width])),
+        d_low_rank: wanted.low_rank.then(|| tensor(d_low_rank, [vocab, rank])),
+        d_bias: wanted.bias.then(|| tensor(d_bias, [vocab])),
+    }
+}
+
+impl Wanted {
+    fn any(self) -> bool {
+        self.hidden || self.head || self.low_rank || self.bias
+    }
+}
+
+/// `[W B]`; `B` may have no columns.
+#[derive(Clone, Copy)]
+pub(super) struct Head<'a> {
+    matrix: Matrix<'a>,
+    low_rank: Matrix<'a>,
+}
+
+/// Hidden states of some tokens, the columns for `W` and those for `B`.
+#[derive(Clone, Copy)]
+struct Chunk<'a> {
+    wide: Matrix<'a>,
+    narrow: Matrix<'a>,
+}
+
+impl<'a> Head<'a> {
+    pub fn new(head: &'a FlexTensor, low_rank: &'a FlexTensor) -> Self {
+        Self { matrix: matrix(head), low_rank: matrix(low_rank) }
+    }
+
+    fn width(self) -> usize {
+        self.matrix.columns + self.low_rank.columns
+    }
+
+    /// The logits of a chunk.
+    fn push(self, chunk: Chunk<'_>, logits: &mut [f32]) {
+        multiply_parallel(logits, chunk.wide, self.matrix.transposed(), Store::Replace);
+        if self.low_rank.columns > 0 {
+            multiply_parallel(logits, chunk.narrow, self.low_rank.transposed(), Store::Add);
+        }
+    }
+
+    /// The gradient of the hidden states from that of the logits.
+    fn pull(self, d_logits: Matrix<'_>, d_hidden: &mut [f32]) {
+        let (width, rank, count) = (self.matrix.columns, self.low_rank.columns, d_logits.rows);
+        if rank == 0 {
+            return multiply_parallel(d_hidden, d_logits, self.matrix, Store::Replace);
+        }
+        let (mut wide, mut narrow) = (vec![0.0; count * width], vec![0.0; count * rank]);
+        multiply_parallel(&mut wide, d_logits, self.matrix, Store::Replace);
+        multiply_parallel(&mut narrow, d_logits, self.low_rank, Store::Replace);
+        let rows = wide.chunks_exact(width).zip(narrow.chunks_exact(rank));
+        for (row, (wide, narrow)) in d_hidden.chunks_exact_mut(width + rank).zip(rows) {
+            row[..width].copy_from_slice(wide);
+            row[width..].copy_from_slice(narrow);
+        }
+    }
+
+    /// Columns of `count` rows of `hidden`.
+    fn chunk(self, hidden: &[f32], count: usize) -> Chunk<'_> {
+        let (width, all) = (self.matrix.columns, self.width());
+        let part = |start: usize, columns: usize| Matrix {
+            elements: Elements::F32(&hidden[start..]),
+            rows: count,
+            columns,
+            row_stride: all,
+            column_stride: 1,
+        };
+        Chunk { wide: part(0, width), narrow: part(width.min(hidden.len()), self.low_rank.columns) }
     }
 }
 
 /// Calls `work` with the first token of a chunk, its hidden states and its logits `[count, vocab]`, in order.
-fn for_each_chunk(hidden: &[f32], head: Matrix, mut work: impl FnMut(usize, Matrix, &mut [f32])) {
-    let (vocab, width) = (head.rows, head.columns);
+fn for_each_chunk(hidden: &[f32], head: Head<'_>, mut work: impl FnMut(usize, Chunk<'_>, &mut [f32])) {
+    let (vocab, width) = (head.matrix.rows, head.width());
     if vocab == 0 || width == 0 || hidden.is_empty() {
         return;
     }
@@ -106,9 +183,9 @@ fn for_each_chunk(hidden: &[f32], head: Matrix, mut work: impl FnMut(usize, Matr
     let mut logits = vec![0.0; size * vocab];
     for (index, chunk) in hidden.chunks(size * width).enumerate() {
         let count = chunk.len() / width;
-        let chunk = Matrix::dense(Elements::F32(chunk), count, width);
+        let chunk = head.chunk(chunk, count);
         let logits = &mut logits[..count * vocab];
-        multiply_parallel(logits, chunk, head.transposed(), Store::Replace);
+        head.push(chunk, logits);
         work(index * size, chunk, logits);
     }
 }
@@ -137,30 +214,33 @@ impl CrossEntropyBackend for Flex {
     fn fused_cross_entropy(
         hidden: FlexTensor,
         head: FlexTensor,
+        low_rank: FlexTensor,
         bias: FlexTensor,
         targets: FlexTensor,
         weights: FlexTensor,
         softcap: Option<f64>,
     ) -> FlexTensor {
-        let nothing = Wanted { hidden: false, head: false, bias: false };
-        cross_entropy(hidden, &head, bias, &targets, weights, softcap, nothing).sum
+        let nothing = Wanted { hidden: false, head: false, low_rank: false, bias: false };
+        cross_entropy(hidden, Head::new(&head, &low_rank), bias, &targets, weights, softcap, nothing).sum
     }
 
     fn fused_token_statistics(
         hidden: FlexTensor,
         head: FlexTensor,
+        low_rank: FlexTensor,
         bias: FlexTensor,
         targets: FlexTensor,
         softcap: Option<f64>,
     ) -> (FlexTensor, FlexTensor) {
         let [hidden, bias] = [hidden, bias].map(dense);
-        let (head, bias, cap) = (matrix(&head), values(&bias), softcap.map(|cap| cap as f32));
+        let (head, bias, cap) = (Head::new(&head, &low_rank), values(&bias), softcap.map(|cap| cap as f32));
+        let vocab = head.matrix.rows;
         let dtype = targets.dtype();
-        let targets = checked_targets(&targets, head.rows);
+        let targets = checked_targets(&targets, vocab);
         let mut found = vec![(0.0f32, 0usize); targets.len()];
         for_each_chunk(values(&hidden), head, |first, _, logits| {
             let found = found[first..].par_iter_mut().zip(&targets[first..]);
-            logits.par_chunks_mut(head.rows).zip(found).for_each(|(row, (found, target))| {
+            logits.par_chunks_mut(vocab).zip(found).for_each(|(row, (found, target))| {
                 vectorised(
                     #[inline(always)]
                     || {

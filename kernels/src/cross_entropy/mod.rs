@@ -20,30 +20,49 @@ use burn::{
     tensor::{DType, Int, Tensor},
 };
 
-/// `sum_i weights[i] * -log softmax(softcap(hidden_i W^T + bias))[targets_i]`, of shape `[1]`.
+/// The matrix `W` of a head, and what an adapter puts beside it: `[W B]`, which is never put together.
+#[derive(Debug, Clone)]
+pub struct HeadWeight {
+    /// `W`, `[vocab, width]` in f32, f16 or bf16 (f32 if trained).
+    pub matrix: Tensor<2>,
+    /// `B`, `[vocab, rank]` in f32. The hidden states then have `rank` more columns.
+    pub low_rank: Option<Tensor<2>>,
+}
+
+impl From<Tensor<2>> for HeadWeight {
+    fn from(matrix: Tensor<2>) -> Self {
+        Self { matrix, low_rank: None }
+    }
+}
+
+/// `sum_i weights[i] * -log softmax(softcap(hidden_i [W B]^T + bias))[targets_i]`, of shape `[1]`.
 ///
-/// `hidden` is `[tokens, width]` in f32, `head` `[vocab, width]` and `bias` `[vocab]` in f32, f16 or bf16 (f32 if trained), `targets`
-/// `[tokens]` in `0..vocab`, `weights` `[tokens]` in f32 and constant. `softcap` `c` replaces a logit by `c * tanh(logit / c)`.
+/// `hidden` is `[tokens, width + rank]` in f32, `bias` `[vocab]` in f32, f16 or bf16 (f32 if trained), `targets` `[tokens]` in `0..vocab`,
+/// `weights` `[tokens]` in f32 and constant. `softcap` `c` replaces a logit by `c * tanh(logit / c)`. What is frozen of the head has no
+/// gradient computed.
 ///
 /// # Panics
 /// When the shapes do not fit together or a target is not in the vocabulary.
 pub fn linear_cross_entropy(
     hidden: Tensor<2>,
-    head: Tensor<2>,
+    head: impl Into<HeadWeight>,
     bias: Option<Tensor<1>>,
     targets: Tensor<1, Int>,
     weights: Tensor<1>,
     softcap: Option<f64>,
 ) -> Tensor<1> {
+    let head = head.into();
     assert_head(&hidden, &head, bias.as_ref());
     assert_eq!([hidden.dims()[0]; 2], [targets.dims()[0], weights.dims()[0]], "one target and one weight a token");
     if !has_fused(&hidden.device()) {
         return composed(hidden, head, bias, targets, weights, softcap);
     }
-    let bias = bias_or_zeros(&head, bias);
+    let bias = bias_or_zeros(&head.matrix, bias);
+    let low_rank = low_rank_or_nothing(&head);
     Tensor::from_dispatch(<Dispatch as CrossEntropyBackend>::fused_cross_entropy(
         hidden.into_dispatch(),
-        head.into_dispatch(),
+        head.matrix.into_dispatch(),
+        low_rank.into_dispatch(),
         bias.into_dispatch(),
         targets.into_dispatch(),
         weights.into_dispatch(),
@@ -56,20 +75,23 @@ pub fn linear_cross_entropy(
 /// Arguments as in [`linear_cross_entropy`]. For inference: no gradient flows.
 pub fn token_statistics(
     hidden: Tensor<2>,
-    head: Tensor<2>,
+    head: impl Into<HeadWeight>,
     bias: Option<Tensor<1>>,
     targets: Tensor<1, Int>,
     softcap: Option<f64>,
 ) -> (Tensor<1>, Tensor<1, Int>) {
+    let head = head.into();
     assert_head(&hidden, &head, bias.as_ref());
     assert_eq!(hidden.dims()[0], targets.dims()[0], "one target a token");
     if !has_fused(&hidden.device()) {
         return composed_statistics(hidden, head, bias, targets, softcap);
     }
-    let bias = bias_or_zeros(&head, bias);
+    let bias = bias_or_zeros(&head.matrix, bias);
+    let low_rank = low_rank_or_nothing(&head);
     let (log_probabilities, most_likely) = <Dispatch as CrossEntropyBackend>::fused_token_statistics(
         hidden.into_dispatch(),
-        head.into_dispatch(),
+        head.matrix.into_dispatch(),
+        low_rank.into_dispatch(),
         bias.into_dispatch(),
         targets.into_dispatch(),
         softcap,
@@ -77,11 +99,20 @@ pub fn token_statistics(
     (Tensor::from_dispatch(log_probabilities), Tensor::from_dispatch(most_likely))
 }
 
-fn assert_head(hidden: &Tensor<2>, head: &Tensor<2>, bias: Option<&Tensor<1>>) {
-    assert_eq!(hidden.dims()[1], head.dims()[1], "width of the hidden states and of the head");
+fn assert_head(hidden: &Tensor<2>, head: &HeadWeight, bias: Option<&Tensor<1>>) {
+    let [vocab, width] = head.matrix.dims();
+    let [rows, rank] = head.low_rank.as_ref().map_or([vocab, 0], |low_rank| low_rank.dims());
+    assert_eq!(hidden.dims()[1], width + rank, "width of the hidden states and of the head");
+    assert_eq!(rows, vocab, "one row of the low-rank part a token of the vocabulary");
     if let Some(bias) = bias {
-        assert_eq!(bias.dims()[0], head.dims()[0], "one bias a token of the vocabulary");
+        assert_eq!(bias.dims()[0], vocab, "one bias a token of the vocabulary");
     }
+}
+
+/// An absent low-rank part has no columns.
+fn low_rank_or_nothing(head: &HeadWeight) -> Tensor<2> {
+    let nothing = || Tensor::zeros([head.matrix.dims()[0], 0], &head.matrix.device());
+    head.low_rank.clone().unwrap_or_else(nothing)
 }
 
 /// An absent bias is zeros that nobody trains: no gradient is computed for them.
@@ -97,6 +128,7 @@ pub trait CrossEntropyBackend: Backend {
     fn fused_cross_entropy(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
+        low_rank: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
@@ -107,6 +139,7 @@ pub trait CrossEntropyBackend: Backend {
     fn fused_token_statistics(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
+        low_rank: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         softcap: Option<f64>,

@@ -90,6 +90,33 @@ fn frozen_heads_equal_their_wide_copy() {
     }
 }
 
+/// What an adapter puts beside a frozen head is the product with both matrices put together.
+#[test]
+fn a_low_rank_part_equals_the_wider_head() {
+    for (tokens, width, rank, vocab) in [(1, 1, 1, 1), (5, 16, 3, 33), (1100, 8, 2, 70), (3, 4, 4, 9000)] {
+        for (softcap, bias) in cases(vocab) {
+            let (hidden, matrix) = (random([tokens, width + rank], 1).require_grad(), random([vocab, width], 2));
+            let low_rank = random([vocab, rank], 4).require_grad();
+            let weights = random([tokens], 5);
+            let head = HeadWeight { matrix: matrix.clone(), low_rank: Some(low_rank.clone()) };
+            let targets = || targets(tokens, vocab);
+            let loss =
+                linear_cross_entropy(hidden.clone(), head.clone(), bias.clone(), targets(), weights.clone(), softcap);
+            let grads = loss.clone().backward();
+            let expected = composed(hidden.clone(), head.clone(), bias.clone(), targets(), weights, softcap);
+            let other = expected.clone().backward();
+            assert_near(&values(loss), &values(expected), 1e-4);
+            for input in [&hidden, &low_rank] {
+                assert_near(&values(input.grad(&grads).unwrap()), &values(input.grad(&other).unwrap()), 2e-5);
+            }
+            let found = token_statistics(hidden.clone(), head.clone(), bias.clone(), targets(), softcap);
+            let expected = composed_statistics(hidden, head, bias, targets(), softcap);
+            assert_near(&values(found.0), &values(expected.0), 2e-6);
+            assert_eq!(found.1.into_data(), expected.1.into_data());
+        }
+    }
+}
+
 #[test]
 fn a_loss_without_trained_inputs_builds_no_graph() {
     let loss =

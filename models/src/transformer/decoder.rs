@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use firebrand_adapters::{Linear, Lora, Mode};
+use firebrand_kernels::HeadWeight;
 
 use super::embedding::ids_tensor;
 use super::{
@@ -176,10 +177,8 @@ impl Decoder {
 
     /// The output head.
     pub fn head(&self) -> Head {
-        let weight = match &self.head.adapter {
-            Some(adapter) => adapter.widened_weight(self.head_weight()),
-            None => self.head_weight(),
-        };
+        let low_rank = self.head.adapter.as_ref().map(|adapter| adapter.b.val());
+        let weight = HeadWeight { matrix: self.head_weight(), low_rank };
         let bias = self.head.bias.as_ref().map(|bias| bias.val());
         Head { weight, bias, softcap: self.config.head.softcap }
     }

@@ -1,13 +1,13 @@
 //! From the last hidden states to logits, losses and choices of tokens.
 
 use burn::tensor::{Int, Tensor};
-use firebrand_kernels::{linear, linear_cross_entropy, token_statistics};
+use firebrand_kernels::{HeadWeight, linear, linear_cross_entropy, token_statistics};
 
 /// The output head, ready to be used: its matrix may be the token table.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// `[vocab_size, width]`.
-    pub weight: Tensor<2>,
+    /// `[vocab_size, width]`, and what an adapter puts beside it.
+    pub weight: HeadWeight,
     /// `[vocab_size]`.
     pub bias: Option<Tensor<1>>,
     /// Logits become `softcap * tanh(logit / softcap)`.
@@ -15,9 +15,18 @@ pub struct Head {
 }
 
 impl Head {
-    /// Logits `[..., vocab_size]` of hidden states `[..., width]`. For inference: a loss never needs all of them at once.
+    /// Logits `[..., vocab_size]` of the hidden states that the decoder gives. For inference: a loss never needs all of them at once.
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let mut logits = linear(hidden, self.weight.clone());
+        let HeadWeight { matrix, low_rank } = &self.weight;
+        let mut logits = match low_rank {
+            None => linear(hidden, matrix.clone()),
+            Some(low_rank) => {
+                let [batch, time, all] = hidden.dims();
+                let columns = |from: usize, to: usize| hidden.clone().slice([0..batch, 0..time, from..to]);
+                let width = matrix.dims()[1];
+                linear(columns(0, width), matrix.clone()) + linear(columns(width, all), low_rank.clone())
+            }
+        };
         if let Some(bias) = &self.bias {
             logits = logits + bias.clone().unsqueeze();
         }

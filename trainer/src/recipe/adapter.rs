@@ -131,7 +131,7 @@ pub struct LoraRecipe {
     /// Where `A` and `B` start: `B` at zero and `A` uniform (`kaiming`) or normal (`gaussian`); both random with a product of zero
     /// (`orthogonal`); the largest singular components (`pissa`) or first QR components (`olora`) of the weight, which are then
     /// subtracted, so that what is written is an adapter of twice the rank for the unchanged base. `loftq` (Li et al. 2023, arXiv 2310.08659) needs
-    /// [quantization]: the largest singular components of what packing lost, so that the packed base starts closer to the original;
+    /// `[quantization]`: the largest singular components of what packing lost, so that the packed base starts closer to the original;
     /// what is written is again an adapter of twice the rank for the original weights. DoRA takes the first three.
     #[schemars(example = LoraInit::Gaussian)]
     pub init: LoraInit,

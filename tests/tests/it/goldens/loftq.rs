@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, TensorData};
-use firebrand_adapters::{Adapter, Linear, LoraConfig, LoraFactors, LoraInit, Targets, TrainedBase};
+use firebrand_adapters::{Adapter, Linear, LoraConfig, LoraFactors, LoraInit, Targets};
 use firebrand_kernels::{FourBit, PackedWeight, Packing, Scales, svd};
 use firebrand_models::weights::SafetensorsFile;
 use firebrand_tests::golden;
@@ -35,19 +35,7 @@ fn open(name: &str) -> Case {
 
 /// The weight `base + s B A`, with `alpha` such that the scale is `scale`.
 fn whole(base: Linear, case: &Case, factors: LoraFactors, scale: f64, init: LoraInit) -> Vec<f32> {
-    let config = LoraConfig {
-        rank: case.rank,
-        alpha: case.rank as f64 * scale,
-        dropout: 0.0,
-        rslora: false,
-        targets: Targets::AllLinear,
-        exclude: None,
-        rank_pattern: vec![],
-        alpha_pattern: vec![],
-        layers: None,
-        init,
-        base: TrainedBase::default(),
-    };
+    let config = LoraConfig { init, ..LoraConfig::new(case.rank, case.rank as f64 * scale, Targets::AllLinear) };
     let factors = match init {
         LoraInit::Loftq => config.initial_loftq(1, "q", &base, case.input.clone()).unwrap(),
         _ => factors,
