@@ -111,6 +111,8 @@ def main():
     parser.add_argument("--python", help="interpreter with datasets, transformers and tokenizers; left out: only this side")
     parser.add_argument("--folder", help="where rows and caches go (default: a temporary folder)")
     arguments = parser.parse_args()
+    if arguments.folder:
+        Path(arguments.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         folder = Path(folder)
         count, size = write_rows(folder / "rows.jsonl", arguments.rows, arguments.bytes)
