@@ -15,11 +15,12 @@ use crate::error::ModelError;
 use crate::families::{self, Family};
 use crate::hf_config::HfConfig;
 use crate::load::FromCheckpoint;
+use crate::model_files::ModelFiles;
 use crate::parameters::{AnyTensor, ParameterInfo, ParameterView, Random, Shapes, parameters, visit};
-use crate::quantization_config::{self, FourBitConfig, check_packing};
+use crate::quantization_config::{self, FourBitConfig};
 use crate::site::Site;
 use crate::transformer::{Decoder, DecoderConfig, EMBEDDING, HEAD};
-use crate::weights::{Checkpoint, Dtype, Expected, HeadTie, Layout, RuleSet};
+use crate::weights::{Dtype, HeadTie, Layout, RuleSet};
 use crate::write_as::precision;
 
 /// How the matrices of the blocks are held in memory; everything else is f32. What a folder has packed is held as it is: then
@@ -56,26 +57,21 @@ impl CausalLm {
     /// # Errors
     /// A configuration that is not supported, a damaged file, or tensors that do not fit the configuration one to one.
     pub fn load(folder: &Path, hold: Hold, device: &Device) -> Result<Self, ModelError> {
-        let config = HfConfig::open(folder)?;
-        let family = Family::of(&config)?;
-        let mut shape = family.config(&config)?;
-        let rules = Arc::new(family.rules(&shape)?);
-        let checkpoint = Checkpoint::open(folder)?;
-        let tie = HeadTie::resolve(&rules, &checkpoint, EMBEDDING, HEAD, shape.head.tied);
-        shape.head.tied = tie.outcome.is_tied();
-        let expected: Vec<Expected> = parameters(&Decoder::new(&shape, &mut Shapes))
-            .into_iter()
-            .map(|info| Expected { name: info.path, shape: info.shape })
-            .collect();
-        let plan = rules.account(&checkpoint, &expected, Some(&tie))?;
-        let packing = check_packing(&config, &checkpoint, &rules, &expected, &plan)?;
-        let mut source = FromCheckpoint::new(&checkpoint, &plan, hold, device);
-        let decoder = Decoder::new(&shape, &mut source);
+        let files = ModelFiles::open(folder)?;
+        let mut source = FromCheckpoint::new(&files, hold, device);
+        let decoder = Decoder::new(files.decoder(), &mut source);
         source.finish()?;
-        let stored = checkpoint.tensors().map(|view| (view.name.to_string(), view.dtype)).collect();
-        let mut model =
-            Self { decoder: decoder.no_grad(), family, config, rules, stored, stored_packed: None, tied: Some(tie) };
-        model.stored_packed = packing.zip(model.packed_weights().first().map(|weight| precision(weight)));
+        let stored = files.checkpoint().tensors().map(|view| (view.name.to_string(), view.dtype)).collect();
+        let mut model = Self {
+            decoder: decoder.no_grad(),
+            family: files.family(),
+            config: files.config().clone(),
+            rules: Arc::clone(files.rules()),
+            stored,
+            stored_packed: None,
+            tied: Some(files.head_tie().clone()),
+        };
+        model.stored_packed = files.packing().zip(model.packed_weights().first().map(|weight| precision(weight)));
         Ok(model)
     }
 

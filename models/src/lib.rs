@@ -25,5 +25,5 @@ mod write_as;
 pub use causal_lm::{CausalLm, Hold};
 pub use error::ModelError;
 pub use model_files::ModelFiles;
-pub use quantization_config::{FourBitConfig, check_packing};
+pub use quantization_config::FourBitConfig;
 pub use write_as::WriteAs;

@@ -8,22 +8,22 @@ use firebrand_kernels::{PackedWeight, Packing};
 
 use crate::causal_lm::Hold;
 use crate::error::ModelError;
+use crate::model_files::ModelFiles;
 use crate::parameters::{LinearWeight, ParameterSource, Shapes};
-use crate::weights::{Checkpoint, Dtype, Form, Layout, LoadPlan, TensorView, read_packed};
+use crate::weights::{Dtype, Form, Layout, TensorView, read_packed};
 
 /// Reads each parameter once, in the order of the model. The first problem is kept and its place filled with zeros,
 /// because building a model does not fail half-way; [`Self::finish`] reports it.
 pub(crate) struct FromCheckpoint<'a> {
-    checkpoint: &'a Checkpoint,
-    plan: &'a LoadPlan,
+    files: &'a ModelFiles,
     hold: Hold,
     device: Device,
     problem: Option<ModelError>,
 }
 
 impl<'a> FromCheckpoint<'a> {
-    pub fn new(checkpoint: &'a Checkpoint, plan: &'a LoadPlan, hold: Hold, device: &Device) -> Self {
-        Self { checkpoint, plan, hold, device: device.clone(), problem: None }
+    pub fn new(files: &'a ModelFiles, hold: Hold, device: &Device) -> Self {
+        Self { files, hold, device: device.clone(), problem: None }
     }
 
     /// Whether every parameter was read.
@@ -44,7 +44,7 @@ impl<'a> FromCheckpoint<'a> {
     fn values(&self, path: &str, shape: &[usize], hold: Hold) -> Result<TensorData, ModelError> {
         let (view, layout) = self.find(path)?;
         let values = held(view, shape, layout, hold);
-        self.checkpoint.release(&view);
+        self.files.checkpoint().release(&view);
         values
     }
 
@@ -52,15 +52,15 @@ impl<'a> FromCheckpoint<'a> {
     fn as_packed(&self, path: &str, shape: [usize; 2], found: Packing) -> Result<PackedWeight, ModelError> {
         match self.hold {
             Hold::Packed(asked) if asked != found => {
-                let path = self.checkpoint.path().to_owned();
+                let path = self.files.checkpoint().path().to_owned();
                 return Err(ModelError::OtherPacking { path, asked: asked.to_string(), found: found.to_string() });
             }
             Hold::Packed(_) | Hold::F32 | Hold::Bf16 | Hold::F16 => {}
         }
         let (theirs, _) = self.place(path);
-        let weight = read_packed(theirs, shape, |name| self.checkpoint.find(name))?;
-        let codes = self.checkpoint.get(theirs)?;
-        self.checkpoint.release(&codes);
+        let weight = read_packed(theirs, shape, |name| self.files.checkpoint().find(name))?;
+        let codes = self.files.checkpoint().get(theirs)?;
+        self.files.checkpoint().release(&codes);
         weight.ok_or_else(|| ModelError::tensor(codes.file, theirs, "a packed weight", "no state of one"))
     }
 
@@ -74,7 +74,7 @@ impl<'a> FromCheckpoint<'a> {
         };
         let (file, name) = (view.file, view.name);
         let values = held(view, &shape, layout, stored)?;
-        self.checkpoint.release(&view);
+        self.files.checkpoint().release(&view);
         PackedWeight::quantise(&values, packing)
             .map_err(|problem| ModelError::tensor(file, name, "a matrix that can be packed", problem.to_string()))
     }
@@ -86,14 +86,14 @@ impl<'a> FromCheckpoint<'a> {
             // Of codes, which are no numbers: whoever reads them so gets an error.
             Form::Packed(_) => Layout::Same,
         };
-        let view = self.checkpoint.get(theirs)?;
+        let view = self.files.checkpoint().get(theirs)?;
         view.check_finite()?;
         Ok((view, layout))
     }
 
     /// Name and form of a parameter in the files.
     fn place<'p>(&'p self, path: &'p str) -> (&'p str, Form) {
-        let load = self.plan.loads.iter().find(|load| load.ours == path);
+        let load = self.files.load(path);
         load.map_or((path, Form::Dense(Layout::Same)), |load| (load.theirs.as_str(), load.form))
     }
 }

@@ -1,13 +1,17 @@
-//! A model folder opened for its values, one parameter at a time: for what compares or reads weights without building a model.
+//! A model folder, opened and accounted for: what a model is built from, or read from one parameter at a time without building it.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use firebrand_kernels::{PackedWeight, Packing};
 
 use crate::error::ModelError;
 use crate::families::Family;
 use crate::hf_config::HfConfig;
 use crate::parameters::{Shapes, parameters};
+use crate::quantization_config::check_packing;
 use crate::transformer::{Decoder, DecoderConfig, EMBEDDING, HEAD};
 use crate::weights::{Checkpoint, Expected, Form, HeadTie, Load, Reading, RuleSet, read_packed};
 
@@ -17,22 +21,25 @@ pub struct ModelFiles {
     config: HfConfig,
     family: Family,
     decoder: DecoderConfig,
-    rules: RuleSet,
+    rules: Arc<RuleSet>,
     checkpoint: Checkpoint,
     expected: Vec<Expected>,
+    /// Where each parameter is, by its path.
     loads: HashMap<String, Load>,
+    packing: Option<Packing>,
+    tie: HeadTie,
 }
 
 impl ModelFiles {
     /// Opens a model folder.
     ///
     /// # Errors
-    /// As for loading the model, but for what only reading its values can show.
+    /// A configuration that is not supported, a damaged file, or tensors that do not fit the configuration one to one.
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
         let config = HfConfig::open(folder)?;
         let family = Family::of(&config)?;
         let mut decoder = family.config(&config)?;
-        let rules = family.rules(&decoder)?;
+        let rules = Arc::new(family.rules(&decoder)?);
         let checkpoint = Checkpoint::open(folder)?;
         let tie = HeadTie::resolve(&rules, &checkpoint, EMBEDDING, HEAD, decoder.head.tied);
         decoder.head.tied = tie.outcome.is_tied();
@@ -41,8 +48,10 @@ impl ModelFiles {
             .map(|info| Expected { name: info.path, shape: info.shape })
             .collect();
         let plan = rules.account(&checkpoint, &expected, Some(&tie))?;
+        let packing = check_packing(&config, &checkpoint, &rules, &expected, &plan)?;
         let loads = plan.loads.into_iter().map(|load| (load.ours.clone(), load)).collect();
-        Ok(Self { folder: folder.to_path_buf(), config, family, decoder, rules, checkpoint, expected, loads })
+        let folder = folder.to_path_buf();
+        Ok(Self { folder, config, family, decoder, rules, checkpoint, expected, loads, packing, tie })
     }
 
     /// What was opened.
@@ -65,8 +74,28 @@ impl ModelFiles {
         &self.decoder
     }
 
+    /// Its tensors.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// How its linear maps are packed, if they are.
+    pub fn packing(&self) -> Option<Packing> {
+        self.packing
+    }
+
+    /// How its head and its embedding relate.
+    pub fn head_tie(&self) -> &HeadTie {
+        &self.tie
+    }
+
+    /// Where the parameter at `path` is.
+    pub(crate) fn load(&self, path: &str) -> Option<&Load> {
+        self.loads.get(path)
+    }
+
     /// Names of its tensors.
-    pub fn rules(&self) -> &RuleSet {
+    pub fn rules(&self) -> &Arc<RuleSet> {
         &self.rules
     }
 
@@ -91,22 +120,37 @@ impl ModelFiles {
         let (Some(load), Some(shape)) = (self.loads.get(path), self.shape(path)) else {
             return Err(ModelError::NoSuchTensor { path: self.folder.clone(), tensor: path.into(), nearest: None });
         };
-        let view = self.checkpoint.get(&load.theirs)?;
-        let values = match load.form {
-            Form::Dense(layout) => {
+        let values = match (load.form, self.packed(path)?) {
+            (Form::Packed(_), Some(weight)) => weight.values(),
+            (Form::Dense(layout), _) => {
+                let view = self.checkpoint.get(&load.theirs)?;
                 view.check_finite()?;
                 layout.convert(view.to_f32()?, &layout.shape(shape))
             }
-            Form::Packed(_) => {
-                let shape = [shape[0], shape.iter().skip(1).product()];
-                let weight = read_packed(&load.theirs, shape, |name| self.checkpoint.find(name))?;
-                weight
-                    .ok_or_else(|| ModelError::tensor(view.file, view.name, "a packed weight", "no state of one"))?
-                    .values()
+            (Form::Packed(_), None) => {
+                return Err(ModelError::tensor(
+                    self.checkpoint.path(),
+                    &load.theirs,
+                    "a packed weight",
+                    "no state of one",
+                ));
             }
         };
-        self.checkpoint.release(&view);
+        self.checkpoint.release(&self.checkpoint.get(&load.theirs)?);
         Ok(values)
+    }
+
+    /// The weight of the linear map whose matrix is the parameter at `path`; `None` where it is not packed.
+    ///
+    /// # Errors
+    /// Tensors that do not make a packed weight.
+    pub fn packed(&self, path: &str) -> Result<Option<PackedWeight>, ModelError> {
+        match (self.loads.get(path), self.shape(path)) {
+            (Some(Load { form: Form::Packed(_), theirs, .. }), Some(&[out, input])) => {
+                read_packed(theirs, [out, input], |name| self.checkpoint.find(name))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The weight `[out, in]` of the linear map at the path `module` in files.

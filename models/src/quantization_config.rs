@@ -112,7 +112,7 @@ impl FourBitConfig {
 /// # Errors
 /// Tensors packed though the configuration does not say so, or otherwise than it says; a map not packed though it should be; anything
 /// packed that is no linear map. The message names the tensor.
-pub fn check_packing(
+pub(crate) fn check_packing(
     config: &HfConfig,
     checkpoint: &Checkpoint,
     rules: &RuleSet,
