@@ -80,6 +80,24 @@ FEATURES = {
     " {{ messages | groupby('role') | length }} {{ ['a', 'b'] | last }} {{ 'x' | default('y') }} {{ nothing | default('y') }}"
     " {{ '' | default('z', true) }} {{ 'a-b' | replace('-', '+') }} {{ '<&>' }} {{ 'ab' | list }} {{ '  x ' | trim }}{{ nothing | trim }}{{ 5 | trim }}{{ none | trim }}|{{ 'a\nb' | indent(2) }}"
     " {{ [1, 2] | sum }} {{ 3.7 | int }} {{ '5' | int + 1 }} {{ 2.5 | round }} {{ ['b', 'a', 'b'] | unique | list }}",
+    "lists": "{% set rest = messages[1:] %}{% set more = rest + [{'role': 'x', 'content': 'y'}] %}{{ rest is sequence }} {{ more is sequence }}"
+    " {{ more[0].role }} {{ more[-1].role }} {{ more | length }} {{ (more + rest)[::2] | length }} {{ messages[:1] == [messages[0]] }}"
+    " {{ ([1, 2] * 2)[1:3] }} {{ 2 * [0] }} {{ (1, 2, 3)[1:] }} {{ (1,) + (2,) }} {{ (1,) }} {{ () }} {{ [] + [] }} {{ 'abc' * 2 }} {{ 'aüc🦀'[1:] }}"
+    " {{ 'abcdef'[-2:0:-2] }} {{ [1.5, 1e-7, none, true, 'it\\'s', \"say \\\"a\\\"\", 'a\\nb'] }} {{ [1] ~ {'a': [2]} ~ 1.0 }} {{ 1 + 2.5 }} {{ 3 * 1.5 }} {{ true + 1 }}"
+    " {{ [1, 2] | string | length }} {{ '%s and %s' | format([1], 2.0) }} {{ '{} {}'.format([1.0], {'a': 1e-7}) }}",
+    "generators": "{% set some = messages | selectattr('role', 'equalto', 'nobody') %}{{ 'T' if some else 'F' }}"
+    "{% set roles = messages | map(attribute='role') %}{% for r in roles %}{{ r }} {{ loop.last }} {% endfor %}[{% for r in roles %}{{ r }}{% endfor %}]"
+    "{{ 'T' if [] | reverse else 'F' }}{{ 'T' if {} | items else 'F' }}{{ [3, 1] | reverse | list }} {{ 'abc' | reverse }} {{ [1, 2, 3] | batch(2) | list }}"
+    " {{ [1, 2, 3] | slice(2) | map('list') | list }} {{ {'a': 1} | items | list }} {{ messages | rejectattr('role', 'in', ['user']) | map(attribute='role') | join('+') }}"
+    " {{ [2, 1, 2] | unique | sort }} {{ ['a', 'B'] | map('upper') | first }} {{ (messages | map(attribute='role')) is sequence }}",
+    "generator-length": "{{ messages | map(attribute='role') | length }}",
+    "generator-sum": "{{ ([1] | map('string')) + ['a'] }}",
+    "generator-slice": "{{ ([1] | select)[1:] }}",
+    "none-slice": "{{ messages[0].get('nothing')[1:] }}",
+    "undefined-slice": "{{ messages[0].nothing[1:] }}",
+    "generator-json": "{{ [1] | select | tojson }}",
+    "markup": "{% for m in messages %}{{ '<b>' | safe + m.content + '</b>' | safe }} {{ m.content + '&' | safe }} {{ m.content | e }} {{ (m.content | escape) | e }}"
+    " {{ m.content | forceescape ~ '<' }} {{ ('<' | safe) ~ m.content }} {{ ('<' | safe)[0:] + '>' }} {{ '\"' | safe + (m | tojson) }}{% endfor %}",
     "macros": "{% macro turn(role, text, end='.') %}<{{ role }}>{{ text }}{{ end }}{% endmacro %}{% for m in messages %}"
     "{{ turn(m.role, m.content) }}{{ turn(m.role, text='x', end='!') }}{% endfor %}{% set kept %}[{{ messages | length }}]{% endset %}{{ kept }}",
     "json": "{{ messages | tojson }}\n{{ messages[0] | tojson(indent=2) }}\n{{ tools | tojson(indent=4) }}\n"

@@ -3,17 +3,18 @@
 //! `{% generation %}` marks what the assistant wrote. minijinja has no custom tags, so the tag becomes a `call` block
 //! of a function that puts two noncharacters around its body (scoping and whitespace control stay those of Jinja's
 //! own implementation, which is a call block too); they are taken out of the result, and become spans.
-//! Templates are untrusted: time and output are bounded, and there is no loader, so no file can be reached. One gap is
-//! known: minijinja adds lists lazily and without fuel, so a list that is added to itself dozens of times takes forever.
+//! Templates are untrusted: what they do and write is counted, the rest is bounded by the sandbox they run in, and there
+//! is no loader, so no file can be reached.
 
-use std::io;
 use std::ops::Range;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use chrono::NaiveDateTime;
+use minijinja::machinery::{CompiledTemplate, TemplateConfig, eval, make_string_output};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Kwargs;
-use minijinja::{Environment, Error, ErrorKind, State, Value};
+use minijinja::value::{Kwargs, ValueOrKwargs};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 use regex::Regex;
 
 /// Begin and end of a generated part: noncharacters, which no interchange of text contains.
@@ -23,48 +24,49 @@ const CLOSE: char = '\u{fdd1}';
 /// The function that the tag becomes.
 const FUNCTION: &str = "_generation_support";
 
-/// Instructions a rendering may take, before what its input adds.
+/// Bytes of a template; the longest of known models has 17 thousand.
+const SOURCE: usize = 256 << 10;
+/// Instructions a rendering may take, before what its input adds; 64 bytes that are written count as one.
 const FUEL: u64 = 5_000_000;
 /// Bytes a rendering may write, before what its input adds.
 const OUTPUT: usize = 16 << 20;
+/// Namespaces a rendering may make: one inside the other, they take stack.
+const NAMESPACES: i64 = 1000;
+/// Time a rendering may take. What is counted ends after a second or two.
+const TIME: Duration = Duration::from_secs(30);
 
 static GENERATION: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").ok());
 
+self_cell::self_cell!(
+    /// A template's source with what it was compiled to.
+    struct Program {
+        owner: String,
+        #[covariant]
+        dependent: CompiledTemplate,
+    }
+);
+
 /// A compiled template.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Engine {
     environment: Environment<'static>,
+    program: Arc<Program>,
     generation: bool,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("generation", &self.generation).finish_non_exhaustive()
+    }
 }
 
 impl Engine {
     /// Compiles `source`. `strftime_now` tells the time `now`, or the clock's.
     pub(super) fn new(source: &str, now: Option<NaiveDateTime>) -> Result<Self, String> {
-        let mut environment = Environment::new();
-        environment.set_syntax(
-            SyntaxConfig::builder()
-                .trim_blocks(true)
-                .lstrip_blocks(true)
-                .build()
-                .map_err(|problem| explain(&problem))?,
-        );
-        environment.set_unknown_method_callback(super::python::method);
-        environment.set_formatter(super::text::write);
-        environment.add_filter("trim", super::text::trim);
-        environment.add_filter("join", super::text::join);
-        environment.add_filter("string", super::text::string);
-        environment.add_test("iterable", super::python::is_iterable);
-        environment.add_test("sequence", super::python::is_sequence);
-        environment.add_filter("tojson", super::json::tojson);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment.add_function("strftime_now", move |format: String| {
-            let now = now.unwrap_or_else(|| chrono::Local::now().naive_local());
-            strftime(now, &format)
-        });
-        environment.add_function(FUNCTION, generated);
+        if source.len() > SOURCE {
+            return Err(format!("it has {} bytes; at most {SOURCE} are taken", source.len()));
+        }
         let replaced = match GENERATION.as_ref() {
             Some(tag) => tag.replace_all(source, |found: &regex::Captures<'_>| {
                 let (left, right) = (&found[1], &found[3]);
@@ -76,8 +78,10 @@ impl Engine {
             None => source.into(),
         };
         let generation = replaced != source;
-        environment.add_template_owned("template", replaced.into_owned()).map_err(|problem| explain(&problem))?;
-        Ok(Self { environment, generation })
+        let replaced = replaced.into_owned();
+        let program = super::sandbox::run(TIME, move || Program::try_new(replaced, |source| compile(source)))?
+            .map_err(|problem| explain(&problem))?;
+        Ok(Self { environment: environment(now), program: Arc::new(program), generation })
     }
 
     /// Whether the template marks what the assistant wrote.
@@ -88,17 +92,90 @@ impl Engine {
     /// Renders with `variables`, whose texts are about `size` bytes together. Returns the text and the parts of it
     /// that the template marks as generated.
     pub(super) fn render(&self, variables: Value, size: usize) -> Result<(String, Vec<Range<usize>>), String> {
+        self.render_within(variables, size, TIME)
+    }
+
+    pub(super) fn render_within(
+        &self,
+        variables: Value,
+        size: usize,
+        time: Duration,
+    ) -> Result<(String, Vec<Range<usize>>), String> {
         // Cloning an environment copies a few pointers; the fuel is a property of it.
         let mut environment = self.environment.clone();
-        environment.set_fuel(Some(FUEL + 64 * size as u64));
-        let mut out = Limited { bytes: Vec::new(), limit: OUTPUT + 16 * size };
-        environment
-            .get_template("template")
-            .and_then(|template| template.render_captured_to(variables, &mut out).map(|_| ()))
-            .map_err(|problem| explain(&problem))?;
-        let text = String::from_utf8(out.bytes).map_err(|problem| problem.to_string())?;
+        environment.set_fuel(Some(FUEL + size as u64));
+        let program = Arc::clone(&self.program);
+        let text = super::sandbox::run(time, move || {
+            let mut text = String::new();
+            program
+                .with_dependent(|_, template| run(&environment, template, variables, &mut text))
+                .map_err(|problem| explain(&problem))?;
+            Ok::<_, String>(text)
+        })??;
+        if text.len() > OUTPUT + 16 * size {
+            return Err(format!("the template writes {} bytes", text.len()));
+        }
         if self.generation { take_marks(&text) } else { Ok((text, Vec::new())) }
     }
+}
+
+/// Compiles a template with the settings of transformers and the operators of Python.
+fn compile(source: &str) -> Result<CompiledTemplate<'_>, Error> {
+    let config = TemplateConfig {
+        syntax_config: SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?,
+        default_auto_escape: Arc::new(|_| AutoEscape::None),
+    };
+    let mut template = CompiledTemplate::new("template", source, &config)?;
+    super::operators::replace(&mut template.instructions);
+    template.blocks.values_mut().for_each(super::operators::replace);
+    Ok(template)
+}
+
+/// What templates find: the filters, tests and functions of Jinja, and those that transformers adds.
+fn environment(now: Option<NaiveDateTime>) -> Environment<'static> {
+    let mut environment = Environment::new();
+    // These are not Jinja's, or print what they are given uncounted.
+    ["bool", "chain", "lines", "pprint", "split", "zip"].iter().for_each(|name| environment.remove_filter(name));
+    ["endingwith", "int", "safe", "startingwith"].iter().for_each(|name| environment.remove_test(name));
+    environment.remove_global("debug");
+    environment.set_unknown_method_callback(super::python::method);
+    super::text::register(&mut environment);
+    super::operators::register(&mut environment);
+    super::generator::register(&mut environment);
+    environment.add_test("iterable", super::python::is_iterable);
+    environment.add_test("sequence", super::python::is_sequence);
+    environment.add_filter("tojson", super::json::tojson);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_function("strftime_now", move |format: String| {
+        let now = now.unwrap_or_else(|| chrono::Local::now().naive_local());
+        strftime(now, &format)
+    });
+    environment.add_function("namespace", namespace);
+    environment.add_function(FUNCTION, generated);
+    environment
+}
+
+fn run<'a>(
+    environment: &'a Environment<'a>,
+    template: &'a CompiledTemplate<'a>,
+    variables: Value,
+    text: &mut String,
+) -> Result<(), Error> {
+    let out = &mut make_string_output(text);
+    eval(environment, &template.instructions, variables, &template.blocks, out, AutoEscape::None).map(|_| ())
+}
+
+/// Jinja's `namespace`, which is counted.
+fn namespace(state: &mut State, defaults: Option<ValueOrKwargs>) -> Result<Value, Error> {
+    const COUNT: &str = "namespaces";
+    let made = state.get_temp(COUNT).and_then(|count| count.as_i64()).unwrap_or(0);
+    if made >= NAMESPACES {
+        return Err(Error::new(ErrorKind::InvalidOperation, format!("more than {NAMESPACES} namespaces are made")));
+    }
+    state.set_temp(COUNT, Value::from(made + 1));
+    minijinja::functions::namespace(defaults)
 }
 
 /// The body of a `{% generation %}` block, between its marks.
@@ -149,26 +226,6 @@ fn explain(problem: &Error) -> String {
         source = inner.source();
     }
     text
-}
-
-/// A writer that refuses to grow past its limit.
-struct Limited {
-    bytes: Vec<u8>,
-    limit: usize,
-}
-
-impl io::Write for &mut Limited {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + bytes.len() > self.limit {
-            return Err(io::Error::other("the template writes too much"));
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// A JSON value as a template's value; adds the bytes of its texts to `size`.

@@ -4,10 +4,10 @@
 use std::fmt::Write;
 
 use minijinja::value::{Kwargs, Rest, ValueKind};
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, State, Value};
 
 /// The filter `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
-pub(super) fn tojson(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
+pub(super) fn tojson(state: &mut State, value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
     let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
     if args.len() > names.len() {
         return Err(Error::from(ErrorKind::TooManyArguments));
@@ -41,6 +41,7 @@ pub(super) fn tojson(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result
         }
     };
     let mut writer = Writer {
+        state,
         out: String::new(),
         ascii: arg(0)?.is_some_and(|value| value.is_true()),
         sort_keys: arg(3)?.is_some_and(|value| value.is_true()),
@@ -60,7 +61,9 @@ fn wrong(what: &'static str) -> Error {
 /// Deeper values are refused: they would overflow the stack.
 const DEPTH: usize = 128;
 
-struct Writer {
+struct Writer<'a, 'template, 'env> {
+    /// Pays for what is written.
+    state: &'a State<'template, 'env>,
     out: String,
     ascii: bool,
     sort_keys: bool,
@@ -69,16 +72,18 @@ struct Writer {
     key: String,
 }
 
-impl Writer {
+impl Writer<'_, '_, '_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > DEPTH {
             return Err(wrong("the value is nested too deeply"));
         }
+        let before = self.out.len();
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => self.number(value)?,
             ValueKind::String => self.string(value.as_str().unwrap_or_default()),
+            _ if super::generator::is(value) => return Err(wrong_kind(value.kind())),
             ValueKind::Seq | ValueKind::Iterable => {
                 let items: Vec<Value> = value.try_iter()?.collect();
                 self.group('[', ']', items.len(), depth, |writer, index| writer.value(&items[index], depth + 1))?;
@@ -98,7 +103,7 @@ impl Writer {
             }
             other => return Err(wrong_kind(other)),
         }
-        Ok(())
+        self.state.consume_fuel(1 + (self.out.len() - before) as u64 / 64)
     }
 
     fn group(

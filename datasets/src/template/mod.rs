@@ -8,8 +8,11 @@ mod builtin;
 pub(crate) mod calls;
 mod engine;
 mod found;
+mod generator;
 mod json;
+mod operators;
 mod python;
+mod sandbox;
 mod text;
 
 pub use builtin::Builtin;

@@ -14,6 +14,11 @@ pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value
     };
     match own {
         Some(result) => Ok(result),
+        None if name == "format" => {
+            let args =
+                args.iter().map(|arg| super::text::printable(state, arg.clone())).collect::<Result<Vec<_>, _>>()?;
+            minijinja_contrib::pycompat::unknown_method_callback(state, value, name, &args)
+        }
         None => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args),
     }
 }

@@ -101,16 +101,64 @@ fn the_recipes_documentation_names_the_built_in_templates() {
 #[test]
 fn a_template_without_end_is_stopped() {
     let ask = [json!({"role": "user", "content": "x"})];
+    let grow = |set: &str, end: &str| {
+        format!(
+            "{{% set n = namespace(x=[1], s='xxxxxxxx') %}}{{% for i in range(99) %}}{{% set n.{set} %}}{{% endfor %}}{end}"
+        )
+    };
     for source in [
-        "{% for a in range(99999) %}{% for b in range(99999) %}{% set c = a * b %}{% endfor %}{% endfor %}",
-        "{% for a in range(99999) %}{% for b in range(99999) %}{{ 'many words' }}{% endfor %}{% endfor %}",
-        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-        "{{ 'x' * 999999999999 }}",
-        "{{ ('x' * 1000000).replace('x', 'y' * 1000000) }}",
-        "{% set n = namespace(x='xxxxxxxx') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x | length }}",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% set c = a * b %}{% endfor %}{% endfor %}".into(),
+        "{% for a in range(99999) %}{% for b in range(99999) %}{{ 'many words' }}{% endfor %}{% endfor %}".into(),
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}".into(),
+        "{{ 'x' * 999999999999 }}".into(),
+        "{{ ('x' * 1000000).replace('x', 'y' * 1000000) }}".into(),
+        grow("s = n.s ~ n.s", "{{ n.s | length }}"),
+        grow("s = n.s + n.s", "{{ n.s | length }}"),
+        grow("x = n.x + n.x", "{{ n.x | length }}"),
+        grow("x = n.x * 2", "{{ n.x | length }}"),
+        grow("x = [n.x, n.x]", "{{ n.x }}"),
+        grow("x = [n.x, n.x]", "{{ n.x ~ '' }}"),
+        grow("x = [n.x, n.x]", "{{ n.x | string }}"),
+        grow("x = [n.x, n.x]", "{{ n.x | tojson }}"),
+        grow("x = [n.x, n.x]", "{{ [n.x] | join }}"),
+        grow("x = [n.x, n.x]", "{{ '%s' | format(n.x) }}"),
+        grow("x = [n.x, n.x]", "{{ '{}'.format(n.x) }}"),
+        "{% for i in range(9999) %}{% set x = namespace(a=1) %}{% endfor %}".into(),
+        format!("{{{{ 1 }}}}{}", " ".repeat(300 << 10)),
     ] {
-        let template = testing::template(source);
-        assert!(template.render(&ask, None, false).is_err(), "{source}");
+        let text = ChatTemplate::from_source("test", &source, &SpecialTokens::default(), None)
+            .and_then(|template| template.render(&ask, None, false));
+        assert!(text.is_err(), "{}", &source[..source.len().min(200)]);
+    }
+}
+
+#[test]
+fn what_is_not_counted_is_bounded_by_the_clock() {
+    let source = "{% set a = namespace(x=[1]) %}{% set b = namespace(x=[1]) %}{% for i in range(99) %}\
+        {% set a.x = [a.x, a.x] %}{% set b.x = [b.x, b.x] %}{% endfor %}{{ a.x == b.x }}";
+    let engine = Engine::new(source, None).unwrap();
+    let late = engine.render_within(Variable::from(()), 0, std::time::Duration::from_millis(300));
+    assert!(late.unwrap_err().contains("has not ended after 0.3 s"));
+}
+
+#[test]
+fn nesting_does_not_overflow_the_stack() {
+    let deep = |set: &str| {
+        let source = format!(
+            "{{% set n = namespace(x=[1]) %}}{{% for j in range(99) %}}{{% for i in range(9999) %}}\
+             {{% set n.x = {set} %}}{{% endfor %}}{{% endfor %}}done"
+        );
+        testing::template(&source).render(&[], None, false)
+    };
+    // What is within the fuel ends well, what is not ends in an error; neither ends the process.
+    for set in ["[n.x]", "(n.x,)", "{'a': n.x}", "dict(a=n.x)", "n.x[0:]", "[n.x] | reverse", "[n.x] | map('list')"] {
+        let text = deep(set);
+        assert!(text.as_ref().is_ok_and(|text| text == "done") || text.is_err(), "{set}: {text:?}");
+    }
+    for (part, times) in [(" ~ a", 10_000), (".a", 60_000), (" | list", 20_000), ("[0]", 60_000), (" + 1", 10_000)] {
+        let source = format!("{{{{ a{} }}}}", part.repeat(times));
+        let template = ChatTemplate::from_source("test", &source, &SpecialTokens::default(), None);
+        drop(template.map(|template| template.render(&[], None, false)));
     }
 }
 

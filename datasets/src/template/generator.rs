@@ -1,0 +1,72 @@
+//! Filters that are generators in Jinja: their result is true even when it is empty, has no length, cannot be cut, and is
+//! gone once it was read. A template that forgets `| list` behind them means what the reference makes of it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, State, Value, filters};
+
+/// Gives an environment the filters.
+pub(super) fn register(environment: &mut Environment<'_>) {
+    macro_rules! lazy {
+        ($($name:ident($($argument:ident: $kind:ty),*)),* $(,)?) => {$(
+            environment.add_filter(stringify!($name), |state: &mut State, value: Value, $($argument: $kind),*| {
+                filters::$name(state, value, $($argument),*).and_then(generate)
+            });
+        )*};
+    }
+    type Test<'a> = Option<Cow<'a, str>>;
+    lazy!(
+        map(arguments: Rest<ValueOrKwargs>),
+        select(test: Test<'_>, arguments: Rest<ValueOrKwargs>),
+        reject(test: Test<'_>, arguments: Rest<ValueOrKwargs>),
+        selectattr(attribute: Cow<'_, str>, test: Test<'_>, arguments: Rest<ValueOrKwargs>),
+        rejectattr(attribute: Cow<'_, str>, test: Test<'_>, arguments: Rest<ValueOrKwargs>),
+        slice(count: usize, fill: Option<Value>),
+        batch(count: usize, fill: Option<Value>),
+        unique(options: Kwargs),
+    );
+    environment.add_filter("items", |value: Value| filters::items(&value).and_then(generate));
+    environment.add_filter("reverse", |value: Value| match value.kind() {
+        ValueKind::String => filters::reverse(&value),
+        _ => filters::reverse(&value).and_then(generate),
+    });
+}
+
+/// Whether a value is one of these.
+pub(super) fn is(value: &Value) -> bool {
+    value.downcast_object_ref::<Generator>().is_some()
+}
+
+fn generate(items: impl Into<Value>) -> Result<Value, Error> {
+    let items = items.into().try_iter()?.checked().collect::<Result<_, _>>()?;
+    Ok(Value::from_object(Generator(Mutex::new(items))))
+}
+
+/// The items that were not read yet.
+#[derive(Debug)]
+struct Generator(Mutex<Vec<Value>>);
+
+impl Object for Generator {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Iterable
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
+        None
+    }
+
+    fn is_true(self: &Arc<Self>) -> bool {
+        true
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<generator object>")
+    }
+}
