@@ -8,6 +8,9 @@ use crate::location::Location;
 /// Everything that can go wrong between a data file and a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
+    /// Whoever asked for the rows no longer wants them.
+    #[error("the preparation of the rows was ended")]
+    Interrupted,
     /// A file or folder that cannot be read.
     #[error("{path}: cannot be read: {source}")]
     Read {
@@ -63,8 +66,8 @@ pub enum DataError {
         /// What stands there.
         found: String,
     },
-    /// Broken rows: the first ones, each with file and line, what was expected and what was found.
-    #[error("{count} broken row(s), the first:\n{}\nmend them, or leave them out with data.broken = \"skip\"", first.join("\n"))]
+    /// Broken rows: the first of each kind, with file and line, what was expected and what was found.
+    #[error("{count} broken row(s), the first of each kind:\n{}\nmend them, or leave them out with data.broken = \"skip\"", first.join("\n"))]
     Rows {
         /// How many rows are broken.
         count: usize,

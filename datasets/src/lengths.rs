@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 use crate::dataset::Dataset;
 
 /// Lines of a histogram; one more where the shortest row begins in the middle of one.
@@ -80,10 +82,42 @@ impl Lengths {
     }
 }
 
+impl Lengths {
+    /// All of it as an object; its `histogram` is a list of lines, each with the lengths `from` and `to` that it counts.
+    pub fn json(&self) -> Value {
+        let line = |(index, bin): (usize, &Bin)| {
+            let (from, to) = self.bounds(index);
+            json!({
+                "from": from,
+                "to": to,
+                "rows": bin.rows,
+                "tokens": bin.tokens,
+                "labelled_tokens": bin.labelled,
+                "truncated": bin.cut,
+            })
+        };
+        json!({
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "labelled_tokens": self.labelled,
+            "truncated": self.cut,
+            "median": self.median,
+            "percentile_95": self.most,
+            "longest": self.longest,
+            "histogram": self.bins.iter().enumerate().map(line).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The shortest and the longest length of a line.
+    fn bounds(&self, index: usize) -> (usize, usize) {
+        ((self.first + index) * self.width + 1, (self.first + index + 1) * self.width)
+    }
+}
+
 /// The first line is a summary, the others are the histogram.
 impl fmt::Display for Lengths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rows, tokens, labelled, cut, median, most, longest, width, first, bins } = self;
+        let Self { rows, tokens, labelled, cut, median, most, longest, bins, .. } = self;
         let labelled_share = share(*labelled, *tokens);
         writeln!(f, "{rows} rows, {tokens} tokens, {labelled} labelled ({labelled_share}), {cut} rows cut")?;
         let mean = *tokens as f64 / (*rows).max(1) as f64;
@@ -93,11 +127,16 @@ impl fmt::Display for Lengths {
         writeln!(f, "{:>1$}  {2:>count$}  {3:BAR$}  labelled  cut", "tokens", 2 * digits + 1, "rows", "")?;
         let largest = bins.iter().map(|bin| bin.rows).max().unwrap_or(0).max(1);
         for (index, bin) in bins.iter().enumerate() {
-            let (start, end) = ((first + index) * width + 1, (first + index + 1) * width);
+            let (start, end) = self.bounds(index);
             // Few rows are still a mark.
             let bar = "█".repeat((bin.rows * BAR).div_ceil(largest));
             let labelled = share(bin.labelled, bin.tokens);
-            let line = format!("{start:>digits$}-{end:<digits$}  {:>count$}  {bar:BAR$}  {labelled:>8}", bin.rows);
+            let lengths = if start == end {
+                format!("{start:>digits$} {:digits$}", "")
+            } else {
+                format!("{start:>digits$}-{end:<digits$}")
+            };
+            let line = format!("{lengths}  {:>count$}  {bar:BAR$}  {labelled:>8}", bin.rows);
             match bin.cut {
                 0 => writeln!(f, "{}", line.trim_end())?,
                 cut => writeln!(f, "{line}  {cut:>3}")?,
@@ -117,8 +156,6 @@ fn share(part: usize, whole: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::config::{DataConfig, SourceConfig, Split};
     use crate::prepare::{Prepare, prepare};
@@ -146,7 +183,7 @@ mod tests {
             cache: None,
             keep_text: false,
             limit: None,
-            progress: &|_| {},
+            progress: &|_| std::ops::ControlFlow::Continue(()),
         };
         Lengths::of(&prepare(&request).unwrap())
     }
@@ -175,6 +212,6 @@ mod tests {
         let lengths = lengths(&[7, 7, 7]);
         assert_eq!((lengths.median, lengths.most, lengths.longest), (7, 7, 7));
         assert_eq!(lengths.bins.iter().map(|bin| bin.rows).collect::<Vec<_>>(), [3]);
-        assert!(lengths.to_string().contains("   7-7        3  █"), "{lengths}");
+        assert!(lengths.to_string().contains("   7          3  █"), "{lengths}");
     }
 }

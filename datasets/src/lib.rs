@@ -21,6 +21,7 @@ pub mod order;
 pub mod pack;
 mod prepare;
 pub mod record;
+mod sandbox;
 pub mod source;
 mod split;
 mod statistics;

@@ -3,6 +3,7 @@
 
 mod pipeline;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,8 +42,8 @@ pub struct Prepare<'a> {
     pub keep_text: bool,
     /// Stop after so many rows; such rows are not cached.
     pub limit: Option<usize>,
-    /// Called now and then, from the calling thread.
-    pub progress: &'a dyn Fn(Progress),
+    /// Called now and then, from the calling thread; may end the preparation.
+    pub progress: &'a dyn Fn(Progress) -> ControlFlow<()>,
 }
 
 impl Prepare<'_> {
@@ -110,7 +111,7 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     for file in &files {
         progress.total_bytes += size(file)?;
     }
-    (request.progress)(progress);
+    report(request, progress)?;
     let made = make(request, &work, &files, progress)?;
     let mut dataset = Dataset::new(Arc::new(made.store), request.config, request.split, request.micro_batch);
     if let Some(fraction) = request.config.validation_split
@@ -124,6 +125,14 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     }
     (dataset.decisions, dataset.files, dataset.kept) = (made.decisions, made.files, made.kept);
     Ok(dataset)
+}
+
+/// Tells how far a preparation has come.
+fn report(request: &Prepare<'_>, progress: Progress) -> Result<(), DataError> {
+    match (request.progress)(progress) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(DataError::Interrupted),
+    }
 }
 
 /// Rows, and where they came from.

@@ -50,7 +50,7 @@ pub fn prepare(recipe: &Path, overrides: &[&str]) -> Result<Ready, Error> {
     let device = firebrand::device::open(loaded.recipe.device)?;
     let folder = plan::model_folder(&loaded.recipe.model)?;
     let text = Text::load(&folder, &loaded.recipe.data.template, None)?;
-    let data = Data::load(&loaded.recipe, &text, None, &|_, _| {})?;
+    let data = Data::load(&loaded.recipe, &text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
     data.report.clone().pass()?;
     let (model, _) = plan::build_model(&loaded, &folder, &device)?;
     data.check_fits(model.decoder().config())?;

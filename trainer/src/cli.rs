@@ -126,14 +126,14 @@ pub struct DataArgs {
     /// Which rows.
     #[arg(long, value_enum, default_value_t = SplitName::Train)]
     pub split: SplitName,
-    /// Print one JSON object a row.
+    /// Print one JSON object a row; with `--lengths` or `--stats` one object.
     #[arg(long)]
     pub json: bool,
     /// Show how long all rows of the split are; rows only where `--rows` asks for them.
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     pub lengths: bool,
     /// Write a table of all rows of the split: where each stood, its tokens, what was cut. `.csv` or `.parquet`.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "rows", "lengths"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rows", "lengths"])]
     pub stats: Option<PathBuf>,
     /// With `--stats`: a model folder or hub id; the table then has each row's loss under it, the highest first.
     #[arg(long, requires = "stats")]

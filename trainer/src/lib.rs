@@ -1,6 +1,7 @@
 //! Recipes, training, checkpoints, export, and the one binary.
 
 pub mod bars;
+pub mod beginning;
 pub mod cache;
 pub mod cli;
 pub mod commands;

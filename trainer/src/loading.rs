@@ -1,8 +1,9 @@
 //! The model of a command that has no recipe: base, adapter, tokenizer and template.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use firebrand_datasets::{DataConfig, Dataset, Prepare, Progress, Split, TemplateChoice, prepare};
+use firebrand_datasets::{DataConfig, Dataset, Prepare, Split, TemplateChoice, prepare};
 use firebrand_models::{CausalLm, Hold, adapter_folder};
 
 use crate::cli::{Base, ModelArgs, RowArgs};
@@ -151,7 +152,7 @@ impl LoadedModel {
             fetch: &HubDatasets,
             keep_text: false,
             limit: None,
-            progress: &|_: Progress| {},
+            progress: &|_| ControlFlow::Continue(()),
         })
         .map_err(|error| self.text.explain(error))?;
         fits::check(&dataset, self.model.decoder().config())?;

@@ -2,6 +2,7 @@
 //!
 //! `train`, `check` and `data` share it, so a recipe that `check` accepts is one that `train` starts.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -145,7 +146,7 @@ impl Data {
         recipe: &Recipe,
         text: &Text,
         cache: Option<&Path>,
-        progress: &(dyn Fn(&str, Progress) + Sync),
+        progress: &dyn Fn(&str, Progress) -> ControlFlow<()>,
     ) -> Result<Self, Error> {
         let cache = match recipe.data.cache {
             CacheChoice::Auto => cache,

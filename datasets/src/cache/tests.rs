@@ -1,6 +1,7 @@
 //! What was prepared before is found again, and only then.
 
 use serde_json::json;
+use std::ops::ControlFlow;
 
 use super::*;
 use crate::config::{DataConfig, SourceConfig, Split, Truncation};
@@ -57,7 +58,7 @@ impl Place {
             cache: Some(&self.folder.path().join("cache")),
             keep_text: false,
             limit: None,
-            progress: &|_| {},
+            progress: &|_| ControlFlow::Continue(()),
         })
         .unwrap()
     }

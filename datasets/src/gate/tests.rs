@@ -1,6 +1,7 @@
 //! Each check finds its mistake, names the row, and is silent on good data.
 
 use serde_json::{Value, json};
+use std::ops::ControlFlow;
 
 use super::*;
 use crate::config::{DataConfig, SourceConfig, TrainOn, Truncation};
@@ -34,7 +35,7 @@ fn dataset(rows: &[Value], source: &str, split: Split, change: impl Fn(&mut Data
         fetch: &NoFetch,
         keep_text: false,
         limit: None,
-        progress: &|_| {},
+        progress: &|_| ControlFlow::Continue(()),
     })
     .unwrap()
 }

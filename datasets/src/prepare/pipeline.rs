@@ -1,22 +1,27 @@
 //! Reading, encoding and writing at the same time: a thread reads chunks of rows, the calling thread and its pool encode
 //! them, a thread writes them. Chunks pass in order, so the number of threads changes no byte.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rayon::prelude::*;
 
 use super::{Prepare, Progress, Work};
-use crate::config::{BrokenRows, Format};
+use crate::config::{BrokenRows, Format, TrainOn, Truncation};
 use crate::error::DataError;
 use crate::example::{Encoded, Encoder};
 use crate::format;
 use crate::location::Location;
+use crate::sandbox::{self, LIMIT};
 use crate::source::{self, Reading, Row};
 use crate::split;
 use crate::store::{BrokenMeta, Dropped, Meta, Packed, SourceMeta, Writer};
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
 
 /// Rows that `auto` looks at.
 const FIRST_ROWS: usize = 32;
@@ -25,7 +30,9 @@ const CHUNK: usize = 2048;
 const CHUNK_BYTES: u64 = 4 << 20;
 /// Chunks that wait for the next thread.
 const WAITING: usize = 2;
-/// Broken rows after which reading stops, and how many of them are shown.
+/// Rows that are encoded on a thread at a time.
+const BATCH: usize = 64;
+/// Broken rows after which reading stops, and how many kinds of them are shown.
 const BROKEN: usize = 100;
 const SHOWN: usize = 10;
 
@@ -118,23 +125,25 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
 /// An encoding under way.
 struct Encoding<'a> {
     request: &'a Prepare<'a>,
-    encoder: Encoder<'a>,
+    encoding: Arc<How>,
     meta: Meta,
+    /// What was wrong with rows, without their places.
+    kinds: BTreeSet<String>,
     progress: Progress,
 }
 
 impl<'a> Encoding<'a> {
     fn new(request: &'a Prepare<'a>, progress: Progress) -> Self {
         let config = request.config;
-        let encoder = Encoder {
-            tokenizer: request.tokenizer,
-            template: request.template,
+        let encoding = How {
+            tokenizer: request.tokenizer.cloned(),
+            template: request.template.cloned(),
             train_on: config.train_on,
             truncation: config.truncation,
             max_length: config.max_length,
             keep_text: request.keep_text,
         };
-        Self { request, encoder, meta: Meta::default(), progress }
+        Self { request, encoding: Arc::new(encoding), meta: Meta::default(), kinds: BTreeSet::new(), progress }
     }
 
     fn all(
@@ -191,7 +200,12 @@ impl<'a> Encoding<'a> {
         if broken.first.len() < SHOWN
             && let Some(location) = error.location()
         {
-            broken.first.push((file, location.line as u64, error.to_string()));
+            let said = error.to_string();
+            // A column that is missing is missing in every row.
+            let kind = said.strip_prefix(&location.to_string()).unwrap_or(&said).to_string();
+            if self.kinds.insert(kind) {
+                broken.first.push((file, location.line as u64, said));
+            }
         }
     }
 
@@ -220,13 +234,12 @@ impl<'a> Encoding<'a> {
                 *decided.insert(decision.format)
             }
         };
-        let encoder = self.encoder;
         let count = rows.len();
         let bytes: u64 = rows.iter().filter_map(|(_, row)| row.as_ref().ok()).map(|row| row.bytes).sum();
-        let outcomes: Vec<Outcome> =
-            rows.into_par_iter().map(|(file, row)| encode(&encoder, format, index, file, row)).collect();
+        let batches = rows.into_par_iter().chunks(BATCH).map(|batch| self.encoding.batch(format, index, batch));
+        let outcomes: Vec<Vec<Outcome>> = batches.collect::<Result<_, _>>()?;
         let mut packed = Vec::with_capacity(count);
-        for outcome in outcomes {
+        for outcome in outcomes.into_iter().flatten() {
             match outcome {
                 Outcome::Rows(rows) => packed.extend(rows),
                 Outcome::Dropped(dropped) => self.meta.dropped.push(dropped),
@@ -238,8 +251,61 @@ impl<'a> Encoding<'a> {
         self.progress.bytes += bytes;
         self.progress.tokens += packed.iter().map(Packed::tokens).sum::<usize>();
         self.meta.tokens = self.progress.tokens as u64;
-        (self.request.progress)(self.progress);
+        super::report(self.request, self.progress)?;
         send.send(packed).map_err(|_| DataError::Config("the prepared rows cannot be written".into()))
+    }
+}
+
+/// How rows are encoded.
+struct How {
+    tokenizer: Option<Tokenizer>,
+    template: Option<ChatTemplate>,
+    train_on: TrainOn,
+    truncation: Truncation,
+    max_length: usize,
+    keep_text: bool,
+}
+
+impl How {
+    /// Encodes rows where a template that does not end can be left behind.
+    fn batch(
+        self: &Arc<Self>,
+        format: Format,
+        source: usize,
+        rows: Vec<(u32, Result<Row, DataError>)>,
+    ) -> Result<Vec<Outcome>, DataError> {
+        let places: Vec<Option<Location>> =
+            rows.iter().map(|(_, row)| row.as_ref().ok().map(|row| row.location.clone())).collect();
+        let done = Arc::new(AtomicUsize::new(0));
+        let work = {
+            let (how, done) = (self.clone(), done.clone());
+            move || {
+                let encode = |(file, row)| {
+                    let outcome = encode(&how.encoder(), format, source, file, row);
+                    done.fetch_add(1, Ordering::Relaxed);
+                    outcome
+                };
+                rows.into_iter().map(encode).collect()
+            }
+        };
+        sandbox::run(LIMIT, work).map_err(|why| DataError::Template {
+            name: self.template.as_ref().map_or("", ChatTemplate::name).to_string(),
+            why: match places.get(done.load(Ordering::Relaxed)) {
+                Some(Some(location)) => format!("{location}: {why}"),
+                _ => why,
+            },
+        })
+    }
+
+    fn encoder(&self) -> Encoder<'_> {
+        Encoder {
+            tokenizer: self.tokenizer.as_ref(),
+            template: self.template.as_ref(),
+            train_on: self.train_on,
+            truncation: self.truncation,
+            max_length: self.max_length,
+            keep_text: self.keep_text,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whole preparations: files in, datasets, packs and batches out.
 
 use std::cell::Cell;
+use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -38,7 +39,7 @@ fn request<'a>(
         cache: None,
         keep_text: false,
         limit: None,
-        progress: &|_| {},
+        progress: &|_| ControlFlow::Continue(()),
     }
 }
 
@@ -192,7 +193,10 @@ fn a_limit_reads_the_first_rows_and_progress_counts_up() {
         fetch: &NoFetch,
         keep_text: true,
         limit: Some(7),
-        progress: &|progress| last.set(progress),
+        progress: &|progress| {
+            last.set(progress);
+            ControlFlow::Continue(())
+        },
     };
     let dataset = prepare(&request).unwrap();
     assert_eq!(dataset.len(), 7);
@@ -200,6 +204,31 @@ fn a_limit_reads_the_first_rows_and_progress_counts_up() {
     assert_eq!(last.get().rows, 7);
     prepare(&Prepare { limit: None, ..request }).unwrap();
     assert_eq!((last.get().rows, last.get().bytes), (100, last.get().total_bytes));
+}
+
+#[test]
+fn a_preparation_that_is_no_longer_wanted_ends_and_leaves_nothing() {
+    let (dir, config) = setup(&talks(6000));
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let cache = dir.path().join("cache");
+    let stop = |progress: Progress| if progress.rows > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let wanted = request(&dir, &config, &tokenizer, &template);
+    let ended = prepare(&Prepare { cache: Some(&cache), progress: &stop, ..wanted });
+    assert!(matches!(ended, Err(DataError::Interrupted)), "{ended:?}");
+    let left = crate::cache::Cache::new(&cache).entries().unwrap();
+    assert!(left.is_empty(), "{left:?}");
+    let whole = prepare(&Prepare { cache: Some(&cache), ..wanted }).unwrap();
+    assert_eq!((whole.len(), &whole.kept), (6000, &crate::dataset::Kept::Stored));
+}
+
+#[test]
+fn what_is_wrong_with_every_row_is_said_once() {
+    let (dir, mut config) = setup(&talks(150));
+    config.train[0].columns = [("messages", "talk")].into();
+    let error = run(&dir, &config).unwrap_err().to_string();
+    assert_eq!(error.matches("the column `talk`").count(), 1, "{error}");
+    assert!(error.starts_with("150 broken row(s)") && error.contains("rows.jsonl:1:"), "{error}");
 }
 
 #[test]
@@ -284,7 +313,7 @@ fn a_hub_is_asked_for_the_files_of_the_split() {
         cache: None,
         keep_text: false,
         limit: None,
-        progress: &|_| {},
+        progress: &|_| ControlFlow::Continue(()),
     };
     assert_eq!(prepare(&request).unwrap().len(), 3);
     let error = prepare(&Prepare { fetch: &NoFetch, ..request }).unwrap_err().to_string();

@@ -64,7 +64,7 @@ pub(crate) struct SourceMeta {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BrokenMeta {
     pub count: usize,
-    /// File and line of the first, and what is wrong with each.
+    /// File and line of the first of each kind, and what is wrong with it.
     pub first: Vec<(u32, u64, String)>,
 }
 

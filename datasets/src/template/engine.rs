@@ -17,6 +17,8 @@ use minijinja::value::{Kwargs, ValueOrKwargs};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 use regex::Regex;
 
+use crate::sandbox::{self, LIMIT};
+
 /// Begin and end of a generated part: noncharacters, which no interchange of text contains.
 const OPEN: char = '\u{fdd0}';
 const CLOSE: char = '\u{fdd1}';
@@ -32,8 +34,6 @@ const FUEL: u64 = 5_000_000;
 const OUTPUT: usize = 16 << 20;
 /// Namespaces a rendering may make: one inside the other, they take stack.
 const NAMESPACES: i64 = 1000;
-/// Time a rendering may take. What is counted ends after a second or two.
-const TIME: Duration = Duration::from_secs(30);
 
 static GENERATION: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").ok());
@@ -79,8 +79,9 @@ impl Engine {
         };
         let generation = replaced != source;
         let replaced = replaced.into_owned();
-        let program = super::sandbox::run(TIME, move || Program::try_new(replaced, |source| compile(source)))?
-            .map_err(|problem| explain(&problem))?;
+        let program =
+            sandbox::run(LIMIT, move || sandbox::timed(|| Program::try_new(replaced, |source| compile(source))))?
+                .map_err(|problem| explain(&problem))?;
         Ok(Self { environment: environment(now), program: Arc::new(program), generation })
     }
 
@@ -92,7 +93,7 @@ impl Engine {
     /// Renders with `variables`, whose texts are about `size` bytes together. Returns the text and the parts of it
     /// that the template marks as generated.
     pub(super) fn render(&self, variables: Value, size: usize) -> Result<(String, Vec<Range<usize>>), String> {
-        self.render_within(variables, size, TIME)
+        self.render_within(variables, size, LIMIT)
     }
 
     pub(super) fn render_within(
@@ -105,13 +106,12 @@ impl Engine {
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(FUEL + size as u64));
         let program = Arc::clone(&self.program);
-        let text = super::sandbox::run(time, move || {
+        let work = move || {
             let mut text = String::new();
-            program
-                .with_dependent(|_, template| run(&environment, template, variables, &mut text))
-                .map_err(|problem| explain(&problem))?;
-            Ok::<_, String>(text)
-        })??;
+            let result = program.with_dependent(|_, template| run(&environment, template, variables, &mut text));
+            result.map(|()| text).map_err(|problem| explain(&problem))
+        };
+        let text = sandbox::run(time, || sandbox::timed(work))??;
         if text.len() > OUTPUT + 16 * size {
             return Err(format!("the template writes {} bytes", text.len()));
         }

@@ -12,7 +12,6 @@ mod generator;
 mod json;
 mod operators;
 mod python;
-mod sandbox;
 mod text;
 
 pub use builtin::Builtin;

@@ -23,6 +23,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::Digest;
 
@@ -38,10 +39,10 @@ pub struct Encoding {
     pub offsets: Vec<Range<usize>>,
 }
 
-/// A tokenizer, ready for many threads.
+/// A tokenizer, ready for many threads; a clone shares the vocabulary.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Arc<tokenizers::Tokenizer>,
     folder: PathBuf,
     /// The file that messages name.
     path: PathBuf,
@@ -76,7 +77,7 @@ impl Tokenizer {
         added.sort_by_key(|(id, _)| *id);
         hash.update(special.fingerprint());
         let mut tokenizer = Self {
-            inner,
+            inner: Arc::new(inner),
             folder: folder.to_path_buf(),
             path,
             special_ids: added.iter().map(|(id, _)| *id).collect(),

@@ -143,8 +143,8 @@ fn a_table_that_cannot_be_written_is_refused_before_anything_is_done() {
     for arguments in [
         &["--model", "model"][..],
         &["--stats", "rows.csv", "--adapter", "adapter"],
-        &["--stats", "rows.csv", "--json"],
-        &["--json", "--lengths"],
+        &["--stats", "rows.csv", "--lengths"],
+        &["--stats", "rows.csv", "--rows", "2"],
     ] {
         assert_eq!(workshop.run(&[&["data", "recipe.toml"], arguments].concat()).code, Some(2), "{arguments:?}");
     }
@@ -169,6 +169,63 @@ fn lengths_are_counted_over_all_rows() {
     // Without it, those of the rows that were read.
     let said = workshop.succeed(&["data", "recipe.toml", "--rows", "3", "--set", "data.max_length=48"]).stdout;
     assert_says!(&said, "3 rows, ", "--lengths", "(cut from ");
+}
+
+#[test]
+fn the_other_half_has_a_table_of_its_own() {
+    let workshop = Workshop::new();
+    workshop.write_rows("held-out.jsonl", &(20..24).map(chat_row).collect::<Vec<_>>());
+    let recipe = String::from_utf8(workshop.read("recipe.toml")).unwrap();
+    workshop.write("recipe.toml", &format!("{recipe}\n[[data.eval]]\npath = \"held-out.jsonl\"\n"));
+    let said = workshop.succeed(&["data", "recipe.toml", "--stats", "rows.csv", "--split", "eval"]);
+    let table = table(&workshop, "rows.csv");
+    assert_eq!(table.len(), 4);
+    assert!(table.iter().all(|row| row["file"].as_str().unwrap().ends_with("held-out.jsonl")));
+    assert_says!(&said.stdout, "4 rows, ", "4 rows in rows.csv");
+}
+
+#[test]
+fn machines_are_told_in_json() {
+    let workshop = Workshop::new();
+    let object = |arguments: &[&str]| -> Value {
+        let said = workshop.succeed(&[&["data", "recipe.toml", "--json"], arguments].concat());
+        serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {}", said.stdout))
+    };
+    let lengths = object(&["--lengths"]);
+    assert_eq!(lengths["rows"], 10);
+    let lines = lengths["histogram"].as_array().unwrap();
+    assert_eq!(lines.iter().map(|line| line["rows"].as_u64().unwrap()).sum::<u64>(), 10);
+    assert!(lines.iter().all(|line| line["from"].as_u64() <= line["to"].as_u64()));
+    let mut stats = object(&["--stats", "rows.csv", "--model", "model"]);
+    let eval = workshop.succeed(&["eval", "--model", "model", "--data", "data.jsonl", "--json"]);
+    let eval: Value = serde_json::from_str(&eval.stdout).unwrap();
+    assert!((stats["loss"].as_f64().unwrap() - eval["loss"].as_f64().unwrap()).abs() < 1e-4);
+    let worst = &table(&workshop, "rows.csv")[0];
+    assert_eq!(stats["highest_loss"][0]["line"].as_f64(), number(worst, "line"));
+    assert_eq!(stats["highest_loss"].as_array().unwrap().len(), 5);
+    assert_eq!(stats["file"], "rows.csv");
+    for key in ["loss", "perplexity", "token_accuracy", "highest_loss", "file"] {
+        stats.as_object_mut().unwrap().remove(key);
+    }
+    assert_eq!(stats, lengths);
+}
+
+#[test]
+fn a_model_with_another_tokenizer_is_warned_about() {
+    let workshop = Workshop::new();
+    let stats = ["data", "recipe.toml", "--stats", "rows.csv", "--model"];
+    let said = workshop.succeed(&[&stats[..], &["model"]].concat());
+    assert!(!said.stderr.contains("another tokenizer"), "{}", said.stderr);
+    for file in workshop.list("model") {
+        let bytes = workshop.read(&format!("model/{file}"));
+        std::fs::create_dir_all(workshop.path("other")).unwrap();
+        std::fs::write(workshop.path(&format!("other/{file}")), bytes).unwrap();
+    }
+    let mut tokenizer: Value = serde_json::from_slice(&workshop.read("other/tokenizer.json")).unwrap();
+    tokenizer["added_tokens"].as_array_mut().unwrap().pop();
+    workshop.write("other/tokenizer.json", &tokenizer.to_string());
+    let said = workshop.succeed(&[&stats[..], &["other"]].concat());
+    assert_says!(&said.stderr, "warning: other has another tokenizer");
 }
 
 #[test]

@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use firebrand_datasets::Report;
 use miette::Diagnostic;
 use serde_json::{Value, json};
 
+use crate::beginning;
 use crate::cli::CheckArgs;
 use crate::error::Error;
 use crate::objective::Recompute;
-use crate::plan::{self, Data};
+use crate::plan;
 use crate::recipe::{Method, Recipe};
 use crate::say;
 
@@ -19,8 +21,8 @@ pub fn run(arguments: &CheckArgs) -> Result<ExitCode, Error> {
         let result = check(path, &arguments.overrides);
         failed |= result.is_err();
         match (result, arguments.json) {
-            (Ok(report), true) => say!("{report}\n")?,
-            (Ok(report), false) => show(&report)?,
+            (Ok((report, _)), true) => say!("{report}\n")?,
+            (Ok((report, gate)), false) => show(&report, &gate)?,
             (Err(error), true) => {
                 let help = error.help().map(|help| help.to_string());
                 say!("{}\n", json!({ "recipe": path, "ok": false, "error": error.to_string(), "help": help }))?;
@@ -31,16 +33,13 @@ pub fn run(arguments: &CheckArgs) -> Result<ExitCode, Error> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn check(path: &Path, overrides: &[String]) -> Result<Value, Error> {
+fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
     let mut loaded = Recipe::load(path, overrides)?;
     let device = crate::device::open(loaded.recipe.device)?;
     let folder = plan::model_folder(&loaded.recipe.model)?;
     let text = plan::dated_text(&mut loaded.recipe, &folder)?;
+    let (data, model, modules) = beginning::load(&loaded, &folder, &device, &text)?;
     let recipe = &loaded.recipe;
-    let data = Data::load(recipe, &text, crate::cache::folder().as_deref(), &|_, _| {})?;
-    data.report.clone().pass()?;
-    let (model, modules) = plan::build_model(&loaded, &folder, &device)?;
-    data.check_fits(model.decoder().config())?;
     let (recompute, memory) = plan::recompute(recipe, &model, &data);
     let (base, _) = model.parameter_counts();
     let trained: usize = model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum();
@@ -50,7 +49,7 @@ fn check(path: &Path, overrides: &[String]) -> Result<Value, Error> {
         Recompute::Off => "off",
         Recompute::Blocks => "blocks",
     };
-    Ok(json!({
+    let report = json!({
         "recipe": path,
         "ok": true,
         "model": recipe.model.to_string(),
@@ -71,10 +70,11 @@ fn check(path: &Path, overrides: &[String]) -> Result<Value, Error> {
         "memory_total": memory.total(recompute),
         "data": data.report,
         "notes": notes,
-    }))
+    });
+    Ok((report, data.report))
 }
 
-fn show(report: &Value) -> Result<(), Error> {
+fn show(report: &Value, gate: &Report) -> Result<(), Error> {
     let mib = |key: &str| format!("{:.0} MiB", report["memory"][key].as_f64().unwrap_or(0.0) / 1_048_576.0);
     say!("{}: ok\n", report["recipe"].as_str().unwrap_or_default())?;
     say!(
@@ -110,8 +110,8 @@ fn show(report: &Value) -> Result<(), Error> {
         mib(if report["recompute"] == "off" { "activations" } else { "activations_recomputed" }),
         report["recompute"].as_str().unwrap_or_default()
     )?;
-    for warning in report["data"]["warnings"].as_array().into_iter().flatten() {
-        say!("  warning  {warning}\n")?;
+    for line in gate.to_string().lines() {
+        say!("  {line}\n")?;
     }
     for note in report["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         say!("  note     {note}\n")?;

@@ -4,6 +4,7 @@ mod paint;
 mod stats;
 
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use firebrand_datasets::{CacheChoice, Dataset, Example, Lengths, Part, Prepare, Progress, Split, Tokenizer, prepare};
@@ -33,17 +34,21 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
         stats::write(arguments, &recipe, &text, &whole(&recipe, &text, split)?, path, kind)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let limit = match (arguments.rows, arguments.json, arguments.lengths) {
+    let limit = match (arguments.rows, arguments.lengths, arguments.json) {
         (Some(rows), ..) => Some(rows),
-        (None, true, _) => None,
+        (None, true, _) => Some(0),
+        (None, false, true) => None,
         (None, false, false) => Some(SHOWN),
-        (None, false, true) => Some(0),
     };
-    if limit != Some(0) || arguments.json {
+    if limit != Some(0) {
         show_rows(arguments, &recipe, &text, split, limit)?;
     }
     if arguments.lengths {
-        say!("{}", Lengths::of(&whole(&recipe, &text, split)?))?;
+        let lengths = Lengths::of(&whole(&recipe, &text, split)?);
+        match arguments.json {
+            true => say!("{}\n", lengths.json())?,
+            false => say!("{lengths}")?,
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -56,8 +61,9 @@ fn show_rows(
     split: Split,
     limit: Option<usize>,
 ) -> Result<(), Error> {
-    let dataset = prepare(&Prepare { keep_text: true, limit, ..request(recipe, text, split, &|_| {}) })
-        .map_err(|error| text.explain(error))?;
+    let dataset =
+        prepare(&Prepare { keep_text: true, limit, ..request(recipe, text, split, &|_| ControlFlow::Continue(())) })
+            .map_err(|error| text.explain(error))?;
     let shown = limit.unwrap_or(usize::MAX);
     if arguments.json {
         for row in dataset.rows().take(shown).flatten() {
@@ -96,13 +102,21 @@ fn whole(recipe: &Recipe, text: &Text, split: Split) -> Result<Dataset, Error> {
         CacheChoice::Off => None,
     };
     let bar = DataProgress::new();
-    let progress = |progress: Progress| bar.report(name, progress);
+    let progress = |progress: Progress| {
+        bar.report(name, progress);
+        ControlFlow::Continue(())
+    };
     let dataset = prepare(&Prepare { cache: cache.as_deref(), ..request(recipe, text, split, &progress) });
     bar.finish();
     Ok(dataset.map_err(|error| text.explain(error))?)
 }
 
-fn request<'a>(recipe: &'a Recipe, text: &'a Text, split: Split, progress: &'a dyn Fn(Progress)) -> Prepare<'a> {
+fn request<'a>(
+    recipe: &'a Recipe,
+    text: &'a Text,
+    split: Split,
+    progress: &'a dyn Fn(Progress) -> ControlFlow<()>,
+) -> Prepare<'a> {
     Prepare {
         config: &recipe.data,
         split,

@@ -5,11 +5,10 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use burn::tensor::Device;
 use firebrand_datasets::{CacheChoice, Kept};
 use firebrand_models::CausalLm;
 
-use crate::bars::DataProgress;
+use crate::beginning;
 use crate::cli::TrainArgs;
 use crate::error::Error;
 use crate::export;
@@ -105,17 +104,17 @@ impl Prepared {
         let device = crate::device::open(loaded.recipe.device)?;
         let folder = plan::model_folder(&loaded.recipe.model)?;
         let text = plan::dated_text(&mut loaded.recipe, &folder)?;
-        let progress = DataProgress::new();
-        let cache = crate::cache::folder();
-        let data =
-            Data::load(&loaded.recipe, &text, cache.as_deref(), &|split, report| progress.report(split, report))?;
-        progress.finish();
-        if !data.report.warnings.is_empty() || !data.report.errors.is_empty() {
-            eprint!("{}", data.report);
+        let (data, model, modules) = beginning::load(&loaded, &folder, &device, &text)?;
+        if !data.report.warnings.is_empty() {
+            eprintln!("{}", data.report);
         }
-        data.report.clone().pass()?;
         let total_steps = plan::total_steps(&loaded.recipe, &data);
-        let (model, modules) = build(&loaded, &folder, &device, &data, total_steps)?;
+        if total_steps == 0 {
+            return Err(Error::Request {
+                problem: "there is nothing to train on: no row has a labelled token".into(),
+                help: "look at the rows with `firebrand data RECIPE`, and at data.train_on".into(),
+            });
+        }
         let (recompute, _) = plan::recompute(&loaded.recipe, &model, &data);
         let (directory, checkpoint) = open_directory(arguments, &loaded.recipe, &data, &folder, &text)?;
         Ok(Self { loaded, folder, text, data, model, modules, recompute, total_steps, directory, checkpoint })
@@ -183,24 +182,6 @@ fn load_recipe(arguments: &TrainArgs) -> Result<Loaded, Error> {
         overrides.push(format!("device=\"{device}\""));
     }
     Ok(Recipe::load(&arguments.recipe, &overrides)?)
-}
-
-fn build(
-    loaded: &Loaded,
-    folder: &Path,
-    device: &Device,
-    data: &Data,
-    total_steps: u64,
-) -> Result<(CausalLm, Vec<String>), Error> {
-    let (model, modules) = plan::build_model(loaded, folder, device)?;
-    data.check_fits(model.decoder().config())?;
-    if total_steps == 0 {
-        return Err(Error::Request {
-            problem: "there is nothing to train on: no row has a labelled token".into(),
-            help: "look at the rows with `firebrand data RECIPE`, and at data.train_on".into(),
-        });
-    }
-    Ok((model, modules))
 }
 
 fn open_directory(

@@ -79,7 +79,7 @@ impl Fixture {
         let loaded = Recipe::load(&path, &changes)?;
         let recipe = &loaded.recipe;
         let text = Text::load(&self.model(), &TemplateChoice::Model, None)?;
-        let data = Data::load(recipe, &text, None, &|_, _| {})?;
+        let data = Data::load(recipe, &text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
         data.report.clone().pass()?;
         let (model, _) = plan::build_model(&loaded, &self.model(), &self.device)?;
         let (recompute, _) = plan::recompute(recipe, &model, &data);

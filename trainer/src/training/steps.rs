@@ -131,7 +131,7 @@ mod tests {
             cache: None,
             keep_text: false,
             limit: None,
-            progress: &|_| {},
+            progress: &|_| std::ops::ControlFlow::Continue(()),
         })
         .unwrap()
     }

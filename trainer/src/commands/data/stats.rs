@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use firebrand_datasets::{Columns, Dataset, Lengths, RowScore, RowStatistics, StatisticsFile, TableKind};
+use serde_json::{Value, json};
 
 use crate::cli::{DataArgs, ModelArgs};
 use crate::error::Error;
@@ -65,7 +66,16 @@ pub fn write(
         table.finish().map_err(Error::io(path))?;
         Ok(scores)
     })?;
-    say!("{}", Lengths::of(dataset))?;
+    let lengths = Lengths::of(dataset);
+    if arguments.json {
+        let mut summary = lengths.json();
+        summary["file"] = json!(path);
+        if let Some(scores) = scores {
+            scores.add_to(&mut summary, dataset);
+        }
+        return say!("{summary}\n");
+    }
+    say!("{lengths}")?;
     if let Some(scores) = scores {
         scores.say(dataset)?;
     }
@@ -110,10 +120,29 @@ impl Scores {
         let accuracy = self.all.accuracy() * 100.0;
         say!("mean loss {loss:.6}, perplexity {:.4}, token accuracy {accuracy:.2} %\n", loss.exp())?;
         say!("highest loss:\n")?;
-        let scored = self.order.iter().filter_map(|row| Some((*row as usize, self.rows[*row as usize]?)));
-        for (row, score) in scored.take(WORST) {
+        for (row, score) in self.worst() {
             say!("  {:<10.6} {}\n", score.loss, dataset.location(row))?;
         }
         Ok(())
+    }
+
+    /// Adds what is said of all rows to an object.
+    fn add_to(&self, summary: &mut Value, dataset: &Dataset) {
+        if self.all.tokens > 0 {
+            let loss = self.all.mean_loss();
+            summary["loss"] = json!(loss);
+            summary["perplexity"] = json!(loss.exp());
+            summary["token_accuracy"] = json!(self.all.accuracy());
+        }
+        let named = |(row, score): (usize, RowScore)| {
+            let location = dataset.location(row);
+            json!({ "file": location.path.as_ref(), "line": location.line, "loss": score.loss })
+        };
+        summary["highest_loss"] = self.worst().map(named).collect();
+    }
+
+    /// The rows with the highest loss.
+    fn worst(&self) -> impl Iterator<Item = (usize, RowScore)> {
+        self.order.iter().filter_map(|row| Some((*row as usize, self.rows[*row as usize]?))).take(WORST)
     }
 }
