@@ -185,8 +185,8 @@ impl State {
             ["datasets", owner, name, "resolve", revision, ref file @ ..] => {
                 (format!("datasets/{owner}/{name}"), "resolve", revision, file.join("/"))
             }
-            [owner, name, "resolve", revision, file] => {
-                (format!("{owner}/{name}"), "resolve", revision, file.to_string())
+            [owner, name, "resolve", revision, ref file @ ..] => {
+                (format!("{owner}/{name}"), "resolve", revision, file.join("/"))
             }
             _ => return Reply::refuse(404, ""),
         };

@@ -6,7 +6,7 @@ use std::path::Path;
 use firebrand_datasets::ChatTemplate;
 use firebrand_models::{CausalLm, WriteAs};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::recipe::{LoraInit, Quantization};
@@ -25,6 +25,8 @@ const COPIED: &[&str] = &[
 ];
 
 const TEMPLATE: &str = "chat_template.jinja";
+/// The folder of the templates that have names.
+const NAMED: &str = "additional_chat_templates";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Beside an adapter: what it was trained with, for `generate` to compare.
 const TRAINED_WITH: &str = "firebrand.json";
@@ -42,7 +44,7 @@ struct TrainedWith {
 }
 
 /// Writes `config.json` and copies the tokenizer's files from `base` into `folder`; `template` becomes the folder's chat
-/// template, in both places where readers look for it.
+/// template, with its named ones, in both places where readers look for them.
 ///
 /// # Errors
 /// Those of reading and writing, with the path.
@@ -61,14 +63,47 @@ pub fn write(
             fs::copy(&from, &to).map_err(Error::io(&to))?;
         }
     }
-    let Some(template) = template else { return Ok(()) };
+    let Some(template) = template else { return copy_named(base, folder) };
     write_text(&folder.join(TEMPLATE), template.source())?;
+    for (name, source) in template.named() {
+        let named = folder.join(NAMED);
+        fs::create_dir_all(&named).map_err(Error::io(&named))?;
+        write_text(&named.join(format!("{name}.jinja")), source)?;
+    }
     let path = folder.join(TOKENIZER_CONFIG);
     if path.exists() {
         let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
         let mut config: Value = serde_json::from_str(&text).map_err(|error| Error::io(&path)(error.into()))?;
-        config["chat_template"] = template.source().into();
+        config["chat_template"] = in_config(template);
         write_text(&path, &format!("{config:#}\n"))?;
+    }
+    Ok(())
+}
+
+/// The templates as `tokenizer_config.json` holds them: text, or a list where there are several.
+fn in_config(template: &ChatTemplate) -> Value {
+    if template.named().is_empty() {
+        return template.source().into();
+    }
+    let named = template.named().iter().map(|(name, source)| (name.as_str(), source.as_str()));
+    let all = std::iter::once(("default", template.source())).chain(named);
+    all.map(|(name, source)| json!({ "name": name, "template": source })).collect()
+}
+
+/// Copies the named templates that lie in files.
+fn copy_named(base: &Path, folder: &Path) -> Result<(), Error> {
+    let from = base.join(NAMED);
+    if !from.is_dir() {
+        return Ok(());
+    }
+    let to = folder.join(NAMED);
+    fs::create_dir_all(&to).map_err(Error::io(&to))?;
+    for entry in fs::read_dir(&from).map_err(Error::io(&from))? {
+        let path = entry.map_err(Error::io(&from))?.path();
+        if path.extension().is_some_and(|extension| extension == "jinja") {
+            let to = to.join(path.file_name().unwrap_or_default());
+            fs::copy(&path, &to).map_err(Error::io(&to))?;
+        }
     }
     Ok(())
 }

@@ -24,8 +24,8 @@ pub(super) struct Found {
     pub name: String,
     /// Renders dialogues.
     pub default: String,
-    /// Renders dialogues that offer tools, where it is another one.
-    pub tool_use: Option<String>,
+    /// The others, by their names. `tool_use` renders dialogues that offer tools.
+    pub named: BTreeMap<String, String>,
 }
 
 impl Found {
@@ -52,10 +52,14 @@ impl Found {
 
     fn choose(folder: &Path, name: &str, mut templates: BTreeMap<String, String>) -> Result<Self, DataError> {
         let default = templates.remove("default");
+        // They become names of files where a model is written.
+        templates.retain(|name, _| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+        });
         Ok(Self {
             name: folder.join(name).display().to_string(),
             default: default.ok_or_else(|| missing(folder, name, "none of its templates is called `default`"))?,
-            tool_use: templates.remove("tool_use"),
+            named: templates,
         })
     }
 }
@@ -77,9 +81,19 @@ fn files(folder: &Path) -> Result<BTreeMap<String, String>, DataError> {
         Err(source) => Err(DataError::Read { path: path.to_path_buf(), source }),
     };
     read("default", &folder.join(FILE))?;
-    // Of the named ones only these two are ever chosen.
-    for name in ["default", "tool_use"] {
-        read(name, &folder.join(NAMED_FILES).join(name).with_extension("jinja"))?;
+    let named = folder.join(NAMED_FILES);
+    let entries = match std::fs::read_dir(&named) {
+        Ok(entries) => entries,
+        Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(found),
+        Err(source) => return Err(DataError::Read { path: named, source }),
+    };
+    for entry in entries {
+        let path = entry.map_err(|source| DataError::Read { path: named.clone(), source })?.path();
+        if path.extension().is_some_and(|extension| extension == "jinja")
+            && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+        {
+            read(name, &path)?;
+        }
     }
     Ok(found)
 }
@@ -110,17 +124,20 @@ mod tests {
         assert_eq!(found().unwrap().default, "processor");
         write(
             CONFIG,
-            r#"{"chat_template": [{"name": "default", "template": "list"}, {"name": "rag", "template": "x"}]}"#,
+            r#"{"chat_template": [{"name": "default", "template": "list"}, {"name": "../rag", "template": "x"}]}"#,
         );
-        assert_eq!(found().unwrap().default, "list");
+        assert_eq!((found().unwrap().default.as_str(), found().unwrap().named.len()), ("list", 0));
         write(CONFIG, r#"{"chat_template": {"default": "object", "tool_use": "tools"}}"#);
-        assert_eq!(found().unwrap().tool_use.as_deref(), Some("tools"));
+        assert_eq!(found().unwrap().named["tool_use"], "tools");
         std::fs::create_dir(folder.path().join(NAMED_FILES)).unwrap();
         write("additional_chat_templates/tool_use.jinja", "tool file");
         assert!(found().unwrap_err().to_string().contains("called `default`"));
+        write("additional_chat_templates/rag.jinja", "rag file");
+        write("additional_chat_templates/README.md", "no template");
         write(FILE, "file");
-        let both = found().unwrap();
-        assert_eq!((both.default.as_str(), both.tool_use.as_deref()), ("file", Some("tool file")));
+        let all = found().unwrap();
+        let named: Vec<_> = all.named.iter().map(|(name, source)| (name.as_str(), source.as_str())).collect();
+        assert_eq!((all.default.as_str(), &named[..]), ("file", &[("rag", "rag file"), ("tool_use", "tool file")][..]));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod text;
 
 pub use builtin::Builtin;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -30,6 +31,9 @@ use crate::tokenizer::{SpecialTokens, Tokenizer, hex};
 use engine::Engine;
 use found::Found;
 
+/// The name of the template for rows that offer tools.
+const TOOL_USE: &str = "tool_use";
+
 /// A compiled chat template with the special tokens of its model.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
@@ -38,6 +42,8 @@ pub struct ChatTemplate {
     default: Engine,
     /// Used in place of the default for rows that offer tools.
     tool_use: Option<Engine>,
+    /// The model's templates that have names, as text.
+    named: BTreeMap<String, String>,
     special: Vec<(String, String)>,
 }
 
@@ -79,11 +85,12 @@ impl ChatTemplate {
     fn of_model(tokenizer: &Tokenizer, date: Option<&str>) -> Result<Self, DataError> {
         let found = Found::in_folder(tokenizer.folder())?.ok_or_else(|| found::none(tokenizer.folder()))?;
         let mut template = Self::from_source(&found.name, &found.default, tokenizer.special(), date)?;
-        if let Some(source) = found.tool_use {
-            template.tool_use = Some(template.compile(&source, date)?);
+        if let Some(source) = found.named.get(TOOL_USE) {
+            template.tool_use = Some(template.compile(source, date)?);
             template.source.push('\0');
-            template.source.push_str(&source);
+            template.source.push_str(source);
         }
+        template.named = found.named;
         Ok(template)
     }
 
@@ -102,6 +109,7 @@ impl ChatTemplate {
             source: source.to_string(),
             default: compile(name, source, date)?,
             tool_use: None,
+            named: BTreeMap::new(),
             special: special.texts.iter().map(|(name, text)| (name.clone(), text.clone())).collect(),
         })
     }
@@ -175,6 +183,11 @@ impl ChatTemplate {
     /// Its Jinja source.
     pub fn source(&self) -> &str {
         self.source.split('\0').next().unwrap_or_default()
+    }
+
+    /// The model's templates that have names, as text; of them `tool_use` is used here.
+    pub fn named(&self) -> &BTreeMap<String, String> {
+        &self.named
     }
 
     /// SHA-256 of its source, which is what a trained adapter depends on.

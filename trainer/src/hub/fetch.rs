@@ -5,13 +5,13 @@
 //! copy.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cache::{ModelCache, State};
 use super::client::Client;
 use super::download::Job;
 use super::error::HubError;
-use super::files::{self, Selection, Weights};
+use super::files::{self, NAMED_TEMPLATES, Selection, Weights};
 use super::id::HubId;
 use super::options::HubOptions;
 use super::progress::Progress;
@@ -48,7 +48,7 @@ pub(super) fn fetch(id: &HubId, options: &HubOptions) -> Result<PathBuf, HubErro
         Err(error) => return Err(error),
     };
     let mut fetch = Fetch { id, commit: &commit, tree: &tree, cache: &cache, client: &client, progress: &mut progress };
-    let selection = Selection::of(&id.to_string(), &tree.top_level_names())?;
+    let selection = Selection::of(&id.to_string(), &tree.plain_paths())?;
     fetch.files(&selection.supporting, "is part of the model")?;
     match &selection.weights {
         Weights::Files(weights) => fetch.files(weights, "is part of the model")?,
@@ -80,6 +80,12 @@ pub(super) fn listing(id: &HubId, cache: &ModelCache, client: &Client) -> Result
     Ok((commit, tree))
 }
 
+/// The names in a folder that are safe as such.
+fn names_in(folder: &Path) -> Option<Vec<String>> {
+    let names = fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Some(names.filter(|name| files::is_plain_name(name)).collect())
+}
+
 /// The snapshot folder of `id` if the cache holds all of it, without any request.
 fn cached(id: &HubId, cache: &ModelCache, options: &HubOptions) -> Result<PathBuf, HubError> {
     let not_cached = || HubError::NotCached { id: id.to_string(), cache: options.cache.clone() };
@@ -88,13 +94,11 @@ fn cached(id: &HubId, cache: &ModelCache, options: &HubOptions) -> Result<PathBu
     let not_whole = |reason: String| HubError::NotWhole { id: id.to_string(), snapshot: snapshot.clone(), reason };
     let tree = cache.tree(&commit);
     // Without a listing (an older Python cached this) what is there must at least make a model.
-    let present: Vec<String> = fs::read_dir(&snapshot)
-        .map_err(|_| not_cached())?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| files::is_plain_name(name))
-        .collect();
+    let mut present = names_in(&snapshot).ok_or_else(not_cached)?;
+    let templates = names_in(&snapshot.join(NAMED_TEMPLATES)).unwrap_or_default();
+    present.extend(templates.iter().map(|name| format!("{NAMED_TEMPLATES}/{name}")));
     let names = match &tree {
-        Some(tree) => tree.top_level_names(),
+        Some(tree) => tree.plain_paths(),
         None => present.iter().map(String::as_str).collect(),
     };
     let check = |name: &str| {

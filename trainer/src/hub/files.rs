@@ -4,7 +4,7 @@
 //! repositories hold the same weights several times (`consolidated.safetensors`, `onnx/`, `original/`,
 //! pickles): `model.safetensors`, else the shards its index names, else an adapter, else
 //! `pytorch_model.bin`, else the shards of its index, else whatever safetensors there are. Only the top
-//! folder counts; sub-folders hold other formats.
+//! folder counts, and the one of named chat templates; other folders hold other formats.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +22,8 @@ const SUPPORTING: &[&str] = &[
     "chat_template.json",
     "adapter_config.json",
 ];
+/// The folder of chat templates that have names.
+pub(super) const NAMED_TEMPLATES: &str = "additional_chat_templates";
 const SUPPORTING_PREFIXES: &[&str] = &["tokenizer", "vocab."];
 const MODEL: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -47,11 +49,13 @@ pub(super) enum Weights {
 }
 
 impl Selection {
-    /// From the `names` at the top of repository `id`.
+    /// From the paths of repository `id`.
     ///
     /// # Errors
     /// No `config.json` (or `adapter_config.json`), or no weights in a format that is read.
-    pub fn of(id: &str, names: &[&str]) -> Result<Self, HubError> {
+    pub fn of(id: &str, paths: &[&str]) -> Result<Self, HubError> {
+        let names: Vec<&str> = paths.iter().copied().filter(|path| !path.contains('/')).collect();
+        let names = names.as_slice();
         let all: BTreeSet<&str> = names.iter().copied().collect();
         if !all.contains("config.json") && !all.contains("adapter_config.json") {
             return Err(HubError::NotAModel { id: id.to_string(), missing: "config.json", found: list(names) });
@@ -77,8 +81,13 @@ impl Selection {
             let missing = "a .safetensors file or pytorch_model.bin";
             return Err(HubError::NotAModel { id: id.to_string(), missing, found: list(names) });
         }
+        let is_template = |path: &&str| match path.split_once('/') {
+            Some((folder, name)) => folder == NAMED_TEMPLATES && !name.contains('/') && name.ends_with(".jinja"),
+            None => false,
+        };
         let supporting = all.iter().filter(|name| is_supporting(name) && !safetensors(name));
-        Ok(Self { supporting: supporting.map(|name| name.to_string()).collect(), weights })
+        let templates = paths.iter().filter(|path| is_template(path));
+        Ok(Self { supporting: supporting.chain(templates).map(|name| name.to_string()).collect(), weights })
     }
 }
 
@@ -161,10 +170,21 @@ mod tests {
             "training_args.bin",
             "vocab.json",
             "chat_template.jinja",
+            "additional_chat_templates/tool_use.jinja",
+            "additional_chat_templates/README.md",
+            "additional_chat_templates/old/tool_use.jinja",
+            "original/tokenizer.json",
         ];
         assert_eq!(
             Selection::of("a/b", &names).unwrap().supporting,
-            ["chat_template.jinja", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
+            [
+                "chat_template.jinja",
+                "config.json",
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "vocab.json",
+                "additional_chat_templates/tool_use.jinja"
+            ]
         );
     }
 

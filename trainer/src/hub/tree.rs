@@ -48,11 +48,6 @@ impl Tree {
         let is_plain = |path: &str| path.split('/').all(files::is_plain_name);
         self.files.keys().map(String::as_str).filter(|path| is_plain(path)).collect()
     }
-
-    /// The names of the files at the top of the repository that are safe as file names here.
-    pub fn top_level_names(&self) -> Vec<&str> {
-        self.files.keys().map(String::as_str).filter(|name| files::is_plain_name(name)).collect()
-    }
 }
 
 /// One file: its size in bytes and its hashes.
@@ -131,7 +126,7 @@ mod tests {
                   "lfs":{{"oid":"{SHA256}","size":3,"pointerSize":135}},"xetHash":"{SHA256}"}}]"#
         );
         let tree = Tree::from_entries(serde_json::from_str::<Vec<Entry>>(&answer).unwrap());
-        assert_eq!(tree.top_level_names(), ["config.json", "model.safetensors"]);
+        assert_eq!(tree.plain_paths(), ["config.json", "model.safetensors"]);
         assert_eq!(tree.get("config.json").unwrap().digest().unwrap().name(), "git blob id");
         assert_eq!(tree.get("model.safetensors").unwrap().digest().unwrap().hex(), SHA256);
         assert_eq!(Tree::from_json(&tree.to_json().unwrap()), Some(tree));

@@ -27,6 +27,42 @@ fn generation_does_not_use_another_template_than_training() {
     assert_says!(workshop.fail(&ask), "another chat template");
 }
 
+/// Row 8: a model with a template for rows that offer tools is handed on with both.
+#[test]
+fn a_merged_model_renders_tools_as_training_did() {
+    let workshop = Workshop::new();
+    let tool_use = tiny::TEMPLATE.replacen("{% for", "{{ tools | length }} tools{% for", 1);
+    assert_ne!(tool_use, tiny::TEMPLATE);
+    let named = |name: &str, template: &str| json!({"name": name, "template": template});
+    let several = json!([named("default", tiny::TEMPLATE), named("tool_use", &tool_use), named("rag", "documents")]);
+    tiny::write_tokenizer_config(&workshop.path("model"), &json!({"chat_template": several}));
+    let mut with_tools = chat_row(0);
+    with_tools["tools"] = json!([{"type": "function", "function": {"name": "add", "parameters": {}}}]);
+    workshop.write_rows("data.jsonl", &[with_tools, chat_row(1)]);
+    let texts = |model: &str| -> Vec<String> {
+        let said = workshop.succeed(&["data", "recipe.toml", "--json", "--set", &format!("model=\"{model}\"")]);
+        let row = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["text"].to_string();
+        said.stdout.lines().map(row).collect()
+    };
+    let before = texts("./model");
+    assert!(before[0].contains("1 tools") && !before[1].contains("tools"), "{before:?}");
+    workshop.succeed(&["train", "recipe.toml", "--set", "export.merge=true"]);
+    assert_eq!(texts("./run/model"), before);
+    let config: serde_json::Value = serde_json::from_slice(&workshop.read("run/model/tokenizer_config.json")).unwrap();
+    let mut names: Vec<_> = config["chat_template"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect();
+    names.sort_by_key(ToString::to_string);
+    assert_eq!(names, ["default", "rag", "tool_use"]);
+    assert_eq!(workshop.read("run/model/additional_chat_templates/rag.jinja"), b"documents");
+    // Without the configuration the files say the same.
+    tiny::write_tokenizer_config(&workshop.path("run/model"), &json!({"chat_template": null}));
+    assert_eq!(texts("./run/model"), before);
+    // Another template than the model's has no named ones beside it.
+    let chatml = ["--set", "data.template=chatml", "--set", "export.merge=true", "--output", "other"];
+    workshop.succeed(&[&["train", "recipe.toml"][..], &chatml].concat());
+    assert!(workshop.path("other/model/config.json").exists());
+    assert!(!workshop.path("other/model/additional_chat_templates").exists());
+}
+
 /// Row 8: what generation asks is what training showed, up to the answer.
 #[test]
 fn the_prompt_of_generation_is_the_prompt_of_training() {

@@ -35,6 +35,20 @@ fn a_fresh_download_is_laid_out_as_python_expects() {
 }
 
 #[test]
+fn named_chat_templates_come_along() {
+    let world = World::new();
+    let mut files = super::files(&world.weights);
+    files.push(("additional_chat_templates/tool_use.jinja", b"{{ tools }}"));
+    world.server.publish(MODEL, &["main"], &files);
+    let name = "additional_chat_templates/tool_use.jinja";
+    let snapshot = world.locate().unwrap();
+    assert_eq!(fs::read(snapshot.join(name)).unwrap(), b"{{ tools }}");
+    assert_eq!(world.offline().unwrap(), snapshot);
+    fs::remove_file(snapshot.join(name)).unwrap();
+    assert_mentions!(message(world.offline()), "tool_use.jinja is missing", "HF_HUB_OFFLINE");
+}
+
+#[test]
 fn only_what_a_model_needs_is_requested() {
     let world = World::new();
     world.locate().unwrap();
