@@ -30,10 +30,12 @@ const FUNCTION: &str = "_generation_support";
 const SOURCE: usize = 256 << 10;
 /// Instructions a rendering may take, before what its input adds; 64 bytes that are written count as one.
 const FUEL: u64 = 5_000_000;
+/// A byte of the input adds an instruction, up to this many: what they can nest fits the stack.
+const MORE_FUEL: u64 = 25_000_000;
 /// Bytes a rendering may write, before what its input adds.
 const OUTPUT: usize = 16 << 20;
 /// Namespaces a rendering may make: one inside the other, they take stack.
-const NAMESPACES: i64 = 1000;
+const NAMESPACES: i64 = 100_000;
 
 static GENERATION: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").ok());
@@ -104,7 +106,7 @@ impl Engine {
     ) -> Result<(String, Vec<Range<usize>>), String> {
         // Cloning an environment copies a few pointers; the fuel is a property of it.
         let mut environment = self.environment.clone();
-        environment.set_fuel(Some(FUEL + size as u64));
+        environment.set_fuel(Some(FUEL + MORE_FUEL.min(size as u64)));
         let program = Arc::clone(&self.program);
         let work = move || {
             let mut text = String::new();

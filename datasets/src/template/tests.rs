@@ -123,7 +123,7 @@ fn a_template_without_end_is_stopped() {
         grow("x = [n.x, n.x]", "{{ [n.x] | join }}"),
         grow("x = [n.x, n.x]", "{{ '%s' | format(n.x) }}"),
         grow("x = [n.x, n.x]", "{{ '{}'.format(n.x) }}"),
-        "{% for i in range(9999) %}{% set x = namespace(a=1) %}{% endfor %}".into(),
+        "{% for j in range(2) %}{% for i in range(99999) %}{% set x = namespace(a=1) %}{% endfor %}{% endfor %}".into(),
         format!("{{{{ 1 }}}}{}", " ".repeat(300 << 10)),
     ] {
         let text = ChatTemplate::from_source("test", &source, &SpecialTokens::default(), None)
@@ -151,9 +151,27 @@ fn nesting_does_not_overflow_the_stack() {
         testing::template(&source).render(&[], None, false)
     };
     // What is within the fuel ends well, what is not ends in an error; neither ends the process.
-    for set in ["[n.x]", "(n.x,)", "{'a': n.x}", "dict(a=n.x)", "n.x[0:]", "[n.x] | reverse", "[n.x] | map('list')"] {
+    for set in [
+        "[n.x]",
+        "(n.x,)",
+        "{'a': n.x}",
+        "dict(a=n.x)",
+        "n.x[0:]",
+        "[n.x] | reverse",
+        "[n.x] | map('list')",
+        "namespace(a=n.x)",
+    ] {
         let text = deep(set);
         assert!(text.as_ref().is_ok_and(|text| text == "done") || text.is_err(), "{set}: {text:?}");
+    }
+    // A long row gives a template more steps, and those fit the stack too.
+    for set in ["[n.x]", "{'a': n.x}"] {
+        let source = format!(
+            "{{% set n = namespace(x=1) %}}{{% for j in range(999) %}}{{% for i in range(99999) %}}\
+             {{% set n.x = {set} %}}{{% endfor %}}{{% endfor %}}"
+        );
+        let error = Engine::new(&source, None).unwrap().render(Variable::from(()), 1 << 30).unwrap_err();
+        assert!(error.contains("fuel"), "{error}");
     }
     for (part, times) in [(" ~ a", 10_000), (".a", 60_000), (" | list", 20_000), ("[0]", 60_000), (" + 1", 10_000)] {
         let source = format!("{{{{ a{} }}}}", part.repeat(times));
