@@ -187,6 +187,11 @@ impl Dataset {
         made
     }
 
+    /// How many rows an epoch visits.
+    pub(crate) fn visits(&self) -> u64 {
+        self.portions.iter().fold(0, |sum, (portion, _)| sum.saturating_add(portion.each()))
+    }
+
     /// How many packs an epoch has; remembered for every epoch.
     pub fn packs(&self, seed: u64, epoch: u64) -> usize {
         let known = self.memory.lock().unwrap_or_else(PoisonError::into_inner).count(seed, epoch);

@@ -156,6 +156,8 @@ impl Encoder<'_> {
     fn example(&self, draft: Draft, weight: f32, location: &Location, source_index: usize, part: Part) -> Example {
         let Draft { encoding, labels, factors, text, roles, mut notes } = draft;
         notes.lossy = text.as_ref().is_some_and(|text| text.contains('\u{fffd}'));
+        // What weighs nothing is not trained, and is left out as such.
+        let labels = if weight == 0.0 { vec![NOT_TRAINED; labels.len()] } else { labels };
         let factor = |index: usize| factors.get(index).copied().unwrap_or(1.0);
         let weights = labels
             .iter()

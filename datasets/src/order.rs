@@ -50,7 +50,7 @@ impl Portion {
     }
 
     /// The visits of an epoch without a limit.
-    fn each(&self) -> u64 {
+    pub(crate) fn each(&self) -> u64 {
         match self.amount {
             Amount::Times(times) => self.part(times),
             Amount::Rows(_) if self.rows == 0 => 0,

@@ -84,6 +84,9 @@ struct Work<'a> {
     files: Vec<PathBuf>,
 }
 
+/// Rows that an epoch may visit: its order is held in memory, four bytes a visit.
+const MOST_VISITS: u64 = 1 << 28;
+
 /// Reads and encodes one split of the recipe. The result depends on the files, the tokenizer, the template and the
 /// configuration, and on nothing else.
 ///
@@ -121,6 +124,12 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
         let side = if request.split == Split::Eval { "none aside" } else { "all aside" };
         return Err(DataError::Config(format!(
             "validation_split = {fraction} sets {side} of so few rows; name rows for evaluation in [[data.eval]]"
+        )));
+    }
+    if dataset.visits() > MOST_VISITS {
+        return Err(DataError::Config(format!(
+            "an epoch visits {} rows, and {MOST_VISITS} are the most; lower `weight` or `rows` of its sources",
+            dataset.visits()
         )));
     }
     (dataset.decisions, dataset.files, dataset.kept) = (made.decisions, made.files, made.kept);
@@ -214,12 +223,12 @@ fn place(request: &Prepare<'_>, work: &[Work<'_>], hashes: &[cache::Hashed], cac
         return temporary("rows to be looked at are not cached");
     }
     let mut rest = hashes;
-    let files: Vec<Vec<&str>> = work
+    let files: Vec<Vec<(&str, &str)>> = work
         .iter()
         .map(|work| {
             let (own, others) = rest.split_at(work.files.len());
             rest = others;
-            own.iter().map(|file| file.sha256.as_str()).collect()
+            own.iter().map(|file| (source::read_as(&file.path), file.sha256.as_str())).collect()
         })
         .collect();
     match cache::key(request, &files) {

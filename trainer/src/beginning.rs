@@ -49,5 +49,12 @@ pub fn load(
     let (model, modules) = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let data = data.ok_or(DataError::Interrupted)?;
     data.check_fits(model.decoder().config())?;
+    if plan::total_steps(&loaded.recipe, &data) == 0 {
+        let (problem, help) = match data.train.labelled_tokens() {
+            0 => ("no row has a labelled token", "look at the rows with `firebrand data RECIPE`, and at data.train_on"),
+            _ => ("an epoch visits no row", "raise `weight`, `rows` or `epochs` of a source in [[data.train]]"),
+        };
+        return Err(Error::Request { problem: format!("there is nothing to train on: {problem}"), help: help.into() });
+    }
     Ok((data, model, modules))
 }

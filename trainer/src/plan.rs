@@ -101,7 +101,7 @@ impl Text {
             _ => None,
         };
         let choice = &by_default.map_or_else(|| choice.clone(), TemplateChoice::Builtin);
-        let (template, unusable) = match ChatTemplate::load(choice, folder, &tokenizer, date) {
+        let (template, unusable) = match ChatTemplate::load(choice, Path::new(""), &tokenizer, date) {
             Ok(template) => (Some(template), None),
             // A model whose own template is missing or broken is fine until a row needs one.
             Err(DataError::Template { name, why }) if *choice == TemplateChoice::Model => (None, Some((name, why))),

@@ -12,12 +12,12 @@ use crate::tokenizer::hex;
 /// Settings of `[data]` that change no prepared row: they say which rows are visited when, or stand in the key by content.
 const ELSEWHERE: [&str; 10] =
     ["packing", "shuffle", "group_by_length", "validation_split", "cache", "template", "date", "gate", "train", "eval"];
-/// The same of a source. Its files stand in the key by content.
+/// The same of a source. Its files stand in the key by what they are and hold.
 const ELSEWHERE_IN_SOURCE: [&str; 4] = ["path", "weight", "rows", "epochs"];
 
-/// The key of the rows of `request`, whose sources have files with these hashes; `None` when the rows depend on
-/// something that no key can hold.
-pub(crate) fn key(request: &Prepare<'_>, files: &[Vec<&str>]) -> Option<String> {
+/// The key of the rows of `request`, whose sources have files of these kinds with these hashes; `None` when the rows
+/// depend on something that no key can hold.
+pub(crate) fn key(request: &Prepare<'_>, files: &[Vec<(&str, &str)>]) -> Option<String> {
     let config = request.config;
     // A template that prints the day prints that of the clock, unless the recipe says one.
     let dated = request.template.is_some_and(|template| template.tells_the_date());

@@ -21,14 +21,13 @@ pub(super) fn look(report: &mut Report, dataset: &Dataset, tokenizer: Option<&To
     let known_ends = tokenizer.map(Tokenizer::eos_ids).filter(|ids| !ids.is_empty());
     let bos = tokenizer.and_then(|tokenizer| tokenizer.special().bos_id);
     walk(dataset, |first, row| {
-        for (index, entry) in row.iter().enumerate() {
-            counts.example(first + index, entry, bos, known_ends, config);
-        }
-        counts.row(first, row, dataset.split);
+        counts.row(first, row, bos, known_ends, config);
+        counts.content(first, row, dataset.split);
     });
     let unknown =
         counts.unknown_ends.iter().filter_map(|id| tokenizer?.id_to_token(*id)).collect::<Vec<_>>().join(", ");
-    counts.report(&mut Findings { report, dataset }, &unknown, config);
+    let rows = counts.rows;
+    counts.report(&mut Findings { report, dataset, rows }, &unknown, config);
 }
 
 /// Looks for evaluation rows among the training rows.
@@ -39,19 +38,23 @@ pub(super) fn compare(report: &mut Report, train: &Dataset, eval: &Dataset, conf
     });
     walk(train, |_, row| trained.extend(Some(fingerprint(row)).filter(|row| wanted.contains(row))));
     let mut leaked = Tally::default();
-    walk(eval, |first, row| leaked.add_if(trained.contains(&fingerprint(row)), first));
+    let mut rows = 0;
+    walk(eval, |first, row| {
+        rows += 1;
+        leaked.add(Some(first).filter(|_| trained.contains(&fingerprint(row))));
+    });
     let message = "they are trained on as well, so the evaluation says nothing about new rows";
     let limit = ("allow_leaked", config.allow_leaked);
-    Findings { report, dataset: eval }.limited(Check::EvalInTrain, message, &leaked, limit);
+    Findings { report, dataset: eval, rows }.limited(Check::EvalInTrain, message, &leaked, limit);
 }
 
-/// Shows every row: the number of its first example, and its examples.
+/// Shows every row: the number of its first example, and its examples, which are both answers of a pair, or the windows
+/// of a text that was split.
 fn walk(dataset: &Dataset, mut look: impl FnMut(usize, &[Entry])) {
     let mut row: Vec<Entry> = Vec::new();
     let mut first = 0;
     dataset.entries(|index, entry| {
-        let is_second = row.last().is_some_and(|before| (before.part, entry.part) == (Part::Chosen, Part::Rejected));
-        if !is_second && !row.is_empty() {
+        if !entry.goes_on && !row.is_empty() {
             look(first, &row);
             row.clear();
         }
@@ -65,14 +68,26 @@ fn walk(dataset: &Dataset, mut look: impl FnMut(usize, &[Entry])) {
     }
 }
 
+/// An odd number, so that no bit of an example is lost however many follow it.
+const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+
 /// What a row teaches, in 128 bits.
 fn fingerprint(row: &[Entry]) -> u128 {
     row.iter().fold(0, |sum: u128, entry| {
         let mut half = [0; 16];
         half.copy_from_slice(&entry.digest[..16]);
         // A pair is told from the same answers the other way round by the digests, which know their part.
-        sum.rotate_left(1) ^ u128::from_le_bytes(half)
+        sum.wrapping_mul(SPREAD) ^ u128::from_le_bytes(half)
     })
+}
+
+/// The tokens that a row trains: of a pair in the answer with fewer, of a text in all its windows.
+fn labelled(row: &[Entry]) -> usize {
+    let labelled = row.iter().map(|entry| entry.labelled as usize);
+    match row.first().map(|entry| entry.part) {
+        Some(Part::Chosen | Part::Rejected) => labelled.min().unwrap_or(0),
+        Some(Part::Alone | Part::Good | Part::Bad) | None => labelled.sum(),
+    }
 }
 
 /// Rows that have something.
@@ -83,8 +98,9 @@ struct Tally {
 }
 
 impl Tally {
-    fn add_if(&mut self, has: bool, example: usize) {
-        if has {
+    /// Counts a row by the example that has it.
+    fn add(&mut self, example: Option<usize>) {
+        if let Some(example) = example {
             self.count += 1;
             if self.first.len() < SHOWN {
                 self.first.push(example);
@@ -96,7 +112,7 @@ impl Tally {
 /// What is counted in the walk.
 #[derive(Default)]
 struct Counts {
-    examples: usize,
+    rows: usize,
     double_bos: Tally,
     unended: Tally,
     unknown_end: Tally,
@@ -118,36 +134,44 @@ struct Counts {
 }
 
 impl Counts {
-    fn example(&mut self, example: usize, entry: &Entry, bos: Option<u32>, ends: Option<&[u32]>, config: &GateConfig) {
-        self.examples += 1;
-        let notes = &entry.notes;
-        self.double_bos.add_if(bos.is_some() && entry.opening == [bos, bos], example);
-        self.unended.add_if(notes.unended > 0, example);
-        let unknown = notes.end.filter(|end| notes.unended == 0 && ends.is_some_and(|ends| !ends.contains(end)));
-        self.unknown_end.add_if(unknown.is_some(), example);
-        self.unknown_ends.extend(unknown);
-        let labelled = entry.labelled as usize;
-        self.unlabelled.add_if(labelled == 0, example);
-        self.few_labels.add_if((1..config.few_labels).contains(&labelled), example);
-        let lost = notes.cut_from.is_some() && notes.labelled_before > 0 && labelled == 0;
-        self.answer_lost.add_if(lost, example);
-        self.truncated.add_if(!lost && labelled < notes.labelled_before, example);
-        self.empty.add_if(notes.empty.0 > 0, example);
-        self.empty_context.add_if(notes.empty.0 == 0 && notes.empty.1 > 0, example);
-        self.lossy.add_if(notes.lossy, example);
-        self.straddling.add_if(notes.straddles, example);
-        self.control.add_if(notes.control, example);
-        self.odd_order.add_if(notes.order.is_some(), example);
-        self.odd_orders.extend(notes.order.filter(|order| !self.odd_orders.contains(order)));
+    fn row(&mut self, first: usize, row: &[Entry], bos: Option<u32>, ends: Option<&[u32]>, config: &GateConfig) {
+        self.rows += 1;
+        // The first example that has it: of a pair that is the one to look at.
+        let has = |has: &dyn Fn(&Entry) -> bool| row.iter().position(has).map(|index| first + index);
+        self.double_bos.add(has(&|entry| bos.is_some() && entry.opening == [bos, bos]));
+        self.unended.add(has(&|entry| entry.notes.unended > 0));
+        let unknown = |entry: &Entry| {
+            entry.notes.end.filter(|end| entry.notes.unended == 0 && ends.is_some_and(|ends| !ends.contains(end)))
+        };
+        self.unknown_end.add(has(&|entry| unknown(entry).is_some()));
+        self.unknown_ends.extend(row.iter().filter_map(unknown));
+        let labelled = labelled(row);
+        self.unlabelled.add(Some(first).filter(|_| labelled == 0));
+        self.few_labels.add(Some(first).filter(|_| (1..config.few_labels).contains(&labelled)));
+        let lost =
+            |entry: &Entry| entry.notes.cut_from.is_some() && entry.notes.labelled_before > 0 && entry.labelled == 0;
+        self.answer_lost.add(has(&lost));
+        self.truncated.add(has(&|entry| !lost(entry) && (entry.labelled as usize) < entry.notes.labelled_before));
+        self.empty.add(has(&|entry| entry.notes.empty.0 > 0));
+        self.empty_context.add(has(&|entry| entry.notes.empty.0 == 0 && entry.notes.empty.1 > 0));
+        self.lossy.add(has(&|entry| entry.notes.lossy));
+        self.straddling.add(has(&|entry| entry.notes.straddles));
+        self.control.add(has(&|entry| entry.notes.control));
+        self.odd_order.add(has(&|entry| entry.notes.order.is_some()));
+        for order in row.iter().filter_map(|entry| entry.notes.order) {
+            if !self.odd_orders.contains(&order) {
+                self.odd_orders.push(order);
+            }
+        }
     }
 
-    fn row(&mut self, first: usize, row: &[Entry], split: Split) {
-        self.equal_pair.add_if(row.last().is_some_and(|entry| entry.equals_chosen), first);
-        self.duplicate.add_if(split == Split::Train && !self.seen.insert(fingerprint(row)), first);
+    fn content(&mut self, first: usize, row: &[Entry], split: Split) {
+        self.equal_pair.add(Some(first).filter(|_| row.last().is_some_and(|entry| entry.equals_chosen)));
+        self.duplicate.add(Some(first).filter(|_| split == Split::Train && !self.seen.insert(fingerprint(row))));
     }
 
     fn report(&self, to: &mut Findings<'_>, unknown_ends: &str, config: &GateConfig) {
-        if self.examples == 0 {
+        if self.rows == 0 {
             to.error(Check::NoRows, "no row is left to use", &Tally::default());
         }
         let broken = to.dataset.broken();
@@ -168,7 +192,7 @@ impl Counts {
         );
         to.warning(Check::UnknownEnd, message, &self.unknown_end);
 
-        if self.unlabelled.count > 0 && self.unlabelled.count == self.examples {
+        if self.unlabelled.count > 0 && self.unlabelled.count == self.rows {
             let message = "no token of any row is trained; look at `firebrand data`, and at train_on";
             to.error(Check::NoLabels, message, &self.unlabelled);
         } else {
@@ -228,12 +252,14 @@ fn odd(order: OddOrder) -> &'static str {
 struct Findings<'a> {
     report: &'a mut Report,
     dataset: &'a Dataset,
+    /// How many rows its examples come from.
+    rows: usize,
 }
 
 impl Findings<'_> {
     fn finding(&self, check: Check, message: impl Into<String>, (count, examples): (usize, Vec<Location>)) -> Finding {
         let dataset = self.dataset;
-        let of = dataset.len() + dataset.dropped().len() + dataset.broken().count;
+        let of = self.rows + dataset.dropped().len() + dataset.broken().count;
         Finding { check, split: dataset.split, count, of, message: message.into(), examples }
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rayon::prelude::*;
+use serde_json::{Map, Value};
 
 use super::{Prepare, Progress, Work};
 use crate::config::{BrokenRows, Format, TrainOn, Truncation};
@@ -25,9 +26,11 @@ use crate::tokenizer::Tokenizer;
 
 /// Rows that `auto` looks at.
 const FIRST_ROWS: usize = 32;
-/// Rows in a chunk, or bytes of their files, whichever comes first; but never fewer than `FIRST_ROWS`.
+/// Rows in a chunk, or bytes that they take, whichever comes first.
 const CHUNK: usize = 2048;
-const CHUNK_BYTES: u64 = 4 << 20;
+const CHUNK_BYTES: usize = 4 << 20;
+/// Bytes in the first chunk, which `auto` looks at.
+const FIRST_BYTES: usize = 64 << 20;
 /// Chunks that wait for the next thread.
 const WAITING: usize = 2;
 /// Rows that are encoded on a thread at a time.
@@ -93,6 +96,7 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
     let mut number = 0;
     for work in work {
         let (mut chunk, mut bytes, mut taken) = (Vec::new(), 0, 0);
+        let mut is_first = true;
         for file in &work.files {
             let mut gone = false;
             let mut receiver = |row: Result<Row, DataError>| {
@@ -100,10 +104,11 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
                     return ControlFlow::Break(());
                 }
                 (left, taken) = (left - 1, taken + 1);
-                bytes += row.as_ref().map_or(0, |row| row.bytes);
+                bytes += row.as_ref().map_or(0, |row| weight(&row.object));
                 chunk.push((number, row));
-                if chunk.len() >= CHUNK || (bytes >= CHUNK_BYTES && chunk.len() >= FIRST_ROWS) {
-                    bytes = 0;
+                let most = if is_first && chunk.len() < FIRST_ROWS { FIRST_BYTES } else { CHUNK_BYTES };
+                if chunk.len() >= CHUNK || bytes >= most {
+                    (bytes, is_first) = (0, false);
                     gone = send.send(Read::Rows(std::mem::take(&mut chunk))).is_err();
                 }
                 if gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -120,6 +125,20 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
             return;
         }
     }
+}
+
+/// About how many bytes a row takes in memory: more than in its file, where that is compressed.
+fn weight(object: &Map<String, Value>) -> usize {
+    fn of(value: &Value) -> usize {
+        const EACH: usize = 48;
+        match value {
+            Value::String(text) => EACH + text.len(),
+            Value::Array(items) => EACH + items.iter().map(of).sum::<usize>(),
+            Value::Object(object) => EACH + weight(object),
+            Value::Null | Value::Bool(_) | Value::Number(_) => EACH,
+        }
+    }
+    object.iter().map(|(key, value)| key.len() + of(value)).sum()
 }
 
 /// An encoding under way.
@@ -316,9 +335,7 @@ fn encode(encoder: &Encoder<'_>, format: Format, source: usize, file: u32, row: 
         Ok((encoder.encode(&record, &row.location, source)?, row.location, share))
     });
     match encoded {
-        Ok((Encoded::Examples(examples), _, share)) => {
-            Outcome::Rows(examples.iter().map(|example| Packed::new(example, file, share)).collect())
-        }
+        Ok((Encoded::Examples(examples), _, share)) => Outcome::Rows(Packed::row(&examples, file, share)),
         Ok((Encoded::Dropped { tokens }, Location { line, .. }, share)) => {
             Outcome::Dropped(Dropped { file, line: line as u64, share, tokens })
         }

@@ -1,6 +1,7 @@
 //! Which files a recipe's `path` means: a file, a glob, a folder (its data files, not its subfolders), or a dataset of a
 //! hub, always in the order of their names, because the order of rows is part of a run's identity.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::remote::{Fetch, Repository, SCHEME};
@@ -28,11 +29,16 @@ pub fn expand(pattern: &str, base: &Path, split: Split, fetch: &dyn Fetch) -> Re
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|source| DataError::Read { path: path.clone(), source })?;
-            if entry.path().is_file() && super::reader_of(&entry.path()).is_some() {
+            let name = entry.file_name();
+            let about = name.to_str().is_none_or(|name| name.starts_with('.') || ABOUT.contains(&name));
+            if !about && entry.path().is_file() && super::reader_of(&entry.path()).is_some() {
                 found.push(entry.path());
             }
         }
-        return sorted(found).ok_or_else(|| error(format!("the folder holds no data file ({})", super::endings())));
+        return sorted(found).ok_or_else(|| match path.join(SPLITS).is_file() {
+            true => error("the folder holds several splits of a dataset; name the folder of one of them".into()),
+            false => error(format!("the folder holds no data file ({})", super::endings())),
+        });
     }
     if path.is_file() {
         return Ok(vec![path]);
@@ -44,16 +50,21 @@ pub fn expand(pattern: &str, base: &Path, split: Split, fetch: &dyn Fetch) -> Re
     let whole = Path::new(&base).join(pattern);
     let entries =
         glob::glob(&whole.to_string_lossy()).map_err(|problem| error(format!("not a valid glob: {problem}")))?;
-    let mut found = Vec::new();
+    let (mut found, mut seen) = (Vec::new(), HashSet::new());
     for entry in entries {
         let entry =
             entry.map_err(|problem| DataError::Read { path: problem.path().to_path_buf(), source: problem.into() })?;
-        if entry.is_file() {
+        // Links may lead around in a circle; a file is read once.
+        if entry.is_file() && seen.insert(entry.canonicalize().unwrap_or_else(|_| entry.clone())) {
             found.push(entry);
         }
     }
     sorted(found).ok_or_else(|| error("no file matches".to_string()))
 }
+
+/// What a dataset's folders hold beside its rows.
+const ABOUT: [&str; 4] = ["dataset_info.json", "dataset_infos.json", "state.json", SPLITS];
+const SPLITS: &str = "dataset_dict.json";
 
 fn sorted(mut files: Vec<PathBuf>) -> Option<Vec<PathBuf>> {
     files.sort();

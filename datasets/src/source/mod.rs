@@ -124,6 +124,11 @@ fn reader_of(path: &Path) -> Option<&'static dyn Reader> {
     (!compressed || reader.is_text()).then_some(reader)
 }
 
+/// How a file of that name is read: the ending that stands for its format.
+pub(crate) fn read_as(path: &Path) -> &'static str {
+    reader_of(path).and_then(|reader| reader.extensions().first().copied()).unwrap_or_default()
+}
+
 /// Whether a file of that name can be read.
 pub fn is_data_file(path: &Path) -> bool {
     reader_of(path).is_some()

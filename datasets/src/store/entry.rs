@@ -35,6 +35,8 @@ pub struct Entry {
     pub part: Part,
     /// Whether it has the tokens of the example before it, the better answer of its pair.
     pub equals_chosen: bool,
+    /// Whether the example before it is of the same row: of its pair, or of its text.
+    pub goes_on: bool,
     /// What the gate reports.
     pub notes: Notes,
 }
@@ -63,6 +65,7 @@ impl Entry {
             digest: example.digest(),
             part: example.part,
             equals_chosen: false,
+            goes_on: false,
             notes: example.notes.clone(),
         }
     }
@@ -75,7 +78,7 @@ impl Entry {
         let id = |id: Option<u32>| id.unwrap_or(NONE);
         let Notes { cut_from, labelled_before, unended, end, empty, straddles, rendered, lossy, control, order } =
             &self.notes;
-        let flags = [*straddles, *rendered, *lossy, *control, self.equals_chosen];
+        let flags = [*straddles, *rendered, *lossy, *control, self.equals_chosen, self.goes_on];
         let flags: u32 = flags.iter().enumerate().map(|(bit, flag)| u32::from(*flag) << bit).sum();
         let order =
             order.and_then(|order| ORDERS.iter().position(|known| *known == order)).map_or(0, |place| place + 1);
@@ -132,7 +135,7 @@ impl Entry {
             order: (flags >> 8 & 0xff).checked_sub(1).and_then(|place| ORDERS.get(place as usize).copied()),
         };
         let part = PARTS.get((flags >> 16) as usize).copied()?;
-        let equals_chosen = flag(4);
+        let (equals_chosen, goes_on) = (flag(4), flag(5));
         let (largest, opening) = (id(largest), [id(first), id(second)]);
         Some(Self {
             place,
@@ -147,6 +150,7 @@ impl Entry {
             digest,
             part,
             equals_chosen,
+            goes_on,
             notes,
         })
     }

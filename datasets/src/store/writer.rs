@@ -24,10 +24,18 @@ impl Packed {
         Self { entry: Entry::new(example, file, share), bytes: row::encode(example) }
     }
 
+    /// The examples of one row.
+    pub fn row(examples: &[Example], file: u32, share: u64) -> Vec<Self> {
+        let mut row: Vec<Self> = examples.iter().map(|example| Self::new(example, file, share)).collect();
+        row.iter_mut().skip(1).for_each(|packed| packed.entry.goes_on = true);
+        row
+    }
+
     /// A better and a worse answer, one behind the other.
     pub fn pair(chosen: &Example, rejected: &Example, file: u32, share: u64) -> Vec<Self> {
         let mut pair = [chosen, rejected].map(|example| Self::new(example, file, share));
         pair[1].entry.equals_chosen = chosen.input_ids == rejected.input_ids;
+        pair[1].entry.goes_on = true;
         pair.into()
     }
 

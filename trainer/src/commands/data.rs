@@ -3,6 +3,7 @@
 mod paint;
 mod stats;
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
@@ -61,9 +62,7 @@ fn show_rows(
     split: Split,
     limit: Option<usize>,
 ) -> Result<(), Error> {
-    let dataset =
-        prepare(&Prepare { keep_text: true, limit, ..request(recipe, text, split, &|_| ControlFlow::Continue(())) })
-            .map_err(|error| text.explain(error))?;
+    let dataset = first(recipe, text, split, limit)?;
     let shown = limit.unwrap_or(usize::MAX);
     if arguments.json {
         for row in dataset.rows().take(shown).flatten() {
@@ -89,6 +88,27 @@ fn show_rows(
         say!("{}\n", paint.dim("of the rows read for this; --lengths is about all rows of the split"))?;
     }
     Ok(())
+}
+
+/// At least `wanted` rows of a split, with their texts, where there are so many. More are read where some are left out or
+/// stand on the other side.
+fn first(recipe: &Recipe, text: &Text, split: Split, wanted: Option<usize>) -> Result<Dataset, Error> {
+    let mut limit = wanted;
+    loop {
+        let read = Cell::new(0);
+        let progress = |progress: Progress| {
+            read.set(progress.rows);
+            ControlFlow::Continue(())
+        };
+        let dataset = prepare(&Prepare { keep_text: true, limit, ..request(recipe, text, split, &progress) })
+            .map_err(|error| text.explain(error))?;
+        match (wanted, limit) {
+            (Some(wanted), Some(asked)) if dataset.rows().count() < wanted && read.get() >= asked => {
+                limit = Some(asked.saturating_mul(8));
+            }
+            _ => return Ok(dataset),
+        }
+    }
 }
 
 /// All rows of a split as training has them, from the cache where they are in it.

@@ -109,12 +109,6 @@ impl Prepared {
             eprintln!("{}", data.report);
         }
         let total_steps = plan::total_steps(&loaded.recipe, &data);
-        if total_steps == 0 {
-            return Err(Error::Request {
-                problem: "there is nothing to train on: no row has a labelled token".into(),
-                help: "look at the rows with `firebrand data RECIPE`, and at data.train_on".into(),
-            });
-        }
         let (recompute, _) = plan::recompute(&loaded.recipe, &model, &data);
         let (directory, checkpoint) = open_directory(arguments, &loaded.recipe, &data, &folder, &text)?;
         Ok(Self { loaded, folder, text, data, model, modules, recompute, total_steps, directory, checkpoint })

@@ -29,8 +29,9 @@ impl Folders<'_> {
         let mut tried = Vec::new();
         for folder in [self.current, self.recipe] {
             let candidate = plain(&folder.join(path));
-            if existing_part(&candidate).exists() {
-                return Ok(candidate);
+            let existing = existing_part(&candidate, folder);
+            if existing.as_os_str().is_empty() || existing.exists() {
+                return Ok(as_pattern(candidate, folder));
             }
             if !tried.contains(&candidate) {
                 tried.push(candidate);
@@ -104,14 +105,33 @@ fn builtin_templates() -> String {
     names.join(", ")
 }
 
-/// The part of a path before the first wildcard, which must exist for a glob to find anything.
-fn existing_part(path: &Path) -> PathBuf {
-    path.components().take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '['])).collect()
+/// The part of a path before the first wildcard, which must exist for a glob to find anything. What stands in the name
+/// of `folder` is none. Empty: the current directory.
+fn existing_part(path: &Path, folder: &Path) -> PathBuf {
+    let within = plain(folder).components().count();
+    let is_plain = |(index, part): &(usize, Component<'_>)| *index < within || !has_wildcard(Path::new(part));
+    path.components().enumerate().take_while(is_plain).map(|(_, part)| part).collect()
 }
 
-/// Without `./` parts, so that messages and resolved recipes are short.
+/// A path with wildcards is read as a pattern from its beginning, so the name of the folder before it is written as one.
+fn as_pattern(path: PathBuf, folder: &Path) -> PathBuf {
+    let folder = plain(folder);
+    match path.strip_prefix(&folder) {
+        Ok(below) if has_wildcard(&folder) && has_wildcard(below) && !path.exists() => {
+            Path::new(&glob::Pattern::escape(&folder.to_string_lossy())).join(below)
+        }
+        _ => path,
+    }
+}
+
+fn has_wildcard(path: &Path) -> bool {
+    path.to_string_lossy().contains(['*', '?', '['])
+}
+
+/// Without `./` parts, so that messages and resolved recipes are short; the current directory itself stays `.`.
 fn plain(path: &Path) -> PathBuf {
-    path.components().filter(|part| !matches!(part, Component::CurDir)).collect()
+    let plain: PathBuf = path.components().filter(|part| !matches!(part, Component::CurDir)).collect();
+    if plain.as_os_str().is_empty() && !path.as_os_str().is_empty() { PathBuf::from(".") } else { plain }
 }
 
 fn either(paths: &[PathBuf]) -> String {
