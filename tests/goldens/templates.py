@@ -90,6 +90,19 @@ FEATURES = {
     "{{ 'T' if [] | reverse else 'F' }}{{ 'T' if {} | items else 'F' }}{{ [3, 1] | reverse | list }} {{ 'abc' | reverse }} {{ [1, 2, 3] | batch(2) | list }}"
     " {{ [1, 2, 3] | slice(2) | map('list') | list }} {{ {'a': 1} | items | list }} {{ messages | rejectattr('role', 'in', ['user']) | map(attribute='role') | join('+') }}"
     " {{ [2, 1, 2] | unique | sort }} {{ ['a', 'B'] | map('upper') | first }} {{ (messages | map(attribute='role')) is sequence }}",
+    "printed": "{{ ['\\u00a0', '\\u200b', '\\u2028', '\\u3000', '\\ufeff', '\\u00ad', '\\ue000', 'ü', '世', '🦀', '👩\\u200d🔧', '\\x7f', '\\x1b'] }}"
+    " {{ {'a\\u00a0': messages[0].content} }} {{ [1e308 * 10, -1e308 * 10] }} {{ 1e308 * 10 }} {{ messages }}",
+    "indented": "{{ '{\\n' | indent(4, first=true) }}|{{ 'a\\n' | indent }}|{{ 'a\\n\\nb\\n\\n' | indent(2) }}|{{ '' | indent(2, true) }}|{{ 'a\\r\\nb\\x0cc' | indent('>>', blank=true) }}"
+    "|{{ 'a\\n\\nb' | indent(width=3, blank=true) }}|{{ messages[0].content | indent(1, true, true) }}|{{ 'a\\r\\nb\\x0bc\\n'.splitlines() }}|{{ 'a\\nb'.splitlines(true) }}",
+    "over-texts": "{% for c in 'aü🦀' %}{{ c }}{{ ',' if not loop.last }}{{ loop.length }}{{ loop.revindex }}{{ loop.nextitem | default('-') }}{% endfor %}"
+    "{% for c in '' %}x{% else %}none{% endfor %}{% for c in messages[0].content if c != 'l' %}{{ c }}{% endfor %}",
+    "over-none": "{% for x in messages[0].get('nothing') %}{{ x }}{% endfor %}",
+    "attributes": "{% set spec = {'items': {'type': 'string'}, 'keys': 1, 'type': 'array', 'copy': 5} %}{{ spec.items is defined }} {{ spec.items.type }} {{ spec['items'].type }}"
+    " {{ messages[0].items is defined }} {% if messages[0].get %}T{% endif %} {{ messages[0] | attr('role') is defined }} {{ spec.type }} {% set ns = namespace(items=3) %}{{ ns.items }}"
+    "{% set ns.items = 4 %}{{ ns.items }} {{ spec.items() | list | length }} {% for k, v in spec.items() %}{{ k }}{% endfor %}",
+    "more-python": "{{ nothing | default('d', boolean=true) }}{{ '' | default('d', true) }}{{ '' | default('d') }} {{ '%s=%d' % ('a', 3) }} {{ '%s' % 'x' }} {{ 7 % 3 }} {{ 'x' | int }} {{ 'x' | float }} {{ ' 5 ' | int }}"
+    " {{ 'x' | int(7) }} {{ 'a-b-c'.split('-', maxsplit=1) }} {{ 'a-b'.split(sep='-') }} {{ ' a  b '.split() }} {{ 'ab'.ljust(5, '.') }}{{ 'ab'.rjust(5) }}{{ 'ab'.center(5, '*') }}{{ 'abc'.center(6, '*') }}"
+    "{{ '-7'.zfill(4) }} {% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.next() }} {% set j = joiner(', ') %}{% for m in messages %}{{ j() }}{{ m.role }}{% endfor %}",
     "generator-length": "{{ messages | map(attribute='role') | length }}",
     "generator-sum": "{{ ([1] | map('string')) + ['a'] }}",
     "generator-slice": "{{ ([1] | select)[1:] }}",

@@ -97,6 +97,23 @@ fn a_second_preparation_finds_the_rows_of_the_first() {
 }
 
 #[test]
+fn a_file_under_another_ending_is_another_file() {
+    let place = Place::new();
+    let bytes = "{\"text\": \"one\"}\n\n{\"text\": \"two\"}\n";
+    let tokens = |name: &str| {
+        std::fs::write(place.folder.path().join(name), bytes).unwrap();
+        let config = place.change(|config| config.train = vec![crate::config::SourceConfig::new(name)]);
+        let dataset = place.prepare_with(&config);
+        (dataset.tokens(), dataset.kept.clone())
+    };
+    let (objects, _) = tokens("same.jsonl");
+    let (texts, kept) = tokens("same.txt");
+    assert_eq!(kept, Kept::Stored);
+    assert!(texts > objects, "the text of an object is longer than what is in it: {texts} {objects}");
+    assert_eq!(tokens("same.ndjson"), (objects, Kept::Found), "two endings of one format");
+}
+
+#[test]
 fn whatever_changes_rows_changes_the_key_and_nothing_else_does() {
     let mut place = Place::new();
     place.prepare();

@@ -64,6 +64,39 @@ fn good_data_passes_in_silence() {
 }
 
 #[test]
+fn shares_are_those_of_rows_and_not_of_windows() {
+    let split = |config: &mut DataConfig| {
+        (config.max_length, config.truncation) = (8, Truncation::Split);
+        config.broken = crate::config::BrokenRows::Skip;
+    };
+    let long = json!({"text": "one two three four ".repeat(40)});
+    let rows = [long.clone(), json!({"text": 3}), json!({"text": 4})];
+    let windows = dataset(&rows, CHATML, Split::Train, split);
+    assert!(windows.len() > 20, "{}", windows.len());
+    let found_in = report(&windows);
+    let finding = found(&found_in.errors, Check::Broken);
+    assert_eq!((finding.count, finding.of), (2, 3));
+    // Windows of one text that are alike are no duplicates; two texts that are alike are.
+    assert!(found_in.warnings.iter().all(|finding| finding.check != Check::Duplicate), "{found_in}");
+    let twice = report(&dataset(&[long.clone(), long], CHATML, Split::Train, split));
+    let finding = found(&twice.warnings, Check::Duplicate);
+    assert_eq!((finding.count, finding.of, finding.examples[0].line), (1, 2, 2));
+}
+
+#[test]
+fn rows_that_weigh_nothing_train_nothing() {
+    let light = |text: &str, weight: f64| json!({"text": text, "weight": weight});
+    let rows = [light("one two three", 0.0), light("four five six", 0.5)];
+    let some = train(&rows);
+    let found_in = report(&some);
+    assert_eq!(found(&found_in.warnings, Check::NoLabels).count, 1);
+    assert!(some.example(0).unwrap().labels.iter().all(|label| *label < 0));
+    assert_eq!(some.labelled_tokens(), some.example(1).unwrap().labelled_tokens());
+    let none = report(&train(&rows[..1]));
+    assert_eq!(found(&none.errors, Check::NoLabels).count, 1);
+}
+
+#[test]
 fn two_bos_tokens_are_an_error() {
     let doubled = format!("{{{{ bos_token }}}}{{{{ bos_token }}}}{CHATML}");
     let rows = [talk("one?", "two")];

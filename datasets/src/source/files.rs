@@ -52,8 +52,14 @@ pub fn expand(pattern: &str, base: &Path, split: Split, fetch: &dyn Fetch) -> Re
         glob::glob(&whole.to_string_lossy()).map_err(|problem| error(format!("not a valid glob: {problem}")))?;
     let (mut found, mut seen) = (Vec::new(), HashSet::new());
     for entry in entries {
-        let entry =
-            entry.map_err(|problem| DataError::Read { path: problem.path().to_path_buf(), source: problem.into() })?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            // The end of a link that leads nowhere, or of a circle of them.
+            Err(problem) if problem.path().metadata().is_err() => continue,
+            Err(problem) => {
+                return Err(DataError::Read { path: problem.path().to_path_buf(), source: problem.into() });
+            }
+        };
         // Links may lead around in a circle; a file is read once.
         if entry.is_file() && seen.insert(entry.canonicalize().unwrap_or_else(|_| entry.clone())) {
             found.push(entry);
@@ -105,6 +111,28 @@ mod tests {
         assert_eq!(names(".", dir.path()), ["a.jsonl", "b.jsonl", "c.csv"]);
         let whole = dir.path().join("?.jsonl");
         assert_eq!(names(&whole.to_string_lossy(), Path::new(".")), ["a.jsonl", "b.jsonl"]);
+    }
+
+    #[test]
+    fn what_a_folder_holds_beside_rows_is_left_out() {
+        let dir = folder();
+        for name in ["dataset_info.json", "state.json", ".hidden.jsonl", "._a.jsonl"] {
+            std::fs::write(dir.path().join(name), "{}").unwrap();
+        }
+        assert_eq!(names(".", dir.path()), ["a.jsonl", "b.jsonl", "c.csv"]);
+        let splits = tempfile::tempdir().unwrap();
+        std::fs::write(splits.path().join("dataset_dict.json"), "{}").unwrap();
+        let error = expand(".", splits.path(), Split::Train, &NoFetch).unwrap_err().to_string();
+        assert!(error.contains("several splits"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_in_a_circle_are_followed_once() {
+        let dir = folder();
+        std::fs::create_dir(dir.path().join("below")).unwrap();
+        std::os::unix::fs::symlink("..", dir.path().join("below/up")).unwrap();
+        assert_eq!(names("**/*.jsonl", dir.path()), ["a.jsonl", "b.jsonl"]);
     }
 
     #[test]

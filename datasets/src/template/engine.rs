@@ -13,10 +13,11 @@ use std::time::Duration;
 use chrono::NaiveDateTime;
 use minijinja::machinery::{CompiledTemplate, TemplateConfig, eval, make_string_output};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, ValueOrKwargs};
+use minijinja::value::{Kwargs, ValueKind, ValueOrKwargs};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 use regex::Regex;
 
+use super::instructions::{LOOP, STORE, rewritten};
 use crate::sandbox::{self, LIMIT};
 
 /// Begin and end of a generated part: noncharacters, which no interchange of text contains.
@@ -34,6 +35,8 @@ const FUEL: u64 = 5_000_000;
 const MORE_FUEL: u64 = 25_000_000;
 /// Bytes a rendering may write, before what its input adds.
 const OUTPUT: usize = 16 << 20;
+/// How deep lists and dicts in a namespace may be nested.
+const NESTING: usize = 64;
 /// Namespaces a rendering may make: one inside the other, they take stack.
 const NAMESPACES: i64 = 100_000;
 
@@ -128,8 +131,8 @@ fn compile(source: &str) -> Result<CompiledTemplate<'_>, Error> {
         default_auto_escape: Arc::new(|_| AutoEscape::None),
     };
     let mut template = CompiledTemplate::new("template", source, &config)?;
-    super::operators::replace(&mut template.instructions);
-    template.blocks.values_mut().for_each(super::operators::replace);
+    template.instructions = rewritten(&template.instructions);
+    template.blocks.values_mut().for_each(|block| *block = rewritten(block));
     Ok(template)
 }
 
@@ -144,8 +147,10 @@ fn environment(now: Option<NaiveDateTime>) -> Environment<'static> {
     super::text::register(&mut environment);
     super::operators::register(&mut environment);
     super::generator::register(&mut environment);
-    environment.add_test("iterable", super::python::is_iterable);
-    environment.add_test("sequence", super::python::is_sequence);
+    super::attributes::register(&mut environment);
+    super::python::register(&mut environment);
+    environment.add_function(LOOP, loop_over);
+    environment.add_function(STORE, store);
     environment.add_filter("tojson", super::json::tojson);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
@@ -177,7 +182,53 @@ fn namespace(state: &mut State, defaults: Option<ValueOrKwargs>) -> Result<Value
         return Err(Error::new(ErrorKind::InvalidOperation, format!("more than {NAMESPACES} namespaces are made")));
     }
     state.set_temp(COUNT, Value::from(made + 1));
-    minijinja::functions::namespace(defaults)
+    let defaults: Option<Value> = defaults.map(ValueOrKwargs::into_value);
+    for name in defaults.iter().filter_map(|defaults| defaults.try_iter().ok()).flatten() {
+        if let Some(value) = defaults.as_ref().and_then(|defaults| defaults.get_item(&name).ok()) {
+            store(state, value)?;
+        }
+    }
+    minijinja::functions::namespace(defaults.map(ValueOrKwargs::from))
+}
+
+/// What a loop goes over: none is an error, and a text is its characters.
+fn loop_over(value: Value) -> Result<Value, Error> {
+    match (value.as_str(), value.is_none()) {
+        (Some(text), _) => Ok(text.chars().map(|c| Value::from(c.to_string())).collect()),
+        (None, true) => Err(Error::new(ErrorKind::InvalidOperation, "none cannot be looped over")),
+        (None, false) => Ok(value),
+    }
+}
+
+/// What is put into a namespace. It outlives the turn of a loop, so it is what could hold itself, or a list in a list in
+/// a list: things that end no comparison and fill the stack.
+fn store(state: &mut State, value: Value) -> Result<Value, Error> {
+    fn walk(state: &State, value: &Value, depth: usize, seen: &mut u64) -> Result<(), Error> {
+        *seen += 1;
+        if seen.is_multiple_of(4) {
+            state.consume_fuel(1)?;
+        }
+        if depth > NESTING {
+            let why = format!("what a namespace holds is nested more than {NESTING} times");
+            return Err(Error::new(ErrorKind::InvalidOperation, why));
+        }
+        if super::attributes::is_namespace(value) {
+            let why = "a namespace cannot be put into a namespace";
+            return Err(Error::new(ErrorKind::InvalidOperation, why));
+        }
+        match value.kind() {
+            ValueKind::Map => {
+                for key in value.try_iter()?.checked() {
+                    walk(state, &value.get_item(&key?)?, depth + 1, seen)?;
+                }
+                Ok(())
+            }
+            ValueKind::Seq => value.try_iter()?.checked().try_for_each(|item| walk(state, &item?, depth + 1, seen)),
+            _ => Ok(()),
+        }
+    }
+    walk(state, &value, 0, &mut 0)?;
+    Ok(value)
 }
 
 /// The body of a `{% generation %}` block, between its marks.

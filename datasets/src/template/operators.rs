@@ -1,9 +1,9 @@
 //! Operators that are Python's: minijinja joins and cuts lists lazily, which it does not count, and which are no lists to
 //! templates that ask; and in Jinja what `|safe` has marked escapes what is added to it.
 //!
-//! The instructions of a compiled template are turned into calls of the functions here.
+//! `instructions.rs` turns the operators of a compiled template into calls of the functions here.
 
-use minijinja::machinery::{Instruction, Instructions};
+use minijinja::machinery::Instruction;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, State, Value, context};
 
@@ -13,6 +13,7 @@ use super::text;
 /// The names of the functions. No template can say them, or set a variable of that name.
 const ADD: &str = "+";
 const MULTIPLY: &str = "*";
+const REMAINDER: &str = "%";
 const CONCATENATE: &str = "~";
 const SLICE: &str = "[:]";
 
@@ -20,25 +21,20 @@ const SLICE: &str = "[:]";
 pub(super) fn register(environment: &mut Environment<'_>) {
     environment.add_function(ADD, add);
     environment.add_function(MULTIPLY, multiply);
+    environment.add_function(REMAINDER, remainder);
     environment.add_function(CONCATENATE, concatenate);
     environment.add_function(SLICE, slice);
 }
 
-/// Replaces the operators of `instructions` by calls.
-pub(super) fn replace(instructions: &mut Instructions<'_>) {
-    let mut index = 0;
-    while let Some(instruction) = instructions.get_mut(index) {
-        let call = match instruction {
-            Instruction::Add => Some((ADD, 2)),
-            Instruction::Mul => Some((MULTIPLY, 2)),
-            Instruction::StringConcat => Some((CONCATENATE, 2)),
-            Instruction::Slice => Some((SLICE, 4)),
-            _ => None,
-        };
-        if let Some((name, arguments)) = call {
-            *instruction = Instruction::CallFunction(name, Some(arguments));
-        }
-        index += 1;
+/// The function in place of an operator, and how many arguments it takes.
+pub(super) fn function(instruction: &Instruction<'_>) -> Option<(&'static str, u16)> {
+    match instruction {
+        Instruction::Add => Some((ADD, 2)),
+        Instruction::Mul => Some((MULTIPLY, 2)),
+        Instruction::Rem => Some((REMAINDER, 2)),
+        Instruction::StringConcat => Some((CONCATENATE, 2)),
+        Instruction::Slice => Some((SLICE, 4)),
+        _ => None,
     }
 }
 
@@ -87,6 +83,19 @@ fn multiply(state: &mut State, a: &Value, b: &Value) -> Result<Value, Error> {
         }
         _ => otherwise(state, "a * b", a, b),
     }
+}
+
+/// Of texts it is the formatting of `'%s' % value`.
+fn remainder(state: &mut State, a: &Value, b: &Value) -> Result<Value, Error> {
+    if a.as_str().is_none() {
+        return otherwise(state, "a % b", a, b);
+    }
+    let mut arguments = vec![a.clone()];
+    match b.is_tuple() {
+        true => collect(state, b, &mut arguments)?,
+        false => arguments.push(b.clone()),
+    }
+    state.apply_filter("format", &arguments)
 }
 
 fn concatenate(state: &mut State, a: &Value, b: &Value) -> Result<Value, Error> {

@@ -1,8 +1,68 @@
 //! Methods of Python's strings, lists and dicts that templates call and minijinja's own set lacks, or does slightly
 //! otherwise. Methods that change their object are absent: the reference's sandbox refuses them as well.
 
-use minijinja::value::{Tuple, ValueKind, from_args};
-use minijinja::{Error, ErrorKind, State, Value};
+use std::sync::Arc;
+
+use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, from_args};
+use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
+
+/// Gives an environment the tests and functions of Python's kind.
+pub(super) fn register(environment: &mut Environment<'_>) {
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
+    environment.add_function("cycler", |items: Rest<Value>| minijinja_contrib::globals::cycler(items.0));
+    environment.add_function("joiner", minijinja_contrib::globals::joiner);
+    environment.add_filter("default", default);
+    environment.add_filter("d", default);
+    environment.add_filter(
+        "int",
+        |state: &mut State, value: &Value, other: Option<Value>, base: Option<u32>, kwargs: Kwargs| {
+            let other = other.map_or_else(|| kwargs.get::<Option<Value>>("default"), |other| Ok(Some(other)))?;
+            filters::int(state, &stripped_text(value), Some(other.unwrap_or(Value::from(0))), base, kwargs)
+        },
+    );
+    environment.add_filter("float", |state: &mut State, value: &Value, other: Option<Value>, kwargs: Kwargs| {
+        let other = other.map_or_else(|| kwargs.get::<Option<Value>>("default"), |other| Ok(Some(other)))?;
+        filters::float(state, &stripped_text(value), Some(other.unwrap_or(Value::from(0.0))), kwargs)
+    });
+}
+
+/// Jinja's `default(value, default_value='', boolean=False)`.
+fn default(value: &Value, other: Option<Value>, boolean: Option<bool>, kwargs: Kwargs) -> Result<Value, Error> {
+    let other = other.map_or_else(|| kwargs.get::<Option<Value>>("default_value"), |other| Ok(Some(other)))?;
+    let boolean = boolean.map_or_else(|| kwargs.get::<Option<bool>>("boolean"), |boolean| Ok(Some(boolean)))?;
+    kwargs.assert_all_used()?;
+    let absent = value.is_undefined() || (boolean == Some(true) && !value.is_true());
+    Ok(if absent { other.unwrap_or_else(|| Value::from("")) } else { value.clone() })
+}
+
+/// Numbers are read from texts without the white space around them.
+fn stripped_text(value: &Value) -> Value {
+    value.as_str().map_or_else(|| value.clone(), |text| Value::from(trim(text, None)))
+}
+
+/// `str.splitlines(keepends)`.
+pub(super) fn lines(text: &str, keep_ends: bool) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let is_end =
+            |c: char| matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
+        let (line, end) = match rest.char_indices().find(|(_, c)| is_end(*c)) {
+            Some((at, '\r')) if rest[at + 1..].starts_with('\n') => (at, at + 2),
+            Some((at, c)) => (at, at + c.len_utf8()),
+            None => (rest.len(), rest.len()),
+        };
+        let taken = &rest[..if keep_ends { end } else { line }];
+        rest = &rest[end..];
+        Some(taken)
+    })
+}
+
+/// Digits of a width that a text may be filled up to.
+const WIDE: usize = 6;
 
 /// Called for every method that a value does not have itself.
 pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
@@ -15,6 +75,10 @@ pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value
     match own {
         Some(result) => Ok(result),
         None if name == "format" => {
+            let digits = |text: &str| text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() >= WIDE);
+            if value.as_str().is_some_and(digits) {
+                return Err(Error::new(ErrorKind::InvalidOperation, "format: a width is too large"));
+            }
             let args =
                 args.iter().map(|arg| super::text::printable(state, arg.clone())).collect::<Result<Vec<_>, _>>()?;
             minijinja_contrib::pycompat::unknown_method_callback(state, value, name, &args)
@@ -51,6 +115,25 @@ fn string(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Error
         "rstrip" => {
             let (characters,) = from_args(args)?;
             Value::from(text.trim_end_matches(stripped(characters)))
+        }
+        "splitlines" => {
+            let (keep_ends,): (Option<bool>,) = from_args(args)?;
+            lines(text, keep_ends.unwrap_or(false)).map(Value::from).collect()
+        }
+        "split" => {
+            let (separator, times, kwargs): (Option<Value>, Option<i64>, Kwargs) = from_args(args)?;
+            let separator = separator.map_or_else(|| kwargs.get::<Option<Value>>("sep"), |given| Ok(Some(given)))?;
+            let times = times.map_or_else(|| kwargs.get::<Option<i64>>("maxsplit"), |given| Ok(Some(given)))?;
+            kwargs.assert_all_used()?;
+            let separator = separator.filter(|separator| !separator.is_none());
+            let times = times.filter(|times| *times >= 0);
+            filters::split(&Value::from(text), separator.as_ref().and_then(Value::as_str).map(Arc::from), times)?
+                .try_iter()?
+                .collect()
+        }
+        "ljust" | "rjust" | "center" | "zfill" => {
+            let (width, fill): (usize, Option<&str>) = from_args(args)?;
+            justified(text, name, width, fill)?
         }
         "title" => {
             let () = from_args(args)?;
@@ -100,6 +183,32 @@ fn string(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Error
         _ => return Ok(None),
     };
     Ok(Some(result))
+}
+
+fn justified(text: &str, name: &str, width: usize, fill: Option<&str>) -> Result<Value, Error> {
+    let wrong = |why: &'static str| Err(Error::new(ErrorKind::InvalidOperation, why));
+    if width >= 10_usize.pow(WIDE as u32) {
+        return wrong("the width is too large");
+    }
+    let fill = fill.unwrap_or(if name == "zfill" { "0" } else { " " });
+    if fill.chars().count() != 1 {
+        return wrong("a text is filled up with one character");
+    }
+    let missing = width.saturating_sub(text.chars().count());
+    let (left, right) = match name {
+        "ljust" => (0, missing),
+        "rjust" => (missing, 0),
+        // As CPython rounds it.
+        "center" => {
+            let left = missing / 2 + (missing & width & 1);
+            (left, missing - left)
+        }
+        _ => {
+            let (sign, digits) = text.split_at(usize::from(text.starts_with(['+', '-'])));
+            return Ok(Value::from(format!("{sign}{}{digits}", fill.repeat(missing))));
+        }
+    };
+    Ok(Value::from(format!("{}{text}{}", fill.repeat(left), fill.repeat(right))))
 }
 
 fn list(value: &Value, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {

@@ -3,7 +3,10 @@
 //! What is printed is paid for: lists may hold each other so often that their text has no end.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
+use icu_properties::CodePointMapData;
+use icu_properties::props::GeneralCategory;
 use minijinja::value::{Kwargs, Rest, StringInput, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_formatter, filters};
 
@@ -23,6 +26,7 @@ pub(super) fn register(environment: &mut Environment<'_>) {
         });
     }
     environment.add_filter("forceescape", force_escape);
+    environment.add_filter("indent", indent);
 }
 
 /// The text of a value, as `{{ .. }}` prints it.
@@ -91,6 +95,38 @@ fn join(
     filters::join(state, &Value::from(items), joiner, attribute, kwargs)
 }
 
+/// Jinja's `indent(s, width=4, first=False, blank=False)`, where a newline at the end stays one.
+fn indent(
+    text: &str,
+    width: Option<Value>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
+    let width = width.map_or_else(|| kwargs.get::<Option<Value>>("width"), |width| Ok(Some(width)))?;
+    let first = first.map_or_else(|| kwargs.get::<Option<bool>>("first"), |first| Ok(Some(first)))?.unwrap_or(false);
+    let blank = blank.map_or_else(|| kwargs.get::<Option<bool>>("blank"), |blank| Ok(Some(blank)))?.unwrap_or(false);
+    kwargs.assert_all_used()?;
+    let wrong = || Error::new(ErrorKind::InvalidOperation, "indent: the width is a text, or a number up to 1000");
+    let indention = match width {
+        None => " ".repeat(4),
+        Some(width) => match (width.as_str(), width.as_i64()) {
+            (Some(text), _) if text.len() <= 1000 => text.to_string(),
+            (None, Some(width @ ..=1000)) => " ".repeat(width.max(0) as usize),
+            _ => return Err(wrong()),
+        },
+    };
+    let whole = format!("{text}\n");
+    let mut out = String::new();
+    for (index, line) in super::python::lines(&whole, false).enumerate() {
+        out.push_str(if index > 0 { "\n" } else { "" });
+        let indented = if index == 0 { first } else { blank || !line.is_empty() };
+        out.push_str(if indented { &indention } else { "" });
+        out.push_str(line);
+    }
+    Ok(out)
+}
+
 fn format(state: &mut State<'_, '_>, text: &Value, values: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     for value in values.iter() {
         // Lists in the arguments are printed here once, so that one without end is found.
@@ -115,6 +151,51 @@ fn shown(state: &State, value: &Value) -> Result<Option<String>, Error> {
     Ok(Some(text))
 }
 
+/// `repr(str)` of Python: what cannot be printed is written by its number.
+fn quoted(text: &str, out: &mut String) {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    out.push(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote => out.extend(['\\', c]),
+            c if is_printable(c) => out.push(c),
+            c => {
+                let code = c as u32;
+                // Writing to a text does not fail.
+                let _ = match code {
+                    0..0x100 => write!(out, "\\x{code:02x}"),
+                    0x100..0x1_0000 => write!(out, "\\u{code:04x}"),
+                    _ => write!(out, "\\U{code:08x}"),
+                };
+            }
+        }
+    }
+    out.push(quote);
+}
+
+/// `str.isprintable()`: neither "other" nor a separator, but for the space.
+fn is_printable(c: char) -> bool {
+    use GeneralCategory as Category;
+    match c {
+        ' '..='~' => true,
+        c => !matches!(
+            CodePointMapData::<Category>::new().get(c),
+            Category::Unassigned
+                | Category::Control
+                | Category::Format
+                | Category::PrivateUse
+                | Category::Surrogate
+                | Category::SpaceSeparator
+                | Category::LineSeparator
+                | Category::ParagraphSeparator
+        ),
+    }
+}
+
 /// Deeper values are refused: they would overflow the stack.
 const DEPTH: usize = 128;
 
@@ -125,6 +206,9 @@ fn repr(state: &State, value: &Value, out: &mut String, depth: usize) -> Result<
     let before = out.len();
     match value.kind() {
         ValueKind::Number if !value.is_integer() => match f64::try_from(value.clone()) {
+            // `json.dumps` has other words for them.
+            Ok(number) if number.is_nan() => out.push_str("nan"),
+            Ok(number) if number.is_infinite() => out.push_str(if number > 0.0 { "inf" } else { "-inf" }),
             Ok(number) => out.push_str(&python_float(number)),
             Err(_) => out.push_str(&value.to_string()),
         },
@@ -151,6 +235,8 @@ fn repr(state: &State, value: &Value, out: &mut String, depth: usize) -> Result<
             }
             out.push('}');
         }
+        ValueKind::String => quoted(value.as_str().unwrap_or_default(), out),
+        ValueKind::Undefined => out.push_str("Undefined"),
         // A list of one prints its item as a list prints it.
         _ => {
             let list = Value::from(vec![value.clone()]).to_string();

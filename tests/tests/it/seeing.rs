@@ -185,6 +185,26 @@ fn the_other_half_has_a_table_of_its_own() {
 }
 
 #[test]
+fn as_many_rows_are_shown_as_were_asked_for() {
+    let workshop = Workshop::new();
+    let rows: Vec<Value> = (0..100).map(chat_row).collect();
+    workshop.write_rows("data.jsonl", &rows);
+    let shown = |arguments: &[&str]| {
+        let said = workshop.succeed(&[&["data", "recipe.toml", "--json"], arguments].concat());
+        said.stdout.lines().count()
+    };
+    let apart = ["--set", "data.validation_split=0.1", "--split", "eval"];
+    let all = shown(&apart);
+    assert!(all > 3, "{all}");
+    assert_eq!(shown(&[&apart[..], &["--rows", "3"]].concat()), 3);
+    assert_eq!(shown(&[&apart[..], &["--rows", "99"]].concat()), all);
+    let broken: String = (0..50).map(|_| "{}\n".to_string()).chain(rows.iter().map(|row| format!("{row}\n"))).collect();
+    workshop.write("data.jsonl", &broken);
+    let skip = ["--set", "data.broken=skip", "--set", "data.train=[{path=\"data.jsonl\",format=\"messages\"}]"];
+    assert_eq!(shown(&[&skip[..], &["--rows", "4"]].concat()), 4);
+}
+
+#[test]
 fn machines_are_told_in_json() {
     let workshop = Workshop::new();
     let object = |arguments: &[&str]| -> Value {

@@ -20,6 +20,51 @@ fn trained(row: &Value) -> String {
     tokenizer.decode(&ids, false).unwrap()
 }
 
+/// Row 8: the file that the recipe names is the user's, not one of that name in the model's folder.
+#[test]
+fn a_template_file_is_not_looked_for_in_the_model_folder() {
+    let workshop = Workshop::new();
+    workshop.write("model/chat_template.jinja", tiny::TEMPLATE);
+    workshop.write("chat_template.jinja", "{% for m in messages %}MINE {{ m.content }}<|im_end|>{% endfor %}");
+    let mine = ["--set", "data.template=chat_template.jinja", "--set", "data.train_on=all"];
+    let said = workshop.succeed(&[&["data", "recipe.toml", "--json"][..], &mine].concat());
+    assert!(said.stdout.lines().all(|line| line.contains("\"text\":\"MINE ")), "{}", said.stdout);
+    workshop.succeed(&[&["check", "recipe.toml"][..], &mine].concat());
+}
+
+/// Sources that are found from where the program runs, and from beside the recipe.
+#[test]
+fn patterns_are_found_beside_the_recipe() {
+    let workshop = Workshop::new();
+    std::fs::create_dir(workshop.path("there[1]")).unwrap();
+    let recipe = String::from_utf8(workshop.read("recipe.toml")).unwrap();
+    workshop.write("there[1]/recipe.toml", &recipe);
+    workshop.write_rows("there[1]/more.jsonl", &[chat_row(1), chat_row(2)]);
+    let rows = |recipe: &str, path: &str| {
+        let path = format!("data.train=[{{path=\"{path}\"}}]");
+        workshop.succeed(&["data", recipe, "--json", "--set", &path]).stdout.lines().count()
+    };
+    assert_eq!(rows("recipe.toml", "*.jsonl"), 10);
+    assert_eq!(rows("recipe.toml", "./da*.jsonl"), 10);
+    assert_eq!(rows("there[1]/recipe.toml", "more.jsonl"), 2);
+    assert_eq!(rows("there[1]/recipe.toml", "mo*.jsonl"), 2);
+    assert_eq!(rows("recipe.toml", "."), 10);
+}
+
+/// A run that trains nothing is refused before it begins, and so is an epoch that no memory holds.
+#[test]
+fn check_refuses_what_train_refuses() {
+    let workshop = Workshop::new();
+    for verb in ["check", "train"] {
+        for (settings, says) in
+            [("weight=0.0", "visits no row"), ("weight=1e18", "are the most"), ("rows=10000000000", "are the most")]
+        {
+            let train = format!("data.train=[{{path=\"data.jsonl\",{settings}}}]");
+            assert_says!(workshop.fail(&[verb, "recipe.toml", "--set", &train]), says);
+        }
+    }
+}
+
 /// Row 3.
 #[test]
 fn two_bos_tokens_do_not_pass_the_gate() {
