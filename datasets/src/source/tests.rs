@@ -77,6 +77,35 @@ fn a_damaged_table_is_an_error_that_names_the_file() {
 }
 
 #[test]
+fn a_file_that_is_cut_off_is_never_a_shorter_one() {
+    let whole = std::fs::read(table("rows.feather")).unwrap();
+    for length in (0..whole.len()).step_by(7).chain(whole.len() - 12..whole.len()) {
+        assert!(try_rows("rows.feather", &whole[..length]).is_err(), "cut after {length} bytes");
+    }
+    // After the mark that ends the batches.
+    let mark = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+    let end = whole.windows(8).rposition(|window| window == mark).unwrap() + 8;
+    for length in [end - 8, end, whole.len() - 6, whole.len() - 1] {
+        let error = try_rows("rows.feather", &whole[..length]).unwrap_err().to_string();
+        assert!(
+            error.contains("rows.feather") && error.contains("cut off: the file ends without its footer"),
+            "{error}"
+        );
+    }
+    // A mark that ends the batches before the second of the two.
+    let second = whole[..end - 8].windows(4).rposition(|window| window == [0xff; 4]).unwrap();
+    let mut content = whole.clone();
+    content[second..second + 8].copy_from_slice(&mark);
+    let error = try_rows("rows.feather", &content).unwrap_err().to_string();
+    assert!(error.contains("names 2 batches, and 1 are there"), "{error}");
+    let tail = whole.len() - 10;
+    content.copy_from_slice(&whole);
+    content[tail..tail + 4].copy_from_slice(&i32::MAX.to_le_bytes());
+    let error = try_rows("rows.feather", &content).unwrap_err().to_string();
+    assert!(error.contains("a length that it cannot have"), "{error}");
+}
+
+#[test]
 fn a_flipped_byte_never_ends_the_program() {
     for name in ["rows.parquet", "rows.feather", "rows.arrow"] {
         let whole = std::fs::read(table(name)).unwrap();
