@@ -55,6 +55,16 @@ impl Columns {
         self.0.is_empty()
     }
 
+    /// What rows take from a column of a file.
+    pub(super) fn used(&self, column: &str) -> Use<'_> {
+        let known = KNOWN.iter().any(|(name, _)| *name == column) && !self.0.contains_key(column);
+        if known || self.0.values().any(|theirs| theirs == column) {
+            return Use::Whole;
+        }
+        let parts: Vec<&str> = self.0.values().filter_map(|theirs| part(theirs, column)).collect();
+        if parts.is_empty() { Use::Nothing } else { Use::Parts(parts) }
+    }
+
     /// Whether our names are names of something.
     ///
     /// # Errors
@@ -76,6 +86,32 @@ impl<const N: usize> From<[(&str, &str); N]> for Columns {
     fn from(names: [(&str, &str); N]) -> Self {
         Self(names.map(|(ours, theirs)| (ours.to_string(), theirs.to_string())).into())
     }
+}
+
+/// What of a column rows are made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Use<'a> {
+    Nothing,
+    /// What these paths lead to.
+    Parts(Vec<&'a str>),
+    Whole,
+}
+
+impl Use<'_> {
+    /// The same of a field.
+    pub fn field(&self, name: &str) -> Self {
+        let Self::Parts(paths) = self else { return self.clone() };
+        if paths.contains(&name) {
+            return Self::Whole;
+        }
+        let parts: Vec<&str> = paths.iter().filter_map(|path| part(path, name)).collect();
+        if parts.is_empty() { Self::Nothing } else { Self::Parts(parts) }
+    }
+}
+
+/// The rest of a path that leads through `name`.
+fn part<'p>(path: &'p str, name: &str) -> Option<&'p str> {
+    path.strip_prefix(name)?.strip_prefix('.')
 }
 
 /// The end of a sentence that says which name was probably meant.

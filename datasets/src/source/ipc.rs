@@ -5,6 +5,7 @@
 //! directory, so what that says of the file is held against what was found: a file that is cut off is an error.
 
 mod footer;
+mod schema;
 mod walk;
 
 use std::fs::File;
@@ -35,7 +36,7 @@ impl Reader for Ipc {
         false
     }
 
-    fn read(&self, path: &Path, _: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
+    fn read(&self, path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
         let guard = Guard { path };
         let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
         let (file, bytes) = super::table::open(path)?;
@@ -52,11 +53,15 @@ impl Reader for Ipc {
             Problem::Refused(why) => guard.refused(why),
             Problem::Unreadable(source) => unreadable(source),
         })?;
+        let read = guard.run(|| schema::columns(&content.schema, reading.columns))?;
         file.seek(SeekFrom::Start(start)).map_err(unreadable)?;
         let metadata = guard.run(|| Ok(read_stream_metadata(&mut file)?))?;
-        let names: Vec<String> = metadata.schema.iter_names().map(ToString::to_string).collect();
-        let mut batches = StreamReader::new(file, metadata, None);
-        let mut table = Table::new(path, bytes / content.rows.max(1));
+        let (names, all): (Vec<String>, _) = {
+            let names = metadata.schema.iter_names().enumerate().filter(|(index, _)| read.contains(index));
+            (names.map(|(_, name)| name.to_string()).collect(), metadata.schema.len())
+        };
+        let mut batches = StreamReader::new(file, metadata, (read.len() < all).then_some(read));
+        let mut table = Table::new(path, bytes / content.rows.max(1), reading.columns);
         for _ in 0..content.batches {
             let batch = guard.run(|| match batches.next() {
                 Some(Ok(StreamState::Some(batch))) => Ok(batch),

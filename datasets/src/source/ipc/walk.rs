@@ -26,6 +26,8 @@ pub(super) struct Walk<'a> {
 /// What a stream holds.
 #[derive(Default)]
 pub(super) struct Content {
+    /// The first message.
+    pub schema: Vec<u8>,
     pub rows: u64,
     pub batches: usize,
 }
@@ -48,6 +50,9 @@ impl Walk<'_> {
                 content.batches += 1;
             }
             at = body.saturating_add(body_length);
+            if content.schema.is_empty() {
+                content.schema = message;
+            }
             if at > self.end {
                 return Err(Problem::Refused("it is cut short in the middle of a batch".into()));
             }
