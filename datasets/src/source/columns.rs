@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -123,20 +122,28 @@ pub(crate) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> S
         .map_or_else(String::new, |(_, known)| format!(" (`{known}` is there)"))
 }
 
-/// The renaming of one file's columns.
-pub(super) struct Names<'a> {
+/// The renaming of one source's columns, over all of its files.
+pub struct Names<'a> {
     columns: &'a Columns,
     rows: usize,
     seen: BTreeSet<&'a str>,
+    /// Whether somebody had enough before all rows were read.
+    stopped: bool,
 }
 
 impl<'a> Names<'a> {
+    /// For a source of which nothing is read yet.
     pub fn new(columns: &'a Columns) -> Self {
-        Self { columns, rows: 0, seen: BTreeSet::new() }
+        Self { columns, rows: 0, seen: BTreeSet::new(), stopped: false }
+    }
+
+    /// Not all rows are read.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
     }
 
     /// Gives a row's columns our names.
-    pub fn apply(&mut self, row: &mut Row) -> Result<(), DataError> {
+    pub(super) fn apply(&mut self, row: &mut Row) -> Result<(), DataError> {
         if self.columns.is_empty() {
             return Ok(());
         }
@@ -170,13 +177,18 @@ impl<'a> Names<'a> {
         Ok(())
     }
 
-    /// What must hold at the end of a file: a column that rows may do without is in one of them.
-    pub fn finish(self, path: &Path) -> Result<(), DataError> {
-        let absent = self.columns.0.iter().find(|(ours, _)| self.rows > 0 && !self.seen.contains(ours.as_str()));
+    /// What must hold when the last file of a source is read: a column that rows may do without is in one of them. Of a
+    /// source that was not read to its end nothing is known.
+    ///
+    /// # Errors
+    /// The column that no row has; `path` is the source as the recipe names it.
+    pub fn finish(self, path: &str) -> Result<(), DataError> {
+        let asked = self.rows > 0 && !self.stopped;
+        let absent = self.columns.0.iter().find(|(ours, _)| asked && !self.seen.contains(ours.as_str()));
         match absent {
             // One that rows must have was missed in each of them, and they said so.
             Some((ours, theirs)) if KNOWN.contains(&(ours.as_str(), Presence::Sometimes)) => Err(DataError::Source {
-                path: path.display().to_string(),
+                path: path.to_string(),
                 why: format!("no row has the column `{theirs}` (for `{ours}`)"),
             }),
             _ => Ok(()),

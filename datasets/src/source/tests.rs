@@ -226,6 +226,37 @@ fn columns_get_our_names() {
 }
 
 #[test]
+fn a_column_that_rows_may_lack_is_missed_only_when_all_of_a_source_was_read() {
+    let columns = Columns::from([("text", "t"), ("weight", "w")]);
+    let reading = Reading { columns: &columns, ..Reading::default() };
+    let dir = tempfile::tempdir().unwrap();
+    let paths = ["a.jsonl", "b.jsonl", "c.jsonl"].map(|name| dir.path().join(name));
+    let contents = ["{\"t\":\"a\"}\n{\"t\":\"b\"}\n", "{\"t\":\"c\",\"w\":2}\n", "{\"t\":\"d\"}\n"];
+    for (path, content) in paths.iter().zip(contents) {
+        std::fs::write(path, content).unwrap();
+    }
+    let read_up_to = |paths: &[std::path::PathBuf], most: usize| {
+        let mut names = Names::new(&columns);
+        let mut left = most;
+        for path in paths {
+            let mut receiver = |_: Result<Row, DataError>| {
+                left -= 1;
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            read_one(path, &reading, &mut names, &mut receiver).unwrap();
+            if left == 0 {
+                break;
+            }
+        }
+        names.finish("data/*.jsonl").map_err(|error| error.to_string())
+    };
+    assert_eq!(read_up_to(&paths, 10), Ok(()));
+    assert_eq!(read_up_to(&paths, 1), Ok(()));
+    let never = read_up_to(&paths[..1], 10).unwrap_err();
+    assert_eq!(never, "data/*.jsonl: no row has the column `w` (for `weight`)");
+}
+
+#[test]
 fn an_empty_cell_is_not_a_missing_column() {
     let columns = Columns::from([("instruction", "task"), ("input", "context")]);
     let reading = Reading { columns: &columns, ..Reading::default() };
