@@ -149,6 +149,7 @@ impl<'a> Names<'a> {
         }
         self.rows += 1;
         let mut values = Vec::new();
+        let mut missing = None;
         for (ours, theirs) in &self.columns.0 {
             match find(&row.object, theirs) {
                 Some(value) => {
@@ -156,19 +157,20 @@ impl<'a> Names<'a> {
                     values.push((ours.clone(), value.into_owned()));
                 }
                 None if KNOWN.contains(&(ours.as_str(), Presence::Sometimes)) => {}
-                None => {
-                    let names: Vec<_> = row.object.keys().map(String::as_str).collect();
-                    let expected = format!("the column `{theirs}` (for `{ours}`)");
-                    let found = match names.is_empty() {
-                        true => "no column at all".to_string(),
-                        false => {
-                            let near = nearest(theirs, names.iter().copied());
-                            format!("the columns {}{near}", names.join(", "))
-                        }
-                    };
-                    return Err(DataError::row(&row.location, expected, found));
-                }
+                None => missing = missing.or(Some((ours, theirs))),
             }
+        }
+        if let Some((ours, theirs)) = missing {
+            let names: Vec<_> = row.object.keys().map(String::as_str).collect();
+            let expected = format!("the column `{theirs}` (for `{ours}`)");
+            let found = match names.is_empty() {
+                true => "no column at all".to_string(),
+                false => {
+                    let near = nearest(theirs, names.iter().copied());
+                    format!("the columns {}{near}", names.join(", "))
+                }
+            };
+            return Err(DataError::row(&row.location, expected, found));
         }
         for theirs in self.columns.0.values() {
             row.object.shift_remove(theirs);

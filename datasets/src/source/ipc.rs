@@ -56,10 +56,9 @@ impl Reader for Ipc {
         let read = guard.run(|| schema::columns(&content.schema, reading.columns))?;
         file.seek(SeekFrom::Start(start)).map_err(unreadable)?;
         let metadata = guard.run(|| Ok(read_stream_metadata(&mut file)?))?;
-        let (names, all): (Vec<String>, _) = {
-            let names = metadata.schema.iter_names().enumerate().filter(|(index, _)| read.contains(index));
-            (names.map(|(_, name)| name.to_string()).collect(), metadata.schema.len())
-        };
+        let all = metadata.schema.len();
+        let named = read.iter().filter_map(|index| metadata.schema.get_at_index(*index));
+        let names: Vec<String> = named.map(|(name, _)| name.to_string()).collect();
         let mut batches = StreamReader::new(file, metadata, (read.len() < all).then_some(read));
         let mut table = Table::new(path, bytes / content.rows.max(1), reading.columns);
         for _ in 0..content.batches {

@@ -135,7 +135,7 @@ mod tests {
         let error = guard.run(|| -> Result<(), _> { panic!("never seen") }).unwrap_err().to_string();
         assert!(error.contains("rows.arrow") && error.contains("gave up"), "{error}");
         assert!(!CAUGHT.get());
-        guard.run(|| Ok(assert!(CAUGHT.get()))).unwrap();
+        assert!(guard.run(|| Ok(CAUGHT.get())).unwrap());
         assert!(guard.run(|| -> Result<(), _> { Err("why".into()) }).unwrap_err().to_string().contains("why"));
         assert!(!CAUGHT.get());
     }

@@ -1,5 +1,7 @@
 //! The types of a table's columns, looked at before polars' reader does, which panics where it has no answer.
 
+use std::collections::BTreeSet;
+
 use polars_arrow::io::ipc::format::ipc::planus::ReadAsRoot;
 use polars_arrow::io::ipc::format::ipc::{FieldRef, IntervalUnit, MessageHeaderRef, MessageRef, TypeRef};
 
@@ -25,15 +27,14 @@ pub(super) fn columns(message: &[u8], names: &Columns) -> Result<Vec<usize>, Pro
     let Some(MessageHeaderRef::Schema(schema)) = MessageRef::read_as_root(message)?.header()? else {
         return Err("no Arrow IPC file or stream: it does not begin with a schema".into());
     };
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     let mut read = Vec::new();
     for (index, field) in schema.fields()?.into_iter().flatten().enumerate() {
         let field = field?;
         let name = field.name()?.unwrap_or_default();
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             return Err(format!("two columns have the name `{name}`").into());
         }
-        seen.push(name);
         match unread(field, 0)? {
             None => read.push(index),
             Some(Unread { passable: true, .. }) if names.used(name) == Use::Nothing => {}
@@ -46,15 +47,18 @@ pub(super) fn columns(message: &[u8], names: &Columns) -> Result<Vec<usize>, Pro
         }
     }
     match (read.is_empty(), seen.is_empty()) {
-        (true, false) => Err(format!("none of the columns {} can be read", seen.join(", ")).into()),
+        (true, false) => Err("none of its columns is of a type that can be read".into()),
         _ => Ok(read),
     }
 }
 
 /// What of a column's type is not read.
 fn unread(field: FieldRef<'_>, depth: usize) -> Result<Option<Unread>, Problem> {
+    if depth >= DEEPEST {
+        return Err(format!("a column has a type that is nested more than {DEEPEST} times").into());
+    }
     let passable = |name| Some(Unread { name, passable: true });
-    let found = match field.type_()? {
+    let mut found = match field.type_()? {
         Some(TypeRef::RunEndEncoded(_)) => Some(Unread { name: "run-end encoded", passable: false }),
         Some(TypeRef::ListView(_) | TypeRef::LargeListView(_)) => Some(Unread { name: "list view", passable: false }),
         Some(TypeRef::Decimal(decimal)) if decimal.scale()? < 0 => {
@@ -66,10 +70,6 @@ fn unread(field: FieldRef<'_>, depth: usize) -> Result<Option<Unread>, Problem> 
         }
         _ => None,
     };
-    if depth >= DEEPEST {
-        return Err(format!("a column has a type that is nested more than {DEEPEST} times").into());
-    }
-    let mut found = found;
     for child in field.children()?.into_iter().flatten() {
         let inner = unread(child?, depth + 1)?;
         if found.as_ref().is_none_or(|found| found.passable) {
