@@ -213,13 +213,17 @@ impl<'de> Visitor<'de> for Document<'_, '_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let refuse = |why: String| Err(A::Error::custom(why));
         let mut rows: Option<String> = None;
+        // The first key that a row has.
+        let mut own: Option<String> = None;
         let mut rest = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if rest.contains_key(&key) || rows.as_ref() == Some(&key) {
                 return refuse(format!("the key `{key}` stands twice in an object"));
             }
-            let own = rest.keys().find(|key| self.0.is_of_rows(key));
-            if !ROWS.contains(&key.as_str()) || own.is_some() || self.0.is_of_rows(&key) {
+            if own.is_none() && self.0.is_of_rows(&key) {
+                own = Some(key.clone());
+            }
+            if own.is_some() || !ROWS.contains(&key.as_str()) {
                 rest.insert(key, entries.next_value_seed(Strict)?);
             } else {
                 match (entries.next_value_seed(Member(self.0))?, &rows) {
@@ -231,12 +235,10 @@ impl<'de> Visitor<'de> for Document<'_, '_, '_> {
                 }
             }
         }
-        let is_own = |(key, _): &(&String, &Value)| self.0.is_of_rows(key);
-        let is_rows = |(key, value): &(&String, &Value)| ROWS.contains(&key.as_str()) && value.is_array();
+        let is_rows = |(key, _): &(&String, &Value)| ROWS.contains(&key.as_str()) && !self.0.is_of_rows(key);
         let of_objects =
             |(_, value): &(&String, &Value)| value.as_array().is_some_and(|list| list.iter().any(Value::is_object));
         let named = |found: Option<(&String, &Value)>| found.map(|(key, _)| key.clone());
-        let own = named(rest.iter().find(is_own));
         let help = "write a list of rows, `[{..}]`, or a row a line in a .jsonl file";
         match (rows, own) {
             (Some(rows), None) => match named(rest.iter().find(of_objects)) {
@@ -246,14 +248,12 @@ impl<'de> Visitor<'de> for Document<'_, '_, '_> {
             (Some(rows), Some(own)) => {
                 refuse(format!("an object that may be a row, with `{own}`, or around the rows in `{rows}`: {help}"))
             }
-            (None, Some(own)) => {
-                match named(rest.iter().find(|entry| is_rows(entry) && of_objects(entry) && !is_own(entry))) {
-                    None => self.0.row(Value::Object(rest)),
-                    Some(rows) => refuse(format!(
-                        "an object that may be a row, with `{own}`, or around the rows in `{rows}`: {help}"
-                    )),
+            (None, Some(own)) => match named(rest.iter().find(|entry| is_rows(entry) && of_objects(entry))) {
+                None => self.0.row(Value::Object(rest)),
+                Some(rows) => {
+                    refuse(format!("an object that may be a row, with `{own}`, or around the rows in `{rows}`: {help}"))
                 }
-            }
+            },
             (None, None) => match named(rest.iter().find(|(_, value)| value.is_array())) {
                 None => self.0.row(Value::Object(rest)),
                 Some(list) => refuse(format!(
