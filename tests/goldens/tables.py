@@ -3,7 +3,9 @@
     python tables.py
 
 Into datasets/tests/data/tables/: the same six rows as Parquet, as an Arrow file (zstd) and as the Arrow stream that
-`Dataset.save_to_disk` writes, and rows.json, what they mean.
+`Dataset.save_to_disk` writes, and rows.json, what they mean. types.*: columns of rarer types, likewise; maps.parquet: maps
+as programs without Arrow write them. What the readers of Arrow files refuse: duplicate.arrow, list_view.arrow,
+run_end.arrow; list_view.parquet, which is read.
 
 Made with Python 3.11, pyarrow 26.0.1, datasets 5.2.0.
 """
@@ -96,4 +98,59 @@ def main():
     (OUT / "rows.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
 
 
+def types():
+    table = pyarrow.table(
+        {
+            "half": pyarrow.array([0.5, None, float("nan")], pyarrow.float16()),
+            "time": pyarrow.array([datetime.time(1, 2, 3), None, datetime.time(23, 59, 59)], pyarrow.time32("s")),
+            "moment": pyarrow.array([datetime.time(1, 2, 3, 4000), None, datetime.time(0)], pyarrow.time64("us")),
+            "length": pyarrow.array([datetime.timedelta(seconds=5), None, datetime.timedelta(days=-1)]),
+            "fixed": pyarrow.array([b"abc", None, b"d\xffe"], pyarrow.binary(3)),
+            "small": pyarrow.array([decimal.Decimal("-1.25"), None, decimal.Decimal("0.05")], pyarrow.decimal32(5, 2)),
+            "large": pyarrow.array([decimal.Decimal("-1.25"), None, decimal.Decimal("9" * 42 + ".05")], pyarrow.decimal256(60, 2)),
+            "words": pyarrow.array([[("a", "1"), ("b", None)], None, []], pyarrow.map_(pyarrow.string(), pyarrow.string())),
+            "numbers": pyarrow.array([[(1, "x")], None, []], pyarrow.map_(pyarrow.int32(), pyarrow.string())),
+        }
+    )
+    rows = [
+        {
+            "half": 0.5,
+            "time": "01:02:03",
+            "moment": "01:02:03.004",
+            "length": "PT5S",
+            "fixed": "abc",
+            "small": "-1.25",
+            "large": "-1.25",
+            "words": {"a": "1", "b": None},
+            "numbers": [{"key": 1, "value": "x"}],
+        },
+        {},
+        {
+            "time": "23:59:59",
+            "moment": "00:00:00",
+            "length": "-PT86400S",
+            "small": "0.05",
+            "large": "9" * 42 + ".05",
+            "words": {},
+            "numbers": [],
+        },
+    ]
+    (OUT / "types.json").write_text(json.dumps(rows, indent=1) + "\n")
+    pyarrow.parquet.write_table(table, OUT / "types.parquet")
+    # Without the Arrow schema, as other programs write maps.
+    pyarrow.parquet.write_table(table.select(["words", "numbers"]), OUT / "maps.parquet", store_schema=False)
+    pyarrow.feather.write_feather(table, OUT / "types.feather", compression="uncompressed")
+
+    text = pyarrow.array(["a", "b"])
+    views = pyarrow.table({"text": text, "views": pyarrow.array([[1], [2]], pyarrow.list_view(pyarrow.int32()))})
+    runs = pyarrow.table({"text": text, "runs": pyarrow.RunEndEncodedArray.from_arrays([2], ["p"])})
+    twice = pyarrow.Table.from_arrays([text, text], names=["text", "text"])
+    for name, refused in (("list_view", views), ("run_end", runs), ("duplicate", twice)):
+        with pyarrow.OSFile(str(OUT / f"{name}.arrow"), "wb") as sink:
+            with pyarrow.ipc.new_stream(sink, refused.schema) as writer:
+                writer.write_table(refused)
+    pyarrow.parquet.write_table(views, OUT / "list_view.parquet")
+
+
 main()
+types()

@@ -18,7 +18,7 @@ use crate::example::{Encoded, Encoder};
 use crate::format;
 use crate::location::Location;
 use crate::sandbox::{self, LIMIT};
-use crate::source::{self, Reading, Row};
+use crate::source::{self, Names, Reading, Row};
 use crate::split;
 use crate::store::{BrokenMeta, Dropped, Meta, Packed, SourceMeta, Writer};
 use crate::template::ChatTemplate;
@@ -97,6 +97,7 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
     for work in work {
         let (mut chunk, mut bytes, mut taken) = (Vec::new(), 0, 0);
         let mut is_first = true;
+        let mut names = Names::new(&work.source.columns);
         for file in &work.files {
             let mut gone = false;
             let mut receiver = |row: Result<Row, DataError>| {
@@ -113,7 +114,7 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
                 }
                 if gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let result = source::read(file, &Reading::from(work.source), &mut receiver);
+            let result = source::read_one(file, &Reading::from(work.source), &mut names, &mut receiver);
             let failed = result.err().map(|error| send.send(Read::Failed(error)));
             if gone || failed.is_some() {
                 return;
@@ -121,6 +122,12 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
             number += 1;
         }
         let rest = if chunk.is_empty() { Ok(()) } else { send.send(Read::Rows(chunk)) };
+        if rest.is_ok()
+            && let Err(error) = names.finish(&work.source.path)
+        {
+            let _ = send.send(Read::Failed(error));
+            return;
+        }
         if rest.is_err() || send.send(Read::End { taken, limited: left == 0 }).is_err() {
             return;
         }

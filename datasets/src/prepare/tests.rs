@@ -232,6 +232,28 @@ fn what_is_wrong_with_every_row_is_said_once() {
 }
 
 #[test]
+fn a_column_that_rows_may_lack_is_looked_for_in_all_files_of_a_source() {
+    let (dir, mut config) = setup(&talks(3));
+    std::fs::write(dir.path().join("more.jsonl"), talks(1)[0].to_string().replacen('{', "{\"factor\": 2, ", 1))
+        .unwrap();
+    config.train[0] = SourceConfig { path: "*.jsonl".into(), ..config.train[0].clone() };
+    config.train[0].columns = [("messages", "messages"), ("weight", "factor")].into();
+    assert_eq!(run(&dir, &config).unwrap().len(), 4);
+    config.train[0].columns = [("messages", "messages"), ("weight", "w")].into();
+    let error = run(&dir, &config).unwrap_err().to_string();
+    assert!(error.contains("*.jsonl: no row has the column `w`"), "{error}");
+    // What was not read may have it.
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let limited = Prepare { limit: Some(2), ..request(&dir, &config, &tokenizer, &template) };
+    assert_eq!(prepare(&limited).unwrap().len(), 2);
+    // A row that lacks one column still has the other.
+    config.train[0].columns = [("messages", "talk"), ("weight", "factor")].into();
+    let error = run(&dir, &config).unwrap_err().to_string();
+    assert!(error.contains("the column `talk`"), "{error}");
+}
+
+#[test]
 fn an_empty_source_is_an_error_even_after_a_full_one() {
     let (dir, mut config) = setup(&talks(2));
     std::fs::write(dir.path().join("empty.jsonl"), "\n\n").unwrap();

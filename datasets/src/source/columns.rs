@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -55,6 +54,16 @@ impl Columns {
         self.0.is_empty()
     }
 
+    /// What rows take from a column of a file.
+    pub(super) fn used(&self, column: &str) -> Use<'_> {
+        let known = KNOWN.iter().any(|(name, _)| *name == column) && !self.0.contains_key(column);
+        if known || self.0.values().any(|theirs| theirs == column) {
+            return Use::Whole;
+        }
+        let parts: Vec<&str> = self.0.values().filter_map(|theirs| part(theirs, column)).collect();
+        if parts.is_empty() { Use::Nothing } else { Use::Parts(parts) }
+    }
+
     /// Whether our names are names of something.
     ///
     /// # Errors
@@ -78,6 +87,32 @@ impl<const N: usize> From<[(&str, &str); N]> for Columns {
     }
 }
 
+/// What of a column rows are made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Use<'a> {
+    Nothing,
+    /// What these paths lead to.
+    Parts(Vec<&'a str>),
+    Whole,
+}
+
+impl Use<'_> {
+    /// The same of a field.
+    pub fn field(&self, name: &str) -> Self {
+        let Self::Parts(paths) = self else { return self.clone() };
+        if paths.contains(&name) {
+            return Self::Whole;
+        }
+        let parts: Vec<&str> = paths.iter().filter_map(|path| part(path, name)).collect();
+        if parts.is_empty() { Self::Nothing } else { Self::Parts(parts) }
+    }
+}
+
+/// The rest of a path that leads through `name`.
+fn part<'p>(path: &'p str, name: &str) -> Option<&'p str> {
+    path.strip_prefix(name)?.strip_prefix('.')
+}
+
 /// The end of a sentence that says which name was probably meant.
 pub(crate) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
     known
@@ -87,25 +122,34 @@ pub(crate) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> S
         .map_or_else(String::new, |(_, known)| format!(" (`{known}` is there)"))
 }
 
-/// The renaming of one file's columns.
-pub(super) struct Names<'a> {
+/// The renaming of one source's columns, over all of its files.
+pub struct Names<'a> {
     columns: &'a Columns,
     rows: usize,
     seen: BTreeSet<&'a str>,
+    /// Whether somebody had enough before all rows were read.
+    stopped: bool,
 }
 
 impl<'a> Names<'a> {
+    /// For a source of which nothing is read yet.
     pub fn new(columns: &'a Columns) -> Self {
-        Self { columns, rows: 0, seen: BTreeSet::new() }
+        Self { columns, rows: 0, seen: BTreeSet::new(), stopped: false }
+    }
+
+    /// Not all rows are read.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
     }
 
     /// Gives a row's columns our names.
-    pub fn apply(&mut self, row: &mut Row) -> Result<(), DataError> {
+    pub(super) fn apply(&mut self, row: &mut Row) -> Result<(), DataError> {
         if self.columns.is_empty() {
             return Ok(());
         }
         self.rows += 1;
         let mut values = Vec::new();
+        let mut missing = None;
         for (ours, theirs) in &self.columns.0 {
             match find(&row.object, theirs) {
                 Some(value) => {
@@ -113,19 +157,20 @@ impl<'a> Names<'a> {
                     values.push((ours.clone(), value.into_owned()));
                 }
                 None if KNOWN.contains(&(ours.as_str(), Presence::Sometimes)) => {}
-                None => {
-                    let names: Vec<_> = row.object.keys().map(String::as_str).collect();
-                    let expected = format!("the column `{theirs}` (for `{ours}`)");
-                    let found = match names.is_empty() {
-                        true => "no column at all".to_string(),
-                        false => {
-                            let near = nearest(theirs, names.iter().copied());
-                            format!("the columns {}{near}", names.join(", "))
-                        }
-                    };
-                    return Err(DataError::row(&row.location, expected, found));
-                }
+                None => missing = missing.or(Some((ours, theirs))),
             }
+        }
+        if let Some((ours, theirs)) = missing {
+            let names: Vec<_> = row.object.keys().map(String::as_str).collect();
+            let expected = format!("the column `{theirs}` (for `{ours}`)");
+            let found = match names.is_empty() {
+                true => "no column at all".to_string(),
+                false => {
+                    let near = nearest(theirs, names.iter().copied());
+                    format!("the columns {}{near}", names.join(", "))
+                }
+            };
+            return Err(DataError::row(&row.location, expected, found));
         }
         for theirs in self.columns.0.values() {
             row.object.shift_remove(theirs);
@@ -134,13 +179,18 @@ impl<'a> Names<'a> {
         Ok(())
     }
 
-    /// What must hold at the end of a file: a column that rows may do without is in one of them.
-    pub fn finish(self, path: &Path) -> Result<(), DataError> {
-        let absent = self.columns.0.iter().find(|(ours, _)| self.rows > 0 && !self.seen.contains(ours.as_str()));
+    /// What must hold when the last file of a source is read: a column that rows may do without is in one of them. Of a
+    /// source that was not read to its end nothing is known.
+    ///
+    /// # Errors
+    /// The column that no row has; `path` is the source as the recipe names it.
+    pub fn finish(self, path: &str) -> Result<(), DataError> {
+        let asked = self.rows > 0 && !self.stopped;
+        let absent = self.columns.0.iter().find(|(ours, _)| asked && !self.seen.contains(ours.as_str()));
         match absent {
             // One that rows must have was missed in each of them, and they said so.
             Some((ours, theirs)) if KNOWN.contains(&(ours.as_str(), Presence::Sometimes)) => Err(DataError::Source {
-                path: path.display().to_string(),
+                path: path.to_string(),
                 why: format!("no row has the column `{theirs}` (for `{ours}`)"),
             }),
             _ => Ok(()),

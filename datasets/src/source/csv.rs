@@ -42,18 +42,22 @@ impl Reader for Csv {
         let shared: Arc<Path> = Arc::from(path);
         let input = Input::open(path)?;
         let taken = input.counter();
-        let room = Rc::new(Cell::new(LONGEST));
+        let (room, end) = (Rc::new(Cell::new(LONGEST)), Rc::new(Cell::new(End::Ahead)));
         let mut reader = ReaderBuilder::new()
             .delimiter(self.separator)
             .has_headers(false)
             .flexible(true)
             // With `\r\n` as one end of a line the crate's line numbers are off by one; the `\r` is cut off below.
             .terminator(Terminator::Any(b'\n'))
-            .from_reader(Bounded { input, room: Rc::clone(&room) });
+            .from_reader(Bounded { input, room: Rc::clone(&room), end: Rc::clone(&end) });
         let mut record = ByteRecord::new();
         let mut reported = 0;
         if !reader.read_byte_record(&mut record).map_err(refused)? {
             return Ok(());
+        }
+        if end.get() == End::Passed {
+            let why = "the names of the columns have a quote that is never closed".into();
+            return Err(DataError::Table { path: path.to_path_buf(), why });
         }
         let header = header(path, &record)?;
         loop {
@@ -64,11 +68,17 @@ impl Reader for Csv {
             if record.len() == 1 && record[0].trim_ascii().is_empty() {
                 continue;
             }
-            let line = record.position().map_or(0, |position| position.line() as usize);
-            let location = Location::at(&shared, line);
+            // The position of a record is where the blank lines before it begin.
+            let breaks = record.as_slice().iter().filter(|byte| **byte == b'\n').count();
+            let unclosed = end.get() == End::Passed;
+            let after = reader.position().line() as usize;
+            let location = Location::at(&shared, after.saturating_sub(breaks + usize::from(!unclosed)));
             let bytes = taken.get() - reported;
             reported = taken.get();
-            let row = cells(&header, &record, &location).map(|object| Row { location, object, bytes });
+            let row = match unclosed {
+                true => Err(DataError::row(&location, "cells", "a quote that is never closed")),
+                false => cells(&header, &record, &location).map(|object| Row { location, object, bytes }),
+            };
             if let ControlFlow::Break(()) = receiver(row) {
                 return Ok(());
             }
@@ -113,9 +123,23 @@ fn cells(header: &[String], record: &ByteRecord, location: &Location) -> Result<
 }
 
 /// Text of which no more than `room` is read until somebody makes room again: an open quote takes in all that follows.
+///
+/// It ends in a line break of its own. So a row whose end is the end of the file has an open quote; the `csv` crate
+/// would not say so.
 struct Bounded {
     input: Input,
     room: Rc<Cell<usize>>,
+    end: Rc<Cell<End>>,
+}
+
+/// How far the end of a text is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Ahead,
+    /// The line break that is not in the file was read.
+    Broken,
+    /// Somebody read on.
+    Passed,
 }
 
 impl Read for Bounded {
@@ -127,7 +151,18 @@ impl Read for Bounded {
         }
         let read = self.input.read(buffer)?;
         self.room.set(room.saturating_sub(read));
-        Ok(read)
+        match (read, buffer.first_mut()) {
+            (0, Some(first)) if self.end.get() == End::Ahead => {
+                *first = b'\n';
+                self.end.set(End::Broken);
+                Ok(1)
+            }
+            (0, Some(_)) => {
+                self.end.set(End::Passed);
+                Ok(0)
+            }
+            _ => Ok(read),
+        }
     }
 }
 
@@ -163,5 +198,34 @@ mod tests {
         let error = try_rows("rows.csv", b"a,a\n1,2\n").unwrap_err().to_string();
         assert!(error.contains("`a`"), "{error}");
         assert!(try_rows("rows.csv", b"").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_breaks_the_row_it_is_in() {
+        let said = "expected cells, found a quote that is never closed";
+        for (text, line) in [
+            ("prompt,completion\nq1,a1\n\nq2,\"a2\nq3,a3\n", 4),
+            ("prompt,completion\nq1,a1\nq2,\"", 3),
+            ("prompt,completion\nq1,a1\nq2,\"a\"\"", 3),
+            ("prompt,completion\nq1,a1\n\"q2,a2\r\n\r\n", 3),
+        ] {
+            let rows = rows("rows.csv", text.as_bytes());
+            assert_eq!(rows.len(), 2, "{text}");
+            assert!(rows[0].is_ok(), "{text}");
+            assert!(rows[1].as_ref().unwrap_err().ends_with(&format!("rows.csv:{line}: {said}")), "{:?}", rows[1]);
+        }
+        for text in ["a,b\n1,\"2\"", "a,b\n1,2", "a,b\n1,\"2\"\n\n", "a,b\r\n1,\"2\"\r\n"] {
+            assert_eq!(rows("rows.csv", text.as_bytes()), [Ok((2, json!({"a": "1", "b": "2"})))], "{text}");
+        }
+        let error = try_rows("rows.csv", b"a,\"b\n1,2\n").unwrap_err().to_string();
+        assert!(error.contains("never closed"), "{error}");
+        assert!(try_rows("rows.csv", b"a,b").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_row_stands_where_its_own_first_line_is() {
+        let found = rows("rows.csv", b"text,x\n\n\na,1\n\n\n\n\"b\nc\",2\n\r\n\r\nd,3");
+        let lines: Vec<_> = found.into_iter().map(|row| row.unwrap().0).collect();
+        assert_eq!(lines, [4, 8, 12]);
     }
 }

@@ -1,5 +1,9 @@
-//! `.json` files: a list of objects, an object that holds one list of them (`{"version": .., "data": [..]}`), or JSON
-//! Lines under another name, which are common. Rows are read one at a time; a row's place is its number in the list.
+//! `.json` files: a list of objects, an object around one (`{"version": .., "data": [..]}`), a single object, or JSON Lines
+//! under another name, which are common. Rows are read one at a time; a row's place is its number in the list.
+//!
+//! A row may hold lists of objects too (`messages`, answers). So an object is one around rows only when a list of objects
+//! in it, and no other, has a name that says so, and no key of it is one that rows have. It is a row when it has such a
+//! key, or no list at all. Everything else is refused.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,18 +14,35 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::columns::{Columns, Use};
 use super::input::{Input, LONGEST, without_mark};
 use super::object::{self, Strict};
 use super::{Reader, Reading, Receiver, Row};
 use crate::error::DataError;
 use crate::location::Location;
 
-/// Keys that a row has, and an object around rows has not.
-const OF_ROWS: [&str; 8] =
-    ["messages", "conversations", "input_ids", "prompt", "completion", "chosen", "rejected", "tools"];
+/// What a list of rows is called in an object around it.
+const ROWS: [&str; 16] = [
+    "data",
+    "dataset",
+    "rows",
+    "records",
+    "examples",
+    "samples",
+    "instances",
+    "items",
+    "entries",
+    "train",
+    "training",
+    "validation",
+    "valid",
+    "dev",
+    "test",
+    "eval",
+];
 
 /// The reader of `.json` files.
 pub(super) struct Json;
@@ -47,7 +68,9 @@ impl Reader for Json {
         let taken = input.counter();
         let room = Rc::new(Cell::new(LONGEST));
         let text = BufReader::new(Bounded { inner: io::Cursor::new(head).chain(input), room: Rc::clone(&room) });
-        let mut rows = Rows { path: Arc::from(path), receiver, room, taken, reported: 0, count: 0, stopped: false };
+        let names = reading.columns;
+        let mut rows =
+            Rows { path: Arc::from(path), names, receiver, room, taken, reported: 0, count: 0, stopped: false };
         let mut deserializer = serde_json::Deserializer::from_reader(text);
         let result = Document(&mut rows).deserialize(&mut deserializer).and_then(|()| deserializer.end());
         match result {
@@ -70,7 +93,7 @@ impl Reader for Json {
     }
 }
 
-/// Whether a `.json` file is JSON Lines: its first line is an object by itself, and another follows, or it is a row.
+/// Whether a `.json` file is JSON Lines: its first line is an object by itself, and another follows.
 fn is_lines(path: &Path) -> Result<bool, DataError> {
     let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
     let mut input = Input::open(path)?;
@@ -79,24 +102,21 @@ fn is_lines(path: &Path) -> Result<bool, DataError> {
         return Ok(false);
     }
     let mut line = Vec::new();
-    let mut first: Option<Map<String, Value>> = None;
+    let mut is_object = false;
     while input.line(&mut line).map_err(unreadable)? > 0 {
         let text = without_mark(&line).trim_ascii();
         if text.is_empty() {
             continue;
         }
-        match first {
-            // A second line that goes on with another object.
-            Some(_) => return Ok(text.starts_with(b"{")),
-            None => match serde_json::from_slice(text) {
-                Ok(Value::Object(object)) => first = Some(object),
-                _ => return Ok(false),
-            },
+        if is_object {
+            return Ok(text.starts_with(b"{"));
         }
+        if serde_json::from_slice::<Map<String, Value>>(text).is_err() {
+            return Ok(false);
+        }
+        is_object = true;
     }
-    Ok(first.is_some_and(|first| {
-        OF_ROWS.iter().any(|key| first.contains_key(*key)) || !first.values().any(Value::is_array)
-    }))
+    Ok(false)
 }
 
 fn read_up_to(input: &mut Input, buffer: &mut [u8]) -> io::Result<usize> {
@@ -131,6 +151,7 @@ impl<R: Read> Read for Bounded<R> {
 /// Where the rows of a document go.
 struct Rows<'a, 'r> {
     path: Arc<Path>,
+    names: &'a Columns,
     receiver: &'a mut Receiver<'r>,
     room: Rc<Cell<usize>>,
     taken: Rc<Cell<u64>>,
@@ -140,6 +161,11 @@ struct Rows<'a, 'r> {
 }
 
 impl Rows<'_, '_> {
+    /// Whether a key is one that a row has, by a format or by the recipe, or a message.
+    fn is_of_rows(&self, key: &str) -> bool {
+        self.names.used(key) != Use::Nothing || ["role", "content", "from", "value"].contains(&key)
+    }
+
     fn row<E: Error>(&mut self, value: Value) -> Result<(), E> {
         self.count += 1;
         self.room.set(LONGEST);
@@ -182,85 +208,117 @@ impl<'de> Visitor<'de> for Document<'_, '_, '_> {
         Ok(())
     }
 
+    /// A row, or an object around rows. Where it may be either, or neither, it is refused: the wrong choice would
+    /// train on something else in silence.
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let mut from: Option<String> = None;
+        let refuse = |why: String| Err(A::Error::custom(why));
+        let mut rows: Option<String> = None;
+        // The first key that a row has.
+        let mut own: Option<String> = None;
+        let mut rest = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let refuse = |why: String| Err(A::Error::custom(why));
-            if OF_ROWS.contains(&key.as_str()) {
-                return refuse(format!(
-                    "the file is one object with the key `{key}`, a single row: write a list of rows"
-                ));
+            if rest.contains_key(&key) || rows.as_ref() == Some(&key) {
+                return refuse(format!("the key `{key}` stands twice in an object"));
             }
-            if !entries.next_value_seed(Member(self.0))? {
-                continue;
+            if own.is_none() && self.0.is_of_rows(&key) {
+                own = Some(key.clone());
             }
-            if let Some(first) = &from {
-                return refuse(format!("two lists that may be the rows, `{first}` and `{key}`"));
+            if own.is_some() || !ROWS.contains(&key.as_str()) {
+                rest.insert(key, entries.next_value_seed(Strict)?);
+            } else {
+                match (entries.next_value_seed(Member(self.0))?, &rows) {
+                    (None, Some(first)) => {
+                        return refuse(format!("two lists that may be the rows, `{first}` and `{key}`"));
+                    }
+                    (None, None) => rows = Some(key),
+                    (Some(value), _) => drop(rest.insert(key, value)),
+                }
             }
-            from = Some(key);
         }
-        match from {
-            Some(_) => Ok(()),
-            None => Err(A::Error::custom("an object without a list of rows in it")),
+        let is_rows = |(key, _): &(&String, &Value)| ROWS.contains(&key.as_str()) && !self.0.is_of_rows(key);
+        let of_objects =
+            |(_, value): &(&String, &Value)| value.as_array().is_some_and(|list| list.iter().any(Value::is_object));
+        let named = |found: Option<(&String, &Value)>| found.map(|(key, _)| key.clone());
+        let help = "write a list of rows, `[{..}]`, or a row a line in a .jsonl file";
+        match (rows, own) {
+            (Some(rows), None) => match named(rest.iter().find(of_objects)) {
+                None => Ok(()),
+                Some(other) => refuse(format!("two lists that may be the rows, `{rows}` and `{other}`: {help}")),
+            },
+            (Some(rows), Some(own)) => {
+                refuse(format!("an object that may be a row, with `{own}`, or around the rows in `{rows}`: {help}"))
+            }
+            (None, Some(own)) => match named(rest.iter().find(|entry| is_rows(entry) && of_objects(entry))) {
+                None => self.0.row(Value::Object(rest)),
+                Some(rows) => {
+                    refuse(format!("an object that may be a row, with `{own}`, or around the rows in `{rows}`: {help}"))
+                }
+            },
+            (None, None) => match named(rest.iter().find(|(_, value)| value.is_array())) {
+                None => self.0.row(Value::Object(rest)),
+                Some(list) => refuse(format!(
+                    "an object that may be a row, or around a list of rows that is called `{list}`: {help}"
+                )),
+            },
         }
     }
 }
 
-/// A value of the object around the rows: the rows, where it is a list.
+/// A value of the object around the rows, which are handed on where it is a list; else it is given back.
 struct Member<'d, 'a, 'r>(&'d mut Rows<'a, 'r>);
 
 impl<'de> DeserializeSeed<'de> for Member<'_, '_, '_> {
-    type Value = bool;
+    type Value = Option<Value>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Member<'_, '_, '_> {
-    type Value = bool;
+    type Value = Option<Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<bool, A::Error> {
-        Document(self.0).visit_seq(items).map(|()| true)
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
+        Document(self.0).visit_seq(items).map(|()| None)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<bool, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(false)
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
+        Strict.visit_map(entries).map(Some)
     }
 
-    fn visit_unit<E: Error>(self) -> Result<bool, E> {
-        Ok(false)
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Strict.visit_unit().map(Some)
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<bool, E> {
-        Ok(false)
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        Strict.visit_bool(value).map(Some)
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<bool, E> {
-        Ok(false)
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+        Strict.visit_i64(value).map(Some)
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<bool, E> {
-        Ok(false)
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+        Strict.visit_u64(value).map(Some)
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<bool, E> {
-        Ok(false)
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+        Strict.visit_f64(value).map(Some)
     }
 
-    fn visit_str<E: Error>(self, _: &str) -> Result<bool, E> {
-        Ok(false)
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Strict.visit_str(text).map(Some)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{rows, try_rows};
+    use super::super::tests::{read_with, rows, try_rows};
+    use super::super::{Columns, Reading};
 
     fn shown(text: &str) -> Vec<String> {
         rows("rows.json", text.as_bytes())
@@ -281,17 +339,39 @@ mod tests {
         ] {
             assert_eq!(shown(text), expected, "{text}");
         }
-        assert_eq!(shown("{\"messages\": []}"), ["1 {\"messages\":[]}"]);
-        assert_eq!(shown("{\"question\": \"a\"}\n"), ["1 {\"question\":\"a\"}"]);
         assert!(shown("[]").is_empty() && shown("{\"rows\": []}").is_empty());
+    }
+
+    #[test]
+    fn a_single_object_is_a_row_when_it_has_what_rows_have() {
+        for row in [
+            r#"{"messages":[{"role":"user","content":"q"}]}"#,
+            r#"{"instruction":"i","history":[],"output":"o"}"#,
+            r#"{"text":"hi","tags":["a"]}"#,
+            r#"{"text":"hi","data":[1,2]}"#,
+            r#"{"data":{"a":[1]},"question":"a"}"#,
+        ] {
+            assert_eq!(shown(row), [format!("1 {row}")]);
+            assert_eq!(shown(&row.replace(',', ",\n")), [format!("1 {row}")]);
+        }
+        let columns = Columns::from([("prompt", "question"), ("completion", "data.text")]);
+        let reading = Reading { columns: &columns, ..Reading::default() };
+        let row = br#"{"question":"q","data":{"text":"a"},"answers":[{"text":"A"},{"text":"B"}]}"#;
+        let rows = read_with("rows.json", row, &reading).unwrap();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].as_ref().unwrap().1["prompt"], "q");
     }
 
     #[test]
     fn what_is_no_list_of_rows_says_so() {
         for (text, said) in [
             ("{\"train\": [{\"a\": 1}], \"test\": [{\"a\": 2}]}", "`train` and `test`"),
-            ("{\n\"messages\": []\n}", "a single row"),
-            ("{\n\"a\": 1}", "without a list"),
+            ("{\"data\": [{\"a\": 1}], \"features\": [{\"a\": 2}]}", "`data` and `features`"),
+            ("{\"text\": \"a\", \"data\": [{\"a\": 1}]}", "with `text`, or around the rows in `data`"),
+            ("{\"data\": [{\"a\": 1}], \"text\": \"a\"}", "with `text`, or around the rows in `data`"),
+            ("{\"question\":\"q\",\"answers\":[{\"text\":\"A\"},{\"text\":\"B\"}]}", "called `answers`: write a list"),
+            ("{\"data\": [], \"data\": []}", "`data` stands twice"),
+            ("{\"a\": 1, \"a\": 2}", "`a` stands twice"),
             ("[{\"a\": 1}, {\"a\"", "in row 2"),
             ("[{\"a\": 1}] [", "trailing characters"),
             ("[{\"a\": 1, \"a\": 2}]", "stands twice"),

@@ -20,7 +20,7 @@ mod text;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use columns::Columns;
+pub use columns::{Columns, Names};
 pub use files::{expand, is_remote};
 pub use remote::{Choose, Fetch, NoFetch, Repository};
 
@@ -95,25 +95,43 @@ static READERS: [&dyn Reader; 7] = [
     &ipc::Ipc,
 ];
 
-/// Reads a file, its format chosen by its ending.
+/// Reads a file that is a source by itself, its format chosen by its ending.
+///
+/// # Errors
+/// When the ending is unknown, the file as a whole cannot be read, or no row has a column that the recipe names.
+pub fn read(path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
+    let mut names = Names::new(reading.columns);
+    read_one(path, reading, &mut names, receiver)?;
+    names.finish(&path.display().to_string())
+}
+
+/// Reads one file of a source; [`Names::finish`] is for after the last one.
 ///
 /// # Errors
 /// When the ending is unknown or the file as a whole cannot be read.
-pub fn read(path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
+pub fn read_one(
+    path: &Path,
+    reading: &Reading<'_>,
+    names: &mut Names<'_>,
+    receiver: &mut Receiver<'_>,
+) -> Result<(), DataError> {
     let reader = reader_of(path).ok_or_else(|| DataError::Source {
         path: path.display().to_string(),
         why: format!("the ending of a data file must be one of {}", endings()),
     })?;
-    let mut names = columns::Names::new(reading.columns);
     let mut named = |row: Result<Row, DataError>| {
-        receiver(row.and_then(|mut row| {
+        let row = row.and_then(|mut row| {
             names.apply(&mut row)?;
             row.object.retain(|_, value| !value.is_null());
             Ok(row)
-        }))
+        });
+        let flow = receiver(row);
+        if flow.is_break() {
+            names.stop();
+        }
+        flow
     };
-    reader.read(path, reading, &mut named)?;
-    names.finish(path)
+    reader.read(path, reading, &mut named)
 }
 
 fn reader_of(path: &Path) -> Option<&'static dyn Reader> {

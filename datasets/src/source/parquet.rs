@@ -1,16 +1,18 @@
 //! Parquet, through polars' reader of it: one row group after the other, and large ones in slices, so that memory is
 //! bounded by a group's compressed bytes and a slice of its rows.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
 use polars_arrow::array::Array;
+use polars_arrow::datatypes::{ArrowDataType, TimeUnit};
 use polars_buffer::Buffer;
 use polars_parquet::read::{
     BasicDecompressor, ColumnChunkMetadata, Filter, PageReader, RowGroupMetadata, column_iter_to_arrays, infer_schema,
-    read_metadata,
+    read_metadata, schema::parquet_to_arrow_schema,
 };
 
 use super::table::{Guard, Table};
@@ -35,13 +37,23 @@ impl Reader for Parquet {
         false
     }
 
-    fn read(&self, path: &Path, _: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
+    fn read(&self, path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
         let guard = Guard { path };
         let (mut file, bytes) = super::table::open(path)?;
         let metadata = guard.run(|| Ok(read_metadata(&mut file)?))?;
-        let schema = guard.run(|| Ok(infer_schema(&metadata)?))?;
+        let fields = metadata.schema().fields();
+        let mut names = BTreeSet::new();
+        if let Some(twice) = fields.iter().find(|field| !names.insert(field.name())) {
+            return Err(guard.refused(format!("two columns have the name `{}`", twice.name())));
+        }
+        // Arrow's own schema, which programs add to a file, may have types that the reader does not know; the file's
+        // says how they are stored.
+        let mut schema = guard
+            .run(|| Ok(infer_schema(&metadata)?))
+            .or_else(|_| guard.run(|| Ok(parquet_to_arrow_schema(fields))))?;
+        schema.iter_values_mut().for_each(|field| stored(&mut field.dtype));
         let rows: usize = metadata.row_groups.iter().map(RowGroupMetadata::num_rows).fold(0, usize::saturating_add);
-        let mut table = Table::new(path, bytes / rows.max(1) as u64);
+        let mut table = Table::new(path, bytes / rows.max(1) as u64, reading.columns);
         for group in &metadata.row_groups {
             let mut chunks = Vec::new();
             for field in schema.iter_values() {
@@ -75,6 +87,21 @@ impl Reader for Parquet {
             }
         }
         Ok(())
+    }
+}
+
+/// Times of Arrow that count seconds: Parquet has none, so what was written counts milliseconds.
+fn stored(dtype: &mut ArrowDataType) {
+    match dtype {
+        ArrowDataType::Time32(unit) => *unit = TimeUnit::Millisecond,
+        ArrowDataType::List(field)
+        | ArrowDataType::LargeList(field)
+        | ArrowDataType::FixedSizeList(field, _)
+        | ArrowDataType::Map(field, _) => stored(&mut field.dtype),
+        ArrowDataType::Struct(fields) => fields.iter_mut().for_each(|field| stored(&mut field.dtype)),
+        ArrowDataType::Dictionary(_, values, _) => stored(values),
+        ArrowDataType::Extension(extension) => stored(&mut extension.inner),
+        _ => {}
     }
 }
 

@@ -1,15 +1,17 @@
 //! What the readers of binary tables share: columns become rows, and a damaged file becomes an error.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use polars_arrow::array::Array;
 use serde_json::Map;
 
+use super::columns::{Columns, Use};
 use super::{Receiver, Row, arrays};
 use crate::error::DataError;
 use crate::location::Location;
@@ -31,7 +33,7 @@ pub(super) struct Guard<'a> {
 impl Guard<'_> {
     /// Runs a part of a reader; a file it cannot digest is an error, even where the reader would panic.
     pub fn run<T>(self, read: impl FnOnce() -> Result<T, Box<dyn Error>>) -> Result<T, DataError> {
-        catch_unwind(AssertUnwindSafe(read))
+        quietly(read)
             .map_err(|_| self.refused("its reader gave up: the file is damaged, or no such table".into()))?
             .map_err(|problem| self.refused(problem.to_string()))
     }
@@ -41,16 +43,39 @@ impl Guard<'_> {
     }
 }
 
+thread_local! {
+    /// Whether a panic on this thread is caught and becomes an error, so that there is nothing to print.
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Catches a panic and prints nothing of it. Panics of other threads are printed as ever.
+fn quietly<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !CAUGHT.try_with(Cell::get).unwrap_or(false) {
+                before(panic);
+            }
+        }));
+    });
+    let outer = CAUGHT.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(run));
+    CAUGHT.set(outer);
+    result
+}
+
 /// A table whose rows are handed on.
-pub(super) struct Table {
+pub(super) struct Table<'a> {
     path: Arc<Path>,
     rows: usize,
     bytes_per_row: u64,
+    names: &'a Columns,
 }
 
-impl Table {
-    pub fn new(path: &Path, bytes_per_row: u64) -> Self {
-        Self { path: Arc::from(path), rows: 0, bytes_per_row }
+impl<'a> Table<'a> {
+    pub fn new(path: &Path, bytes_per_row: u64, names: &'a Columns) -> Self {
+        Self { path: Arc::from(path), rows: 0, bytes_per_row, names }
     }
 
     /// Hands on the next `count` rows, whose columns are `columns`, each in one or several arrays.
@@ -66,25 +91,52 @@ impl Table {
         {
             return Err(guard.refused(format!("the column `{name}` has not as many cells as there are rows ({count})")));
         }
+        let uses: Vec<Use<'_>> = columns.iter().map(|(name, _)| self.names.used(name)).collect();
         let mut cursors = vec![(0, 0); columns.len()];
         for _ in 0..count {
-            let object = guard.run(|| {
-                let cells = columns.iter().zip(&mut cursors).map(|((name, arrays), (array, index))| {
+            self.rows += 1;
+            let location = Location::at(&self.path, self.rows);
+            let row = guard.run(|| {
+                let mut object = Map::new();
+                let mut wrong = None;
+                for (((name, arrays), used), (array, index)) in columns.iter().zip(&uses).zip(&mut cursors) {
                     while arrays[*array].len() == *index {
                         (*array, *index) = (*array + 1, 0);
                     }
-                    let value = arrays::json(arrays[*array].as_ref(), *index);
+                    match arrays::json(arrays[*array].as_ref(), *index, used) {
+                        Ok(value) => drop(object.insert(name.to_string(), value)),
+                        Err(found) => wrong = wrong.or(Some((*name, found))),
+                    }
                     *index += 1;
-                    (name.to_string(), value)
-                });
-                Ok(cells.collect::<Map<_, _>>())
+                }
+                Ok(match wrong {
+                    None => Ok(object),
+                    Some((name, found)) => {
+                        Err(DataError::row(&location, format!("a value that JSON has in `{name}`"), found))
+                    }
+                })
             })?;
-            self.rows += 1;
-            let location = Location::at(&self.path, self.rows);
-            if receiver(Ok(Row { location, object, bytes: self.bytes_per_row })).is_break() {
+            let bytes = self.bytes_per_row;
+            if receiver(row.map(|object| Row { location, object, bytes })).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_a_reader_is_an_error_and_nothing_else_changes() {
+        let guard = Guard { path: Path::new("rows.arrow") };
+        let error = guard.run(|| -> Result<(), _> { panic!("never seen") }).unwrap_err().to_string();
+        assert!(error.contains("rows.arrow") && error.contains("gave up"), "{error}");
+        assert!(!CAUGHT.get());
+        assert!(guard.run(|| Ok(CAUGHT.get())).unwrap());
+        assert!(guard.run(|| -> Result<(), _> { Err("why".into()) }).unwrap_err().to_string().contains("why"));
+        assert!(!CAUGHT.get());
     }
 }

@@ -15,7 +15,7 @@ pub(super) const HEADER: usize = 256;
 const MAGIC: &[u8; 8] = b"fb-rows\0";
 
 /// Raised when the layout changes, or what a row becomes: older stores are then made again.
-pub(crate) const STORE_VERSION: u32 = 2;
+pub(crate) const STORE_VERSION: u32 = 3;
 
 /// The header of a whole store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

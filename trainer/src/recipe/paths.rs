@@ -24,20 +24,29 @@ pub(super) struct Folders<'a> {
 }
 
 impl Folders<'_> {
-    /// The first of the two places where `path` exists, else both.
+    /// The first of the two places where `path` exists, else both. A pattern exists where it matches something, else where
+    /// its beginning does.
     fn find(&self, path: &Path) -> Result<PathBuf, Vec<PathBuf>> {
         let mut tried = Vec::new();
+        let mut begun = None;
         for folder in [self.current, self.recipe] {
             let candidate = plain(&folder.join(path));
+            if candidate.exists() {
+                return Ok(candidate);
+            }
             let existing = existing_part(&candidate, folder);
-            if existing.as_os_str().is_empty() || existing.exists() {
-                return Ok(as_pattern(candidate, folder));
+            if has_wildcard(path) && (existing.as_os_str().is_empty() || existing.exists()) {
+                let pattern = as_pattern(candidate.clone(), folder);
+                if glob::glob(&pattern.to_string_lossy()).is_ok_and(|mut found| found.next().is_some()) {
+                    return Ok(pattern);
+                }
+                begun = begun.or(Some(pattern));
             }
             if !tried.contains(&candidate) {
                 tried.push(candidate);
             }
         }
-        Err(tried)
+        begun.ok_or(tried)
     }
 }
 
