@@ -190,6 +190,7 @@ impl State {
             }
             _ => return Reply::refuse(404, ""),
         };
+        let file = unescaped(&file);
         let file = file.as_str();
         if let Some(refusal) = self.refusal(&repository, request) {
             return refusal;
@@ -370,4 +371,16 @@ pub fn git_blob_id(content: &[u8]) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A path of an address, its escapes read.
+fn unescaped(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at(2.min(part.len()));
+        bytes.push(u8::from_str_radix(code, 16).unwrap_or(b'?'));
+        bytes.extend(rest.bytes());
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -16,6 +16,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::error::HubError;
+use super::files;
 use super::id::{HubId, is_commit};
 use super::options::HubOptions;
 use super::tree::{Entry, Tree};
@@ -109,7 +110,13 @@ impl<'a> Client<'a> {
     /// an unsatisfiable range (416); anything else is an error.
     pub fn open(&self, commit: &str, file: &str, start: u64) -> Result<Response<Body>, HubError> {
         let repo = self.repo(commit);
-        let address = format!("{}/{}/resolve/{}/{file}", self.options.endpoint, repo.url(), repo.url_revision());
+        let address = format!(
+            "{}/{}/resolve/{}/{}",
+            self.options.endpoint,
+            repo.url(),
+            repo.url_revision(),
+            files::escaped(file)
+        );
         let response = self.get(&address, (start > 0).then(|| format!("bytes={start}-")))?;
         match response.status().as_u16() {
             200 | 206 | 416 => Ok(response),

@@ -126,7 +126,7 @@ fn walk(root: &Path, below: &str, depth: usize, found: &mut Vec<String>) {
     let entries = std::fs::read_dir(root.join(below)).into_iter().flatten().flatten();
     for entry in entries {
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if !files::is_plain_name(&name) {
+        if !files::is_safe_name(&name) {
             continue;
         }
         let path = if below.is_empty() { name } else { format!("{below}/{name}") };

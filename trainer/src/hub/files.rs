@@ -118,6 +118,31 @@ pub(super) fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 200 && name.bytes().all(allowed) && !name.starts_with('.') && !name.ends_with('.')
 }
 
+/// Whether `name` is a name of a file or folder here as well: people give data files names with blanks and letters of
+/// all kinds.
+pub(super) fn is_safe_name(name: &str) -> bool {
+    let forbidden = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|');
+    !name.is_empty()
+        && name.len() <= 200
+        && !name.contains(forbidden)
+        && !name.starts_with(['.', ' '])
+        && !name.ends_with(['.', ' '])
+}
+
+/// `path` as an address has it.
+pub(super) fn escaped(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' | b'+' | b'=' => {
+                out.push(char::from(byte));
+            }
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
 fn list(names: &[&str]) -> String {
     match names {
         [] => "nothing".to_string(),

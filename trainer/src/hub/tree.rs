@@ -45,7 +45,7 @@ impl Tree {
 
     /// The paths of all files whose folders and names are safe as such here.
     pub fn plain_paths(&self) -> Vec<&str> {
-        let is_plain = |path: &str| path.split('/').all(files::is_plain_name);
+        let is_plain = |path: &str| path.split('/').all(files::is_safe_name);
         self.files.keys().map(String::as_str).filter(|path| is_plain(path)).collect()
     }
 }

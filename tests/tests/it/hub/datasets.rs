@@ -57,6 +57,19 @@ fn the_files_of_a_split_are_fetched_into_the_shared_cache() {
 }
 
 #[test]
+fn names_that_people_give_are_names() {
+    let world = World::new();
+    let named: [(&'static str, &'static [u8]); 3] =
+        [("train 2 (new).jsonl", b"{}"), ("train1.jsonl", TRAIN), ("train_\u{e9}%.jsonl", b"[]")];
+    world.server.publish("datasets/acme/rows", &["main"], &named);
+    let found = files(Some("*.jsonl"), Split::Train, &world.options).unwrap();
+    let contents: Vec<_> = found.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    assert_eq!(contents, named.map(|(_, content)| content.to_vec()));
+    let offline = HubOptions { offline: true, ..world.options.clone() };
+    assert_eq!(files(Some("*.jsonl"), Split::Train, &offline).unwrap(), found);
+}
+
+#[test]
 fn large_files_come_from_the_storage_server() {
     let world = world();
     let found = files(Some("extra"), Split::Train, &world.options).unwrap();
