@@ -96,13 +96,14 @@ impl Encoded {
     }
 }
 
-/// Turns records into examples; the same one for training, evaluation and looking at data.
-#[derive(Debug, Clone, Copy)]
-pub struct Encoder<'a> {
+/// Turns records into examples; the same one for training, evaluation and looking at data. It owns what it needs, as rows
+/// are encoded on threads that may outlive who asked; clones of a tokenizer and a template share what is large.
+#[derive(Debug, Clone)]
+pub struct Encoder {
     /// Needed for everything but `tokens` rows.
-    pub tokenizer: Option<&'a Tokenizer>,
+    pub tokenizer: Option<Tokenizer>,
     /// Needed for rows with messages.
-    pub template: Option<&'a ChatTemplate>,
+    pub template: Option<ChatTemplate>,
     /// What is trained.
     pub train_on: TrainOn,
     /// What happens to long rows.
@@ -113,7 +114,7 @@ pub struct Encoder<'a> {
     pub keep_text: bool,
 }
 
-impl Encoder<'_> {
+impl Encoder {
     /// Encodes a record. `source_index` is kept in the example.
     ///
     /// # Errors
@@ -214,7 +215,7 @@ impl Encoder<'_> {
 
     /// Whether a part of the text would become a control token.
     fn spells_control(&self, text: &str) -> bool {
-        self.tokenizer.is_some_and(|tokenizer| {
+        self.tokenizer.as_ref().is_some_and(|tokenizer| {
             tokenizer.special_texts().iter().any(|special| !special.is_empty() && text.contains(special.as_str()))
         })
     }
@@ -241,7 +242,7 @@ impl Encoder<'_> {
 
     fn chat(&self, chat: &Chat, location: &Location, train_on: TrainOn) -> Result<Draft, DataError> {
         let tokenizer = self.tokenizer()?;
-        let template = self.template.ok_or_else(|| {
+        let template = self.template.as_ref().ok_or_else(|| {
             DataError::Config(format!(
                 "{location}: rows with messages need a chat template; set `template` to a .jinja file or one of {}",
                 Builtin::names()
@@ -286,6 +287,7 @@ impl Encoder<'_> {
 
     fn tokenizer(&self) -> Result<&Tokenizer, DataError> {
         self.tokenizer
+            .as_ref()
             .ok_or_else(|| DataError::Config("rows with text need a tokenizer; only `tokens` rows do without".into()))
     }
 
@@ -314,7 +316,7 @@ impl Encoder<'_> {
             Truncation::Drop => return Ok(Encoded::Dropped { tokens: length }),
             Truncation::KeepStart | Truncation::Split => example.slice(0..max),
             Truncation::KeepEnd => {
-                let prefix = self.tokenizer.map_or(&[][..], Tokenizer::prefix);
+                let prefix = self.tokenizer.as_ref().map_or(&[][..], Tokenizer::prefix);
                 let bos = match example.input_ids.starts_with(prefix) {
                     true => prefix.len().min(max),
                     false => 0,

@@ -100,7 +100,7 @@ FEATURES = {
     "attributes": "{% set spec = {'items': {'type': 'string'}, 'keys': 1, 'type': 'array', 'copy': 5} %}{{ spec.items is defined }} {{ spec.items.type }} {{ spec['items'].type }}"
     " {{ messages[0].items is defined }} {% if messages[0].get %}T{% endif %} {{ messages[0] | attr('role') is defined }} {{ spec.type }} {% set ns = namespace(items=3) %}{{ ns.items }}"
     "{% set ns.items = 4 %}{{ ns.items }} {{ spec.items() | list | length }} {% for k, v in spec.items() %}{{ k }}{% endfor %}",
-    "more-python": "{{ nothing | default('d', boolean=true) }}{{ '' | default('d', true) }}{{ '' | default('d') }} {{ '%s=%d' % ('a', 3) }} {{ '%s' % 'x' }} {{ 7 % 3 }} {{ 'x' | int }} {{ 'x' | float }} {{ ' 5 ' | int }}"
+    "more-python": "{{ nothing | default('d', boolean=true) }}{{ '' | default('d', true) }}{{ '' | default('d') }} {{ '%s=%d' % ('a', 3) }} {{ '%s' % 'x' }} {{ 7 % 3 }} {{ '%s %s' | format(['a\\u00a0', 1e-7], {'k': none}) }} {{ 'x' | int }} {{ 'x' | float }} {{ ' 5 ' | int }}"
     " {{ 'x' | int(7) }} {{ 'a-b-c'.split('-', maxsplit=1) }} {{ 'a-b'.split(sep='-') }} {{ ' a  b '.split() }} {{ 'ab'.ljust(5, '.') }}{{ 'ab'.rjust(5) }}{{ 'ab'.center(5, '*') }}{{ 'abc'.center(6, '*') }}"
     "{{ '-7'.zfill(4) }} {% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.next() }} {% set j = joiner(', ') %}{% for m in messages %}{{ j() }}{{ m.role }}{% endfor %}",
     "generator-length": "{{ messages | map(attribute='role') | length }}",

@@ -12,10 +12,10 @@ fn record(content: Content) -> Record {
     Record { content, weight: 1.0 }
 }
 
-fn encoder<'a>(tokenizer: &'a Tokenizer, template: Option<&'a ChatTemplate>) -> Encoder<'a> {
+fn encoder(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Encoder {
     Encoder {
-        tokenizer: Some(tokenizer),
-        template,
+        tokenizer: Some(tokenizer.clone()),
+        template: template.cloned(),
         train_on: TrainOn::Assistant,
         truncation: Truncation::KeepStart,
         max_length: 512,
@@ -23,7 +23,7 @@ fn encoder<'a>(tokenizer: &'a Tokenizer, template: Option<&'a ChatTemplate>) -> 
     }
 }
 
-fn one(encoder: &Encoder<'_>, content: Content) -> Example {
+fn one(encoder: &Encoder, content: Content) -> Example {
     match encoder.encode(&record(content), &location(), 0).unwrap() {
         Encoded::Examples(mut examples) => {
             assert_eq!(examples.len(), 1);
@@ -326,7 +326,7 @@ fn tokens_rows_need_no_tokenizer_and_others_say_what_they_need() {
     assert!(error.to_string().contains("chatml"), "{error}");
 }
 
-fn encoder_without_anything() -> Encoder<'static> {
+fn encoder_without_anything() -> Encoder {
     Encoder {
         tokenizer: None,
         template: None,

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::{Prepare, Progress, Work};
-use crate::config::{BrokenRows, Format, TrainOn, Truncation};
+use crate::config::{BrokenRows, Format};
 use crate::error::DataError;
 use crate::example::{Encoded, Encoder};
 use crate::format;
@@ -22,7 +22,6 @@ use crate::source::{self, Names, Reading, Row};
 use crate::split;
 use crate::store::{BrokenMeta, Dropped, Meta, Packed, SourceMeta, Writer};
 use crate::template::ChatTemplate;
-use crate::tokenizer::Tokenizer;
 
 /// Rows that `auto` looks at.
 const FIRST_ROWS: usize = 32;
@@ -151,7 +150,7 @@ fn weight(object: &Map<String, Value>) -> usize {
 /// An encoding under way.
 struct Encoding<'a> {
     request: &'a Prepare<'a>,
-    encoding: Arc<How>,
+    encoder: Arc<Encoder>,
     meta: Meta,
     /// What was wrong with rows, without their places.
     kinds: BTreeSet<String>,
@@ -161,7 +160,7 @@ struct Encoding<'a> {
 impl<'a> Encoding<'a> {
     fn new(request: &'a Prepare<'a>, progress: Progress) -> Self {
         let config = request.config;
-        let encoding = How {
+        let encoder = Encoder {
             tokenizer: request.tokenizer.cloned(),
             template: request.template.cloned(),
             train_on: config.train_on,
@@ -169,7 +168,7 @@ impl<'a> Encoding<'a> {
             max_length: config.max_length,
             keep_text: request.keep_text,
         };
-        Self { request, encoding: Arc::new(encoding), meta: Meta::default(), kinds: BTreeSet::new(), progress }
+        Self { request, encoder: Arc::new(encoder), meta: Meta::default(), kinds: BTreeSet::new(), progress }
     }
 
     fn all(
@@ -262,7 +261,7 @@ impl<'a> Encoding<'a> {
         };
         let count = rows.len();
         let bytes: u64 = rows.iter().filter_map(|(_, row)| row.as_ref().ok()).map(|row| row.bytes).sum();
-        let batches = rows.into_par_iter().chunks(BATCH).map(|batch| self.encoding.batch(format, index, batch));
+        let batches = rows.into_par_iter().chunks(BATCH).map(|batch| encode_batch(&self.encoder, format, index, batch));
         let outcomes: Vec<Vec<Outcome>> = batches.collect::<Result<_, _>>()?;
         let mut packed = Vec::with_capacity(count);
         for outcome in outcomes.into_iter().flatten() {
@@ -282,60 +281,37 @@ impl<'a> Encoding<'a> {
     }
 }
 
-/// How rows are encoded.
-struct How {
-    tokenizer: Option<Tokenizer>,
-    template: Option<ChatTemplate>,
-    train_on: TrainOn,
-    truncation: Truncation,
-    max_length: usize,
-    keep_text: bool,
-}
-
-impl How {
-    /// Encodes rows where a template that does not end can be left behind.
-    fn batch(
-        self: &Arc<Self>,
-        format: Format,
-        source: usize,
-        rows: Vec<(u32, Result<Row, DataError>)>,
-    ) -> Result<Vec<Outcome>, DataError> {
-        let places: Vec<Option<Location>> =
-            rows.iter().map(|(_, row)| row.as_ref().ok().map(|row| row.location.clone())).collect();
-        let done = Arc::new(AtomicUsize::new(0));
-        let work = {
-            let (how, done) = (self.clone(), done.clone());
-            move || {
-                let encode = |(file, row)| {
-                    let outcome = encode(&how.encoder(), format, source, file, row);
-                    done.fetch_add(1, Ordering::Relaxed);
-                    outcome
-                };
-                rows.into_iter().map(encode).collect()
-            }
-        };
-        sandbox::run(LIMIT, work).map_err(|why| DataError::Template {
-            name: self.template.as_ref().map_or("", ChatTemplate::name).to_string(),
-            why: match places.get(done.load(Ordering::Relaxed)) {
-                Some(Some(location)) => format!("{location}: {why}"),
-                _ => why,
-            },
-        })
-    }
-
-    fn encoder(&self) -> Encoder<'_> {
-        Encoder {
-            tokenizer: self.tokenizer.as_ref(),
-            template: self.template.as_ref(),
-            train_on: self.train_on,
-            truncation: self.truncation,
-            max_length: self.max_length,
-            keep_text: self.keep_text,
+/// Encodes rows where a template that does not end can be left behind.
+fn encode_batch(
+    encoder: &Arc<Encoder>,
+    format: Format,
+    source: usize,
+    rows: Vec<(u32, Result<Row, DataError>)>,
+) -> Result<Vec<Outcome>, DataError> {
+    let places: Vec<Option<Location>> =
+        rows.iter().map(|(_, row)| row.as_ref().ok().map(|row| row.location.clone())).collect();
+    let done = Arc::new(AtomicUsize::new(0));
+    let work = {
+        let (encoder, done) = (encoder.clone(), done.clone());
+        move || {
+            let encode = |(file, row)| {
+                let outcome = encode(&encoder, format, source, file, row);
+                done.fetch_add(1, Ordering::Relaxed);
+                outcome
+            };
+            rows.into_iter().map(encode).collect()
         }
-    }
+    };
+    sandbox::run(LIMIT, work).map_err(|why| DataError::Template {
+        name: encoder.template.as_ref().map_or("", ChatTemplate::name).to_string(),
+        why: match places.get(done.load(Ordering::Relaxed)) {
+            Some(Some(location)) => format!("{location}: {why}"),
+            _ => why,
+        },
+    })
 }
 
-fn encode(encoder: &Encoder<'_>, format: Format, source: usize, file: u32, row: Result<Row, DataError>) -> Outcome {
+fn encode(encoder: &Encoder, format: Format, source: usize, file: u32, row: Result<Row, DataError>) -> Outcome {
     let encoded = row.and_then(|row| {
         let record = format::parse(format, &row)?;
         let share = split::share(&record);

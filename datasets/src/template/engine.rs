@@ -37,7 +37,7 @@ const MORE_FUEL: u64 = 25_000_000;
 const OUTPUT: usize = 16 << 20;
 /// How deep lists and dicts in a namespace may be nested.
 const NESTING: usize = 64;
-/// Namespaces a rendering may make: one inside the other, they take stack.
+/// Namespaces a rendering may make: the engine does not count the memory they take.
 const NAMESPACES: i64 = 100_000;
 
 static GENERATION: LazyLock<Option<Regex>> =
@@ -215,6 +215,9 @@ fn store(state: &mut State, value: Value) -> Result<Value, Error> {
         if super::attributes::is_namespace(value) {
             let why = "a namespace cannot be put into a namespace";
             return Err(Error::new(ErrorKind::InvalidOperation, why));
+        }
+        if let Some(items) = super::generator::unread(value) {
+            return items.iter().try_for_each(|item| walk(state, item, depth + 1, seen));
         }
         match value.kind() {
             ValueKind::Map => {

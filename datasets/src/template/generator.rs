@@ -40,6 +40,12 @@ pub(super) fn is(value: &Value) -> bool {
     value.downcast_object_ref::<Generator>().is_some()
 }
 
+/// The items that a generator still has, which keeps them.
+pub(super) fn unread(value: &Value) -> Option<Vec<Value>> {
+    let generator = value.downcast_object_ref::<Generator>()?;
+    Some(generator.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
 fn generate(items: impl Into<Value>) -> Result<Value, Error> {
     let items = items.into().try_iter()?.checked().collect::<Result<_, _>>()?;
     Ok(Value::from_object(Generator(Mutex::new(items))))

@@ -132,6 +132,7 @@ fn a_template_without_end_is_stopped() {
         // A namespace that holds itself, and what would never end with it.
         "{% set n = namespace() %}{% set n.a = n %}{{ n | upper }}".into(),
         "{% set n = namespace() %}{% set n.a = [n] %}{{ {n: 1} | length }}".into(),
+        "{% set n = namespace() %}{% set n.a = [n] | reverse %}{{ n | upper }}".into(),
         "{% set n = namespace() %}{% set m = namespace(a={'b': n}) %}{% set n.a = m %}{{ n == m }}".into(),
         grow("x = [[n.x]]", "{{ n.x | upper }}"),
         "{{ '{:4000000000}'.format('a') }}".into(),

@@ -128,11 +128,14 @@ fn indent(
 }
 
 fn format(state: &mut State<'_, '_>, text: &Value, values: Rest<ValueOrKwargs>) -> Result<Value, Error> {
-    for value in values.iter() {
-        // Lists in the arguments are printed here once, so that one without end is found.
-        shown(state, value)?;
+    let mut printed = Vec::new();
+    for value in values.0 {
+        let value = value.into_value();
+        // Numbers stay numbers for `%d`; names of values stay names.
+        let is_printed = matches!(value.kind(), ValueKind::Seq | ValueKind::Map) && !value.is_kwargs();
+        printed.push(ValueOrKwargs::from(if is_printed { printable(state, value)? } else { value }));
     }
-    filters::format(state, text, values)
+    filters::format(state, text, Rest(printed))
 }
 
 /// A value that minijinja prints as Python does.
