@@ -84,7 +84,7 @@ impl Adapter {
             (Self::Lora(left), Self::Lora(right)) if left.makes_up_for_base() || right.makes_up_for_base() => {
                 Err(AdapterError::Several {
                     problem:
-                        "an adapter that started by loftq holds what its packed base lost, so it is alone there; use \
+                        "an adapter that started by loftq holds what its quantized base lost, so it is alone there; use \
                               several on the original weights with --base original"
                             .into(),
                 })
@@ -103,6 +103,15 @@ impl Adapter {
             Self::Lora(lora) => lora.tensors(),
             Self::Dora(dora) => dora.tensors(),
             Self::Ia3(ia3) => ia3.tensors(),
+        }
+    }
+
+    /// Its parameters, with their shapes in memory.
+    pub fn parameters(&self) -> Vec<(AdapterTensor, Vec<usize>)> {
+        match self {
+            Self::Lora(lora) => lora.parameters(),
+            Self::Dora(dora) => dora.parameters(),
+            Self::Ia3(ia3) => ia3.parameters(),
         }
     }
 }
@@ -177,13 +186,13 @@ impl AdapterConfig {
         }
     }
 
-    /// Whether [`Self::initial`] needs the weight as it was before it was packed.
-    pub fn starts_at_what_packing_lost(&self) -> bool {
+    /// Whether [`Self::initial`] needs the weight as it was before it was quantized.
+    pub fn starts_at_what_quantization_lost(&self) -> bool {
         matches!(self, Self::Lora(lora) if lora.init == LoraInit::Loftq)
     }
 
-    /// The starting values of the adapter on `base`, the module at `path`; `original` is its weight before it was packed, where
-    /// [`Self::starts_at_what_packing_lost`].
+    /// The starting values of the adapter on `base`, the module at `path`; `original` is its weight before it was quantized, where
+    /// [`Self::starts_at_what_quantization_lost`].
     ///
     /// # Errors
     /// A pattern that does not compile, or a start that the module does not allow.

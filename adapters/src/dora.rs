@@ -84,6 +84,13 @@ impl Dora {
         tensors
     }
 
+    /// The parameters, with their shapes in memory.
+    pub(crate) fn parameters(&self) -> Vec<(AdapterTensor, Vec<usize>)> {
+        let mut parameters = self.factors().parameters();
+        parameters.push((AdapterTensor::Magnitude, self.magnitude.lazy_shape().to_vec()));
+        parameters
+    }
+
     /// `A` and `B` as LoRA has them.
     pub fn factors(&self) -> Lora {
         Lora { a: self.a.clone(), b: self.b.clone(), settings: self.fixed.lora.clone() }

@@ -121,4 +121,9 @@ impl Ia3 {
         };
         vec![(AdapterTensor::Scale, shape, values)]
     }
+
+    /// The parameters, with their shapes in memory.
+    pub(crate) fn parameters(&self) -> Vec<(AdapterTensor, Vec<usize>)> {
+        vec![(AdapterTensor::Scale, self.scale.lazy_shape().to_vec())]
+    }
 }

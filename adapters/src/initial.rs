@@ -8,7 +8,7 @@
 //! an adapter of twice the rank, `[B, -B0] [A; A0]`, for the *original* base, which is what PEFT's
 //! `path_initial_model_for_weight_conversion` makes. The signs of the components are as in `kernels`.
 //!
-//! LoftQ needs the weight beside its packed form and is in `loftq.rs`. Not here: EVA, CorDA and LoRA-GA, which need data.
+//! LoftQ needs the weight beside its quantized form and is in `loftq.rs`. Not here: EVA, CorDA and LoRA-GA, which need data.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub enum LoraInit {
     Pissa,
     /// The first components of the weight's QR decomposition.
     Olora,
-    /// The largest singular components of what the packed base lost of the weight; they stay in the product.
+    /// The largest singular components of what the quantized base lost of the weight; they stay in the product.
     Loftq,
 }
 
@@ -41,7 +41,7 @@ pub(crate) enum Origin {
     Zero,
     /// A part of the weight, which is subtracted in the product too.
     Subtracted(Arc<LoraFactors>),
-    /// What the packed weight lost, which stays in the product.
+    /// What the quantized weight lost, which stays in the product.
     Kept(Arc<LoraFactors>),
 }
 
@@ -112,7 +112,7 @@ impl LoraInit {
                 let (b, a) = qr(&base.values(), out, input, rank);
                 Ok(LoraFactors { a, b })
             }
-            Self::Loftq => refuse("loftq needs the original weight beside the packed one".into()),
+            Self::Loftq => refuse("loftq needs the original weight beside the quantized one".into()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a weight can be: dense or packed, and changed by an adapter.
+//! What a weight can be: dense or quantized, and changed by an adapter.
 //!
 //! [`Linear`] is the only place that looks inside a weight. Everything above it says *which* weights are adapted
 //! ([`Targets`], in the vocabulary of Hugging Face module paths) and *how* ([`AdapterConfig`]); everything below it is a

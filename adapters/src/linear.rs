@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use firebrand_kernels::{PackedError, PackedWeight, Packing};
+use firebrand_kernels::{QuantizationError, QuantizationScheme, QuantizedWeight};
 
 use crate::weight::Weight;
 use crate::{Adapter, Mode, Place};
@@ -27,8 +27,8 @@ impl Linear {
     }
 
     /// A map with a frozen weight in few bits, without an adapter.
-    pub fn packed(weight: Arc<PackedWeight>, bias: Option<Param<Tensor<1>>>) -> Self {
-        Self { weight: Weight::packed(weight), bias, adapter: None }
+    pub fn quantized(weight: Arc<QuantizedWeight>, bias: Option<Param<Tensor<1>>>) -> Self {
+        Self { weight: Weight::quantized(weight), bias, adapter: None }
     }
 
     /// `x` is `[batch, time, in]`, the result `[batch, time, out]`.
@@ -80,32 +80,32 @@ impl Linear {
         self.weight.shape()
     }
 
-    /// The packed weight, if this one is.
-    pub fn packed_weight(&self) -> Option<&Arc<PackedWeight>> {
-        self.weight.as_packed()
+    /// The quantized weight, if this one is.
+    pub fn quantized_weight(&self) -> Option<&Arc<QuantizedWeight>> {
+        self.weight.as_quantized()
     }
 
-    /// Puts the dequantised weight on `device` in place of a packed one; a dense weight stays as it is.
-    pub fn dequantise(&mut self, device: &Device) {
-        if self.weight.as_packed().is_some() {
+    /// Puts the dequantized weight on `device` in place of a quantized one; a dense weight stays as it is.
+    pub fn dequantize(&mut self, device: &Device) {
+        if self.weight.as_quantized().is_some() {
             self.weight = self.weight.changed(device, |weight| weight);
         }
     }
 
-    /// Disturbs the weight as packing does, to measure what that costs. A dense one is packed. One that is packed lies on the numbers of its code
-    /// already, so it is packed down its columns, where others share a scale, and is dense from then on.
+    /// Disturbs the weight as quantization does, to measure what that costs. A dense one is quantized. One that is quantized lies on the numbers of its code
+    /// already, so it is quantized down its columns, where others share a scale, and is dense from then on.
     ///
     /// # Errors
     /// A block that the format does not have, a value that is not finite.
-    pub fn pack_anew(&mut self, packing: Packing, device: &Device) -> Result<(), PackedError> {
-        self.weight = match self.weight.as_packed() {
+    pub fn quantize_anew(&mut self, scheme: QuantizationScheme, device: &Device) -> Result<(), QuantizationError> {
+        self.weight = match self.weight.as_quantized() {
             None => {
                 let values = TensorData::new(self.values(), self.shape());
-                Weight::packed(Arc::new(PackedWeight::quantise(&values, packing)?))
+                Weight::quantized(Arc::new(QuantizedWeight::quantize(&values, scheme)?))
             }
             Some(weight) => {
-                let columns = PackedWeight::quantise(&weight.dequantise(device).transpose().into_data(), packing)?;
-                Weight::Dense(Param::from_tensor(columns.dequantise(device).transpose()))
+                let columns = QuantizedWeight::quantize(&weight.dequantize(device).transpose().into_data(), scheme)?;
+                Weight::Dense(Param::from_tensor(columns.dequantize(device).transpose()))
             }
         };
         Ok(())
@@ -126,7 +126,7 @@ impl Linear {
         self.adapter = Some(adapter);
     }
 
-    /// Folds the adapter into the weight, in f32, and removes it. What an adapter on a packed weight was trained against is the dequantised
+    /// Folds the adapter into the weight, in f32, and removes it. What an adapter on a quantized weight was trained against is the dequantized
     /// weight, so that is what it is folded into, and the map is dense from then on.
     pub fn merge(&mut self) {
         if let Some(adapter) = self.adapter.take() {
@@ -163,9 +163,10 @@ mod tests {
         Linear::new(Param::from_data(TensorData::new(matrix(5, 6, 0.9), [5, 6]), device), bias(device))
     }
 
-    fn packed(device: &Device) -> Linear {
-        let weight = PackedWeight::quantise(&TensorData::new(matrix(5, 6, 0.9), [5, 6]), Packing::NF4).unwrap();
-        Linear::packed(Arc::new(weight), bias(device))
+    fn quantized(device: &Device) -> Linear {
+        let weight =
+            QuantizedWeight::quantize(&TensorData::new(matrix(5, 6, 0.9), [5, 6]), QuantizationScheme::NF4).unwrap();
+        Linear::quantized(Arc::new(weight), bias(device))
     }
 
     fn input(device: &Device) -> Tensor<3> {
@@ -179,12 +180,12 @@ mod tests {
     #[test]
     fn merging_keeps_the_outputs() {
         let device = Device::flex();
-        for base in [dense(&device), packed(&device)] {
+        for base in [dense(&device), quantized(&device)] {
             let mut linear = with_adapter(base.clone(), &device);
             let before = outputs(&linear);
             assert_ne!(before, outputs(&base));
             linear.merge();
-            assert!(linear.adapter().is_none() && linear.packed_weight().is_none());
+            assert!(linear.adapter().is_none() && linear.quantized_weight().is_none());
             for (left, right) in before.iter().zip(&outputs(&linear)) {
                 assert!((left - right).abs() < 1e-5, "{left} {right}");
             }
@@ -192,19 +193,19 @@ mod tests {
     }
 
     #[test]
-    fn a_packed_map_equals_its_dequantised_one() {
+    fn a_quantized_map_equals_its_dequantized_one() {
         let device = Device::flex();
-        let mut linear = packed(&device);
+        let mut linear = quantized(&device);
         assert_eq!(linear.shape(), [5, 6]);
         let before = outputs(&linear);
         assert_ne!(before, outputs(&dense(&device)));
-        linear.dequantise(&device);
-        assert!(linear.packed_weight().is_none());
+        linear.dequantize(&device);
+        assert!(linear.quantized_weight().is_none());
         assert_eq!((linear.shape(), outputs(&linear)), ([5, 6], before));
     }
 
     #[test]
-    fn packing_anew_disturbs_a_weight_that_is_packed_about_as_much_as_one_that_is_not() {
+    fn scheme_anew_disturbs_a_weight_that_is_quantized_about_as_much_as_one_that_is_not() {
         let device = Device::flex();
         let distance = |before: &[f32], linear: &Linear| -> f32 {
             before.iter().zip(linear.values()).map(|(left, right)| (left - right).powi(2)).sum::<f32>().sqrt()
@@ -214,14 +215,14 @@ mod tests {
         let mut random = crate::stream(1, "weight");
         let values: Vec<f32> = (0..48 * 96).map(|_| crate::normal(&mut random) as f32).collect();
         let mut dense = Linear::new(Param::from_data(TensorData::new(values, shape), &device), None);
-        let mut packed = dense.clone();
-        packed.pack_anew(Packing::NF4, &device).unwrap();
-        let (values, again) = (dense.values(), packed.values());
-        dense.pack_anew(Packing::NF4, &device).unwrap();
-        packed.pack_anew(Packing::NF4, &device).unwrap();
-        assert!(dense.packed_weight().is_some() && dense.values() == again);
-        assert!(packed.packed_weight().is_none() && packed.shape() == shape);
-        let (once, twice) = (distance(&values, &dense), distance(&again, &packed));
+        let mut quantized = dense.clone();
+        quantized.quantize_anew(QuantizationScheme::NF4, &device).unwrap();
+        let (values, again) = (dense.values(), quantized.values());
+        dense.quantize_anew(QuantizationScheme::NF4, &device).unwrap();
+        quantized.quantize_anew(QuantizationScheme::NF4, &device).unwrap();
+        assert!(dense.quantized_weight().is_some() && dense.values() == again);
+        assert!(quantized.quantized_weight().is_none() && quantized.shape() == shape);
+        let (once, twice) = (distance(&values, &dense), distance(&again, &quantized));
         assert!(once > 0.0 && twice > 0.5 * once && twice < 2.0 * once, "{once} {twice}");
     }
 
@@ -249,20 +250,20 @@ mod tests {
     }
 
     #[test]
-    fn walks_meet_a_dense_weight_by_its_name_and_pass_a_packed_one_by() {
+    fn walks_meet_a_dense_weight_by_its_name_and_pass_a_quantized_one_by() {
         let device = Device::flex();
         let named = |name: &str, shape: &[usize]| (name.to_owned(), shape.to_vec());
         assert_eq!(walk(&dense(&device)), [named("/weight", &[5, 6]), named("/bias", &[5])]);
-        assert_eq!(walk(&packed(&device)), [named("/bias", &[5])]);
+        assert_eq!(walk(&quantized(&device)), [named("/bias", &[5])]);
     }
 
     #[test]
-    fn a_packed_weight_goes_through_all_that_modules_do() {
+    fn a_quantized_weight_goes_through_all_that_modules_do() {
         struct Same;
         impl ModuleMapper for Same {}
         let device = Device::flex();
-        let start = packed(&device);
-        let handle = start.packed_weight().unwrap().clone();
+        let start = quantized(&device);
+        let handle = start.quantized_weight().unwrap().clone();
         let expected = outputs(&start);
         let trained = start.clone().train();
         let passed = [
@@ -273,17 +274,17 @@ mod tests {
             start,
         ];
         for linear in passed {
-            assert!(Arc::ptr_eq(linear.packed_weight().unwrap(), &handle));
+            assert!(Arc::ptr_eq(linear.quantized_weight().unwrap(), &handle));
             assert_eq!(outputs(&linear), expected);
         }
     }
 
     #[test]
-    fn gradients_pass_a_packed_weight_to_the_input_and_the_adapter() {
+    fn gradients_pass_a_quantized_weight_to_the_input_and_the_adapter() {
         let device = Device::flex().autodiff();
-        let linear = with_adapter(packed(&device), &device);
+        let linear = with_adapter(quantized(&device), &device);
         let mut same = linear.clone();
-        same.dequantise(&device);
+        same.dequantize(&device);
         let gradients = |linear: &Linear| {
             let x = input(&device).require_grad();
             let grads = linear.forward(x.clone(), Mode::Inference).powi_scalar(2).sum().backward();
@@ -302,7 +303,7 @@ mod tests {
     fn merging_keeps_the_identity_of_a_dense_weight() {
         let device = Device::flex();
         let id = |linear: &Linear| -> ParamId {
-            let Weight::Dense(weight) = &linear.weight else { panic!("packed") };
+            let Weight::Dense(weight) = &linear.weight else { panic!("quantized") };
             weight.id
         };
         let mut linear = with_adapter(dense(&device), &device);

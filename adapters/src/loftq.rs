@@ -1,11 +1,11 @@
-//! LoftQ's start (Li et al. 2023, arXiv:2310.08659): the factors make up for what the packed base lost, `s B0 A0 ~ W - Q`.
+//! LoftQ's start (Li et al. 2023, arXiv:2310.08659): the factors make up for what the quantized base lost, `s B0 A0 ~ W - Q`.
 //!
-//! One iteration with `Q` the packed weight as it is, which is PEFT's `replace_lora_weights_loftq` and the first round of the paper's
-//! algorithm. Later rounds would pack `W - s B A` in place of `W`, and no method here changes the base. Unlike PEFT, which takes
+//! One iteration with `Q` the quantized weight as it is, which is PEFT's `replace_lora_weights_loftq` and the first round of the paper's
+//! algorithm. Later rounds would quantize `W - s B A` in place of `W`, and no method here changes the base. Unlike PEFT, which takes
 //! the scale for 1, the product is divided by `s`, so that the sum approximates `W` whatever alpha is.
 //!
 //! In training the start stays in the product: the weight is `Q + s B A`. Files hold the difference to the start, `[B, -B0] [A; A0]`
-//! of twice the rank, as for PiSSA: that is an adapter for the *original* weight. On the packed weight it is put with its start again
+//! of twice the rank, as for PiSSA: that is an adapter for the *original* weight. On the quantized weight it is put with its start again
 //! ([`LoraConfig::started_by`]).
 
 use firebrand_kernels::leading_svd;
@@ -14,8 +14,8 @@ use crate::initial::{Start, principal};
 use crate::{AdapterError, Linear, LoraConfig, LoraFactors, LoraInit, normal, stream};
 
 impl LoraConfig {
-    /// The starting values on `base`, the module at `path` whose weight `[out, in]` was `original` before it was packed, as files have
-    /// them. On a weight that is not packed, the product starts at zero.
+    /// The starting values on `base`, the module at `path` whose weight `[out, in]` was `original` before it was quantized, as files have
+    /// them. On a weight that is not quantized, the product starts at zero.
     ///
     /// # Errors
     /// A pattern that does not compile, or a rank that the weight does not have.
@@ -28,19 +28,19 @@ impl LoraConfig {
     ) -> Result<LoraFactors, AdapterError> {
         let refuse = |problem: String| AdapterError::Initial { path: path.into(), problem };
         let (rank, [out, input]) = (self.rank_at(path)?, base.shape());
-        if base.packed_weight().is_none() {
+        if base.quantized_weight().is_none() {
             // Nothing was lost; PEFT leaves such modules at their usual start.
             let start = LoraInit::Kaiming.factors(&Start { seed, path, rank, scale: self.scale_at(path)? }, base)?;
             return Ok(start.without(&start, rank));
         }
-        assert_eq!(original.len(), out * input, "the weight of {path} before it was packed");
+        assert_eq!(original.len(), out * input, "the weight of {path} before it was quantized");
         if rank > out.min(input) {
             return Err(refuse(format!("a weight of {out} x {input} has no part of rank {rank}; choose a lower rank")));
         }
-        original.iter_mut().zip(base.values()).for_each(|(lost, packed)| *lost -= packed);
+        original.iter_mut().zip(base.values()).for_each(|(lost, quantized)| *lost -= quantized);
         let mut rng = stream(seed, &format!("{path}.lora_A.weight"));
         let found = leading_svd(&original, out, input, rank, &mut || normal(&mut rng) as f32)
-            .ok_or_else(|| refuse("what packing lost is not finite".into()))?;
+            .ok_or_else(|| refuse("what quantization lost is not finite".into()))?;
         let start = principal(&found, self.scale_at(path)?);
         Ok(start.without(&start, rank))
     }
@@ -76,7 +76,7 @@ mod tests {
 
     use burn::module::Param;
     use burn::tensor::{Device, Tensor, TensorData};
-    use firebrand_kernels::{PackedWeight, Packing, svd};
+    use firebrand_kernels::{QuantizationScheme, QuantizedWeight, svd};
 
     use super::*;
     use crate::{Adapter, Mode, Targets};
@@ -91,9 +91,9 @@ mod tests {
         numbers(120, 0.37)
     }
 
-    fn packed() -> Linear {
-        let weight = PackedWeight::quantise(&TensorData::new(original(), SHAPE), Packing::NF4).unwrap();
-        Linear::packed(Arc::new(weight), None)
+    fn quantized() -> Linear {
+        let weight = QuantizedWeight::quantize(&TensorData::new(original(), SHAPE), QuantizationScheme::NF4).unwrap();
+        Linear::quantized(Arc::new(weight), None)
     }
 
     fn dense(values: Vec<f32>) -> Linear {
@@ -125,14 +125,15 @@ mod tests {
     }
 
     #[test]
-    fn the_start_is_the_best_of_its_rank_at_what_packing_lost() {
+    fn the_start_is_the_best_of_its_rank_at_what_scheme_lost() {
         for rslora in [false, true] {
             let config = config(rslora);
-            let start = config.initial_loftq(1, "q", &packed(), original()).unwrap();
-            let mut whole = with(packed(), &config, start);
+            let start = config.initial_loftq(1, "q", &quantized(), original()).unwrap();
+            let mut whole = with(quantized(), &config, start);
             whole.merge();
-            let (before, after) = (apart(&packed().values(), &original()), apart(&whole.values(), &original()));
-            let lost: Vec<f32> = original().iter().zip(packed().values()).map(|(left, right)| left - right).collect();
+            let (before, after) = (apart(&quantized().values(), &original()), apart(&whole.values(), &original()));
+            let lost: Vec<f32> =
+                original().iter().zip(quantized().values()).map(|(left, right)| left - right).collect();
             let best = apart(&svd(&lost, SHAPE[0], SHAPE[1]).unwrap().values[3..], &[0.0; 7]);
             assert!(after < 0.8 * before && (after - best).abs() < 1e-5, "{before} {after} {best}");
         }
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn files_hold_an_adapter_for_the_original_weight_that_starts_at_nothing() {
         let config = config(false);
-        let start = config.initial_loftq(1, "q", &packed(), original()).unwrap();
+        let start = config.initial_loftq(1, "q", &quantized(), original()).unwrap();
         let in_files = config.in_files();
         assert_eq!((in_files.rank, in_files.init), (6, LoraInit::Kaiming));
         let found = outputs(&with(dense(original()), &in_files, start));
@@ -149,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_learned_is_the_same_on_the_packed_and_on_the_original_weight() {
+    fn what_is_learned_is_the_same_on_the_quantized_and_on_the_original_weight() {
         let config = config(true);
-        let mut file = config.initial_loftq(1, "q", &packed(), original()).unwrap();
-        let before = with(packed(), &config, file.clone());
+        let mut file = config.initial_loftq(1, "q", &quantized(), original()).unwrap();
+        let before = with(quantized(), &config, file.clone());
         // The first half of A's rows and of B's columns is what is trained.
         file.a[..30].iter_mut().zip(numbers(30, 0.5)).for_each(|(value, step)| *value += 0.1 * step);
-        let trained = with(packed(), &config, file.clone());
+        let trained = with(quantized(), &config, file.clone());
         assert!(apart(&outputs(&trained), &outputs(&before)) > 0.1);
         let on_original = with(dense(original()), &config.in_files(), file.clone());
         let moved = |after: &Linear, before: &Linear| -> Vec<f32> {
@@ -167,7 +168,7 @@ mod tests {
         let again: Vec<Vec<f32>> = lora.tensors().into_iter().map(|(_, _, values)| values).collect();
         assert_eq!(again, [file.a.clone(), file.b.clone()]);
         let read = config.in_files().started_by(LoraInit::Loftq).unwrap();
-        assert_eq!(outputs(&with(packed(), &read, file)), outputs(&trained));
+        assert_eq!(outputs(&with(quantized(), &read, file)), outputs(&trained));
 
         let (mut merged, expected) = (trained.clone(), outputs(&trained));
         merged.merge();
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_that_is_not_packed_has_lost_nothing() {
+    fn a_weight_that_is_not_quantized_has_lost_nothing() {
         let config = config(false);
         let base = dense(original());
         let start = config.initial_loftq(1, "q", &base, original()).unwrap();
@@ -198,15 +199,15 @@ mod tests {
 
     #[test]
     fn without_the_original_weight_there_is_no_start() {
-        let error = config(false).initial(1, "q", &packed()).unwrap_err().to_string();
+        let error = config(false).initial(1, "q", &quantized()).unwrap_err().to_string();
         assert!(error.contains("loftq") && error.contains("original"), "{error}");
     }
 
     #[test]
     fn two_adapters_that_both_make_up_for_the_base_are_refused_together() {
         let config = config(false);
-        let start = config.initial_loftq(1, "q", &packed(), original()).unwrap();
-        let adapted = with(packed(), &config, start);
+        let start = config.initial_loftq(1, "q", &quantized(), original()).unwrap();
+        let adapted = with(quantized(), &config, start);
         let adapter = adapted.adapter().unwrap();
         assert!(adapter.beside(adapter).unwrap_err().to_string().contains("--base original"));
     }

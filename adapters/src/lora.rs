@@ -312,6 +312,11 @@ impl Lora {
         vec![(AdapterTensor::A, vec![rank, input], a), (AdapterTensor::B, vec![out, rank], b)]
     }
 
+    /// The parameters, with their shapes in memory.
+    pub(crate) fn parameters(&self) -> Vec<(AdapterTensor, Vec<usize>)> {
+        vec![(AdapterTensor::A, self.a.lazy_shape().to_vec()), (AdapterTensor::B, self.b.lazy_shape().to_vec())]
+    }
+
     /// What is subtracted.
     fn start(&self, device: &Device) -> Option<(Tensor<2>, Tensor<2>)> {
         let Origin::Subtracted(start) = &self.settings.start else { return None };

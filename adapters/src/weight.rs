@@ -1,13 +1,13 @@
 //! What a linear map multiplies with: a dense matrix, or a frozen one in few bits.
 //!
-//! A dense weight is a parameter, found by Burn's walks under the map's `weight`. A packed one is no tensor and never trained, so walks pass it by:
+//! A dense weight is a parameter, found by Burn's walks under the map's `weight`. A quantized one is no tensor and never trained, so walks pass it by:
 //! it is a handle that clones, devices and autodiff leave as it is. Every product with it goes through `frozen_matmul`.
 
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
-use firebrand_kernels::{PackedWeight, frozen_matmul, linear};
+use firebrand_kernels::{QuantizedWeight, frozen_matmul, linear};
 
 /// A matrix `[out, in]`.
 #[derive(Module, Debug)]
@@ -15,26 +15,26 @@ pub(crate) enum Weight {
     /// In f32, bf16 or f16.
     Dense(Param<Tensor<2>>),
     /// In 4 or 8 bits.
-    Packed(Packed),
+    Quantized(Quantized),
 }
 
-/// A handle to a packed weight.
+/// A handle to a quantized weight.
 #[derive(Module, Debug)]
-pub(crate) struct Packed {
+pub(crate) struct Quantized {
     #[module(skip)]
-    weight: Arc<PackedWeight>,
+    weight: Arc<QuantizedWeight>,
 }
 
 impl Weight {
-    pub fn packed(weight: Arc<PackedWeight>) -> Self {
-        Self::Packed(Packed { weight })
+    pub fn quantized(weight: Arc<QuantizedWeight>) -> Self {
+        Self::Quantized(Quantized { weight })
     }
 
     /// `x W^T`, for `x` `[batch, time, in]`.
     pub fn product(&self, x: Tensor<3>) -> Tensor<3> {
         match self {
             Self::Dense(weight) => linear(x, weight.val()),
-            Self::Packed(Packed { weight }) => frozen_matmul(x, weight),
+            Self::Quantized(Quantized { weight }) => frozen_matmul(x, weight),
         }
     }
 
@@ -42,7 +42,7 @@ impl Weight {
     pub fn values(&self) -> Vec<f32> {
         match self {
             Self::Dense(weight) => weight.val().into_data().iter::<f32>().collect(),
-            Self::Packed(Packed { weight }) => weight.values(),
+            Self::Quantized(Quantized { weight }) => weight.values(),
         }
     }
 
@@ -50,23 +50,23 @@ impl Weight {
     pub fn shape(&self) -> [usize; 2] {
         match self {
             Self::Dense(weight) => weight.lazy_shape().dims(),
-            Self::Packed(Packed { weight }) => weight.shape(),
+            Self::Quantized(Quantized { weight }) => weight.shape(),
         }
     }
 
-    /// The handle, if this weight is packed.
-    pub fn as_packed(&self) -> Option<&Arc<PackedWeight>> {
+    /// The handle, if this weight is quantized.
+    pub fn as_quantized(&self) -> Option<&Arc<QuantizedWeight>> {
         match self {
             Self::Dense(_) => None,
-            Self::Packed(Packed { weight }) => Some(weight),
+            Self::Quantized(Quantized { weight }) => Some(weight),
         }
     }
 
-    /// The weight that `change` makes of this one in f32; a packed weight is dequantised to `device` and stays dense.
+    /// The weight that `change` makes of this one in f32; a quantized weight is dequantized to `device` and stays dense.
     pub fn changed(&self, device: &Device, change: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Self {
         Self::Dense(match self {
             Self::Dense(weight) => weight.clone().map(|weight| change(weight.cast(DType::F32))),
-            Self::Packed(Packed { weight }) => Param::from_tensor(change(weight.dequantise(device))),
+            Self::Quantized(Quantized { weight }) => Param::from_tensor(change(weight.dequantize(device))),
         })
     }
 }

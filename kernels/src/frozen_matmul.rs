@@ -1,14 +1,14 @@
-//! The matrix product with a packed weight, forward and the gradient to its input.
+//! The matrix product with a quantized weight, forward and the gradient to its input.
 //!
 //! What is unusual: the dense weight never exists. Codes become numbers in cache-sized pieces inside the product, in both passes, and between
-//! them only a handle is kept, not even `x`. The sums are those of the product with the dequantised weight, bit for bit.
+//! them only a handle is kept, not even `x`. The sums are those of the product with the dequantized weight, bit for bit.
 //! The weight is no tensor, so Burn knows nothing of it: it goes into the operation as a plain argument, by handle. Reference: QLoRA
 //! (Dettmers et al. 2023, arXiv:2305.14314).
 
 use crate::{
     flex::{dense, has_fused, tensor_of, values},
     matmul::{Elements, Matrix, Store, multiply_parallel},
-    packed::PackedWeight,
+    quantized::QuantizedWeight,
 };
 use burn::{
     backend::{
@@ -26,11 +26,11 @@ use burn::{
 use burn_flex::FlexTensor;
 use std::sync::Arc;
 
-/// `y = x W^T` with a packed `W [out, in]`. `x` is `[..., in]` in f32; the result is f32.
+/// `y = x W^T` with a quantized `W [out, in]`. `x` is `[..., in]` in f32; the result is f32.
 ///
 /// # Panics
 /// When the inner sizes differ.
-pub fn frozen_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<PackedWeight>) -> Tensor<D> {
+pub fn frozen_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<QuantizedWeight>) -> Tensor<D> {
     let (shape, [outputs, inputs]) = (x.dims(), weight.shape());
     assert_eq!(shape[D - 1], inputs, "frozen_matmul: x is {shape:?}, weight [{outputs}, {inputs}]");
     if !has_fused(&x.device()) {
@@ -40,8 +40,8 @@ pub fn frozen_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<PackedWeight>) -
 }
 
 /// [`frozen_matmul`] in plain Burn operations: the dense weight exists while it runs, and with autodiff until the backward pass.
-pub fn composed<const D: usize>(x: Tensor<D>, weight: &Arc<PackedWeight>) -> Tensor<D> {
-    let dense = weight.dequantise(&x.device());
+pub fn composed<const D: usize>(x: Tensor<D>, weight: &Arc<QuantizedWeight>) -> Tensor<D> {
+    let dense = weight.dequantize(&x.device());
     crate::linear::composed(x, dense)
 }
 
@@ -49,7 +49,7 @@ pub fn composed<const D: usize>(x: Tensor<D>, weight: &Arc<PackedWeight>) -> Ten
 #[backend_extension(Flex, Autodiff)]
 pub trait FrozenMatmulBackend: Backend {
     /// See [`frozen_matmul`].
-    fn fused_frozen_matmul(x: FloatTensor<Self>, weight: Arc<PackedWeight>) -> FloatTensor<Self>;
+    fn fused_frozen_matmul(x: FloatTensor<Self>, weight: Arc<QuantizedWeight>) -> FloatTensor<Self>;
 }
 
 /// `x W^T` or `x W`, whichever `weight` is a view of.
@@ -65,13 +65,13 @@ fn multiply(x: FlexTensor, weight: Matrix) -> FlexTensor {
     tensor_of(out, shape)
 }
 
-fn matrix(weight: &PackedWeight) -> Matrix<'_> {
+fn matrix(weight: &QuantizedWeight) -> Matrix<'_> {
     let [outputs, inputs] = weight.shape();
-    Matrix::dense(Elements::Packed(weight, 0), outputs, inputs)
+    Matrix::dense(Elements::Quantized(weight, 0), outputs, inputs)
 }
 
 impl FrozenMatmulBackend for Flex {
-    fn fused_frozen_matmul(x: FlexTensor, weight: Arc<PackedWeight>) -> FlexTensor {
+    fn fused_frozen_matmul(x: FlexTensor, weight: Arc<QuantizedWeight>) -> FlexTensor {
         multiply(x, matrix(&weight).transposed())
     }
 }
@@ -80,9 +80,9 @@ impl FrozenMatmulBackend for Flex {
 struct FrozenMatmulBackward;
 
 impl Backward<Flex, 1> for FrozenMatmulBackward {
-    type State = Arc<PackedWeight>;
+    type State = Arc<QuantizedWeight>;
 
-    fn backward(self, ops: Ops<Arc<PackedWeight>, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Arc<QuantizedWeight>, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x_node] = ops.parents;
         let grad = grads.consume::<Flex>(&ops.node);
         if let Some(node) = x_node {
@@ -92,7 +92,7 @@ impl Backward<Flex, 1> for FrozenMatmulBackward {
 }
 
 impl<C: CheckpointStrategy> FrozenMatmulBackend for Autodiff<Flex, C> {
-    fn fused_frozen_matmul(x: FloatTensor<Self>, weight: Arc<PackedWeight>) -> FloatTensor<Self> {
+    fn fused_frozen_matmul(x: FloatTensor<Self>, weight: Arc<QuantizedWeight>) -> FloatTensor<Self> {
         let (x, x_node) = x.into_parts();
         let out = Flex::fused_frozen_matmul(x, weight.clone());
         match FrozenMatmulBackward.prepare::<C>([x_node]).compute_bound().stateful() {
@@ -107,25 +107,25 @@ mod tests {
     use super::*;
     use crate::{
         linear,
-        packed::{FourBit, Packing},
+        quantized::{FourBit, QuantizationScheme},
         simd::testing::with_each_instruction_set,
         testing::{assert_near, in_pools, numbers, random, values},
     };
     use burn::tensor::{Device, TensorData};
 
-    const PACKINGS: [Packing; 4] = [
-        Packing::NF4,
-        Packing::INT8,
-        Packing::FourBit { code: FourBit::Fp4, block: 32, double: false },
-        Packing::FourBit { code: FourBit::Nf4, block: 128, double: false },
+    const SCHEMES: [QuantizationScheme; 4] = [
+        QuantizationScheme::NF4,
+        QuantizationScheme::INT8,
+        QuantizationScheme::FourBit { code: FourBit::Fp4, block: 32, double: false },
+        QuantizationScheme::FourBit { code: FourBit::Nf4, block: 128, double: false },
     ];
     /// Rows, inputs, outputs: lengths that no block divides, odd ones, and few rows.
     const SHAPES: [(usize, usize, usize); 8] =
         [(1, 1, 1), (1, 65, 70), (4, 70, 33), (3, 7, 5), (20, 64, 64), (97, 513, 67), (9, 33, 257), (6, 300, 12)];
 
-    fn packed(outputs: usize, inputs: usize, packing: Packing) -> Arc<PackedWeight> {
+    fn quantized(outputs: usize, inputs: usize, scheme: QuantizationScheme) -> Arc<QuantizedWeight> {
         let values = TensorData::new(numbers(outputs * inputs, 2), [outputs, inputs]);
-        Arc::new(PackedWeight::quantise(&values, packing).unwrap())
+        Arc::new(QuantizedWeight::quantize(&values, scheme).unwrap())
     }
 
     /// Output, and the gradient of `sum(output * direction)` for `x`.
@@ -137,18 +137,18 @@ mod tests {
     }
 
     fn equals_the_dense_product() {
-        for packing in PACKINGS {
+        for scheme in SCHEMES {
             for (rows, inputs, outputs) in SHAPES {
-                let (x, weight) = (random([1, rows, inputs], 1), packed(outputs, inputs, packing));
+                let (x, weight) = (random([1, rows, inputs], 1), quantized(outputs, inputs, scheme));
                 let found = passes(|x| frozen_matmul(x, &weight), x.clone());
-                let dense = weight.dequantise(&Device::flex().autodiff());
-                assert!(found == passes(|x| linear(x, dense.clone()), x), "{packing:?} {rows} {inputs} {outputs}");
+                let dense = weight.dequantize(&Device::flex().autodiff());
+                assert!(found == passes(|x| linear(x, dense.clone()), x), "{scheme:?} {rows} {inputs} {outputs}");
             }
         }
     }
 
     #[test]
-    fn equals_the_product_with_the_dequantised_weight_bit_for_bit() {
+    fn equals_the_product_with_the_dequantized_weight_bit_for_bit() {
         equals_the_dense_product();
     }
 
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn equals_composed() {
         for (rows, inputs, outputs) in SHAPES {
-            let (x, weight) = (random([2, rows, inputs], 1), packed(outputs, inputs, Packing::NF4));
+            let (x, weight) = (random([2, rows, inputs], 1), quantized(outputs, inputs, QuantizationScheme::NF4));
             let found = passes(|x| frozen_matmul(x, &weight), x.clone());
             let expected = passes(|x| composed(x, &weight), x);
             for (found, expected) in found.iter().zip(&expected) {
@@ -171,14 +171,14 @@ mod tests {
 
     #[test]
     fn views_are_accepted() {
-        let weight = packed(7, 5, Packing::NF4);
+        let weight = quantized(7, 5, QuantizationScheme::NF4);
         let x = random([6, 2, 5], 1).swap_dims(0, 1);
         assert_near(&values(frozen_matmul(x.clone(), &weight)), &values(composed(x, &weight)), 2e-6);
     }
 
     #[test]
     fn frozen_inputs_build_no_graph() {
-        let (x, weight) = (random([1, 2, 3], 1), packed(4, 3, Packing::NF4));
+        let (x, weight) = (random([1, 2, 3], 1), quantized(4, 3, QuantizationScheme::NF4));
         assert!(!frozen_matmul(x.clone(), &weight).is_tracked());
         assert!(frozen_matmul(x.clone().require_grad(), &weight).is_tracked());
         let plain = frozen_matmul(x.clone().inner(), &weight);
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn only_a_handle_is_kept_for_the_backward_pass() {
-        let weight = packed(4, 3, Packing::NF4);
+        let weight = quantized(4, 3, QuantizationScheme::NF4);
         let x = random([1, 2, 3], 1).require_grad();
         let out = frozen_matmul(x.clone(), &weight);
         assert_eq!(Arc::strong_count(&weight), 2);
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn bits_do_not_depend_on_threads() {
-        let weight = packed(190, 130, Packing::NF4);
+        let weight = quantized(190, 130, QuantizationScheme::NF4);
         in_pools(|| passes(|x| frozen_matmul(x, &weight), random([3, 70, 130], 1)));
     }
 }

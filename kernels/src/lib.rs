@@ -20,7 +20,7 @@ mod layer_norm;
 mod leading;
 mod linear;
 mod matmul;
-mod packed;
+mod quantized;
 mod rms_norm;
 mod rope;
 mod scratch;
@@ -31,7 +31,7 @@ mod sums;
 mod testing;
 
 pub use activation::{Activation, activate, gated};
-pub use attention::{Alibi, AttentionOptions, attention};
+pub use attention::{Alibi, AttentionOptions, Sight, attention};
 pub use cross_entropy::{HeadWeight, linear_cross_entropy, token_statistics};
 pub use factorise::{Svd, svd};
 pub use frozen_matmul::frozen_matmul;
@@ -40,7 +40,7 @@ pub use householder::qr;
 pub use layer_norm::layer_norm;
 pub use leading::{distance_to_product, leading_svd, low_rank_svd};
 pub use linear::linear;
-pub use packed::{DoubleScales, FourBit, PackedError, PackedWeight, Packing, Scales};
+pub use quantized::{DoubleScales, FourBit, QuantizationError, QuantizationScheme, QuantizedWeight, Scales};
 pub use rms_norm::rms_norm;
 pub use rope::{RopeStyle, rope};
 

@@ -73,9 +73,9 @@ pub enum ModelError {
     #[error("weight rule `{rule}`: {problem}")]
     Rules { rule: String, problem: String },
 
-    /// A folder of packed weights, where they were to be packed in another way.
-    #[error("{}: the weights are packed as {found}, asked for is {asked}", path.display())]
-    OtherPacking { path: PathBuf, asked: String, found: String },
+    /// A folder of quantized weights, where they were to be quantized in another way.
+    #[error("{}: the weights are quantized as {found}, asked for is {asked}", path.display())]
+    OtherQuantization { path: PathBuf, asked: String, found: String },
 
     /// A tensor has no form in which the asked format could hold it.
     #[error("cannot write {tensor}: {problem}")]
@@ -109,8 +109,8 @@ impl ModelError {
             ModelError::NoWeights { .. } => "give a folder with weights in safetensors or PyTorch's format",
             ModelError::Unlike { .. } => "name the model that the other was trained from",
             ModelError::OtherWeights { .. } => "write to an empty folder",
-            ModelError::OtherPacking { .. } => {
-                "packed weights are taken as they are: leave [quantization] out, say --base original, or take the folder with the original \
+            ModelError::OtherQuantization { .. } => {
+                "quantized weights are taken as they are: leave [quantization] out, say --base original, or take the folder with the original \
                  weights"
             }
             ModelError::Unwritable { .. } => "write f32, bf16 or f16",

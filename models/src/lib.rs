@@ -1,29 +1,25 @@
-//! Architectures, and how checkpoints name their tensors.
+//! Networks, their families, and how their files name tensors.
 //!
-//! [`transformer`] holds the parts and the decoder they make; [`families`] says, a file each, how a published
-//! `config.json` chooses parts and how its tensors are called; [`weights`] reads and writes the files. A [`CausalLm`] is
-//! all three together with the adapters on it. Not here: recipes, experiments, the command line.
+//! [`parts`] are what networks are made of; [`decoder`] and [`towers`] are networks, and [`network`] is the sum of them.
+//! [`families`] say, a file each, how a published `config.json` chooses parts and how its tensors are called; [`weights`] reads
+//! and writes the files. A [`Model`] is a network with its names and with the adapters on it. Not here: recipes, experiments,
+//! the command line.
 
-pub mod adapter_extract;
-pub mod adapter_folder;
-pub mod adapter_merge;
-mod causal_lm;
+mod adapter;
+pub mod decoder;
 mod error;
-mod expert_adapters;
 pub mod families;
 pub mod hf_config;
-mod load;
-mod model_files;
+mod model;
+pub mod network;
 pub mod parameters;
+pub mod parts;
 mod quantization_config;
-mod site;
-mod trained_base;
-pub mod transformer;
+pub mod towers;
 pub mod weights;
-mod write_as;
 
-pub use causal_lm::{CausalLm, Hold};
+pub use adapter::{extract as adapter_extract, folder as adapter_folder, merge as adapter_merge};
 pub use error::ModelError;
-pub use model_files::ModelFiles;
+pub use model::{Hold, Model, ModelFiles, WriteAs};
+pub use network::{Kind, Network};
 pub use quantization_config::FourBitConfig;
-pub use write_as::WriteAs;

@@ -1,70 +1,202 @@
-//! Where a model's parameters come from.
+//! Where a model's parameters come from, and what is known of them.
 //!
-//! A model is built in one walk that asks a [`ParameterSource`] for each parameter by path and shape, so a weight is
-//! read once, straight into its place. Three sources: a checkpoint (`load.rs`), random values, and shapes alone.
+//! A model is built in one walk that asks a [`ParameterSource`] for each parameter by path, shape and role, so a weight is
+//! read once, straight into its place. Three sources: a checkpoint (`load.rs`), random values, and shapes alone. A part asks
+//! by the names of its own fields; [`Under`] puts the names of the parts around it in front.
+//!
+//! What a parameter is for is said by the part that asks ([`Role`]) and is kept with the model. Nothing reads it out of a path.
 
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use firebrand_adapters::peft::AdapterTensor;
 use firebrand_adapters::{Linear, normal, stream};
-use firebrand_kernels::PackedWeight;
+use firebrand_kernels::QuantizedWeight;
 
-/// Gives parameters by path and shape. A path is what a walk through the finished model says
-/// (`layers.0.attention.qkv.q.weight`): field names and indices, without the names of enum variants.
-pub trait ParameterSource {
-    /// A matrix, `[out, in]` for linear maps.
-    fn matrix(&mut self, path: &str, shape: [usize; 2]) -> Param<Tensor<2>>;
-    /// The matrix of a linear map that nobody looks into but by multiplying: some sources pack it.
-    fn weight(&mut self, path: &str, shape: [usize; 2]) -> LinearWeight {
-        LinearWeight::Dense(self.matrix(path, shape))
-    }
-    /// A vector, all `initial` where it is new.
-    fn vector(&mut self, path: &str, length: usize, initial: f32) -> Param<Tensor<1>>;
+/// What a parameter is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The matrix of a linear map in a block: held in 16 bits or quantized where a run asks for it.
+    Map,
+    /// The same in one of several experts.
+    ExpertMap,
+    /// The matrix of a linear map that leads into the blocks or out of them; held in f32.
+    Projection,
+    /// The matrix by which tokens choose experts: held in 16 bits where a run asks for it, never quantized.
+    Router,
+    /// The table of token embeddings.
+    TokenTable,
+    /// Another table whose rows are looked up or added, such as learned positions.
+    Table,
+    /// The matrix of the output head.
+    Head,
+    /// The kernel of a convolution.
+    Kernel,
+    /// Anything of rank one: norms, biases, a class embedding, a temperature.
+    Vector,
 }
 
-/// The linear map at `path` with weight `[out, in]`.
-pub fn linear(source: &mut dyn ParameterSource, path: &str, shape: [usize; 2], bias: bool) -> Linear {
-    let weight = source.weight(&format!("{path}.weight"), shape);
-    let bias = bias.then(|| source.vector(&format!("{path}.bias"), shape[0], 0.0));
-    match weight {
-        LinearWeight::Dense(weight) => Linear::new(weight, bias),
-        LinearWeight::Packed(weight) => Linear::packed(weight, bias),
+impl Role {
+    /// Whether it is the matrix of a linear map, which products alone look into.
+    pub fn is_linear(self) -> bool {
+        match self {
+            Self::Map | Self::ExpertMap | Self::Projection => true,
+            Self::Router | Self::TokenTable | Self::Table | Self::Head | Self::Kernel | Self::Vector => false,
+        }
+    }
+
+    /// Whether it is a matrix inside a block.
+    pub fn is_matrix_of_block(self) -> bool {
+        match self {
+            Self::Map | Self::ExpertMap | Self::Router => true,
+            Self::Projection | Self::TokenTable | Self::Table | Self::Head | Self::Kernel | Self::Vector => false,
+        }
     }
 }
 
-/// The matrix of a linear map, `[out, in]`.
+/// The values of a parameter that is new.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Initial {
+    /// All the same.
+    Constant(f32),
+    /// Normal, with the standard deviation of the model (`initializer_range`).
+    Normal,
+    /// Normal, with a standard deviation of its own.
+    NormalWith(f64),
+}
+
+/// What a source is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// What a walk through the finished model says (`layers.0.attention.qkv.q.weight`): field names and indices, without
+    /// the names of enum variants.
+    pub path: &'a str,
+    /// Shape; a matrix of a linear map is `[out, in]`.
+    pub shape: &'a [usize],
+    /// What it is for.
+    pub role: Role,
+    /// Its values where it is new.
+    pub initial: Initial,
+}
+
+/// What a source gives.
 #[derive(Debug)]
-pub enum LinearWeight {
-    /// A parameter.
-    Dense(Param<Tensor<2>>),
-    /// Frozen, in few bits.
-    Packed(Arc<PackedWeight>),
+pub enum Given {
+    /// Values in the dtype in which they are held, and where they live.
+    Values(TensorData, Device),
+    /// A shape without values.
+    Shape,
+    /// A frozen matrix in 4 or 8 bits; only where [`Role::is_linear`].
+    Quantized(Arc<QuantizedWeight>),
 }
 
-/// Fresh values: matrices normal with the given standard deviation, vectors as the part that has them says.
-///
-/// As in Hugging Face's `_init_weights`. Values depend on the seed and the path only.
+/// Gives parameters.
+pub trait ParameterSource {
+    /// The parameter that is wanted.
+    fn give(&mut self, wanted: Wanted<'_>) -> Given;
+}
+
+/// A source whose paths begin with the name of a part.
+pub struct Under<'a> {
+    prefix: String,
+    source: &'a mut dyn ParameterSource,
+}
+
+/// `source` for the part that stands under `name` in the part that asks.
+pub fn under<'a>(source: &'a mut dyn ParameterSource, name: impl Into<String>) -> Under<'a> {
+    Under { prefix: name.into(), source }
+}
+
+impl ParameterSource for Under<'_> {
+    fn give(&mut self, wanted: Wanted<'_>) -> Given {
+        let path = join(&self.prefix, wanted.path);
+        self.source.give(Wanted { path: &path, ..wanted })
+    }
+}
+
+/// The path of `name` under `prefix`; the empty prefix is the whole model.
+pub fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") }
+}
+
+/// A dense parameter of any rank.
+pub fn tensor<const D: usize>(
+    source: &mut dyn ParameterSource,
+    path: &str,
+    shape: [usize; D],
+    role: Role,
+    initial: Initial,
+) -> Param<Tensor<D>> {
+    dense(source.give(Wanted { path, shape: &shape, role, initial }), shape)
+}
+
+/// A vector, all `initial` where it is new.
+pub fn vector(source: &mut dyn ParameterSource, path: &str, length: usize, initial: f32) -> Param<Tensor<1>> {
+    tensor(source, path, [length], Role::Vector, Initial::Constant(initial))
+}
+
+/// The linear map at `path` with weight `[out, in]`; `role` is that of its matrix.
+pub fn linear(source: &mut dyn ParameterSource, path: &str, shape: [usize; 2], bias: bool, role: Role) -> Linear {
+    linear_from(source, path, shape, bias, role, Initial::Normal)
+}
+
+/// The same with initial values of its own.
+pub fn linear_from(
+    source: &mut dyn ParameterSource,
+    path: &str,
+    shape: [usize; 2],
+    bias: bool,
+    role: Role,
+    initial: Initial,
+) -> Linear {
+    let source = &mut under(source, path);
+    let given = source.give(Wanted { path: "weight", shape: &shape, role, initial });
+    let bias = |source: &mut Under<'_>| bias.then(|| vector(source, "bias", shape[0], 0.0));
+    match given {
+        Given::Quantized(weight) => Linear::quantized(weight, bias(source)),
+        given => Linear::new(dense(given, shape), bias(source)),
+    }
+}
+
+fn dense<const D: usize>(given: Given, shape: [usize; D]) -> Param<Tensor<D>> {
+    match given {
+        Given::Values(data, device) => {
+            let dtype = data.dtype();
+            Param::from_tensor(Tensor::from_data(data, (&device, dtype)))
+        }
+        Given::Shape => {
+            let make = move |device: &Device, _| Tensor::zeros(shape, device);
+            Param::uninitialized(ParamId::new(), make, Device::flex(), false, shape.into())
+        }
+        Given::Quantized(_) => panic!("a source quantizes nothing but linear maps"),
+    }
+}
+
+/// Fresh values, as in Hugging Face's `_init_weights`. They depend on the seed and the path only.
 #[derive(Debug)]
 pub struct Random {
     /// Seed of all values.
     pub seed: u64,
-    /// Standard deviation of matrices (`initializer_range`).
+    /// Standard deviation of what is [`Initial::Normal`] (`initializer_range`).
     pub deviation: f64,
     /// Where the parameters live.
     pub device: Device,
 }
 
 impl ParameterSource for Random {
-    fn matrix(&mut self, path: &str, shape: [usize; 2]) -> Param<Tensor<2>> {
-        let mut rng = stream(self.seed, path);
-        let deviation = self.deviation;
-        let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| (normal(&mut rng) * deviation) as f32).collect();
-        Param::from_data(TensorData::new(values, shape), &self.device)
-    }
-
-    fn vector(&mut self, _path: &str, length: usize, initial: f32) -> Param<Tensor<1>> {
-        Param::from_data(TensorData::new(vec![initial; length], [length]), &self.device)
+    fn give(&mut self, wanted: Wanted<'_>) -> Given {
+        let count = wanted.shape.iter().product();
+        let normal = |deviation: f64| -> Vec<f32> {
+            let mut rng = stream(self.seed, wanted.path);
+            (0..count).map(|_| (normal(&mut rng) * deviation) as f32).collect()
+        };
+        let values = match wanted.initial {
+            Initial::Constant(value) => vec![value; count],
+            Initial::Normal => normal(self.deviation),
+            Initial::NormalWith(deviation) => normal(deviation),
+        };
+        Given::Values(TensorData::new(values, wanted.shape.to_vec()), self.device.clone())
     }
 }
 
@@ -73,42 +205,98 @@ impl ParameterSource for Random {
 pub struct Shapes;
 
 impl ParameterSource for Shapes {
-    fn matrix(&mut self, _path: &str, shape: [usize; 2]) -> Param<Tensor<2>> {
-        let make = move |device: &Device, _| Tensor::zeros(shape, device);
-        Param::uninitialized(ParamId::new(), make, Device::flex(), false, shape.into())
-    }
-
-    fn vector(&mut self, _path: &str, length: usize, _initial: f32) -> Param<Tensor<1>> {
-        let make = move |device: &Device, _| Tensor::zeros([length], device);
-        Param::uninitialized(ParamId::new(), make, Device::flex(), false, [length].into())
+    fn give(&mut self, _wanted: Wanted<'_>) -> Given {
+        Given::Shape
     }
 }
 
-/// A parameter met on a walk through a model.
-#[derive(Debug, Clone, PartialEq)]
+/// Notes what is asked of another source.
+pub struct Listing<'a> {
+    source: &'a mut dyn ParameterSource,
+    /// What was asked for, in order.
+    pub parameters: Vec<ParameterInfo>,
+}
+
+impl<'a> Listing<'a> {
+    /// Of what will be asked of `source`.
+    pub fn of(source: &'a mut dyn ParameterSource) -> Self {
+        Self { source, parameters: vec![] }
+    }
+}
+
+impl ParameterSource for Listing<'_> {
+    fn give(&mut self, wanted: Wanted<'_>) -> Given {
+        let Wanted { path, shape, role, .. } = wanted;
+        self.parameters.push(ParameterInfo { path: path.into(), shape: shape.to_vec(), role, adapter: None });
+        self.source.give(wanted)
+    }
+}
+
+/// What is known of a parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterInfo {
     /// Path as sources know it.
     pub path: String,
     /// Shape.
     pub shape: Vec<usize>,
+    /// What it is for; of an adapter's tensor, what the matrix that it adapts is for.
+    pub role: Role,
+    /// Which tensor of an adapter it is; absent: a parameter of the base model.
+    pub adapter: Option<AdapterTensor>,
 }
 
-/// All parameters in the order of the model, adapters included.
-pub fn parameters<M: Module>(model: &M) -> Vec<ParameterInfo> {
-    let mut found = vec![];
-    visit(model, &mut |parameter| {
-        found.push(ParameterInfo { path: parameter.path.into(), shape: parameter.shape.to_vec() });
-    });
-    found
+impl ParameterInfo {
+    /// Number of values.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
 }
 
-/// A parameter tensor of either rank.
+/// A parameter tensor of any rank.
 #[derive(Debug, Clone)]
 pub enum AnyTensor {
     /// Rank one.
-    Vector(Tensor<1>),
-    /// Rank two; no parameter of these models has a higher rank.
-    Matrix(Tensor<2>),
+    Rank1(Tensor<1>),
+    /// Rank two.
+    Rank2(Tensor<2>),
+    /// Rank three.
+    Rank3(Tensor<3>),
+    /// Rank four.
+    Rank4(Tensor<4>),
+}
+
+impl AnyTensor {
+    /// The values, row-major, in f32.
+    pub fn values(&self) -> Vec<f32> {
+        let data = match self {
+            Self::Rank1(tensor) => tensor.to_data(),
+            Self::Rank2(tensor) => tensor.to_data(),
+            Self::Rank3(tensor) => tensor.to_data(),
+            Self::Rank4(tensor) => tensor.to_data(),
+        };
+        data.iter::<f32>().collect()
+    }
+
+    /// Whether it is trained.
+    pub fn is_require_grad(&self) -> bool {
+        match self {
+            Self::Rank1(tensor) => tensor.is_require_grad(),
+            Self::Rank2(tensor) => tensor.is_require_grad(),
+            Self::Rank3(tensor) => tensor.is_require_grad(),
+            Self::Rank4(tensor) => tensor.is_require_grad(),
+        }
+    }
+
+    /// The values of its gradient on a tape, if it has one.
+    pub fn gradient(&self, tape: &Gradients) -> Option<Vec<f32>> {
+        let data = match self {
+            Self::Rank1(tensor) => tensor.grad(tape)?.into_data(),
+            Self::Rank2(tensor) => tensor.grad(tape)?.into_data(),
+            Self::Rank3(tensor) => tensor.grad(tape)?.into_data(),
+            Self::Rank4(tensor) => tensor.grad(tape)?.into_data(),
+        };
+        Some(data.iter::<f32>().collect())
+    }
 }
 
 /// A parameter on a walk, its value not yet asked for.
@@ -139,8 +327,10 @@ pub fn visit<M: Module>(model: &M, f: &mut dyn FnMut(ParameterView<'_>)) {
             let shape = param.lazy_shape();
             // Through the untyped form, so that a tracked parameter stays the same leaf.
             let value = || match D {
-                1 => AnyTensor::Vector(Tensor::from_dispatch(param.val().into_dispatch())),
-                _ => AnyTensor::Matrix(Tensor::from_dispatch(param.val().into_dispatch())),
+                1 => AnyTensor::Rank1(Tensor::from_dispatch(param.val().into_dispatch())),
+                2 => AnyTensor::Rank2(Tensor::from_dispatch(param.val().into_dispatch())),
+                3 => AnyTensor::Rank3(Tensor::from_dispatch(param.val().into_dispatch())),
+                _ => AnyTensor::Rank4(Tensor::from_dispatch(param.val().into_dispatch())),
             };
             (self.f)(ParameterView { path: &self.path.join(), shape: &shape.to_vec(), value: &value });
         }
@@ -173,48 +363,27 @@ impl ModulePath {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-    use crate::families::Family;
-    use crate::hf_config::HfConfig;
-    use crate::transformer::Decoder;
-
-    const CONFIG: &str = r#"{"model_type": "llama", "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 12, "max_position_embeddings": 16,
-        "rms_norm_eps": 1e-5, "hidden_act": "silu", "attention_bias": true, "mlp_bias": true}"#;
-
-    /// Notes the paths it is asked for.
-    struct Recorder(BTreeSet<String>);
-
-    impl ParameterSource for Recorder {
-        fn matrix(&mut self, path: &str, shape: [usize; 2]) -> Param<Tensor<2>> {
-            self.0.insert(path.into());
-            Shapes.matrix(path, shape)
-        }
-
-        fn vector(&mut self, path: &str, length: usize, initial: f32) -> Param<Tensor<1>> {
-            self.0.insert(path.into());
-            Shapes.vector(path, length, initial)
-        }
-    }
-
-    #[test]
-    fn paths_asked_for_are_paths_walked() {
-        let config = HfConfig::from_json("config.json", CONFIG).unwrap();
-        let shape = Family::of(&config).unwrap().config(&config).unwrap();
-        let mut asked = Recorder(BTreeSet::new());
-        let decoder = Decoder::new(&shape, &mut asked);
-        let walked: BTreeSet<String> = parameters(&decoder).into_iter().map(|info| info.path).collect();
-        assert_eq!(asked.0, walked);
-        assert!(walked.contains("layers.1.attention.qkv.k.bias"));
-    }
 
     #[test]
     fn fresh_matrices_have_the_asked_deviation() {
         let mut source = Random { seed: 3, deviation: 0.02, device: Device::flex() };
-        let values: Vec<f32> = source.matrix("a", [100, 100]).val().into_data().try_to_vec().unwrap();
+        let matrix: Param<Tensor<2>> = tensor(&mut source, "a", [100, 100], Role::Map, Initial::Normal);
+        let values: Vec<f32> = matrix.val().into_data().try_to_vec().unwrap();
         let variance = values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32;
         assert!((variance.sqrt() - 0.02).abs() < 0.0005, "{}", variance.sqrt());
+    }
+
+    #[test]
+    fn values_depend_on_the_whole_path_and_not_on_who_asks() {
+        let mut source = Random { seed: 3, deviation: 1.0, device: Device::flex() };
+        let mut ask = |prefix: &str, path: &str| {
+            let matrix: Param<Tensor<2>> =
+                tensor(&mut under(&mut source, prefix), path, [3, 4], Role::Map, Initial::Normal);
+            matrix.val().into_data().try_to_vec::<f32>().unwrap()
+        };
+        assert_eq!(ask("a", "b.c"), ask("a.b", "c"));
+        assert_eq!(ask("", "a.b.c"), ask("a.b", "c"));
+        assert_ne!(ask("x", "b.c"), ask("a.b", "c"));
     }
 }

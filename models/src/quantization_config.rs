@@ -1,22 +1,22 @@
-//! `quantization_config`: what a `config.json` says about packed weights, held against the tensors.
+//! `quantization_config`: what a `config.json` says about quantized weights, held against the tensors.
 //!
 //! Read and written is bitsandbytes in 4 bits, as transformers has it (`BitsAndBytesConfig`, `integrations/bitsandbytes.py`). There every linear
-//! map is packed but the head and what `llm_int8_skip_modules` names; routers are no linear maps to it, and experts are stacked tensors that it
-//! leaves alone, though older versions packed them, so they may be either. How many weights share a scale stands with each weight. Not here:
+//! map is quantized but the head and what `llm_int8_skip_modules` names; routers are no linear maps to it, and experts are stacked tensors that it
+//! leaves alone, though older versions quantized them, so they may be either. How many weights share a scale stands with each weight. Not here:
 //! GPTQ, AWQ, LLM.int8 and the like, which are refused by name.
 
-use firebrand_kernels::{FourBit, Packing};
+use firebrand_kernels::{FourBit, QuantizationScheme};
 use serde_json::{Value, json};
 
 use crate::error::{ModelError, clip};
 use crate::hf_config::HfConfig;
-use crate::transformer::{Decoder, HEAD};
-use crate::weights::{Checkpoint, Dtype, Expected, Form, LoadPlan, RuleSet};
+use crate::parameters::{ParameterInfo, Role};
+use crate::weights::{Checkpoint, Dtype, Form, LoadPlan, RuleSet};
 
 /// The key in `config.json`.
 pub(crate) const KEY: &str = "quantization_config";
 
-/// Linear maps in 4 bits, as bitsandbytes packs them.
+/// Linear maps in 4 bits, as bitsandbytes quantizes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FourBitConfig {
     code: FourBit,
@@ -26,7 +26,7 @@ pub struct FourBitConfig {
 }
 
 impl FourBitConfig {
-    /// What `config` says; `None` where it says nothing, and so nothing is packed.
+    /// What `config` says; `None` where it says nothing, and so nothing is quantized.
     ///
     /// # Errors
     /// Another method, 8 bits, a key that is not supported.
@@ -36,14 +36,14 @@ impl FourBitConfig {
         match section.optional_string("quant_method")? {
             None | Some("bitsandbytes") => {}
             Some(other) => {
-                let expected = format!("bitsandbytes in 4 bits and no other packing; {INSTEAD}");
+                let expected = format!("bitsandbytes in 4 bits and no other quantization; {INSTEAD}");
                 return Err(section.wrong("quant_method", expected, format!("`{}`", clip(other))));
             }
         }
         for key in ["load_in_8bit", "_load_in_8bit"] {
             if section.bool_or(key, false)? {
                 let expected = format!(
-                    "false: weights in 8 bits are not read; {INSTEAD}, which `[quantization]` packs in 8 bits while they are read"
+                    "false: weights in 8 bits are not read; {INSTEAD}, which `[quantization]` quantizes in 8 bits while they are read"
                 );
                 return Err(section.wrong(key, expected, "true"));
             }
@@ -69,11 +69,11 @@ impl FourBitConfig {
         Ok(Some(Self { code, double: section.bool_or("bnb_4bit_use_double_quant", false)?, skip }))
     }
 
-    /// For weights packed so, with the usual modules left as they are; `None` for 8 bits, for which there are no names in files.
-    pub fn new(packing: Packing) -> Option<Self> {
-        match packing {
-            Packing::FourBit { code, double, .. } => Some(Self { code, double, skip: None }),
-            Packing::Int8 { .. } => None,
+    /// For weights quantized so, with the usual modules left as they are; `None` for 8 bits, for which there are no names in files.
+    pub fn new(scheme: QuantizationScheme) -> Option<Self> {
+        match scheme {
+            QuantizationScheme::FourBit { code, double, .. } => Some(Self { code, double, skip: None }),
+            QuantizationScheme::Int8 { .. } => None,
         }
     }
 
@@ -96,8 +96,8 @@ impl FourBitConfig {
         })
     }
 
-    /// Whether the linear map of this name in files is packed.
-    pub(crate) fn packs(&self, module: &str) -> bool {
+    /// Whether the linear map of this name in files is quantized.
+    pub(crate) fn quantizes(&self, module: &str) -> bool {
         let skips = |name: &String| {
             let below = module.strip_prefix(name.as_str());
             below.is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || name.ends_with('.'))
@@ -107,60 +107,60 @@ impl FourBitConfig {
     }
 }
 
-/// Holds what `config` says against the tensors of `plan`, which was made for `expected`; how the packed ones are packed, if there are any.
+/// Holds what `config` says against the tensors of `plan`, which was made for `parameters`; how the quantized ones are quantized, if there are any.
 ///
 /// # Errors
-/// Tensors packed though the configuration does not say so, or otherwise than it says; a map not packed though it should be; anything
-/// packed that is no linear map. The message names the tensor.
-pub(crate) fn check_packing(
+/// Tensors quantized though the configuration does not say so, or otherwise than it says; a map not quantized though it should be; anything
+/// quantized that is no linear map. The message names the tensor.
+pub(crate) fn check_quantization(
     config: &HfConfig,
     checkpoint: &Checkpoint,
     rules: &RuleSet,
-    expected: &[Expected],
+    parameters: &[ParameterInfo],
     plan: &LoadPlan,
-) -> Result<Option<Packing>, ModelError> {
+) -> Result<Option<QuantizationScheme>, ModelError> {
     let said = FourBitConfig::of(config)?;
     let mut common = None;
-    for (load, expected) in plan.loads.iter().zip(expected) {
+    for (load, info) in plan.loads.iter().zip(parameters) {
         let wrong = |expected: String, found: String| {
             let file = checkpoint.find(&load.theirs).map_or(checkpoint.path(), |view| view.file);
             Err(ModelError::tensor(file, &load.theirs, expected, found))
         };
         let module = rules.to_theirs(&load.ours).unwrap_or_else(|| load.theirs.clone());
         let module = module.strip_suffix(".weight").unwrap_or(&module);
-        let may = is_linear(expected);
+        let may = info.role.is_linear();
         match (load.form, &said) {
-            (Form::Dense(_), Some(said)) if may && said.packs(module) && !load.ours.contains(".mlp.experts.") => {
+            (Form::Dense(_), Some(said)) if may && said.quantizes(module) && info.role != Role::ExpertMap => {
                 return wrong(
                     "4 bits, because `quantization_config` says so".into(),
-                    "a tensor that is not packed".into(),
+                    "a tensor that is not quantized".into(),
                 );
             }
             (Form::Dense(_), _) => {}
-            (Form::Packed(packing), _) if !may => {
+            (Form::Quantized(scheme), _) if !may => {
                 return wrong(
-                    "a tensor that is not packed: only linear maps are read in 4 bits".into(),
-                    packing.to_string(),
+                    "a tensor that is not quantized: only linear maps are read in 4 bits".into(),
+                    scheme.to_string(),
                 );
             }
-            (Form::Packed(packing), None) => {
-                let expected = "one that says how weights are packed, as bitsandbytes and transformers write it";
+            (Form::Quantized(scheme), None) => {
+                let expected = "one that says how weights are quantized, as bitsandbytes and transformers write it";
                 return Err(config.wrong(
                     KEY,
                     expected,
-                    format!("nothing, and `{}` is packed: {packing}", clip(&load.theirs)),
+                    format!("nothing, and `{}` is quantized: {scheme}", clip(&load.theirs)),
                 ));
             }
-            (Form::Packed(packing), Some(said)) => {
-                let first = *common.get_or_insert(packing);
-                if !said.agrees(packing) || !said.packs(module) {
+            (Form::Quantized(scheme), Some(said)) => {
+                let first = *common.get_or_insert(scheme);
+                if !said.agrees(scheme) || !said.quantizes(module) {
                     return wrong(
                         format!("{} as `quantization_config` says", said.describe(module)),
-                        packing.to_string(),
+                        scheme.to_string(),
                     );
                 }
-                if packing != first {
-                    return wrong(format!("{first}, as the others"), packing.to_string());
+                if scheme != first {
+                    return wrong(format!("{first}, as the others"), scheme.to_string());
                 }
             }
         }
@@ -169,23 +169,17 @@ pub(crate) fn check_packing(
 }
 
 impl FourBitConfig {
-    fn agrees(&self, packing: Packing) -> bool {
-        matches!(packing, Packing::FourBit { code, double, .. } if code == self.code && double == self.double)
+    fn agrees(&self, scheme: QuantizationScheme) -> bool {
+        matches!(scheme, QuantizationScheme::FourBit { code, double, .. } if code == self.code && double == self.double)
     }
 
     fn describe(&self, module: &str) -> String {
-        match (self.packs(module), self.double) {
-            (false, _) => "no packed tensor,".to_owned(),
-            (true, true) => format!("{} with packed scales,", self.code),
+        match (self.quantizes(module), self.double) {
+            (false, _) => "no quantized tensor,".to_owned(),
+            (true, true) => format!("{} with quantized scales,", self.code),
             (true, false) => format!("{} with scales as they are,", self.code),
         }
     }
-}
-
-/// Whether this is the matrix of a linear map that the reference packs or may have packed.
-fn is_linear(expected: &Expected) -> bool {
-    let map = expected.name.strip_suffix(".weight").filter(|_| expected.name != HEAD && expected.shape.len() == 2);
-    map.is_some_and(|map| !Decoder::is_router(map))
 }
 
 #[cfg(test)]
@@ -202,11 +196,11 @@ mod tests {
         assert_eq!(read("null").unwrap(), None);
         for double in [true, false] {
             for code in [FourBit::Nf4, FourBit::Fp4] {
-                let config = FourBitConfig::new(Packing::FourBit { code, block: 64, double }).unwrap();
+                let config = FourBitConfig::new(QuantizationScheme::FourBit { code, block: 64, double }).unwrap();
                 assert_eq!(read(&config.to_json(Dtype::BF16).to_string()).unwrap(), Some(config));
             }
         }
-        assert_eq!(FourBitConfig::new(Packing::INT8), None);
+        assert_eq!(FourBitConfig::new(QuantizationScheme::INT8), None);
         // The reference's defaults.
         let short = read(r#"{"load_in_4bit": true}"#).unwrap().unwrap();
         assert_eq!(short, FourBitConfig { code: FourBit::Fp4, double: false, skip: None });
@@ -240,14 +234,14 @@ mod tests {
     fn skipped_modules_are_those_the_reference_skips() {
         let section = r#"{"load_in_4bit": true, "llm_int8_skip_modules": ["lm_head", "model.layers.1", "down_proj"]}"#;
         let config = read(section).unwrap().unwrap();
-        for (module, packed) in [
+        for (module, quantized) in [
             ("model.layers.1.mlp.up_proj", false),
             ("model.layers.11.mlp.up_proj", true),
             ("model.layers.0.mlp.down_proj", false),
             ("model.layers.0.mlp.up_proj", true),
             ("lm_head", false),
         ] {
-            assert_eq!(config.packs(module), packed, "{module}");
+            assert_eq!(config.quantizes(module), quantized, "{module}");
         }
     }
 }

@@ -23,7 +23,7 @@ import llama
 import loftq
 import lora
 import numbers_of_torch
-import packed
+import quantized
 import optimizer_trajectories
 import published
 import score
@@ -42,7 +42,7 @@ def jobs() -> dict:
     table |= {"adapter-merge": adapter_merge.write}
     table |= {f"tokenizers/{name}": (lambda name=name: tokenizers_of_folders.write(name)) for name in tokenizers_of_folders.CASES}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
-    table |= {"packed": packed.write, "loftq": loftq.write}
+    table |= {"quantized": quantized.write, "loftq": loftq.write}
     return table
 
 

@@ -10,7 +10,7 @@ from bitsandbytes.nn import Params4bit
 from peft.utils import loftq_utils
 from safetensors.torch import save_file
 
-import packed
+import quantized
 from common import HERE
 
 OUT = HERE / "loftq"
@@ -25,7 +25,7 @@ def on_the_cpu(tensor: torch.Tensor, *arguments, **settings) -> torch.Tensor:
 
 
 def case(name: str, shape: tuple[int, int], rank: int, seed: int) -> None:
-    values = packed.weight(shape, seed, "plain")
+    values = quantized.weight(shape, seed, "plain")
     weight = Params4bit(values.clone(), requires_grad=False, compress_statistics=False, quant_type="nf4").to("cpu")
     assert weight.quant_state is not None and weight.quant_state.blocksize == 64
     # What `replace_lora_weights_loftq` calls for every module.

@@ -22,7 +22,7 @@ from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_fun
 
 import experts
 import lora
-import packed
+import quantized
 import optimizers
 from common import HERE, pad_right, run, token_losses, token_rows, write_json, write_rows
 
@@ -411,7 +411,7 @@ def write(name: str, case: Trajectory) -> None:
         if case.per_expert:
             experts.keep_apart(model)
         if case.quantization:
-            packed.pack_blocks(model, **case.quantization)
+            quantized.quantize_blocks(model, **case.quantization)
         start = [p.detach().clone() for p in model.parameters() if p.requires_grad]
         histories.append(train(case, model, rows, eval_rows, padded))
         scratch = folder / "scratch"

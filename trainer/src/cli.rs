@@ -141,7 +141,7 @@ pub struct DataArgs {
     /// An adapter folder to put on that model. May be repeated, as for `score`.
     #[arg(long, value_name = "DIR", requires = "model")]
     pub adapter: Vec<PathBuf>,
-    /// The base under an adapter that was trained on a packed one: packed alike, or the original weights.
+    /// The base under an adapter that was trained on a quantized one: quantized alike, or the original weights.
     #[arg(long, value_enum, default_value = "trained")]
     pub base: Base,
     /// Where that model computes, in place of the recipe's device.
@@ -167,7 +167,7 @@ pub struct ModelArgs {
     /// An adapter folder to put on the model. Repeated: all of them together, which must be LoRA.
     #[arg(long, value_name = "DIR")]
     pub adapter: Vec<PathBuf>,
-    /// The base under an adapter that was trained on a packed one: packed alike, or the original weights.
+    /// The base under an adapter that was trained on a quantized one: quantized alike, or the original weights.
     #[arg(long, value_enum, default_value = "trained")]
     pub base: Base,
     /// auto, cpu, `cuda[:N]`, `vulkan[:N]`, metal or `rocm[:N]`.
@@ -175,7 +175,7 @@ pub struct ModelArgs {
     pub device: DeviceName,
 }
 
-/// The base of an adapter that was trained on a packed one (QLoRA).
+/// The base of an adapter that was trained on a quantized one (QLoRA).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Base {
     /// As it was in training.
@@ -278,13 +278,13 @@ pub struct MergeArgs {
     /// The adapter folder.
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,
-    /// What to fold an adapter into that was trained on a packed base: that base, dequantised, or the original weights.
+    /// What to fold an adapter into that was trained on a quantized base: that base, dequantized, or the original weights.
     #[arg(long, value_enum, default_value = "trained")]
     pub base: Base,
     /// The new model folder.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// f32, bf16 or f16; nf4 or fp4, which bitsandbytes and transformers read. When left out, as in the base, dequantised.
+    /// f32, bf16 or f16; nf4 or fp4, which bitsandbytes and transformers read. When left out, as in the base, dequantized.
     #[arg(long, value_parser = written)]
     pub dtype: Option<WrittenDtype>,
     /// Print the receipt as JSON.

@@ -35,10 +35,10 @@ const TRAINED_WITH: &str = "firebrand.json";
 struct TrainedWith {
     /// Hash of the chat template's source.
     template_hash: Option<String>,
-    /// How the base was packed.
+    /// How the base was quantized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quantization: Option<Quantization>,
-    /// How the factors started, where that has to be known: `loftq`, whose start belongs to the packed base.
+    /// How the factors started, where that has to be known: `loftq`, whose start belongs to the quantized base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     init: Option<LoraInit>,
 }
@@ -131,7 +131,7 @@ pub fn training_template(folder: &Path) -> Result<Option<String>, Error> {
     Ok(trained_with(folder)?.template_hash)
 }
 
-/// How the base was packed that the adapter in `folder` was trained on, if it says so.
+/// How the base was quantized that the adapter in `folder` was trained on, if it says so.
 ///
 /// # Errors
 /// A note that cannot be read.
@@ -139,7 +139,7 @@ pub fn training_quantization(folder: &Path) -> Result<Option<Quantization>, Erro
     Ok(trained_with(folder)?.quantization)
 }
 
-/// The start that the adapter in `folder` needs on the packed base it was trained on, if it says so.
+/// The start that the adapter in `folder` needs on the quantized base it was trained on, if it says so.
 ///
 /// # Errors
 /// A note that cannot be read.

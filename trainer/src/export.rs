@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use firebrand_adapters::AdapterConfig;
 use firebrand_datasets::ChatTemplate;
-use firebrand_kernels::{FourBit, Packing};
+use firebrand_kernels::{FourBit, QuantizationScheme};
 use firebrand_models::weights::Dtype;
 use firebrand_models::{CausalLm, WriteAs, adapter_folder};
 
@@ -74,21 +74,21 @@ fn write_adapter(
     let path = directory.adapter_path();
     write_folder(&path, |folder| {
         adapter_folder::save(model, config, &recipe.model.to_string(), folder)?;
-        let packed = recipe.quantization.or(model.stored_packing().map(|(packing, _)| packing.into()));
-        companions::write_trained_with(folder, template, packed, recipe.method.init_to_note())
+        let quantized = recipe.quantization.or(model.stored_scheme().map(|(scheme, _)| scheme.into()));
+        companions::write_trained_with(folder, template, quantized, recipe.method.init_to_note())
     })?;
     Ok(path)
 }
 
-/// A recipe's word for a file format; 4 bits are QLoRA's, with packed scales.
+/// A recipe's word for a file format; 4 bits are QLoRA's, with quantized scales.
 pub fn write_as(dtype: WrittenDtype) -> WriteAs {
-    let four_bits = |code| Packing::FourBit { code, block: 64, double: true };
+    let four_bits = |code| QuantizationScheme::FourBit { code, block: 64, double: true };
     match dtype {
         WrittenDtype::F32 => WriteAs::Dense(Dtype::F32),
         WrittenDtype::Bf16 => WriteAs::Dense(Dtype::BF16),
         WrittenDtype::F16 => WriteAs::Dense(Dtype::F16),
-        WrittenDtype::Nf4 => WriteAs::Packed(four_bits(FourBit::Nf4)),
-        WrittenDtype::Fp4 => WriteAs::Packed(four_bits(FourBit::Fp4)),
+        WrittenDtype::Nf4 => WriteAs::Quantized(four_bits(FourBit::Nf4)),
+        WrittenDtype::Fp4 => WriteAs::Quantized(four_bits(FourBit::Fp4)),
     }
 }
 

@@ -36,19 +36,19 @@ pub enum TemplateCheck {
     Waived,
 }
 
-/// How the base of an adapter is held: packed, where the adapter was trained on it so.
+/// How the base of an adapter is held: quantized, where the adapter was trained on it so.
 ///
 /// # Errors
-/// An adapter's note about its training cannot be read; adapters on bases that are packed differently.
+/// An adapter's note about its training cannot be read; adapters on bases that are quantized differently.
 pub fn base_of(adapters: &[PathBuf], base: Base) -> Result<Hold, Error> {
-    let packed = match (adapters.split_first(), base) {
+    let quantized = match (adapters.split_first(), base) {
         (Some((first, others)), Base::Trained) => {
-            let packed = companions::training_quantization(first)?;
+            let quantized = companions::training_quantization(first)?;
             for other in others {
-                if companions::training_quantization(other)? != packed {
+                if companions::training_quantization(other)? != quantized {
                     return Err(Error::Request {
                         problem: format!(
-                            "the adapters in {} and {} were trained on bases that are packed differently",
+                            "the adapters in {} and {} were trained on bases that are quantized differently",
                             first.display(),
                             other.display()
                         ),
@@ -56,18 +56,18 @@ pub fn base_of(adapters: &[PathBuf], base: Base) -> Result<Hold, Error> {
                     });
                 }
             }
-            packed
+            quantized
         }
         _ => None,
     };
-    Ok(packed.map_or(Hold::F32, |quantization| Hold::Packed(quantization.packing())))
+    Ok(quantized.map_or(Hold::F32, |quantization| Hold::Quantized(quantization.scheme())))
 }
 
 /// Puts adapters on their model, whose base is held as [`base_of`] says: one that started by LoftQ with its start where the base
-/// is the packed one of its training.
+/// is the quantized one of its training.
 ///
 /// # Errors
-/// Folders that are no adapters or do not fit, and several of which one needs the packed base for itself.
+/// Folders that are no adapters or do not fit, and several of which one needs the quantized base for itself.
 pub fn put_on(model: &mut CausalLm, adapters: &[PathBuf], base: Base) -> Result<(), Error> {
     let inits = adapters.iter().map(|folder| companions::training_init(folder)).collect::<Result<Vec<_>, _>>()?;
     match (base, adapters, inits.as_slice()) {
@@ -76,7 +76,7 @@ pub fn put_on(model: &mut CausalLm, adapters: &[PathBuf], base: Base) -> Result<
         }
         (Base::Trained, _, inits) if inits.iter().any(Option::is_some) => {
             return Err(Error::Request {
-                problem: "one of the adapters started by loftq: its packed base is not itself without it".into(),
+                problem: "one of the adapters started by loftq: its quantized base is not itself without it".into(),
                 help: "put them on the original weights with --base original".into(),
             });
         }
@@ -175,14 +175,14 @@ mod tests {
             path
         };
         let nf4 = Quantization::Nf4(FourBitRecipe::default());
-        let (packed, plain) = (adapter("packed", Some(nf4)), adapter("plain", None));
+        let (quantized, plain) = (adapter("quantized", Some(nf4)), adapter("plain", None));
         let silent = folder.path().to_path_buf();
         let trained = |adapters: &[PathBuf]| base_of(adapters, Base::Trained);
         assert_eq!(trained(&[]).unwrap(), Hold::F32);
         assert_eq!(trained(&[plain.clone(), silent]).unwrap(), Hold::F32);
-        assert_eq!(trained(&[packed.clone(), packed.clone()]).unwrap(), Hold::Packed(nf4.packing()));
-        let both = [packed, plain];
+        assert_eq!(trained(&[quantized.clone(), quantized.clone()]).unwrap(), Hold::Quantized(nf4.scheme()));
+        let both = [quantized, plain];
         assert_eq!(base_of(&both, Base::Original).unwrap(), Hold::F32);
-        assert!(trained(&both).unwrap_err().to_string().contains("packed differently"));
+        assert!(trained(&both).unwrap_err().to_string().contains("quantized differently"));
     }
 }

@@ -46,7 +46,7 @@ impl MemoryPlan {
     pub fn new(model: &CausalLm, work: Work) -> Self {
         let config = model.decoder().config();
         let values: usize = parameters(model.decoder()).iter().map(|info| info.shape.iter().product::<usize>()).sum();
-        let packed = model.packed_weights().iter().map(|weight| weight.bytes() as u64).sum::<u64>();
+        let quantized = model.quantized_weights().iter().map(|weight| weight.bytes() as u64).sum::<u64>();
         let tokens = (work.rows * work.length) as u64;
         let attention = &config.attention;
         let heads = (attention.heads + 2 * attention.kv_heads) * attention.head_dim;
@@ -64,7 +64,7 @@ impl MemoryPlan {
         let layers = config.layers as u64;
         let float = 4;
         Self {
-            weights: values as u64 * float + packed,
+            weights: values as u64 * float + quantized,
             gradients: work.trained as u64 * float,
             optimizer: work.optimizer_bytes as u64,
             activations: tokens * block * layers * float,

@@ -6,7 +6,7 @@
 //! rounding only, bf16 by what its 8 bits lose.
 //!
 //! 4 bits lose so much more that a fixed limit would either fail good merges of small models or pass broken ones of large
-//! ones. What packing costs is therefore measured on the base alone, without the adapter and without files, and the merge
+//! ones. What quantization costs is therefore measured on the base alone, without the adapter and without files, and the merge
 //! may cost twice that on top of what every merge may, and never more than one nat.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use std::path::Path;
 
 use firebrand_adapters::Mode;
 use firebrand_datasets::{ChatTemplate, Dataset, Tokenizer};
-use firebrand_kernels::Packing;
+use firebrand_kernels::QuantizationScheme;
 use firebrand_models::transformer::Inputs;
 use firebrand_models::weights::Checkpoint;
 use firebrand_models::{CausalLm, Hold, WriteAs};
@@ -26,10 +26,10 @@ use crate::export::write_folder;
 
 /// Mean divergence in nats above which a merge fails: a distribution that far away answers differently.
 const LARGEST_DIVERGENCE: f64 = 0.05;
-/// A distribution this far away is another model, whatever packing costs.
-const LARGEST_PACKED_DIVERGENCE: f64 = 1.0;
-/// How often a packed merge may lose what packing the base loses: the weights are others, and probes few.
-const OF_PACKING: f64 = 2.0;
+/// A distribution this far away is another model, whatever quantization costs.
+const LARGEST_QUANTIZED_DIVERGENCE: f64 = 1.0;
+/// How often a quantized merge may lose what quantizing the base loses: the weights are others, and probes few.
+const OF_QUANTIZATION: f64 = 2.0;
 /// Probe rows and their length, in tokens.
 const PROBE_ROWS: usize = 8;
 const PROBE_LENGTH: usize = 128;
@@ -59,9 +59,10 @@ pub struct Receipt {
     pub top1_agreement: f64,
     /// Largest difference of any logit.
     pub largest_logit_difference: f64,
-    /// Mean KL(base || base packed alike), nats a token, where the model is written packed.
+    /// Mean KL(base || base quantized alike), nats a token, where the model is written quantized.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub packing_kl: Option<f64>,
+    #[serde(rename = "packing_kl")]
+    pub quantization_kl: Option<f64>,
     /// What `kl` may be at most.
     pub limit: f64,
 }
@@ -107,7 +108,7 @@ impl Probe {
 }
 
 /// Folds the adapters of `adapted` into its weights, writes a model folder to `out`, reads it back and compares. Without `asked` each tensor
-/// is written as in the base; a packed base is dequantised to the precision it was packed from.
+/// is written as in the base; a quantized base is dequantized to the precision it was quantized from.
 ///
 /// # Errors
 /// Those of reading and writing; a result that diverges by more than the threshold. Then `out` is as it was.
@@ -121,8 +122,8 @@ pub fn merge_into(
 ) -> Result<Receipt, Error> {
     let adapted = adapted.for_inference();
     let write_as = decide(asked, &adapted);
-    let packing_kl = match write_as {
-        WriteAs::Packed(packing) => Some(cost_of_packing(&adapted, packing, probe)?),
+    let quantization_kl = match write_as {
+        WriteAs::Quantized(scheme) => Some(cost_of_quantization(&adapted, scheme, probe)?),
         WriteAs::Stored | WriteAs::Dense(_) => None,
     };
     let mut receipt = None;
@@ -137,11 +138,12 @@ pub fn merge_into(
             dtype: match write_as {
                 WriteAs::Stored => None,
                 WriteAs::Dense(dtype) => Some(dtype.name().to_owned()),
-                WriteAs::Packed(packing) => Some(packing.to_string()),
+                WriteAs::Quantized(scheme) => Some(scheme.to_string()),
             },
-            packing_kl,
-            limit: packing_kl
-                .map_or(LARGEST_DIVERGENCE, |kl| (LARGEST_DIVERGENCE + OF_PACKING * kl).min(LARGEST_PACKED_DIVERGENCE)),
+            quantization_kl,
+            limit: quantization_kl.map_or(LARGEST_DIVERGENCE, |kl| {
+                (LARGEST_DIVERGENCE + OF_QUANTIZATION * kl).min(LARGEST_QUANTIZED_DIVERGENCE)
+            }),
             ..compare(&adapted, &written, probe)
         };
         if found.kl.is_nan() || found.kl > found.limit {
@@ -153,35 +155,35 @@ pub fn merge_into(
     receipt.ok_or_else(|| Error::Merge { problem: "nothing was compared".into() })
 }
 
-/// Codes that the base is packed with, in its folder or in memory, are written as they are packed there.
+/// Codes that the base is quantized with, in its folder or in memory, are written as they are quantized there.
 fn decide(asked: Option<WriteAs>, adapted: &CausalLm) -> WriteAs {
-    let held = adapted.packed_weights().first().map(|weight| weight.packing());
-    match (asked, held, adapted.stored_packing()) {
+    let held = adapted.quantized_weights().first().map(|weight| weight.scheme());
+    match (asked, held, adapted.stored_scheme()) {
         (
-            Some(WriteAs::Packed(Packing::FourBit { code, .. })),
-            Some(held @ Packing::FourBit { code: found, .. }),
+            Some(WriteAs::Quantized(QuantizationScheme::FourBit { code, .. })),
+            Some(held @ QuantizationScheme::FourBit { code: found, .. }),
             _,
-        ) if code == found => WriteAs::Packed(held),
+        ) if code == found => WriteAs::Quantized(held),
         (Some(asked), ..) => asked,
         (None, _, Some((_, precision))) => WriteAs::Dense(precision),
         (None, _, None) => WriteAs::Stored,
     }
 }
 
-/// Mean divergence of the base from itself packed so. A base that is packed already is packed down its columns, which disturbs it as much as
-/// packing disturbed it before.
-fn cost_of_packing(adapted: &CausalLm, packing: Packing, probe: &Probe) -> Result<f64, Error> {
+/// Mean divergence of the base from itself quantized so. A base that is quantized already is quantized down its columns, which disturbs it as much as
+/// quantization disturbed it before.
+fn cost_of_quantization(adapted: &CausalLm, scheme: QuantizationScheme, probe: &Probe) -> Result<f64, Error> {
     let mut base = adapted.clone();
     base.update(|mut decoder| {
         decoder.linears_mut().into_iter().for_each(|(_, map)| drop(map.detach()));
         decoder
     });
-    let mut packed = base.clone();
+    let mut quantized = base.clone();
     let device = base.decoder().device();
     let mut problem = None;
-    packed.update(|mut decoder| {
+    quantized.update(|mut decoder| {
         for (path, map) in decoder.linears_mut() {
-            if let Err(error) = map.pack_anew(packing, &device) {
+            if let Err(error) = map.quantize_anew(scheme, &device) {
                 problem.get_or_insert(format!("{path}: {error}"));
             }
         }
@@ -189,7 +191,7 @@ fn cost_of_packing(adapted: &CausalLm, packing: Packing, probe: &Probe) -> Resul
     });
     match problem {
         Some(problem) => Err(Error::Merge { problem }),
-        None => Ok(compare(&base, &packed, probe).kl),
+        None => Ok(compare(&base, &quantized, probe).kl),
     }
 }
 
@@ -202,7 +204,7 @@ fn compare(adapted: &CausalLm, merged: &CausalLm, probe: &Probe) -> Receipt {
         kl_max: 0.0,
         top1_agreement: 0.0,
         largest_logit_difference: 0.0,
-        packing_kl: None,
+        quantization_kl: None,
         limit: LARGEST_DIVERGENCE,
     };
     let mut agreed = 0;
@@ -270,8 +272,8 @@ impl fmt::Display for Receipt {
             self.tokens,
             self.dtype.as_deref().unwrap_or("dtype of the base")
         )?;
-        match self.packing_kl {
-            Some(kl) => write!(f, "; packing the base alone costs {kl:.2e} nats"),
+        match self.quantization_kl {
+            Some(kl) => write!(f, "; quantizing the base alone costs {kl:.2e} nats"),
             None => Ok(()),
         }
     }

@@ -44,6 +44,24 @@ impl AdapterTensor {
             Self::Scale => ".ia3_l",
         }
     }
+
+    /// The field of the adapter in memory that holds it.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::A | Self::EmbeddingA => "a",
+            Self::B | Self::EmbeddingB => "b",
+            Self::Magnitude => "magnitude",
+            Self::Scale => "scale",
+        }
+    }
+
+    /// Whether it is the factor that starts at zero and learns faster in LoRA+: `B`.
+    pub fn is_b(self) -> bool {
+        match self {
+            Self::B | Self::EmbeddingB => true,
+            Self::A | Self::EmbeddingA | Self::Magnitude | Self::Scale => false,
+        }
+    }
 }
 
 /// The file's name for a tensor of the adapter on the module at the Hugging Face path `module`.

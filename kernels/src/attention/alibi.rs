@@ -49,7 +49,7 @@ pub(super) fn round(x: f32) -> f32 {
 mod tests {
     use super::*;
     use crate::{
-        AttentionOptions, attention, composed,
+        AttentionOptions, Sight, attention, composed,
         testing::{assert_near, integers, random, values},
     };
     use burn::tensor::{Device, Tensor, bf16};
@@ -89,8 +89,12 @@ mod tests {
     fn weights(form: fn(Tensor<4>, Tensor<4>, Tensor<4>, &AttentionOptions) -> Tensor<4>, keys: usize) -> Vec<f32> {
         let device = Device::flex();
         let slopes = vec![0.5f32.sqrt(), 0.25];
-        let options =
-            AttentionOptions { scale: 0.01, window: None, softcap: None, alibi: Some(Alibi::Bf16 { slopes }) };
+        let options = AttentionOptions {
+            scale: 0.01,
+            sight: Sight::Causal { window: None },
+            softcap: None,
+            alibi: Some(Alibi::Bf16 { slopes }),
+        };
         let zeros = Tensor::<4>::zeros([1, keys, 1, 4], &device);
         let unit = Tensor::<2>::eye(keys, &device).reshape([1, keys, 1, keys]);
         values(form(Tensor::zeros([1, 1, 2, 4], &device), zeros, unit, &options))
@@ -119,7 +123,7 @@ mod tests {
             lengths.iter().zip(1i64..).flat_map(|(length, segment)| vec![segment; *length]).collect();
         let segments = integers(&segments, [1, time]);
         let alibi = Some(Alibi::Bf16 { slopes: vec![0.7, 0.35, 0.09] });
-        let options = AttentionOptions { scale: 0.35, window: None, softcap: None, alibi };
+        let options = AttentionOptions { scale: 0.35, sight: Sight::Causal { window: None }, softcap: None, alibi };
         let [q, k, v] = [1, 2, 3].map(|seed| random([1, time, heads, dim], seed) * 4.0);
         let pack = attention(q.clone(), k.clone(), v.clone(), Some((segments.clone(), segments)), &options);
         let mut first = 0;
@@ -136,7 +140,8 @@ mod tests {
         let (time, heads) = (301, 4);
         let alibi = Some(Alibi::Bf16 { slopes: vec![0.7, 0.35, 0.17, 0.09] });
         for window in [None, Some(40)] {
-            let options = AttentionOptions { scale: 0.3, window, softcap: None, alibi: alibi.clone() };
+            let options =
+                AttentionOptions { scale: 0.3, sight: Sight::Causal { window }, softcap: None, alibi: alibi.clone() };
             let [q, k, v] = [1, 2, 3].map(|seed| random([2, time, heads, 6], seed) * 4.0);
             let last = |x: Tensor<4>| x.slice([0..2, time - 1..time]);
             let all = last(attention(q.clone(), k.clone(), v.clone(), None, &options));

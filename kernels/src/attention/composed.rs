@@ -3,7 +3,7 @@
 //! It holds the scores of all pairs, and Burn's autodiff keeps them until the backward pass.
 
 use super::{
-    Alibi, AttentionOptions,
+    Alibi, AttentionOptions, Sight,
     alibi::{round, rounded_bias},
 };
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation::softmax};
@@ -60,10 +60,13 @@ pub fn composed(
     if let Some(cap) = options.softcap {
         scores = scores.div_scalar(cap).tanh().mul_scalar(cap);
     }
-    let mut hidden: Tensor<4, Bool> = distance.clone().greater_elem(0);
-    if let Some(window) = options.window {
-        hidden = hidden.bool_or(distance.lower_equal_elem(-(window as i64)));
-    }
+    let hidden: Tensor<4, Bool> = match options.sight {
+        Sight::Causal { window: None } => distance.clone().greater_elem(0),
+        Sight::Causal { window: Some(window) } => {
+            distance.clone().greater_elem(0).bool_or(distance.lower_equal_elem(-(window as i64)))
+        }
+        Sight::Full => distance.greater_elem(keys as i64),
+    };
     let mut hidden = hidden.expand([batch, 1, queries, keys]);
     if let Some(other_segment) = other_segment {
         hidden = hidden.bool_or(other_segment);

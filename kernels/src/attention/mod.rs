@@ -1,4 +1,4 @@
-//! Causal grouped-query attention over packed rows, in tiles.
+//! Grouped-query attention over packed rows, in tiles.
 //!
 //! The scores of all pairs never exist together: a task holds those of a few queries, in the manner of FlashAttention (Dao et al. 2022,
 //! arXiv:2205.14135), and the backward pass computes them again from the logarithm of each query's sum. Unlike there, a tile spans all the keys
@@ -31,19 +31,45 @@ use burn::{
 pub struct AttentionOptions {
     /// Factor on `q . k`, usually `1 / sqrt(head_dim)`.
     pub scale: f64,
-    /// How many keys a query sees, itself included; `None` is all before it.
-    pub window: Option<usize>,
+    /// Which keys of its segment a query sees.
+    pub sight: Sight,
     /// `c * tanh(score / c)`, after the bias and before the mask.
     pub softcap: Option<f64>,
     /// A bias by position.
     pub alibi: Option<Alibi>,
 }
 
-/// Causal grouped-query attention.
+/// Which keys of its segment a query sees, by position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// Itself and those before it.
+    Causal {
+        /// How many keys, itself included; `None` is all before it.
+        window: Option<usize>,
+    },
+    /// All of them.
+    Full,
+}
+
+impl Sight {
+    /// The keys, of so many, that the query at a position sees: the one place that knows about causality.
+    pub(super) fn of(self, position: usize, keys: usize) -> std::ops::Range<usize> {
+        match self {
+            Self::Causal { window } => {
+                let end = position + 1;
+                window.map_or(0, |window| end.saturating_sub(window))..end
+            }
+            Self::Full => 0..keys,
+        }
+    }
+}
+
+/// Grouped-query attention.
 ///
 /// `q` is `[batch, queries, heads, head_dim]`, `k` and `v` are `[batch, keys, groups, head_dim]`, f32; `heads` is a multiple of
 /// `groups` and key-value head `j` serves the query heads from `j * heads / groups`. The queries are the last of the keys'
-/// positions. Query `i` (position `p = i + keys - queries`) sees key `j` if `j <= p`, `p - window < j` and their segments are equal.
+/// positions. Query `i` (position `p = i + keys - queries`) sees key `j` if their segments are equal and, where sight is causal, `j <= p` and
+/// `p - window < j`.
 ///
 /// `segments` holds those of the queries `[batch, queries]` and of the keys `[batch, keys]`; `None` is one segment a row.
 /// A query that sees no key gives zeros.

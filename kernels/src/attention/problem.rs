@@ -31,7 +31,7 @@ impl Operands {
 
 /// The keys a query sees: some or all of `keys`.
 #[derive(Clone)]
-pub(super) struct Sight {
+pub(super) struct Seen {
     pub keys: Range<usize>,
     /// Keys of other segments lie in between.
     pub mixed: bool,
@@ -51,7 +51,7 @@ pub(super) struct Problem<'a> {
     pub head_dim: usize,
     pub value_dim: usize,
     pub options: &'a AttentionOptions,
-    sights: Vec<Sight>,
+    sights: Vec<Seen>,
     segments: Option<[Vec<i64>; 2]>,
 }
 
@@ -109,7 +109,7 @@ impl<'a> Problem<'a> {
         query + self.keys - self.queries
     }
 
-    pub fn sight(&self, batch: usize, query: usize) -> &Sight {
+    pub fn sight(&self, batch: usize, query: usize) -> &Seen {
         let row = if self.segments.is_some() { batch } else { 0 };
         &self.sights[row * self.queries + query]
     }
@@ -134,22 +134,21 @@ impl<'a> Problem<'a> {
         known.into_iter().flatten().chain(std::iter::repeat_n(true, unknown))
     }
 
-    fn look(&self, batch: usize, query: usize) -> Sight {
-        let end = self.position(query) + 1;
-        let start = self.options.window.map_or(0, |window| end.saturating_sub(window));
+    fn look(&self, batch: usize, query: usize) -> Seen {
+        let Range { start, end } = self.options.sight.of(self.position(query), self.keys);
         let Some([of_queries, of_keys]) = &self.segments else {
-            return Sight { keys: start..end, mixed: false, origin: 0 };
+            return Seen { keys: start..end, mixed: false, origin: 0 };
         };
         let segment = of_queries[batch * self.queries + query];
         let row = &of_keys[batch * self.keys..][..end];
         let first_from = |start: usize| row[start..].iter().position(|key| *key == segment).map(|at| start + at);
         let Some((origin, first)) = first_from(0).and_then(|origin| Some((origin, first_from(start.max(origin))?)))
         else {
-            return Sight { keys: start..start, mixed: false, origin: 0 };
+            return Seen { keys: start..start, mixed: false, origin: 0 };
         };
         let last = row.iter().rposition(|key| *key == segment).unwrap_or(first);
         let mixed = row[first..=last].iter().any(|key| *key != segment);
-        Sight { keys: first..last + 1, mixed, origin }
+        Seen { keys: first..last + 1, mixed, origin }
     }
 
     /// Some keys of a group, `[keys, head_dim]`.

@@ -15,7 +15,8 @@ struct Shape {
     dim: usize,
 }
 
-const PLAIN: AttentionOptions = AttentionOptions { scale: 0.4, window: None, softcap: None, alibi: None };
+const CAUSAL: Sight = Sight::Causal { window: None };
+const PLAIN: AttentionOptions = AttentionOptions { scale: 0.4, sight: CAUSAL, softcap: None, alibi: None };
 
 fn shape([batch, queries, keys, heads, groups, dim]: [usize; 6]) -> Shape {
     Shape { batch, queries, keys, heads, groups, dim }
@@ -72,13 +73,17 @@ fn equals_composed() {
     }
 }
 
+fn within(window: usize) -> Sight {
+    Sight::Causal { window: Some(window) }
+}
+
 #[test]
 fn window_softcap_and_alibi_equal_composed() {
     for sizes in SHAPES {
         let shape = shape(sizes);
         let slopes: Vec<f32> = (0..shape.heads).map(|head| 0.5 / (head + 1) as f32).collect();
         for window in [1, 4, 1000] {
-            assert_equals_composed(shape, None, &AttentionOptions { window: Some(window), ..PLAIN });
+            assert_equals_composed(shape, None, &AttentionOptions { sight: within(window), ..PLAIN });
         }
         assert_equals_composed(shape, None, &AttentionOptions { softcap: Some(1.5), ..PLAIN });
         for alibi in [Alibi::Exact { slopes: slopes.clone() }, Alibi::Bf16 { slopes }] {
@@ -87,9 +92,9 @@ fn window_softcap_and_alibi_equal_composed() {
             assert_equals_composed(
                 shape,
                 segments(shape, |i| i as i64 / 50),
-                &AttentionOptions { window: Some(20), alibi: alibi.clone(), ..PLAIN },
+                &AttentionOptions { sight: within(20), alibi: alibi.clone(), ..PLAIN },
             );
-            let all = AttentionOptions { scale: 0.3, window: Some(5), softcap: Some(2.0), alibi };
+            let all = AttentionOptions { scale: 0.3, sight: within(5), softcap: Some(2.0), alibi };
             assert_equals_composed(shape, segments(shape, |i| i as i64 / 4), &all);
         }
     }
@@ -112,7 +117,7 @@ fn any_sizes_and_options_equal_composed() {
         let slopes: Vec<f32> = (0..heads).map(|head| 0.7 / (head + 1) as f32).collect();
         let options = AttentionOptions {
             scale: 0.4,
-            window: [None, Some(1), Some(2), Some(6), Some(40)][pick(5)],
+            sight: [CAUSAL, within(1), within(2), within(6), within(40), Sight::Full][pick(6)],
             softcap: [None, Some(2.0)][pick(2)],
             alibi: [None, Some(Alibi::Exact { slopes: slopes.clone() }), Some(Alibi::Bf16 { slopes })][pick(3)].clone(),
         };
@@ -176,27 +181,46 @@ fn one_query_continues_a_row() {
 fn gradients_equal_finite_differences() {
     let sizes = [[1, 3, 4, 2], [1, 4, 1, 2], [1, 4, 1, 2]];
     let points: Vec<Vec<f32>> = (0..3).map(|i| numbers(sizes[i].iter().product(), 20 + i as u32)).collect();
-    let options = AttentionOptions {
-        scale: 0.9,
-        window: Some(3),
-        softcap: Some(1.1),
-        alibi: Some(Alibi::Bf16 { slopes: vec![0.3, 0.2, 0.1, 0.05] }),
-    };
-    let of = |points: &[Vec<f32>]| {
-        [0, 1, 2]
-            .map(|i| Tensor::<4>::from_data(TensorData::new(points[i].clone(), sizes[i]), &Device::flex().autodiff()))
-    };
-    let found = passes(attention, of(&points), None, &options);
-    for which in 0..3 {
-        let value = |moved: &[f32]| {
-            let mut points = points.clone();
-            points[which] = moved.to_vec();
-            let [q, k, v] = of(&points);
-            values((attention(q, k, v, None, &options) * random([1, 3, 4, 2], 9)).sum())[0]
+    for sight in [within(3), Sight::Full] {
+        let options = AttentionOptions {
+            scale: 0.9,
+            sight,
+            softcap: Some(1.1),
+            alibi: Some(Alibi::Bf16 { slopes: vec![0.3, 0.2, 0.1, 0.05] }),
         };
-        // Differences in f32 over a step of 0.01 leave about 1e-4.
-        assert_near(&found[which + 1], &finite_differences(&points[which], 0.01, value), 1e-4);
+        let of = |points: &[Vec<f32>]| {
+            [0, 1, 2].map(|i| {
+                Tensor::<4>::from_data(TensorData::new(points[i].clone(), sizes[i]), &Device::flex().autodiff())
+            })
+        };
+        let found = passes(attention, of(&points), None, &options);
+        for which in 0..3 {
+            let value = |moved: &[f32]| {
+                let mut points = points.clone();
+                points[which] = moved.to_vec();
+                let [q, k, v] = of(&points);
+                values((attention(q, k, v, None, &options) * random([1, 3, 4, 2], 9)).sum())[0]
+            };
+            // Differences in f32 over a step of 0.01 leave about 1e-4.
+            assert_near(&found[which + 1], &finite_differences(&points[which], 0.01, value), 1e-4);
+        }
     }
+}
+
+#[test]
+fn a_full_sight_sees_later_keys_of_its_segment_and_no_others() {
+    let shape = shape([1, 6, 6, 2, 1, 4]);
+    let [q, k, v] = operands(shape);
+    let full = AttentionOptions { sight: Sight::Full, ..PLAIN };
+    let pack = segments(shape, |i| (i >= 4) as i64);
+    let all = values(attention(q.clone(), k.clone(), v.clone(), pack, &full));
+    let alone = |range: std::ops::Range<usize>| {
+        let part = |x: &Tensor<4>| x.clone().slice_dim(1, range.clone());
+        values(attention(part(&q), part(&k), part(&v), None, &full))
+    };
+    assert_near(&all, &[alone(0..4), alone(4..6)].concat(), 1e-6);
+    let causal = values(attention(q, k, v, None, &PLAIN));
+    assert!(all.iter().zip(&causal).any(|(full, causal)| (full - causal).abs() > 1e-3));
 }
 
 #[test]

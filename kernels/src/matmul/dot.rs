@@ -1,7 +1,7 @@
 //! Products with few rows (a token at a time in generation): each weight is read once, where it lies.
 
 use super::{Elements, Matrix, RIGHT, pack::Widen};
-use crate::{packed::PackedWeight, scratch::with_buffer, shared_rows::SharedRows, simd::vectorised};
+use crate::{quantized::QuantizedWeight, scratch::with_buffer, shared_rows::SharedRows, simd::vectorised};
 use rayon::prelude::*;
 
 /// Columns of one task.
@@ -18,16 +18,16 @@ pub(super) fn multiply_few_rows(out: &mut [f32], left: Matrix, right: Matrix, pa
         Elements::F32(all) => multiply_as(out, rows, left, all, right, parallel),
         Elements::F16(all) => multiply_as(out, rows, left, all, right, parallel),
         Elements::Bf16(all) => multiply_as(out, rows, left, all, right, parallel),
-        Elements::Packed(weight, start) => multiply_packed(out, rows, left, (weight, start), right, parallel),
+        Elements::Quantized(weight, start) => multiply_quantized(out, rows, left, (weight, start), right, parallel),
     }
 }
 
 /// As [`multiply_as`], with each column widened once for all rows.
-fn multiply_packed(
+fn multiply_quantized(
     out: &mut [f32],
     rows: &[f32],
     left: Matrix,
-    (weight, start): (&PackedWeight, usize),
+    (weight, start): (&QuantizedWeight, usize),
     right: Matrix,
     parallel: bool,
 ) {

@@ -1,6 +1,6 @@
-//! Matrix products of f32 with f32, f16, bf16 or packed numbers, in f32, on the CPU.
+//! Matrix products of f32 with f32, f16, bf16 or quantized numbers, in f32, on the CPU.
 //!
-//! Panels of both operands are copied into the order in which the inner loop reads them ([`pack`]); a 16-bit or packed operand is widened in
+//! Panels of both operands are copied into the order in which the inner loop reads them ([`pack`]); a 16-bit or quantized operand is widened in
 //! that copy, block by block, and never exists in f32 as a whole. The layout of the blocks follows Goto & van de Geijn 2008
 //! (doi:10.1145/1356052.1356053). Unusual: an output's sum is always taken in the same order, whatever tile it falls in and however many threads
 //! there are, so results are the same bits for every thread count.
@@ -12,7 +12,7 @@ mod kernel;
 mod pack;
 
 use crate::{
-    packed::PackedWeight,
+    quantized::QuantizedWeight,
     scratch::with_buffer,
     shared_rows::SharedRows,
     simd::{dispatch, vectorised},
@@ -28,8 +28,8 @@ pub(crate) enum Elements<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
     Bf16(&'a [bf16]),
-    /// The numbers of a packed weight from this one on.
-    Packed(&'a PackedWeight, usize),
+    /// The numbers of a quantized weight from this one on.
+    Quantized(&'a QuantizedWeight, usize),
 }
 
 /// A strided view: element `(row, column)` lies at `row * row_stride + column * column_stride`.
@@ -70,7 +70,7 @@ impl<'a> Matrix<'a> {
             Elements::F32(all) => Elements::F32(&all[start..]),
             Elements::F16(all) => Elements::F16(&all[start..]),
             Elements::Bf16(all) => Elements::Bf16(&all[start..]),
-            Elements::Packed(weight, first) => Elements::Packed(weight, first + start),
+            Elements::Quantized(weight, first) => Elements::Quantized(weight, first + start),
         };
         Self { elements, rows: rows.len(), ..self }
     }
@@ -85,7 +85,7 @@ impl<'a> Matrix<'a> {
             Elements::F32(all) => all.len(),
             Elements::F16(all) => all.len(),
             Elements::Bf16(all) => all.len(),
-            Elements::Packed(weight, first) => weight.len() - first,
+            Elements::Quantized(weight, first) => weight.len() - first,
         }
     }
 
@@ -177,13 +177,13 @@ pub(crate) fn multiply_parallel(out: &mut [f32], left: Matrix, right: Matrix, st
         for start in (0..left.columns).step_by(depth) {
             let depths = start..(start + depth).min(left.columns);
             let store = if start > 0 { Store::Add } else { store };
-            multiply_packed(out, left.with_columns(depths.clone()), right.with_rows(depths), store);
+            multiply_quantized(out, left.with_columns(depths.clone()), right.with_rows(depths), store);
         }
     }
 }
 
 /// A product whose left operand is packed as a whole by all threads, for all tasks.
-fn multiply_packed(out: &mut [f32], left: Matrix, right: Matrix, store: Store) {
+fn multiply_quantized(out: &mut [f32], left: Matrix, right: Matrix, store: Store) {
     let (panel, depth) = (kernel::panel_rows(), left.columns);
     let panels = left.rows.div_ceil(panel);
     let out = SharedRows::new(out, right.columns, left.rows, right.columns);

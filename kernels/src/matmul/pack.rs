@@ -1,7 +1,7 @@
 //! Copies lines of a matrix into panels: `width` lines side by side, one depth after the other, f32, zeros where lines end.
 
 use super::Elements;
-use crate::packed::PackedWeight;
+use crate::quantized::QuantizedWeight;
 use burn::tensor::{bf16, f16};
 use std::ops::Range;
 
@@ -53,14 +53,14 @@ pub(super) fn pack(
         Elements::F32(all) => pack_as(packed, width, all, lines, depths, line_stride, depth_stride),
         Elements::F16(all) => pack_as(packed, width, all, lines, depths, line_stride, depth_stride),
         Elements::Bf16(all) => pack_as(packed, width, all, lines, depths, line_stride, depth_stride),
-        Elements::Packed(weight, start) => {
+        Elements::Quantized(weight, start) => {
             let place = Place { start, line_stride, depth_stride };
             pack_widened(packed, width, weight, lines, depths, place);
         }
     }
 }
 
-/// Where the numbers of a matrix lie in a packed weight.
+/// Where the numbers of a matrix lie in a quantized weight.
 #[derive(Clone, Copy)]
 struct Place {
     start: usize,
@@ -76,7 +76,7 @@ const WIDENED: usize = 256;
 fn pack_widened(
     packed: &mut [f32],
     width: usize,
-    weight: &PackedWeight,
+    weight: &QuantizedWeight,
     lines: Range<usize>,
     depths: Range<usize>,
     Place { start, line_stride, depth_stride }: Place,
@@ -95,7 +95,7 @@ fn pack_widened(
                 weight.widen(start + depth * depth_stride + first, &mut row[..count]);
             }
         } else {
-            assert_eq!(depth_stride, 1, "a packed weight lies in rows or in columns");
+            assert_eq!(depth_stride, 1, "a quantized weight lies in rows or in columns");
             let mut buffer = [0.0; TURNED.0 * WIDENED];
             for line in (0..count).step_by(TURNED.0) {
                 let together = TURNED.0.min(count - line);

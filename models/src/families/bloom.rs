@@ -8,16 +8,24 @@ use firebrand_kernels::{Activation, Alibi};
 
 use super::alibi::slopes;
 use super::common::{Heads, Names, Plain};
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, EmbeddingConfig, FusedLayout, PositionConfig, QkvLayout};
+use crate::parts::{AttentionConfig, EmbeddingConfig, FusedLayout, PositionConfig, QkvLayout};
 use crate::weights::Rule;
 
-/// PEFT's choice for `bloom`.
-pub const DEFAULT_TARGETS: &[&str] = &["query_key_value"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["bloom"],
+    models: "BLOOM, BLOOMZ",
+    targets: &["query_key_value"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let hidden_size = config.size(config.spelling(&["hidden_size", "n_embed"])?)?;
     let heads = Heads::of_width(config, config.spelling(&["n_head", "num_attention_heads"])?, hidden_size)?;
     config.only("apply_residual_connection_post_layernorm", false)?;
@@ -40,7 +48,7 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("transformer", "h")
         .tensor("embed.tokens", "transformer.word_embeddings.weight")
         .norm("embed.norm", "transformer.word_embeddings_layernorm")

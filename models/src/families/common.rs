@@ -2,11 +2,12 @@
 
 use firebrand_kernels::{Activation, RopeStyle};
 
+use crate::decoder::{DecoderConfig, HeadConfig};
 use crate::error::ModelError;
 use crate::hf_config::{HfConfig, RopeDefaults};
-use crate::transformer::{
-    Affine, AttentionConfig, DecoderConfig, EmbeddingConfig, HeadConfig, MlpConfig, NormConfig, PositionConfig,
-    QkvLayout, Residual, Scale, Window,
+use crate::parts::{
+    Affine, AttentionConfig, BlockConfig, EmbeddingConfig, MlpConfig, NormConfig, PositionConfig, QkvLayout, Residual,
+    Scale, Sight, Window,
 };
 use crate::weights::Rule;
 
@@ -48,18 +49,24 @@ impl Gated {
         let intermediate_size = config.size("intermediate_size")?;
         Ok(DecoderConfig {
             vocab_size: config.size("vocab_size")?,
-            hidden_size: config.size("hidden_size")?,
             layers: config.size_in("num_hidden_layers", 1..=MOST_LAYERS)?,
             padding_token: padding_token(config)?,
             max_positions: config.size("max_position_embeddings")?,
             embedding: EmbeddingConfig::Plain,
-            attention: heads.attention(),
-            position: position(heads.head_dim)?,
-            norm: NormConfig::Rms { eps: config.positive_f64("rms_norm_eps")? },
-            residual: Residual::Sequential,
-            mlp: MlpConfig::Gated { intermediate_size, activation: activation(config, self.activation)?, bias: false },
             head: head(config, self.tied_head)?,
             initializer_range: config.optional_f64("initializer_range")?.unwrap_or(0.02),
+            block: BlockConfig {
+                width: config.size("hidden_size")?,
+                attention: heads.attention(),
+                position: position(heads.head_dim)?,
+                norm: NormConfig::Rms { eps: config.positive_f64("rms_norm_eps")? },
+                residual: Residual::Sequential,
+                mlp: MlpConfig::Gated {
+                    intermediate_size,
+                    activation: activation(config, self.activation)?,
+                    bias: false,
+                },
+            },
         })
     }
 }
@@ -92,21 +99,23 @@ impl Plain {
         let intermediate_size = config.optional_size(self.intermediate_size)?.unwrap_or(4 * hidden_size);
         Ok(DecoderConfig {
             vocab_size: config.size("vocab_size")?,
-            hidden_size,
             layers: config.size_in(self.layers, 1..=MOST_LAYERS)?,
             padding_token: None,
             max_positions: config.optional_size(self.max_positions)?.unwrap_or(2048),
             embedding: EmbeddingConfig::Plain,
-            attention,
-            position,
-            norm: NormConfig::Layer {
-                eps: config.optional_positive_f64(self.eps)?.unwrap_or(1e-5),
-                affine: Affine::WeightAndBias,
-            },
-            residual: Residual::Sequential,
-            mlp: MlpConfig::Plain { intermediate_size, activation, bias: true },
             head: head(config, self.tied_head)?,
             initializer_range: config.optional_f64("initializer_range")?.unwrap_or(0.02),
+            block: BlockConfig {
+                width: hidden_size,
+                attention,
+                position,
+                norm: NormConfig::Layer {
+                    eps: config.optional_positive_f64(self.eps)?.unwrap_or(1e-5),
+                    affine: Affine::WeightAndBias,
+                },
+                residual: Residual::Sequential,
+                mlp: MlpConfig::Plain { intermediate_size, activation, bias: true },
+            },
         })
     }
 }
@@ -166,7 +175,7 @@ impl Heads {
             clip: None,
             scale: Scale::Fixed((self.head_dim as f64).powf(-0.5)),
             softcap: None,
-            window: Window::Full,
+            sight: Sight::Causal(Window::Full),
         }
     }
 }

@@ -10,16 +10,24 @@ use firebrand_kernels::{Activation, Alibi, RopeStyle};
 
 use super::alibi::slopes;
 use super::common::{Heads, Names, Plain, activation};
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::{HfConfig, RopeDefaults};
-use crate::transformer::{AttentionConfig, DecoderConfig, FusedLayout, MlpConfig, PositionConfig, QkvLayout, Residual};
+use crate::parts::{AttentionConfig, BlockConfig, FusedLayout, MlpConfig, PositionConfig, QkvLayout, Residual};
 use crate::weights::Rule;
 
-/// PEFT's choice for `falcon`.
-pub const DEFAULT_TARGETS: &[&str] = &["query_key_value"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["falcon", "RefinedWeb", "RefinedWebModel"],
+    models: "Falcon 7B, 40B, 180B, RW",
+    targets: &["query_key_value"],
+    prompt: BasePrompt::Falcon,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let hidden_size = config.size(config.spelling(&["hidden_size", "n_embed"])?)?;
     let heads = heads(config, hidden_size)?;
     let bias = config.bool_or("bias", false)?;
@@ -48,8 +56,8 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
         None => Activation::GeluExact,
     };
     let decoder = keys.decoder(config, hidden_size, attention, position, act)?;
-    let mlp = MlpConfig::Plain { intermediate_size: decoder.mlp.intermediate_size(), activation: act, bias };
-    Ok(DecoderConfig { residual: residual(config)?, mlp, ..decoder })
+    let mlp = MlpConfig::Plain { intermediate_size: decoder.block.mlp.intermediate_size(), activation: act, bias };
+    Ok(DecoderConfig { block: BlockConfig { residual: residual(config)?, mlp, ..decoder.block }, ..decoder })
 }
 
 fn heads(config: &HfConfig, hidden_size: usize) -> Result<Heads, ModelError> {
@@ -90,9 +98,9 @@ fn residual(config: &HfConfig) -> Result<Residual, ModelError> {
 }
 
 /// Our names and theirs; the norms' depend on where they stand.
-pub fn rules(residual: Residual) -> Vec<Rule> {
+fn rules(decoder: &DecoderConfig) -> Vec<Rule> {
     let names = Names::new("transformer", "h");
-    let names = match residual {
+    let names = match decoder.block.residual {
         Residual::ParallelOneNorm => names.linear("norms.both", "input_layernorm"),
         Residual::ParallelTwoNorms => names.linear("norms.attention", "ln_attn").linear("norms.mlp", "ln_mlp"),
         Residual::Sequential | Residual::After | Residual::AfterBranch | Residual::Around => {

@@ -8,20 +8,28 @@ use firebrand_kernels::Activation;
 
 use super::common::{Gated, activation};
 use super::llama;
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, EmbeddingConfig, MlpConfig, NormConfig};
+use crate::parts::{AttentionConfig, BlockConfig, EmbeddingConfig, MlpConfig, NormConfig};
 use crate::weights::Rule;
 
-/// PEFT's choice for `gemma`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["gemma"],
+    models: "Gemma 2B, 7B; CodeGemma",
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Where the files of Gemma 1, 2 and 3 are silent.
 pub(super) const GATED: Gated =
     Gated { theta: 10_000.0, tied_head: true, head_dim: Some(256), activation: "hidden_activation" };
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let mut config = config.clone();
     if config.optional_string("hidden_act")?.is_none() {
         config.set("hidden_act", "gelu_pytorch_tanh");
@@ -40,9 +48,9 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     {
         return Err(config.wrong("hidden_activation", "the same as `hidden_act`", format!("`{named}`")));
     }
-    let intermediate_size = decoder.mlp.intermediate_size();
+    let intermediate_size = decoder.block.mlp.intermediate_size();
     let mlp = MlpConfig::Gated { intermediate_size, activation, bias: false };
-    adapted(config, DecoderConfig { mlp, ..decoder })
+    adapted(config, DecoderConfig { block: BlockConfig { mlp, ..decoder.block }, ..decoder })
 }
 
 /// What Gemma 1, 2 and 3 have in common.
@@ -50,14 +58,17 @@ pub(super) fn adapted(config: &HfConfig, decoder: DecoderConfig) -> Result<Decod
     config.only("use_bidirectional_attention", false)?;
     let bias = config.bool_or("attention_bias", false)?;
     Ok(DecoderConfig {
-        embedding: EmbeddingConfig::Scaled((decoder.hidden_size as f64).sqrt()),
-        attention: AttentionConfig { qkv_bias: bias, output_bias: bias, ..decoder.attention },
-        norm: NormConfig::RmsPlusOne { eps: config.positive_f64("rms_norm_eps")? },
+        embedding: EmbeddingConfig::Scaled((decoder.block.width as f64).sqrt()),
+        block: BlockConfig {
+            attention: AttentionConfig { qkv_bias: bias, output_bias: bias, ..decoder.block.attention },
+            norm: NormConfig::RmsPlusOne { eps: config.positive_f64("rms_norm_eps")? },
+            ..decoder.block
+        },
         ..decoder
     })
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
-    super::mistral::rules()
+fn rules(decoder: &DecoderConfig) -> Vec<Rule> {
+    super::mistral::rules(decoder)
 }

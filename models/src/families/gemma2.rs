@@ -5,17 +5,25 @@
 //! window have defaults where their keys are absent, and are off where they are `null`.
 
 use super::common::{Names, windows};
+use super::{BasePrompt, Definition, NetworkDefinition};
 use super::{gemma, llama};
+use crate::decoder::{DecoderConfig, HeadConfig};
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, HeadConfig, Residual, Scale};
+use crate::parts::{AttentionConfig, BlockConfig, Residual, Scale, Sight};
 use crate::weights::Rule;
 
-/// PEFT's choice for `gemma2`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["gemma2"],
+    models: "Gemma 2 2B, 9B, 27B",
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let decoder = gemma::adapted(config, gemma::GATED.decoder(config)?)?;
     llama::whole_head(config, &decoder)?;
     let silent = (!config.says("sliding_window")).then_some(4096);
@@ -24,14 +32,17 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
         Ok::<_, ModelError>(config.optional_positive_f64(key)?.or((!config.says(key)).then_some(silent)))
     };
     Ok(DecoderConfig {
-        attention: AttentionConfig {
-            scale: query_scale(config)?,
-            softcap: softcap("attn_logit_softcapping", 50.0)?,
-            window: windows(config, decoder.layers, window, |layer| layer % 2 == 0)?,
-            ..decoder.attention
-        },
-        residual: Residual::Around,
         head: HeadConfig { softcap: softcap("final_logit_softcapping", 30.0)?, ..decoder.head },
+        block: BlockConfig {
+            attention: AttentionConfig {
+                scale: query_scale(config)?,
+                softcap: softcap("attn_logit_softcapping", 50.0)?,
+                sight: Sight::Causal(windows(config, decoder.layers, window, |layer| layer % 2 == 0)?),
+                ..decoder.block.attention
+            },
+            residual: Residual::Around,
+            ..decoder.block
+        },
         ..decoder
     })
 }
@@ -42,7 +53,7 @@ pub(super) fn query_scale(config: &HfConfig) -> Result<Scale, ModelError> {
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     names().rules()
 }
 

@@ -6,14 +6,22 @@
 //! `rope_parameters`. `rope_scaling` is for the layers that see everything.
 
 use super::common::windows;
+use super::{BasePrompt, Definition, NetworkDefinition};
 use super::{gemma, gemma2};
+use crate::decoder::{DecoderConfig, HeadConfig};
 use crate::error::ModelError;
 use crate::hf_config::{HfConfig, Rope, RopeDefaults};
-use crate::transformer::{AttentionConfig, DecoderConfig, HeadConfig, PositionConfig, QkNorm, Residual};
+use crate::parts::{AttentionConfig, BlockConfig, PositionConfig, QkNorm, Residual, Sight};
 use crate::weights::Rule;
 
-/// PEFT's choice for `gemma3_text`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["gemma3_text"],
+    models: "Gemma 3 270M, 1B (text models)",
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// The rotary table of layers that see everything.
 const FULL: usize = 0;
@@ -21,7 +29,7 @@ const FULL: usize = 0;
 const SLIDING: usize = 1;
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     // The reference keeps the key and does nothing with it.
     if let Some(cap) = config.optional_positive_f64("attn_logit_softcapping")? {
         return Err(config.wrong("attn_logit_softcapping", "null; nothing else is supported", cap.to_string()));
@@ -38,22 +46,25 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let pattern = config.optional_size("sliding_window_pattern")?.unwrap_or(6);
     let window = windows(config, decoder.layers, window, |layer| (layer + 1) % pattern != 0)?;
     let kind = |layer| Some(if window.at(layer).is_some() { SLIDING } else { FULL });
-    let position = match decoder.position {
+    let position = match decoder.block.position {
         PositionConfig::RopeByLayer { ropes, .. } => {
             PositionConfig::RopeByLayer { ropes, layers: (0..decoder.layers).map(kind).collect() }
         }
         other => other,
     };
     Ok(DecoderConfig {
-        position,
-        attention: AttentionConfig {
-            qk_norm: Some(QkNorm::EachHead),
-            scale: gemma2::query_scale(config)?,
-            window,
-            ..decoder.attention
-        },
-        residual: Residual::Around,
         head: HeadConfig { softcap: config.optional_positive_f64("final_logit_softcapping")?, ..decoder.head },
+        block: BlockConfig {
+            position,
+            attention: AttentionConfig {
+                qk_norm: Some(QkNorm::EachHead),
+                scale: gemma2::query_scale(config)?,
+                sight: Sight::Causal(window),
+                ..decoder.block.attention
+            },
+            residual: Residual::Around,
+            ..decoder.block
+        },
         ..decoder
     })
 }
@@ -75,7 +86,7 @@ fn ropes(config: &HfConfig, head_dim: usize) -> Result<Vec<Rope>, ModelError> {
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     gemma2::names()
         .linear("attention.qk_norm.q", "self_attn.q_norm")
         .linear("attention.qk_norm.k", "self_attn.k_norm")

@@ -4,16 +4,24 @@
 //! `[in, out]` (`Conv1D`); in memory they are `[out, in]` like all others. q, k and v are one matrix, one after the other.
 
 use super::common::{Heads, Names, Plain, activation};
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, FusedLayout, PositionConfig, QkvLayout, Scale};
+use crate::parts::{AttentionConfig, FusedLayout, PositionConfig, QkvLayout, Scale};
 use crate::weights::Rule;
 
-/// PEFT's choice for `gpt2`.
-pub const DEFAULT_TARGETS: &[&str] = &["c_attn"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["gpt2"],
+    models: "GPT-2",
+    targets: &["c_attn"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let hidden_size = config.size(config.spelling(&["n_embd", "hidden_size"])?)?;
     let heads = Heads::of_width(config, config.spelling(&["n_head", "num_attention_heads"])?, hidden_size)?;
     config.only("add_cross_attention", false)?;
@@ -39,7 +47,7 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("transformer", "h")
         .tensor("embed.tokens", "transformer.wte.weight")
         .tensor("embed.positions", "transformer.wpe.weight")

@@ -7,16 +7,24 @@
 use serde_json::Value;
 
 use super::common::{Heads, Names, Plain, activation};
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, PositionConfig, Scale, Window};
+use crate::parts::{AttentionConfig, BlockConfig, PositionConfig, Scale, Sight, Window};
 use crate::weights::Rule;
 
-/// PEFT's choice for `gpt_neo`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["gpt_neo"],
+    models: "GPT-Neo 125M, 1.3B, 2.7B",
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let hidden_size = config.size("hidden_size")?;
     let heads = Heads::of_width(config, config.spelling(&["num_heads", "num_attention_heads"])?, hidden_size)?;
     let keys = Plain {
@@ -31,7 +39,13 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let act = activation(config, "activation_function")?;
     let decoder = keys.decoder(config, hidden_size, attention, position, act)?;
     let window = windows(config, decoder.layers)?;
-    Ok(DecoderConfig { attention: AttentionConfig { window, ..decoder.attention }, ..decoder })
+    Ok(DecoderConfig {
+        block: BlockConfig {
+            attention: AttentionConfig { sight: Sight::Causal(window), ..decoder.block.attention },
+            ..decoder.block
+        },
+        ..decoder
+    })
 }
 
 /// `attention_types` is a list of `[kinds, repetitions]`; newer files also write it out as `attention_layers`.
@@ -72,7 +86,7 @@ fn repeated(types: &Value) -> Option<Vec<String>> {
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("transformer", "h")
         .tensor("embed.tokens", "transformer.wte.weight")
         .tensor("embed.positions", "transformer.wpe.weight")

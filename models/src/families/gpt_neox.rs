@@ -8,16 +8,24 @@
 use firebrand_kernels::RopeStyle;
 
 use super::common::{Heads, Names, Plain, activation};
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::{HfConfig, RopeDefaults};
-use crate::transformer::{AttentionConfig, DecoderConfig, FusedLayout, PositionConfig, QkvLayout, Residual};
+use crate::parts::{AttentionConfig, BlockConfig, FusedLayout, PositionConfig, QkvLayout, Residual};
 use crate::weights::Rule;
 
-/// PEFT's choice for `gpt_neox`.
-pub const DEFAULT_TARGETS: &[&str] = &["query_key_value"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["gpt_neox"],
+    models: "GPT-NeoX-20B; Pythia; RedPajama-INCITE",
+    targets: &["query_key_value"],
+    prompt: BasePrompt::RedPajama,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let hidden_size = config.size("hidden_size")?;
     let heads = Heads::of_width(config, "num_attention_heads", hidden_size)?;
     let defaults = RopeDefaults {
@@ -50,11 +58,17 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let position = PositionConfig::Rope { style: RopeStyle::Half, rope };
     let decoder = keys.decoder(config, hidden_size, attention, position, activation(config, "hidden_act")?)?;
     let parallel = config.bool_or("use_parallel_residual", true)?;
-    Ok(DecoderConfig { residual: if parallel { Residual::ParallelTwoNorms } else { Residual::Sequential }, ..decoder })
+    Ok(DecoderConfig {
+        block: BlockConfig {
+            residual: if parallel { Residual::ParallelTwoNorms } else { Residual::Sequential },
+            ..decoder.block
+        },
+        ..decoder
+    })
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("gpt_neox", "layers")
         .tensor("embed.tokens", "gpt_neox.embed_in.weight")
         .norm("norm", "gpt_neox.final_layer_norm")

@@ -6,16 +6,24 @@
 use firebrand_kernels::RopeStyle;
 
 use super::common::{Heads, Names, Plain, activation};
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::{DecoderConfig, HeadConfig};
 use crate::error::ModelError;
 use crate::hf_config::{HfConfig, Rope};
-use crate::transformer::{DecoderConfig, HeadConfig, PositionConfig, Residual};
+use crate::parts::{BlockConfig, PositionConfig, Residual};
 use crate::weights::Rule;
 
-/// PEFT's choice for `gptj`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["gptj"],
+    models: "GPT-J 6B",
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let hidden_size = config.size(config.spelling(&["n_embd", "hidden_size"])?)?;
     let heads = Heads::of_width(config, config.spelling(&["n_head", "num_attention_heads"])?, hidden_size)?;
     let dims = config.size_in("rotary_dim", 2..=heads.head_dim)?;
@@ -34,11 +42,11 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let act = activation(config, "activation_function")?;
     let decoder = keys.decoder(config, hidden_size, heads.attention(), position, act)?;
     let head = HeadConfig { bias: true, ..decoder.head };
-    Ok(DecoderConfig { residual: Residual::ParallelOneNorm, head, ..decoder })
+    Ok(DecoderConfig { head, block: BlockConfig { residual: Residual::ParallelOneNorm, ..decoder.block }, ..decoder })
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("transformer", "h")
         .tensor("embed.tokens", "transformer.wte.weight")
         .norm("norm", "transformer.ln_f")

@@ -7,22 +7,33 @@
 //! `pretraining_tp` splits matrices in the reference without changing results and is ignored.
 
 use super::common::{Gated, Names};
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, MlpConfig, PositionConfig};
+use crate::parts::{AttentionConfig, BlockConfig, MlpConfig, PositionConfig};
 use crate::weights::Rule;
 
-/// PEFT's choice for `llama`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["llama"],
+    models: "LLaMA 1, 2, 3, 3.1, 3.2; Yi; SmolLM, SmolLM2",
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Vicuna,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let decoder = Gated::default().decoder(config)?;
     whole_head(config, &decoder)?;
     let bias = config.bool_or("attention_bias", false)?;
     Ok(DecoderConfig {
-        attention: AttentionConfig { qkv_bias: bias, output_bias: bias, ..decoder.attention },
-        mlp: with_bias(decoder.mlp, config.bool_or("mlp_bias", false)?),
+        block: BlockConfig {
+            attention: AttentionConfig { qkv_bias: bias, output_bias: bias, ..decoder.block.attention },
+            mlp: with_bias(decoder.block.mlp, config.bool_or("mlp_bias", false)?),
+            ..decoder.block
+        },
         ..decoder
     })
 }
@@ -30,7 +41,7 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
 /// Error: a part of the head is rotated. The reference rotates the whole of it under some scalings and a part of it under
 /// others.
 pub(super) fn whole_head(config: &HfConfig, decoder: &DecoderConfig) -> Result<(), ModelError> {
-    match &decoder.position {
+    match &decoder.block.position {
         PositionConfig::Rope { rope, .. } if rope.partial_rotary_factor != 1.0 => {
             let found = rope.partial_rotary_factor.to_string();
             Err(config.wrong("partial_rotary_factor", "1: this family rotates the whole head", found))
@@ -50,7 +61,7 @@ pub(super) fn with_bias(mlp: MlpConfig, bias: bool) -> MlpConfig {
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     let norm = |ours: &str, theirs: &str, old: &str| {
         Rule::renamed(&format!("layers.{{}}.norms.{ours}.weight"), &format!("model.layers.{{}}.{theirs}.weight"))
             .or(&format!("layers.{{}}.{theirs}.weight"))

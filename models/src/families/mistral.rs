@@ -6,26 +6,40 @@
 
 use super::common::{Gated, Names};
 use super::llama;
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, Window};
+use crate::parts::{AttentionConfig, BlockConfig, Sight, Window};
 use crate::weights::Rule;
 
-/// PEFT's choice for `mistral`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["mistral"],
+    models: "Mistral 7B, Zephyr",
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Mistral,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let decoder = Gated::default().decoder(config)?;
     llama::whole_head(config, &decoder)?;
     let silent = (!config.says("sliding_window")).then_some(4096);
     let window = config.optional_size("sliding_window")?.or(silent);
     let window = window.map_or(Window::Full, Window::Sliding);
-    Ok(DecoderConfig { attention: AttentionConfig { window, ..decoder.attention }, ..decoder })
+    Ok(DecoderConfig {
+        block: BlockConfig {
+            attention: AttentionConfig { sight: Sight::Causal(window), ..decoder.block.attention },
+            ..decoder.block
+        },
+        ..decoder
+    })
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+pub(super) fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::llama()
         .split_qkv("self_attn")
         .gated_mlp()

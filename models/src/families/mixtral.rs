@@ -8,16 +8,24 @@
 
 use super::common::{Gated, Names, activation};
 use super::llama;
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, MlpConfig, Window};
+use crate::parts::{AttentionConfig, BlockConfig, MlpConfig, Sight, Window};
 use crate::weights::Rule;
 
-/// PEFT's choice for `mixtral`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["mixtral"],
+    models: "Mixtral 8x7B, 8x22B",
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Mistral,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let decoder = Gated { theta: 1e6, ..Gated::default() }.decoder(config)?;
     llama::whole_head(config, &decoder)?;
     config.only("router_jitter_noise", 0.0)?;
@@ -25,16 +33,23 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let experts_key = config.spelling(&["num_local_experts", "num_experts"])?;
     let experts = config.size_in(experts_key, 1..=4096)?;
     let mlp = MlpConfig::Experts {
-        intermediate_size: decoder.mlp.intermediate_size(),
+        intermediate_size: decoder.block.mlp.intermediate_size(),
         activation: activation(config, "hidden_act")?,
         experts,
         chosen: config.size_in("num_experts_per_tok", 1..=experts)?,
     };
-    Ok(DecoderConfig { attention: AttentionConfig { window, ..decoder.attention }, mlp, ..decoder })
+    Ok(DecoderConfig {
+        block: BlockConfig {
+            attention: AttentionConfig { sight: Sight::Causal(window), ..decoder.block.attention },
+            mlp,
+            ..decoder.block
+        },
+        ..decoder
+    })
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     let expert = |names: Names, (ours, theirs): (&str, &str)| {
         names.tensor(
             &format!("layers.{{}}.mlp.experts.{{}}.{ours}.weight"),

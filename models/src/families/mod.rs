@@ -1,11 +1,12 @@
 //! The families: a file each, which says only what is different.
 //!
-//! A family file has, in this order: what it is and its oddities, `DEFAULT_TARGETS` (the modules PEFT adapts when asked for
-//! nothing special), `config` (its `config.json` as a [`DecoderConfig`]), `rules` (our tensor names and theirs). What several
-//! share is in `common.rs`. Adding one: the file, a line in each `match` here, a golden, a recipe, a README row.
+//! A family file has, in this order: what it is and its oddities, its [`Definition`], `config` (its `config.json` as the
+//! configuration of a network), `rules` (our tensor names and theirs). What several share is in `common.rs`. Adding one: the
+//! file, a line `mod`, a line in `families!`; then a golden, a recipe and a README row.
 
 mod alibi;
 mod bloom;
+mod clip;
 mod common;
 mod falcon;
 mod gemma;
@@ -29,88 +30,126 @@ mod smollm3;
 
 use serde::Serialize;
 
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
+use crate::network::{Kind, NetworkConfig};
 use crate::quantization_config::FourBitConfig;
-use crate::transformer::DecoderConfig;
+use crate::towers::TowersConfig;
 use crate::weights::{Rule, RuleSet};
 
-/// An architecture, by the `model_type` of its `config.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Family {
-    /// LLaMA 1 to 3, Yi, SmolLM and everything else of that architecture.
-    Llama,
-    /// Mistral: LLaMA with a window.
-    Mistral,
-    /// Mixtral: Mistral with experts.
-    Mixtral,
-    /// Gemma 1.
-    Gemma,
-    /// Gemma 2.
-    Gemma2,
-    /// Gemma 3, text models.
-    Gemma3,
-    /// Falcon, all three shapes.
-    Falcon,
-    /// GPT-NeoX, Pythia, RedPajama-INCITE.
-    GptNeox,
-    /// GPT-J.
-    GptJ,
-    /// GPT-Neo.
-    GptNeo,
-    /// OPT.
-    Opt,
-    /// BLOOM.
-    Bloom,
-    /// Qwen 2 and 2.5.
-    Qwen2,
-    /// Qwen 3, dense.
-    Qwen3,
-    /// Phi-1 and 2.
-    Phi,
-    /// Phi-3.
-    Phi3,
-    /// OLMo 2.
-    Olmo2,
-    /// SmolLM 3.
-    SmolLm3,
-    /// GPT-2.
-    Gpt2,
-    /// MPT.
-    Mpt,
+/// What is known of a family.
+#[derive(Debug)]
+pub struct Definition {
+    /// Every `model_type` under which it was published, the present one first.
+    names: &'static [&'static str],
+    /// What is published under this architecture, for people.
+    models: &'static str,
+    /// The modules PEFT adapts when asked for nothing special.
+    targets: &'static [&'static str],
+    /// The prompt of its base models.
+    prompt: BasePrompt,
+    /// What its models compute.
+    network: NetworkDefinition,
 }
 
-/// What PEFT calls a parameter of the output head (`weight`, `bias`), whatever files call it.
-pub(crate) fn head_for_peft(part: &str) -> String {
-    format!("lm_head.{part}")
+/// How the `config.json` of a family is read and its tensors are named, by kind of network.
+#[derive(Debug)]
+enum NetworkDefinition {
+    Decoder { config: fn(&HfConfig) -> Result<DecoderConfig, ModelError>, rules: fn(&DecoderConfig) -> Vec<Rule> },
+    Towers { config: fn(&HfConfig) -> Result<TowersConfig, ModelError>, rules: fn(&TowersConfig) -> Vec<Rule> },
 }
+
+/// The prompt that the publishers of a family's base models documented, or one in plain words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BasePrompt {
+    /// Instruction and response under headings.
+    Alpaca,
+    /// `User:` and `Assistant:` as Falcon's publishers have it.
+    Falcon,
+    /// `[INST]`.
+    Mistral,
+    /// Of OLMo 2.
+    Olmo2,
+    /// `<human>:` and `<bot>:`.
+    RedPajama,
+    /// `USER:` and `ASSISTANT:`.
+    Vicuna,
+    /// None: its models write no text.
+    Wordless,
+}
+
+macro_rules! families {
+    ($($(#[$doc:meta])* $variant:ident => $file:ident,)*) => {
+        /// An architecture, by the `model_type` of its `config.json`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Family {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Family {
+            /// All families.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            fn definition(self) -> &'static Definition {
+                match self {
+                    $(Self::$variant => &$file::FAMILY,)*
+                }
+            }
+        }
+    };
+}
+
+families! {
+    /// LLaMA 1 to 3, Yi, SmolLM and everything else of that architecture.
+    Llama => llama,
+    /// Mistral: LLaMA with a window.
+    Mistral => mistral,
+    /// Mixtral: Mistral with experts.
+    Mixtral => mixtral,
+    /// Gemma 1.
+    Gemma => gemma,
+    /// Gemma 2.
+    Gemma2 => gemma2,
+    /// Gemma 3, text models.
+    Gemma3 => gemma3,
+    /// Falcon, all three shapes.
+    Falcon => falcon,
+    /// GPT-NeoX, Pythia, RedPajama-INCITE.
+    GptNeox => gpt_neox,
+    /// GPT-J.
+    GptJ => gptj,
+    /// GPT-Neo.
+    GptNeo => gpt_neo,
+    /// OPT.
+    Opt => opt,
+    /// BLOOM.
+    Bloom => bloom,
+    /// Qwen 2 and 2.5.
+    Qwen2 => qwen2,
+    /// Qwen 3, dense.
+    Qwen3 => qwen3,
+    /// Phi-1 and 2.
+    Phi => phi,
+    /// Phi-3.
+    Phi3 => phi3,
+    /// OLMo 2.
+    Olmo2 => olmo2,
+    /// SmolLM 3.
+    SmolLm3 => smollm3,
+    /// GPT-2.
+    Gpt2 => gpt2,
+    /// MPT.
+    Mpt => mpt,
+    /// CLIP: a tower for pictures and one for text.
+    Clip => clip,
+}
+
+/// What PEFT calls the matrix of the output head, whatever files call it.
+pub(crate) const HEAD_FOR_PEFT: &str = "lm_head.weight";
 
 impl Family {
-    /// All families.
-    pub const ALL: &[Self] = &[
-        Self::Llama,
-        Self::Mistral,
-        Self::Mixtral,
-        Self::Gemma,
-        Self::Gemma2,
-        Self::Gemma3,
-        Self::Falcon,
-        Self::GptNeox,
-        Self::GptJ,
-        Self::GptNeo,
-        Self::Opt,
-        Self::Bloom,
-        Self::Qwen2,
-        Self::Qwen3,
-        Self::Phi,
-        Self::Phi3,
-        Self::Olmo2,
-        Self::SmolLm3,
-        Self::Gpt2,
-        Self::Mpt,
-    ];
-
     /// The family of a configuration.
     ///
     /// # Errors
@@ -130,140 +169,59 @@ impl Family {
 
     /// Every `model_type` under which it was published, the present one first.
     pub fn names(self) -> &'static [&'static str] {
-        match self {
-            Self::Llama => &["llama"],
-            Self::Mistral => &["mistral"],
-            Self::Mixtral => &["mixtral"],
-            Self::Gemma => &["gemma"],
-            Self::Gemma2 => &["gemma2"],
-            Self::Gemma3 => &["gemma3_text"],
-            Self::Falcon => &["falcon", "RefinedWeb", "RefinedWebModel"],
-            Self::GptNeox => &["gpt_neox"],
-            Self::GptJ => &["gptj"],
-            Self::GptNeo => &["gpt_neo"],
-            Self::Opt => &["opt"],
-            Self::Bloom => &["bloom"],
-            Self::Qwen2 => &["qwen2"],
-            Self::Qwen3 => &["qwen3"],
-            Self::Phi => &["phi"],
-            Self::Phi3 => &["phi3"],
-            Self::Olmo2 => &["olmo2"],
-            Self::SmolLm3 => &["smollm3"],
-            Self::Gpt2 => &["gpt2"],
-            Self::Mpt => &["mpt"],
-        }
+        self.definition().names
     }
 
     /// What is published under this architecture, for people.
     pub fn models(self) -> &'static str {
-        match self {
-            Self::Llama => "LLaMA 1, 2, 3, 3.1, 3.2; Yi; SmolLM, SmolLM2",
-            Self::Mistral => "Mistral 7B, Zephyr",
-            Self::Mixtral => "Mixtral 8x7B, 8x22B",
-            Self::Gemma => "Gemma 2B, 7B; CodeGemma",
-            Self::Gemma2 => "Gemma 2 2B, 9B, 27B",
-            Self::Gemma3 => "Gemma 3 270M, 1B (text models)",
-            Self::Falcon => "Falcon 7B, 40B, 180B, RW",
-            Self::GptNeox => "GPT-NeoX-20B; Pythia; RedPajama-INCITE",
-            Self::GptJ => "GPT-J 6B",
-            Self::GptNeo => "GPT-Neo 125M, 1.3B, 2.7B",
-            Self::Opt => "OPT 125M to 66B",
-            Self::Bloom => "BLOOM, BLOOMZ",
-            Self::Qwen2 => "Qwen 2, 2.5",
-            Self::Qwen3 => "Qwen 3 (dense)",
-            Self::Phi => "Phi-1, 1.5, 2",
-            Self::Phi3 => "Phi-3, Phi-3.5 (mini, medium); Phi-4",
-            Self::Olmo2 => "OLMo 2",
-            Self::SmolLm3 => "SmolLM 3",
-            Self::Gpt2 => "GPT-2",
-            Self::Mpt => "MPT 7B, 30B",
+        self.definition().models
+    }
+
+    /// What its networks are.
+    pub fn kind(self) -> Kind {
+        match self.definition().network {
+            NetworkDefinition::Decoder { .. } => Kind::Decoder,
+            NetworkDefinition::Towers { .. } => Kind::Towers,
         }
     }
 
-    /// Sizes and variants of the decoder.
-    ///
-    /// # Errors
-    /// A key that is missing, wrong or not supported.
-    pub fn config(self, config: &HfConfig) -> Result<DecoderConfig, ModelError> {
-        FourBitConfig::of(config)?;
-        match self {
-            Self::Llama => llama::config(config),
-            Self::Mistral => mistral::config(config),
-            Self::Mixtral => mixtral::config(config),
-            Self::Gemma => gemma::config(config),
-            Self::Gemma2 => gemma2::config(config),
-            Self::Gemma3 => gemma3::config(config),
-            Self::Falcon => falcon::config(config),
-            Self::GptNeox => gpt_neox::config(config),
-            Self::GptJ => gptj::config(config),
-            Self::GptNeo => gpt_neo::config(config),
-            Self::Opt => opt::config(config),
-            Self::Bloom => bloom::config(config),
-            Self::Qwen2 => qwen2::config(config),
-            Self::Qwen3 => qwen3::config(config),
-            Self::Phi => phi::config(config),
-            Self::Phi3 => phi3::config(config),
-            Self::Olmo2 => olmo2::config(config),
-            Self::SmolLm3 => smollm3::config(config),
-            Self::Gpt2 => gpt2::config(config),
-            Self::Mpt => mpt::config(config),
-        }
-    }
-
-    /// Names of tensors, for a decoder of this family.
-    ///
-    /// # Errors
-    /// Rules that contradict each other, which a test rules out.
-    pub fn rules(self, decoder: &DecoderConfig) -> Result<RuleSet, ModelError> {
-        let rules: Vec<Rule> = match self {
-            Self::Llama => llama::rules(),
-            Self::Mistral => mistral::rules(),
-            Self::Mixtral => mixtral::rules(),
-            Self::Gemma => gemma::rules(),
-            Self::Gemma2 => gemma2::rules(),
-            Self::Gemma3 => gemma3::rules(),
-            Self::Falcon => falcon::rules(decoder.residual),
-            Self::GptNeox => gpt_neox::rules(),
-            Self::GptJ => gptj::rules(),
-            Self::GptNeo => gpt_neo::rules(),
-            Self::Opt => opt::rules(),
-            Self::Bloom => bloom::rules(),
-            Self::Qwen2 => qwen2::rules(),
-            Self::Qwen3 => qwen3::rules(),
-            Self::Phi => phi::rules(),
-            Self::Phi3 => phi3::rules(),
-            Self::Olmo2 => olmo2::rules(),
-            Self::SmolLm3 => smollm3::rules(),
-            Self::Gpt2 => gpt2::rules(),
-            Self::Mpt => mpt::rules(),
-        };
-        RuleSet::new(rules)
+    /// The prompt of its base models.
+    pub fn prompt(self) -> BasePrompt {
+        self.definition().prompt
     }
 
     /// The modules PEFT adapts by default.
     pub fn default_targets(self) -> &'static [&'static str] {
-        match self {
-            Self::Llama => llama::DEFAULT_TARGETS,
-            Self::Mistral => mistral::DEFAULT_TARGETS,
-            Self::Mixtral => mixtral::DEFAULT_TARGETS,
-            Self::Gemma => gemma::DEFAULT_TARGETS,
-            Self::Gemma2 => gemma2::DEFAULT_TARGETS,
-            Self::Gemma3 => gemma3::DEFAULT_TARGETS,
-            Self::Falcon => falcon::DEFAULT_TARGETS,
-            Self::GptNeox => gpt_neox::DEFAULT_TARGETS,
-            Self::GptJ => gptj::DEFAULT_TARGETS,
-            Self::GptNeo => gpt_neo::DEFAULT_TARGETS,
-            Self::Opt => opt::DEFAULT_TARGETS,
-            Self::Bloom => bloom::DEFAULT_TARGETS,
-            Self::Qwen2 => qwen2::DEFAULT_TARGETS,
-            Self::Qwen3 => qwen3::DEFAULT_TARGETS,
-            Self::Phi => phi::DEFAULT_TARGETS,
-            Self::Phi3 => phi3::DEFAULT_TARGETS,
-            Self::Olmo2 => olmo2::DEFAULT_TARGETS,
-            Self::SmolLm3 => smollm3::DEFAULT_TARGETS,
-            Self::Gpt2 => gpt2::DEFAULT_TARGETS,
-            Self::Mpt => mpt::DEFAULT_TARGETS,
-        }
+        self.definition().targets
+    }
+
+    /// Sizes and variants of the network.
+    ///
+    /// # Errors
+    /// A key that is missing, wrong or not supported.
+    pub fn config(self, config: &HfConfig) -> Result<NetworkConfig, ModelError> {
+        FourBitConfig::of(config)?;
+        Ok(match self.definition().network {
+            NetworkDefinition::Decoder { config: read, .. } => NetworkConfig::Decoder(read(config)?),
+            NetworkDefinition::Towers { config: read, .. } => NetworkConfig::Towers(read(config)?),
+        })
+    }
+
+    /// Names of tensors, for a network of this family.
+    ///
+    /// # Errors
+    /// Rules that contradict each other, which a test rules out; a network of another kind.
+    pub fn rules(self, network: &NetworkConfig) -> Result<RuleSet, ModelError> {
+        let rules = match (&self.definition().network, network) {
+            (NetworkDefinition::Decoder { rules, .. }, NetworkConfig::Decoder(decoder)) => rules(decoder),
+            (NetworkDefinition::Towers { rules, .. }, NetworkConfig::Towers(towers)) => rules(towers),
+            (NetworkDefinition::Decoder { .. }, NetworkConfig::Towers(_))
+            | (NetworkDefinition::Towers { .. }, NetworkConfig::Decoder(_)) => {
+                let problem = format!("it is of a {}, not of a {}", self.kind(), network.kind());
+                return Err(ModelError::Rules { rule: self.name().into(), problem });
+            }
+        };
+        RuleSet::new(rules)
     }
 }
 

@@ -8,18 +8,26 @@ use firebrand_kernels::{Activation, Alibi};
 
 use super::alibi::slopes_of_mpt;
 use super::common::{Heads, Names, Plain};
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{
-    Affine, AttentionConfig, DecoderConfig, FusedLayout, MlpConfig, NormConfig, PositionConfig, QkvLayout, Scale,
+use crate::parts::{
+    Affine, AttentionConfig, BlockConfig, FusedLayout, MlpConfig, NormConfig, PositionConfig, QkvLayout, Scale,
 };
 use crate::weights::Rule;
 
-/// PEFT's choice for `mpt`.
-pub const DEFAULT_TARGETS: &[&str] = &["Wqkv"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["mpt"],
+    models: "MPT 7B, 30B",
+    targets: &["Wqkv"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let hidden_size = config.size(config.spelling(&["d_model", "hidden_size"])?)?;
     let heads = Heads::of_width(config, config.spelling(&["n_heads", "num_attention_heads"])?, hidden_size)?;
     config.only("expansion_ratio", 4)?;
@@ -50,14 +58,17 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let decoder = keys.decoder(config, hidden_size, attention, position, activation)?;
     let eps = config.optional_positive_f64("layer_norm_epsilon")?.unwrap_or(1e-5);
     Ok(DecoderConfig {
-        norm: NormConfig::Layer { eps, affine: Affine::Weight },
-        mlp: MlpConfig::Plain { intermediate_size: 4 * hidden_size, activation, bias: false },
+        block: BlockConfig {
+            norm: NormConfig::Layer { eps, affine: Affine::Weight },
+            mlp: MlpConfig::Plain { intermediate_size: 4 * hidden_size, activation, bias: false },
+            ..decoder.block
+        },
         ..decoder
     })
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("transformer", "blocks")
         .tensor("embed.tokens", "transformer.wte.weight")
         .norm("norm", "transformer.norm_f")

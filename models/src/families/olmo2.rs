@@ -4,33 +4,45 @@
 
 use super::common::{Gated, Names};
 use super::llama;
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, QkNorm, Residual};
+use crate::parts::{AttentionConfig, BlockConfig, QkNorm, Residual};
 use crate::weights::Rule;
 
-/// As in LLaMA; PEFT has no choice of its own for `olmo2`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["olmo2"],
+    models: "OLMo 2",
+    // As in LLaMA; PEFT has no choice of its own for `olmo2`.
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Olmo2,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let decoder = Gated::default().decoder(config)?;
     llama::whole_head(config, &decoder)?;
     let bias = config.bool_or("attention_bias", false)?;
     Ok(DecoderConfig {
-        attention: AttentionConfig {
-            qkv_bias: bias,
-            output_bias: bias,
-            qk_norm: Some(QkNorm::WholeProjection),
-            ..decoder.attention
+        block: BlockConfig {
+            attention: AttentionConfig {
+                qkv_bias: bias,
+                output_bias: bias,
+                qk_norm: Some(QkNorm::WholeProjection),
+                ..decoder.block.attention
+            },
+            residual: Residual::AfterBranch,
+            ..decoder.block
         },
-        residual: Residual::AfterBranch,
         ..decoder
     })
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::llama()
         .split_qkv("self_attn")
         .gated_mlp()

@@ -6,18 +6,26 @@
 //! adding the same number to all scores changes no softmax.
 
 use super::common::{Heads, Names, Plain, activation, padding_token};
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{
-    Affine, AttentionConfig, DecoderConfig, EmbeddingConfig, MlpConfig, NormConfig, PositionConfig, Residual,
+use crate::parts::{
+    Affine, AttentionConfig, BlockConfig, EmbeddingConfig, MlpConfig, NormConfig, PositionConfig, Residual,
 };
 use crate::weights::Rule;
 
-/// PEFT's choice for `opt`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["opt"],
+    models: "OPT 125M to 66B",
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let hidden_size = config.size("hidden_size")?;
     let heads = Heads::of_width(config, "num_attention_heads", hidden_size)?;
     config.only("_remove_final_layer_norm", false)?;
@@ -44,17 +52,20 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     Ok(DecoderConfig {
         padding_token: padding_token(config)?,
         embedding,
-        // No key of the config changes it.
-        norm: NormConfig::Layer { eps: 1e-5, affine },
-        residual: if before { Residual::Sequential } else { Residual::After },
-        mlp: MlpConfig::Plain { intermediate_size: decoder.mlp.intermediate_size(), activation: act, bias },
         initializer_range: config.optional_f64("init_std")?.unwrap_or(0.02),
+        block: BlockConfig {
+            // No key of the config changes it.
+            norm: NormConfig::Layer { eps: 1e-5, affine },
+            residual: if before { Residual::Sequential } else { Residual::After },
+            mlp: MlpConfig::Plain { intermediate_size: decoder.block.mlp.intermediate_size(), activation: act, bias },
+            ..decoder.block
+        },
         ..decoder
     })
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("model", "decoder.layers")
         .tensor("embed.tokens", "model.decoder.embed_tokens.weight")
         .tensor("embed.positions", "model.decoder.embed_positions.weight")

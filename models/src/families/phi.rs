@@ -7,16 +7,24 @@
 use firebrand_kernels::RopeStyle;
 
 use super::common::{Heads, Names, Plain, activation, padding_token};
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::{DecoderConfig, HeadConfig};
 use crate::error::ModelError;
 use crate::hf_config::{HfConfig, RopeDefaults};
-use crate::transformer::{AttentionConfig, DecoderConfig, HeadConfig, PositionConfig, Residual};
+use crate::parts::{AttentionConfig, BlockConfig, PositionConfig, Residual};
 use crate::weights::Rule;
 
-/// PEFT's choice for `phi`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj", "fc1", "fc2"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["phi"],
+    models: "Phi-1, 1.5, 2",
+    targets: &["q_proj", "v_proj", "fc1", "fc2"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let heads = Heads::read(config, "num_attention_heads", "num_key_value_heads", None)?;
     config.only("qk_layernorm", false)?;
     let rope = config.rope(heads.head_dim, &RopeDefaults { theta: 10_000.0, partial_rotary_factor: 0.5 })?;
@@ -33,14 +41,14 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let decoder = keys.decoder(config, config.size("hidden_size")?, attention, position, act)?;
     Ok(DecoderConfig {
         padding_token: padding_token(config)?,
-        residual: Residual::ParallelOneNorm,
         head: HeadConfig { bias: true, ..decoder.head },
+        block: BlockConfig { residual: Residual::ParallelOneNorm, ..decoder.block },
         ..decoder
     })
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("model", "layers")
         .tensor("embed.tokens", "model.embed_tokens.weight")
         .norm("norm", "model.final_layernorm")

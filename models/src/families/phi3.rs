@@ -5,16 +5,25 @@
 //! rotary frequency by a number of its own (`longrope`, in the first files `su`). A part of the head may be rotated.
 
 use super::common::{Gated, Names, activation};
+use super::{BasePrompt, Definition, NetworkDefinition};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, FusedLayout, MlpConfig, QkvLayout, Window};
+use crate::parts::{AttentionConfig, BlockConfig, FusedLayout, MlpConfig, QkvLayout, Sight, Window};
 use crate::weights::Rule;
 
-/// The matrix that PEFT's guides adapt; it has no choice of its own for `phi3`.
-pub const DEFAULT_TARGETS: &[&str] = &["qkv_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["phi3"],
+    models: "Phi-3, Phi-3.5 (mini, medium); Phi-4",
+    // The matrix that PEFT's guides adapt; it has no choice of its own for `phi3`.
+    targets: &["qkv_proj"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let mut config = config.clone();
     if !config.says("original_max_position_embeddings") {
         // The reference's default, which comes before what the rope's own object says.
@@ -23,16 +32,23 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let config = &config;
     let decoder = Gated::default().decoder(config)?;
     let window = config.optional_size("sliding_window")?.map_or(Window::Full, Window::Sliding);
-    let intermediate_size = decoder.mlp.intermediate_size();
+    let intermediate_size = decoder.block.mlp.intermediate_size();
     Ok(DecoderConfig {
-        attention: AttentionConfig { layout: QkvLayout::Fused(FusedLayout::Consecutive), window, ..decoder.attention },
-        mlp: MlpConfig::GatedFused { intermediate_size, activation: activation(config, "hidden_act")? },
+        block: BlockConfig {
+            attention: AttentionConfig {
+                layout: QkvLayout::Fused(FusedLayout::Consecutive),
+                sight: Sight::Causal(window),
+                ..decoder.block.attention
+            },
+            mlp: MlpConfig::GatedFused { intermediate_size, activation: activation(config, "hidden_act")? },
+            ..decoder.block
+        },
         ..decoder
     })
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::llama()
         .linear("attention.qkv.fused", "self_attn.qkv_proj")
         .linear("mlp.gate_up", "mlp.gate_up_proj")

@@ -4,21 +4,35 @@
 //! published models leave it off, though they carry a `sliding_window`.
 
 use super::common::{Gated, windows};
+use super::{BasePrompt, Definition, NetworkDefinition};
 use super::{llama, mistral};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, Window};
+use crate::parts::{AttentionConfig, BlockConfig, Sight, Window};
 use crate::weights::Rule;
 
-/// PEFT's choice for `qwen2`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["qwen2"],
+    models: "Qwen 2, 2.5",
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let decoder = Gated::default().decoder(config)?;
     llama::whole_head(config, &decoder)?;
     let window = late_windows(config, decoder.layers)?;
-    Ok(DecoderConfig { attention: AttentionConfig { qkv_bias: true, window, ..decoder.attention }, ..decoder })
+    Ok(DecoderConfig {
+        block: BlockConfig {
+            attention: AttentionConfig { qkv_bias: true, sight: Sight::Causal(window), ..decoder.block.attention },
+            ..decoder.block
+        },
+        ..decoder
+    })
 }
 
 /// Windows as Qwen 2 and 3 have them.
@@ -33,6 +47,6 @@ pub(super) fn late_windows(config: &HfConfig, layers: usize) -> Result<Window, M
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
-    mistral::rules()
+fn rules(decoder: &DecoderConfig) -> Vec<Rule> {
+    mistral::rules(decoder)
 }

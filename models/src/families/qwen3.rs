@@ -4,34 +4,45 @@
 //! Qwen 2 with norms on the heads of q and k in place of the biases, and heads 128 wide whatever `hidden_size` is.
 
 use super::common::{Gated, Names};
+use super::{BasePrompt, Definition, NetworkDefinition};
 use super::{llama, qwen2};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, QkNorm};
+use crate::parts::{AttentionConfig, BlockConfig, QkNorm, Sight};
 use crate::weights::Rule;
 
-/// PEFT's choice for `qwen3`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["qwen3"],
+    models: "Qwen 3 (dense)",
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let decoder = Gated { head_dim: Some(128), ..Gated::default() }.decoder(config)?;
     llama::whole_head(config, &decoder)?;
     let bias = config.bool_or("attention_bias", false)?;
     Ok(DecoderConfig {
-        attention: AttentionConfig {
-            qkv_bias: bias,
-            output_bias: bias,
-            qk_norm: Some(QkNorm::EachHead),
-            window: qwen2::late_windows(config, decoder.layers)?,
-            ..decoder.attention
+        block: BlockConfig {
+            attention: AttentionConfig {
+                qkv_bias: bias,
+                output_bias: bias,
+                qk_norm: Some(QkNorm::EachHead),
+                sight: Sight::Causal(qwen2::late_windows(config, decoder.layers)?),
+                ..decoder.block.attention
+            },
+            ..decoder.block
         },
         ..decoder
     })
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
+fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::llama()
         .split_qkv("self_attn")
         .gated_mlp()

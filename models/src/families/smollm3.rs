@@ -5,21 +5,30 @@
 //! `no_rope_layer_interval`-th. With `use_sliding_window` the layers without positions are windowed.
 
 use super::common::{Gated, windows};
+use super::{BasePrompt, Definition, NetworkDefinition};
 use super::{llama, mistral};
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::transformer::{AttentionConfig, DecoderConfig, PositionConfig, Window};
+use crate::parts::{AttentionConfig, BlockConfig, PositionConfig, Sight, Window};
 use crate::weights::Rule;
 
-/// As in LLaMA; PEFT has no choice of its own for `smollm3`.
-pub const DEFAULT_TARGETS: &[&str] = &["q_proj", "v_proj"];
+/// What is known of the family.
+pub const FAMILY: Definition = Definition {
+    names: &["smollm3"],
+    models: "SmolLM 3",
+    // As in LLaMA; PEFT has no choice of its own for `smollm3`.
+    targets: &["q_proj", "v_proj"],
+    prompt: BasePrompt::Alpaca,
+    network: NetworkDefinition::Decoder { config, rules },
+};
 
 /// Reads `config.json`.
-pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
+fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let decoder = Gated { theta: 2e6, tied_head: true, ..Gated::default() }.decoder(config)?;
     llama::whole_head(config, &decoder)?;
     let rotated = rotated_layers(config, decoder.layers)?;
-    let position = match decoder.position {
+    let position = match decoder.block.position {
         PositionConfig::Rope { rope, .. } => PositionConfig::RopeByLayer {
             ropes: vec![rope],
             layers: rotated.iter().map(|rotated| rotated.then_some(0)).collect(),
@@ -34,9 +43,17 @@ pub fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     };
     let bias = config.bool_or("attention_bias", false)?;
     Ok(DecoderConfig {
-        position,
-        attention: AttentionConfig { qkv_bias: bias, output_bias: bias, window, ..decoder.attention },
-        mlp: llama::with_bias(decoder.mlp, config.bool_or("mlp_bias", false)?),
+        block: BlockConfig {
+            position,
+            attention: AttentionConfig {
+                qkv_bias: bias,
+                output_bias: bias,
+                sight: Sight::Causal(window),
+                ..decoder.block.attention
+            },
+            mlp: llama::with_bias(decoder.block.mlp, config.bool_or("mlp_bias", false)?),
+            ..decoder.block
+        },
         ..decoder
     })
 }
@@ -53,6 +70,6 @@ fn rotated_layers(config: &HfConfig, layers: usize) -> Result<Vec<bool>, ModelEr
 }
 
 /// Our names and theirs.
-pub fn rules() -> Vec<Rule> {
-    mistral::rules()
+fn rules(decoder: &DecoderConfig) -> Vec<Rule> {
+    mistral::rules(decoder)
 }

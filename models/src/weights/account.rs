@@ -1,7 +1,7 @@
 //! Strict accounting: every tensor of the files and of the model is used exactly once, or named.
 //!
 //! All that is wrong is reported at once, with the nearest name on the other side, because one wrong prefix shows in
-//! every line. The tensors of a packed weight count as one, with the shape its state tells; one that lacks or one too many
+//! every line. The tensors of a quantized weight count as one, with the shape its state tells; one that lacks or one too many
 //! is named by itself.
 
 use std::{
@@ -10,10 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use firebrand_kernels::Packing;
+use firebrand_kernels::QuantizationScheme;
 
 use super::{
-    bitsandbytes::{packed_part_of, packed_weights},
+    bitsandbytes::{quantized_part_of, quantized_weights},
     checkpoint::Checkpoint,
     rules::{Layout, Reading, RuleSet},
     tie::{Head, HeadTie},
@@ -45,15 +45,15 @@ pub enum Form {
     /// One after the other, in a dtype.
     Dense(Layout),
     /// As codes and scales in several tensors: rows and columns as here, also where a dense matrix is transposed.
-    Packed(Packing),
+    Quantized(QuantizationScheme),
 }
 
-/// A tensor of the files, or the several of a packed weight.
+/// A tensor of the files, or the several of a quantized weight.
 #[derive(Clone, Copy)]
 struct Found<'a> {
     theirs: &'a str,
     shape: &'a [usize],
-    packing: Option<Packing>,
+    scheme: Option<QuantizationScheme>,
 }
 
 /// What to do with every tensor of the files.
@@ -113,7 +113,7 @@ impl RuleSet {
     /// Pairs the tensors of `checkpoint` with those the model expects; `tie` says what the head does, if the model has
     /// one.
     ///
-    /// Reads no tensor but the states of packed weights, so do it before allocating the model. Error: anything missing,
+    /// Reads no tensor but the states of quantized weights, so do it before allocating the model. Error: anything missing,
     /// unused, doubled or of another shape.
     pub fn account(
         &self,
@@ -121,21 +121,22 @@ impl RuleSet {
         expected: &[Expected],
         tie: Option<&HeadTie>,
     ) -> Result<LoadPlan, ModelError> {
-        let packed = packed_weights(checkpoint)?;
+        let quantized = quantized_weights(checkpoint)?;
         let belongs = |part: &str| {
-            let weight = packed_part_of(part).and_then(|name| packed.get_key_value(name));
+            let weight = quantized_part_of(part).and_then(|name| quantized.get_key_value(name));
             weight.is_some_and(|(name, header)| header.tensors(name).iter().any(|tensor| tensor == part))
         };
-        let found = checkpoint.tensors().filter(|view| !belongs(view.name)).map(|view| match packed.get(view.name) {
-            Some(header) => Found { theirs: view.name, shape: &header.shape, packing: Some(header.packing) },
-            None => Found { theirs: view.name, shape: view.shape, packing: None },
-        });
-        let parts = packed.iter().flat_map(|(name, header)| header.tensors(name).into_iter().skip(1));
+        let found =
+            checkpoint.tensors().filter(|view| !belongs(view.name)).map(|view| match quantized.get(view.name) {
+                Some(header) => Found { theirs: view.name, shape: &header.shape, scheme: Some(header.scheme) },
+                None => Found { theirs: view.name, shape: view.shape, scheme: None },
+            });
+        let parts = quantized.iter().flat_map(|(name, header)| header.tensors(name).into_iter().skip(1));
         let missing = parts.filter(|part| checkpoint.find(part).is_none()).collect();
         self.pair(checkpoint.path(), found, missing, expected, tie).map_err(|error| Box::new(error).into())
     }
 
-    /// `missing`: parts of packed weights that are known to be.
+    /// `missing`: parts of quantized weights that are known to be.
     fn pair<'a>(
         &self,
         path: &Path,
@@ -166,8 +167,8 @@ impl RuleSet {
             match held.remove(name).as_deref() {
                 None | Some([]) => missing.push(self.to_theirs(name).unwrap_or_else(|| name.clone())),
                 Some([found]) => {
-                    let (form, shape) = match found.packing {
-                        Some(packing) => (Form::Packed(packing), shape.clone()),
+                    let (form, shape) = match found.scheme {
+                        Some(scheme) => (Form::Quantized(scheme), shape.clone()),
                         None => (Form::Dense(self.layout(name)), self.layout(name).shape(shape)),
                     };
                     let theirs = found.theirs.to_owned();
@@ -273,7 +274,7 @@ mod tests {
     }
 
     fn dense<'a>(theirs: &'a str, shape: &'a [usize]) -> Found<'a> {
-        Found { theirs, shape, packing: None }
+        Found { theirs, shape, scheme: None }
     }
 
     const EMBED: &str = "model.embed_tokens.weight";

@@ -1,6 +1,6 @@
-//! A packed weight as the tensors that transformers and bitsandbytes save for it, and back.
+//! A quantized weight as the tensors that transformers and bitsandbytes save for it, and back.
 //!
-//! Beside `name` (the codes, `[bytes, 1]`) stand `name.absmax`, `name.quant_map`, where the scales are packed too `name.nested_absmax` and
+//! Beside `name` (the codes, `[bytes, 1]`) stand `name.absmax`, `name.quant_map`, where the scales are quantized too `name.nested_absmax` and
 //! `name.nested_quant_map`, and `name.quant_state.bitsandbytes__nf4` (or `__fp4`): JSON in a tensor of bytes (`QuantState.as_dict`).
 //!
 //! What comes from a file is checked against the shape that the model has, so nothing larger than the file's tensors is allocated. The map of
@@ -10,7 +10,7 @@
 use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use burn::tensor::DType;
-use firebrand_kernels::{DoubleScales, FourBit, PackedWeight, Packing, Scales};
+use firebrand_kernels::{DoubleScales, FourBit, QuantizationScheme, QuantizedWeight, Scales};
 use serde::Deserialize;
 
 use super::{checkpoint::Checkpoint, dtype::Dtype, plan::TensorSpec, view::TensorView};
@@ -33,23 +33,23 @@ const PARTS: [&str; 6] = [
 ];
 
 /// The name of the weight that the tensor of this name is a part of, if it is one.
-pub fn packed_part_of(name: &str) -> Option<&str> {
+pub fn quantized_part_of(name: &str) -> Option<&str> {
     PARTS.iter().find_map(|part| name.strip_suffix(part))
 }
 
-/// What the state of a packed weight says: enough to tell which tensors belong to it.
+/// What the state of a quantized weight says: enough to tell which tensors belong to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackedHeader {
+pub struct QuantizedHeader {
     /// `[out, in]`, however many bytes the codes have.
     pub shape: Vec<usize>,
-    pub packing: Packing,
+    pub scheme: QuantizationScheme,
 }
 
-/// The packed weights of `checkpoint` by their names. Reads their states and nothing else.
+/// The quantized weights of `checkpoint` by their names. Reads their states and nothing else.
 ///
 /// # Errors
 /// A state that is not such JSON; two of one weight.
-pub fn packed_weights(checkpoint: &Checkpoint) -> Result<BTreeMap<&str, PackedHeader>, ModelError> {
+pub fn quantized_weights(checkpoint: &Checkpoint) -> Result<BTreeMap<&str, QuantizedHeader>, ModelError> {
     let mut found = BTreeMap::new();
     for view in checkpoint.tensors() {
         let state = [FourBit::Nf4, FourBit::Fp4].into_iter().find_map(|code| {
@@ -58,34 +58,35 @@ pub fn packed_weights(checkpoint: &Checkpoint) -> Result<BTreeMap<&str, PackedHe
         });
         let Some((name, code)) = state else { continue };
         let state = State::read(&view, code)?;
-        let packing = Packing::FourBit { code, block: state.blocksize, double: state.nested_blocksize.is_some() };
-        if found.insert(name, PackedHeader { shape: state.shape.to_vec(), packing }).is_some() {
+        let scheme =
+            QuantizationScheme::FourBit { code, block: state.blocksize, double: state.nested_blocksize.is_some() };
+        if found.insert(name, QuantizedHeader { shape: state.shape.to_vec(), scheme }).is_some() {
             return Err(wrong(&view, "one state of a weight", "two"));
         }
     }
     Ok(found)
 }
 
-impl PackedHeader {
+impl QuantizedHeader {
     /// The names of all tensors of the weight called `name`, the codes first.
     pub fn tensors(&self, name: &str) -> Vec<String> {
         let mut parts = vec!["", ".absmax", ".quant_map"];
-        let state = match self.packing {
-            Packing::FourBit { code, double, .. } => {
+        let state = match self.scheme {
+            QuantizationScheme::FourBit { code, double, .. } => {
                 if double {
                     parts.extend([".nested_absmax", ".nested_quant_map"]);
                 }
                 Some(format!("{name}{STATE}{}", kind(code)))
             }
-            Packing::Int8 { .. } => None,
+            QuantizationScheme::Int8 { .. } => None,
         };
         parts.into_iter().map(|part| format!("{name}{part}")).chain(state).collect()
     }
 }
 
 /// The tensors of a weight called `name`, with their little-endian bytes. `None` for 8 bits: there are no names for it.
-pub fn packed_tensors<'a>(name: &str, weight: &'a PackedWeight) -> Option<Vec<(TensorSpec, Cow<'a, [u8]>)>> {
-    let Packing::FourBit { code, block, .. } = weight.packing() else { return None };
+pub fn quantized_tensors<'a>(name: &str, weight: &'a QuantizedWeight) -> Option<Vec<(TensorSpec, Cow<'a, [u8]>)>> {
+    let QuantizationScheme::FourBit { code, block, .. } = weight.scheme() else { return None };
     let spec = |part: &str, dtype, shape| TensorSpec { name: format!("{name}{part}"), dtype, shape };
     let floats = |part: &str, values: &[f32]| {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -142,16 +143,16 @@ struct State {
 }
 
 /// The weight called `name` with shape `[out, in]`, put together from the tensors that `find` knows; `None` where it has no state and so is not
-/// packed.
+/// quantized.
 ///
 /// # Errors
 /// A tensor that is missing or has another dtype or size, a state that is no such JSON, a map that is not the usual one, a scale that is not
 /// finite, another shape. The message names tensor and file.
-pub fn read_packed<'a>(
+pub fn read_quantized<'a>(
     name: &str,
     shape: [usize; 2],
     find: impl Fn(&str) -> Option<TensorView<'a>>,
-) -> Result<Option<PackedWeight>, ModelError> {
+) -> Result<Option<QuantizedWeight>, ModelError> {
     let states = [FourBit::Nf4, FourBit::Fp4].into_iter().filter_map(|code| {
         let state = find(&format!("{name}{STATE}{}", kind(code)))?;
         Some((code, state))
@@ -167,10 +168,10 @@ pub fn read_packed<'a>(
     }
     let parts = Parts { name, file: view.file, find };
     let double = state.nested_blocksize.is_some();
-    let packing = Packing::FourBit { code, block: state.blocksize, double };
+    let scheme = QuantizationScheme::FourBit { code, block: state.blocksize, double };
     let numbers = shape[0].checked_mul(shape[1]).ok_or_else(|| wrong(&view, "a shape that can be counted", "more"))?;
     let blocks = numbers.div_ceil(state.blocksize.max(1));
-    let codes = parts.bytes("", packing.code_bytes(numbers))?;
+    let codes = parts.bytes("", scheme.code_bytes(numbers))?;
     parts.usual_map(".quant_map", &code.values())?;
     let scales = match state.nested_offset {
         None => Scales::Plain(parts.floats(".absmax", blocks)?),
@@ -196,8 +197,8 @@ pub fn read_packed<'a>(
         "float16" => DType::F16,
         _ => DType::F32,
     };
-    let weight = PackedWeight::from_parts(shape, packing, dtype, codes, scales);
-    weight.map(Some).map_err(|problem| wrong(&view, "a packed weight", problem.to_string()))
+    let weight = QuantizedWeight::from_parts(shape, scheme, dtype, codes, scales);
+    weight.map(Some).map_err(|problem| wrong(&view, "a quantized weight", problem.to_string()))
 }
 
 impl State {

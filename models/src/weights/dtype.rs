@@ -62,7 +62,7 @@ impl Dtype {
         }
     }
 
-    /// Its name in `config.json` and in the states of packed weights: `bfloat16`. What is no float of at most 32 bits is read as f32.
+    /// Its name in `config.json` and in the states of quantized weights: `bfloat16`. What is no float of at most 32 bits is read as f32.
     pub fn torch_name(self) -> &'static str {
         match self {
             Dtype::BF16 => "bfloat16",

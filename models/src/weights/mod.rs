@@ -34,7 +34,7 @@ mod view;
 mod writer;
 
 pub use account::{AccountingError, Doubled, Expected, Form, Load, LoadPlan, Misshapen, Missing, Unused};
-pub use bitsandbytes::{PackedHeader, packed_part_of, packed_tensors, packed_weights, read_packed};
+pub use bitsandbytes::{QuantizedHeader, quantized_part_of, quantized_tensors, quantized_weights, read_quantized};
 pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;
 pub use file::WeightsFile;

@@ -1,7 +1,7 @@
 //! Which tensor of ours is which tensor of theirs: a small set of rules that can be read both ways.
 //!
 //! A rule is about whole names, with `{}` for a layer's or expert's number. Every name has at most one rule on either
-//! side; rules that contradict each other are an error when the set is made. Values change on the way in one manner only,
+//! side; rules that contradict each other are an error when the set is made. Values change places on the way in one manner only,
 //! [`Layout::Transposed`]: what is fused on disk stays fused in memory.
 
 use super::template::Template;
@@ -15,14 +15,17 @@ pub enum Layout {
     Same,
     /// A matrix with rows and columns exchanged, as GPT-2's `Conv1D` is stored. Its own inverse.
     Transposed,
+    /// One number without a dimension; here a vector of one.
+    Scalar,
 }
 
 impl Layout {
-    /// The shape in files of a tensor of `shape` here, and the other way round.
+    /// The shape in files of a tensor of `shape` here.
     pub fn shape(self, shape: &[usize]) -> Vec<usize> {
         match self {
             Layout::Same => shape.to_vec(),
             Layout::Transposed => shape.iter().rev().copied().collect(),
+            Layout::Scalar => vec![],
         }
     }
 
@@ -63,9 +66,14 @@ impl Rule {
     }
 
     /// In files, rows and columns are exchanged.
-    pub fn transposed(mut self) -> Rule {
+    pub fn transposed(self) -> Rule {
+        self.laid_out(Layout::Transposed)
+    }
+
+    /// In files, the tensor lies so.
+    pub fn laid_out(mut self, other: Layout) -> Rule {
         if let Rule::Same { layout, .. } = &mut self {
-            *layout = Layout::Transposed;
+            *layout = other;
         }
         self
     }

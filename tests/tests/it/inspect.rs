@@ -48,14 +48,14 @@ fn a_model_folder_tells_family_sizes_and_hashes() {
 }
 
 #[test]
-fn packed_weights_count_by_their_numbers() {
-    let report = inspect(&golden("packed/model")).unwrap();
+fn quantized_weights_count_by_their_numbers() {
+    let report = inspect(&golden("quantized/model")).unwrap();
     assert_eq!(report.parameters, 18_780);
-    assert_eq!(report.family.as_ref().unwrap().packing.as_deref(), Some("nf4 in blocks of 64, scales packed"));
-    assert!(report.to_string().contains("packed      nf4 in blocks of 64"), "{report}");
-    let weights = inspect(&golden("packed/model/model.safetensors")).unwrap();
+    assert_eq!(report.family.as_ref().unwrap().scheme.as_deref(), Some("nf4 in blocks of 64, scales quantized"));
+    assert!(report.to_string().contains("quantized      nf4 in blocks of 64"), "{report}");
+    let weights = inspect(&golden("quantized/model/model.safetensors")).unwrap();
     assert_eq!((weights.kind, weights.parameters), (Kind::Weights, 18_780));
-    let (folder, config) = (copy("packed/model", &["model.safetensors"]), golden("llama-gqa-tied/config.json"));
+    let (folder, config) = (copy("quantized/model", &["model.safetensors"]), golden("llama-gqa-tied/config.json"));
     fs::copy(config, folder.path().join("config.json")).unwrap();
     assert!(failure(folder.path()).contains("`quantization_config`"));
 }

@@ -26,7 +26,7 @@ pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
     let files = tensors::folder_files(folder)?;
     let views = checkpoint.iter().flat_map(Checkpoint::tensors);
     let mut report = tensors::report(folder, Kind::Model, views, files)?;
-    let mut packing = None;
+    let mut scheme = None;
     let (architecture, unsupported) = match known {
         Ok(decoder) if checkpoint.is_none() => {
             report.parameters = expected(&decoder).iter().map(elements).sum();
@@ -35,16 +35,16 @@ pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
         Ok(_) => {
             let files = ModelFiles::open(folder)?;
             for parameter in files.parameters() {
-                files.packed(&parameter.name)?;
+                files.quantized(&parameter.name)?;
             }
-            packing = files.packing().map(|packing| packing.to_string());
+            scheme = files.scheme().map(|scheme| scheme.to_string());
             // Shapes were compared, so what is expected is what is there.
             report.parameters = files.parameters().iter().map(elements).sum();
             (Some(sizes(files.decoder())), None)
         }
         Err(error) => (None, Some(error.to_string())),
     };
-    report.family = Some(FamilyReport { model_type, packing, architecture, unsupported });
+    report.family = Some(FamilyReport { model_type, scheme, architecture, unsupported });
     Ok(report)
 }
 

@@ -22,7 +22,7 @@ pub struct InspectReport {
     /// Progress, for checkpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointReport>,
-    /// Elements of all weights: a tied head counts once, packed weights by their numbers and not their bytes, buffers that the model
+    /// Elements of all weights: a tied head counts once, quantized weights by their numbers and not their bytes, buffers that the model
     /// recomputes not at all.
     pub parameters: u64,
     /// By name of the dtype, over all tensors in the files.
@@ -52,9 +52,10 @@ pub enum Kind {
 pub struct FamilyReport {
     /// `model_type`, the name of the family.
     pub model_type: String,
-    /// How its linear maps are packed in the files.
+    /// How its linear maps are quantized in the files.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub packing: Option<String>,
+    #[serde(rename = "packing")]
+    pub scheme: Option<String>,
     /// Its sizes, if this program can train it.
     pub architecture: Option<Architecture>,
     /// Why it cannot.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use firebrand_models::weights::{Checkpoint, TensorView, packed_part_of, packed_weights};
+use firebrand_models::weights::{Checkpoint, TensorView, quantized_part_of, quantized_weights};
 
 use super::report::{DtypeReport, FileReport, InspectReport, Kind, TensorReport};
 use crate::error::Error;
@@ -24,11 +24,12 @@ pub(super) fn inspect(path: &Path) -> Result<InspectReport, Error> {
     Ok(report)
 }
 
-/// Elements of all tensors, as if all were weights; the numbers of packed ones, not their bytes.
+/// Elements of all tensors, as if all were weights; the numbers of quantized ones, not their bytes.
 fn parameters(checkpoint: &Checkpoint) -> Result<u64, Error> {
-    let packed = packed_weights(checkpoint)?;
-    let is_part = |view: &TensorView<'_>| packed_part_of(view.name).is_some_and(|weight| packed.contains_key(weight));
-    let count = |view: TensorView<'_>| match packed.get(view.name) {
+    let quantized = quantized_weights(checkpoint)?;
+    let is_part =
+        |view: &TensorView<'_>| quantized_part_of(view.name).is_some_and(|weight| quantized.contains_key(weight));
+    let count = |view: TensorView<'_>| match quantized.get(view.name) {
         // What a state says is not held against anything here.
         Some(header) => header.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size as u64)),
         None => view.elements() as u64,
@@ -37,7 +38,7 @@ fn parameters(checkpoint: &Checkpoint) -> Result<u64, Error> {
     Ok(weights.fold(0, |sum, view| sum.saturating_add(count(view))))
 }
 
-/// A report of these tensors, each read and found finite. Parameters are counted as if all were weights that are not packed.
+/// A report of these tensors, each read and found finite. Parameters are counted as if all were weights that are not quantized.
 pub(super) fn report<'a>(
     path: &Path,
     kind: Kind,

@@ -48,8 +48,8 @@ impl InspectReport {
             if let Some(reason) = &family.unsupported {
                 facts.push(("unsupported", reason.clone()));
             }
-            if let Some(packing) = &family.packing {
-                facts.push(("packed", packing.clone()));
+            if let Some(scheme) = &family.scheme {
+                facts.push(("quantized", scheme.clone()));
             }
             if let Some(sizes) = &family.architecture {
                 facts.push(("layers", format!("{}, hidden {}", sizes.layers, sizes.hidden_size)));

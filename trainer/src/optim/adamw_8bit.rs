@@ -26,7 +26,7 @@ struct Mean {
 
 impl Adamw8bitRecipe {
     /// Whether the means of a parameter are held in 8 bits.
-    pub(super) fn is_quantised(&self, parameter: Parameter<'_>) -> bool {
+    pub(super) fn is_quantized(&self, parameter: Parameter<'_>) -> bool {
         parameter.elements() >= self.min_8bit_size
     }
 

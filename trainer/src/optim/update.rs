@@ -20,7 +20,7 @@ impl Optimizer {
     ) -> Tensor<1> {
         match self {
             Self::Adamw(adamw) => adamw.update(state, parameter, value, gradient, learning_rate),
-            Self::Adamw8bit(adamw) if adamw.is_quantised(parameter) => {
+            Self::Adamw8bit(adamw) if adamw.is_quantized(parameter) => {
                 adamw.update(state, parameter, value, gradient, learning_rate)
             }
             Self::Adamw8bit(adamw) => adamw.in_f32().update(state, parameter, value, gradient, learning_rate),
@@ -57,7 +57,7 @@ impl Optimizer {
         let elements = parameter.elements();
         match self {
             Self::Adamw(_) => moments(elements),
-            Self::Adamw8bit(adamw) if adamw.is_quantised(parameter) => adamw.quantities(elements),
+            Self::Adamw8bit(adamw) if adamw.is_quantized(parameter) => adamw.quantities(elements),
             Self::Adamw8bit(_) => moments(elements),
             Self::Adafactor(adafactor) => adafactor.quantities(parameter),
             Self::Lion(_) => vec![Quantity::floats("exp_avg", elements)],

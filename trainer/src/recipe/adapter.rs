@@ -54,7 +54,7 @@ impl Method {
         }
     }
 
-    /// The start that has to be known where the adapter is put on the packed base it was trained on.
+    /// The start that has to be known where the adapter is put on the quantized base it was trained on.
     pub fn init_to_note(&self) -> Option<LoraInit> {
         match self {
             Method::Lora(lora) => Some(lora.init).filter(|init| *init == LoraInit::Loftq),
@@ -131,7 +131,7 @@ pub struct LoraRecipe {
     /// Where `A` and `B` start: `B` at zero and `A` uniform (`kaiming`) or normal (`gaussian`); both random with a product of zero
     /// (`orthogonal`); the largest singular components (`pissa`) or first QR components (`olora`) of the weight, which are then
     /// subtracted, so that what is written is an adapter of twice the rank for the unchanged base. `loftq` (Li et al. 2023, arXiv 2310.08659) needs
-    /// `[quantization]`: the largest singular components of what packing lost, so that the packed base starts closer to the original;
+    /// `[quantization]`: the largest singular components of what quantization lost, so that the quantized base starts closer to the original;
     /// what is written is again an adapter of twice the rank for the original weights. DoRA takes the first three.
     #[schemars(example = LoraInit::Gaussian)]
     pub init: LoraInit,

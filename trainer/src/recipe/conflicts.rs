@@ -16,7 +16,7 @@ pub(super) fn check(file: &RecipeFile, document: &Document) -> Result<(), Recipe
     let rules = Rules { file, document };
     rules.method()?;
     rules.quantization()?;
-    rules.packed_export()?;
+    rules.quantized_export()?;
     rules.data()?;
     rules.train()?;
     rules.optimizer()?;
@@ -63,13 +63,13 @@ impl Rules<'_> {
         }
     }
 
-    /// What packing costs is measured by merging, so only a merged model is written so.
-    fn packed_export(&self) -> Result<(), RecipeError> {
+    /// What quantization costs is measured by merging, so only a merged model is written so.
+    fn quantized_export(&self) -> Result<(), RecipeError> {
         match self.file.export.dtype {
             Some(WrittenDtype::Nf4 | WrittenDtype::Fp4) if self.file.adapter.is_none() => Err(self
                 .conflict("export.dtype")
-                .message("`export.dtype` packs merged models only, and full fine-tuning merges nothing")
-                .advice("write bf16; [quantization] and transformers pack weights while they read them")
+                .message("`export.dtype` quantizes merged models only, and full fine-tuning merges nothing")
+                .advice("write bf16; [quantization] and transformers quantize weights while they read them")
                 .into()),
             _ => Ok(()),
         }
@@ -80,7 +80,7 @@ impl Rules<'_> {
         if self.file.adapter.is_none() {
             return Err(self
                 .conflict("quantization")
-                .message("packed weights are frozen, and full fine-tuning freezes none")
+                .message("quantized weights are frozen, and full fine-tuning freezes none")
                 .advice("add [adapter] with kind = \"lora\", or remove [quantization]")
                 .into());
         }
@@ -145,7 +145,7 @@ impl Rules<'_> {
         if lora.init == LoraInit::Loftq && self.file.quantization.is_none() {
             return Err(self
                 .conflict("adapter.init")
-                .message("`loftq` makes up for what packing the base lost, and this base is not packed")
+                .message("`loftq` makes up for what quantizing the base lost, and this base is not quantized")
                 .advice("add [quantization] with kind = \"nf4\", or choose another init")
                 .into());
         }

@@ -69,10 +69,10 @@ pub struct Recipe {
     pub seed: u64,
     pub device: DeviceName,
     pub dtype: ComputeDtype,
-    /// How frozen weights are held. Absent where they are packed, and in a full run, which freezes none.
+    /// How frozen weights are held. Absent where they are quantized, and in a full run, which freezes none.
     pub base_dtype: Option<StoredDtype>,
     pub method: Method,
-    /// How the frozen base is packed. Absent: it is not.
+    /// How the frozen base is quantized. Absent: it is not.
     pub quantization: Option<Quantization>,
     /// Paths are resolved.
     pub data: DataConfig,

@@ -37,7 +37,7 @@ pub struct Export {
     /// After an adapter run, also write the merged model to `model/`. Nothing to do after a full run.
     #[schemars(example = true)]
     pub merge: bool,
-    /// What `model/` is written in; the base model's own dtype when not given. `nf4` and `fp4` pack the merged linear maps in 4 bits, as
+    /// What `model/` is written in; the base model's own dtype when not given. `nf4` and `fp4` quantize the merged linear maps in 4 bits, as
     /// bitsandbytes and transformers read them; the rest stays as in the base.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = WrittenDtype::Bf16)]

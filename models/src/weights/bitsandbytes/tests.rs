@@ -1,4 +1,4 @@
-//! The tensors are those transformers and bitsandbytes save (`tests/goldens/packed.py`); anything else gives an error that names the tensor.
+//! The tensors are those transformers and bitsandbytes save (`tests/goldens/quantized.py`); anything else gives an error that names the tensor.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -30,7 +30,7 @@ impl Tensors {
 
     /// The tensors of one weight only.
     fn only(&self, name: &str) -> Self {
-        let belongs = |key: &str| key == name || packed_part_of(key) == Some(name);
+        let belongs = |key: &str| key == name || quantized_part_of(key) == Some(name);
         Self(self.0.iter().filter(|(key, _)| belongs(key)).map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 }
@@ -40,16 +40,16 @@ fn data(view: TensorView<'_>) -> TensorData {
     TensorData::from_bytes(Bytes::from_bytes_vec(view.bytes().into()), view.shape.to_vec(), dtype)
 }
 
-/// Reads, packs again from `original`, writes: all three agree.
+/// Reads, quantizes again from `original`, writes: all three agree.
 #[track_caller]
-fn assert_same(name: &str, file: &Tensors, original: TensorView<'_>, packing: Packing) {
+fn assert_same(name: &str, file: &Tensors, original: TensorView<'_>, scheme: QuantizationScheme) {
     let shape = [original.shape[0], original.shape[1]];
-    let read = read_packed(name, shape, |name| file.find(name)).unwrap().unwrap();
-    assert_eq!(read.packing(), packing);
-    assert!(read == PackedWeight::quantise(&data(original), packing).unwrap(), "{name}");
+    let read = read_quantized(name, shape, |name| file.find(name)).unwrap().unwrap();
+    assert_eq!(read.scheme(), scheme);
+    assert!(read == QuantizedWeight::quantize(&data(original), scheme).unwrap(), "{name}");
     let expected = file.only(name);
     let mut written = BTreeMap::new();
-    for (spec, bytes) in packed_tensors(name, &read).unwrap() {
+    for (spec, bytes) in quantized_tensors(name, &read).unwrap() {
         written.insert(spec.name, (spec.dtype, spec.shape, bytes.into_owned()));
     }
     assert_eq!(written.keys().collect::<Vec<_>>(), expected.0.keys().collect::<Vec<_>>());
@@ -60,52 +60,52 @@ fn assert_same(name: &str, file: &Tensors, original: TensorView<'_>, packing: Pa
 
 #[test]
 fn what_transformers_saved_is_what_we_would_save() {
-    let packed = Checkpoint::open(golden("packed/model")).unwrap();
+    let quantized = Checkpoint::open(golden("quantized/model")).unwrap();
     let base = Checkpoint::open(golden("llama-gqa-tied")).unwrap();
-    let names: Vec<&str> = packed.names().collect();
-    let file = Tensors::of(names.iter().map(|name| packed.get(name).unwrap()));
+    let names: Vec<&str> = quantized.names().collect();
+    let file = Tensors::of(names.iter().map(|name| quantized.get(name).unwrap()));
     let mut weights = 0;
     for name in base.names() {
         let original = base.get(name).unwrap();
-        if names.iter().any(|part| packed_part_of(part) == Some(name)) {
-            assert_same(name, &file, original, Packing::NF4);
+        if names.iter().any(|part| quantized_part_of(part) == Some(name)) {
+            assert_same(name, &file, original, QuantizationScheme::NF4);
             weights += 1;
         } else {
-            assert_eq!(packed.get(name).unwrap().bytes(), original.bytes());
-            assert!(read_packed(name, [1, 1], |name| file.find(name)).unwrap().is_none());
+            assert_eq!(quantized.get(name).unwrap().bytes(), original.bytes());
+            assert!(read_quantized(name, [1, 1], |name| file.find(name)).unwrap().is_none());
         }
     }
     assert_eq!(weights, 14);
 }
 
 fn keys(name: &str) -> Tensors {
-    let file = SafetensorsFile::open(golden("packed").join(name)).unwrap();
+    let file = SafetensorsFile::open(golden("quantized").join(name)).unwrap();
     Tensors::of(file.tensors())
 }
 
 #[test]
 fn plain_scales_and_bfloat16_are_saved_alike_too() {
     let plain = keys("keys-plain.safetensors");
-    let packing = Packing::FourBit { code: FourBit::Nf4, block: 64, double: false };
-    assert_same("layer.weight", &plain, plain.find("input").unwrap(), packing);
+    let scheme = QuantizationScheme::FourBit { code: FourBit::Nf4, block: 64, double: false };
+    assert_same("layer.weight", &plain, plain.find("input").unwrap(), scheme);
     let brain = keys("keys-bf16.safetensors");
-    assert_same("layer.weight", &brain, brain.find("input").unwrap(), Packing::NF4);
+    assert_same("layer.weight", &brain, brain.find("input").unwrap(), QuantizationScheme::NF4);
 }
 
 #[test]
 fn fp4_comes_back() {
     let values = TensorData::new((0..35).map(|i| (i as f32).sin()).collect::<Vec<_>>(), [5, 7]);
-    let packing = Packing::FourBit { code: FourBit::Fp4, block: 32, double: true };
-    let weight = PackedWeight::quantise(&values, packing).unwrap();
-    let tensors = packed_tensors("w", &weight).unwrap().into_iter();
+    let scheme = QuantizationScheme::FourBit { code: FourBit::Fp4, block: 32, double: true };
+    let weight = QuantizedWeight::quantize(&values, scheme).unwrap();
+    let tensors = quantized_tensors("w", &weight).unwrap().into_iter();
     let file = Tensors(tensors.map(|(spec, bytes)| (spec.name, (spec.dtype, spec.shape, bytes.into()))).collect());
-    assert!(read_packed("w", [5, 7], |name| file.find(name)).unwrap().unwrap() == weight);
-    let eight = PackedWeight::quantise(&values, Packing::INT8).unwrap();
-    assert!(packed_tensors("w", &eight).is_none());
+    assert!(read_quantized("w", [5, 7], |name| file.find(name)).unwrap().unwrap() == weight);
+    let eight = QuantizedWeight::quantize(&values, QuantizationScheme::INT8).unwrap();
+    assert!(quantized_tensors("w", &eight).is_none());
 }
 
-fn read(file: &Tensors) -> Result<Option<PackedWeight>, ModelError> {
-    read_packed("layer.weight", [6, 128], |name| file.find(name))
+fn read(file: &Tensors) -> Result<Option<QuantizedWeight>, ModelError> {
+    read_quantized("layer.weight", [6, 128], |name| file.find(name))
 }
 
 #[test]

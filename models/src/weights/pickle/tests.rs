@@ -6,7 +6,7 @@ use burn::tensor::Device;
 
 use super::*;
 use crate::{
-    CausalLm, Hold,
+    Hold, Model,
     weights::{Checkpoint, SafetensorsFile, WeightsFile},
 };
 
@@ -259,7 +259,7 @@ fn a_model_loads_from_shards_of_pytorch_and_is_saved_as_safetensors() {
     ] {
         fs::write(source.path().join(name), bytes).unwrap();
     }
-    let model = CausalLm::load(source.path(), Hold::Bf16, &Device::flex()).unwrap();
+    let model = Model::load(source.path(), Hold::Bf16, &Device::flex()).unwrap();
     let layout = Checkpoint::open(source.path()).unwrap();
     model.save_weights(target.path(), None, Some(&layout)).unwrap();
     let written = Checkpoint::open(target.path().join("model.safetensors")).unwrap();

@@ -5,7 +5,7 @@ mod forward;
 mod loftq;
 mod lora;
 mod optim;
-mod packed;
 mod published;
+mod quantized;
 mod score;
 mod trajectory;

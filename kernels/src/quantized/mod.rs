@@ -1,0 +1,171 @@
+//! Frozen weights in 4 or 8 bits: NF4, FP4 and 8-bit codes in blocks that share a scale, bit-compatible with bitsandbytes 0.50.
+//!
+//! The numbers lie in row-major order, two a byte (the first in the high half), and blocks run across the ends of rows. A dequantized
+//! number is `value of the code * scale of the block`, rounded once to f32. bitsandbytes rounds it again to the dtype the weight came
+//! in ([`QuantizedWeight::dtype`]); here products are in f32, so the number stays.
+//!
+//! What is unusual: bitsandbytes' AVX-512 code gives rows the wrong scales where their length is a multiple of 16 but not of the block. Its
+//! other code, and this, follow the definition. Not here: outlier columns (`LLM.int8`), and the names in files.
+
+mod codebook;
+mod mean;
+mod quantize;
+mod scales;
+mod scheme;
+
+pub use scales::{DoubleScales, Scales};
+pub use scheme::{FourBit, QuantizationError, QuantizationScheme};
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use codebook::DYNAMIC;
+use rayon::prelude::*;
+
+use crate::simd::vectorised;
+
+/// A frozen matrix `[out, in]` in few bits. Shared by handle (`Arc`): it never changes.
+#[derive(Clone, PartialEq)]
+pub struct QuantizedWeight {
+    shape: [usize; 2],
+    scheme: QuantizationScheme,
+    dtype: DType,
+    codes: Vec<u8>,
+    scales: Scales,
+}
+
+impl QuantizedWeight {
+    /// A weight from its parts, as a file has them: `codes` two a byte or one a byte, a scale a block.
+    ///
+    /// # Errors
+    /// A part whose size does not fit shape and quantization; a block that the format does not have.
+    pub fn from_parts(
+        shape: [usize; 2],
+        scheme: QuantizationScheme,
+        dtype: DType,
+        codes: Vec<u8>,
+        scales: Scales,
+    ) -> Result<Self, QuantizationError> {
+        scheme.check()?;
+        let Some(numbers) = shape[0].checked_mul(shape[1]) else {
+            return Err(QuantizationError::Shape(shape.to_vec()));
+        };
+        let (expected, found) = (scheme.code_bytes(numbers), codes.len());
+        if found != expected {
+            return Err(QuantizationError::Size { part: "codes", expected, found });
+        }
+        scales.check(numbers.div_ceil(scheme.block()))?;
+        Ok(Self { shape, scheme, dtype, codes, scales })
+    }
+
+    /// `[out, in]`.
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// How it is quantized.
+    pub fn scheme(&self) -> QuantizationScheme {
+        self.scheme
+    }
+
+    /// The precision it was quantized from.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Codes, row-major; for 4 bits two a byte, the first in the high half.
+    pub fn codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    /// Scales of the blocks.
+    pub fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.codes.len() + self.scales.bytes()
+    }
+
+    /// Parameters: `out * in`.
+    pub fn len(&self) -> usize {
+        self.shape[0] * self.shape[1]
+    }
+
+    /// Whether it has no parameters.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All numbers in f32, row-major.
+    pub fn values(&self) -> Vec<f32> {
+        const PIECE: usize = 1 << 14;
+        let mut values = vec![0.0; self.len()];
+        values.par_chunks_mut(PIECE).enumerate().for_each(|(index, values)| {
+            vectorised(
+                #[inline(always)]
+                || self.widen(index * PIECE, values),
+            )
+        });
+        values
+    }
+
+    /// The dense matrix `[out, in]` in f32.
+    pub fn dequantize(&self, device: &Device) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(self.values(), self.shape), (device, DType::F32))
+    }
+
+    /// The numbers from the `first` on, in row-major order.
+    #[inline(always)]
+    pub(crate) fn widen(&self, mut first: usize, mut out: &mut [f32]) {
+        let block = self.scheme.block();
+        while !out.is_empty() {
+            let index = first / block;
+            let count = ((index + 1) * block - first).min(out.len());
+            let (now, rest) = out.split_at_mut(count);
+            match self.scheme {
+                QuantizationScheme::FourBit { code, .. } => self.widen_pairs(&code.book().pairs, first, now),
+                QuantizationScheme::Int8 { .. } => {
+                    let map = &**DYNAMIC;
+                    for (to, code) in now.iter_mut().zip(&self.codes[first..first + count]) {
+                        *to = map[usize::from(*code)];
+                    }
+                }
+            }
+            let scale = self.scales.at(index);
+            for value in now {
+                *value *= scale;
+            }
+            first += count;
+            out = rest;
+        }
+    }
+
+    /// What the 4-bit codes stand for, not yet scaled.
+    #[inline(always)]
+    fn widen_pairs(&self, pairs: &[[f32; 2]; 256], first: usize, mut out: &mut [f32]) {
+        let mut byte = first / 2;
+        if first % 2 == 1 {
+            let Some((low, rest)) = out.split_first_mut() else { return };
+            *low = pairs[usize::from(self.codes[byte])][1];
+            byte += 1;
+            out = rest;
+        }
+        let (whole, last) = out.as_chunks_mut::<2>();
+        for (pair, code) in whole.iter_mut().zip(&self.codes[byte..]) {
+            *pair = pairs[usize::from(*code)];
+        }
+        if let [high] = last {
+            *high = pairs[usize::from(self.codes[byte + whole.len()])][0];
+        }
+    }
+}
+
+impl std::fmt::Debug for QuantizedWeight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { shape, scheme, dtype, .. } = self;
+        write!(f, "QuantizedWeight({shape:?}, {scheme:?} of {dtype:?}, {} bytes)", self.bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! A decoder-only transformer: embedding, blocks, final norm and output head.
+//!
+//! ```text
+//! ids -> embed -> [ x + attention(norm(x)) -> x + mlp(norm(x)) ] * layers -> norm -> head
+//! ```
+
+mod config;
+mod head;
+
+pub use config::{DecoderConfig, HeadConfig};
+pub use head::Head;
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+use firebrand_adapters::{Linear, Lora, Mode};
+use firebrand_kernels::HeadWeight;
+
+use crate::adapter::{Placed, Site};
+use crate::parameters::{Initial, ParameterSource, Role, join, linear, tensor, under, vector};
+use crate::parts::{Block, Cache, Context, Embedding, Inputs, Maps, Norm, Position, Residual, ids_tensor, maps};
+
+/// Embedding, blocks, final norm and output head.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    embed: Embedding,
+    layers: Vec<Block>,
+    /// Absent where every block ends with one.
+    norm: Option<Norm>,
+    /// From the width of the stream to that of the head.
+    project: Option<Linear>,
+    head: OutputHead,
+    #[module(skip)]
+    config: DecoderConfig,
+}
+
+maps!(Decoder { embed, layers, project });
+
+/// Parameters of the output head.
+#[derive(Module, Debug)]
+pub struct OutputHead {
+    /// Absent: the token table is the matrix.
+    weight: Option<Param<Tensor<2>>>,
+    bias: Option<Param<Tensor<1>>>,
+    adapter: Option<Lora>,
+}
+
+impl Decoder {
+    /// The parameter that is the token table.
+    pub const EMBEDDING: &str = "embed.tokens";
+    /// The parameter that is the output head's matrix.
+    pub const HEAD: &str = "head.weight";
+
+    /// Reads every parameter from `source`.
+    pub fn new(config: &DecoderConfig, source: &mut dyn ParameterSource) -> Self {
+        let (width, narrow) = (config.block.width, config.embedding_width());
+        let embed = Embedding::new(&config.token_embedding(), &mut under(source, "embed"));
+        let layers = Block::stack(&config.block, config.layers, source);
+        let norm = (config.block.residual != Residual::After)
+            .then(|| Norm::new(config.block.norm, width, &mut under(source, "norm")));
+        let project = (narrow != width).then(|| linear(source, "project", [narrow, width], false, Role::Projection));
+        let matrix = [config.vocab_size, narrow];
+        let head = OutputHead {
+            weight: (!config.head.tied).then(|| tensor(source, Self::HEAD, matrix, Role::Head, Initial::Normal)),
+            bias: config.head.bias.then(|| vector(source, "head.bias", config.vocab_size, 0.0)),
+            adapter: None,
+        };
+        Self { embed, layers, norm, project, head, config: config.clone() }
+    }
+
+    /// Sizes and variants.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// The blocks, for callers that drive them one by one.
+    pub fn layers(&self) -> &[Block] {
+        &self.layers
+    }
+
+    /// What the blocks share for this batch.
+    pub fn context(&self, inputs: &Inputs, mode: Mode) -> Context {
+        let device = self.device();
+        let segments = inputs.segments.clone().map(|segments| ids_tensor(segments, inputs, &device));
+        let segments = segments.map(|segments| (segments.clone(), segments));
+        let position = Position::new(&self.config.block.position, inputs, &device);
+        Context { position, segments, mode, routing: None }
+    }
+
+    /// Embedded tokens `[batch, time, width]`.
+    pub fn embed(&self, inputs: &Inputs, mode: Mode) -> Tensor<3> {
+        self.embed.forward(inputs, mode)
+    }
+
+    /// What follows the last block: `[batch, time, width]` to the hidden states that the head reads.
+    pub fn finish(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
+        let x = match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let x = match &self.project {
+            Some(project) => project.forward(x, mode),
+            None => x,
+        };
+        match &self.head.adapter {
+            Some(adapter) => adapter.widened(x, mode),
+            None => x,
+        }
+    }
+
+    /// The hidden states that the head reads, `[batch, time, width]`; an adapter of the head widens them by its rank.
+    pub fn forward(&self, inputs: &Inputs, mode: Mode) -> Tensor<3> {
+        self.forward_with(inputs, &self.context(inputs, mode))
+    }
+
+    /// Like [`Self::forward`], in a context of the caller's.
+    pub fn forward_with(&self, inputs: &Inputs, context: &Context) -> Tensor<3> {
+        let embedded = self.embed(inputs, context.mode);
+        let x = self.layers.iter().fold(embedded, |x, layer| layer.forward(x, context, None));
+        self.finish(x, context.mode)
+    }
+
+    /// Like [`Self::forward`] in inference for one more piece of the sequence in `cache`.
+    pub fn forward_cached(&self, inputs: &Inputs, cache: &mut Cache) -> Tensor<3> {
+        let context = self.context(inputs, Mode::Inference);
+        let mut x = self.embed(inputs, context.mode);
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(x, &context, Some(cache.layer(index)));
+        }
+        self.finish(x, context.mode)
+    }
+
+    /// The output head.
+    pub fn head(&self) -> Head {
+        let low_rank = self.head.adapter.as_ref().map(|adapter| adapter.b.val());
+        let weight = HeadWeight { matrix: self.head_weight(), low_rank };
+        let bias = self.head.bias.as_ref().map(|bias| bias.val());
+        Head { weight, bias, softcap: self.config.head.softcap }
+    }
+
+    /// The matrix of the head without its adapter, `[vocab_size, width]`.
+    pub fn head_weight(&self) -> Tensor<2> {
+        self.head.weight.as_ref().map_or_else(|| self.embed.tokens(), |weight| weight.val())
+    }
+
+
+    /// Everything that adapters can be on, by the path of the parameter that is adapted.
+    pub(crate) fn sites_mut(&mut self) -> Vec<(String, Site<'_>)> {
+        let head = self.head_weight();
+        let [rows, width] = [self.config.vocab_size, self.config.embedding_width()];
+        let mut maps = vec![];
+        let tokens = self.embed.sites_mut("embed", &mut maps);
+        self.layers.maps_mut("layers", &mut maps);
+        self.project.maps_mut("project", &mut maps);
+        let mut sites: Vec<(String, Site<'_>)> =
+            maps.into_iter().map(|(path, map)| (join(&path, "weight"), Site::Linear(map))).collect();
+        sites.push((Self::EMBEDDING.into(), Site::Tokens(tokens, [width, rows])));
+        sites.push((Self::HEAD.into(), Site::Head(&mut self.head.adapter, head)));
+        sites
+    }
+
+    /// The adapters of the token table and of the head, by the path of the parameter that is adapted and that of the part that holds them.
+    pub(crate) fn outer_adapters(&self) -> Vec<Placed<'_>> {
+        let tokens = self.embed.adapter().as_ref().map(|lora| Placed::tokens(Self::EMBEDDING, "embed", lora));
+        let head = self.head.adapter.as_ref().map(|lora| Placed::head(Self::HEAD, "head", lora));
+        tokens.into_iter().chain(head).collect()
+    }
+
+    /// Gives a head that is the token table a matrix of its own, frozen, as it is now.
+    pub(crate) fn untie(&mut self) {
+        if self.head.weight.is_none() {
+            self.head.weight = Some(Param::from_tensor(self.embed.tokens().detach()).set_require_grad(false));
+            self.config.head.tied = false;
+        }
+    }
+
+    /// Folds the adapters of the token table and of the head into them. Where the two were one they no longer are.
+    pub(crate) fn merge_outer_adapters(&mut self) {
+        if self.embed.adapter().is_some() || self.head.adapter.is_some() {
+            self.untie();
+        }
+        self.embed.merge();
+        if let Some(adapter) = self.head.adapter.take() {
+            self.head.weight = self.head.weight.take().map(|head| head.map(|weight| weight + adapter.delta()));
+        }
+    }
+
+    /// Where the parameters are.
+    pub fn device(&self) -> Device {
+        self.embed.device()
+    }
+}

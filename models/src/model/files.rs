@@ -1,0 +1,192 @@
+//! A model folder, opened and accounted for: what a model is built from, or read from one parameter at a time without building it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
+
+use crate::error::ModelError;
+use crate::families::Family;
+use crate::hf_config::HfConfig;
+use crate::network::{Network, NetworkConfig};
+use crate::parameters::{Listing, ParameterInfo, Shapes};
+use crate::quantization_config::check_quantization;
+use crate::weights::{Checkpoint, Expected, Form, HeadTie, Load, Reading, RuleSet, read_quantized};
+
+/// Configuration and weights, accounted for; no tensor is read yet.
+pub struct ModelFiles {
+    folder: PathBuf,
+    config: HfConfig,
+    family: Family,
+    network: NetworkConfig,
+    rules: Arc<RuleSet>,
+    checkpoint: Checkpoint,
+    parameters: Vec<ParameterInfo>,
+    /// Where each parameter is, by its path.
+    loads: HashMap<String, Load>,
+    scheme: Option<QuantizationScheme>,
+    tie: Option<HeadTie>,
+}
+
+impl ModelFiles {
+    /// Opens a model folder.
+    ///
+    /// # Errors
+    /// A configuration that is not supported, a damaged file, or tensors that do not fit the configuration one to one.
+    pub fn open(folder: &Path) -> Result<Self, ModelError> {
+        let config = HfConfig::open(folder)?;
+        let family = Family::of(&config)?;
+        let network = family.config(&config)?;
+        let rules = Arc::new(family.rules(&network)?);
+        let checkpoint = Checkpoint::open(folder)?;
+        let tie =
+            network.ends().map(|ends| HeadTie::resolve(&rules, &checkpoint, ends.embedding, ends.head, ends.tied));
+        let network = match &tie {
+            Some(tie) => network.with_tied(tie.outcome.is_tied()),
+            None => network,
+        };
+        let mut shapes = Shapes;
+        let mut listing = Listing::of(&mut shapes);
+        Network::new(&network, &mut listing);
+        let parameters = listing.parameters;
+        let expected: Vec<Expected> =
+            parameters.iter().map(|info| Expected { name: info.path.clone(), shape: info.shape.clone() }).collect();
+        let plan = rules.account(&checkpoint, &expected, tie.as_ref())?;
+        let scheme = check_quantization(&config, &checkpoint, &rules, &parameters, &plan)?;
+        let loads = plan.loads.into_iter().map(|load| (load.ours.clone(), load)).collect();
+        let folder = folder.to_path_buf();
+        Ok(Self { folder, config, family, network, rules, checkpoint, parameters, loads, scheme, tie })
+    }
+
+    /// What was opened.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Its `config.json`.
+    pub fn config(&self) -> &HfConfig {
+        &self.config
+    }
+
+    /// Its architecture.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Its sizes and parts, the head tied as in the files.
+    pub fn network(&self) -> &NetworkConfig {
+        &self.network
+    }
+
+    /// Its tensors.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// How its linear maps are quantized, if they are.
+    pub fn scheme(&self) -> Option<QuantizationScheme> {
+        self.scheme
+    }
+
+    /// How its head and its embedding relate, where there are both.
+    pub fn head_tie(&self) -> Option<&HeadTie> {
+        self.tie.as_ref()
+    }
+
+    /// Whether they are one matrix.
+    pub fn is_tied(&self) -> bool {
+        self.tie.as_ref().is_some_and(|tie| tie.outcome.is_tied())
+    }
+
+    /// Where the parameter at `path` is.
+    pub(crate) fn load(&self, path: &str) -> Option<&Load> {
+        self.loads.get(path)
+    }
+
+    /// Names of its tensors.
+    pub fn rules(&self) -> &Arc<RuleSet> {
+        &self.rules
+    }
+
+    /// All parameters, in the order of the model; a tied head is no parameter.
+    pub fn parameters(&self) -> &[ParameterInfo] {
+        &self.parameters
+    }
+
+    /// The shape of the parameter at `path`; of a tied head, that of the embedding.
+    pub fn shape(&self, path: &str) -> Option<&[usize]> {
+        let path = self.source(path);
+        self.parameters.iter().find(|info| info.path == path).map(|info| info.shape.as_slice())
+    }
+
+    /// The values of the parameter at `path` in f32, row-major, a matrix as `[out, in]`, dequantized where it is quantized; of a tied head, those of the
+    /// embedding.
+    ///
+    /// # Errors
+    /// No such parameter, or a value that is not finite.
+    pub fn values(&self, path: &str) -> Result<Vec<f32>, ModelError> {
+        let path = self.source(path);
+        let (Some(load), Some(shape)) = (self.loads.get(path), self.shape(path)) else {
+            return Err(ModelError::NoSuchTensor { path: self.folder.clone(), tensor: path.into(), nearest: None });
+        };
+        let values = match (load.form, self.quantized(path)?) {
+            (Form::Quantized(_), Some(weight)) => weight.values(),
+            (Form::Dense(layout), _) => {
+                let view = self.checkpoint.get(&load.theirs)?;
+                view.check_finite()?;
+                layout.convert(view.to_f32()?, &layout.shape(shape))
+            }
+            (Form::Quantized(_), None) => {
+                return Err(ModelError::tensor(
+                    self.checkpoint.path(),
+                    &load.theirs,
+                    "a quantized weight",
+                    "no state of one",
+                ));
+            }
+        };
+        self.checkpoint.release(&self.checkpoint.get(&load.theirs)?);
+        Ok(values)
+    }
+
+    /// The weight of the linear map whose matrix is the parameter at `path`; `None` where it is not quantized.
+    ///
+    /// # Errors
+    /// Tensors that do not make a quantized weight.
+    pub fn quantized(&self, path: &str) -> Result<Option<QuantizedWeight>, ModelError> {
+        match (self.loads.get(path), self.shape(path)) {
+            (Some(Load { form: Form::Quantized(_), theirs, .. }), Some(&[out, input])) => {
+                read_quantized(theirs, [out, input], |name| self.checkpoint.find(name))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The weight `[out, in]` of the linear map at the path `module` in files.
+    ///
+    /// # Errors
+    /// As [`Self::values`].
+    pub fn values_of_map(&self, module: &str) -> Result<Vec<f32>, ModelError> {
+        let name = format!("{module}.weight");
+        match self.rules.to_ours(&name) {
+            Some(Reading::Tensor(ours)) => self.values(&ours),
+            Some(Reading::Ignored) | None => self.values(&name),
+        }
+    }
+
+    /// Where the values of `path` are.
+    fn source<'a>(&'a self, path: &'a str) -> &'a str {
+        match &self.tie {
+            Some(tie) if tie.outcome.is_tied() && tie.head == path => &tie.embedding,
+            _ => path,
+        }
+    }
+}
+
+impl fmt::Debug for ModelFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelFiles").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,378 @@
+//! A model: a network, the names of its tensors in files, and the adapters on it.
+//!
+//! ```text
+//! files.rs     a model folder, opened and accounted for: every tensor paired with a parameter
+//! load.rs      parameters from such a folder
+//! component.rs what is known of the files that a model came from
+//! save.rs      a model as files
+//! write_as.rs  what tensors are written in
+//! ```
+//! Loading, saving, merging and adapters are written once, over paths and roles; no file here knows a kind of network.
+
+mod component;
+mod files;
+mod load;
+mod save;
+mod write_as;
+
+pub use files::ModelFiles;
+pub use write_as::WriteAs;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
+
+use crate::adapter::{Placed, Site};
+use crate::error::ModelError;
+use crate::families::{Family, HEAD_FOR_PEFT};
+use crate::hf_config::HfConfig;
+use crate::network::{Ends, Kind, Network, NetworkConfig};
+use crate::parameters::{Listing, ParameterInfo, ParameterSource, Random, Role, Shapes, visit};
+use crate::quantization_config::{self, FourBitConfig};
+use crate::weights::{Dtype, HeadTie, Layout, RuleSet};
+use component::Component;
+use load::FromCheckpoint;
+use write_as::precision;
+
+/// How the matrices of the blocks are held in memory; everything else is f32. What a folder has quantized is held as it is: then
+/// [`Hold::Quantized`] may only name the scheme that is there, and the others are about what is not quantized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// 4 bytes a parameter.
+    F32,
+    /// 2 bytes; exact when the file is bf16.
+    Bf16,
+    /// 2 bytes; exact when the file is f16.
+    F16,
+    /// Quantized while they are read, tensor by tensor: about half a byte in 4 bits, about one in 8.
+    Quantized(QuantizationScheme),
+}
+
+/// A model of any kind.
+#[derive(Debug, Clone)]
+pub struct Model {
+    network: Network,
+    family: Family,
+    component: Component,
+    /// Of the base model, as it was built: quantized matrices too, and a head that was given a matrix of its own.
+    parameters: Vec<ParameterInfo>,
+}
+
+impl Model {
+    /// Reads a model folder. All parameters are frozen.
+    ///
+    /// # Errors
+    /// A configuration that is not supported, a damaged file, or tensors that do not fit the configuration one to one.
+    pub fn load(folder: &Path, hold: Hold, device: &Device) -> Result<Self, ModelError> {
+        let files = ModelFiles::open(folder)?;
+        let mut source = FromCheckpoint::new(&files, hold, device);
+        let (network, parameters) = build(files.network(), &mut source);
+        source.finish()?;
+        let component = Component::of(&files);
+        let mut model = Self { network, family: files.family(), component, parameters };
+        let first = model.quantized_weights().first().map(|weight| precision(weight));
+        model.component.quantized = files.scheme().zip(first);
+        Ok(model)
+    }
+
+    /// A model with fresh values. All parameters are frozen.
+    ///
+    /// # Errors
+    /// A configuration that is not supported, or of quantized weights.
+    pub fn random(folder: &Path, seed: u64, device: &Device) -> Result<Self, ModelError> {
+        let config = HfConfig::open(folder)?;
+        if FourBitConfig::of(&config)?.is_some() {
+            let expected = "none: fresh values are not quantized";
+            return Err(config.wrong(quantization_config::KEY, expected, "quantized weights"));
+        }
+        Self::without_files(config, |shape| {
+            Box::new(Random { seed, deviation: shape.initializer_range(), device: device.clone() })
+        })
+    }
+
+    /// The model of a folder's configuration without values: for its names and shapes. It must not be run.
+    ///
+    /// # Errors
+    /// A configuration that is not supported.
+    pub fn outline(folder: &Path) -> Result<Self, ModelError> {
+        Self::without_files(HfConfig::open(folder)?, |_| Box::new(Shapes))
+    }
+
+    fn without_files(
+        config: HfConfig,
+        source: impl FnOnce(&NetworkConfig) -> Box<dyn ParameterSource>,
+    ) -> Result<Self, ModelError> {
+        let family = Family::of(&config)?;
+        let shape = family.config(&config)?;
+        let rules = Arc::new(family.rules(&shape)?);
+        let (network, parameters) = build(&shape, &mut *source(&shape));
+        Ok(Self { network, family, component: Component::fresh(config, rules), parameters })
+    }
+
+    /// What it computes.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The kind of its network.
+    pub fn kind(&self) -> Kind {
+        self.network.kind()
+    }
+
+    /// Its architecture.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Names of its tensors.
+    pub fn rules(&self) -> &RuleSet {
+        &self.component.rules
+    }
+
+    /// Its `config.json`.
+    pub fn config(&self) -> &HfConfig {
+        &self.component.config
+    }
+
+    /// Where its parameters are.
+    pub fn device(&self) -> Device {
+        self.network.device()
+    }
+
+    /// The model with the network that `change` makes of its own. Only one network exists while `change` runs, so its tensors
+    /// are not shared and may be updated in place.
+    pub fn with_network(self, change: impl FnOnce(Network) -> Network) -> Self {
+        Self { network: change(self.network), ..self }
+    }
+
+    /// Puts another network of the same parameters in place.
+    pub(crate) fn replace_network(&mut self, network: Network) {
+        self.network = network;
+    }
+
+    /// Every parameter is trained.
+    pub fn train_all(self) -> Self {
+        self.with_network(|network| network.set_require_grad(true).train())
+    }
+
+    /// What is not frozen is trained: after [`crate::adapter_folder::attach`], the adapters.
+    pub fn train_active(self) -> Self {
+        self.with_network(Module::train)
+    }
+
+    /// The same model for inference: no gradients, no dropout.
+    pub fn for_inference(&self) -> Self {
+        Self {
+            network: self.network.valid(),
+            family: self.family,
+            component: self.component.clone(),
+            parameters: self.parameters.clone(),
+        }
+    }
+
+    /// The parameters of the base model, in its order: quantized matrices too.
+    pub fn base_parameters(&self) -> &[ParameterInfo] {
+        &self.parameters
+    }
+
+    /// The parameters of the adapters that are on it.
+    pub fn adapter_parameters(&self) -> Vec<ParameterInfo> {
+        let roles: HashMap<&str, Role> = self.parameters.iter().map(|info| (info.path.as_str(), info.role)).collect();
+        // A head that is the token table has no parameter of its own.
+        let role = |placed: &Placed<'_>| roles.get(placed.parameter.as_str()).copied().unwrap_or(Role::Head);
+        self.network.adapters().iter().flat_map(|placed| placed.parameters(role(placed))).collect()
+    }
+
+    /// Every parameter that is trained, once [`Self::train_all`] or [`Self::train_active`] made it so, in the order of the model.
+    pub fn trained_parameters(&self) -> Vec<ParameterInfo> {
+        let adapters = self.adapter_parameters();
+        let known = self.parameters.iter().chain(&adapters).map(|info| (info.path.as_str(), info));
+        let known: HashMap<&str, &ParameterInfo> = known.collect();
+        let mut found = vec![];
+        visit(&self.network, &mut |parameter| {
+            if let Some(info) = known.get(parameter.path).filter(|_| (parameter.value)().is_require_grad()) {
+                found.push((*info).clone());
+            }
+        });
+        found
+    }
+
+    /// Parameters of the base model and of its adapters.
+    pub fn parameter_counts(&self) -> (usize, usize) {
+        let count = |parameters: &[ParameterInfo]| parameters.iter().map(ParameterInfo::elements).sum();
+        (count(&self.parameters), count(&self.adapter_parameters()))
+    }
+
+    /// Hugging Face paths of the linear maps, in the order of the model: all but the head.
+    ///
+    /// # Errors
+    /// The family's rules contradict themselves.
+    pub fn linear_paths(&self) -> Result<Vec<String>, ModelError> {
+        let maps = self.matrices(|role| role.is_linear() || role == Role::Router)?;
+        Ok(maps.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// Those of [`Self::linear_paths`] that are adapted when all are asked for: routers are left alone.
+    ///
+    /// # Errors
+    /// The family's rules contradict themselves.
+    pub fn projection_paths(&self) -> Result<Vec<String>, ModelError> {
+        Ok(self.matrices(Role::is_linear)?.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// The linear maps of experts.
+    pub(crate) fn expert_maps(&self) -> Result<Vec<ExpertMap>, ModelError> {
+        let maps = self.matrices(|role| role == Role::ExpertMap)?.into_iter().map(|(ours, path)| {
+            // `{experts}.{number}.{map}.weight`: what lists and parts are called does not matter.
+            let mut names = ours.rsplitn(4, '.').skip(1);
+            let mut next = || names.next().unwrap_or_default().to_string();
+            let (part, expert, layer) = (next(), next(), next());
+            ExpertMap { layer, expert, part, path }
+        });
+        Ok(maps.collect())
+    }
+
+    /// Our paths of the matrices of some roles, and PEFT's paths of their modules.
+    fn matrices(&self, wanted: impl Fn(Role) -> bool) -> Result<Vec<(&str, String)>, ModelError> {
+        let chosen = self.parameters.iter().filter(|info| wanted(info.role));
+        chosen.map(|info| Ok((info.path.as_str(), self.module_for_peft(&info.path)?))).collect()
+    }
+
+    /// Modules that adapters can be on, by PEFT's paths: the linear maps, the token table, the head.
+    ///
+    /// # Errors
+    /// The family's rules contradict themselves.
+    pub(crate) fn site_paths(&self) -> Result<Vec<String>, ModelError> {
+        let maps = |role: Role| role.is_linear() || matches!(role, Role::Router | Role::TokenTable);
+        let ours = self.parameters.iter().filter(|info| maps(info.role)).map(|info| info.path.as_str());
+        ours.chain(self.ends().map(|ends| ends.head)).map(|path| self.module_for_peft(path)).collect()
+    }
+
+    /// Everything that adapters can be on, with PEFT's path of it.
+    pub(crate) fn sites_mut(&mut self) -> Result<Vec<(String, Site<'_>)>, ModelError> {
+        let Self { network, component, .. } = self;
+        let head = network.ends().map(|ends| ends.head);
+        let sites = network.sites_mut().into_iter();
+        sites.map(|(ours, site)| Ok((module(&name_for_peft(component, head, &ours)?), site))).collect()
+    }
+
+    /// The adapters that are on it, with PEFT's path of what each is on.
+    pub(crate) fn adapters(&self) -> Result<Vec<(String, Placed<'_>)>, ModelError> {
+        let placed = self.network.adapters().into_iter();
+        placed.map(|placed| Ok((self.module_for_peft(&placed.parameter)?, placed))).collect()
+    }
+
+    /// The name of a parameter for PEFT, which goes by modules in memory: those are called as in files, but for the head of GPT-NeoX.
+    ///
+    /// # Errors
+    /// No rule of the family names it.
+    pub fn name_for_peft(&self, ours: &str) -> Result<String, ModelError> {
+        name_for_peft(&self.component, self.ends().map(|ends| ends.head), ours)
+    }
+
+    /// PEFT's path of the module that a parameter is of.
+    fn module_for_peft(&self, ours: &str) -> Result<String, ModelError> {
+        Ok(module(&self.name_for_peft(ours)?))
+    }
+
+    /// Token table and head, where there are both.
+    pub fn ends(&self) -> Option<Ends> {
+        self.network.ends()
+    }
+
+    /// Gives a head that is the token table a matrix of its own.
+    pub(crate) fn untie(&mut self) {
+        let Some(ends) = self.ends().filter(|ends| ends.tied) else { return };
+        self.network.untie();
+        self.note_head(ends);
+    }
+
+    /// The head has a matrix of its own now.
+    fn note_head(&mut self, ends: Ends) {
+        let table = self.parameters.iter().find(|info| info.path == ends.embedding).map(|info| info.shape.clone());
+        let shape = table.unwrap_or_default();
+        self.parameters.push(ParameterInfo { path: ends.head.into(), shape, role: Role::Head, adapter: None });
+    }
+
+    /// Names of the parameters of the base that are trained beside adapters.
+    ///
+    /// # Errors
+    /// The family's rules contradict themselves.
+    pub fn trained_base_names(&self) -> Result<Vec<String>, ModelError> {
+        let trained = self.trained_parameters().into_iter().filter(|info| info.adapter.is_none());
+        trained.map(|info| self.name_for_peft(&info.path)).collect()
+    }
+
+    /// Whether files hold the matrices of these modules with rows and columns exchanged; `adapter_config.json` says so.
+    ///
+    /// # Errors
+    /// The family's rules contradict themselves.
+    pub fn stored_transposed(&self, modules: &[String]) -> Result<bool, ModelError> {
+        let transposed = self.parameters.iter().filter(|info| self.rules().layout(&info.path) == Layout::Transposed);
+        for info in transposed {
+            if modules.contains(&self.module_for_peft(&info.path)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Folds all adapters into their weights, in f32; quantized weights become dense.
+    pub fn merge(&mut self) {
+        let before = self.ends().filter(|ends| ends.tied);
+        self.network.merge();
+        if let Some(ends) = before.filter(|_| self.ends().is_some_and(|ends| !ends.tied)) {
+            self.note_head(ends);
+        }
+    }
+
+    /// The quantized matrices.
+    pub fn quantized_weights(&self) -> Vec<Arc<QuantizedWeight>> {
+        self.network.linears().into_iter().filter_map(|(_, map)| map.quantized_weight().cloned()).collect()
+    }
+
+    /// How the folder that the model came from quantizes its linear maps, and the precision it says they had; `None` where they are not quantized.
+    pub fn stored_scheme(&self) -> Option<(QuantizationScheme, Dtype)> {
+        self.component.quantized
+    }
+
+    /// How the head and the embedding relate in the files the model came from.
+    pub fn head_tie(&self) -> Option<&HeadTie> {
+        self.component.tie.as_ref()
+    }
+}
+
+/// A frozen network, and what was asked for it.
+fn build(config: &NetworkConfig, source: &mut dyn ParameterSource) -> (Network, Vec<ParameterInfo>) {
+    let mut listing = Listing::of(source);
+    let network = Network::new(config, &mut listing).no_grad();
+    (network, listing.parameters)
+}
+
+/// A linear map of an expert.
+pub(crate) struct ExpertMap {
+    /// Our path of the experts of its layer.
+    pub layer: String,
+    /// Number of the expert.
+    pub expert: String,
+    /// `gate`, `up` or `down`.
+    pub part: String,
+    /// The path in files.
+    pub path: String,
+}
+
+fn name_for_peft(component: &Component, head: Option<&str>, ours: &str) -> Result<String, ModelError> {
+    match head {
+        Some(head) if head == ours => Ok(HEAD_FOR_PEFT.into()),
+        _ => component.name_in_files(ours),
+    }
+}
+
+/// The module of a parameter, by its name.
+fn module(name: &str) -> String {
+    name.strip_suffix(".weight").unwrap_or(name).to_string()
+}

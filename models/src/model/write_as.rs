@@ -1,0 +1,102 @@
+//! What the tensors of a model are written in, and where their bytes are until then.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use burn::tensor::{Bytes, DType, TensorData};
+use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
+
+use crate::error::ModelError;
+use crate::parameters::AnyTensor;
+use crate::weights::{Dtype, Layout, TensorSpec, quantized_tensors};
+
+/// What a model is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteAs {
+    /// Each tensor as in the files the model came from, f32 where it came from none. A folder of quantized weights becomes one again.
+    Stored,
+    /// Every tensor in one dtype; quantized weights dequantized.
+    Dense(Dtype),
+    /// The linear maps in 4 bits, under bitsandbytes' names, everything else as in the files. A map that is quantized so already keeps its codes.
+    Quantized(QuantizationScheme),
+}
+
+impl From<Option<Dtype>> for WriteAs {
+    fn from(dtype: Option<Dtype>) -> Self {
+        dtype.map_or(Self::Stored, Self::Dense)
+    }
+}
+
+/// Where the values of a tensor to be written are.
+pub(crate) enum Values {
+    /// A parameter, to be written in another layout.
+    Tensor { tensor: Box<AnyTensor>, layout: Layout, shape: Vec<usize> },
+    /// To be dequantized when it is written.
+    Quantized { weight: Arc<QuantizedWeight>, layout: Layout },
+    /// The codes of a quantized weight.
+    Codes(Arc<QuantizedWeight>),
+    /// Bytes as they are.
+    Bytes(Vec<u8>),
+}
+
+impl Values {
+    /// The bytes of the tensor `spec`.
+    pub fn bytes(&self, spec: &TensorSpec) -> Cow<'_, [u8]> {
+        let encode = |values: Vec<f32>, layout: Layout, shape: &[usize]| {
+            Cow::Owned(spec.dtype.encode(&layout.convert(values, shape)).unwrap_or_default())
+        };
+        match self {
+            Self::Tensor { tensor, layout, shape } => encode(tensor.values(), *layout, shape),
+            Self::Quantized { weight, layout } => encode(weight.values(), *layout, &weight.shape()),
+            Self::Codes(weight) => Cow::Borrowed(weight.codes()),
+            Self::Bytes(bytes) => Cow::Borrowed(bytes),
+        }
+    }
+
+    /// The tensors of a quantized weight.
+    pub fn of_quantized(name: &str, weight: &Arc<QuantizedWeight>) -> Result<Vec<(TensorSpec, Self)>, ModelError> {
+        let tensors = quantized_tensors(name, weight).ok_or_else(|| unwritable(weight.scheme()))?;
+        let values = |(spec, bytes): (TensorSpec, Cow<'_, [u8]>)| match bytes {
+            Cow::Borrowed(_) if spec.name == name => (spec, Self::Codes(Arc::clone(weight))),
+            bytes => (spec, Self::Bytes(bytes.into_owned())),
+        };
+        Ok(tensors.into_iter().map(values).collect())
+    }
+}
+
+/// Quantizes a matrix `[out, in]` that is to be written as `name`: from the precision that its folder has, as a reader of that folder would.
+pub(crate) fn quantize(
+    name: &str,
+    values: &[f32],
+    shape: [usize; 2],
+    precision: Dtype,
+    scheme: QuantizationScheme,
+) -> Result<QuantizedWeight, ModelError> {
+    let kind = match precision {
+        Dtype::BF16 => DType::BF16,
+        Dtype::F16 => DType::F16,
+        _ => DType::F32,
+    };
+    let precision = if kind == DType::F32 { Dtype::F32 } else { precision };
+    let bytes = precision.encode(values).unwrap_or_default();
+    let data = TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape.to_vec(), kind);
+    QuantizedWeight::quantize(&data, scheme)
+        .map_err(|problem| ModelError::Unwritable { tensor: name.to_owned(), problem: problem.to_string() })
+}
+
+/// The precision that a quantized weight came in.
+pub(crate) fn precision(weight: &QuantizedWeight) -> Dtype {
+    match weight.dtype() {
+        DType::BF16 => Dtype::BF16,
+        DType::F16 => Dtype::F16,
+        _ => Dtype::F32,
+    }
+}
+
+/// Quantizations that no reader has names for.
+pub(crate) fn unwritable(scheme: QuantizationScheme) -> ModelError {
+    ModelError::Unwritable {
+        tensor: "the linear maps".to_owned(),
+        problem: format!("bitsandbytes has no names in files for weights as {scheme}"),
+    }
+}

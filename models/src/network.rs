@@ -1,0 +1,238 @@
+//! What a model computes, apart from what its files are called.
+
+use std::fmt;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use firebrand_adapters::Linear;
+
+use crate::adapter::{Placed, Site};
+use crate::decoder::{Decoder, DecoderConfig, HeadConfig};
+use crate::parameters::ParameterSource;
+use crate::parts::{Maps, maps};
+use crate::towers::{Towers, TowersConfig};
+
+/// A network of any kind. The kind is no part of a parameter's path.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a model")]
+pub enum Network {
+    /// A decoder-only transformer with an output head.
+    Decoder(Decoder),
+    /// Two towers into one space.
+    Towers(Towers),
+}
+
+maps!(
+    enum Network {
+        Decoder,
+        Towers,
+    }
+);
+
+/// The kinds of networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// [`Network::Decoder`].
+    Decoder,
+    /// [`Network::Towers`].
+    Towers,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: &[Self] = &[Self::Decoder, Self::Towers];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Decoder => "decoder",
+            Self::Towers => "pair of towers",
+        })
+    }
+}
+
+/// Sizes and variants of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NetworkConfig {
+    /// Of [`Network::Decoder`].
+    Decoder(DecoderConfig),
+    /// Of [`Network::Towers`].
+    Towers(TowersConfig),
+}
+
+/// The token table and the output head of a network that has both: two matrices, or one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// The parameter that is the token table.
+    pub embedding: &'static str,
+    /// The parameter that is the matrix of the head; none of its own where the two are tied.
+    pub head: &'static str,
+    /// Whether they are one matrix.
+    pub tied: bool,
+}
+
+impl NetworkConfig {
+    /// What it is of.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Decoder(_) => Kind::Decoder,
+            Self::Towers(_) => Kind::Towers,
+        }
+    }
+
+    /// That of a decoder, if it is one.
+    pub fn decoder(&self) -> Option<&DecoderConfig> {
+        match self {
+            Self::Decoder(config) => Some(config),
+            Self::Towers(_) => None,
+        }
+    }
+
+    /// Token table and head, where there are both.
+    pub fn ends(&self) -> Option<Ends> {
+        match self {
+            Self::Decoder(config) => {
+                Some(Ends { embedding: Decoder::EMBEDDING, head: Decoder::HEAD, tied: config.head.tied })
+            }
+            Self::Towers(_) => None,
+        }
+    }
+
+    /// The same with token table and head tied or not; a network without both stays as it is.
+    pub fn with_tied(self, tied: bool) -> Self {
+        match self {
+            Self::Decoder(mut config) => {
+                config.head.tied = tied;
+                Self::Decoder(config)
+            }
+            Self::Towers(config) => Self::Towers(config),
+        }
+    }
+
+    /// Whether the other is the same but for how it is trained and how its head is stored.
+    pub fn computes_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Decoder(base), Self::Decoder(other)) => {
+                *base
+                    == DecoderConfig {
+                        max_positions: base.max_positions,
+                        padding_token: base.padding_token,
+                        initializer_range: base.initializer_range,
+                        head: HeadConfig { tied: base.head.tied, ..other.head },
+                        ..other.clone()
+                    }
+            }
+            (Self::Towers(base), Self::Towers(other)) => {
+                *base
+                    == TowersConfig {
+                        temperature: base.temperature,
+                        initializer_range: base.initializer_range,
+                        ..other.clone()
+                    }
+            }
+            (Self::Decoder(_), Self::Towers(_)) | (Self::Towers(_), Self::Decoder(_)) => false,
+        }
+    }
+
+    /// Standard deviation of freshly made matrices.
+    pub fn initializer_range(&self) -> f64 {
+        match self {
+            Self::Decoder(config) => config.initializer_range,
+            Self::Towers(config) => config.initializer_range,
+        }
+    }
+}
+
+impl Network {
+    /// Reads every parameter from `source`.
+    pub fn new(config: &NetworkConfig, source: &mut dyn ParameterSource) -> Self {
+        match config {
+            NetworkConfig::Decoder(config) => Self::Decoder(Decoder::new(config, source)),
+            NetworkConfig::Towers(config) => Self::Towers(Towers::new(config, source)),
+        }
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Decoder(_) => Kind::Decoder,
+            Self::Towers(_) => Kind::Towers,
+        }
+    }
+
+    /// Sizes and variants, as it is now.
+    pub fn config(&self) -> NetworkConfig {
+        match self {
+            Self::Decoder(decoder) => NetworkConfig::Decoder(decoder.config().clone()),
+            Self::Towers(towers) => NetworkConfig::Towers(towers.config().clone()),
+        }
+    }
+
+    /// Token table and head, where there are both.
+    pub fn ends(&self) -> Option<Ends> {
+        self.config().ends()
+    }
+
+    /// Every linear map but the head, with its path.
+    pub fn linears(&self) -> Vec<(String, &Linear)> {
+        let mut found = vec![];
+        self.maps("", &mut found);
+        found
+    }
+
+    /// The same, to be changed.
+    pub fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
+        let mut found = vec![];
+        self.maps_mut("", &mut found);
+        found
+    }
+
+    /// Everything that adapters can be on, by the path of the parameter that is adapted.
+    pub(crate) fn sites_mut(&mut self) -> Vec<(String, Site<'_>)> {
+        match self {
+            Self::Decoder(decoder) => decoder.sites_mut(),
+            Self::Towers(towers) => towers.sites_mut(),
+        }
+    }
+
+    /// The adapters that are on it.
+    pub(crate) fn adapters(&self) -> Vec<Placed<'_>> {
+        let outer = match self {
+            Self::Decoder(decoder) => decoder.outer_adapters(),
+            Self::Towers(towers) => towers.outer_adapters(),
+        };
+        let mut placed: Vec<Placed<'_>> = vec![];
+        for (path, map) in self.linears() {
+            placed.extend(Placed::linear(&path, map));
+        }
+        placed.extend(outer);
+        placed
+    }
+
+    /// Gives a head that is the token table a matrix of its own.
+    pub(crate) fn untie(&mut self) {
+        match self {
+            Self::Decoder(decoder) => decoder.untie(),
+            Self::Towers(_) => {}
+        }
+    }
+
+    /// Folds all adapters into what they are on, in f32; quantized weights become dense. A head that was the token table is a
+    /// matrix of its own afterwards if either was adapted.
+    pub(crate) fn merge(&mut self) {
+        self.linears_mut().into_iter().for_each(|(_, map)| map.merge());
+        match self {
+            Self::Decoder(decoder) => decoder.merge_outer_adapters(),
+            Self::Towers(towers) => towers.merge_outer_adapters(),
+        }
+    }
+
+    /// Where the parameters are.
+    pub fn device(&self) -> Device {
+        match self {
+            Self::Decoder(decoder) => decoder.device(),
+            Self::Towers(towers) => towers.device(),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Feed-forward parts.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use firebrand_adapters::{Linear, Mode, Place};
+use firebrand_kernels::{Activation, activate, gated};
+
+use super::maps::maps;
+use super::{Context, Experts, MlpConfig};
+use crate::parameters::{ParameterSource, Role, linear};
+
+/// The feed-forward part of a block.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a layer, and handles to tensors: hundreds of bytes are nothing")]
+pub enum Mlp {
+    /// Gated (SwiGLU and relatives; Shazeer 2020, arXiv:2002.05202).
+    Gated(GatedMlp),
+    /// Gated, with gate and up in one matrix.
+    GatedFused(FusedGatedMlp),
+    /// Two matrices.
+    Plain(PlainMlp),
+    /// Several gated parts and a router.
+    Experts(Experts),
+}
+
+/// `down(activation(gate(x)) * up(x))`.
+#[derive(Module, Debug)]
+pub struct GatedMlp {
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// The same with gate and up in one matrix.
+#[derive(Module, Debug)]
+pub struct FusedGatedMlp {
+    gate_up: Linear,
+    down: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// `down(activation(up(x)))`.
+#[derive(Module, Debug)]
+pub struct PlainMlp {
+    up: Linear,
+    down: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl Mlp {
+    /// Reads the projections for a residual stream of `width`.
+    pub fn new(config: MlpConfig, width: usize, source: &mut dyn ParameterSource) -> Self {
+        let mut read = |name: &str, shape, bias| linear(source, name, shape, bias, Role::Map);
+        match config {
+            MlpConfig::Gated { intermediate_size, activation, bias } => {
+                Self::Gated(GatedMlp::new([intermediate_size, width], activation, bias, Role::Map, source))
+            }
+            MlpConfig::GatedFused { intermediate_size, activation } => Self::GatedFused(FusedGatedMlp {
+                gate_up: read("gate_up", [2 * intermediate_size, width], false),
+                down: read("down", [width, intermediate_size], false),
+                activation,
+            }),
+            MlpConfig::Plain { intermediate_size, activation, bias } => Self::Plain(PlainMlp {
+                up: read("up", [intermediate_size, width], bias),
+                down: read("down", [width, intermediate_size], bias),
+                activation,
+            }),
+            MlpConfig::Experts { intermediate_size, activation, experts, chosen } => {
+                let expert = |source: &mut dyn ParameterSource| {
+                    GatedMlp::new([intermediate_size, width], activation, false, Role::ExpertMap, source)
+                };
+                Self::Experts(Experts::new(experts, chosen, width, expert, source))
+            }
+        }
+    }
+
+    /// `[batch, time, width]` to the same.
+    pub fn forward(&self, x: Tensor<3>, context: &Context) -> Tensor<3> {
+        let mode = context.mode;
+        match self {
+            Self::Gated(mlp) => mlp.forward(x, mode),
+            Self::GatedFused(mlp) => {
+                let both = mlp.gate_up.forward(x, mode);
+                let width = both.dims()[2] / 2;
+                let (gate, up) = (both.clone().slice_dim(2, 0..width), both.slice_dim(2, width..2 * width));
+                mlp.down.forward(gated(gate, up, mlp.activation), mode)
+            }
+            Self::Plain(mlp) => mlp.down.forward(activate(mlp.up.forward(x, mode), mlp.activation), mode),
+            Self::Experts(experts) => experts.forward(x, context),
+        }
+    }
+}
+
+maps!(
+    enum Mlp {
+        Gated,
+        GatedFused,
+        Plain,
+        Experts,
+    }
+);
+maps!(GatedMlp { gate, up, down });
+maps!(FusedGatedMlp { gate_up, down });
+maps!(PlainMlp { up, down });
+
+impl GatedMlp {
+    /// Reads the projections, whose matrices are for `role`; `shape` is that of gate and up, `[intermediate_size, width]`.
+    fn new(
+        shape: [usize; 2],
+        activation: Activation,
+        bias: bool,
+        role: Role,
+        source: &mut dyn ParameterSource,
+    ) -> Self {
+        let mut read = |name: &str, shape| linear(source, name, shape, bias, role);
+        let [intermediate_size, width] = shape;
+        Self {
+            gate: read("gate", shape),
+            up: read("up", shape),
+            down: read("down", [width, intermediate_size]),
+            activation,
+        }
+    }
+
+    /// `[batch, time, width]` to the same.
+    fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
+        let gate = self.gate.forward(x.clone(), mode);
+        let up = self.up.forward(x, mode);
+        self.down.forward(gated(gate, up, self.activation), mode)
+    }
+
+    /// `[1, tokens, width]` to the same, for the tokens at `places`.
+    pub(super) fn forward_at(&self, x: Tensor<3>, mode: Mode, places: &[Place]) -> Tensor<3> {
+        let gate = self.gate.forward_at(x.clone(), mode, places);
+        let up = self.up.forward_at(x, mode, places);
+        self.down.forward_at(gated(gate, up, self.activation), mode, places)
+    }
+}

@@ -1,0 +1,37 @@
+//! The parts that networks are made of, as sum types.
+//!
+//! A family chooses a variant of each part in its configuration; a part that is needed and not here becomes a new variant in
+//! the part's file. Parts know neither file names nor families, and ask for their parameters by the names of their fields.
+
+mod attention;
+mod block;
+mod cache;
+mod config;
+mod embedding;
+mod experts;
+mod inputs;
+mod maps;
+mod mlp;
+mod norm;
+mod patches;
+mod position;
+mod qkv;
+
+pub use attention::Attention;
+pub use block::{Block, Norms};
+pub use cache::{Cache, LayerCache};
+pub use config::{
+    Affine, AttentionConfig, BlockConfig, FusedLayout, MlpConfig, NormConfig, PositionConfig, QkNorm, QkvLayout,
+    Residual, Scale, Sight, Window,
+};
+pub(crate) use embedding::ids_tensor;
+pub use embedding::{Embedding, EmbeddingConfig, LearnedPositions, TokenEmbeddingConfig};
+pub use experts::{Experts, Routed, Routing};
+pub use inputs::Inputs;
+pub use maps::Maps;
+pub(crate) use maps::maps;
+pub use mlp::Mlp;
+pub use norm::Norm;
+pub use patches::{Patches, PatchesConfig};
+pub use position::{Context, Position};
+pub use qkv::Qkv;

@@ -1,0 +1,73 @@
+//! Normalisation layers.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use firebrand_kernels::{layer_norm, rms_norm};
+
+use super::{Affine, NormConfig};
+use crate::parameters::{ParameterSource, vector};
+
+/// A normalisation of the last dimension.
+#[derive(Module, Debug)]
+pub enum Norm {
+    /// Root mean square, in f32 as Hugging Face does it.
+    Rms(RmsNorm),
+    /// Mean and variance.
+    Layer(LayerNorm),
+}
+
+/// `(w + offset) * x / sqrt(mean(x^2) + eps)` (Zhang & Sennrich 2019, arXiv:1910.07467).
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    weight: Param<Tensor<1>>,
+    #[module(skip)]
+    offset: f64,
+    #[module(skip)]
+    eps: f64,
+}
+
+/// `w * (x - mean(x)) / sqrt(variance(x) + eps) + b` (Ba et al. 2016, arXiv:1607.06450); an absent `w` is one.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    weight: Option<Param<Tensor<1>>>,
+    bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    eps: f64,
+}
+
+impl Norm {
+    /// Reads `weight`, and `bias` where there is one, of `width` values.
+    pub fn new(config: NormConfig, width: usize, source: &mut dyn ParameterSource) -> Self {
+        let mut vector = |name: &str, initial| vector(source, name, width, initial);
+        match config {
+            NormConfig::Rms { eps } => Self::Rms(RmsNorm { weight: vector("weight", 1.0), offset: 0.0, eps }),
+            NormConfig::RmsPlusOne { eps } => Self::Rms(RmsNorm { weight: vector("weight", 0.0), offset: 1.0, eps }),
+            NormConfig::Layer { eps, affine } => Self::Layer(LayerNorm {
+                weight: (affine != Affine::Fixed).then(|| vector("weight", 1.0)),
+                bias: (affine == Affine::WeightAndBias).then(|| vector("bias", 0.0)),
+                eps,
+            }),
+        }
+    }
+
+    /// `[batch, time, width]` to the same.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::Rms(norm) => rms_norm(x, norm.weight.val(), norm.eps, norm.offset),
+            Self::Layer(norm) => {
+                let weight = match &norm.weight {
+                    Some(weight) => weight.val(),
+                    None => Tensor::ones([x.dims()[2]], &x.device()),
+                };
+                layer_norm(x, weight, norm.bias.as_ref().map(|bias| bias.val()), norm.eps)
+            }
+        }
+    }
+
+    /// `[batch, time, heads, width]` to the same, each head by itself.
+    pub fn forward_heads(&self, x: Tensor<4>) -> Tensor<4> {
+        let shape = x.dims();
+        let [batch, time, heads, width] = shape;
+        self.forward(x.reshape([batch, time * heads, width])).reshape(shape)
+    }
+}

@@ -1,0 +1,80 @@
+//! From pictures to the residual stream: patches, a class embedding, and a trained vector for each place.
+//!
+//! The kernel of the patch convolution lies in memory as in files, `[width, channels, patch, patch]`. Its stride is the size of
+//! a patch, so the convolution is one product of the patches with it (Dosovitskiy et al. 2020, arXiv:2010.11929).
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+use firebrand_kernels::linear;
+
+use crate::parameters::{Initial, ParameterSource, Role, tensor, vector};
+
+/// Sizes of the way from pictures to the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PatchesConfig {
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Channels of a picture.
+    pub channels: usize,
+    /// Height and width of a picture; a multiple of `patch`.
+    pub image: usize,
+    /// Height and width of a patch.
+    pub patch: usize,
+}
+
+impl PatchesConfig {
+    /// Patches along one side.
+    pub fn side(self) -> usize {
+        self.image / self.patch
+    }
+
+    /// Vectors in the stream: the patches, and the class embedding before them.
+    pub fn length(self) -> usize {
+        self.side().pow(2) + 1
+    }
+}
+
+/// The kernel, the class embedding and the positions.
+#[derive(Module, Debug)]
+pub struct Patches {
+    kernel: Param<Tensor<4>>,
+    class: Param<Tensor<1>>,
+    positions: Param<Tensor<2>>,
+    #[module(skip)]
+    config: PatchesConfig,
+}
+
+impl Patches {
+    /// Reads the parameters from `source`.
+    pub fn new(config: PatchesConfig, source: &mut dyn ParameterSource) -> Self {
+        let PatchesConfig { width, channels, patch, .. } = config;
+        Self {
+            kernel: tensor(source, "kernel", [width, channels, patch, patch], Role::Kernel, Initial::Normal),
+            class: vector(source, "class", width, 0.0),
+            positions: tensor(source, "positions", [config.length(), width], Role::Table, Initial::Normal),
+            config,
+        }
+    }
+
+    /// Sizes.
+    pub fn config(&self) -> PatchesConfig {
+        self.config
+    }
+
+    /// `[batch, channels, image, image]` to `[batch, 1 + patches, width]`: the class embedding first, then the patches row by row.
+    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
+        let [batch, ..] = pixels.dims();
+        let PatchesConfig { width, channels, patch, .. } = self.config;
+        let side = self.config.side();
+        let patches = pixels.reshape([batch, channels, side, patch, side, patch]).permute([0, 2, 4, 1, 3, 5]);
+        let patches: Tensor<3> = patches.reshape([batch, side * side, channels * patch * patch]);
+        let kernel = self.kernel.val().reshape([width, channels * patch * patch]);
+        let class = self.class.val().reshape([1, 1, width]).expand([batch, 1, width]);
+        Tensor::cat(vec![class, linear(patches, kernel)], 1) + self.positions.val().unsqueeze()
+    }
+
+    /// Where the parameters are.
+    pub fn device(&self) -> Device {
+        self.kernel.lazy_device()
+    }
+}

@@ -1,0 +1,102 @@
+//! The projections to queries, keys and values, as the files lay them out.
+//!
+//! A fused matrix stays one matrix, and its result is taken apart: so a checkpoint is written as it was read, an adapter on
+//! `query_key_value` means the same here and in PEFT, and one product does the work of three.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use firebrand_adapters::{Linear, Mode};
+
+use super::maps::maps;
+use super::{AttentionConfig, FusedLayout, QkvLayout};
+use crate::parameters::{ParameterSource, Role, linear};
+
+/// The projections.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a layer, and handles to tensors: hundreds of bytes are nothing")]
+pub enum Qkv {
+    /// Three matrices.
+    Split(SplitQkv),
+    /// One matrix.
+    Fused(FusedQkv),
+}
+
+/// Separate projections for q, k and v.
+#[derive(Module, Debug)]
+pub struct SplitQkv {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+}
+
+/// One projection, its result taken apart.
+#[derive(Module, Debug)]
+pub struct FusedQkv {
+    fused: Linear,
+    #[module(skip)]
+    kv_heads: usize,
+    #[module(skip)]
+    layout: FusedLayout,
+}
+
+impl Qkv {
+    /// Reads the projections for a residual stream of `width`.
+    pub fn new(config: &AttentionConfig, width: usize, source: &mut dyn ParameterSource) -> Self {
+        let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let mut read = |name: &str, rows| linear(source, name, [rows, width], config.qkv_bias, Role::Map);
+        match config.layout {
+            QkvLayout::Split => Self::Split(SplitQkv { q: read("q", query), k: read("k", key), v: read("v", key) }),
+            QkvLayout::Fused(layout) => {
+                Self::Fused(FusedQkv { fused: read("fused", query + 2 * key), kv_heads: config.kv_heads, layout })
+            }
+        }
+    }
+
+    /// `[batch, time, width]` to q, k and v, each `[batch, time, its heads, head_dim]`.
+    pub fn forward(&self, x: Tensor<3>, head_dim: usize, mode: Mode) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+        let [batch, time, _] = x.dims();
+        let heads = |x: Tensor<3>| {
+            let heads = x.dims()[2] / head_dim;
+            x.reshape([batch, time, heads, head_dim])
+        };
+        match self {
+            Self::Split(SplitQkv { q, k, v }) => {
+                (heads(q.forward(x.clone(), mode)), heads(k.forward(x.clone(), mode)), heads(v.forward(x, mode)))
+            }
+            Self::Fused(FusedQkv { fused, kv_heads, layout }) => {
+                let all = heads(fused.forward(x, mode));
+                match layout {
+                    FusedLayout::Consecutive => consecutive(&all, *kv_heads),
+                    FusedLayout::Grouped => grouped(all, *kv_heads),
+                }
+            }
+        }
+    }
+}
+
+maps!(
+    enum Qkv {
+        Split,
+        Fused,
+    }
+);
+maps!(SplitQkv { q, k, v });
+maps!(FusedQkv { fused });
+
+fn consecutive(all: &Tensor<4>, kv_heads: usize) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+    let heads = all.dims()[2];
+    let (keys, values) = (heads - 2 * kv_heads, heads - kv_heads);
+    let part = |range| all.clone().slice_dim(2, range);
+    (part(0..keys), part(keys..values), part(values..heads))
+}
+
+fn grouped(all: Tensor<4>, kv_heads: usize) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+    let [batch, time, heads, head_dim] = all.dims();
+    let group = heads / kv_heads;
+    let all = all.reshape([batch, time, kv_heads, group, head_dim]);
+    let part = |range: std::ops::Range<usize>| {
+        let heads = kv_heads * range.len();
+        all.clone().slice_dim(3, range).reshape([batch, time, heads, head_dim])
+    };
+    (part(0..group - 2), part(group - 2..group - 1), part(group - 1..group))
+}

@@ -1,0 +1,129 @@
+//! The tower of texts.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use firebrand_adapters::{Linear, Lora, Mode};
+
+use super::TextConfig;
+use crate::parameters::{ParameterSource, Role, join, linear, under};
+use crate::parts::{Block, Context, Embedding, Inputs, Maps, Norm, Position, maps};
+
+/// A causal transformer whose state at the end of a text is projected into the common space.
+#[derive(Module, Debug)]
+pub struct TextTower {
+    embed: Embedding,
+    layers: Vec<Block>,
+    norm: Norm,
+    project: Linear,
+    #[module(skip)]
+    config: TextConfig,
+}
+
+maps!(TextTower { embed, layers, project });
+
+/// Texts of one length.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextInputs {
+    /// Token ids `[texts, time]`, row-major.
+    pub ids: Vec<u32>,
+    /// Texts.
+    pub texts: usize,
+    /// 1 where a token may be seen, 0 where it is padding, as `ids`; absent: all may be.
+    pub mask: Option<Vec<i32>>,
+}
+
+impl TextInputs {
+    /// Tokens of each text.
+    pub fn time(&self) -> usize {
+        self.ids.len() / self.texts.max(1)
+    }
+}
+
+impl TextTower {
+    /// The parameter of the tower that is the token table.
+    pub const EMBEDDING: &str = "embed.tokens";
+
+    /// Reads every parameter from `source`; `embedding` is the width of the common space.
+    pub fn new(config: &TextConfig, embedding: usize, source: &mut dyn ParameterSource) -> Self {
+        let width = config.block.width;
+        Self {
+            embed: Embedding::new(&config.token_embedding(), &mut under(source, "embed")),
+            layers: Block::stack(&config.block, config.layers, source),
+            norm: Norm::new(config.block.norm, width, &mut under(source, "norm")),
+            project: linear(source, "project", [embedding, width], false, Role::Projection),
+            config: config.clone(),
+        }
+    }
+
+    /// The blocks, for callers that drive them one by one.
+    pub fn layers(&self) -> &[Block] {
+        &self.layers
+    }
+
+    /// What the blocks share for these texts.
+    pub fn context(&self, inputs: &TextInputs, mode: Mode) -> Context {
+        let shape = [inputs.texts, inputs.time()];
+        let segments = inputs.mask.clone().map(|mask| {
+            let keys = Tensor::<2, Int>::from_data(TensorData::new(mask, shape), &self.device());
+            (keys.ones_like(), keys)
+        });
+        Context { position: Position::learned(), segments, mode, routing: None }
+    }
+
+    /// Embedded tokens `[texts, time, width]`.
+    pub fn embed(&self, inputs: &TextInputs, mode: Mode) -> Tensor<3> {
+        let time = inputs.time();
+        let positions = (0..inputs.texts).flat_map(|_| (0..time).map(|position| position as i32)).collect();
+        let ids = inputs.ids.iter().map(|&id| id as i32).collect();
+        self.embed.forward(&Inputs::new(inputs.texts, time, ids, positions, None), mode)
+    }
+
+    /// What follows the last block: `[texts, time, width]` to embeddings `[texts, embedding]`, not normalised.
+    pub fn finish(&self, x: Tensor<3>, inputs: &TextInputs, mode: Mode) -> Tensor<2> {
+        let [texts, time, width] = x.dims();
+        let ends: Vec<i32> = inputs
+            .ids
+            .chunks(time.max(1))
+            .enumerate()
+            .map(|(text, ids)| (text * time + self.config.end.place(ids)) as i32)
+            .collect();
+        let ends = Tensor::<1, Int>::from_data(TensorData::new(ends, [texts]), &x.device());
+        // Norms act on each state by itself, so that of the end token is all that is needed.
+        let states = x.reshape([texts * time, width]).select(0, ends).reshape([texts, 1, width]);
+        let embedded = self.project.forward(self.norm.forward(states), mode);
+        let embedding = embedded.dims()[2];
+        embedded.reshape([texts, embedding])
+    }
+
+    /// Embeddings `[texts, embedding]`, not normalised.
+    pub fn forward(&self, inputs: &TextInputs, mode: Mode) -> Tensor<2> {
+        let context = self.context(inputs, mode);
+        let x = self.layers.iter().fold(self.embed(inputs, mode), |x, layer| layer.forward(x, &context, None));
+        self.finish(x, inputs, mode)
+    }
+
+    /// Adds the linear maps; gives the place of an adapter of the token table.
+    pub(super) fn sites_mut<'a>(
+        &'a mut self,
+        path: &str,
+        maps: &mut Vec<(String, &'a mut Linear)>,
+    ) -> &'a mut Option<Lora> {
+        let tokens = self.embed.sites_mut(&join(path, "embed"), maps);
+        self.layers.maps_mut(&join(path, "layers"), maps);
+        self.project.maps_mut(&join(path, "project"), maps);
+        tokens
+    }
+
+    pub(super) fn token_adapter(&self) -> Option<&Lora> {
+        self.embed.adapter().as_ref()
+    }
+
+    pub(super) fn merge_tokens(&mut self) {
+        self.embed.merge();
+    }
+
+    /// Where the parameters are.
+    pub fn device(&self) -> Device {
+        self.embed.device()
+    }
+}

@@ -1,0 +1,79 @@
+//! The tower of pictures.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use firebrand_adapters::{Linear, Mode};
+
+use super::VisionConfig;
+use crate::parameters::{ParameterSource, Role, linear, under};
+use crate::parts::{Block, Context, Norm, Patches, Position, maps};
+
+/// A transformer over patches whose class state is projected into the common space.
+#[derive(Module, Debug)]
+pub struct VisionTower {
+    embed: Patches,
+    /// Before the first block.
+    norm_before: Norm,
+    layers: Vec<Block>,
+    norm: Norm,
+    project: Linear,
+    #[module(skip)]
+    config: VisionConfig,
+}
+
+maps!(VisionTower { layers, project });
+
+impl VisionTower {
+    /// Reads every parameter from `source`; `embedding` is the width of the common space.
+    pub fn new(config: &VisionConfig, embedding: usize, source: &mut dyn ParameterSource) -> Self {
+        let width = config.block.width;
+        Self {
+            embed: Patches::new(config.patches, &mut under(source, "embed")),
+            norm_before: Norm::new(config.block.norm, width, &mut under(source, "norm_before")),
+            layers: Block::stack(&config.block, config.layers, source),
+            norm: Norm::new(config.block.norm, width, &mut under(source, "norm")),
+            project: linear(source, "project", [embedding, width], false, Role::Projection),
+            config: config.clone(),
+        }
+    }
+
+    /// Sizes and variants.
+    pub fn config(&self) -> &VisionConfig {
+        &self.config
+    }
+
+    /// The blocks, for callers that drive them one by one.
+    pub fn layers(&self) -> &[Block] {
+        &self.layers
+    }
+
+    /// What the blocks share.
+    pub fn context(&self, mode: Mode) -> Context {
+        Context { position: Position::learned(), segments: None, mode, routing: None }
+    }
+
+    /// Embedded patches `[pictures, 1 + patches, width]` of pixels `[pictures, channels, image, image]`.
+    pub fn embed(&self, pixels: Tensor<4>) -> Tensor<3> {
+        self.norm_before.forward(self.embed.forward(pixels))
+    }
+
+    /// What follows the last block: `[pictures, 1 + patches, width]` to embeddings `[pictures, embedding]`, not normalised.
+    pub fn finish(&self, x: Tensor<3>, mode: Mode) -> Tensor<2> {
+        let class = x.slice_dim(1, 0..1);
+        let embedded = self.project.forward(self.norm.forward(class), mode);
+        let [pictures, _, embedding] = embedded.dims();
+        embedded.reshape([pictures, embedding])
+    }
+
+    /// Embeddings `[pictures, embedding]`, not normalised.
+    pub fn forward(&self, pixels: Tensor<4>, mode: Mode) -> Tensor<2> {
+        let context = self.context(mode);
+        let x = self.layers.iter().fold(self.embed(pixels), |x, layer| layer.forward(x, &context, None));
+        self.finish(x, mode)
+    }
+
+    /// Where the parameters are.
+    pub fn device(&self) -> Device {
+        self.embed.device()
+    }
+}
