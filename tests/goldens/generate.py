@@ -17,6 +17,9 @@ warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 import adapter_merge
 import all_linear
+import clip
+import clip_adapters
+import clip_trajectories
 import families
 import family_trajectories
 import llama
@@ -43,6 +46,9 @@ def jobs() -> dict:
     table |= {f"tokenizers/{name}": (lambda name=name: tokenizers_of_folders.write(name)) for name in tokenizers_of_folders.CASES}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
     table |= {"quantized": quantized.write, "loftq": loftq.write}
+    for module in (clip, clip_adapters, clip_trajectories):  # in this order, as below
+        for name, case in module.CASES.items():
+            table[f"towers/{name}"] = lambda name=name, case=case, module=module: module.write(name, case)
     return table
 
 

@@ -201,12 +201,17 @@ def write_adapter(folder: Path, base: str, settings: dict[str, Any], seed: int, 
     kind = IA3Config if "feedforward_modules" in settings else LoraConfig
     model = get_peft_model(load_base(base), kind(task_type="CAUSAL_LM", **settings))
     randomise_adapter(model, seed, zero_b)
+    save_adapter(model, folder, f"../{base}")
+
+
+def save_adapter(model: PeftModel, folder: Path, base: str) -> None:
+    """PEFT's folder, without what depends on whoever ran this. `base` is the base's folder, seen from the adapter's."""
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # a model card of empty headings
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text())
-    # The folder's own place, not that of whoever ran this; PEFT keeps the targets in a set, without order.
-    config["base_model_name_or_path"] = f"../{base}"
+    config["base_model_name_or_path"] = base
+    # PEFT keeps the targets in a set, without order.
     for key in ("target_modules", "target_parameters", "feedforward_modules", "modules_to_save"):
         if isinstance(config.get(key), list):
             config[key].sort()
