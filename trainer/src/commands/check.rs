@@ -7,11 +7,10 @@ use firebrand_datasets::Report;
 use miette::Diagnostic;
 use serde_json::{Value, json};
 
-use crate::beginning;
 use crate::cli::CheckArgs;
 use crate::error::Error;
 use crate::objective::Recompute;
-use crate::plan;
+use crate::plan::{self, beginning};
 use crate::recipe::{Method, Recipe};
 use crate::say;
 
@@ -44,7 +43,7 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
     let (base, _) = model.parameter_counts();
     let trained: usize = model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum();
     let steps = plan::total_steps(recipe, &data);
-    let notes: Vec<String> = plan::notes(recipe, &model, steps).into_iter().chain(text.note(&data)).collect();
+    let notes: Vec<String> = plan::notes(recipe, &model, steps).into_iter().chain(text.note(data.rendered())).collect();
     let recomputed = match recompute {
         Recompute::Off => "off",
         Recompute::Blocks => "blocks",

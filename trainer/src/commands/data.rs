@@ -10,13 +10,13 @@ use std::process::ExitCode;
 
 use firebrand_datasets::{CacheChoice, Dataset, Example, Lengths, Part, Prepare, Progress, Split, Tokenizer, prepare};
 
-use crate::bars::DataProgress;
 use crate::cli::{DataArgs, SplitName};
 use crate::error::Error;
 use crate::hub::HubDatasets;
 use crate::plan::{self, Text};
 use crate::recipe::Recipe;
 use crate::say;
+use crate::ui::bars::DataProgress;
 use paint::Paint;
 
 /// Rows shown when nobody says how many.
@@ -118,7 +118,7 @@ fn whole(recipe: &Recipe, text: &Text, split: Split) -> Result<Dataset, Error> {
         Split::Eval => "eval",
     };
     let cache = match recipe.data.cache {
-        CacheChoice::Auto => crate::cache::folder(),
+        CacheChoice::Auto => crate::plan::cache::folder(),
         CacheChoice::Off => None,
     };
     let bar = DataProgress::new();

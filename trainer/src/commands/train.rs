@@ -8,17 +8,16 @@ use std::process::ExitCode;
 use firebrand_datasets::{CacheChoice, Kept};
 use firebrand_models::CausalLm;
 
-use crate::beginning;
 use crate::cli::TrainArgs;
 use crate::error::Error;
-use crate::export;
+use crate::export::export;
+use crate::inference::samples::{self, Answer};
 use crate::learner::{Session, observe};
 use crate::objective::Recompute;
 use crate::observer::Observer;
-use crate::plan::{self, Data, Text};
+use crate::plan::{self, Data, Text, beginning};
 use crate::recipe::{Loaded, Method, Recipe};
 use crate::run::{Checkpoint, MetricsFile, RunDirectory, RunInfo, TensorBoard, sha256_file};
-use crate::samples::{self, Answer};
 use crate::training::{Outcome, Trainer};
 use crate::ui::{SignalScope, Terminals, Ui};
 
@@ -26,7 +25,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
     let prepared = Prepared::new(&arguments)?;
     eprint!("{}", prepared.summary());
     let notes = plan::notes(prepared.recipe(), &prepared.model, prepared.total_steps);
-    for note in notes.into_iter().chain(prepared.text.note(&prepared.data)) {
+    for note in notes.into_iter().chain(prepared.text.note(prepared.data.rendered())) {
         eprintln!("note     {note}");
     }
     let base = prepared.model.for_inference();
@@ -259,7 +258,7 @@ fn conclude(
         }
         Outcome::Finished => {}
     }
-    let exported = export::export(&finished.model, recipe, directory, folder, text, &finished.data)?;
+    let exported = export(&finished.model, recipe, directory, folder, text, &finished.data)?;
     let after = samples::answer(&finished.model.for_inference(), text, recipe.sample.as_ref())?;
     let mut report = samples::comparison(before, &after, std::io::stdout().is_terminal());
     report += &exported.to_string();

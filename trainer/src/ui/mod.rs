@@ -5,9 +5,11 @@
 //! burn-train's `MetricsRenderer`.
 
 mod bar;
+pub mod bars;
 mod console;
 mod eta;
 mod format;
+pub mod output;
 mod plain;
 mod renderer;
 mod signals;

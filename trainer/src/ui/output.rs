@@ -45,6 +45,6 @@ pub fn file<T>(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<T, Error
 #[macro_export]
 macro_rules! say {
     ($($argument:tt)*) => {
-        $crate::output::write(format_args!($($argument)*))
+        $crate::ui::output::write(format_args!($($argument)*))
     };
 }

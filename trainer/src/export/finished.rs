@@ -9,9 +9,9 @@ use firebrand_kernels::{FourBit, Packing};
 use firebrand_models::weights::Dtype;
 use firebrand_models::{CausalLm, WriteAs, adapter_folder};
 
-use crate::companions;
+use super::companions;
+use super::merge::{Probe, Receipt, merge_into};
 use crate::error::Error;
-use crate::merge::{Probe, Receipt, merge_into};
 use crate::plan::{Data, Text};
 use crate::recipe::{Recipe, WrittenDtype};
 use crate::run::RunDirectory;

@@ -1,0 +1,31 @@
+//! Everything a run needs, found, read and checked, before anything is trained.
+//!
+//! ```text
+//! text.rs             tokenizer and template of the model folder; default_template.rs where it has none, date.rs for those that print it
+//! data.rs             the rows; fits.rs says whether model and objective can read them, cache.rs where prepared rows are kept
+//! model.rs            the folder and the model; initial_adapter.rs is about adapters to go on from
+//! memory.rs           an estimate of bytes, from which recompute.rs decides
+//! beginning.rs        data and model side by side
+//! notes.rs            what a user should know, though nothing is wrong
+//! ```
+//! `train`, `check` and `data` share it, so a recipe that `check` accepts is one that `train` starts.
+
+pub mod beginning;
+pub mod cache;
+mod data;
+mod date;
+mod default_template;
+pub mod fits;
+mod initial_adapter;
+mod memory;
+mod model;
+mod notes;
+mod recompute;
+mod text;
+
+pub use data::{Data, sources, total_steps};
+pub use memory::{MemoryPlan, Work};
+pub use model::{build_model, hold, model_folder};
+pub use notes::notes;
+pub use recompute::recompute;
+pub use text::{Text, dated_text};
