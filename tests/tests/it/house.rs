@@ -173,6 +173,33 @@ fn only_the_trainer_chooses_devices() {
     assert_none(chosen, "a device chosen outside of the trainer");
 }
 
+/// Where optimisers and objectives wait for the device, and what for. Anything else there keeps an accelerator idle at every step.
+const WAITS: [(&str, &str); 7] = [
+    ("trainer/src/optim/clip.rs", "the global norm, once a step; a size of a tensor, for Adafactor and Muon"),
+    ("trainer/src/optim/adamw_8bit.rs", "8-bit states are on the host"),
+    ("trainer/src/optim/state.rs", "checkpoints"),
+    ("trainer/src/objective/gradients.rs", "naming the gradient that is no number, when a run ends by it"),
+    ("trainer/src/objective/backward.rs", "the loss of a micro-batch"),
+    ("trainer/src/objective/router.rs", "the visits of experts, which decide on the host"),
+    ("trainer/src/objective/sft.rs", "evaluation"),
+];
+
+#[test]
+fn steps_wait_for_the_device_in_listed_places_only() {
+    let mut sources = program();
+    sources.retain(|source| {
+        ["optim/", "objective/"].iter().any(|room| source.path.starts_with(&format!("trainer/src/{room}")))
+    });
+    let waits = places(&sources, &["into_scalar", "into_data", "to_data"]);
+    let is_in = |place: &str, file: &str| place.strip_prefix(file).is_some_and(|rest| rest.starts_with(':'));
+    for (file, what_for) in WAITS {
+        let waiting = waits.iter().any(|place| is_in(place, file));
+        assert!(waiting, "{file} no longer waits for {what_for}: take it from the list");
+    }
+    let unlisted = waits.into_iter().filter(|place| !WAITS.iter().any(|(file, _)| is_in(place, file)));
+    assert_none(unlisted.collect(), "waits for the device that are not listed");
+}
+
 #[test]
 fn models_know_no_experiment() {
     let mut sources = program();
