@@ -62,12 +62,6 @@ impl MetricsFile {
         }
     }
 
-    /// A second handle of the same file.
-    pub(crate) fn try_clone(&self) -> Result<Self, RunError> {
-        let file = self.file.try_clone().map_err(|error| RunError::io("opening", &self.path, error))?;
-        Ok(Self { path: self.path.clone(), file })
-    }
-
     /// Appends to whatever `path` is, such as `/dev/full`.
     #[cfg(test)]
     pub(crate) fn to_device(path: &Path) -> Self {
