@@ -7,7 +7,7 @@ use firebrand_models::families::Family;
 use firebrand_tests::families::family_table;
 use firebrand_tests::{golden, repository};
 
-const CRATES: [&str; 5] = ["kernels", "adapters", "models", "datasets", "trainer"];
+const CRATES: [&str; 6] = ["files", "kernels", "adapters", "models", "datasets", "trainer"];
 
 /// A source file.
 struct Source {
@@ -133,7 +133,7 @@ fn crates_depend_in_one_direction() {
     for (position, name) in CRATES.iter().enumerate() {
         let manifest = fs::read_to_string(repository().join(name).join("Cargo.toml")).unwrap();
         let manifest: toml::Table = manifest.parse().unwrap();
-        let dependencies = manifest["dependencies"].as_table().unwrap();
+        let Some(dependencies) = manifest.get("dependencies").and_then(|table| table.as_table()) else { continue };
         for later in &CRATES[position + 1..] {
             assert!(!dependencies.contains_key(&format!("firebrand-{later}")), "{name} depends on {later}");
         }
@@ -198,6 +198,15 @@ fn steps_wait_for_the_device_in_listed_places_only() {
     }
     let unlisted = waits.into_iter().filter(|place| !WAITS.iter().any(|(file, _)| is_in(place, file)));
     assert_none(unlisted.collect(), "waits for the device that are not listed");
+}
+
+#[test]
+fn the_trainer_writes_under_another_name_by_one_module() {
+    let mut sources = program();
+    sources.retain(|source| ["trainer/", "hub/"].iter().any(|name| source.path.starts_with(name)));
+    // Checkpoints are renamed before they are removed, and put back after a crash; the names in a snapshot are links.
+    sources.retain(|source| !["run/checkpoint.rs", "/cache.rs"].iter().any(|name| source.path.ends_with(name)));
+    assert_none(places(&sources, &["::rename(", ".persist("]), "a rename that is not firebrand-files'");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use firebrand_models::{CausalLm, Hold, WriteAs};
 use serde::Serialize;
 
 use super::companions;
-use super::finished::write_folder;
+use super::folder::write_folder;
 use crate::error::Error;
 
 /// Mean divergence in nats above which a merge fails: a distribution that far away answers differently.

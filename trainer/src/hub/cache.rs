@@ -15,9 +15,9 @@
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
+use firebrand_files::{Durability, temporary_name, write_file};
 use hf_hub::{Cache, CacheRepo, Repo};
 
 use super::digest::Digest;
@@ -146,7 +146,7 @@ impl ModelCache {
         let pointer = self.snapshot(commit).join(name);
         create_parent(&pointer)?;
         // Made elsewhere, so that whoever lists the snapshot meanwhile sees finished names only.
-        let staged = self.locks.join(staged_name(digest.hex()));
+        let staged = self.locks.join(temporary_name(digest.hex()));
         create_parent(&staged)?;
         let _ = fs::remove_file(&staged);
         let blob = self.blob(digest);
@@ -193,20 +193,8 @@ fn stamp(metadata: &Metadata) -> Option<String> {
 /// a ref, a listing or a stamp is recognised, and costs a request or a hash.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
     create_parent(path)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let staged = path.with_file_name(staged_name(&name));
-    let written = fs::write(&staged, bytes).and_then(|()| fs::rename(&staged, path));
-    written.map_err(|source| {
-        let _ = fs::remove_file(&staged);
-        HubError::Io { action: "write", path: path.to_path_buf(), source }
-    })
-}
-
-/// A name that no other thread or program gives a file on its way to becoming `name`.
-fn staged_name(name: &str) -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!(".{name}.{}-{count}.tmp", std::process::id())
+    let failed = |error| HubError::io("write", path)(error);
+    write_file(path, Durability::Cached, failed, |file| file.write_all(bytes).map_err(failed))
 }
 
 /// Creates the folder that `path` is to stand in.

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use firebrand_files::keep;
 use ureq::Body;
 use ureq::http::{Response, header};
 
@@ -221,8 +222,7 @@ impl Partial {
     }
 
     fn keep_as(self, blob: &Path) -> Result<(), HubError> {
-        self.file.sync_all().map_err(HubError::io("write", &self.path))?;
-        fs::rename(&self.path, blob).map_err(HubError::io("create", blob))
+        keep(self.file, &self.path, blob).map_err(HubError::io("create", blob))
     }
 
     fn remove(self) -> Result<(), HubError> {
