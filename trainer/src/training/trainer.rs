@@ -195,7 +195,6 @@ impl<'a> Trainer<'a> {
         let (epoch, position) = self.steps.place();
         self.state.step = step;
         (self.state.epoch, self.state.position) = (epoch, position);
-        self.state.schedule_step = step;
         self.state.tokens += labelled as u64;
         self.state.input_tokens += tokens as u64;
         self.state.elapsed_seconds += seconds;
