@@ -36,6 +36,7 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
     let mut loaded = Recipe::load(path, overrides)?;
     let device = crate::device::open(loaded.recipe.device)?;
     let folder = plan::model_folder(&loaded.recipe.model)?;
+    plan::decide_objective(&mut loaded)?;
     let text = plan::dated_text(&mut loaded.recipe, &folder)?;
     let (data, model, modules) = beginning::load(&loaded, &folder, &device, &text)?;
     let recipe = &loaded.recipe;

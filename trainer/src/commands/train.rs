@@ -102,6 +102,7 @@ impl Prepared {
         let mut loaded = load_recipe(arguments)?;
         let device = crate::device::open(loaded.recipe.device)?;
         let folder = plan::model_folder(&loaded.recipe.model)?;
+        plan::decide_objective(&mut loaded)?;
         let text = plan::dated_text(&mut loaded.recipe, &folder)?;
         let (data, model, modules) = beginning::load(&loaded, &folder, &device, &text)?;
         if !data.report.warnings.is_empty() {

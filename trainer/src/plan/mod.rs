@@ -3,6 +3,7 @@
 //! ```text
 //! text.rs             tokenizer and template of the model folder; default_template.rs where it has none, date.rs for those that print it
 //! data.rs             the rows; fits.rs says whether model and objective can read them, cache.rs where prepared rows are kept
+//! objective.rs        what is minimised, where the recipe leaves it to the model
 //! model.rs            the folder and the model; initial_adapter.rs is about adapters to go on from
 //! memory.rs           an estimate of bytes, from which recompute.rs decides
 //! beginning.rs        data and model side by side
@@ -20,6 +21,7 @@ mod initial_adapter;
 mod memory;
 mod model;
 mod notes;
+mod objective;
 mod recompute;
 mod text;
 
@@ -27,5 +29,6 @@ pub use data::{Data, sources, total_steps};
 pub use memory::{MemoryPlan, Work};
 pub use model::{build_model, hold, model_folder};
 pub use notes::notes;
+pub use objective::decide_objective;
 pub use recompute::recompute;
 pub use text::{Text, dated_text};

@@ -51,10 +51,10 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
         Init::Random => CausalLm::random(folder, recipe.seed, device)?,
     };
     let experts = matches!(model.decoder().config().mlp, MlpConfig::Experts { .. });
-    if recipe.train.router_aux_loss.is_some() && !experts {
+    if recipe.router_aux_loss().is_some() && !experts {
         let problem = format!("a model of type {} has no router", model.family().name());
-        let help = "train.router_aux_loss is for models with experts, such as Mixtral; leave it out";
-        return Err(loaded.complain("train.router_aux_loss", problem, help).into());
+        let help = "router_aux_loss is for models with experts, such as Mixtral; leave it out";
+        return Err(loaded.complain("objective.router_aux_loss", problem, help).into());
     }
     check_packed_base(loaded, &model)?;
     let init_from = recipe.method.init_from();

@@ -158,7 +158,7 @@ impl<'a> Trainer<'a> {
                 Some(Mode::Training { key, first_row })
             })
             .collect();
-        let router = self.recipe.train.router_aux_loss.and_then(|coefficient| {
+        let router = self.recipe.router_aux_loss().and_then(|coefficient| {
             let frozen = self.model.decoder().valid();
             RouterBalance::measure(&frozen, batches.iter().zip(modes.iter().copied()), coefficient)
         });
