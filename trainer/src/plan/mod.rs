@@ -6,12 +6,11 @@
 //! objective.rs        what is minimised, where the recipe leaves it to the model
 //! model.rs            the folder and the model; initial_adapter.rs is about adapters to go on from
 //! memory.rs           an estimate of bytes, from which recompute.rs decides
-//! beginning.rs        data and model side by side
+//! opened.rs           what is known before rows are read; ready.rs goes on from there, data and model side by side
 //! notes.rs            what a user should know, though nothing is wrong
 //! ```
-//! `train`, `check` and `data` share it, so a recipe that `check` accepts is one that `train` starts.
+//! `data` begins with [`Opened`], `train` and `check` with [`Ready`], so a recipe that `check` accepts is one that `train` starts.
 
-pub mod beginning;
 pub mod cache;
 mod data;
 mod date;
@@ -22,6 +21,8 @@ mod memory;
 mod model;
 mod notes;
 mod objective;
+mod opened;
+mod ready;
 mod recompute;
 mod text;
 
@@ -30,5 +31,7 @@ pub use memory::{MemoryPlan, Work};
 pub use model::{build_model, hold, model_folder};
 pub use notes::notes;
 pub use objective::decide_objective;
+pub use opened::Opened;
+pub use ready::Ready;
 pub use recompute::recompute;
 pub use text::{Text, dated_text};

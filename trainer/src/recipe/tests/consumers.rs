@@ -7,7 +7,7 @@ use super::keys::{ONE_VALUE, every_leaf};
 
 /// A key, a source file, and the expression there that reads it.
 const CONSUMERS: &[(&str, &str, &str)] = &[
-    ("model", "trainer/src/commands/train.rs", "model_folder(&loaded.recipe.model)"),
+    ("model", "trainer/src/plan/opened.rs", "model_folder(&loaded.recipe.model)"),
     ("init", "trainer/src/plan/model.rs", "recipe.init"),
     ("output", "trainer/src/commands/train.rs", "recipe.output"),
     ("seed", "trainer/src/plan/model.rs", "recipe.seed"),
