@@ -5,7 +5,6 @@ pub mod commands;
 pub mod device;
 pub mod error;
 pub mod export;
-pub mod hub;
 pub mod inference;
 pub mod inspect;
 pub mod learner;

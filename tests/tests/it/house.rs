@@ -7,7 +7,7 @@ use firebrand_models::families::Family;
 use firebrand_tests::families::family_table;
 use firebrand_tests::{golden, repository};
 
-const CRATES: [&str; 6] = ["files", "kernels", "adapters", "models", "datasets", "trainer"];
+const CRATES: [&str; 7] = ["files", "kernels", "adapters", "models", "datasets", "hub", "trainer"];
 
 /// A source file.
 struct Source {
@@ -141,6 +141,11 @@ fn crates_depend_in_one_direction() {
     }
     let models = fs::read_to_string(repository().join("models/Cargo.toml")).unwrap();
     assert!(!models.contains("datasets"), "models know no data");
+    let hub = fs::read_to_string(repository().join("hub/Cargo.toml")).unwrap();
+    assert!(
+        ["models", "adapters", "kernels"].iter().all(|name| !hub.contains(name)),
+        "the hub knows files, not models"
+    );
 }
 
 #[test]

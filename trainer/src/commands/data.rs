@@ -9,10 +9,10 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use firebrand_datasets::{CacheChoice, Dataset, Example, Lengths, Part, Prepare, Progress, Split, Tokenizer, prepare};
+use firebrand_hub::HubDatasets;
 
 use crate::cli::{DataArgs, SplitName};
 use crate::error::Error;
-use crate::hub::HubDatasets;
 use crate::plan::{Opened, Text};
 use crate::recipe::Recipe;
 use crate::say;

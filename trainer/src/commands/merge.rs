@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
+use firebrand_hub::{HubOptions, locate};
 use firebrand_models::CausalLm;
 
 use crate::cli::MergeArgs;
 use crate::error::Error;
 use crate::export::{Probe, companions, merge_into, write_as};
-use crate::hub::{HubOptions, locate};
 use crate::inference::{base_of, put_on};
 use crate::plan::Text;
 use crate::recipe::DeviceName;

@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use firebrand_datasets::{DataConfig, Dataset, Prepare, Split, TemplateChoice, prepare};
+use firebrand_hub::{HubDatasets, HubOptions, locate};
 use firebrand_models::{CausalLm, Hold, adapter_folder};
 
 use crate::cli::{Base, ModelArgs, RowArgs};
 use crate::error::Error;
 use crate::export::companions;
-use crate::hub::{HubDatasets, HubOptions, locate};
 use crate::plan::{Text, fits, sources};
 
 /// Longer than any row that fits into memory.

@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use firebrand_datasets::{CacheChoice, Dataset, Format, Prepare, Progress, Report, SourceConfig, Split, prepare};
+use firebrand_hub::HubDatasets;
 use firebrand_models::transformer::DecoderConfig;
 
 use super::fits;
 use super::text::Text;
 use crate::error::Error;
-use crate::hub::HubDatasets;
 use crate::recipe::Recipe;
 use crate::training::Steps;
 

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use firebrand_adapters::AdapterError;
+use firebrand_hub::{HubOptions, locate};
 use firebrand_models::adapter_folder::{self, Start};
 use firebrand_models::transformer::MlpConfig;
 use firebrand_models::{CausalLm, Hold, ModelError, ModelFiles};
 
 use super::initial_adapter::check_initial_adapter;
 use crate::error::Error;
-use crate::hub::{HubOptions, locate};
 use crate::recipe::{Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
 
 /// Finds the model folder of a recipe, fetching it if need be.

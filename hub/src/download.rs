@@ -13,17 +13,17 @@ use firebrand_files::keep;
 use ureq::Body;
 use ureq::http::{Response, header};
 
-use super::cache::create_parent;
-use super::client::Client;
-use super::digest::{Digest, Hasher, PIECE};
-use super::error::HubError;
-use super::progress::Progress;
+use crate::cache::create_parent;
+use crate::client::Client;
+use crate::digest::{Digest, Hasher, PIECE};
+use crate::error::HubError;
+use crate::progress::Progress;
 
 /// Retries are counted anew after this many bytes, so that a long download on a poor line can finish.
 const WORTHWHILE: u64 = 1 << 20;
 
 /// What to fetch and how it must turn out.
-pub(super) struct Job<'a> {
+pub(crate) struct Job<'a> {
     pub name: &'a str,
     /// In bytes.
     pub size: u64,

@@ -20,14 +20,14 @@ use std::time::UNIX_EPOCH;
 use firebrand_files::{Durability, temporary_name, write_file};
 use hf_hub::{Cache, CacheRepo, Repo};
 
-use super::digest::Digest;
-use super::error::HubError;
-use super::id::{HubId, is_commit};
-use super::tree::{Tree, TreeFile};
+use crate::digest::Digest;
+use crate::error::HubError;
+use crate::id::{HubId, is_commit};
+use crate::tree::{Tree, TreeFile};
 
 /// What the cache holds of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// The right bytes.
     Good,
     Absent,
@@ -36,7 +36,7 @@ pub(super) enum State {
 }
 
 /// The part of the cache that belongs to one model or dataset.
-pub(super) struct ModelCache {
+pub(crate) struct ModelCache {
     layout: CacheRepo,
     root: PathBuf,
     locks: PathBuf,
@@ -198,7 +198,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
 }
 
 /// Creates the folder that `path` is to stand in.
-pub(super) fn create_parent(path: &Path) -> Result<(), HubError> {
+pub(crate) fn create_parent(path: &Path) -> Result<(), HubError> {
     match path.parent() {
         Some(parent) => fs::create_dir_all(parent).map_err(HubError::io("create the folder", parent)),
         None => Ok(()),
