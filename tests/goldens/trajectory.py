@@ -329,11 +329,10 @@ def recipe(case: Trajectory) -> str:
     if case.eval_every:
         lines += ["[[data.eval]]", 'path = "eval.jsonl"', 'format = "tokens"', "", "[eval]"]
         lines += [f"every = {case.eval_every}", ""]
-    lines += ["[train]", f"epochs = {case.epochs}", f"batch_size = {case.batch}"]
-    lines += [f"micro_batch_size = {case.micro}", f"max_grad_norm = {case.max_grad_norm}"]
     if case.router_aux_loss is not None:
-        lines += [f"router_aux_loss = {case.router_aux_loss}"]
-    lines += [""]
+        lines += ["[objective]", 'kind = "sft"', f"router_aux_loss = {case.router_aux_loss}", ""]
+    lines += ["[train]", f"epochs = {case.epochs}", f"batch_size = {case.batch}"]
+    lines += [f"micro_batch_size = {case.micro}", f"max_grad_norm = {case.max_grad_norm}", ""]
     lines += ["[optimizer]", *(f"{key} = {toml(value)}" for key, value in case.optimizer.items()), ""]
     lines += ["[schedule]", *(f"{key} = {toml(value)}" for key, value in case.schedule.items()), ""]
     lines += ["[log]", "every = 1"]

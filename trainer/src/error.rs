@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use firebrand_datasets::{DataError, Location};
+use firebrand_hub::HubError;
 use firebrand_models::ModelError;
 use miette::Diagnostic;
 
-use crate::hub::HubError;
 use crate::recipe::RecipeError;
 use crate::run::RunError;
 

@@ -1,33 +1,19 @@
 //! Recipes, training, checkpoints, export, and the one binary.
 
-pub mod bars;
-pub mod beginning;
-pub mod cache;
 pub mod cli;
 pub mod commands;
-pub mod companions;
-pub mod date;
-pub mod default_template;
 pub mod device;
 pub mod error;
 pub mod export;
-pub mod fits;
-pub mod generate;
-pub mod hub;
+pub mod inference;
 pub mod inspect;
 pub mod learner;
-pub mod loading;
-pub mod memory;
-pub mod merge;
 pub mod objective;
 pub mod observer;
 pub mod optim;
-pub mod output;
 pub mod plan;
 pub mod recipe;
 pub mod run;
-pub mod samples;
-pub mod scoring;
 pub mod selftest;
 pub mod training;
 pub mod ui;

@@ -4,16 +4,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use firebrand_adapters::{Combination, ModulePattern, Targets};
+use firebrand_hub::{HubOptions, locate};
 use firebrand_models::adapter_extract::{self, Extracted, Extraction};
 use firebrand_models::adapter_merge::{self, Weighted};
 
-use crate::bars::tensors_bar;
 use crate::cli::{AdapterCommand, AdapterExtractArgs, AdapterInspectArgs, AdapterMergeArgs, AdapterMethod};
 use crate::error::Error;
 use crate::export::write_folder;
-use crate::hub::{HubOptions, locate};
 use crate::inspect::inspect_adapter;
 use crate::say;
+use crate::ui::bars::tensors_bar;
 
 pub fn run(command: &AdapterCommand) -> Result<ExitCode, Error> {
     match command {

@@ -16,7 +16,7 @@ use crate::say;
 const SHOWN: usize = 12;
 
 pub fn run(command: &CacheCommand) -> Result<ExitCode, Error> {
-    let folder = crate::cache::folder().ok_or_else(|| Error::Request {
+    let folder = crate::plan::cache::folder().ok_or_else(|| Error::Request {
         problem: "there is no folder for a cache".into(),
         help: "name one by the variable FIREBRAND_CACHE".into(),
     })?;

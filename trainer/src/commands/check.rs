@@ -7,11 +7,10 @@ use firebrand_datasets::Report;
 use miette::Diagnostic;
 use serde_json::{Value, json};
 
-use crate::beginning;
 use crate::cli::CheckArgs;
 use crate::error::Error;
 use crate::objective::Recompute;
-use crate::plan;
+use crate::plan::Ready;
 use crate::recipe::{Method, Recipe};
 use crate::say;
 
@@ -34,17 +33,13 @@ pub fn run(arguments: &CheckArgs) -> Result<ExitCode, Error> {
 }
 
 fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
-    let mut loaded = Recipe::load(path, overrides)?;
-    let device = crate::device::open(loaded.recipe.device)?;
-    let folder = plan::model_folder(&loaded.recipe.model)?;
-    let text = plan::dated_text(&mut loaded.recipe, &folder)?;
-    let (data, model, modules) = beginning::load(&loaded, &folder, &device, &text)?;
-    let recipe = &loaded.recipe;
-    let (recompute, memory) = plan::recompute(recipe, &model, &data);
+    let ready = Ready::new(Recipe::load(path, overrides)?)?;
+    let (recompute, memory) = ready.recompute();
+    let (steps, notes) = (ready.total_steps(), ready.notes());
+    let Ready { opened, data, model, modules } = ready;
+    let recipe = opened.recipe();
     let (base, _) = model.parameter_counts();
     let trained: usize = model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum();
-    let steps = plan::total_steps(recipe, &data);
-    let notes: Vec<String> = plan::notes(recipe, &model, steps).into_iter().chain(text.note(&data)).collect();
     let recomputed = match recompute {
         Recompute::Off => "off",
         Recompute::Blocks => "blocks",

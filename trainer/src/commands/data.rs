@@ -9,14 +9,14 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use firebrand_datasets::{CacheChoice, Dataset, Example, Lengths, Part, Prepare, Progress, Split, Tokenizer, prepare};
+use firebrand_hub::HubDatasets;
 
-use crate::bars::DataProgress;
 use crate::cli::{DataArgs, SplitName};
 use crate::error::Error;
-use crate::hub::HubDatasets;
-use crate::plan::{self, Text};
+use crate::plan::{Opened, Text};
 use crate::recipe::Recipe;
 use crate::say;
+use crate::ui::bars::DataProgress;
 use paint::Paint;
 
 /// Rows shown when nobody says how many.
@@ -24,9 +24,8 @@ const SHOWN: usize = 5;
 
 pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
     let table = arguments.stats.as_deref().map(|path| stats::kind(path).map(|kind| (path, kind))).transpose()?;
-    let recipe = Recipe::load(&arguments.recipe, &arguments.overrides)?.recipe;
-    let folder = plan::model_folder(&recipe.model)?;
-    let text = Text::load(&folder, &recipe.data.template, recipe.data.date.as_deref())?;
+    let Opened { loaded, text, .. } = Opened::new(Recipe::load(&arguments.recipe, &arguments.overrides)?)?;
+    let recipe = loaded.recipe;
     let split = match arguments.split {
         SplitName::Train => Split::Train,
         SplitName::Eval => Split::Eval,
@@ -118,7 +117,7 @@ fn whole(recipe: &Recipe, text: &Text, split: Split) -> Result<Dataset, Error> {
         Split::Eval => "eval",
     };
     let cache = match recipe.data.cache {
-        CacheChoice::Auto => crate::cache::folder(),
+        CacheChoice::Auto => crate::plan::cache::folder(),
         CacheChoice::Off => None,
     };
     let bar = DataProgress::new();

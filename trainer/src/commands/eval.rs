@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::cli::EvalArgs;
 use crate::error::Error;
-use crate::fits;
-use crate::loading::LoadedModel;
+use crate::inference::LoadedModel;
+use crate::plan::fits;
 use crate::say;
 use crate::training::evaluate;
 
@@ -15,7 +15,7 @@ pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
     let loaded = LoadedModel::new(&arguments.model, &arguments.rows.template)?;
     let dataset = loaded.rows(&arguments.data, &arguments.rows)?;
     fits::check_objective(&dataset)?;
-    let bar = crate::bars::rows_bar();
+    let bar = crate::ui::bars::rows_bar();
     let sums = evaluate(&loaded.model, &dataset, arguments.rows.batch_size.max(1), |done, total| {
         bar.set_length(total);
         bar.set_position(done);

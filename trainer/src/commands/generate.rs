@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::cli::GenerateArgs;
 use crate::error::Error;
-use crate::generate::{Finish, Sampling, Session};
-use crate::loading::{LoadedModel, TemplateCheck};
+use crate::inference::generate::{Finish, Sampling, Session};
+use crate::inference::{LoadedModel, TemplateCheck};
 use crate::say;
 
 pub fn run(arguments: &GenerateArgs) -> Result<ExitCode, Error> {

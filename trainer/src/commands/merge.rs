@@ -2,15 +2,13 @@
 
 use std::process::ExitCode;
 
+use firebrand_hub::{HubOptions, locate};
 use firebrand_models::CausalLm;
 
 use crate::cli::MergeArgs;
-use crate::companions;
 use crate::error::Error;
-use crate::export::write_as;
-use crate::hub::{HubOptions, locate};
-use crate::loading::{base_of, put_on};
-use crate::merge::{Probe, merge_into};
+use crate::export::{Probe, companions, merge_into, write_as};
+use crate::inference::{base_of, put_on};
 use crate::plan::Text;
 use crate::recipe::DeviceName;
 use crate::say;

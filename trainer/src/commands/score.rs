@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use crate::cli::ScoreArgs;
 use crate::error::Error;
-use crate::loading::LoadedModel;
-use crate::output;
-use crate::scoring::score;
+use crate::inference::LoadedModel;
+use crate::inference::score;
+use crate::ui::output;
 
 pub fn run(arguments: &ScoreArgs) -> Result<ExitCode, Error> {
     let loaded = LoadedModel::new(&arguments.model, &arguments.rows.template)?;
     let dataset = loaded.rows(&[arguments.data.display().to_string()], &arguments.rows)?;
-    let bar = crate::bars::rows_bar();
+    let bar = crate::ui::bars::rows_bar();
     bar.set_length(dataset.len() as u64);
     output::file(&arguments.out, |out| {
         for example in dataset.examples() {

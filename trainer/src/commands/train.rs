@@ -8,35 +8,34 @@ use std::process::ExitCode;
 use firebrand_datasets::{CacheChoice, Kept};
 use firebrand_models::CausalLm;
 
-use crate::beginning;
 use crate::cli::TrainArgs;
 use crate::error::Error;
-use crate::export;
+use crate::export::export;
+use crate::inference::samples::{self, Answer};
 use crate::learner::{Session, observe};
 use crate::objective::Recompute;
 use crate::observer::Observer;
-use crate::plan::{self, Data, Text};
+use crate::plan::{Data, Opened, Ready};
 use crate::recipe::{Loaded, Method, Recipe};
 use crate::run::{Checkpoint, MetricsFile, RunDirectory, RunInfo, TensorBoard, sha256_file};
-use crate::samples::{self, Answer};
 use crate::training::{Outcome, Trainer};
 use crate::ui::{SignalScope, Terminals, Ui};
 
 pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
     let prepared = Prepared::new(&arguments)?;
     eprint!("{}", prepared.summary());
-    let notes = plan::notes(prepared.recipe(), &prepared.model, prepared.total_steps);
-    for note in notes.into_iter().chain(prepared.text.note(&prepared.data)) {
+    for note in prepared.ready.notes() {
         eprintln!("note     {note}");
     }
-    let base = prepared.model.for_inference();
-    let before = samples::answer(&base, &prepared.text, prepared.recipe().sample.as_ref())?;
+    let base = prepared.ready.model.for_inference();
+    let before = samples::answer(&base, &prepared.ready.opened.text, prepared.recipe().sample.as_ref())?;
     drop(base);
 
     let recipe = prepared.recipe().clone();
     let resumed = prepared.checkpoint.as_ref().map(|checkpoint| checkpoint.step);
     let toml = recipe.to_toml()?;
-    let directory = prepared.directory;
+    let Prepared { ready, recompute, total_steps, directory, checkpoint } = prepared;
+    let Ready { opened, data, model, .. } = ready;
     let metrics = match resumed {
         None => MetricsFile::create(&directory.metrics_path())?,
         Some(step) => MetricsFile::resume(&directory.metrics_path(), step)?,
@@ -51,16 +50,14 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
     let session = Session {
         ui: Ui::choose(arguments.ui, Terminals::of_process()),
         label: recipe.output.display().to_string(),
-        total_steps: prepared.total_steps,
+        total_steps,
         log_every: recipe.log.every as u64,
         metrics: Some(metrics),
         tensorboard,
         stop: signals.request(),
     };
     let finished = observe(session, {
-        let (recipe, data, model) = (recipe.clone(), prepared.data, prepared.model);
-        let (checkpoint, checkpoints) = (prepared.checkpoint, directory.checkpoints());
-        let recompute = prepared.recompute;
+        let (recipe, checkpoints) = (recipe.clone(), directory.checkpoints());
         move |observer: &mut dyn Observer| {
             let base = recipe.model.to_string();
             let mut trainer = Trainer::new(&recipe, base, model, &data.train, data.eval.as_ref(), recompute);
@@ -73,7 +70,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         }
     })?;
     drop(signals);
-    conclude(finished, &recipe, &directory, &prepared.folder, &prepared.text, &before)
+    conclude(finished, &recipe, &directory, &opened, &before)
 }
 
 /// What the training loop hands back.
@@ -86,12 +83,7 @@ struct Finished {
 
 /// Everything in place for the first step.
 struct Prepared {
-    loaded: Loaded,
-    folder: PathBuf,
-    text: Text,
-    data: Data,
-    model: CausalLm,
-    modules: Vec<String>,
+    ready: Ready,
     recompute: Recompute,
     total_steps: u64,
     directory: RunDirectory,
@@ -100,45 +92,42 @@ struct Prepared {
 
 impl Prepared {
     fn new(arguments: &TrainArgs) -> Result<Self, Error> {
-        let mut loaded = load_recipe(arguments)?;
-        let device = crate::device::open(loaded.recipe.device)?;
-        let folder = plan::model_folder(&loaded.recipe.model)?;
-        let text = plan::dated_text(&mut loaded.recipe, &folder)?;
-        let (data, model, modules) = beginning::load(&loaded, &folder, &device, &text)?;
-        if !data.report.warnings.is_empty() {
-            eprintln!("{}", data.report);
+        let ready = Ready::new(load_recipe(arguments)?)?;
+        if !ready.data.report.warnings.is_empty() {
+            eprintln!("{}", ready.data.report);
         }
-        let total_steps = plan::total_steps(&loaded.recipe, &data);
-        let (recompute, _) = plan::recompute(&loaded.recipe, &model, &data);
-        let (directory, checkpoint) = open_directory(arguments, &loaded.recipe, &data, &folder, &text)?;
-        Ok(Self { loaded, folder, text, data, model, modules, recompute, total_steps, directory, checkpoint })
+        let total_steps = ready.total_steps();
+        let (recompute, _) = ready.recompute();
+        let (directory, checkpoint) = open_directory(arguments, &ready.opened, &ready.data)?;
+        Ok(Self { ready, recompute, total_steps, directory, checkpoint })
     }
 
     fn recipe(&self) -> &Recipe {
-        &self.loaded.recipe
+        self.ready.recipe()
     }
 
     fn summary(&self) -> String {
-        let (base, adapters) = self.model.parameter_counts();
+        let Ready { data, model, modules, .. } = &self.ready;
+        let data = &data.train;
+        let (base, adapters) = model.parameter_counts();
         let trained = match &self.recipe().method {
             Method::Full => format!("all {base} parameters"),
             Method::Lora(lora) | Method::Dora(lora) => {
                 format!(
                     "{adapters} adapter parameters (rank {}) on {} of {base}",
                     lora.rank,
-                    count(self.modules.len(), "module")
+                    count(modules.len(), "module")
                 )
             }
             Method::Ia3(_) => {
-                format!("{adapters} adapter parameters on {} of {base}", count(self.modules.len(), "module"))
+                format!("{adapters} adapter parameters on {} of {base}", count(modules.len(), "module"))
             }
         };
-        let all: usize = self.model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum();
+        let all: usize = model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum();
         let trained = match (&self.recipe().method, all - adapters) {
             (Method::Full, _) | (_, 0) => trained,
             (_, of_base) => format!("{trained}, and {of_base} of the base"),
         };
-        let data = &self.data.train;
         let epoch = data.epoch(self.recipe().seed, 0);
         let ungrouped = epoch
             .ungrouped
@@ -156,7 +145,7 @@ impl Prepared {
         format!(
             "model    {} ({}), training {trained}{recompute}\ndata     {}, {} labelled tokens of {}, {} at {:.0} % efficiency{ungrouped}{kept}\nsteps    {}\n",
             self.recipe().model,
-            self.model.family().name(),
+            model.family().name(),
             count(data.len(), "row"),
             data.labelled_tokens(),
             data.tokens(),
@@ -180,12 +169,11 @@ fn load_recipe(arguments: &TrainArgs) -> Result<Loaded, Error> {
 
 fn open_directory(
     arguments: &TrainArgs,
-    recipe: &Recipe,
+    opened: &Opened,
     data: &Data,
-    folder: &Path,
-    text: &Text,
 ) -> Result<(RunDirectory, Option<Checkpoint>), Error> {
-    let info = run_info(recipe, data, folder, text)?;
+    let recipe = opened.recipe();
+    let info = run_info(opened, data)?;
     match &arguments.resume {
         None => {
             let directory = RunDirectory::create(&recipe.output)?;
@@ -209,7 +197,8 @@ fn open_directory(
     }
 }
 
-fn run_info(recipe: &Recipe, data: &Data, folder: &Path, text: &Text) -> Result<RunInfo, Error> {
+fn run_info(opened: &Opened, data: &Data) -> Result<RunInfo, Error> {
+    let (recipe, folder) = (opened.recipe(), opened.folder.as_path());
     let mut base = BTreeMap::new();
     let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
     for entry in entries {
@@ -225,7 +214,7 @@ fn run_info(recipe: &Recipe, data: &Data, folder: &Path, text: &Text) -> Result<
     Ok(RunInfo {
         base,
         data: files.map(|file| (file.path.display().to_string(), file.sha256.clone())).collect(),
-        template: text.template.as_ref().map(|template| template.template_hash()),
+        template: opened.text.template.as_ref().map(|template| template.template_hash()),
         recipe: recipe.hash()?,
         versions: BTreeMap::from([
             ("firebrand".into(), env!("CARGO_PKG_VERSION").into()),
@@ -240,8 +229,7 @@ fn conclude(
     finished: Finished,
     recipe: &Recipe,
     directory: &RunDirectory,
-    folder: &Path,
-    text: &Text,
+    opened: &Opened,
     before: &[Answer],
 ) -> Result<ExitCode, Error> {
     match &finished.outcome {
@@ -259,8 +247,8 @@ fn conclude(
         }
         Outcome::Finished => {}
     }
-    let exported = export::export(&finished.model, recipe, directory, folder, text, &finished.data)?;
-    let after = samples::answer(&finished.model.for_inference(), text, recipe.sample.as_ref())?;
+    let exported = export(&finished.model, recipe, directory, &opened.folder, &opened.text, &finished.data)?;
+    let after = samples::answer(&finished.model.for_inference(), &opened.text, recipe.sample.as_ref())?;
     let mut report = samples::comparison(before, &after, std::io::stdout().is_terminal());
     report += &exported.to_string();
     if recipe.log.tensorboard {

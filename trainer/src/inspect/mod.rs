@@ -4,7 +4,7 @@
 //! weight being finite; so what inspects well also loads, and a bad file gives the loader's message. Only
 //! a model of an unknown architecture still gets a report, of its tensors. What an adapter does to every module is a report of its
 //! own (`modules.rs`). Nothing is run and no model is
-//! built. Not here: GGUF, and hub ids (see [`crate::hub::locate`]).
+//! built. Not here: GGUF, and hub ids (see [`firebrand_hub::locate`]).
 
 mod adapter;
 mod checkpoint;

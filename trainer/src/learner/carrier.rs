@@ -1,5 +1,5 @@
 //! What burn-train's types insist on and our loop does not use: a module, an optimiser, a
-//! schedule and two data loaders.
+//! schedule, two data loaders and a logger.
 
 use crate::observer::{EvalReport, StepReport};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
@@ -8,6 +8,9 @@ use burn::module::{Module, Param};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, ExecutionError, Tensor};
 
+use burn_train::logger::MetricLogger;
+use burn_train::metric::store::{EpochSummary, MetricsUpdate, Split};
+use burn_train::metric::{MetricDefinition, NumericEntry};
 use burn_train::{InferenceStep, ItemLazy, Learner, TrainOutput, TrainStep};
 use std::sync::Arc;
 
@@ -92,4 +95,20 @@ impl<T> DataLoaderIterator<T> for Nothing<T> {
     fn progress(&self) -> Progress {
         Progress::new(0, 0, None)
     }
+}
+
+/// A logger that writes nothing. Without one burn-train would register its own, which writes files, rounded and averaged.
+pub(super) struct NoFiles;
+
+impl MetricLogger for NoFiles {
+    fn log(&mut self, _update: MetricsUpdate, _epoch: usize, _split: &Split) {}
+
+    /// burn-train's early stopping and checkpoint strategies read metrics back; ours do not.
+    fn read_numeric(&mut self, _name: &str, _epoch: usize, _split: &Split) -> Result<Vec<NumericEntry>, String> {
+        Ok(Vec::new())
+    }
+
+    fn log_metric_definition(&mut self, _definition: MetricDefinition) {}
+
+    fn log_epoch_summary(&mut self, _summary: EpochSummary) {}
 }

@@ -1,11 +1,10 @@
-//! The observer that turns reports into burn-train events.
+//! The observer that hands reports to files and screen, and turns them into burn-train events.
 
 use super::carrier::Carrier;
 use super::strategy::Surroundings;
-use crate::observer::{EvalReport, Observer, StepReport};
+use crate::observer::{EvalReport, Observer, Record, StepReport};
 use crate::run::RunError;
 use burn::data::dataloader::Progress;
-use burn_train::metric::store::{Aggregate, EventStoreClient, Split};
 use burn_train::{
     EventProcessorError, EventProcessorTraining, Interrupter, LearnerEvent, SupervisedTrainingEventProcessor,
     TrainingItem,
@@ -20,7 +19,6 @@ const EPOCH: usize = 1;
 
 pub(super) struct Forward {
     events: SupervisedTrainingEventProcessor<Carrier>,
-    store: Arc<EventStoreClient>,
     interrupter: Interrupter,
     surroundings: Surroundings,
     started: bool,
@@ -29,14 +27,15 @@ pub(super) struct Forward {
 impl Forward {
     pub(super) fn new(
         events: SupervisedTrainingEventProcessor<Carrier>,
-        store: Arc<EventStoreClient>,
         interrupter: Interrupter,
         surroundings: Surroundings,
     ) -> Self {
-        Self { events, store, interrupter, surroundings, started: false }
+        Self { events, interrupter, surroundings, started: false }
     }
 
-    pub(super) fn into_events(self) -> SupervisedTrainingEventProcessor<Carrier> {
+    /// The run ended, early or not.
+    pub(super) fn finish(mut self) -> SupervisedTrainingEventProcessor<Carrier> {
+        self.surroundings.records.finish();
         self.events
     }
 
@@ -56,11 +55,8 @@ impl Forward {
         LearnerEvent::ProcessedItem(TrainingItem::new(item, progress, Some(count(step)), None))
     }
 
-    /// Events are processed on other threads; their failures surface here, at a later call.
+    /// burn-train processes events on other threads; their failures surface here, at a later call.
     fn check(&self, sent: Result<(), EventProcessorError>) -> Result<(), RunError> {
-        if let Some(error) = self.surroundings.errors.take() {
-            return Err(error);
-        }
         sent.map_err(|error| RunError::Report(error.to_string()))?;
         match self.interrupter.error() {
             Some(error) => Err(RunError::Report(error.to_string())),
@@ -71,6 +67,7 @@ impl Forward {
 
 impl Observer for Forward {
     fn step(&mut self, report: &StepReport) -> Result<(), RunError> {
+        self.surroundings.records.take(&Record::Step(report.clone()))?;
         if !self.started {
             self.start_training()?;
         }
@@ -84,6 +81,7 @@ impl Observer for Forward {
     }
 
     fn evaluated(&mut self, report: &EvalReport) -> Result<(), RunError> {
+        self.surroundings.records.take(&Record::Eval(report.clone()))?;
         let sent = self.events.process_valid(self.start_split());
         self.check(sent)?;
         let event = self.item(report.clone(), report.step, self.surroundings.total_steps);
@@ -93,22 +91,11 @@ impl Observer for Forward {
     }
 
     fn note(&mut self, text: &str) {
-        // First the lines of the steps before it. An error is kept for the next report.
-        if let Err(error) = self.flush() {
-            self.surroundings.errors.put(error);
-        }
         self.surroundings.console.note(text);
     }
 
     fn flush(&mut self) -> Result<(), RunError> {
-        let sent = self.events.flush();
-        // The store answers a question only after all events before it; the answer is not used.
-        self.store.find_metric("", EPOCH, Aggregate::Mean, &Split::Train);
-        self.check(sent)?;
-        match &self.surroundings.metrics {
-            Some(metrics) => metrics.sync(),
-            None => Ok(()),
-        }
+        self.surroundings.records.sync()
     }
 
     fn stop_requested(&self) -> bool {

@@ -1,20 +1,13 @@
-//! The metrics burn-train plots, and the one that carries whole reports.
+//! What burn-train shows of a report: numbers to plot, and a line about where the run is.
 
 use crate::observer::{EvalReport, Record, StepReport};
 use crate::ui::duration;
 use burn::tensor::TensorReadError;
 use burn_train::metric::{
-    Adaptor, Metric, MetricAttributes, MetricId, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
+    Adaptor, Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
     SerializedEntry,
 };
 use std::sync::Arc;
-
-const RECORD: &str = "Progress";
-
-/// The identity of the metric whose serialised entry is a line of `metrics.jsonl`.
-pub(crate) fn record_id() -> MetricId {
-    MetricId::new(Arc::new(RECORD.to_string()))
-}
 
 impl Adaptor<Record> for StepReport {
     fn adapt(&self) -> Record {
@@ -28,15 +21,15 @@ impl Adaptor<Record> for EvalReport {
     }
 }
 
-/// Carries the report and shows where the run is.
+/// Where the run is, in words.
 #[derive(Clone)]
-pub(super) struct RecordMetric;
+pub(super) struct ProgressMetric;
 
-impl Metric for RecordMetric {
+impl Metric for ProgressMetric {
     type Input = Record;
 
     fn name(&self) -> MetricName {
-        Arc::new(RECORD.to_string())
+        Arc::new("Progress".to_string())
     }
 
     fn update(&mut self, record: &Record, _metadata: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
@@ -51,7 +44,7 @@ impl Metric for RecordMetric {
             ),
             Record::Eval(report) => format!("step {}, {} tokens", report.step, report.tokens),
         };
-        Ok(SerializedEntry::new(shown, record.to_line()))
+        Ok(SerializedEntry::new(shown.clone(), shown))
     }
 
     fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {

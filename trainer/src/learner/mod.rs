@@ -1,32 +1,35 @@
-//! Runs a training loop inside burn-train, so that burn-train's metrics, event store, renderer
-//! and interrupter serve it.
+//! Runs a training loop inside burn-train, and says what the loop reports.
 //!
 //! burn-train counts in epochs over a data loader and takes optimiser and schedule into its own
 //! hands. firebrand counts in optimiser steps with exact accumulation and resume. The seam is
-//! `SupervisedLearningStrategy`: ours calls the loop, a plain function, with an
-//! [`Observer`] that turns its reports into burn-train events. Model, optimiser
-//! and data stay in the loop; what burn-train's types insist on is an empty carrier.
+//! `SupervisedLearningStrategy`: ours calls the loop, a plain function, with an [`Observer`].
+//! Model, optimiser and data stay in the loop; what burn-train's types insist on is an empty
+//! carrier.
 //!
-//! A report travels whole through the metric "Progress" as the JSON line that `metrics.jsonl`
-//! will hold, so nothing on the way can average or round it. burn-train's own checkpoints,
-//! metric files and `experiment.log` are off: the output folder holds what its contract names.
+//! A report goes two ways:
+//! ```text
+//! records.rs      the whole record, as the value it is: metrics.jsonl, TensorBoard, a bar or lines, in the call that reports it
+//! metrics.rs      its numbers, one by one, as burn-train's events: what the dashboard plots
+//! ```
+//! burn-train gives: the dashboard (its renderer), the metrics and events that feed it, an event
+//! store, which holds nothing for us, and the interrupter, by which the dashboard stops a run.
+//! It does not give: files, checkpoints, averages, early stopping, the order of what is written,
+//! or its errors. Its events are processed on other threads and carry numbers that are shown,
+//! so nothing that is kept travels by them; its own metric files and `experiment.log` are off.
 
 mod carrier;
 mod forward;
-mod logger;
 mod metrics;
+mod records;
 mod strategy;
-
-pub(crate) use metrics::record_id;
 
 use crate::observer::Observer;
 use crate::run::{MetricsFile, RunError, TensorBoard};
-use crate::ui::{Console, StopRequest, Ui};
-use burn_train::renderer::MetricsRenderer;
+use crate::ui::{Display, StopRequest, Ui};
 use burn_train::{Interrupter, SupervisedTraining, TrainingStrategy};
-use carrier::{Carrier, NoBatches};
-use logger::{ErrorSlot, RecordLogger};
-use metrics::{NumberMetric, RecordMetric};
+use carrier::{Carrier, NoBatches, NoFiles};
+use metrics::{NumberMetric, ProgressMetric};
+use records::Records;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -54,8 +57,7 @@ pub struct Session {
 /// Runs `train` and shows and logs what it reports. Returns what it returns.
 ///
 /// # Errors
-/// Those of `train`; and when a report could not be logged, which `train` gets from its observer
-/// at the next report.
+/// Those of `train`, to which its observer gives the error of a report that could not be logged.
 pub fn observe<T, E, F>(session: Session, train: F) -> Result<T, E>
 where
     T: Send + 'static,
@@ -63,35 +65,26 @@ where
     F: FnOnce(&mut dyn Observer) -> Result<T, E> + Send + 'static,
 {
     let interrupter = Interrupter::new();
-    let (renderer, console) = session.ui.open(&interrupter, session.log_every);
-    observe_on(session, interrupter, renderer, console, train)
+    let display = session.ui.open(&interrupter, session.log_every);
+    observe_on(session, interrupter, display, train)
 }
 
-fn observe_on<T, E, F>(
-    session: Session,
-    interrupter: Interrupter,
-    renderer: Box<dyn MetricsRenderer>,
-    console: Console,
-    train: F,
-) -> Result<T, E>
+fn observe_on<T, E, F>(session: Session, interrupter: Interrupter, display: Display, train: F) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<RunError> + Send + 'static,
     F: FnOnce(&mut dyn Observer) -> Result<T, E> + Send + 'static,
 {
-    let errors = ErrorSlot::default();
+    let Display { renderer, console, reports } = display;
     let outcome = Arc::new(Mutex::new(None));
-    let metrics_handle = match &session.metrics {
-        Some(metrics) => Some(Arc::new(metrics.try_clone()?)),
-        None => None,
+    let records = Records {
+        metrics: session.metrics,
+        tensorboard: session.tensorboard,
+        screen: reports,
+        log_every: session.log_every,
     };
-    let surroundings = Surroundings {
-        errors: errors.clone(),
-        stop: session.stop,
-        console: console.clone(),
-        metrics: metrics_handle,
-        total_steps: session.total_steps,
-    };
+    let surroundings =
+        Surroundings { records, stop: session.stop, console: console.clone(), total_steps: session.total_steps };
     let kept = outcome.clone();
     let strategy = LoopStrategy::new(surroundings, move |observer: &mut dyn Observer| {
         let result = train(observer);
@@ -105,25 +98,16 @@ where
         .with_interrupter(interrupter)
         .renderer(renderer)
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)))
-        // Without a logger burn-train would register one that writes files.
-        .with_metric_logger(RecordLogger::new((), session.log_every, errors.clone()))
-        .metric_train(RecordMetric)
-        .metric_valid(RecordMetric);
+        .with_metric_logger(NoFiles)
+        .metric_train(ProgressMetric)
+        .metric_valid(ProgressMetric);
     for metric in NumberMetric::of_training() {
         training = training.metric_train_numeric(metric);
     }
     for metric in NumberMetric::of_evaluation() {
         training = training.metric_valid_numeric(metric);
     }
-    if let Some(metrics) = session.metrics {
-        let logger = RecordLogger::new(metrics, session.log_every, errors.clone());
-        training = training.with_metric_logger(logger);
-    }
-    if let Some(tensorboard) = session.tensorboard {
-        let logger = RecordLogger::new(tensorboard, session.log_every, errors.clone());
-        training = training.with_metric_logger(logger);
-    }
-    // Dropping the result gives the screen back, and by then all logs are written.
+    // Dropping the result gives the screen back.
     let ran = catch_unwind(AssertUnwindSafe(|| {
         drop(training.launch(Carrier::learner()));
     }));
@@ -135,13 +119,7 @@ where
         resume_unwind(panic);
     }
     let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match (outcome, errors.take()) {
-        (Some(Ok(_)), Some(error)) => Err(error.into()),
-        (Some(result), _) => result,
-        (None, error) => {
-            Err(error.unwrap_or_else(|| RunError::Report("the training loop did not run".to_string())).into())
-        }
-    }
+    outcome.unwrap_or_else(|| Err(RunError::Report("the training loop did not run".to_string()).into()))
 }
 
 /// burn-train's dashboard ends a run "immediately" by a panic with this message.

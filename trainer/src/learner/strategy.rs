@@ -2,9 +2,8 @@
 
 use super::carrier::Carrier;
 use super::forward::{Forward, StopWatcher};
-use super::logger::ErrorSlot;
+use super::records::Records;
 use crate::observer::Observer;
-use crate::run::MetricsFile;
 use crate::ui::{Console, StopRequest};
 use burn_train::{
     Learner, SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, ValidLoader,
@@ -14,25 +13,21 @@ use std::sync::{Mutex, PoisonError};
 type Loop = Box<dyn FnOnce(&mut dyn Observer) + Send>;
 
 /// What an observer needs beside burn-train's components.
-#[derive(Clone)]
 pub(super) struct Surroundings {
-    pub(super) errors: ErrorSlot,
+    pub(super) records: Records,
     pub(super) stop: StopRequest,
     pub(super) console: Console,
-    /// For waiting until the metrics are on disk.
-    pub(super) metrics: Option<std::sync::Arc<MetricsFile>>,
     pub(super) total_steps: u64,
 }
 
 /// Calls the loop it was made with, once.
 pub(super) struct LoopStrategy {
-    run: Mutex<Option<Loop>>,
-    surroundings: Surroundings,
+    run: Mutex<Option<(Loop, Surroundings)>>,
 }
 
 impl LoopStrategy {
     pub(super) fn new(surroundings: Surroundings, run: impl FnOnce(&mut dyn Observer) + Send + 'static) -> Self {
-        Self { run: Mutex::new(Some(Box::new(run))), surroundings }
+        Self { run: Mutex::new(Some((Box::new(run), surroundings))) }
     }
 }
 
@@ -46,16 +41,11 @@ impl SupervisedLearningStrategy<Carrier> for LoopStrategy {
         _starting_epoch: usize,
     ) -> (Carrier, SupervisedTrainingEventProcessor<Carrier>) {
         let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut observer = Forward::new(
-            components.event_processor,
-            components.event_store,
-            components.interrupter,
-            self.surroundings.clone(),
-        );
-        if let Some(run) = run {
-            let _watcher = StopWatcher::start(&self.surroundings);
-            run(&mut observer);
-        }
-        (learner.model(), observer.into_events())
+        let Some((run, surroundings)) = run else { return (learner.model(), components.event_processor) };
+        let watcher = StopWatcher::start(&surroundings);
+        let mut observer = Forward::new(components.event_processor, components.interrupter, surroundings);
+        run(&mut observer);
+        drop(watcher);
+        (learner.model(), observer.finish())
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::observer::tests::{eval_report, step_report};
 use crate::observer::{Record, StepReport};
 use crate::run::tensorboard_scalars as scalars;
-use crate::ui::{captured, plain_renderer};
+use crate::ui::captured;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -27,8 +27,8 @@ fn observed<T: Send + 'static>(
     train: impl FnOnce(&mut dyn Observer) -> Result<T, RunError> + Send + 'static,
 ) -> (Result<T, RunError>, String) {
     let (console, bytes) = captured();
-    let renderer = plain_renderer(console.clone(), session.log_every);
-    let result = observe_on(session, Interrupter::new(), renderer, console, train);
+    let display = Display::plain(console, session.log_every);
+    let result = observe_on(session, Interrupter::new(), display, train);
     let lines = String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
     (result, lines)
 }
@@ -127,10 +127,9 @@ fn the_logging_interval_holds_for_files_and_lines() {
 fn a_stop_request_is_answered_while_the_step_is_still_running() {
     let output = tempfile::tempdir().unwrap();
     let (console, bytes) = captured();
-    let renderer = plain_renderer(console.clone(), 1);
     let session = session(output.path());
     let stop = session.stop.clone();
-    let result = observe_on(session, Interrupter::new(), renderer, console, move |observer| {
+    let result = observe_on(session, Interrupter::new(), Display::plain(console, 1), move |observer| {
         observer.step(&fake_step(1))?;
         assert!(!observer.stop_requested());
         stop.request();
@@ -150,9 +149,8 @@ fn the_dashboards_stop_reaches_the_loop() {
     let (console, _) = captured();
     let interrupter = Interrupter::new();
     let outside = interrupter.clone();
-    let renderer = plain_renderer(console.clone(), 1);
     let session = session(output.path());
-    let result = observe_on(session, interrupter, renderer, console, move |observer| {
+    let result = observe_on(session, interrupter, Display::plain(console, 1), move |observer| {
         outside.stop(Some("the user pressed q"));
         fake_loop(observer)
     });
@@ -192,7 +190,6 @@ fn a_full_disk_ends_the_run_with_one_error() {
     session.metrics = Some(MetricsFile::to_device(&path));
     let (result, _) = observed(session, |observer| -> Result<(), RunError> {
         observer.step(&fake_step(1))?;
-        // A step's line is written on another thread; the flush before a checkpoint waits for it.
         observer.flush()?;
         panic!("a checkpoint must not be written after a line was lost")
     });

@@ -40,12 +40,14 @@ impl Gradients {
         self.by_path.iter().map(|(path, gradient)| (path.as_str(), gradient))
     }
 
-    /// The first parameter with a gradient that is not finite.
+    /// The first parameter with a gradient that is not finite. Waits for the device once.
     pub fn first_non_finite(&self) -> Option<&str> {
-        self.by_path
-            .iter()
-            .find(|(_, gradient)| !(*gradient).clone().sum().into_scalar::<f32>().is_finite())
-            .map(|(path, _)| path.as_str())
+        let sums: Vec<Tensor<1>> = self.by_path.values().map(|gradient| gradient.clone().sum()).collect();
+        if sums.is_empty() {
+            return None;
+        }
+        let sums = Tensor::cat(sums, 0).into_data();
+        self.by_path.keys().zip(sums.iter::<f32>()).find(|(_, sum)| !sum.is_finite()).map(|(path, _)| path.as_str())
     }
 
     /// One optimiser step on `module`.
@@ -129,5 +131,27 @@ impl ModuleMapper for Updater<'_> {
             let updated = self.optimizer.update(self.state, parameter, flat, gradient, rate);
             Tensor::from_inner(updated.reshape(shape)).require_grad()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn the_first_gradient_that_is_no_number_is_named() {
+        let device = Device::flex();
+        let of = |values: &[(&str, f32)]| Gradients {
+            by_path: values
+                .iter()
+                .map(|(path, value)| (path.to_string(), Tensor::from_floats([1.0, *value, 2.0], &device)))
+                .collect(),
+        };
+        assert_eq!(of(&[]).first_non_finite(), None);
+        assert_eq!(of(&[("a", 1.0), ("b", 2.0)]).first_non_finite(), None);
+        let broken = of(&[("a", 1.0), ("c", f32::NAN), ("b", f32::INFINITY), ("d", f32::NAN)]);
+        assert_eq!(broken.first_non_finite(), Some("b"));
     }
 }

@@ -1,29 +1,58 @@
 //! Clipping by the global norm, as `torch.nn.utils.clip_grad_norm_` does it.
 //!
 //! What is unusual: squares are added up in pieces, in order. Burn's own sum of a large tensor on the CPU adds its parts as
-//! threads become free, so its last digit may change from run to run.
+//! threads become free, so its last digit may change from run to run. The sums of all pieces of all tensors are read together,
+//! so a norm waits for the device once.
 
 use burn::tensor::Tensor;
 
 /// Values whose squares are added at once in f32: few enough that little is rounded away, and far below the 4 Mi from which
 /// Burn's sum is shared by threads.
 const PIECE: usize = 1 << 16;
+/// Pieces whose squares are in memory at once: 16 MiB.
+const TOGETHER: usize = 64;
 
 /// The Euclidean norm over all `gradients` together.
 ///
 /// The sums of squares are added in order, in f64.
 pub fn global_norm<'a>(gradients: impl Iterator<Item = &'a Tensor<1>>) -> f64 {
-    gradients.map(sum_of_squares).sum::<f64>().sqrt()
+    sums_of_squares(gradients).into_iter().sum::<f64>().sqrt()
 }
 
 /// The sum of the squares of all values, the same bits on any number of threads.
 pub(super) fn sum_of_squares(values: &Tensor<1>) -> f64 {
+    sums_of_squares(std::iter::once(values)).into_iter().sum()
+}
+
+/// The sum of squares of each of `tensors`, for one wait.
+fn sums_of_squares<'a>(tensors: impl Iterator<Item = &'a Tensor<1>>) -> Vec<f64> {
+    let (mut sums, mut pieces) = (vec![], vec![]);
+    for values in tensors {
+        pieces.push(values.dims()[0].div_ceil(PIECE));
+        sums_of_pieces(values, &mut sums);
+    }
+    if sums.is_empty() {
+        return vec![0.0; pieces.len()];
+    }
+    let sums = Tensor::cat(sums, 0).into_data();
+    let mut sums = sums.iter::<f32>().map(f64::from);
+    pieces.into_iter().map(|pieces| sums.by_ref().take(pieces).sum()).collect()
+}
+
+/// Adds the sum of squares of each piece of `values` to `sums`, in order, still on the device.
+fn sums_of_pieces(values: &Tensor<1>, sums: &mut Vec<Tensor<1>>) {
     let length = values.dims()[0];
-    let piece = |start: usize| {
-        let piece = values.clone().narrow(0, start, PIECE.min(length - start));
-        f64::from((piece.clone() * piece).sum().into_scalar::<f32>())
-    };
-    (0..length).step_by(PIECE).map(piece).sum()
+    let whole = length / PIECE;
+    for start in (0..whole).step_by(TOGETHER) {
+        let pieces = TOGETHER.min(whole - start);
+        let values = values.clone().narrow(0, start * PIECE, pieces * PIECE).reshape([pieces, PIECE]);
+        sums.push((values.clone() * values).sum_dim(1).reshape([pieces]));
+    }
+    let rest = length % PIECE;
+    if rest > 0 {
+        let values = values.clone().narrow(0, whole * PIECE, rest);
+        sums.push((values.clone() * values).sum());
+    }
 }
 
 /// The factor on every gradient so that their global norm is at most `max_norm`: `min(1, max / (norm + 1e-6))`.
@@ -59,6 +88,43 @@ mod tests {
         for threads in [2, 3, 7, 2] {
             assert_eq!(norm(threads).to_bits(), one.to_bits(), "{threads} threads");
         }
+    }
+
+    /// The bits of every run so far: a piece at a time, each read by itself.
+    #[test]
+    fn one_wait_gives_the_bits_of_reading_every_piece() {
+        fn piece_by_piece(values: &Tensor<1>) -> f64 {
+            let length = values.dims()[0];
+            let piece = |start: usize| {
+                let piece = values.clone().narrow(0, start, PIECE.min(length - start));
+                f64::from((piece.clone() * piece).sum().into_scalar::<f32>())
+            };
+            (0..length).step_by(PIECE).map(piece).sum()
+        }
+        let device = Device::flex();
+        let mut random = 1_u64;
+        let mut value = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((random >> 40) as f32 / 8_388_608.0 - 1.0) * ((random >> 8) % 13) as f32
+        };
+        let lengths = [7, 0, PIECE, 1, 3 * PIECE + 5, (TOGETHER + 2) * PIECE, TOGETHER * PIECE + 1, PIECE - 1];
+        let gradients = lengths.map(|length| {
+            let values: Vec<f32> = (0..length).map(|_| value()).collect();
+            Tensor::<1>::from_floats(values.as_slice(), &device)
+        });
+        let expected = gradients.iter().map(piece_by_piece).sum::<f64>().sqrt();
+        assert_eq!(global_norm(gradients.iter()).to_bits(), expected.to_bits());
+        for gradient in &gradients {
+            assert_eq!(sum_of_squares(gradient).to_bits(), piece_by_piece(gradient).to_bits());
+        }
+        // A view that does not begin where its memory does, as a part of a larger tensor.
+        let part = gradients[4].clone().narrow(0, 3, 2 * PIECE);
+        assert_eq!(sum_of_squares(&part).to_bits(), piece_by_piece(&part).to_bits());
+    }
+
+    #[test]
+    fn the_norm_of_nothing_is_zero() {
+        assert_eq!(global_norm([].into_iter()), 0.0);
     }
 
     #[test]

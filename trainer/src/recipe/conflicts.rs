@@ -8,6 +8,7 @@ use super::document::Document;
 use super::dtype::WrittenDtype;
 use super::error::{Complaint, ComplaintKind, RecipeError};
 use super::file::{Init, RecipeFile};
+use super::objective::ObjectiveSection;
 use super::optimizer::{AdafactorRate, Optimizer};
 use super::schedule::{ScheduleSection, WarmupKeys};
 
@@ -18,6 +19,7 @@ pub(super) fn check(file: &RecipeFile, document: &Document) -> Result<(), Recipe
     rules.quantization()?;
     rules.quantized_export()?;
     rules.data()?;
+    rules.objective()?;
     rules.train()?;
     rules.optimizer()?;
     rules.schedule()?;
@@ -228,6 +230,21 @@ impl Rules<'_> {
             .message(format!("`{date}` is not a day"))
             .advice("write it as \"2025-01-31\"")
             .into())
+    }
+
+    fn objective(&self) -> Result<(), RecipeError> {
+        match &self.file.objective {
+            Some(ObjectiveSection::Contrastive(contrastive))
+                if contrastive.learn_temperature == Some(true) && self.file.adapter.is_some() =>
+            {
+                Err(self
+                    .conflict("objective.learn_temperature")
+                    .message("`objective.learn_temperature` trains the temperature, and a PEFT adapter cannot hold it")
+                    .advice("remove learn_temperature, or remove [adapter] to train every weight")
+                    .into())
+            }
+            Some(ObjectiveSection::Contrastive(_) | ObjectiveSection::Sft(_)) | None => Ok(()),
+        }
     }
 
     fn train(&self) -> Result<(), RecipeError> {

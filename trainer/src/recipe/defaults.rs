@@ -13,7 +13,7 @@ use super::optimizer::{
 };
 use super::output::Log;
 use super::schedule::{MinLrKeys, ScheduleSection, Warmup, WarmupKeys};
-use super::train::{Clipping, Duration, Objective, Recompute, TrainSection};
+use super::train::{Clipping, Duration, Recompute, TrainSection};
 
 pub(super) const WARMUP: Warmup = Warmup::Steps(10);
 pub(super) const DURATION: Duration = Duration::Epochs(1);
@@ -75,14 +75,12 @@ impl Default for Ia3Recipe {
 impl Default for TrainSection {
     fn default() -> Self {
         TrainSection {
-            objective: Objective::Sft,
             epochs: None,
             steps: None,
             batch_size: 16,
             micro_batch_size: None,
             max_grad_norm: Clipping::Norm(1.0),
             recompute: Recompute::Auto,
-            router_aux_loss: None,
         }
     }
 }

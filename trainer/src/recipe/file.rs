@@ -11,6 +11,7 @@ use super::checkpoint::CheckpointSection;
 use super::device::DeviceName;
 use super::dtype::{ComputeDtype, StoredDtype};
 use super::evaluation::EvalSection;
+use super::objective::ObjectiveSection;
 use super::optimizer::Optimizer;
 use super::output::{Export, Log, Sample};
 use super::quantization::Quantization;
@@ -54,6 +55,8 @@ pub(super) struct RecipeFile {
     pub quantization: Option<Quantization>,
     #[schemars(transform = constrain_data)]
     pub data: DataConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveSection>,
     #[serde(default)]
     pub train: TrainSection,
     #[serde(default)]

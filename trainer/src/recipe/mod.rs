@@ -19,6 +19,8 @@ mod expectation;
 mod file;
 mod load;
 mod model;
+mod moved;
+mod objective;
 mod optimizer;
 mod output;
 mod overrides;
@@ -44,6 +46,7 @@ pub use evaluation::{EarlyStopping, Eval};
 pub use file::Init;
 pub use load::Loaded;
 pub use model::ModelSource;
+pub use objective::{ContrastiveRecipe, ObjectiveRecipe, SftRecipe};
 pub use optimizer::{
     AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdjustment, MuonRecipe, Optimizer,
     RelativeRate, SgdRecipe,
@@ -53,7 +56,7 @@ pub use quantization::{EightBitRecipe, FourBitRecipe, Quantization};
 pub use reference::reference;
 pub use schedule::{Curve, Schedule, Warmup};
 pub use schema::json_schema;
-pub use train::{Duration, Objective, Recompute, Train};
+pub use train::{Duration, Recompute, Train};
 
 use firebrand_datasets::DataConfig;
 
@@ -76,6 +79,8 @@ pub struct Recipe {
     pub quantization: Option<Quantization>,
     /// Paths are resolved.
     pub data: DataConfig,
+    /// What is minimised. Absent: what the model is made for.
+    pub objective: Option<ObjectiveRecipe>,
     pub train: Train,
     pub optimizer: Optimizer,
     pub schedule: Schedule,

@@ -45,6 +45,7 @@ impl From<&Recipe> for RecipeFile {
             adapter: (&recipe.method).into(),
             quantization: recipe.quantization,
             data: recipe.data.clone(),
+            objective: recipe.objective.map(Into::into),
             train: (&recipe.train).into(),
             optimizer: recipe.optimizer.clone(),
             schedule: (&recipe.schedule).into(),

@@ -1,12 +1,11 @@
-//! `[train]`: how long, in what portions, and what is optimised.
+//! `[train]`: how long, and in what portions.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How long, in what portions, and what is optimised.
+/// How long, and in what portions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Train {
-    pub objective: Objective,
     pub duration: Duration,
     /// Rows (packs when packing) per optimiser step.
     pub batch_size: usize,
@@ -15,8 +14,6 @@ pub struct Train {
     /// Absent = no clipping.
     pub max_grad_norm: Option<f64>,
     pub recompute: Recompute,
-    /// Factor of the load-balancing loss of routers. Absent = it is not charged.
-    pub router_aux_loss: Option<f64>,
 }
 
 /// When a run is over.
@@ -31,10 +28,8 @@ pub enum Duration {
 /// The keys of `[train]` as written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(description = "How long, in what portions, and what is optimised.")]
+#[schemars(description = "How long, and in what portions.")]
 pub struct TrainSection {
-    /// What is optimised. `sft`: the likelihood of the labelled tokens.
-    pub objective: Objective,
     /// Passes over the training rows; 1 when neither this nor `steps` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), example = 3)]
@@ -58,19 +53,6 @@ pub struct TrainSection {
     /// memory plan needs it.
     #[schemars(example = Recompute::Blocks)]
     pub recompute: Recompute,
-    /// Models with experts: factor of the loss that makes routers use all experts alike, 0.02 for Mixtral. Measured over the
-    /// whole step; costs one more forward pass. Not charged when not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("exclusiveMinimum" = 0), example = 0.02)]
-    pub router_aux_loss: Option<f64>,
-}
-
-/// What is optimised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Objective {
-    /// Supervised fine-tuning.
-    Sft,
 }
 
 /// Whether activations are computed again in the backward pass.
@@ -106,7 +88,6 @@ pub(super) fn largest_divisor(batch_size: usize, limit: usize) -> usize {
 impl From<TrainSection> for Train {
     fn from(section: TrainSection) -> Self {
         Train {
-            objective: section.objective,
             duration: match (section.epochs, section.steps) {
                 (_, Some(steps)) => Duration::Steps(steps),
                 (Some(epochs), None) => Duration::Epochs(epochs),
@@ -121,7 +102,6 @@ impl From<TrainSection> for Train {
                 Clipping::Off(Off::Off) => None,
             },
             recompute: section.recompute,
-            router_aux_loss: section.router_aux_loss,
         }
     }
 }
@@ -133,14 +113,12 @@ impl From<&Train> for TrainSection {
             Duration::Steps(steps) => (None, Some(steps)),
         };
         TrainSection {
-            objective: train.objective,
             epochs,
             steps,
             batch_size: train.batch_size,
             micro_batch_size: Some(train.micro_batch_size),
             max_grad_norm: train.max_grad_norm.map_or(Clipping::Off(Off::Off), Clipping::Norm),
             recompute: train.recompute,
-            router_aux_loss: train.router_aux_loss,
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use super::document::{Document, Entry, Node, Origin, Value};
 use super::error::{ComplaintKind, RecipeError};
 use super::expectation::{alternatives, choices, describe, keys, kinds, nearest, quoted};
+use super::moved::moved;
 
 /// Checks the whole document, and writes in the `kind` of sections that leave it out.
 pub(super) fn validate(document: &mut Document, schema: &Json) -> Result<(), RecipeError> {
@@ -224,6 +225,15 @@ impl Walk<'_> {
     }
 
     fn unknown_key(&self, entry: &Entry, known: &[&str], path: &str) -> RecipeError {
+        if let Some(moved) = moved(path) {
+            return self
+                .document
+                .at(ComplaintKind::UnknownKey, &entry.origin)
+                .message(format!("`{path}` is now {}", moved.now))
+                .label("no longer a key here")
+                .advice(format!("write it so:\n{}", moved.example))
+                .into();
+        }
         let section = path.rsplit_once('.').map_or("the recipe", |(section, _)| section);
         let within = match section {
             "the recipe" => section.to_owned(),

@@ -12,13 +12,12 @@
 use super::files::{sync_file, sync_folder};
 use super::manifest::Depth;
 use super::{Flaw, Manifest, PassedOver, RunError};
+use firebrand_files::{Durability, REPLACED, TEMPORARY, write_folder};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "checkpoint-";
-const TEMPORARY: &str = ".tmp-";
-const REPLACED: &str = ".tmp-replaced";
 
 /// The checkpoints of one output folder. Reading needs no lock; writing is for the owner of the
 /// [`RunDirectory`](super::RunDirectory).
@@ -74,18 +73,17 @@ impl Checkpoints {
         metric: Option<f64>,
         files: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<Checkpoint, E> {
-        let temporary =
-            TemporaryFolder::create(self.root.join(format!("{PREFIX}{step}{TEMPORARY}{}", std::process::id())))?;
-        files(&temporary.path)?;
-        let manifest = Manifest::of_folder(&temporary.path, step, metric)?;
-        for name in manifest.files.keys() {
-            sync_file(&temporary.path.join(name))?;
-        }
-        manifest.write(&temporary.path)?;
-        sync_folder(&temporary.path)?;
         let path = self.folder(step);
-        self.put_in_place(&temporary.path, &path)?;
-        sync_folder(&self.root)?;
+        let failed = |error| RunError::io("writing", &path, error).into();
+        let manifest = write_folder(&path, Durability::Synced, failed, |folder| {
+            files(folder)?;
+            let manifest = Manifest::of_folder(folder, step, metric)?;
+            for name in manifest.files.keys() {
+                sync_file(&folder.join(name))?;
+            }
+            manifest.write(folder)?;
+            Ok::<_, E>(manifest)
+        })?;
         Ok(Checkpoint { path, step, manifest })
     }
 
@@ -168,9 +166,7 @@ impl Checkpoints {
     pub(super) fn remove(&self, step: u64) -> Result<PathBuf, RunError> {
         let path = self.folder(step);
         let doomed = self.root.join(format!("{PREFIX}{step}{TEMPORARY}removed"));
-        if doomed.exists() {
-            remove(&doomed)?;
-        }
+        remove(&doomed)?;
         fs::rename(&path, &doomed).map_err(|error| RunError::io("removing", &path, error))?;
         remove(&doomed)?;
         Ok(path)
@@ -178,27 +174,6 @@ impl Checkpoints {
 
     fn folder(&self, step: u64) -> PathBuf {
         self.root.join(format!("{PREFIX}{step}"))
-    }
-
-    fn put_in_place(&self, temporary: &Path, path: &Path) -> Result<(), RunError> {
-        let failed = |error| RunError::io("renaming", path, error);
-        if fs::symlink_metadata(path).is_err() {
-            return fs::rename(temporary, path).map_err(failed);
-        }
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(REPLACED);
-        let aside = path.with_file_name(name);
-        if aside.exists() {
-            remove(&aside)?;
-        }
-        fs::rename(path, &aside).map_err(failed)?;
-        if let Err(error) = fs::rename(temporary, path) {
-            // Back to how it was; the first error is the one to report.
-            let _ = fs::rename(&aside, path);
-            return Err(failed(error));
-        }
-        sync_folder(&self.root)?;
-        remove(&aside)
     }
 
     fn names(&self) -> Result<Vec<String>, RunError> {
@@ -242,28 +217,6 @@ impl Selection {
     }
 }
 
-/// Is removed when dropped, unless it was renamed away.
-struct TemporaryFolder {
-    path: PathBuf,
-}
-
-impl TemporaryFolder {
-    fn create(path: PathBuf) -> Result<Self, RunError> {
-        if path.exists() {
-            remove(&path)?;
-        }
-        fs::create_dir_all(&path).map_err(|error| RunError::io("creating", &path, error))?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for TemporaryFolder {
-    fn drop(&mut self) {
-        // Whatever cannot be removed now is a leftover for the next run.
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
 fn verify(path: &Path, depth: Depth) -> Result<Checkpoint, PassedOver> {
     let flawed = |flaw| PassedOver { path: path.to_path_buf(), flaw };
     if !path.is_dir() {
@@ -290,9 +243,7 @@ fn split_name(name: &str) -> Option<(u64, &str)> {
 }
 
 fn remove(path: &Path) -> Result<(), RunError> {
-    let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-    if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }
-        .map_err(|error| RunError::io("removing", path, error))
+    firebrand_files::remove(path).map_err(|error| RunError::io("removing", path, error))
 }
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ pub enum RunError {
     /// A file of a run does not read as what it should be.
     #[error("{}: expected {expected}, found {found}", .path.display())]
     Malformed { path: PathBuf, expected: &'static str, found: String },
-    /// A file was written by a newer firebrand.
-    #[error("{}: format version {found}, but this firebrand reads up to {supported}; use the version that wrote it", .path.display())]
+    /// A file was written by another firebrand.
+    #[error("{}: format version {found}, but this firebrand reads versions 1 to {supported}; use the firebrand that wrote it", .path.display())]
     Version { path: PathBuf, found: u64, supported: u64 },
     /// A number that must be finite is not, so it cannot be stored exactly.
     #[error("{}: {name} is {value}, which cannot be saved", .path.display())]

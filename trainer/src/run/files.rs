@@ -1,31 +1,16 @@
 //! Durable writes and digests.
 
 use super::RunError;
+use firebrand_files::{Durability, write_file};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// Replaces `path` by `content`: after a crash it holds the old content or the new, never a part.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), RunError> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".tmp-{}", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = (|| {
-        let mut file = File::create(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
-    if let Err(error) = written {
-        // The half-written file is of no use; the first error is the one to report.
-        let _ = fs::remove_file(&temporary);
-        return Err(RunError::io("writing", path, error));
-    }
-    match path.parent() {
-        Some(folder) => sync_folder(folder),
-        None => Ok(()),
-    }
+    let failed = |error| RunError::io("writing", path, error);
+    write_file(path, Durability::Synced, failed, |file| file.write_all(content).map_err(failed))
 }
 
 /// Lowercase hexadecimal sha256 of a file, read in pieces.
@@ -59,22 +44,12 @@ pub(super) fn digest(path: &Path) -> io::Result<(u64, String)> {
 
 /// Flushes a file's content to the disk.
 pub(super) fn sync_file(path: &Path) -> Result<(), RunError> {
-    // Opened for writing because Windows flushes no read-only handle.
-    OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(|error| RunError::io("syncing", path, error))
+    firebrand_files::sync_file(path).map_err(|error| RunError::io("syncing", path, error))
 }
 
 /// Flushes a folder's list of names, which makes creations and renames in it durable.
 pub(super) fn sync_folder(path: &Path) -> Result<(), RunError> {
-    // Only Unix has folders that can be opened and synced.
-    if cfg!(unix) {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        File::open(path).and_then(|folder| folder.sync_all()).map_err(|error| RunError::io("syncing", path, error))?;
-    }
-    Ok(())
+    firebrand_files::sync_folder(path).map_err(|error| RunError::io("syncing", path, error))
 }
 
 /// Reads a small text file; more than `limit` bytes are refused before they are read.
@@ -95,6 +70,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn sha256_equals_the_standard_vectors() {
@@ -109,25 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn an_atomic_write_replaces_and_leaves_nothing_else() {
+    fn an_atomic_write_that_fails_names_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run.json");
-        write_atomically(&path, b"old").unwrap();
-        write_atomically(&path, b"new").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_failed_write_keeps_the_old_content_and_no_remains() {
-        let folder = tempfile::tempdir().unwrap();
-        // A folder of that name makes the last step, the rename, fail.
-        let path = folder.path().join("run.json");
-        fs::create_dir(&path).unwrap();
-        fs::write(path.join("kept"), b"kept").unwrap();
-        assert!(write_atomically(&path, b"new").is_err());
-        assert_eq!(fs::read(path.join("kept")).unwrap(), b"kept");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let path = folder.path().join("missing/run.json");
+        let error = write_atomically(&path, b"new").unwrap_err();
+        assert!(error.to_string().contains("run.json"), "{error}");
     }
 
     #[test]

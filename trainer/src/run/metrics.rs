@@ -7,9 +7,10 @@
 use super::RunError;
 use super::files::sync_folder;
 use crate::observer::Record;
+use firebrand_files::{Durability, write_file};
 use serde::Deserialize;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 /// The open file.
@@ -62,12 +63,6 @@ impl MetricsFile {
         }
     }
 
-    /// A second handle of the same file.
-    pub(crate) fn try_clone(&self) -> Result<Self, RunError> {
-        let file = self.file.try_clone().map_err(|error| RunError::io("opening", &self.path, error))?;
-        Ok(Self { path: self.path.clone(), file })
-    }
-
     /// Appends to whatever `path` is, such as `/dev/full`.
     #[cfg(test)]
     pub(crate) fn to_device(path: &Path) -> Self {
@@ -82,33 +77,31 @@ impl MetricsFile {
 
 /// Rewrites `path` with the lines up to `step`, atomically.
 fn cut(path: &Path, earlier: File, step: u64) -> io::Result<()> {
-    let temporary = path.with_extension("jsonl.tmp");
-    let result = (|| {
-        let mut reader = BufReader::new(earlier);
-        let mut writer = BufWriter::new(File::create(&temporary)?);
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line)? > 0 {
-            let record: Result<Step, _> = serde_json::from_slice(&line);
-            if record.is_ok_and(|record| record.step <= step) {
-                writer.write_all(line.trim_ascii_end())?;
-                writer.write_all(b"\n")?;
+    write_file(
+        path,
+        Durability::Synced,
+        |error| error,
+        |file| {
+            let mut reader = BufReader::new(earlier);
+            let mut line = Vec::new();
+            while reader.read_until(b'\n', &mut line)? > 0 {
+                let record: Result<Step, _> = serde_json::from_slice(&line);
+                if record.is_ok_and(|record| record.step <= step) {
+                    file.write_all(line.trim_ascii_end())?;
+                    file.write_all(b"\n")?;
+                }
+                line.clear();
             }
-            line.clear();
-        }
-        writer.into_inner()?.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
-    if result.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&temporary);
-    }
-    result
+            Ok(())
+        },
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::observer::tests::{eval_report, step_report};
+    use std::fs;
 
     fn written(path: &Path, steps: std::ops::RangeInclusive<u64>, mut file: MetricsFile) {
         for step in steps {

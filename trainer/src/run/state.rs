@@ -3,17 +3,20 @@
 //! Random numbers are derived from the seed and counters, so counters are all there is to save,
 //! and the data position is a place to seek to, not a history to replay. Integers and floats
 //! round-trip bit for bit. The optimiser's moments are in `optimizer.safetensors`.
+//!
+//! Version 1 had two more keys, which followed from the others and which nothing read.
 
 use super::files::read_bounded;
 use super::{RunError, write_atomically};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The file's name in a checkpoint.
 pub const STATE: &str = "state.json";
 
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
+/// Keys of version 1 that are passed over: counters of random streams, and the steps of the schedule.
+const OF_VERSION_1: [&str; 2] = ["rng", "schedule_step"];
 const LARGEST: u64 = 1 << 26;
 
 /// Where a run stands between two optimiser steps.
@@ -28,10 +31,6 @@ pub struct RunState {
     pub position: u64,
     /// The recipe's seed; a resume with another one is refused by the caller.
     pub seed: u64,
-    /// Name of a random stream -> its counter.
-    pub rng: BTreeMap<String, u64>,
-    /// Steps the learning-rate schedule has made.
-    pub schedule_step: u64,
     /// Labelled tokens trained on.
     pub tokens: u64,
     /// All tokens that went through the model in training.
@@ -86,7 +85,10 @@ impl RunState {
         write_atomically(&path, text.as_bytes())
     }
 
-    /// Reads `state.json` from `folder`.
+    /// Reads `state.json` from `folder`, of this version or version 1.
+    ///
+    /// # Errors
+    /// Another version, or a file that is no such state.
     pub fn read(folder: &Path) -> Result<Self, RunError> {
         let path = folder.join(STATE);
         let text = read_bounded(&path, LARGEST).map_err(|error| RunError::io("reading", &path, error))?;
@@ -97,11 +99,13 @@ impl RunState {
         };
         // The version first: the fields of a newer one would only confuse the message.
         let Version { version } = serde_json::from_str(&text).map_err(malformed)?;
-        if version != VERSION {
-            return Err(RunError::Version { path, found: version, supported: VERSION });
-        }
+        let passed_over: &[&str] = match version {
+            1 => &OF_VERSION_1,
+            VERSION => &[],
+            _ => return Err(RunError::Version { path, found: version, supported: VERSION }),
+        };
         let mut value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).map_err(malformed)?;
-        value.remove("version");
+        value.retain(|key, _| key != "version" && !passed_over.contains(&key.as_str()));
         serde_json::from_value(value.into()).map_err(malformed)
     }
 }
@@ -117,8 +121,6 @@ mod tests {
             epoch: 2,
             position: (1 << 53) + 1,
             seed: u64::MAX - 1,
-            rng: BTreeMap::from([("dropout".to_string(), u64::MAX - 2)]),
-            schedule_step: 7,
             tokens: 11,
             input_tokens: 13,
             best: Some(Best { value: 0.1 + 0.2, step: 5 }),
@@ -150,16 +152,60 @@ mod tests {
         assert!(!folder.path().join(STATE).exists());
     }
 
+    /// As version 1 wrote it.
+    #[test]
+    fn a_file_of_version_1_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{
+  "version": 1,
+  "step": 40,
+  "epoch": 2,
+  "position": 16,
+  "seed": 42,
+  "rng": {
+    "dropout": 7
+  },
+  "schedule_step": 40,
+  "tokens": 9001,
+  "input_tokens": 12000,
+  "best": {
+    "value": 0.30000000000000004,
+    "step": 20
+  },
+  "evaluations_without_improvement": 1,
+  "elapsed_seconds": 12.5
+}
+"#;
+        fs::write(folder.path().join(STATE), text).unwrap();
+        let read = RunState::read(folder.path()).unwrap();
+        let expected = RunState {
+            step: 40,
+            epoch: 2,
+            position: 16,
+            seed: 42,
+            tokens: 9001,
+            input_tokens: 12000,
+            best: Some(Best { value: 0.1 + 0.2, step: 20 }),
+            evaluations_without_improvement: 1,
+            elapsed_seconds: 12.5,
+        };
+        assert_eq!(read, expected);
+    }
+
     #[test]
     fn other_versions_and_other_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         state().write(folder.path()).unwrap();
         let path = folder.path().join(STATE);
         let whole = fs::read_to_string(&path).unwrap();
-        fs::write(&path, whole.replace("\"version\": 1", "\"version\": 2")).unwrap();
-        let error = RunState::read(folder.path()).unwrap_err();
-        assert!(error.to_string().contains("format version 2"), "{error}");
-        for text in ["", "{}", "[1]", &whole[..whole.len() / 2], &whole.replace("\"step\"", "\"stop\"")] {
+        for other in [0, 3] {
+            fs::write(&path, whole.replace("\"version\": 2", &format!("\"version\": {other}"))).unwrap();
+            let error = RunState::read(folder.path()).unwrap_err();
+            assert!(error.to_string().contains(&format!("format version {other}")), "{error}");
+        }
+        let of_version_1 = whole.replace("\"step\":", "\"rng\": {}, \"step\":");
+        for text in ["", "{}", "[1]", &whole[..whole.len() / 2], &whole.replace("\"step\"", "\"stop\""), &of_version_1]
+        {
             fs::write(&path, text).unwrap();
             let error = RunState::read(folder.path()).unwrap_err();
             assert!(matches!(error, RunError::Malformed { .. }), "{error}");

@@ -9,8 +9,8 @@ use firebrand_models::{CausalLm, WriteAs};
 use super::Measured;
 use super::fixture::{Fixture, Trains};
 use crate::error::Error;
-use crate::generate::{Sampling, Session};
-use crate::merge::{Probe, merge_into};
+use crate::export::{Probe, merge_into};
+use crate::inference::generate::{Sampling, Session};
 
 /// Of single logits, which are a few units large.
 const LIMIT: f64 = 1e-4;

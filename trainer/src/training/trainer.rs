@@ -158,7 +158,7 @@ impl<'a> Trainer<'a> {
                 Some(Mode::Training { key, first_row })
             })
             .collect();
-        let router = self.recipe.train.router_aux_loss.and_then(|coefficient| {
+        let router = self.recipe.router_aux_loss().and_then(|coefficient| {
             let frozen = self.model.decoder().valid();
             RouterBalance::measure(&frozen, batches.iter().zip(modes.iter().copied()), coefficient)
         });
@@ -195,7 +195,6 @@ impl<'a> Trainer<'a> {
         let (epoch, position) = self.steps.place();
         self.state.step = step;
         (self.state.epoch, self.state.position) = (epoch, position);
-        self.state.schedule_step = step;
         self.state.tokens += labelled as u64;
         self.state.input_tokens += tokens as u64;
         self.state.elapsed_seconds += seconds;

@@ -1,7 +1,7 @@
 //! A progress bar on stderr: steps, loss, tokens/s, ETA; evaluations stay above it.
 
 use super::format;
-use super::renderer::Screen;
+use super::screen::Screen;
 use crate::observer::{EvalReport, StepReport};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;

@@ -1,20 +1,24 @@
 //! How a run is shown: burn-train's terminal dashboard, a progress bar, or plain lines.
 //!
 //! Everything goes to stderr, so that a command's result on stdout can be piped; the dashboard
-//! alone draws on stdout, because burn-train does. `bar` and `plain` are `Screen`s behind
-//! burn-train's `MetricsRenderer`.
+//! alone draws on stdout, because burn-train does. `bar` and `plain` are `Screen`s, which get whole
+//! reports; the dashboard gets burn-train's metrics.
 
 mod bar;
+pub mod bars;
 mod console;
 mod eta;
 mod format;
+pub mod output;
 mod plain;
-mod renderer;
+mod screen;
 mod signals;
+mod silent;
 mod terminal;
 
 pub use console::Console;
 pub use format::duration;
+pub(crate) use screen::Reports;
 pub use signals::{SignalScope, StopRequest};
 
 #[cfg(test)]
@@ -25,7 +29,7 @@ use burn_train::Interrupter;
 use burn_train::renderer::MetricsRenderer;
 use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use plain::PlainScreen;
-use renderer::RecordRenderer;
+use silent::Silent;
 use std::io::IsTerminal;
 
 /// The value of `--ui`.
@@ -80,30 +84,40 @@ impl Ui {
     }
 
     /// Opens the display. `log_every` is the interval of plain lines.
-    pub(crate) fn open(self, interrupter: &Interrupter, log_every: u64) -> (Box<dyn MetricsRenderer>, Console) {
+    pub(crate) fn open(self, interrupter: &Interrupter, log_every: u64) -> Display {
         match self {
             Ui::Tui => {
                 terminal::remember();
                 let renderer = TuiMetricsRendererWrapper::new(interrupter.clone(), None);
                 terminal::keep_interrupt_key();
-                (Box::new(renderer), Console::held())
+                Display { renderer: Box::new(renderer), console: Console::held(), reports: None }
             }
             Ui::Bar => {
                 let screen = BarScreen::new();
                 let console = Console::Bar(screen.bar());
-                (Box::new(RecordRenderer::new(screen)), console)
+                Display { renderer: Box::new(Silent), console, reports: Some(Reports::on(screen)) }
             }
-            Ui::Plain => {
-                let console = Console::stderr();
-                (plain_renderer(console.clone(), log_every), console)
-            }
+            Ui::Plain => Display::plain(Console::stderr(), log_every),
         }
     }
 }
 
-/// Plain lines on `console`.
-pub(crate) fn plain_renderer(console: Console, log_every: u64) -> Box<dyn MetricsRenderer> {
-    Box::new(RecordRenderer::new(PlainScreen::new(console, log_every)))
+/// An open display.
+pub(crate) struct Display {
+    /// What burn-train draws on.
+    pub(crate) renderer: Box<dyn MetricsRenderer>,
+    /// Where notes go.
+    pub(crate) console: Console,
+    /// What shows whole reports; absent where the dashboard shows burn-train's metrics.
+    pub(crate) reports: Option<Reports>,
+}
+
+impl Display {
+    /// Plain lines on `console`.
+    pub(crate) fn plain(console: Console, log_every: u64) -> Self {
+        let reports = Reports::on(PlainScreen::new(console.clone(), log_every));
+        Self { renderer: Box::new(Silent), console, reports: Some(reports) }
+    }
 }
 
 #[cfg(test)]

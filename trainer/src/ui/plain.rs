@@ -1,6 +1,6 @@
 //! One line a logged step, for logs, pipes and CI.
 
-use super::renderer::Screen;
+use super::screen::Screen;
 use super::{Console, format};
 use crate::observer::{EvalReport, Record, StepReport};
 use std::time::Duration;

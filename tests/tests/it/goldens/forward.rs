@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use firebrand::generate::{Finish, Sampling, Session};
+use firebrand::inference::generate::{Finish, Sampling, Session};
 use firebrand::objective::{Gradients, Recompute, Sft, StepScale, inputs};
 use firebrand_adapters::Mode;
 use firebrand_datasets::Batch;

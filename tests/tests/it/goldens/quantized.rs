@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use firebrand::export::write_as;
-use firebrand::merge::{Probe, merge_into};
+use firebrand::export::{Probe, merge_into};
 use firebrand::recipe::WrittenDtype;
 use firebrand_adapters::Mode;
 use firebrand_kernels::QuantizationScheme;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use clap::Parser;
 use firebrand::cli::{Cli, Command};
-use firebrand::loading::LoadedModel;
-use firebrand::scoring::{Scored, score};
+use firebrand::inference::LoadedModel;
+use firebrand::inference::{Scored, score};
 use firebrand_tests::golden;
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! Which model, which revision, and who may see it.
 
-use firebrand::hub::{HubOptions, Token, locate};
+use firebrand_hub::{HubOptions, Token, locate};
 
 use super::{MODEL, World, assert_mentions, bytes, contents, files, message};
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use firebrand::hub::{HubError, HubOptions, locate};
+use firebrand_hub::{HubError, HubOptions, locate};
 use firebrand_tests::hub_server::{Fault, sha256};
 
 use super::{MODEL, World, assert_mentions, bytes, contents, files, message};

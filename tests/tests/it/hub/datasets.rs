@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use firebrand::hub::{HubError, HubOptions, data_files};
 use firebrand_datasets::Split;
 use firebrand_datasets::source::Repository;
+use firebrand_hub::{HubError, HubOptions, data_files};
 
 use super::World;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use firebrand::hub::{HubError, locate};
+use firebrand_hub::{HubError, locate};
 use firebrand_tests::hub_server::{Fault, git_blob_id, sha256};
 
 use super::{MODEL, World, assert_mentions, bytes, contents, message};

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use firebrand::hub::{HubError, HubOptions, locate};
+use firebrand_hub::{HubError, HubOptions, locate};
 use firebrand_tests::hub_server::{HubServer, Request};
 use tempfile::TempDir;
 

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use crate::cli::{DataArgs, ModelArgs};
 use crate::error::Error;
-use crate::loading::LoadedModel;
+use crate::inference::LoadedModel;
+use crate::inference::measure;
 use crate::objective::TokenSums;
-use crate::plan::Text;
+use crate::plan::{Text, fits};
 use crate::recipe::Recipe;
-use crate::scoring::measure;
-use crate::{bars, fits, output, say};
+use crate::say;
+use crate::ui::{bars, output};
 
 /// Rows that are named as the worst.
 const WORST: usize = 5;

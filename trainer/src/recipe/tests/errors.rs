@@ -111,7 +111,7 @@ fn what_is_not_built_yet_is_refused() {
     );
     for (text, value, known) in [
         ("[adapter]\nkind = \"loha\"", "loha", "\"ia3\""),
-        ("[train]\nobjective = \"dpo\"", "dpo", "only \"sft\" is supported"),
+        ("[objective]\nkind = \"dpo\"", "dpo", "supported are \"sft\", \"contrastive\""),
         ("[optimizer]\nkind = \"lamb\"", "lamb", "supported are \"adamw\", \"adamw-8bit\", \"adafactor\""),
         ("[schedule]\nkind = \"polynomial\"", "polynomial", "\"cosine-with-min-lr\""),
     ] {
@@ -124,6 +124,24 @@ fn what_is_not_built_yet_is_refused() {
         ComplaintKind::UnknownValue,
         &["unknown value \"bf16\" for `dtype`", "only \"f32\" is supported"],
     );
+}
+
+#[test]
+fn a_key_that_moved_is_told_where_it_went() {
+    refuses(
+        &with("[train]\nobjective = \"sft\"\n"),
+        &[],
+        ComplaintKind::UnknownKey,
+        &["`train.objective` is now [objective] kind", "recipe.toml:8:1", "kind = \"sft\""],
+    );
+    let moved = "`train.router_aux_loss` is now router_aux_loss in [objective]";
+    refuses(
+        &with("[train]\nsteps = 3\nrouter_aux_loss = 0.01\n"),
+        &[],
+        ComplaintKind::UnknownKey,
+        &[moved, "recipe.toml:9:1", "router_aux_loss = 0.02"],
+    );
+    refuses(SHORTEST, &["train.router_aux_loss=0.01"], ComplaintKind::UnknownKey, &[moved]);
 }
 
 #[test]
@@ -269,6 +287,12 @@ fn keys_that_do_not_go_together_are_refused() {
             "[[data.eval]]",
         ),
         ("[checkpoint]\n\nbest = \"eval/loss\"", "`checkpoint.best` ranks", "recipe.toml:9:", "[[data.eval]]"),
+        (
+            "[objective]\nkind = \"contrastive\"\nlearn_temperature = true\n[adapter]\nkind = \"lora\"",
+            "a PEFT adapter cannot hold it",
+            "recipe.toml:9:",
+            "remove [adapter]",
+        ),
         (
             "[adapter]\nkind = \"lora\"\nensure_weight_tying = true",
             "modules_to_save has none",

@@ -100,14 +100,13 @@ fn defaults_are_the_contracts() {
             init_from: None,
         })),
         data: DataConfig { train: recipe.data.train.clone(), ..DataConfig::default() },
+        objective: None,
         train: Train {
-            objective: Objective::Sft,
             duration: Duration::Epochs(1),
             batch_size: 16,
             micro_batch_size: 4,
             max_grad_norm: Some(1.0),
             recompute: Recompute::Auto,
-            router_aux_loss: None,
         },
         optimizer: Optimizer::Adamw(AdamwRecipe {
             learning_rate: 2e-4,
@@ -133,9 +132,22 @@ fn defaults_are_the_contracts() {
 }
 
 #[test]
+fn the_temperature_is_learned_where_every_weight_is() {
+    let text = format!("{SHORTEST}[objective]\nkind = \"contrastive\"\n");
+    let learned = |overrides: &[&str]| load(&text, overrides).map_err(|error| shown(&error)).unwrap().objective;
+    let contrastive = |learn_temperature| Some(ObjectiveRecipe::Contrastive(ContrastiveRecipe { learn_temperature }));
+    assert_eq!(learned(&[]), contrastive(true));
+    assert_eq!(learned(&["objective.learn_temperature=false"]), contrastive(false));
+    assert_eq!(learned(&["adapter.kind=lora"]), contrastive(false));
+    assert_eq!(learned(&["objective.kind=sft"]), Some(ObjectiveRecipe::sft()));
+}
+
+#[test]
 fn a_resolved_recipe_loads_to_the_same_recipe() {
     let folder = folder();
-    for text in [SHORTEST, RICH] {
+    let contrastive = format!("{SHORTEST}[objective]\nkind = \"contrastive\"\n[adapter]\nkind = \"lora\"\n");
+    let routed = format!("{SHORTEST}[objective]\nkind = \"sft\"\nrouter_aux_loss = 0.02\n");
+    for text in [SHORTEST, RICH, &contrastive, &routed] {
         let recipe = load_in(folder.path(), text, &[]).map_err(|error| shown(&error)).unwrap().recipe;
         let resolved = recipe.to_toml().unwrap();
         let again = load_in(folder.path(), &resolved, &[]).map_err(|error| shown(&error)).unwrap().recipe;

@@ -15,11 +15,11 @@ use ureq::http::{HeaderMap, Response, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-use super::error::HubError;
-use super::files;
-use super::id::{HubId, is_commit};
-use super::options::HubOptions;
-use super::tree::{Entry, Tree};
+use crate::error::HubError;
+use crate::files;
+use crate::id::{HubId, is_commit};
+use crate::options::HubOptions;
+use crate::tree::{Entry, Tree};
 
 /// The longest answer accepted from the two listing addresses, in bytes.
 const LONGEST_ANSWER: u64 = 64 << 20;
@@ -31,7 +31,7 @@ const MOST_REDIRECTS: usize = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Asks one hub about one model or dataset.
-pub(super) struct Client<'a> {
+pub(crate) struct Client<'a> {
     agent: Agent,
     authorization: Option<String>,
     options: &'a HubOptions,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why [`super::locate`] found no model.
+/// Why [`crate::locate`] found no model.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     #[error(
@@ -112,12 +112,12 @@ pub enum HubError {
 
 impl HubError {
     /// Whether the hub could not be asked at all, so that a whole copy in the cache is the best answer.
-    pub(super) fn is_unreachable(&self) -> bool {
+    pub(crate) fn is_unreachable(&self) -> bool {
         matches!(self, Self::Network { .. } | Self::Server { .. })
     }
 
     /// For `map_err` after an operation on a file.
-    pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }

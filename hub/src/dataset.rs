@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use firebrand_datasets::source::{Choose, Fetch as FetchData, Repository};
 
-use super::cache::{ModelCache, State};
-use super::client::Client;
-use super::error::HubError;
-use super::fetch::{self, Fetch};
-use super::files;
-use super::id::HubId;
-use super::options::HubOptions;
-use super::progress::Progress;
+use crate::cache::{ModelCache, State};
+use crate::client::Client;
+use crate::error::HubError;
+use crate::fetch::{self, Fetch};
+use crate::files;
+use crate::id::HubId;
+use crate::options::HubOptions;
+use crate::progress::Progress;
 
 /// The hub of the environment, asked when the first address of it is met.
 #[derive(Debug, Clone, Copy, Default)]

@@ -7,21 +7,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cache::{ModelCache, State};
-use super::client::Client;
-use super::download::Job;
-use super::error::HubError;
-use super::files::{self, NAMED_TEMPLATES, Selection, Weights};
-use super::id::HubId;
-use super::options::HubOptions;
-use super::progress::Progress;
-use super::tree::Tree;
+use crate::cache::{ModelCache, State};
+use crate::client::Client;
+use crate::download::Job;
+use crate::error::HubError;
+use crate::files::{self, NAMED_TEMPLATES, Selection, Weights};
+use crate::id::HubId;
+use crate::options::HubOptions;
+use crate::progress::Progress;
+use crate::tree::Tree;
 
 /// The longest index of shards that is read, in bytes (a million tensors fit).
 const LONGEST_INDEX: u64 = 256 << 20;
 
 /// The snapshot folder of `id`, fetched as far as the cache lacks it.
-pub(super) fn fetch(id: &HubId, options: &HubOptions) -> Result<PathBuf, HubError> {
+pub(crate) fn fetch(id: &HubId, options: &HubOptions) -> Result<PathBuf, HubError> {
     let cache = ModelCache::new(&options.cache, id);
     if options.offline {
         return cached(id, &cache, options);
@@ -66,7 +66,7 @@ pub(super) fn fetch(id: &HubId, options: &HubOptions) -> Result<PathBuf, HubErro
 }
 
 /// The commit that the revision is now, and its files.
-pub(super) fn listing(id: &HubId, cache: &ModelCache, client: &Client) -> Result<(String, Tree), HubError> {
+pub(crate) fn listing(id: &HubId, cache: &ModelCache, client: &Client) -> Result<(String, Tree), HubError> {
     let commit = match id.commit() {
         Some(commit) => commit.to_string(),
         None => client.commit()?,
@@ -127,7 +127,7 @@ fn cached(id: &HubId, cache: &ModelCache, options: &HubOptions) -> Result<PathBu
 }
 
 /// One run for one commit.
-pub(super) struct Fetch<'a> {
+pub(crate) struct Fetch<'a> {
     pub id: &'a HubId,
     pub commit: &'a str,
     pub tree: &'a Tree,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::error::HubError;
+use crate::error::HubError;
 
 const SUPPORTING: &[&str] = &[
     "config.json",
@@ -23,7 +23,7 @@ const SUPPORTING: &[&str] = &[
     "adapter_config.json",
 ];
 /// The folder of chat templates that have names.
-pub(super) const NAMED_TEMPLATES: &str = "additional_chat_templates";
+pub(crate) const NAMED_TEMPLATES: &str = "additional_chat_templates";
 const SUPPORTING_PREFIXES: &[&str] = &["tokenizer", "vocab."];
 const MODEL: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -33,7 +33,7 @@ const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
 
 /// What to fetch of a repository.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Selection {
+pub(crate) struct Selection {
     /// Everything but the weights.
     pub supporting: Vec<String>,
     pub weights: Weights,
@@ -41,7 +41,7 @@ pub(super) struct Selection {
 
 /// How the weights are stored.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Weights {
+pub(crate) enum Weights {
     /// In these files.
     Files(Vec<String>),
     /// In the files that this index names.
@@ -95,7 +95,7 @@ impl Selection {
 ///
 /// # Errors
 /// The reason why `text` is no index, as the end of a sentence.
-pub(super) fn shards(index: &str, text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn shards(index: &str, text: &str) -> Result<Vec<String>, String> {
     let extension = if index == PICKLE_INDEX { ".bin" } else { ".safetensors" };
     #[derive(Deserialize)]
     struct Index {
@@ -113,14 +113,14 @@ pub(super) fn shards(index: &str, text: &str) -> Result<Vec<String>, String> {
 }
 
 /// Whether `name` is a file name and nothing more: no folder, no drive, nothing an address would escape.
-pub(super) fn is_plain_name(name: &str) -> bool {
+pub(crate) fn is_plain_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+' | b'=');
     !name.is_empty() && name.len() <= 200 && name.bytes().all(allowed) && !name.starts_with('.') && !name.ends_with('.')
 }
 
 /// Whether `name` is a name of a file or folder here as well: people give data files names with blanks and letters of
 /// all kinds.
-pub(super) fn is_safe_name(name: &str) -> bool {
+pub(crate) fn is_safe_name(name: &str) -> bool {
     let forbidden = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|');
     !name.is_empty()
         && name.len() <= 200
@@ -130,7 +130,7 @@ pub(super) fn is_safe_name(name: &str) -> bool {
 }
 
 /// `path` as an address has it.
-pub(super) fn escaped(path: &str) -> String {
+pub(crate) fn escaped(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
         match byte {

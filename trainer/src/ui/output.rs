@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use firebrand_files::{Durability, write_file};
+
 use crate::error::Error;
 
 /// Writes text as it is, at once.
@@ -21,30 +23,20 @@ pub fn write(text: fmt::Arguments<'_>) -> Result<(), Error> {
 /// # Errors
 /// Those of the system, found before `fill` begins where the folder cannot be written to; and those of `fill`.
 pub fn file<T>(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<T, Error>) -> Result<T, Error> {
-    let finish = |file: &File| {
-        let mut out = BufWriter::new(file);
-        let made = fill(&mut out)?;
-        out.flush().map_err(Error::io(path))?;
-        Ok(made)
-    };
+    let failed = |error| Error::io(path)(error);
     if path.metadata().is_ok_and(|there| !there.is_file()) {
-        return finish(&File::options().write(true).open(path).map_err(Error::io(path))?);
+        let mut out = BufWriter::new(File::options().write(true).open(path).map_err(failed)?);
+        let made = fill(&mut out)?;
+        out.flush().map_err(failed)?;
+        return Ok(made);
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mut builder = tempfile::Builder::new();
-    // Temporary files are private by default; a result gets the permissions of any new file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let temporary = builder.tempfile_in(parent.unwrap_or(Path::new("."))).map_err(Error::io(path))?;
-    let made = finish(temporary.as_file())?;
-    temporary.persist(path).map_err(|error| Error::io(path)(error.error))?;
-    Ok(made)
+    write_file(path, Durability::Cached, failed, fill)
 }
 
 /// Writes formatted text to standard output, like `print!`, and gives the error to the caller.
 #[macro_export]
 macro_rules! say {
     ($($argument:tt)*) => {
-        $crate::output::write(format_args!($($argument)*))
+        $crate::ui::output::write(format_args!($($argument)*))
     };
 }

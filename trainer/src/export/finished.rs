@@ -9,9 +9,10 @@ use firebrand_kernels::{FourBit, QuantizationScheme};
 use firebrand_models::weights::Dtype;
 use firebrand_models::{CausalLm, WriteAs, adapter_folder};
 
-use crate::companions;
+use super::companions;
+use super::folder::write_folder;
+use super::merge::{Probe, Receipt, merge_into};
 use crate::error::Error;
-use crate::merge::{Probe, Receipt, merge_into};
 use crate::plan::{Data, Text};
 use crate::recipe::{Recipe, WrittenDtype};
 use crate::run::RunDirectory;
@@ -90,25 +91,6 @@ pub fn write_as(dtype: WrittenDtype) -> WriteAs {
         WrittenDtype::Nf4 => WriteAs::Quantized(four_bits(FourBit::Nf4)),
         WrittenDtype::Fp4 => WriteAs::Quantized(four_bits(FourBit::Fp4)),
     }
-}
-
-/// Fills a folder under another name and puts it in place when it is whole, instead of what was there.
-///
-/// # Errors
-/// Those of `fill` and of the file system; then `target` is as it was.
-pub fn write_folder(target: &Path, fill: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
-    let fresh = tempfile::Builder::new().prefix(".writing-").tempdir_in(parent).map_err(Error::io(parent))?;
-    // Temporary folders are private by default; results get the permissions of any new folder.
-    let inner = fresh.path().join("result");
-    std::fs::create_dir(&inner).map_err(Error::io(&inner))?;
-    fill(&inner)?;
-    let old = fresh.path().join("replaced");
-    if target.exists() {
-        std::fs::rename(target, &old).map_err(Error::io(target))?;
-    }
-    std::fs::rename(&inner, target).map_err(Error::io(target))
 }
 
 impl fmt::Display for Exported {

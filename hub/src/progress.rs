@@ -11,7 +11,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 const TEMPLATE: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}";
 
 /// Progress over all files of one model.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     view: View,
     started: Instant,
     /// Bytes of all files to fetch.

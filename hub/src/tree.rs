@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::digest::Digest;
-use super::files;
+use crate::digest::Digest;
+use crate::files;
 
 /// The number of the stored format; other numbers are ignored and the listing is asked for again.
 const FORMAT_VERSION: u32 = 1;
 
 /// Every file of a commit by its path in the repository.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     format_version: u32,
     files: BTreeMap<String, TreeFile>,
 }
@@ -52,7 +52,7 @@ impl Tree {
 
 /// One file: its size in bytes and its hashes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct TreeFile {
+pub(crate) struct TreeFile {
     size: u64,
     blob_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,7 +92,7 @@ impl From<Entry> for TreeFile {
 /// One entry of the hub's answer to `api/models/<id>/tree/<commit>`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     #[serde(rename = "type")]
     kind: String,
     path: String,

@@ -9,20 +9,21 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use firebrand_files::keep;
 use ureq::Body;
 use ureq::http::{Response, header};
 
-use super::cache::create_parent;
-use super::client::Client;
-use super::digest::{Digest, Hasher, PIECE};
-use super::error::HubError;
-use super::progress::Progress;
+use crate::cache::create_parent;
+use crate::client::Client;
+use crate::digest::{Digest, Hasher, PIECE};
+use crate::error::HubError;
+use crate::progress::Progress;
 
 /// Retries are counted anew after this many bytes, so that a long download on a poor line can finish.
 const WORTHWHILE: u64 = 1 << 20;
 
 /// What to fetch and how it must turn out.
-pub(super) struct Job<'a> {
+pub(crate) struct Job<'a> {
     pub name: &'a str,
     /// In bytes.
     pub size: u64,
@@ -221,8 +222,7 @@ impl Partial {
     }
 
     fn keep_as(self, blob: &Path) -> Result<(), HubError> {
-        self.file.sync_all().map_err(HubError::io("write", &self.path))?;
-        fs::rename(&self.path, blob).map_err(HubError::io("create", blob))
+        keep(self.file, &self.path, blob).map_err(HubError::io("create", blob))
     }
 
     fn remove(self) -> Result<(), HubError> {

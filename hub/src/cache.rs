@@ -15,19 +15,19 @@
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
+use firebrand_files::{Durability, temporary_name, write_file};
 use hf_hub::{Cache, CacheRepo, Repo};
 
-use super::digest::Digest;
-use super::error::HubError;
-use super::id::{HubId, is_commit};
-use super::tree::{Tree, TreeFile};
+use crate::digest::Digest;
+use crate::error::HubError;
+use crate::id::{HubId, is_commit};
+use crate::tree::{Tree, TreeFile};
 
 /// What the cache holds of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// The right bytes.
     Good,
     Absent,
@@ -36,7 +36,7 @@ pub(super) enum State {
 }
 
 /// The part of the cache that belongs to one model or dataset.
-pub(super) struct ModelCache {
+pub(crate) struct ModelCache {
     layout: CacheRepo,
     root: PathBuf,
     locks: PathBuf,
@@ -146,7 +146,7 @@ impl ModelCache {
         let pointer = self.snapshot(commit).join(name);
         create_parent(&pointer)?;
         // Made elsewhere, so that whoever lists the snapshot meanwhile sees finished names only.
-        let staged = self.locks.join(staged_name(digest.hex()));
+        let staged = self.locks.join(temporary_name(digest.hex()));
         create_parent(&staged)?;
         let _ = fs::remove_file(&staged);
         let blob = self.blob(digest);
@@ -193,24 +193,12 @@ fn stamp(metadata: &Metadata) -> Option<String> {
 /// a ref, a listing or a stamp is recognised, and costs a request or a hash.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
     create_parent(path)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let staged = path.with_file_name(staged_name(&name));
-    let written = fs::write(&staged, bytes).and_then(|()| fs::rename(&staged, path));
-    written.map_err(|source| {
-        let _ = fs::remove_file(&staged);
-        HubError::Io { action: "write", path: path.to_path_buf(), source }
-    })
-}
-
-/// A name that no other thread or program gives a file on its way to becoming `name`.
-fn staged_name(name: &str) -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!(".{name}.{}-{count}.tmp", std::process::id())
+    let failed = |error| HubError::io("write", path)(error);
+    write_file(path, Durability::Cached, failed, |file| file.write_all(bytes).map_err(failed))
 }
 
 /// Creates the folder that `path` is to stand in.
-pub(super) fn create_parent(path: &Path) -> Result<(), HubError> {
+pub(crate) fn create_parent(path: &Path) -> Result<(), HubError> {
     match path.parent() {
         Some(parent) => fs::create_dir_all(parent).map_err(HubError::io("create the folder", parent)),
         None => Ok(()),

@@ -4,8 +4,8 @@ use firebrand_datasets::{Message, Role};
 use firebrand_models::CausalLm;
 use serde_json::Value;
 
+use super::generate::{Sampling, Session};
 use crate::error::Error;
-use crate::generate::{Sampling, Session};
 use crate::plan::Text;
 use crate::recipe::Sample;
 

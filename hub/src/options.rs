@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::HubError;
+use crate::error::HubError;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
@@ -111,7 +111,7 @@ impl Token {
         Self(text.into())
     }
 
-    pub(super) fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 }

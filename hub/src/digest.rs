@@ -12,11 +12,11 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 /// Read in pieces of this size, in bytes.
-pub(super) const PIECE: usize = 256 * 1024;
+pub(crate) const PIECE: usize = 256 * 1024;
 
 /// The hash a file must have, in lower-case hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Digest {
+pub(crate) enum Digest {
     Sha256(String),
     GitBlob(String),
 }
@@ -70,7 +70,7 @@ impl Digest {
 
 /// A hash being computed.
 #[derive(Clone)]
-pub(super) enum Hasher {
+pub(crate) enum Hasher {
     Sha256(Sha256),
     GitBlob(Sha1),
 }
@@ -93,7 +93,7 @@ impl Hasher {
 }
 
 /// Whether `text` is made of lower-case hexadecimal digits only.
-pub(super) fn is_lower_hex(text: &str) -> bool {
+pub(crate) fn is_lower_hex(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 
 use hf_hub::RepoType;
 
-use super::digest::is_lower_hex;
+use crate::digest::is_lower_hex;
 
 /// The revision meant when none is written.
 const DEFAULT_REVISION: &str = "main";
@@ -75,7 +75,7 @@ impl HubId {
     }
 
     /// What the hub's addresses and the cache's folders tell apart.
-    pub(super) fn repo_type(&self) -> RepoType {
+    pub(crate) fn repo_type(&self) -> RepoType {
         match self.kind {
             Kind::Model => RepoType::Model,
             Kind::Dataset => RepoType::Dataset,
@@ -83,7 +83,7 @@ impl HubId {
     }
 
     /// The part of listing addresses that says what the repository holds.
-    pub(super) fn plural(&self) -> &'static str {
+    pub(crate) fn plural(&self) -> &'static str {
         match self.kind {
             Kind::Model => "models",
             Kind::Dataset => "datasets",
@@ -112,7 +112,7 @@ impl fmt::Display for HubId {
 }
 
 /// Whether `text` is a full commit hash.
-pub(super) fn is_commit(text: &str) -> bool {
+pub(crate) fn is_commit(text: &str) -> bool {
     text.len() == 40 && is_lower_hex(text)
 }
 

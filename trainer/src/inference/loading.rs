@@ -4,14 +4,13 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use firebrand_datasets::{DataConfig, Dataset, Prepare, Split, TemplateChoice, prepare};
+use firebrand_hub::{HubDatasets, HubOptions, locate};
 use firebrand_models::{CausalLm, Hold, adapter_folder};
 
 use crate::cli::{Base, ModelArgs, RowArgs};
-use crate::companions;
 use crate::error::Error;
-use crate::fits;
-use crate::hub::{HubDatasets, HubOptions, locate};
-use crate::plan::{Text, sources};
+use crate::export::companions;
+use crate::plan::{Text, fits, sources};
 
 /// Longer than any row that fits into memory.
 const UNBOUNDED: usize = 1 << 30;

@@ -20,9 +20,9 @@ use firebrand_models::weights::Checkpoint;
 use firebrand_models::{CausalLm, Hold, WriteAs};
 use serde::Serialize;
 
-use crate::companions;
+use super::companions;
+use super::folder::write_folder;
 use crate::error::Error;
-use crate::export::write_folder;
 
 /// Mean divergence in nats above which a merge fails: a distribution that far away answers differently.
 const LARGEST_DIVERGENCE: f64 = 0.05;

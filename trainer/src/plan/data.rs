@@ -1,0 +1,100 @@
+//! The rows of a recipe, prepared and judged.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use firebrand_datasets::{CacheChoice, Dataset, Format, Prepare, Progress, Report, SourceConfig, Split, prepare};
+use firebrand_hub::HubDatasets;
+use firebrand_models::transformer::DecoderConfig;
+
+use super::fits;
+use super::text::Text;
+use crate::error::Error;
+use crate::recipe::Recipe;
+use crate::training::Steps;
+
+/// The data of a recipe, tokenised.
+#[derive(Debug)]
+pub struct Data {
+    /// Rows to train on.
+    pub train: Dataset,
+    /// Rows to evaluate on.
+    pub eval: Option<Dataset>,
+    /// What the data gate found.
+    pub report: Report,
+}
+
+impl Data {
+    /// Reads, renders and tokenises all rows, or finds them in the cache folder if one is given. `progress` is told the
+    /// split's name with each report.
+    ///
+    /// # Errors
+    /// Broken rows, and what the data gate forbids is *not* one of them: see [`Report::pass`].
+    pub fn load(
+        recipe: &Recipe,
+        text: &Text,
+        cache: Option<&Path>,
+        progress: &dyn Fn(&str, Progress) -> ControlFlow<()>,
+    ) -> Result<Self, Error> {
+        let cache = match recipe.data.cache {
+            CacheChoice::Auto => cache,
+            CacheChoice::Off => None,
+        };
+        let split = |split: Split, name: &'static str| {
+            prepare(&Prepare {
+                config: &recipe.data,
+                split,
+                base: Path::new(""),
+                tokenizer: text.tokenizer.as_ref(),
+                template: text.template.as_ref(),
+                micro_batch: recipe.train.micro_batch_size,
+                cache,
+                fetch: &HubDatasets,
+                keep_text: false,
+                limit: None,
+                progress: &|report| progress(name, report),
+            })
+            .map_err(|error| text.explain(error))
+        };
+        let train = split(Split::Train, "train")?;
+        let eval = match (recipe.data.validation_split, recipe.data.eval.is_empty()) {
+            (Some(_), _) => train.set_aside(&recipe.data),
+            (None, false) => Some(split(Split::Eval, "eval")?),
+            (None, true) => None,
+        };
+        if eval.as_ref().is_some_and(Dataset::is_empty) {
+            let problem = "data.validation_split sets no row aside: there are too few".into();
+            let help = "raise it, or name rows for evaluation in [[data.eval]]".into();
+            return Err(Error::Request { problem, help });
+        }
+        [Some(&train), eval.as_ref()].into_iter().flatten().try_for_each(fits::check_objective)?;
+        let report = Report::new(Some(&train), eval.as_ref(), text.tokenizer.as_ref(), &recipe.data.gate);
+        Ok(Self { train, eval, report })
+    }
+
+    /// Whether a chat template wrote any of the rows.
+    pub fn rendered(&self) -> bool {
+        [Some(&self.train), self.eval.as_ref()].into_iter().flatten().any(Dataset::rendered)
+    }
+
+    /// Whether the model can read all rows.
+    ///
+    /// # Errors
+    /// The first row it cannot.
+    pub fn check_fits(&self, model: &DecoderConfig) -> Result<(), Error> {
+        [Some(&self.train), self.eval.as_ref()]
+            .into_iter()
+            .flatten()
+            .try_for_each(|dataset| fits::check(dataset, model))
+    }
+}
+
+/// Steps of the run.
+pub fn total_steps(recipe: &Recipe, data: &Data) -> u64 {
+    Steps::new(&data.train, recipe.seed, recipe.train.batch_size, recipe.train.duration).total
+}
+
+/// The sources of a command that has files and no recipe.
+pub fn sources(paths: &[String], format: Format) -> Vec<SourceConfig> {
+    paths.iter().map(|path| SourceConfig { format, ..SourceConfig::new(path) }).collect()
+}

@@ -1,0 +1,116 @@
+//! The model of a recipe: its folder, and the weights with what is trained made trainable.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use firebrand_adapters::AdapterError;
+use firebrand_hub::{HubOptions, locate};
+use firebrand_models::adapter_folder::{self, Start};
+use firebrand_models::transformer::MlpConfig;
+use firebrand_models::{CausalLm, Hold, ModelError, ModelFiles};
+
+use super::initial_adapter::check_initial_adapter;
+use crate::error::Error;
+use crate::recipe::{Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
+
+/// Finds the model folder of a recipe, fetching it if need be.
+///
+/// # Errors
+/// Those of the hub.
+pub fn model_folder(source: &ModelSource) -> Result<PathBuf, Error> {
+    match source {
+        ModelSource::Local(path) => Ok(path.clone()),
+        ModelSource::Hub { .. } => Ok(locate(&source.to_string(), &HubOptions::from_env()?)?),
+    }
+}
+
+/// How a recipe holds its frozen weights.
+pub fn hold(recipe: &Recipe) -> Hold {
+    match (recipe.quantization, recipe.base_dtype) {
+        (Some(quantization), _) => Hold::Packed(quantization.packing()),
+        (None, None | Some(StoredDtype::F32)) => Hold::F32,
+        (None, Some(StoredDtype::Bf16)) => Hold::Bf16,
+        (None, Some(StoredDtype::F16)) => Hold::F16,
+    }
+}
+
+/// The model of a recipe with what is trained made trainable; the paths of adapted modules.
+///
+/// # Errors
+/// Files that do not fit together, or targets that match nothing (shown in the recipe).
+pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(CausalLm, Vec<String>), Error> {
+    let recipe = &loaded.recipe;
+    let mut model = match recipe.init {
+        Init::Pretrained => CausalLm::load(folder, hold(recipe), device).map_err(|error| match error {
+            ModelError::OtherPacking { .. } => {
+                let help = "packed weights are taken as they are: leave [quantization] out, or say the same there";
+                Error::from(loaded.complain("quantization", error.to_string(), help))
+            }
+            error => error.into(),
+        })?,
+        Init::Random => CausalLm::random(folder, recipe.seed, device)?,
+    };
+    let experts = matches!(model.decoder().config().mlp, MlpConfig::Experts { .. });
+    if recipe.router_aux_loss().is_some() && !experts {
+        let problem = format!("a model of type {} has no router", model.family().name());
+        let help = "router_aux_loss is for models with experts, such as Mixtral; leave it out";
+        return Err(loaded.complain("objective.router_aux_loss", problem, help).into());
+    }
+    check_packed_base(loaded, &model)?;
+    let init_from = recipe.method.init_from();
+    match recipe.method.adapter() {
+        None => Ok((model.train_all(), vec![])),
+        Some(config) => {
+            let original = config.starts_at_what_packing_lost().then(|| ModelFiles::open(folder)).transpose()?;
+            let start = match init_from {
+                Some(path) => Start::Folder(path),
+                None => Start::Fresh { seed: recipe.seed, original: original.as_ref() },
+            };
+            if let Some(path) = init_from {
+                check_initial_adapter(loaded, &config, path)?;
+            }
+            let modules = adapter_folder::attach(&mut model, &config, start).map_err(|error| match error {
+                firebrand_models::ModelError::Adapter(error @ AdapterError::UnusedModule { .. }) => {
+                    let help = "name modules that the model has, by the end of their path";
+                    Error::from(loaded.complain("adapter.modules_to_save", error.to_string(), help))
+                }
+                firebrand_models::ModelError::Adapter(
+                    error @ (AdapterError::NoMatch { .. } | AdapterError::UnusedTarget { .. }),
+                ) if init_from.is_none() => {
+                    let help = "choose from these, or use targets = \"all-linear\"";
+                    Error::from(loaded.complain("adapter.targets", error.to_string(), help))
+                }
+                error => error.into(),
+            })?;
+            Ok((model.train_active(), modules))
+        }
+    }
+}
+
+/// Weights that their folder has packed are frozen, and held as they are.
+fn check_packed_base(loaded: &Loaded, model: &CausalLm) -> Result<(), Error> {
+    let Some((packing, _)) = model.stored_packing() else { return Ok(()) };
+    let starts_by_loftq = loaded.recipe.method.adapter().is_some_and(|config| config.starts_at_what_packing_lost());
+    let complaint = match (&loaded.recipe.method, loaded.recipe.base_dtype) {
+        (Method::Full, _) => (
+            "model",
+            format!(
+                "the weights of this model are packed ({packing}), so they are frozen, and full fine-tuning freezes none"
+            ),
+            "add [adapter] with kind = \"lora\", or take the model with its original weights",
+        ),
+        (_, Some(StoredDtype::Bf16 | StoredDtype::F16)) => (
+            "base_dtype",
+            format!("the weights of this model are packed ({packing}) and are held so, whatever `base_dtype` says"),
+            "remove base_dtype",
+        ),
+        _ if starts_by_loftq => (
+            "adapter.init",
+            "the files of this model hold packed weights only, and LoftQ starts at what packing lost".into(),
+            "choose another init, or take the model with its original weights",
+        ),
+        (_, Some(StoredDtype::F32) | None) => return Ok(()),
+    };
+    let (key, message, help) = complaint;
+    Err(loaded.complain(key, message, help).into())
+}

@@ -1,0 +1,51 @@
+//! What a user should know before a run, though nothing is wrong.
+
+use firebrand_models::CausalLm;
+use firebrand_models::weights::Head;
+
+use crate::recipe::Recipe;
+
+/// The keys under which families say how much of the base model is dropped in training.
+const BASE_DROPOUT: [&str; 10] = [
+    "attention_dropout",
+    "attn_pdrop",
+    "resid_pdrop",
+    "embd_pdrop",
+    "emb_pdrop",
+    "dropout",
+    "resid_dropout",
+    "embed_dropout",
+    "hidden_dropout",
+    "layerdrop",
+];
+
+/// What a user should know before a run of `steps` steps, though nothing is wrong.
+pub fn notes(recipe: &Recipe, model: &CausalLm, steps: u64) -> Vec<String> {
+    let mut notes = vec![];
+    let warmup = recipe.schedule.warmup.steps(steps as usize) as u64;
+    if warmup >= steps {
+        notes.push(format!(
+            "the warm-up ({warmup} steps) is as long as the run ({steps}): the learning rate never reaches its value; \
+             lower schedule.warmup_steps"
+        ));
+    }
+    for key in BASE_DROPOUT {
+        if model.config().optional_f64(key).ok().flatten().is_some_and(|share| share > 0.0) {
+            notes.push(format!("config.json asks for {key}: the base model is trained without dropout"));
+        }
+    }
+    if model.head_tie().is_some_and(|tie| tie.outcome.is_tied()) && !model.decoder().config().head.tied {
+        notes.push(
+            "the output head was the embedding; modules_to_save trains one of them, so the head is a matrix of its own from now on \
+             (ensure_weight_tying = true trains both as one)"
+                .into(),
+        );
+    }
+    if let Some(tie) = model.head_tie().filter(|tie| tie.outcome == Head::UntiedByFile) {
+        notes.push(format!(
+            "config.json ties {} to {}, but the files hold two different tensors: they stay two",
+            tie.head, tie.embedding
+        ));
+    }
+    notes
+}

@@ -1,0 +1,38 @@
+//! A recipe with its model folder found, its objective decided and its text read: what `train`, `check` and `data` share.
+
+use std::path::PathBuf;
+
+use super::model::model_folder;
+use super::objective::decide_objective;
+use super::text::{Text, dated_text};
+use crate::error::Error;
+use crate::recipe::{Loaded, Recipe};
+
+/// Everything that is known before rows are read.
+#[derive(Debug)]
+pub struct Opened {
+    /// The recipe, its objective and its day decided.
+    pub loaded: Loaded,
+    /// The folder of the model, fetched if need be.
+    pub folder: PathBuf,
+    /// Tokenizer and template.
+    pub text: Text,
+}
+
+impl Opened {
+    /// Opens what `loaded` names.
+    ///
+    /// # Errors
+    /// Those of the hub, of [`decide_objective`] and of [`dated_text`].
+    pub fn new(mut loaded: Loaded) -> Result<Self, Error> {
+        let folder = model_folder(&loaded.recipe.model)?;
+        decide_objective(&mut loaded)?;
+        let text = dated_text(&mut loaded.recipe, &folder)?;
+        Ok(Self { loaded, folder, text })
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.loaded.recipe
+    }
+}

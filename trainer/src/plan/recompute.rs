@@ -1,0 +1,36 @@
+//! What the backward pass recomputes.
+
+use firebrand_models::CausalLm;
+
+use super::data::Data;
+use super::memory::{MemoryPlan, Work};
+use crate::objective::Recompute;
+use crate::optim::Parameter;
+use crate::recipe::{self, Recipe};
+
+/// What the backward pass recomputes, and why.
+pub fn recompute(recipe: &Recipe, model: &CausalLm, data: &Data) -> (Recompute, MemoryPlan) {
+    let longest = data.train.epoch(recipe.seed, 0).packs.lengths().max().unwrap_or(1);
+    let work = Work {
+        rows: recipe.train.micro_batch_size,
+        length: longest,
+        trained: model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum(),
+        optimizer_bytes: optimizer_bytes(recipe, model),
+    };
+    let plan = MemoryPlan::new(model, work);
+    let choice = match recipe.train.recompute {
+        recipe::Recompute::Off => Recompute::Off,
+        recipe::Recompute::Blocks => Recompute::Blocks,
+        recipe::Recompute::Auto => plan.recommended(),
+    };
+    (choice, plan)
+}
+
+fn optimizer_bytes(recipe: &Recipe, model: &CausalLm) -> usize {
+    model
+        .trained_parameters()
+        .iter()
+        .flat_map(|info| recipe.optimizer.quantities(Parameter { path: &info.path, shape: &info.shape }))
+        .map(|quantity| quantity.bytes())
+        .sum()
+}

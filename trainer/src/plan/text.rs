@@ -1,0 +1,86 @@
+//! Tokenizer and chat template of a model folder.
+
+use std::path::Path;
+
+use firebrand_datasets::{Builtin, ChatTemplate, DataError, TemplateChoice, Tokenizer};
+
+use super::{date, default_template};
+use crate::error::Error;
+use crate::recipe::Recipe;
+
+/// Tokenizer and template of a model folder, as far as they are there.
+#[derive(Debug)]
+pub struct Text {
+    /// Absent when the folder has none: rows of token ids need none.
+    pub tokenizer: Option<Tokenizer>,
+    /// Absent when there is none to be found; rows of messages then say so.
+    pub template: Option<ChatTemplate>,
+    /// Name of the model's template and why it cannot be used.
+    unusable: Option<(String, String)>,
+    /// The template is that of the family, because the model ships none and none was asked for.
+    by_default: Option<Builtin>,
+}
+
+/// Tokenizer and template of a run. A template that prints the date must print the same one when the run is resumed, so
+/// its day is decided here and written into the recipe.
+///
+/// # Errors
+/// As [`Text::load`].
+pub fn dated_text(recipe: &mut Recipe, folder: &Path) -> Result<Text, Error> {
+    let date = recipe.data.date.clone().unwrap_or_else(date::today);
+    let text = Text::load(folder, &recipe.data.template, Some(&date))?;
+    if text.template.as_ref().is_some_and(|template| template.tells_the_date()) {
+        recipe.data.date = Some(date);
+    }
+    Ok(text)
+}
+
+impl Text {
+    /// Reads tokenizer and template; `sources` say whether rows can be anything but token ids.
+    ///
+    /// # Errors
+    /// A damaged file, or a template that was asked for by name and is not there.
+    pub fn load(folder: &Path, choice: &TemplateChoice, date: Option<&str>) -> Result<Self, Error> {
+        if !Tokenizer::is_in(folder) {
+            return Ok(Self { tokenizer: None, template: None, unusable: None, by_default: None });
+        }
+        let tokenizer = Tokenizer::from_folder(folder)?;
+        let by_default = match choice {
+            TemplateChoice::Model if !ChatTemplate::is_in(folder)? => default_template::of_folder(folder, &tokenizer),
+            _ => None,
+        };
+        let choice = &by_default.map_or_else(|| choice.clone(), TemplateChoice::Builtin);
+        let (template, unusable) = match ChatTemplate::load(choice, Path::new(""), &tokenizer, date) {
+            Ok(template) => (Some(template), None),
+            // A model whose own template is missing or broken is fine until a row needs one.
+            Err(DataError::Template { name, why }) if *choice == TemplateChoice::Model => (None, Some((name, why))),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { tokenizer: Some(tokenizer), template, unusable, by_default })
+    }
+
+    /// The template to hand on with a model: one that nobody chose only where rows were written with it.
+    pub fn template_to_export(&self, rendered: bool) -> Option<&ChatTemplate> {
+        self.template.as_ref().filter(|_| rendered || self.by_default.is_none())
+    }
+
+    /// What a user should know about the template, where it rendered any of the rows.
+    pub fn note(&self, rendered: bool) -> Option<String> {
+        let builtin = self.by_default.filter(|_| rendered)?;
+        Some(format!(
+            "the model ships no chat template: rows are written with the built-in `{}`, the default of its family; \
+             data.template chooses another",
+            builtin.name()
+        ))
+    }
+
+    /// Says why the model's own template cannot be used, where rows need it.
+    pub fn explain(&self, error: DataError) -> DataError {
+        match (error, &self.unusable) {
+            (DataError::Template { .. }, Some((name, why))) => {
+                DataError::Template { name: name.clone(), why: why.clone() }
+            }
+            (error, _) => error,
+        }
+    }
+}

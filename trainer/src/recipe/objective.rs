@@ -1,0 +1,108 @@
+//! `[objective]`: what is minimised.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Recipe;
+use super::adapter::Method;
+
+/// What is minimised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ObjectiveRecipe {
+    /// The likelihood of the labelled tokens.
+    Sft(SftRecipe),
+    /// The distance of matching pairs among all pairs of a step.
+    Contrastive(ContrastiveRecipe),
+}
+
+/// Supervised fine-tuning.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SftRecipe {
+    /// Factor of the load-balancing loss of routers. Absent = it is not charged.
+    pub router_aux_loss: Option<f64>,
+}
+
+/// Contrastive learning of two towers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContrastiveRecipe {
+    /// Whether the temperature is trained with the weights.
+    pub learn_temperature: bool,
+}
+
+/// What is minimised. Leave the section out for what the model is made for: the likelihood of labelled tokens for a decoder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(super) enum ObjectiveSection {
+    /// Supervised fine-tuning: the likelihood of the labelled tokens.
+    Sft(SftKeys),
+    /// CLIP's symmetric cross-entropy over all pairs of the step, whatever the micro-batches. For models with two towers.
+    Contrastive(ContrastiveKeys),
+}
+
+/// Keys of supervised fine-tuning.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SftKeys {
+    /// Models with experts: factor of the loss that makes routers use all experts alike, 0.02 for Mixtral. Measured over the
+    /// whole step; costs one more forward pass. Not charged when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0), example = 0.02)]
+    pub router_aux_loss: Option<f64>,
+}
+
+/// Keys of contrastive learning.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ContrastiveKeys {
+    /// Whether the temperature is trained. When not given: in a full run, and not in an adapter run, because a PEFT adapter
+    /// cannot hold it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = false)]
+    pub learn_temperature: Option<bool>,
+}
+
+impl ObjectiveRecipe {
+    /// Supervised fine-tuning with its defaults.
+    pub fn sft() -> Self {
+        Self::Sft(SftRecipe::default())
+    }
+
+    /// Contrastive learning with its defaults, by which the temperature is trained where every weight is.
+    pub fn contrastive(method: &Method) -> Self {
+        Self::Contrastive(ContrastiveRecipe { learn_temperature: *method == Method::Full })
+    }
+}
+
+impl ObjectiveSection {
+    /// With every default decided.
+    pub(super) fn decide(self, method: &Method) -> ObjectiveRecipe {
+        match self {
+            Self::Sft(keys) => ObjectiveRecipe::Sft(SftRecipe { router_aux_loss: keys.router_aux_loss }),
+            Self::Contrastive(keys) => match keys.learn_temperature {
+                Some(learn_temperature) => ObjectiveRecipe::Contrastive(ContrastiveRecipe { learn_temperature }),
+                None => ObjectiveRecipe::contrastive(method),
+            },
+        }
+    }
+}
+
+impl From<ObjectiveRecipe> for ObjectiveSection {
+    fn from(objective: ObjectiveRecipe) -> Self {
+        match objective {
+            ObjectiveRecipe::Sft(sft) => Self::Sft(SftKeys { router_aux_loss: sft.router_aux_loss }),
+            ObjectiveRecipe::Contrastive(contrastive) => {
+                Self::Contrastive(ContrastiveKeys { learn_temperature: Some(contrastive.learn_temperature) })
+            }
+        }
+    }
+}
+
+impl Recipe {
+    /// Factor of the load-balancing loss of routers; absent where it is not charged.
+    pub fn router_aux_loss(&self) -> Option<f64> {
+        match self.objective {
+            Some(ObjectiveRecipe::Sft(sft)) => sft.router_aux_loss,
+            Some(ObjectiveRecipe::Contrastive(_)) | None => None,
+        }
+    }
+}
