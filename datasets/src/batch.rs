@@ -1,57 +1,127 @@
-//! What a step computes on: packs side by side, padded on the right to the longest of them.
-//!
-//! Padding is known by its segment (0), never by a token's id, because `pad == eos` is common and the EOS of a row must
-//! be trained. A target is the label of the next token of the *same* row, so nothing is predicted across rows.
+//! What a step computes on: the examples of some packs, laid out for a model.
 
+use crate::array::NamedArrays;
 use crate::error::DataError;
-use crate::example::Example;
+use crate::example::{Example, ExampleContent};
+use crate::kind::RowKind;
 use crate::pack::Pack;
+use crate::tokens::{NOT_TRAINED, Tokens};
 
-/// The label and target of what is not trained.
-pub const NOT_TRAINED: i64 = -100;
-
-/// A batch, its arrays `[rows, length]` in row-major order.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// A batch.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
+    /// The examples in each pack, by their number in the dataset, in the order they stand in it.
+    pub examples: Vec<Vec<usize>>,
+    /// What the model is given.
+    pub content: BatchContent,
+}
+
+/// What a model is given of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BatchContent {
+    /// Packs of tokens side by side.
+    Tokens(TokenBatch),
+    /// The arrays of each example, in the order of the packs: such rows are not packed, so a pack is one of them.
+    Tensors(Vec<NamedArrays>),
+}
+
+/// Packs side by side, padded on the right to the longest of them. All arrays are `[rows, length]` in row-major order.
+///
+/// Padding is known by its segment (0), never by a token's id, because `pad == eos` is common and the EOS of a row must
+/// be trained. A target is the label of the next token of the *same* example, so nothing is predicted across examples.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TokenBatch {
     /// Packs in the batch.
     pub rows: usize,
     /// Tokens of the longest pack.
     pub length: usize,
     /// Tokens; 0 in padding.
     pub input_ids: Vec<i32>,
-    /// Place of each token in its own row, from 0; 0 in padding.
+    /// Place of each token in its own example, from 0; 0 in padding.
     pub positions: Vec<i32>,
-    /// Which row of its pack a token belongs to, from 1; 0 = padding. Tokens attend within their segment only.
+    /// Which example of its pack a token belongs to, from 1; 0 = padding. Tokens attend within their segment only.
     pub segments: Vec<i32>,
     /// The token to predict after each token; -100 = none.
     pub targets: Vec<i32>,
     /// Factor on the loss of each prediction; 0 where the target is -100.
     pub weights: Vec<f32>,
-    /// The examples in each pack, by their number in the dataset, in the order of their segments.
-    pub examples: Vec<Vec<usize>>,
 }
 
 impl Batch {
-    /// Lays out `packs`, whose rows are numbers into `examples`.
-    pub fn new(examples: &[Example], packs: &[Pack]) -> Self {
-        let mut batch = Self::padding(packs);
-        for (place, row) in batch.places(packs, |row| examples[row].input_ids.len()) {
-            batch.lay(place, &examples[row]);
-        }
-        batch
-    }
-
-    /// As [`Batch::new`], each row fetched once.
+    /// Lays out `packs` of examples of `kind`. `length` gives an example's length, `example` the example itself: each is
+    /// fetched once, by its number.
     pub(crate) fn fetch(
+        kind: RowKind,
         packs: &[Pack],
         length: impl Fn(usize) -> usize,
-        row: impl Fn(usize) -> Result<Example, DataError>,
+        example: impl Fn(usize) -> Result<Example, DataError>,
     ) -> Result<Self, DataError> {
-        let mut batch = Self::padding(packs);
-        for (place, number) in batch.places(packs, length) {
-            batch.lay(place, &row(number)?);
+        let content = match kind {
+            RowKind::Tokens => {
+                let mut batch = TokenBatch::padding(packs);
+                for (place, number) in batch.places(packs, length) {
+                    batch.lay(place, example(number)?.tokens()?);
+                }
+                BatchContent::Tokens(batch)
+            }
+            RowKind::Tensors => {
+                let numbers = packs.iter().flat_map(|pack| &pack.examples);
+                let rows = numbers.map(|number| arrays(&example(*number)?));
+                BatchContent::Tensors(rows.collect::<Result<_, _>>()?)
+            }
+        };
+        Ok(Self { examples: packs.iter().map(|pack| pack.examples.clone()).collect(), content })
+    }
+
+    /// How many predictions count; a row of tensors counts as one.
+    pub fn labelled_tokens(&self) -> usize {
+        match &self.content {
+            BatchContent::Tokens(batch) => batch.labelled_tokens(),
+            BatchContent::Tensors(rows) => rows.len(),
         }
-        Ok(batch)
+    }
+
+    /// How many tokens are not padding; a row of tensors counts as one.
+    pub fn tokens(&self) -> usize {
+        match &self.content {
+            BatchContent::Tokens(batch) => batch.tokens(),
+            BatchContent::Tensors(rows) => rows.len(),
+        }
+    }
+
+    /// The tokens, for what computes on tokens only.
+    ///
+    /// # Errors
+    /// A batch of tensors.
+    pub fn into_tokens(self) -> Result<TokenBatch, DataError> {
+        match self.content {
+            BatchContent::Tokens(batch) => Ok(batch),
+            BatchContent::Tensors(_) => {
+                let wanted = RowKind::Tokens;
+                Err(DataError::Config(format!("{wanted} are needed here, and these are {}", RowKind::Tensors)))
+            }
+        }
+    }
+}
+
+/// The arrays of a row of tensors.
+fn arrays(example: &Example) -> Result<NamedArrays, DataError> {
+    match &example.content {
+        ExampleContent::Tensors(file) => file.read(&example.source),
+        ExampleContent::Tokens(_) => {
+            Err(DataError::row(&example.source, RowKind::Tensors.to_string(), "a row of tokens"))
+        }
+    }
+}
+
+impl TokenBatch {
+    /// Lays out `packs`, whose examples are numbers into `examples`.
+    pub fn new(examples: &[Tokens], packs: &[Pack]) -> Self {
+        let mut batch = Self::padding(packs);
+        for (place, number) in batch.places(packs, |number| examples[number].input_ids.len()) {
+            batch.lay(place, &examples[number]);
+        }
+        batch
     }
 
     /// Nothing but padding, as large as the packs need it.
@@ -66,34 +136,33 @@ impl Batch {
             segments: vec![0; size],
             targets: vec![NOT_TRAINED as i32; size],
             weights: vec![0.0; size],
-            examples: packs.iter().map(|pack| pack.rows.clone()).collect(),
         }
     }
 
-    /// Where each row begins and its segment, with its number.
+    /// Where each example begins and its segment, with its number.
     fn places(&self, packs: &[Pack], length: impl Fn(usize) -> usize) -> Vec<((usize, i32), usize)> {
         let mut places = Vec::new();
         for (index, pack) in packs.iter().enumerate() {
             let mut start = index * self.length;
-            for (segment, &row) in pack.rows.iter().enumerate() {
-                places.push(((start, segment as i32 + 1), row));
-                start += length(row);
+            for (segment, &number) in pack.examples.iter().enumerate() {
+                places.push(((start, segment as i32 + 1), number));
+                start += length(number);
             }
         }
         places
     }
 
-    fn lay(&mut self, (start, segment): (usize, i32), example: &Example) {
-        let length = example.input_ids.len();
+    fn lay(&mut self, (start, segment): (usize, i32), tokens: &Tokens) {
+        let length = tokens.input_ids.len();
         for index in 0..length {
             let at = start + index;
-            self.input_ids[at] = example.input_ids[index] as i32;
+            self.input_ids[at] = tokens.input_ids[index] as i32;
             self.positions[at] = index as i32;
             self.segments[at] = segment;
             let next = index + 1;
-            if next < length && example.labels[next] != NOT_TRAINED {
-                self.targets[at] = example.labels[next] as i32;
-                self.weights[at] = example.weights[next];
+            if next < length && tokens.labels[next] != NOT_TRAINED {
+                self.targets[at] = tokens.labels[next] as i32;
+                self.weights[at] = tokens.weights[next];
             }
         }
     }
@@ -112,36 +181,28 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::example::Notes;
-    use crate::location::Location;
-
-    fn example(ids: &[u32], trained_from: usize) -> Example {
+    fn example(ids: &[u32], trained_from: usize) -> Tokens {
         let label = |index: usize| match index >= trained_from {
             true => i64::from(ids[index]),
             false => NOT_TRAINED,
         };
         let labels: Vec<i64> = (0..ids.len()).map(label).collect();
-        Example {
-            source: Location::new("rows.jsonl", 1),
-            text: None,
+        Tokens {
             input_ids: ids.to_vec(),
             weights: labels.iter().map(|label| f32::from(*label != NOT_TRAINED) * 0.5).collect(),
             labels,
-            roles: None,
-            part: crate::example::Part::Alone,
-            source_index: 0,
-            notes: Notes::default(),
+            ..Tokens::default()
         }
     }
 
-    fn pack(rows: &[usize], length: usize) -> Pack {
-        Pack { rows: rows.to_vec(), length }
+    fn pack(examples: &[usize], length: usize) -> Pack {
+        Pack { examples: examples.to_vec(), length }
     }
 
     #[test]
     fn segments_never_cross_and_positions_restart() {
         let examples = [example(&[5, 6, 7], 1), example(&[8, 9], 0), example(&[4, 4, 4], 2)];
-        let batch = Batch::new(&examples, &[pack(&[0, 1], 5), pack(&[2], 3)]);
+        let batch = TokenBatch::new(&examples, &[pack(&[0, 1], 5), pack(&[2], 3)]);
         assert_eq!((batch.rows, batch.length), (2, 5));
         assert_eq!(batch.input_ids, [5, 6, 7, 8, 9, 4, 4, 4, 0, 0]);
         assert_eq!(batch.positions, [0, 1, 2, 0, 1, 0, 1, 2, 0, 0]);
@@ -151,21 +212,20 @@ mod tests {
         assert_eq!(batch.weights, [0.5, 0.5, 0.0, 0.5, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0]);
         assert_eq!(batch.labelled_tokens(), 4);
         assert_eq!(batch.tokens(), 8);
-        assert_eq!(batch.examples, [vec![0, 1], vec![2]]);
     }
 
     #[test]
     fn a_row_that_ends_in_the_padding_id_keeps_its_label() {
         let examples = [example(&[3, 0], 0), example(&[1, 2, 0, 0], 1)];
-        let batch = Batch::new(&examples, &[pack(&[0], 2), pack(&[1], 4)]);
+        let batch = TokenBatch::new(&examples, &[pack(&[0], 2), pack(&[1], 4)]);
         assert_eq!(batch.targets, [0, -100, -100, -100, 2, 0, 0, -100]);
         assert_eq!(batch.segments, [1, 1, 0, 0, 1, 1, 1, 1]);
-        let labelled: usize = examples.iter().map(Example::labelled_tokens).sum();
+        let labelled: usize = examples.iter().map(Tokens::labelled).sum();
         assert_eq!(batch.labelled_tokens(), labelled);
     }
 
     #[test]
     fn no_packs_are_an_empty_batch() {
-        assert_eq!(Batch::new(&[], &[]), Batch::default());
+        assert_eq!(TokenBatch::new(&[], &[]), TokenBatch::default());
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kind::RowKind;
 use crate::source::Columns;
 use crate::template::Builtin;
 
@@ -42,6 +43,9 @@ pub struct DataConfig {
     pub date: Option<String>,
     /// What happens to rows that cannot be read or rendered.
     pub broken: BrokenRows,
+    /// Rows may name files (`tensors`) anywhere; else they name files below the folder of their own file, and neither an
+    /// absolute path, nor `..`, nor a link leads out of it. Only for rows that are trusted.
+    pub allow_outside: bool,
     /// Thresholds of the checks made before the first step.
     pub gate: GateConfig,
     /// What to train on.
@@ -64,6 +68,7 @@ impl Default for DataConfig {
             cache: CacheChoice::Auto,
             date: None,
             broken: BrokenRows::default(),
+            allow_outside: false,
             gate: GateConfig::default(),
             train: Vec::new(),
             eval: Vec::new(),
@@ -203,6 +208,9 @@ pub enum Format {
     Text,
     /// `{"input_ids": [..], "labels": [..]}` as they are, -100 = not trained. No tokenizer is needed.
     Tokens,
+    /// `{"tensors": "row.safetensors"}`: the inputs of the model as they are, in a file of their own. No tokenizer is
+    /// needed, and `max_length` and `packing` do not apply.
+    Tensors,
 }
 
 impl Format {
@@ -218,6 +226,25 @@ impl Format {
             Format::Unpaired => "unpaired",
             Format::Text => "text",
             Format::Tokens => "tokens",
+            Format::Tensors => "tensors",
+        }
+    }
+}
+
+impl Format {
+    /// The kind of examples that its rows become; absent for `auto`.
+    pub(crate) fn kind(self) -> Option<RowKind> {
+        match self {
+            Format::Auto => None,
+            Format::Messages
+            | Format::ShareGpt
+            | Format::Alpaca
+            | Format::PromptCompletion
+            | Format::Preference
+            | Format::Unpaired
+            | Format::Text
+            | Format::Tokens => Some(RowKind::Tokens),
+            Format::Tensors => Some(RowKind::Tensors),
         }
     }
 }

@@ -17,15 +17,16 @@ use sha2::{Digest, Sha256};
 use crate::batch::Batch;
 use crate::config::{DataConfig, Split};
 use crate::error::DataError;
-use crate::example::{Example, Part};
+use crate::example::Example;
 use crate::format::Decision;
+use crate::hex::hex;
+use crate::kind::RowKind;
 use crate::location::Location;
 use crate::order::{Amount, Portion};
 use crate::pack::Pack;
 use crate::prepare::FileInfo;
 use crate::split;
 use crate::store::{Entry, Store};
-use crate::tokenizer::hex;
 use epoch::{Layout, Memory};
 
 /// An encoded split. Cloning is cheap.
@@ -85,12 +86,17 @@ impl Dataset {
             files: Vec::new(),
             kept: Kept::Not(String::new()),
             portions: portions.collect(),
-            layout: Layout::new(config, split, micro_batch),
+            layout: Layout::new(config, split, store.kind, micro_batch),
             validation,
             rows: Arc::new(rows),
             store,
             memory: Arc::default(),
         }
+    }
+
+    /// What its examples are made of.
+    pub fn kind(&self) -> RowKind {
+        self.store.kind
     }
 
     /// How many examples there are: one a row, two where the row is a pair.
@@ -211,9 +217,9 @@ impl Dataset {
     /// The batch of some packs of an epoch.
     ///
     /// # Errors
-    /// When a row on disk is not as it was written.
+    /// When a row on disk is not as it was written, or a file that it names changed.
     pub fn batch(&self, packs: &[Pack]) -> Result<Batch, DataError> {
-        Batch::fetch(packs, |row| self.length(row), |row| self.example(row))
+        Batch::fetch(self.kind(), packs, |number| self.length(number), |number| self.example(number))
     }
 
     /// Tokens of all rows.
@@ -254,28 +260,5 @@ impl Dataset {
             hash.update(format!("{:?} {:?}", portion.amount, portion.epochs));
         }
         hex(&hash.finalize())
-    }
-}
-
-impl Example {
-    /// A hash of what the row teaches: its tokens, labels and weights.
-    pub(crate) fn digest(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update((self.input_ids.len() as u64).to_le_bytes());
-        for id in &self.input_ids {
-            hash.update(id.to_le_bytes());
-        }
-        for label in &self.labels {
-            hash.update(label.to_le_bytes());
-        }
-        for weight in &self.weights {
-            hash.update(weight.to_le_bytes());
-        }
-        match self.part {
-            Part::Alone => {}
-            Part::Chosen | Part::Good => hash.update([1]),
-            Part::Rejected | Part::Bad => hash.update([0]),
-        }
-        hash.finalize().into()
     }
 }

@@ -66,6 +66,16 @@ pub enum DataError {
         /// What stands there.
         found: String,
     },
+    /// A file of tensors that is not what its row needs.
+    #[error("{location}: {path}: {why}")]
+    Tensors {
+        /// File and line of the row that names it.
+        location: Location,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Broken rows: the first of each kind, with file and line, what was expected and what was found.
     #[error("{count} broken row(s), the first of each kind:\n{}\nmend them, or leave them out with data.broken = \"skip\"", first.join("\n"))]
     Rows {
@@ -139,6 +149,7 @@ impl DataError {
         match self {
             DataError::Row { location, .. }
             | DataError::Render { location, .. }
+            | DataError::Tensors { location, .. }
             | DataError::TooLong { location, .. } => Some(location),
             _ => None,
         }

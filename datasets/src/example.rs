@@ -1,55 +1,146 @@
-//! One row as tokens: what the trainer sees of it, and what the gate must know about how it came to be.
+//! One row as the trainer sees it, and what the gate must know about how it came to be.
 
 mod notes;
 mod part;
 
 pub use notes::{Notes, OddOrder};
-pub use part::{Part, rows};
+pub use part::Part;
 
 use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
-use crate::batch::NOT_TRAINED;
-use crate::config::{TrainOn, Truncation};
 use crate::error::DataError;
-use crate::labels;
+use crate::kind::RowKind;
 use crate::location::Location;
-use crate::record::{Answered, Chat, Content, Judgement, Message, Record, Role};
-use crate::template::{Builtin, ChatTemplate};
-use crate::tokenizer::{Encoding, Tokenizer};
+use crate::tensor_file::TensorFile;
+use crate::tokens::Tokens;
 
-/// A row as tokens and labels, before it is shuffled and packed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A row as a model sees it, before it is shuffled and packed.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Example {
     /// Where the row stood.
     pub source: Location,
-    /// The text as rendered, of rows that have one, where asked for; the whole of it, also when tokens were cut.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// The tokens.
-    pub input_ids: Vec<u32>,
-    /// As long as `input_ids`: a token's own id where it is trained, else -100. The shift by one is the batch's.
-    pub labels: Vec<i64>,
-    /// As long as `input_ids`: factor on the loss of predicting the token; 0 where it is not trained.
-    pub weights: Vec<f32>,
-    /// Whose text each token is, where asked for and known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub roles: Option<Vec<Option<Role>>>,
+    /// What the model is given.
+    pub content: ExampleContent,
     /// Whether the example stands alone or is judged, and how.
-    #[serde(skip_serializing_if = "Part::is_alone")]
     pub part: Part,
     /// Which of the recipe's sources the row came from.
-    #[serde(skip)]
     pub source_index: usize,
     /// What the gate reports.
-    #[serde(skip)]
     pub notes: Notes,
 }
 
+/// What a model is given of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ExampleContent {
+    /// Tokens with labels and weights.
+    Tokens(Tokens),
+    /// The arrays of a file.
+    Tensors(TensorFile),
+}
+
 impl Example {
-    /// How many tokens are learned to be predicted. The first token never is: nothing comes before it.
-    pub fn labelled_tokens(&self) -> usize {
-        self.labels.iter().skip(1).filter(|label| **label != NOT_TRAINED).count()
+    /// Its length in a window: its tokens, or 1 for a row of tensors, which has a window of its own.
+    pub fn length(&self) -> usize {
+        match &self.content {
+            ExampleContent::Tokens(tokens) => tokens.input_ids.len(),
+            ExampleContent::Tensors(_) => 1,
+        }
     }
+
+    /// How many tokens are learned to be predicted; a row of tensors counts as one.
+    pub fn labelled_tokens(&self) -> usize {
+        match &self.content {
+            ExampleContent::Tokens(tokens) => tokens.labelled(),
+            ExampleContent::Tensors(_) => 1,
+        }
+    }
+
+    /// What kind of example it is.
+    pub fn kind(&self) -> RowKind {
+        match &self.content {
+            ExampleContent::Tokens(_) => RowKind::Tokens,
+            ExampleContent::Tensors(_) => RowKind::Tensors,
+        }
+    }
+
+    /// Its tokens.
+    ///
+    /// # Errors
+    /// A row of tensors, which has none.
+    pub fn tokens(&self) -> Result<&Tokens, DataError> {
+        match &self.content {
+            ExampleContent::Tokens(tokens) => Ok(tokens),
+            ExampleContent::Tensors(_) => {
+                Err(DataError::row(&self.source, RowKind::Tokens.to_string(), "a row of tensors"))
+            }
+        }
+    }
+
+    /// The example as one JSON object: `source` and `part`, and of tokens `text`, `input_ids`, `labels`, `weights` and
+    /// `roles`, of tensors the type and shape of each under `tensors`.
+    ///
+    /// # Errors
+    /// A file of tensors that cannot be read, or changed.
+    pub fn json(&self) -> Result<String, DataError> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            source: &'a Location,
+            #[serde(flatten)]
+            tokens: &'a Tokens,
+            #[serde(skip_serializing_if = "Part::is_alone")]
+            part: Part,
+        }
+        let Self { source, part, .. } = self;
+        match &self.content {
+            ExampleContent::Tokens(tokens) => {
+                Ok(serde_json::to_string(&Shown { source, tokens, part: *part }).unwrap_or_default())
+            }
+            ExampleContent::Tensors(file) => {
+                let arrays = file.read(source)?;
+                let shown = |(name, array): (&String, &crate::Array)| {
+                    (name.clone(), json!({ "dtype": array.values.dtype(), "shape": array.shape }))
+                };
+                let tensors: Map<String, Value> = arrays.iter().map(shown).collect();
+                Ok(json!({ "source": source, "tensors": tensors }).to_string())
+            }
+        }
+    }
+
+    /// A hash of what the row teaches: its tokens, labels and weights, or the bytes of its file.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        match &self.content {
+            ExampleContent::Tokens(Tokens { input_ids, labels, weights, .. }) => {
+                hash.update((input_ids.len() as u64).to_le_bytes());
+                for id in input_ids {
+                    hash.update(id.to_le_bytes());
+                }
+                for label in labels {
+                    hash.update(label.to_le_bytes());
+                }
+                for weight in weights {
+                    hash.update(weight.to_le_bytes());
+                }
+            }
+            ExampleContent::Tensors(file) => {
+                hash.update("tensors");
+                hash.update(&file.sha256);
+            }
+        }
+        match self.part {
+            Part::Alone => {}
+            Part::Chosen | Part::Good => hash.update([1]),
+            Part::Rejected | Part::Bad => hash.update([0]),
+        }
+        hash.finalize().into()
+    }
+}
+
+/// The rows that examples came from: single ones, and pairs.
+pub fn rows(examples: &[Example]) -> impl Iterator<Item = &[Example]> {
+    examples.chunk_by(|before, after| (before.part, after.part) == (Part::Chosen, Part::Rejected))
 }
 
 /// What became of a row.
@@ -73,7 +164,7 @@ pub enum Encoded {
 
 impl Encoded {
     /// The two sides of a pair as one; it is left out where one of them is.
-    fn paired(self, rejected: Self) -> Self {
+    pub(crate) fn paired(self, rejected: Self) -> Self {
         match (self, rejected) {
             (Encoded::Examples(mut chosen), Encoded::Examples(mut rejected)) => match (chosen.pop(), rejected.pop()) {
                 (Some(chosen), Some(rejected)) => {
@@ -95,278 +186,3 @@ impl Encoded {
         }
     }
 }
-
-/// Turns records into examples; the same one for training, evaluation and looking at data. It owns what it needs, as rows
-/// are encoded on threads that may outlive who asked; clones of a tokenizer and a template share what is large.
-#[derive(Debug, Clone)]
-pub struct Encoder {
-    /// Needed for everything but `tokens` rows.
-    pub tokenizer: Option<Tokenizer>,
-    /// Needed for rows with messages.
-    pub template: Option<ChatTemplate>,
-    /// What is trained.
-    pub train_on: TrainOn,
-    /// What happens to long rows.
-    pub truncation: Truncation,
-    /// The longest row.
-    pub max_length: usize,
-    /// Keep rendered texts and roles in the examples.
-    pub keep_text: bool,
-}
-
-impl Encoder {
-    /// Encodes a record. `source_index` is kept in the example.
-    ///
-    /// # Errors
-    /// When the record needs a tokenizer or template that is not there, the template refuses it, or it is too long
-    /// where that is refused.
-    pub fn encode(&self, record: &Record, location: &Location, source_index: usize) -> Result<Encoded, DataError> {
-        let one = |draft: Draft, part: Part, is_text: bool| {
-            let example = self.example(draft, record.weight, location, source_index, part);
-            self.truncate(example, is_text)
-        };
-        match &record.content {
-            Content::Tokens { input_ids, labels } => {
-                let encoding = Encoding { ids: input_ids.clone(), offsets: Vec::new() };
-                one(Draft { encoding, labels: labels.clone(), ..Draft::default() }, Part::Alone, false)
-            }
-            Content::Text(text) => {
-                let mut draft = self.plain(text, 0)?;
-                draft.notes.empty.0 = usize::from(text.trim().is_empty());
-                one(draft, Part::Alone, true)
-            }
-            Content::Completion { prompt, completion } => {
-                one(self.completion(prompt, completion, self.train_on)?, Part::Alone, false)
-            }
-            Content::Chat(chat) => one(self.chat(chat, location, self.train_on)?, Part::Alone, false),
-            Content::Unpaired { answered, judgement } => {
-                let part = match judgement {
-                    Judgement::Good => Part::Good,
-                    Judgement::Bad => Part::Bad,
-                };
-                one(self.answered(answered, location)?, part, false)
-            }
-            Content::Preference { chosen, rejected } => {
-                let chosen = one(self.answered(chosen, location)?, Part::Chosen, false)?;
-                let rejected = one(self.answered(rejected, location)?, Part::Rejected, false)?;
-                Ok(chosen.paired(rejected))
-            }
-        }
-    }
-
-    fn example(&self, draft: Draft, weight: f32, location: &Location, source_index: usize, part: Part) -> Example {
-        let Draft { encoding, labels, factors, text, roles, mut notes } = draft;
-        notes.lossy = text.as_ref().is_some_and(|text| text.contains('\u{fffd}'));
-        // What weighs nothing is not trained, and is left out as such.
-        let labels = if weight == 0.0 { vec![NOT_TRAINED; labels.len()] } else { labels };
-        let factor = |index: usize| factors.get(index).copied().unwrap_or(1.0);
-        let weights = labels
-            .iter()
-            .enumerate()
-            .map(|(index, label)| match *label {
-                NOT_TRAINED => 0.0,
-                _ => weight * factor(index),
-            })
-            .collect();
-        Example {
-            source: location.clone(),
-            text: text.filter(|_| self.keep_text),
-            input_ids: encoding.ids,
-            labels,
-            weights,
-            roles,
-            part,
-            source_index,
-            notes,
-        }
-    }
-
-    /// An answer that is judged: never its prompt, whatever `train_on` says.
-    fn answered(&self, answered: &Answered, location: &Location) -> Result<Draft, DataError> {
-        let train_on = match self.train_on {
-            TrainOn::Last => TrainOn::Last,
-            TrainOn::Assistant | TrainOn::Completion | TrainOn::All => TrainOn::Assistant,
-        };
-        match answered {
-            Answered::Chat(chat) => self.chat(chat, location, train_on),
-            Answered::Plain { prompt, completion } => self.completion(prompt, completion, train_on),
-        }
-    }
-
-    fn completion(&self, prompt: &str, completion: &str, train_on: TrainOn) -> Result<Draft, DataError> {
-        let start = match train_on {
-            TrainOn::All => 0,
-            TrainOn::Assistant | TrainOn::Last | TrainOn::Completion => prompt.len(),
-        };
-        let mut draft = self.plain(&format!("{prompt}{completion}"), start)?;
-        let cut = prompt.len();
-        let straddles = |offset: &std::ops::Range<usize>| offset.start < cut && offset.end > cut;
-        draft.notes.straddles = draft.encoding.offsets.iter().any(straddles);
-        draft.notes.empty = (usize::from(completion.trim().is_empty()), 0);
-        let special = self.tokenizer()?.special();
-        // BOS and EOS where they belong are no accident.
-        let bos = special.texts.get("bos_token").map_or("", String::as_str);
-        let eos = special.texts.get("eos_token").map_or("", String::as_str);
-        let inner = [prompt.strip_prefix(bos).unwrap_or(prompt), completion.strip_suffix(eos).unwrap_or(completion)];
-        draft.notes.control = inner.iter().any(|text| self.spells_control(text));
-        draft.roles = self.roles(&draft.encoding, &[(Role::User, cut), (Role::Assistant, usize::MAX)]);
-        Ok(draft)
-    }
-
-    /// Whether a part of the text would become a control token.
-    fn spells_control(&self, text: &str) -> bool {
-        self.tokenizer.as_ref().is_some_and(|tokenizer| {
-            tokenizer.special_texts().iter().any(|special| !special.is_empty() && text.contains(special.as_str()))
-        })
-    }
-
-    /// Text without a template: what the tokenizer puts before it, and the EOS token after it. Trained from byte
-    /// `start` on, the EOS included.
-    fn plain(&self, text: &str, start: usize) -> Result<Draft, DataError> {
-        let tokenizer = self.tokenizer()?;
-        let mut encoding = tokenizer.encode_with_offsets(text, false)?;
-        let eos = tokenizer.special().eos_id;
-        encoding.surround(tokenizer.prefix(), eos.as_slice());
-        let trained = start..text.len();
-        let mut labels = labels::labels(&encoding, std::slice::from_ref(&trained));
-        if let (Some(eos), Some(last)) = (eos, labels.last_mut()) {
-            *last = i64::from(eos);
-        }
-        if start == 0 {
-            // The tokens around the text cover none of it.
-            labels = encoding.ids.iter().map(|id| i64::from(*id)).collect();
-        }
-        let notes = Notes { unended: usize::from(eos.is_none()), end: eos, ..Notes::default() };
-        Ok(Draft { encoding, labels, factors: Vec::new(), text: Some(text.to_string()), roles: None, notes })
-    }
-
-    fn chat(&self, chat: &Chat, location: &Location, train_on: TrainOn) -> Result<Draft, DataError> {
-        let tokenizer = self.tokenizer()?;
-        let template = self.template.as_ref().ok_or_else(|| {
-            DataError::Config(format!(
-                "{location}: rows with messages need a chat template; set `template` to a .jinja file or one of {}",
-                Builtin::names()
-            ))
-        })?;
-        let rendered = labels::render(template, tokenizer.special_texts(), chat, train_on, location)?;
-        // The template writes BOS itself where the model wants one, as in transformers.
-        let encoding = tokenizer.encode_with_offsets(&rendered.text, false)?;
-        let labels = labels::labels(&encoding, &rendered.spans);
-        let factors = match rendered.factors.iter().any(|factor| *factor != 1.0) {
-            true => labels::factors(&encoding, &rendered.spans, &rendered.factors),
-            false => Vec::new(),
-        };
-        let mut notes = Notes { rendered: true, order: OddOrder::of(chat), ..Notes::default() };
-        notes.control = chat.messages.iter().filter_map(Message::content).any(|text| self.spells_control(text));
-        if train_on != TrainOn::All {
-            for span in &rendered.spans {
-                let last = encoding.offsets.iter().rposition(|offset| span.contains(&offset.start));
-                notes.end = last.map(|index| encoding.ids[index]);
-                let ended = notes.end.is_some_and(|id| tokenizer.is_special(id) || tokenizer.eos_ids().contains(&id));
-                notes.unended += usize::from(last.is_some() && !ended);
-            }
-        }
-        for message in chat.messages.iter().filter(|message| message.is_empty()) {
-            match message.role {
-                Role::User | Role::Assistant => notes.empty.0 += 1,
-                Role::System | Role::Tool => notes.empty.1 += 1,
-            }
-        }
-        let roles = match self.keep_text {
-            true => self.roles(&encoding, &labels::message_ends(template, chat, &rendered.text)),
-            false => None,
-        };
-        Ok(Draft { encoding, labels, factors, text: Some(rendered.text), roles, notes })
-    }
-
-    /// The role of each token, from where the messages end in the text.
-    fn roles(&self, encoding: &Encoding, ends: &[(Role, usize)]) -> Option<Vec<Option<Role>>> {
-        let role = |start: usize| ends.iter().find(|(_, end)| start < *end).map(|(role, _)| *role);
-        self.keep_text.then(|| encoding.offsets.iter().map(|offset| role(offset.start)).collect())
-    }
-
-    fn tokenizer(&self) -> Result<&Tokenizer, DataError> {
-        self.tokenizer
-            .as_ref()
-            .ok_or_else(|| DataError::Config("rows with text need a tokenizer; only `tokens` rows do without".into()))
-    }
-
-    fn truncate(&self, mut example: Example, is_text: bool) -> Result<Encoded, DataError> {
-        let (length, max) = (example.input_ids.len(), self.max_length);
-        example.notes.labelled_before = example.labelled_tokens();
-        if length <= max {
-            return Ok(Encoded::Examples(vec![example]));
-        }
-        if self.truncation == Truncation::Split && is_text {
-            let pieces = (0..length)
-                .step_by(max)
-                .map(|start| {
-                    let mut piece = example.slice(start..length.min(start.saturating_add(max)));
-                    piece.notes.labelled_before = piece.labelled_tokens();
-                    piece
-                })
-                .collect();
-            return Ok(Encoded::Examples(pieces));
-        }
-        example.notes.cut_from = Some(length);
-        let cut = match self.truncation {
-            Truncation::Refuse => {
-                return Err(DataError::TooLong { location: example.source, tokens: length, max_length: max });
-            }
-            Truncation::Drop => return Ok(Encoded::Dropped { tokens: length }),
-            Truncation::KeepStart | Truncation::Split => example.slice(0..max),
-            Truncation::KeepEnd => {
-                let prefix = self.tokenizer.as_ref().map_or(&[][..], Tokenizer::prefix);
-                let bos = match example.input_ids.starts_with(prefix) {
-                    true => prefix.len().min(max),
-                    false => 0,
-                };
-                let mut cut = example.slice(0..bos);
-                cut.append(example.slice(length - (max - bos)..length));
-                cut
-            }
-        };
-        Ok(Encoded::Examples(vec![cut]))
-    }
-}
-
-impl Example {
-    /// The tokens of `range`, with everything that is said of them.
-    fn slice(&self, range: std::ops::Range<usize>) -> Self {
-        Self {
-            source: self.source.clone(),
-            text: self.text.clone(),
-            input_ids: self.input_ids[range.clone()].to_vec(),
-            labels: self.labels[range.clone()].to_vec(),
-            weights: self.weights[range.clone()].to_vec(),
-            roles: self.roles.as_ref().map(|roles| roles[range].to_vec()),
-            part: self.part,
-            source_index: self.source_index,
-            notes: self.notes.clone(),
-        }
-    }
-
-    fn append(&mut self, other: Self) {
-        self.input_ids.extend(other.input_ids);
-        self.labels.extend(other.labels);
-        self.weights.extend(other.weights);
-        if let (Some(roles), Some(more)) = (&mut self.roles, other.roles) {
-            roles.extend(more);
-        }
-    }
-}
-
-/// An example before truncation.
-#[derive(Default)]
-struct Draft {
-    encoding: Encoding,
-    labels: Vec<i64>,
-    /// As long as `labels` where messages have weights of their own, else empty.
-    factors: Vec<f32>,
-    text: Option<String>,
-    roles: Option<Vec<Option<Role>>>,
-    notes: Notes,
-}
-
-#[cfg(test)]
-mod tests;

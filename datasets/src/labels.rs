@@ -12,13 +12,13 @@
 
 use std::ops::Range;
 
-use crate::batch::NOT_TRAINED;
 use crate::config::TrainOn;
 use crate::error::DataError;
 use crate::location::Location;
 use crate::record::{Chat, Message, Role};
 use crate::template::{ChatTemplate, calls};
 use crate::tokenizer::Encoding;
+use crate::tokens::NOT_TRAINED;
 
 /// A rendered dialogue and the bytes of it that are trained.
 #[derive(Debug, Clone, PartialEq)]

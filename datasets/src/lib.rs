@@ -1,19 +1,23 @@
 //! From data files to batches: records -> rendered chat -> tokens and labels -> packed batches.
 //!
 //! The way of a row: [`source`] reads it, [`mod@format`] says what its keys mean ([`record`]), [`template`] renders a
-//! dialogue, [`tokenizer`] makes tokens of the text, `labels` says which of them are trained, [`example`] cuts it to
-//! length, `store` keeps it in a file that [`cache`] may find again, [`gate`] looks at all of them, [`order`] and
+//! dialogue, [`tokenizer`] makes tokens of the text, `labels` says which of them are trained, [`Encoder`] makes an
+//! [`example`] of it, `store` keeps it in a file that [`cache`] may find again, [`gate`] looks at all of them, [`order`] and
 //! [`pack`] lay out an epoch, [`batch`] lays out a step.
 //! [`prepare`] does it for one split of a recipe. Nothing here knows tensors, devices or Burn.
 
+mod array;
 pub mod batch;
 pub mod cache;
 pub mod config;
 mod dataset;
+mod encoder;
 mod error;
 pub mod example;
 pub mod format;
 pub mod gate;
+mod hex;
+mod kind;
 mod labels;
 mod lengths;
 mod location;
@@ -21,28 +25,34 @@ pub mod order;
 pub mod pack;
 mod prepare;
 pub mod record;
+mod reference;
 mod sandbox;
 pub mod source;
 mod split;
 mod statistics;
 mod store;
 pub mod template;
+mod tensor_file;
 pub mod tokenizer;
+mod tokens;
 
 #[cfg(test)]
 mod testing;
 
-pub use batch::{Batch, NOT_TRAINED};
+pub use array::{Array, ArrayValues, NamedArrays};
+pub use batch::{Batch, BatchContent, TokenBatch};
 pub use cache::Cache;
 pub use config::{
     BrokenRows, CacheChoice, DataConfig, Format, GateConfig, SourceConfig, Split, TemplateChoice, TextRows, TrainOn,
     Truncation,
 };
 pub use dataset::{Broken, Dataset, Epoch, Kept};
+pub use encoder::Encoder;
 pub use error::DataError;
-pub use example::{Encoded, Encoder, Example, Part};
+pub use example::{Encoded, Example, ExampleContent, Part};
 pub use format::Decision;
 pub use gate::Report;
+pub use kind::RowKind;
 pub use lengths::Lengths;
 pub use location::Location;
 pub use pack::Pack;
@@ -51,4 +61,6 @@ pub use record::{Answered, Content, Judgement, Message, Record, Role};
 pub use statistics::{Columns, RowScore, RowStatistics, StatisticsFile, TableKind};
 pub use store::Entry;
 pub use template::{Builtin, ChatTemplate};
+pub use tensor_file::TensorFile;
 pub use tokenizer::Tokenizer;
+pub use tokens::{NOT_TRAINED, Tokens};

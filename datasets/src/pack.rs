@@ -13,11 +13,11 @@ use crate::order;
 /// Batches of similar length are drawn from so many batches of the epoch's order.
 const BATCHES: usize = 50;
 
-/// Rows that share one window. They never see each other; see [`crate::Batch`].
+/// Examples that share one window. They never see each other; see [`crate::TokenBatch`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Pack {
-    /// The rows, by their number in the dataset, in the order they stand in the window.
-    pub rows: Vec<usize>,
+    /// The examples, by their number in the dataset, in the order they stand in the window.
+    pub examples: Vec<usize>,
     /// Their tokens together.
     pub length: usize,
 }
@@ -45,8 +45,8 @@ impl Packs {
     pub fn get(&self, index: usize) -> Pack {
         let start = index.checked_sub(1).map_or(0, |before| self.packs[before].0);
         let (end, length) = self.packs[index];
-        let rows = self.rows[start as usize..end as usize].iter().map(|row| *row as usize).collect();
-        Pack { rows, length: length as usize }
+        let examples = self.rows[start as usize..end as usize].iter().map(|number| *number as usize).collect();
+        Pack { examples, length: length as usize }
     }
 
     /// All packs, in order.
@@ -194,9 +194,9 @@ mod tests {
     fn every_row_is_packed_once_and_no_window_overflows() {
         let lengths = lengths(2000);
         let packs = best_fit(&permutation(42, 0, 2000), |row| lengths[row], 1024);
-        assert_eq!(sorted(packs.iter().flat_map(|pack| pack.rows)), (0..2000).collect::<Vec<_>>());
+        assert_eq!(sorted(packs.iter().flat_map(|pack| pack.examples)), (0..2000).collect::<Vec<_>>());
         for pack in packs.iter() {
-            assert_eq!(pack.length, pack.rows.iter().map(|row| lengths[*row]).sum::<usize>());
+            assert_eq!(pack.length, pack.examples.iter().map(|row| lengths[*row]).sum::<usize>());
             assert!(pack.length <= 1024);
         }
         assert_eq!(packs.lengths().sum::<usize>(), lengths.iter().sum::<usize>());
@@ -214,7 +214,7 @@ mod tests {
     fn a_row_goes_where_it_fits_best() {
         let lengths = [6, 7, 3, 4, 10];
         let packs = best_fit(&[0, 1, 2, 3, 4], |row| lengths[row], 10);
-        let rows: Vec<_> = packs.iter().map(|pack| pack.rows).collect();
+        let rows: Vec<_> = packs.iter().map(|pack| pack.examples).collect();
         assert_eq!(rows, [vec![0, 3], vec![1, 2], vec![4]]);
         assert_eq!(efficiency(&packs, 10), 1.0);
     }

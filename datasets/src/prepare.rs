@@ -1,6 +1,7 @@
 //! From a recipe's sources to a dataset: found in the cache, or read, encoded on all cores, and written in the order of
 //! the files. Memory is bounded by a few chunks of rows, whatever the size of the files.
 
+mod named;
 mod pipeline;
 
 use std::ops::ControlFlow;
@@ -14,6 +15,7 @@ use crate::config::{DataConfig, SourceConfig, Split};
 use crate::dataset::{Dataset, Kept};
 use crate::error::DataError;
 use crate::format::Decision;
+use crate::reference::Reach;
 use crate::source::{self, Fetch};
 use crate::store::{Store, Writer};
 use crate::template::ChatTemplate;
@@ -171,7 +173,8 @@ fn make(request: &Prepare<'_>, work: &[Work<'_>], files: &[PathBuf], progress: P
     };
     let (temporary, kept) = match place(request, work, &hashes, cache.as_ref()) {
         Place::Cached { cache, key } => {
-            if let Some(store) = cache.open(&key, shared.clone()) {
+            let found = cache.open(&key, shared.clone());
+            if let Some(store) = found.filter(|store| named::are_unchanged(store, &cache, reach(request.config))) {
                 return Ok(made(store, Kept::Found));
             }
             match cache.create(&key) {
@@ -206,8 +209,13 @@ fn write(
     let handles = temporary.file.try_clone().and_then(|file| Ok((file, temporary.index.try_clone()?)));
     let (file, index) = handles.map_err(unwritable)?;
     let writer = Writer::new(file, index).map_err(unwritable)?;
-    let (writer, meta) = pipeline::run(request, work, files, progress, writer, &unwritable)?;
-    writer.finish(&meta).map_err(unwritable)
+    let (writer, kind, meta) = pipeline::run(request, work, files, progress, writer, &unwritable)?;
+    writer.finish(kind, &meta).map_err(unwritable)
+}
+
+/// Which files rows may name.
+fn reach(config: &DataConfig) -> Reach {
+    if config.allow_outside { Reach::Anywhere } else { Reach::Below }
 }
 
 /// Where prepared rows go.

@@ -1,10 +1,12 @@
-//! What every format becomes before it is rendered: a dialogue, a prompt with its completion, text, tokens, or answers
-//! with a judgement on them.
+//! What every format becomes before it is rendered: a dialogue, a prompt with its completion, text, tokens, answers
+//! with a judgement on them, or arrays.
 
 use std::fmt;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+use crate::tensor_file::TensorFile;
 
 /// One row, whatever format it came in.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +38,8 @@ pub enum Content {
         /// As long as `input_ids`; -100 = not trained.
         labels: Vec<i64>,
     },
+    /// The arrays of a file, as they are.
+    Tensors(TensorFile),
     /// A better and a worse answer to one prompt.
     Preference {
         /// The better one, with the prompt.

@@ -35,6 +35,10 @@ pub(crate) fn share(record: &Record) -> u64 {
             input_ids.iter().for_each(|id| hash.0.update(id.to_le_bytes()));
             labels.iter().for_each(|label| hash.0.update(label.to_le_bytes()));
         }
+        Content::Tensors(file) => {
+            hash.text("tensors");
+            hash.text(&file.sha256);
+        }
     }
     let digest = hash.0.finalize();
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
@@ -115,12 +119,13 @@ mod tests {
     use super::*;
     use crate::config::Format;
     use crate::location::Location;
+    use crate::reference::Reach;
     use crate::source::Row;
 
     fn of(format: Format, value: Value) -> u64 {
         let Value::Object(object) = value else { panic!("a row is an object") };
         let row = Row { location: Location::new("rows.jsonl", 1), object, bytes: 0 };
-        share(&crate::format::parse(format, &row).unwrap())
+        share(&crate::format::parse(format, &row, Reach::Below).unwrap())
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::Format;
-use crate::example::Example;
+use crate::example::{Example, ExampleContent};
 use crate::location::Location;
+use crate::tokens::Tokens;
 use parquet::ParquetFile;
 
 /// What is known of one example.
@@ -24,7 +25,7 @@ pub struct RowStatistics {
     pub format: Format,
     /// The word for what it is of its row: see [`crate::Part`].
     pub part: &'static str,
-    /// Its tokens.
+    /// Its tokens; a row of tensors counts as one.
     pub tokens: usize,
     /// How many of them are learned to be predicted.
     pub labelled_tokens: usize,
@@ -86,15 +87,20 @@ impl RowStatistics {
     /// What is known of `example`, number `number` of its dataset, without a model.
     pub fn new(number: usize, example: &Example, format: Format) -> Self {
         let labelled_tokens = example.labelled_tokens();
-        let weights = example.labels.iter().zip(&example.weights).skip(1).filter(|(label, _)| **label >= 0);
-        let weight: f64 = weights.map(|(_, weight)| f64::from(*weight)).sum();
+        let weight: f64 = match &example.content {
+            ExampleContent::Tokens(Tokens { labels, weights, .. }) => {
+                let weights = labels.iter().zip(weights).skip(1).filter(|(label, _)| **label >= 0);
+                weights.map(|(_, weight)| f64::from(*weight)).sum()
+            }
+            ExampleContent::Tensors(_) => 1.0,
+        };
         Self {
             example: number,
             source: example.source.clone(),
             source_index: example.source_index,
             format,
             part: example.part.name(),
-            tokens: example.input_ids.len(),
+            tokens: example.length(),
             labelled_tokens,
             truncated_from: example.notes.cut_from,
             weight: weight / labelled_tokens.max(1) as f64,

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 use firebrand::objective::inputs;
 use firebrand_adapters::Mode;
-use firebrand_datasets::Batch;
-use firebrand_datasets::batch::NOT_TRAINED;
+use firebrand_datasets::{NOT_TRAINED, TokenBatch};
 use firebrand_models::families::Family;
 use firebrand_models::hf_config::HfConfig;
 use firebrand_models::weights::SafetensorsFile;
@@ -105,7 +104,7 @@ impl Forward {
     }
 
     /// A batch as the trainer lays it out.
-    pub fn batch(&self, prefix: &str) -> Batch {
+    pub fn batch(&self, prefix: &str) -> TokenBatch {
         let read = |name: &str| self.integers(&format!("{prefix}{name}"));
         let shape = self.file.get(&format!("{prefix}input_ids")).unwrap().shape;
         let (rows, length) = (shape[0], shape[1]);
@@ -114,7 +113,7 @@ impl Forward {
             "packed." => read("segment_ids").into_iter().map(|segment| segment + 1).collect(),
             _ => read("attention_mask"),
         };
-        let mut batch = Batch {
+        let mut batch = TokenBatch {
             rows,
             length,
             input_ids: read("input_ids"),
@@ -122,7 +121,6 @@ impl Forward {
             targets: vec![NOT_TRAINED as i32; rows * length],
             weights: vec![0.0; rows * length],
             segments,
-            examples: vec![],
         };
         let labels = read("labels");
         for index in (0..rows * length).filter(|index| (index + 1) % length != 0) {
@@ -144,24 +142,24 @@ impl Forward {
 }
 
 /// All logits of a batch, `[rows * length, vocab]`.
-pub fn logits(model: &CausalLm, batch: &Batch) -> Vec<f32> {
+pub fn logits(model: &CausalLm, batch: &TokenBatch) -> Vec<f32> {
     let hidden = model.decoder().forward(&inputs(batch), Mode::Inference);
     host(model.decoder().head().logits(hidden))
 }
 
 /// The rows of `[rows * length, width]` values at places that are no padding.
-pub fn at_tokens(batch: &Batch, values: &[f32]) -> Vec<f32> {
+pub fn at_tokens(batch: &TokenBatch, values: &[f32]) -> Vec<f32> {
     let width = values.len() / batch.segments.len();
     let places = batch.segments.iter().zip(values.chunks(width));
     places.filter(|(segment, _)| **segment != 0).flat_map(|(_, row)| row.to_vec()).collect()
 }
 
 /// One segment of a batch as a batch of its own, without padding.
-pub fn alone(batch: &Batch, row: usize, segment: i32) -> Batch {
+pub fn alone(batch: &TokenBatch, row: usize, segment: i32) -> TokenBatch {
     let range = row * batch.length..(row + 1) * batch.length;
     let places: Vec<usize> = range.filter(|&index| batch.segments[index] == segment).collect();
     let pick = |values: &[i32]| places.iter().map(|&index| values[index]).collect::<Vec<_>>();
-    Batch {
+    TokenBatch {
         rows: 1,
         length: places.len(),
         input_ids: pick(&batch.input_ids),
@@ -169,12 +167,11 @@ pub fn alone(batch: &Batch, row: usize, segment: i32) -> Batch {
         segments: pick(&batch.segments),
         targets: pick(&batch.targets),
         weights: places.iter().map(|&index| batch.weights[index]).collect(),
-        examples: vec![],
     }
 }
 
 /// Every (row, segment) of a batch that is no padding.
-pub fn segments(batch: &Batch) -> Vec<(usize, i32)> {
+pub fn segments(batch: &TokenBatch) -> Vec<(usize, i32)> {
     let places = batch.segments.iter().enumerate().filter(|(_, segment)| **segment != 0);
     let mut found: Vec<(usize, i32)> = places.map(|(index, segment)| (index / batch.length, *segment)).collect();
     found.dedup();

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::config::DataConfig;
+use crate::hex::hex;
 use crate::prepare::Prepare;
 use crate::store::STORE_VERSION;
-use crate::tokenizer::hex;
 
 /// Settings of `[data]` that change no prepared row: they say which rows are visited when, or stand in the key by content.
 const ELSEWHERE: [&str; 10] =

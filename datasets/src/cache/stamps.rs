@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::Cache;
 use crate::error::DataError;
-use crate::tokenizer::hex;
+use crate::hex::hex;
 
 /// A file with its hash, and what it looked like.
 #[derive(Debug, Clone)]

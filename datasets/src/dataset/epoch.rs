@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Rows;
 use crate::config::{DataConfig, Split};
+use crate::kind::RowKind;
 use crate::order::{self, Amount, Portion};
 use crate::pack::{self, Packs};
 
@@ -45,15 +46,17 @@ enum Packing {
 }
 
 impl Layout {
-    pub fn new(config: &DataConfig, split: Split, micro_batch: usize) -> Self {
+    pub fn new(config: &DataConfig, split: Split, kind: RowKind, micro_batch: usize) -> Self {
         let visits = match split {
             Split::Train => Visits::Portions { shuffle: config.shuffle },
             Split::Eval => Visits::Once,
         };
-        let packing = match (config.packing, config.group_by_length, split) {
-            (true, ..) => Packing::Windows(config.max_length),
-            (false, true, Split::Train) => Packing::Grouped,
-            (false, ..) => Packing::Singles,
+        let packing = match (kind, config.packing, config.group_by_length, split) {
+            // They have no length that could be added up or compared.
+            (RowKind::Tensors, ..) => Packing::Singles,
+            (RowKind::Tokens, true, ..) => Packing::Windows(config.max_length),
+            (RowKind::Tokens, false, true, Split::Train) => Packing::Grouped,
+            (RowKind::Tokens, false, ..) => Packing::Singles,
         };
         Self { visits, packing, micro_batch }
     }

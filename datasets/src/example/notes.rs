@@ -44,7 +44,7 @@ pub enum OddOrder {
 }
 
 impl OddOrder {
-    pub(super) fn of(chat: &Chat) -> Option<Self> {
+    pub(crate) fn of(chat: &Chat) -> Option<Self> {
         let roles: Vec<Role> = chat.messages.iter().map(|message| message.role).collect();
         let spoken: Vec<Role> = roles.iter().copied().filter(|role| *role != Role::System).collect();
         if spoken.first() == Some(&Role::Assistant) {

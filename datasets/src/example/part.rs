@@ -2,8 +2,6 @@
 
 use serde::Serialize;
 
-use super::Example;
-
 /// What an example is of its row.
 ///
 /// A preference row is two examples, one behind the other: `Chosen`, then `Rejected`. Nothing separates them: they are
@@ -40,9 +38,4 @@ impl Part {
     pub fn is_alone(&self) -> bool {
         *self == Part::Alone
     }
-}
-
-/// The rows that examples came from: single ones, and pairs.
-pub fn rows(examples: &[Example]) -> impl Iterator<Item = &[Example]> {
-    examples.chunk_by(|before, after| (before.part, after.part) == (Part::Chosen, Part::Rejected))
 }

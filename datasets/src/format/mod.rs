@@ -8,6 +8,7 @@ mod messages;
 mod preference;
 mod prompt_completion;
 mod sharegpt;
+mod tensors;
 mod text;
 mod tokens;
 mod unpaired;
@@ -18,10 +19,11 @@ use serde_json::{Map, Value};
 use crate::config::{BrokenRows, Format};
 use crate::error::DataError;
 use crate::record::Record;
+use crate::reference::Reach;
 use crate::source::Row;
 
 /// The formats that `auto` chooses from.
-const FORMATS: [Format; 8] = [
+const FORMATS: [Format; 9] = [
     Format::Messages,
     Format::ShareGpt,
     Format::Alpaca,
@@ -30,6 +32,7 @@ const FORMATS: [Format; 8] = [
     Format::Unpaired,
     Format::Text,
     Format::Tokens,
+    Format::Tensors,
 ];
 
 /// Which format the rows of a source have, and why.
@@ -43,11 +46,11 @@ pub struct Decision {
     pub why: String,
 }
 
-/// Reads a row in a format other than `auto`.
+/// Reads a row in a format other than `auto`; `reach` says which files it may name.
 ///
 /// # Errors
 /// When the row is not of that format; the error names the row, what was expected and what was found.
-pub fn parse(format: Format, row: &Row) -> Result<Record, DataError> {
+pub(crate) fn parse(format: Format, row: &Row, reach: Reach) -> Result<Record, DataError> {
     let content = match format {
         Format::Messages => messages::parse(row)?,
         Format::ShareGpt => sharegpt::parse(row)?,
@@ -57,6 +60,7 @@ pub fn parse(format: Format, row: &Row) -> Result<Record, DataError> {
         Format::Unpaired => unpaired::parse(row)?,
         Format::Text => text::parse(row)?,
         Format::Tokens => tokens::parse(row)?,
+        Format::Tensors => tensors::parse(row, reach)?,
         Format::Auto => {
             return Err(DataError::Config("the format `auto` must be decided before rows are read".into()));
         }
@@ -130,6 +134,7 @@ fn fits(format: Format, row: &Map<String, Value>) -> bool {
         Format::Unpaired => unpaired::fits(row),
         Format::Text => text::fits(row),
         Format::Tokens => tokens::fits(row),
+        Format::Tensors => tensors::fits(row),
     }
 }
 
@@ -144,6 +149,7 @@ fn wanted(format: Format) -> &'static str {
         Format::Unpaired => "`prompt`, `completion` and `label` (true or false)",
         Format::Text => "`text` (a string)",
         Format::Tokens => "`input_ids` (a list)",
+        Format::Tensors => "`tensors` (the path of a file) and nothing else",
     }
 }
 
@@ -231,6 +237,8 @@ pub(crate) mod tests {
             (json!({"chosen": [], "rejected": []}), Format::Preference),
             (json!({"text": "a", "url": "b"}), Format::Text),
             (json!({"input_ids": [1, 2], "attention_mask": [1, 1]}), Format::Tokens),
+            (json!({"tensors": "row.safetensors"}), Format::Tensors),
+            (json!({"input_ids": [1, 2], "tensors": "row.safetensors"}), Format::Tokens),
         ];
         for (row, format) in cases {
             let decision = auto(&[row.clone(), row]).unwrap();
@@ -245,6 +253,8 @@ pub(crate) mod tests {
         assert!(two.to_string().contains("messages and text"), "{two}");
         let none = auto(&[json!({"question": "a"})]).unwrap_err();
         assert!(none.to_string().contains("`question`"), "{none}");
+        let more = auto(&[json!({"tensors": "row.safetensors", "id": 1})]).unwrap_err();
+        assert!(more.to_string().contains("no format fits"), "{more}");
         assert_eq!(auto(&[json!({"text": "a"}), json!({"text": 5})]).unwrap().format, Format::Text);
         let change = auto(&[json!({"text": "a"}), json!({"messages": []})]).unwrap_err();
         assert!(change.to_string().contains("line 2"), "{change}");
@@ -258,7 +268,7 @@ pub(crate) mod tests {
 
     #[test]
     fn weight_must_be_a_number_that_is_not_negative() {
-        let with = |weight: Value| parse(Format::Text, &row(4, json!({"text": "a", "weight": weight})));
+        let with = |weight: Value| parse(Format::Text, &row(4, json!({"text": "a", "weight": weight})), Reach::Below);
         assert_eq!(with(json!(0.5)).unwrap().weight, 0.5);
         assert_eq!(with(json!(null)).unwrap().weight, 1.0);
         for bad in [json!(-1), json!("1")] {

@@ -4,10 +4,10 @@
 use serde_json::{Map, Value};
 
 use super::{required, wrong};
-use crate::batch::NOT_TRAINED;
 use crate::error::DataError;
 use crate::record::Content;
 use crate::source::Row;
+use crate::tokens::NOT_TRAINED;
 
 /// Batches hold ids as i32.
 const LARGEST: i64 = i32::MAX as i64;

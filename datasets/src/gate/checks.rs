@@ -8,6 +8,7 @@ use super::{Check, Finding, Report};
 use crate::config::{GateConfig, Split};
 use crate::dataset::Dataset;
 use crate::example::{OddOrder, Part};
+use crate::kind::RowKind;
 use crate::location::Location;
 use crate::store::Entry;
 use crate::tokenizer::Tokenizer;
@@ -21,7 +22,12 @@ pub(super) fn look(report: &mut Report, dataset: &Dataset, tokenizer: Option<&To
     let known_ends = tokenizer.map(Tokenizer::eos_ids).filter(|ids| !ids.is_empty());
     let bos = tokenizer.and_then(|tokenizer| tokenizer.special().bos_id);
     walk(dataset, |first, row| {
-        counts.row(first, row, bos, known_ends, config);
+        counts.rows += 1;
+        match dataset.kind() {
+            RowKind::Tokens => counts.tokens(first, row, bos, known_ends, config),
+            // What is known of them is their bytes.
+            RowKind::Tensors => {}
+        }
         counts.content(first, row, dataset.split);
     });
     let unknown =
@@ -134,8 +140,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn row(&mut self, first: usize, row: &[Entry], bos: Option<u32>, ends: Option<&[u32]>, config: &GateConfig) {
-        self.rows += 1;
+    fn tokens(&mut self, first: usize, row: &[Entry], bos: Option<u32>, ends: Option<&[u32]>, config: &GateConfig) {
         // The first example that has it: of a pair that is the one to look at.
         let has = |has: &dyn Fn(&Entry) -> bool| row.iter().position(has).map(|index| first + index);
         self.double_bos.add(has(&|entry| bos.is_some() && entry.opening == [bos, bos]));

@@ -90,7 +90,7 @@ fn rows_that_weigh_nothing_train_nothing() {
     let some = train(&rows);
     let found_in = report(&some);
     assert_eq!(found(&found_in.warnings, Check::NoLabels).count, 1);
-    assert!(some.example(0).unwrap().labels.iter().all(|label| *label < 0));
+    assert!(some.example(0).unwrap().tokens().unwrap().labels.iter().all(|label| *label < 0));
     assert_eq!(some.labelled_tokens(), some.example(1).unwrap().labelled_tokens());
     let none = report(&train(&rows[..1]));
     assert_eq!(found(&none.errors, Check::NoLabels).count, 1);

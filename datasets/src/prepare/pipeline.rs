@@ -11,12 +11,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-use super::{Prepare, Progress, Work};
+use super::{Prepare, Progress, Work, reach};
 use crate::config::{BrokenRows, Format};
+use crate::encoder::Encoder;
 use crate::error::DataError;
-use crate::example::{Encoded, Encoder};
-use crate::format;
+use crate::example::Encoded;
+use crate::format::{self, Decision};
+use crate::kind::RowKind;
 use crate::location::Location;
+use crate::reference::Reach;
 use crate::sandbox::{self, LIMIT};
 use crate::source::{self, Names, Reading, Row};
 use crate::split;
@@ -63,7 +66,7 @@ pub(super) fn run(
     progress: Progress,
     writer: Writer,
     unwritable: &dyn Fn(std::io::Error) -> DataError,
-) -> Result<(Writer, Meta), DataError> {
+) -> Result<(Writer, RowKind, Meta), DataError> {
     let (send_rows, rows) = sync_channel(WAITING);
     let (send_packed, packed) = sync_channel::<Vec<Packed>>(WAITING);
     std::thread::scope(|scope| {
@@ -76,7 +79,8 @@ pub(super) fn run(
         let written = writing.join().unwrap_or_else(|_| Err(std::io::Error::other("the writing thread ended")));
         // A writer that stopped early is why the encoding did.
         let writer = written.map_err(unwritable)?;
-        Ok((writer, encoded?))
+        let (kind, meta) = encoded?;
+        Ok((writer, kind, meta))
     })
 }
 
@@ -152,6 +156,8 @@ struct Encoding<'a> {
     request: &'a Prepare<'a>,
     encoder: Arc<Encoder>,
     meta: Meta,
+    /// What the rows become, and the source that said so.
+    kind: Option<(RowKind, String)>,
     /// What was wrong with rows, without their places.
     kinds: BTreeSet<String>,
     progress: Progress,
@@ -168,7 +174,14 @@ impl<'a> Encoding<'a> {
             max_length: config.max_length,
             keep_text: request.keep_text,
         };
-        Self { request, encoder: Arc::new(encoder), meta: Meta::default(), kinds: BTreeSet::new(), progress }
+        Self {
+            request,
+            encoder: Arc::new(encoder),
+            meta: Meta::default(),
+            kind: None,
+            kinds: BTreeSet::new(),
+            progress,
+        }
     }
 
     fn all(
@@ -177,7 +190,7 @@ impl<'a> Encoding<'a> {
         files: &[Arc<Path>],
         rows: &Receiver<Read>,
         send: &SyncSender<Vec<Packed>>,
-    ) -> Result<Meta, DataError> {
+    ) -> Result<(RowKind, Meta), DataError> {
         self.meta.files = files.iter().map(|path| path.display().to_string()).collect();
         for (index, work) in work.iter().enumerate() {
             let mut decided = None;
@@ -203,7 +216,10 @@ impl<'a> Encoding<'a> {
                 }
             }
         }
-        if self.refuses() && self.meta.broken.count > 0 { Err(self.broken()) } else { Ok(self.meta) }
+        if self.refuses() && self.meta.broken.count > 0 {
+            return Err(self.broken());
+        }
+        Ok((self.kind.map_or(RowKind::default(), |(kind, _)| kind), self.meta))
     }
 
     /// Whether broken rows end the preparation.
@@ -234,6 +250,22 @@ impl<'a> Encoding<'a> {
         }
     }
 
+    /// The rows of a split are of one kind, because they come into the same batches.
+    fn one_kind(&mut self, decision: &Decision) -> Result<(), DataError> {
+        let kind = decision.format.kind().unwrap_or_default();
+        match &self.kind {
+            Some((before, path)) if *before != kind => Err(DataError::Config(format!(
+                "{path} holds {before} and {} holds {kind}; train on them in two runs",
+                decision.path
+            ))),
+            Some(_) => Ok(()),
+            None => {
+                self.kind = Some((kind, decision.path.clone()));
+                Ok(())
+            }
+        }
+    }
+
     fn chunk(
         &mut self,
         index: usize,
@@ -255,13 +287,15 @@ impl<'a> Encoding<'a> {
                 }
                 let decision =
                     format::decide(&work.source.path, work.source.format, &first, self.request.config.broken)?;
+                self.one_kind(&decision)?;
                 self.meta.sources.push(SourceMeta { format: decision.format, why: decision.why });
                 *decided.insert(decision.format)
             }
         };
         let count = rows.len();
         let bytes: u64 = rows.iter().filter_map(|(_, row)| row.as_ref().ok()).map(|row| row.bytes).sum();
-        let batches = rows.into_par_iter().chunks(BATCH).map(|batch| encode_batch(&self.encoder, format, index, batch));
+        let reading = As { format, reach: reach(self.request.config), source: index };
+        let batches = rows.into_par_iter().chunks(BATCH).map(|batch| encode_batch(&self.encoder, reading, batch));
         let outcomes: Vec<Vec<Outcome>> = batches.collect::<Result<_, _>>()?;
         let mut packed = Vec::with_capacity(count);
         for outcome in outcomes.into_iter().flatten() {
@@ -281,11 +315,20 @@ impl<'a> Encoding<'a> {
     }
 }
 
+/// What the rows of a source are read as.
+#[derive(Clone, Copy)]
+struct As {
+    format: Format,
+    /// Which files they may name.
+    reach: Reach,
+    /// The number of the source.
+    source: usize,
+}
+
 /// Encodes rows where a template that does not end can be left behind.
 fn encode_batch(
     encoder: &Arc<Encoder>,
-    format: Format,
-    source: usize,
+    reading: As,
     rows: Vec<(u32, Result<Row, DataError>)>,
 ) -> Result<Vec<Outcome>, DataError> {
     let places: Vec<Option<Location>> =
@@ -295,7 +338,7 @@ fn encode_batch(
         let (encoder, done) = (encoder.clone(), done.clone());
         move || {
             let encode = |(file, row)| {
-                let outcome = encode(&encoder, format, source, file, row);
+                let outcome = encode(&encoder, reading, file, row);
                 done.fetch_add(1, Ordering::Relaxed);
                 outcome
             };
@@ -311,9 +354,10 @@ fn encode_batch(
     })
 }
 
-fn encode(encoder: &Encoder, format: Format, source: usize, file: u32, row: Result<Row, DataError>) -> Outcome {
+fn encode(encoder: &Encoder, reading: As, file: u32, row: Result<Row, DataError>) -> Outcome {
     let encoded = row.and_then(|row| {
-        let record = format::parse(format, &row)?;
+        let As { format, reach, source } = reading;
+        let record = format::parse(format, &row, reach)?;
         let share = split::share(&record);
         Ok((encoder.encode(&record, &row.location, source)?, row.location, share))
     });

@@ -7,15 +7,16 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::batch::NOT_TRAINED;
 use crate::config::{BrokenRows, Format, TrainOn, Truncation};
 use crate::source::{Fetch, NoFetch};
 use crate::template::Builtin;
 use crate::testing;
+use crate::tokens::NOT_TRAINED;
+
+mod broken;
+mod tensors;
 
 /// A folder with `rows.jsonl`, and a configuration that trains on it.
-mod broken;
-
 fn setup(rows: &[Value]) -> (tempfile::TempDir, DataConfig) {
     let dir = tempfile::tempdir().unwrap();
     let lines: Vec<_> = rows.iter().map(Value::to_string).collect();
@@ -93,7 +94,7 @@ fn an_epoch_packs_every_row_once_and_batches_keep_their_labels() {
     let config = DataConfig { max_length: 256, ..config };
     let dataset = run(&dir, &config).unwrap();
     let epoch = dataset.epoch(7, 0);
-    let mut rows: Vec<_> = epoch.packs.iter().flat_map(|pack| pack.rows).collect();
+    let mut rows: Vec<_> = epoch.packs.iter().flat_map(|pack| pack.examples).collect();
     rows.sort_unstable();
     assert_eq!(rows, (0..300).collect::<Vec<_>>());
     // 300 rows are few: the last windows stay half open. `pack` has the claim for many.
@@ -114,6 +115,7 @@ fn batches_predict_the_next_token_of_the_same_row_only() {
     let (dir, config) = setup(&talks(60));
     let dataset = run(&dir, &DataConfig { train_on: TrainOn::All, ..config }).unwrap();
     let batch = dataset.batch(&dataset.epoch(1, 0).packs.iter().collect::<Vec<_>>()).unwrap();
+    let batch = batch.into_tokens().unwrap();
     for at in 0..batch.input_ids.len() {
         let (row, column) = (at / batch.length, at % batch.length);
         let same = column + 1 < batch.length && batch.segments[at] != 0 && batch.segments[at + 1] == batch.segments[at];
@@ -132,7 +134,7 @@ fn rows_without_labels_stay_out_of_the_packs() {
     let (dir, config) = setup(&rows);
     let dataset = run(&dir, &config).unwrap();
     assert_eq!(dataset.len(), 5);
-    assert!(dataset.epoch(1, 0).packs.iter().all(|pack| !pack.rows.contains(&4)));
+    assert!(dataset.epoch(1, 0).packs.iter().all(|pack| !pack.examples.contains(&4)));
 }
 
 #[test]
@@ -145,7 +147,7 @@ fn formats_and_weights_are_those_of_each_source() {
     let dataset = run(&dir, &config).unwrap();
     let formats: Vec<_> = dataset.decisions.iter().map(|decision| decision.format).collect();
     assert_eq!(formats, [Format::Messages, Format::Text]);
-    let visits: usize = dataset.epoch(3, 0).packs.iter().map(|pack| pack.rows.len()).sum();
+    let visits: usize = dataset.epoch(3, 0).packs.iter().map(|pack| pack.examples.len()).sum();
     assert_eq!(visits, 4 + 3);
     assert_eq!(dataset.example(5).unwrap().source_index, 1);
 }
@@ -188,7 +190,7 @@ fn a_limit_reads_the_first_rows_and_progress_counts_up() {
     };
     let dataset = prepare(&request).unwrap();
     assert_eq!(dataset.len(), 7);
-    assert!(dataset.examples().all(|example| example.unwrap().text.is_some()));
+    assert!(dataset.examples().all(|example| example.unwrap().tokens().unwrap().text.is_some()));
     assert_eq!(last.get().rows, 7);
     prepare(&Prepare { limit: None, ..request }).unwrap();
     assert_eq!((last.get().rows, last.get().bytes), (100, last.get().total_bytes));
@@ -212,8 +214,8 @@ fn pairs_are_visited_packed_and_weighed_together() {
         let mut visits = 0;
         for pack in epoch.packs.iter() {
             assert!(pack.length <= 2 * config.max_length);
-            assert_eq!(pack.length, pack.rows.iter().map(|&row| dataset.length(row)).sum::<usize>());
-            for pair in pack.rows.chunks(2) {
+            assert_eq!(pack.length, pack.examples.iter().map(|&row| dataset.length(row)).sum::<usize>());
+            for pair in pack.examples.chunks(2) {
                 assert_eq!((pair[0] % 2, pair[1]), (0, pair[0] + 1));
                 visits += 1;
             }
@@ -305,7 +307,7 @@ fn the_hash_is_that_of_rows_and_sources() {
     }
     hash.update(30_u64.to_le_bytes());
     hash.update(1.5_f64.to_le_bytes());
-    assert_eq!(dataset.hash(), crate::tokenizer::hex(&hash.finalize()));
+    assert_eq!(dataset.hash(), crate::hex::hex(&hash.finalize()));
 }
 
 #[test]
@@ -323,7 +325,7 @@ fn a_row_stays_on_its_side_when_rows_are_added_or_moved_and_equal_rows_share_one
         assert_eq!((train.len() + eval.len(), train.split, eval.split), (rows.len(), Split::Train, Split::Eval));
         assert_eq!(
             train.tokens() + eval.tokens(),
-            train.examples().chain(eval.examples()).map(|row| row.unwrap().input_ids.len()).sum::<usize>()
+            train.examples().chain(eval.examples()).map(|row| row.unwrap().length()).sum::<usize>()
         );
         let tokenizer = testing::tokenizer();
         let template = testing::template(Builtin::ChatMl.source());
@@ -352,7 +354,7 @@ fn sources_keep_their_shares_in_packs_and_every_row_comes_as_often_as_asked() {
     let dataset = run(&dir, &config).unwrap();
     let mut counts = vec![0; 1200];
     for epoch in 0..3 {
-        let packs: Vec<usize> = dataset.epoch(5, epoch).packs.iter().flat_map(|pack| pack.rows).collect();
+        let packs: Vec<usize> = dataset.epoch(5, epoch).packs.iter().flat_map(|pack| pack.examples).collect();
         assert_eq!(packs.len(), 800);
         for window in packs.windows(40) {
             let first = window.iter().filter(|row| **row < 300).count();
@@ -380,7 +382,7 @@ fn rows_that_train_nothing_take_nobodys_place_in_a_mixture() {
     let dataset = run(&dir, &config).unwrap();
     let packs = &dataset.epoch(1, 1).packs;
     assert_eq!(packs.len(), 15);
-    assert!(packs.iter().all(|pack| pack.rows[0] < 20));
+    assert!(packs.iter().all(|pack| pack.examples[0] < 20));
 }
 
 #[test]

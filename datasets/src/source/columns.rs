@@ -12,7 +12,7 @@ use super::Row;
 use crate::error::DataError;
 
 /// Names that formats know, and whether rows may do without.
-const KNOWN: [(&str, Presence); 17] = [
+const KNOWN: [(&str, Presence); 18] = [
     ("messages", Presence::Always),
     ("conversations", Presence::Always),
     ("prompt", Presence::Always),
@@ -24,6 +24,7 @@ const KNOWN: [(&str, Presence); 17] = [
     ("rejected", Presence::Always),
     ("label", Presence::Always),
     ("input_ids", Presence::Always),
+    ("tensors", Presence::Always),
     ("input", Presence::Sometimes),
     ("history", Presence::Sometimes),
     ("labels", Presence::Sometimes),

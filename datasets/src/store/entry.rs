@@ -1,7 +1,7 @@
 //! What is known of a row without reading its tokens: 128 bytes in the store's index, the same for every row.
 
 use super::bytes::Cursor;
-use crate::example::{Example, Notes, OddOrder, Part};
+use crate::example::{Example, ExampleContent, Notes, OddOrder, Part};
 
 /// Bytes of an entry.
 pub(crate) const ENTRY: usize = 128;
@@ -14,7 +14,7 @@ const NONE: u32 = u32::MAX;
 pub struct Entry {
     /// Where its bytes begin, counted from the first row's, and how many there are.
     pub(super) place: (u64, u64),
-    /// Its tokens.
+    /// Its tokens; 1 of a row of tensors.
     pub length: u32,
     /// How many of them are learned to be predicted; see [`Example::labelled_tokens`].
     pub labelled: u32,
@@ -29,7 +29,7 @@ pub struct Entry {
     pub source_index: u32,
     /// A hash of what stood in the file, 0 to 2^64; see `split.rs`.
     pub(crate) share: u64,
-    /// SHA-256 of its tokens, labels and weights.
+    /// SHA-256 of its tokens, labels and weights, or of the bytes of its file.
     pub digest: [u8; 32],
     /// What it is of its row.
     pub part: Part,
@@ -50,13 +50,17 @@ const PARTS: [Part; 5] = [Part::Alone, Part::Chosen, Part::Rejected, Part::Good,
 impl Entry {
     /// The entry of `example`, which has no place yet.
     pub(super) fn new(example: &Example, file: u32, share: u64) -> Self {
-        let label = example.labels.iter().copied().max().unwrap_or(0).max(0) as u32;
-        let opening = |index: usize| example.input_ids.get(index).copied();
+        let (ids, labels) = match &example.content {
+            ExampleContent::Tokens(tokens) => (&tokens.input_ids[..], &tokens.labels[..]),
+            ExampleContent::Tensors(_) => (&[][..], &[][..]),
+        };
+        let label = labels.iter().copied().max().unwrap_or(0).max(0) as u32;
+        let opening = |index: usize| ids.get(index).copied();
         Self {
             place: (0, 0),
-            length: number(example.input_ids.len()),
+            length: number(example.length()),
             labelled: number(example.labelled_tokens()),
-            largest: example.input_ids.iter().copied().max().map(|id| id.max(label)),
+            largest: ids.iter().copied().max().map(|id| id.max(label)),
             opening: [opening(0), opening(1)],
             file,
             line: example.source.line as u64,

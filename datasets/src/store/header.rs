@@ -9,17 +9,23 @@ use sha2::{Digest, Sha256};
 
 use super::bytes::Cursor;
 use super::entry::ENTRY;
+use crate::kind::RowKind;
 
 /// Bytes of a header.
 pub(super) const HEADER: usize = 256;
 const MAGIC: &[u8; 8] = b"fb-rows\0";
 
 /// Raised when the layout changes, or what a row becomes: older stores are then made again.
-pub(crate) const STORE_VERSION: u32 = 3;
+pub(crate) const STORE_VERSION: u32 = 4;
+
+/// By their numbers in a header.
+const KINDS: [RowKind; 2] = [RowKind::Tokens, RowKind::Tensors];
 
 /// The header of a whole store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
+    /// What all of its examples are made of.
+    pub kind: RowKind,
     /// How many rows there are.
     pub rows: u64,
     /// Bytes of all rows.
@@ -35,6 +41,8 @@ impl Header {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(STORE_VERSION.to_le_bytes());
         bytes.extend((ENTRY as u32).to_le_bytes());
+        let kind = KINDS.iter().position(|known| *known == self.kind).unwrap_or(0);
+        bytes.extend((kind as u32).to_le_bytes());
         for number in [self.rows, self.data, self.meta] {
             bytes.extend(number.to_le_bytes());
         }
@@ -53,14 +61,15 @@ impl Header {
         if cursor.array::<8>().ok_or(short)? != *MAGIC {
             return Err("it does not begin as one");
         }
-        let kind = (cursor.u32().ok_or(short)?, cursor.u32().ok_or(short)?);
-        if kind != (STORE_VERSION, ENTRY as u32) {
+        let layout = (cursor.u32().ok_or(short)?, cursor.u32().ok_or(short)?);
+        if layout != (STORE_VERSION, ENTRY as u32) {
             return Err("it was written by another version");
         }
+        let kind = KINDS.get(cursor.u32().ok_or(short)? as usize).copied().ok_or("its header is damaged")?;
         let mut number = || cursor.u64().ok_or(short);
         let (rows, data, meta) = (number()?, number()?, number()?);
         let index_hash = cursor.array().ok_or(short)?;
-        let header = Self { rows, data, meta, index_hash };
+        let header = Self { kind, rows, data, meta, index_hash };
         if bytes.get(..HEADER) != Some(&header.to_bytes()[..]) {
             return Err("its header is damaged");
         }

@@ -10,7 +10,8 @@
 mod bytes;
 mod entry;
 mod header;
-mod row;
+mod tensor_row;
+mod token_row;
 mod writer;
 
 pub use entry::Entry;
@@ -28,8 +29,10 @@ use sha2::{Digest, Sha256};
 
 use crate::config::Format;
 use crate::error::DataError;
-use crate::example::Example;
+use crate::example::{Example, ExampleContent};
+use crate::kind::RowKind;
 use crate::location::Location;
+use crate::reference;
 use entry::ENTRY;
 use header::{HEADER, Header};
 
@@ -85,6 +88,8 @@ pub(crate) struct Dropped {
 pub(crate) struct Store {
     map: Mmap,
     path: PathBuf,
+    /// What all of its examples are made of.
+    pub kind: RowKind,
     rows: usize,
     data: usize,
     pub meta: Meta,
@@ -109,7 +114,8 @@ impl Store {
         let header = Header::from_bytes(&map[..HEADER], map.len() as u64).map_err(damaged)?;
         // The parts add up to the file's size, so they fit.
         let (rows, data, meta) = (header.rows as usize, header.data as usize, header.meta as usize);
-        let mut store = Self { map, path: path.to_path_buf(), rows, data, meta: Meta::default(), files };
+        let (path_here, kind) = (path.to_path_buf(), header.kind);
+        let mut store = Self { map, path: path_here, kind, rows, data, meta: Meta::default(), files };
         let mut hash = Sha256::new();
         store.blocks(|block| hash.update(block));
         let meta = &store.map[store.map.len() - meta..];
@@ -176,22 +182,17 @@ impl Store {
             (end <= self.data).then_some(HEADER + start..HEADER + end)
         };
         let bytes = range().and_then(|range| self.map.get(range));
-        let found = bytes.and_then(|bytes| row::decode(bytes, entry.length as usize));
-        let found = found.ok_or_else(|| self.damaged(row, "its bytes are no row"))?;
-        let example = Example {
-            source: self.location(&entry),
-            text: found.text,
-            input_ids: found.input_ids,
-            labels: found.labels,
-            weights: found.weights,
-            roles: found.roles,
-            part: entry.part,
-            source_index: entry.source_index as usize,
-            notes: entry.notes,
-        };
+        let source = self.location(&entry);
+        let content = bytes.and_then(|bytes| match self.kind {
+            RowKind::Tokens => token_row::decode(bytes, entry.length as usize).map(ExampleContent::Tokens),
+            RowKind::Tensors => tensor_row::decode(bytes, reference::folder(&source)).map(ExampleContent::Tensors),
+        });
+        let content = content.ok_or_else(|| self.damaged(row, "its bytes are no row"))?;
+        let (part, source_index) = (entry.part, entry.source_index as usize);
+        let example = Example { source, content, part, source_index, notes: entry.notes };
         match example.digest() == entry.digest {
             true => Ok(example),
-            false => Err(self.damaged(row, "its tokens are not those that were written")),
+            false => Err(self.damaged(row, "it is not what was written")),
         }
     }
 

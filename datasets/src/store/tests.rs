@@ -3,10 +3,11 @@
 use std::io::{Read, Seek, SeekFrom, Write};
 
 use super::*;
-use crate::batch::NOT_TRAINED;
 use crate::example::{Notes, OddOrder, Part};
 use crate::order::stream;
 use crate::record::Role;
+use crate::tensor_file::TensorFile;
+use crate::tokens::{NOT_TRAINED, Tokens};
 
 /// Rows of every kind, drawn from a seed.
 fn examples(count: usize) -> Vec<Example> {
@@ -27,13 +28,16 @@ fn examples(count: usize) -> Vec<Example> {
                 _ => 0.7,
             };
             let role = |place: usize| (!place.is_multiple_of(3)).then_some(Role::ALL[place % 4]);
-            Example {
-                source: Location::new("b.jsonl", row + 1),
+            let tokens = Tokens {
                 text: (draw(5, 2) == 0).then(|| "Grüße 🦀".repeat(row % 3)),
                 weights: (0..length).map(weight).collect(),
                 roles: (draw(6, 2) == 0).then(|| (0..length).map(role).collect()),
                 labels,
                 input_ids,
+            };
+            Example {
+                source: Location::new("b.jsonl", row + 1),
+                content: ExampleContent::Tokens(tokens),
                 part: [Part::Alone, Part::Chosen, Part::Rejected, Part::Good, Part::Bad][row % 5],
                 source_index: row % 5,
                 notes: Notes {
@@ -51,6 +55,28 @@ fn examples(count: usize) -> Vec<Example> {
         .collect()
 }
 
+/// Rows of tensors: files below the folder of the rows, in it, and elsewhere.
+fn tensors(count: usize) -> Vec<Example> {
+    let path = |row: usize| match row % 3 {
+        0 => format!("folder/row-{row}.safetensors"),
+        1 => format!("folder/deep/ümlaut {row}.safetensors"),
+        _ => format!("/elsewhere/{row}.safetensors"),
+    };
+    (0..count)
+        .map(|row| Example {
+            source: Location::new("folder/b.jsonl", row + 1),
+            content: ExampleContent::Tensors(TensorFile {
+                path: path(row).into(),
+                sha256: crate::hex::hex(&Sha256::digest(row.to_le_bytes())),
+                size: row as u64 * 1000,
+            }),
+            part: Part::Alone,
+            source_index: row % 2,
+            notes: Notes::default(),
+        })
+        .collect()
+}
+
 fn write(examples: &[Example]) -> File {
     let file = tempfile::tempfile().unwrap();
     let mut writer = Writer::new(file.try_clone().unwrap(), tempfile::tempfile().unwrap()).unwrap();
@@ -58,12 +84,19 @@ fn write(examples: &[Example]) -> File {
         writer.append(Packed::new(example, 1, 77)).unwrap();
     }
     let meta = Meta { files: vec!["a.jsonl".into(), "b.jsonl".into()], tokens: 5, ..Meta::default() };
-    writer.finish(&meta).unwrap();
+    let kind = examples.first().map_or(RowKind::Tokens, Example::kind);
+    writer.finish(kind, &meta).unwrap();
     file
 }
 
 fn open(file: &File) -> Result<Store, DataError> {
-    let files = ["a.jsonl", "b.jsonl"].map(|name| Arc::from(Path::new(name))).to_vec();
+    open_in("", file)
+}
+
+/// Opens a store whose files lie in a folder now.
+fn open_in(folder: &str, file: &File) -> Result<Store, DataError> {
+    let files = ["a.jsonl", "b.jsonl"].map(|name| format!("{folder}{name}"));
+    let files = files.iter().map(|name| Arc::from(Path::new(name))).collect();
     Store::open(file, Path::new("x.rows"), files)
 }
 
@@ -92,10 +125,7 @@ fn rows_of_every_kind_come_back_as_they_were() {
     let mut seen = 0;
     store.entries(|row, entry| {
         let example = &examples[row];
-        assert_eq!(
-            (entry.length as usize, entry.labelled as usize),
-            (example.input_ids.len(), example.labelled_tokens())
-        );
+        assert_eq!((entry.length as usize, entry.labelled as usize), (example.length(), example.labelled_tokens()));
         assert_eq!((&entry.notes, entry.share, entry.digest), (&example.notes, 77, example.digest()));
         assert_eq!(store.location(&entry), example.source);
         seen += 1;
@@ -104,13 +134,37 @@ fn rows_of_every_kind_come_back_as_they_were() {
 }
 
 #[test]
+fn rows_of_tensors_come_back_and_lie_where_the_data_lies_now() {
+    let examples = tensors(100);
+    let file = write(&examples);
+    let store = open_in("folder/", &file).unwrap();
+    assert_eq!((store.kind, store.rows()), (RowKind::Tensors, 100));
+    let moved = open_in("other/", &file).unwrap();
+    for (row, example) in examples.iter().enumerate() {
+        let entry = store.entry(row).unwrap();
+        assert_eq!((entry.length, entry.labelled, entry.largest, entry.opening), (1, 1, None, [None, None]));
+        assert_eq!(store.read(row).unwrap(), *example);
+        let ExampleContent::Tensors(found) = moved.read(row).unwrap().content else { panic!("tensors") };
+        assert!(found.path.starts_with(if row % 3 == 2 { "/elsewhere" } else { "other" }), "{}", found.path.display());
+    }
+    assert_eq!(bytes(&file), bytes(&write(&examples)));
+}
+
+#[test]
+fn a_store_of_another_version_is_refused_in_one_sentence() {
+    let mut old = bytes(&write(&examples(3)));
+    old[8..12].copy_from_slice(&(STORE_VERSION - 1).to_le_bytes());
+    let error = open(&file(&old)).unwrap_err().to_string();
+    assert!(error.contains("x.rows") && error.contains("written by another version"), "{error}");
+}
+
+#[test]
 fn a_usual_row_takes_little_more_than_its_tokens() {
-    let mut example = examples(1).remove(0);
-    example.input_ids = (0..1000).collect();
-    example.labels = (0..1000).map(|place| if place < 400 { NOT_TRAINED } else { place }).collect();
-    example.weights = example.labels.iter().map(|label| f32::from(u8::from(*label >= 0))).collect();
-    (example.text, example.roles) = (None, None);
-    assert!(row::encode(&example).len() <= 4000 + 16, "{}", row::encode(&example).len());
+    let labels: Vec<i64> = (0..1000).map(|place| if place < 400 { NOT_TRAINED } else { place }).collect();
+    let weights = labels.iter().map(|label| f32::from(u8::from(*label >= 0))).collect();
+    let tokens = Tokens { input_ids: (0..1000).collect(), labels, weights, ..Tokens::default() };
+    let bytes = token_row::encode(&tokens).len();
+    assert!(bytes <= 4000 + 16, "{bytes}");
 }
 
 #[test]
@@ -120,44 +174,47 @@ fn the_same_rows_are_the_same_bytes() {
     assert_eq!(open(&write(&[])).unwrap().rows(), 0);
 }
 
+/// What of a row must never be another than was written: text and roles are for looking at, and only in files that go
+/// with the program.
+fn taught(example: &Example) -> (Vec<u32>, Vec<i64>, Vec<u32>, Option<TensorFile>) {
+    match &example.content {
+        ExampleContent::Tokens(tokens) => {
+            let weights = tokens.weights.iter().map(|weight| weight.to_bits()).collect();
+            (tokens.input_ids.clone(), tokens.labels.clone(), weights, None)
+        }
+        ExampleContent::Tensors(file) => (Vec::new(), Vec::new(), Vec::new(), Some(file.clone())),
+    }
+}
+
 #[test]
 fn a_damaged_store_is_an_error_wherever_it_is_damaged() {
-    let examples = examples(20);
-    let good = bytes(&write(&examples));
-    for length in (0..good.len()).step_by(41).chain([HEADER - 1, HEADER, good.len() - 1]) {
-        assert!(open(&file(&good[..length])).is_err(), "cut to {length} bytes");
+    for (examples, folder) in [(examples(20), ""), (tensors(20), "folder/")] {
+        let good = bytes(&write(&examples));
+        for length in (0..good.len()).step_by(41).chain([HEADER - 1, HEADER, good.len() - 1]) {
+            assert!(open(&file(&good[..length])).is_err(), "cut to {length} bytes");
+        }
+        let (mut refused, mut rows) = (0, 0);
+        for place in 0..good.len() {
+            let mut bad = good.clone();
+            bad[place] ^= 1 << (place % 8);
+            let Ok(store) = open_in(folder, &file(&bad)) else {
+                refused += 1;
+                continue;
+            };
+            let damaged: Vec<usize> = (0..20).filter(|row| store.read(*row).is_err()).collect();
+            let wrong = |row: usize| store.read(row).is_ok_and(|read| taught(&read) != taught(&examples[row]));
+            assert!(damaged.len() <= 1 && !(0..20).any(wrong), "byte {place}: {damaged:?}");
+            rows += 1;
+        }
+        assert!(refused > 20 * ENTRY && rows > 100, "{refused} {rows}");
     }
-    let (mut refused, mut rows) = (0, 0);
-    for place in 0..good.len() {
-        let mut bad = good.clone();
-        bad[place] ^= 1 << (place % 8);
-        let Ok(store) = open(&file(&bad)) else {
-            refused += 1;
-            continue;
-        };
-        let damaged: Vec<usize> = (0..20).filter(|row| store.read(*row).is_err()).collect();
-        let wrong = (0..20).any(|row| {
-            store.read(row).is_ok_and(|read| {
-                // Text and roles are for looking at, and only in files that go with the program.
-                (&read.input_ids, &read.labels) != (&examples[row].input_ids, &examples[row].labels)
-                    || read
-                        .weights
-                        .iter()
-                        .zip(&examples[row].weights)
-                        .any(|(left, right)| left.to_bits() != right.to_bits())
-            })
-        });
-        assert!(damaged.len() <= 1 && !wrong, "byte {place}: {damaged:?}");
-        rows += 1;
-    }
-    assert!(refused > 20 * ENTRY && rows > 100, "{refused} {rows}");
 }
 
 #[test]
 fn a_header_that_lies_about_lengths_makes_no_room_for_them() {
     let good = bytes(&write(&examples(3)));
     for (rows, data, meta) in [(u64::MAX, 0, 0), (1 << 57, 1, 1), (0, u64::MAX, 1), (3, 0, u64::MAX)] {
-        let header = Header { rows, data, meta, index_hash: [0; 32] };
+        let header = Header { kind: RowKind::Tokens, rows, data, meta, index_hash: [0; 32] };
         let lie = [&header.to_bytes()[..], &good[HEADER..]].concat();
         let error = open(&file(&lie)).unwrap_err().to_string();
         assert!(error.contains("x.rows") && error.contains("cache clear"), "{error}");

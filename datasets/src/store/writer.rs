@@ -9,8 +9,10 @@ use sha2::{Digest, Sha256};
 use super::Meta;
 use super::entry::Entry;
 use super::header::{HEADER, Header};
-use super::row;
-use crate::example::Example;
+use super::{tensor_row, token_row};
+use crate::example::{Example, ExampleContent};
+use crate::kind::RowKind;
+use crate::reference;
 
 /// A row ready to be written; making it is the work, so it is made on all cores.
 pub(crate) struct Packed {
@@ -21,7 +23,11 @@ pub(crate) struct Packed {
 impl Packed {
     /// `file` is the number of the row's file, `share` the hash of what stood there.
     pub fn new(example: &Example, file: u32, share: u64) -> Self {
-        Self { entry: Entry::new(example, file, share), bytes: row::encode(example) }
+        let bytes = match &example.content {
+            ExampleContent::Tokens(tokens) => token_row::encode(tokens),
+            ExampleContent::Tensors(file) => tensor_row::encode(file, reference::folder(&example.source)),
+        };
+        Self { entry: Entry::new(example, file, share), bytes }
     }
 
     /// The examples of one row.
@@ -34,7 +40,12 @@ impl Packed {
     /// A better and a worse answer, one behind the other.
     pub fn pair(chosen: &Example, rejected: &Example, file: u32, share: u64) -> Vec<Self> {
         let mut pair = [chosen, rejected].map(|example| Self::new(example, file, share));
-        pair[1].entry.equals_chosen = chosen.input_ids == rejected.input_ids;
+        pair[1].entry.equals_chosen = match (&chosen.content, &rejected.content) {
+            (ExampleContent::Tokens(chosen), ExampleContent::Tokens(rejected)) => {
+                chosen.input_ids == rejected.input_ids
+            }
+            (ExampleContent::Tokens(_) | ExampleContent::Tensors(_), _) => chosen.content == rejected.content,
+        };
         pair[1].entry.goes_on = true;
         pair.into()
     }
@@ -72,8 +83,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes it whole. The file is not synced.
-    pub fn finish(self, meta: &Meta) -> io::Result<()> {
+    /// Makes it whole, all of its examples being of `kind`. The file is not synced.
+    pub fn finish(self, kind: RowKind, meta: &Meta) -> io::Result<()> {
         let Self { mut data, index, rows, bytes } = self;
         let mut index = index.into_inner()?;
         index.seek(SeekFrom::Start(0))?;
@@ -93,7 +104,7 @@ impl Writer {
         data.write_all(&meta)?;
         let mut file = data.into_inner()?;
         file.seek(SeekFrom::Start(0))?;
-        let header = Header { rows, data: bytes, meta: meta.len() as u64, index_hash: hash.finalize().into() };
+        let header = Header { kind, rows, data: bytes, meta: meta.len() as u64, index_hash: hash.finalize().into() };
         file.write_all(&header.to_bytes())
     }
 }

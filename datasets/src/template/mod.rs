@@ -29,7 +29,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config::TemplateChoice;
 use crate::error::DataError;
-use crate::tokenizer::{SpecialTokens, Tokenizer, hex};
+use crate::hex::hex;
+use crate::tokenizer::{SpecialTokens, Tokenizer};
 use engine::Engine;
 use found::Found;
 

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use sha2::Digest;
 
 use crate::error::DataError;
+use crate::hex::hex;
 use source::{Source, guarded};
 
 /// Tokens of a text, and which bytes of the text each of them covers.
@@ -215,15 +216,6 @@ impl Encoding {
             self.offsets.extend(suffix.iter().map(|_| 0..0));
         }
     }
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -14,4 +14,5 @@ mod inspect;
 mod program;
 mod resume;
 mod seeing;
+mod tensor_rows;
 mod workshop;

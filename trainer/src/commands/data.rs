@@ -8,7 +8,10 @@ use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use firebrand_datasets::{CacheChoice, Dataset, Example, Lengths, Part, Prepare, Progress, Split, Tokenizer, prepare};
+use firebrand_datasets::{
+    CacheChoice, Dataset, Example, ExampleContent, Lengths, Location, Part, Prepare, Progress, RowKind, Split,
+    TensorFile, Tokenizer, Tokens, prepare,
+};
 use firebrand_hub::HubDatasets;
 
 use crate::cli::{DataArgs, SplitName};
@@ -65,7 +68,7 @@ fn show_rows(
     let shown = limit.unwrap_or(usize::MAX);
     if arguments.json {
         for row in dataset.rows().take(shown).flatten() {
-            say!("{}\n", serde_json::to_string(&dataset.example(row)?).unwrap_or_default())?;
+            say!("{}\n", dataset.example(row)?.json()?)?;
         }
         return Ok(());
     }
@@ -76,6 +79,10 @@ fn show_rows(
     let packs = pack_numbers(&dataset, recipe);
     for row in dataset.rows().take(shown).flatten() {
         show(&dataset.example(row)?, packs[row], text.tokenizer.as_ref(), paint)?;
+    }
+    match dataset.kind() {
+        RowKind::Tokens => {}
+        RowKind::Tensors => return Ok(()),
     }
     let epoch = dataset.epoch(recipe.seed, 0);
     let used =
@@ -155,7 +162,7 @@ fn request<'a>(
 fn pack_numbers(dataset: &Dataset, recipe: &Recipe) -> Vec<Option<(usize, usize)>> {
     let mut places = vec![None; dataset.len()];
     for (pack, packed) in dataset.epoch(recipe.seed, 0).packs.iter().enumerate() {
-        for (segment, row) in packed.rows.into_iter().enumerate() {
+        for (segment, row) in packed.examples.into_iter().enumerate() {
             places[row] = Some((pack + 1, segment + 1));
         }
     }
@@ -168,25 +175,49 @@ fn show(
     tokenizer: Option<&Tokenizer>,
     paint: Paint,
 ) -> Result<(), Error> {
+    match &example.content {
+        ExampleContent::Tokens(tokens) => show_tokens(example, tokens, place, tokenizer, paint),
+        ExampleContent::Tensors(file) => show_tensors(&example.source, file, paint),
+    }
+}
+
+/// The names, types and shapes of a row's arrays.
+fn show_tensors(source: &Location, file: &TensorFile, paint: Paint) -> Result<(), Error> {
+    say!("\n{}{}\n", paint.bold(&format!("{source}  ")), paint::visible(&file.path.display().to_string()))?;
+    let arrays = file.read(source)?;
+    let width = arrays.keys().map(|name| name.chars().count()).max().unwrap_or(0);
+    for (name, array) in &arrays {
+        say!("{:width$}  {} {:?}\n", paint::visible(name), array.values.dtype(), array.shape)?;
+    }
+    Ok(())
+}
+
+fn show_tokens(
+    example: &Example,
+    tokens: &Tokens,
+    place: Option<(usize, usize)>,
+    tokenizer: Option<&Tokenizer>,
+    paint: Paint,
+) -> Result<(), Error> {
     let pack = place.map(|(pack, _)| pack);
     let place = place.map_or("in no pack".to_string(), |(pack, segment)| format!("pack {pack}, segment {segment}"));
     let part = match example.part {
         Part::Alone => String::new(),
         Part::Chosen | Part::Rejected | Part::Good | Part::Bad => format!(", {}", example.part.name()),
     };
-    let weight = example.weights.iter().copied().find(|weight| *weight != 0.0).unwrap_or(0.0);
+    let weight = tokens.weights.iter().copied().find(|weight| *weight != 0.0).unwrap_or(0.0);
     let cut = example.notes.cut_from.map_or_else(String::new, |tokens| format!(" (cut from {tokens})"));
     let known = format!(
         "{}  {} tokens{cut}, {} labelled, weight {weight}{part}, ",
         example.source,
-        example.input_ids.len(),
+        tokens.input_ids.len(),
         example.labelled_tokens()
     );
     say!("\n{}{}\n", paint.bold(&known), paint.pack(&place, pack))?;
     let mut line = String::new();
     let mut role = None;
-    for (index, (&id, &label)) in example.input_ids.iter().zip(&example.labels).enumerate() {
-        let now = example.roles.as_ref().and_then(|roles| roles[index]);
+    for (index, (&id, &label)) in tokens.input_ids.iter().zip(&tokens.labels).enumerate() {
+        let now = tokens.roles.as_ref().and_then(|roles| roles[index]);
         if now != role && now.is_some() {
             let name = now.map(|role| role.to_string()).unwrap_or_default();
             line += &format!("\n{} ", paint.pack(&format!("{name:9}"), pack));

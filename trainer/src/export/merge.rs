@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::Path;
 
 use firebrand_adapters::Mode;
-use firebrand_datasets::{ChatTemplate, Dataset, Tokenizer};
+use firebrand_datasets::{ChatTemplate, Dataset, Example, Tokenizer};
 use firebrand_kernels::QuantizationScheme;
 use firebrand_models::transformer::Inputs;
 use firebrand_models::weights::Checkpoint;
@@ -70,7 +70,8 @@ pub struct Receipt {
 impl Probe {
     /// The first rows with at least one token, cut to a bounded length.
     pub fn from_dataset(dataset: &Dataset) -> Self {
-        Self::from_rows(dataset.examples().filter_map(Result::ok).map(|example| example.input_ids))
+        let ids = |example: Example| example.tokens().ok().map(|tokens| tokens.input_ids.clone());
+        Self::from_rows(dataset.examples().filter_map(Result::ok).filter_map(ids))
     }
 
     /// The same of these rows.

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
-use firebrand_datasets::{Batch, DataError, Dataset, Example, Pack, RowScore};
+use firebrand_datasets::{DataError, Dataset, Example, Pack, RowScore, TokenBatch, Tokens};
 use firebrand_models::CausalLm;
 use firebrand_models::transformer::Inputs;
 use serde::Serialize;
@@ -23,13 +23,17 @@ pub struct Scored {
 }
 
 /// Scores one row. The model must be on a device without autodiff.
-pub fn score(model: &CausalLm, example: &Example) -> Scored {
-    let ids = &example.input_ids;
-    let labels: Vec<bool> = example.labels.iter().map(|&label| label >= 0).collect();
+///
+/// # Errors
+/// A row that is no row of tokens.
+pub fn score(model: &CausalLm, example: &Example) -> Result<Scored, DataError> {
+    let tokens = example.tokens()?;
+    let ids = &tokens.input_ids;
+    let labels: Vec<bool> = tokens.labels.iter().map(|&label| label >= 0).collect();
     let logprobs = if ids.len() < 2 { vec![] } else { log_probabilities(model, ids) };
     let trained = logprobs.iter().zip(&labels[1.min(labels.len())..]).filter(|(_, trained)| **trained);
     let (sum, count) = trained.fold((0.0, 0), |(sum, count), (value, _)| (sum - f64::from(*value), count + 1));
-    Scored { tokens: ids.clone(), logprobs, labels, loss: (count > 0).then(|| sum / f64::from(count)) }
+    Ok(Scored { tokens: ids.clone(), logprobs, labels, loss: (count > 0).then(|| sum / f64::from(count)) })
 }
 
 /// Loss and accuracy of every row, absent where none of its tokens is trained, and the sums over all of them. A token counts
@@ -53,7 +57,8 @@ pub fn measure(
             tokens += dataset.length(*row);
             *row == start || tokens <= room
         };
-        let examples = (start..dataset.len()).take_while(fits).map(|row| dataset.example(row));
+        let tokens = |row| dataset.example(row)?.tokens().cloned();
+        let examples = (start..dataset.len()).take_while(fits).map(tokens);
         for sums in measure_together(model, &examples.collect::<Result<Vec<_>, _>>()?) {
             let (loss, token_accuracy) = (sums.mean_loss(), sums.accuracy());
             scores.push((sums.tokens > 0).then_some(RowScore { loss, token_accuracy }));
@@ -65,9 +70,9 @@ pub fn measure(
 }
 
 /// The sums of each row, all rows in one pack.
-fn measure_together(model: &CausalLm, examples: &[Example]) -> Vec<TokenSums> {
+fn measure_together(model: &CausalLm, examples: &[Tokens]) -> Vec<TokenSums> {
     let length = examples.iter().map(|example| example.input_ids.len()).sum();
-    let batch = Batch::new(examples, &[Pack { rows: (0..examples.len()).collect(), length }]);
+    let batch = TokenBatch::new(examples, &[Pack { examples: (0..examples.len()).collect(), length }]);
     let labelled = LabelledTokens::of(&batch);
     let mut sums = vec![TokenSums::default(); examples.len()];
     if labelled.positions.is_empty() {

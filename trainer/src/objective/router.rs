@@ -9,7 +9,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use firebrand_adapters::Mode;
-use firebrand_datasets::Batch;
+use firebrand_datasets::TokenBatch;
 use firebrand_models::transformer::{Decoder, Routed, Routing};
 
 use super::sft::inputs;
@@ -27,7 +27,7 @@ impl RouterBalance {
     /// Over the micro-batches of a step, each with its mode. `decoder` is on a device without autodiff. Absent: it has no router.
     pub fn measure<'a>(
         decoder: &Decoder,
-        batches: impl Iterator<Item = (&'a Batch, Mode)>,
+        batches: impl Iterator<Item = (&'a TokenBatch, Mode)>,
         coefficient: f64,
     ) -> Option<Self> {
         let (mut visits, mut probabilities): (Vec<f64>, Vec<f64>) = (vec![], vec![]);
@@ -62,7 +62,7 @@ impl RouterBalance {
     }
 
     /// The share of some blocks of one micro-batch, `[1]`.
-    pub(super) fn term(&self, routed: &[Routed], batch: &Batch) -> Option<Tensor<1>> {
+    pub(super) fn term(&self, routed: &[Routed], batch: &TokenBatch) -> Option<Tensor<1>> {
         let device = routed.first()?.probabilities.device();
         let tokens = batch.segments.len();
         let real: Vec<f32> = batch.segments.iter().map(|segment| f32::from(u8::from(*segment != 0))).collect();

@@ -5,7 +5,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
-use firebrand_datasets::Batch;
+use firebrand_datasets::TokenBatch;
 use firebrand_models::transformer::{Decoder, Inputs, Routed};
 
 use super::backward::{Charges, Recompute, RoutingCharge, backward};
@@ -54,7 +54,7 @@ pub struct TokenSums {
 
 impl StepScale {
     /// Over all micro-batches of a step.
-    pub fn new<'a>(batches: impl Iterator<Item = &'a Batch>) -> Self {
+    pub fn new<'a>(batches: impl Iterator<Item = &'a TokenBatch>) -> Self {
         let weights = batches.flat_map(|batch| LabelledTokens::of(batch).weights);
         Self { total_weight: weights.map(f64::from).sum(), router: None }
     }
@@ -62,7 +62,7 @@ impl StepScale {
 
 impl LabelledTokens {
     /// Those of `batch`.
-    pub fn of(batch: &Batch) -> Self {
+    pub fn of(batch: &TokenBatch) -> Self {
         let mut labelled = Self::default();
         for (index, (&target, &weight)) in batch.targets.iter().zip(&batch.weights).enumerate() {
             if target >= 0 {
@@ -88,7 +88,7 @@ impl Sft {
     pub fn accumulate(
         &self,
         decoder: &Decoder,
-        batch: &Batch,
+        batch: &TokenBatch,
         scale: &StepScale,
         mode: Mode,
         gradients: &mut Gradients,
@@ -115,7 +115,7 @@ impl Sft {
     }
 
     /// Loss and accuracy sums of one batch, without gradients. The decoder must be on a device without autodiff.
-    pub fn evaluate(decoder: &Decoder, batch: &Batch) -> TokenSums {
+    pub fn evaluate(decoder: &Decoder, batch: &TokenBatch) -> TokenSums {
         let labelled = LabelledTokens::of(batch);
         if labelled.positions.is_empty() {
             return TokenSums::default();
@@ -134,7 +134,7 @@ impl Sft {
 
     /// Of each labelled token, of which there must be one: its log-probability, and whether it was the most likely one.
     /// The decoder must be on a device without autodiff.
-    pub fn predictions(decoder: &Decoder, batch: &Batch, labelled: &LabelledTokens) -> Vec<(f32, bool)> {
+    pub fn predictions(decoder: &Decoder, batch: &TokenBatch, labelled: &LabelledTokens) -> Vec<(f32, bool)> {
         let hidden = gather(decoder.forward(&inputs(batch), Mode::Inference), labelled);
         let targets = labelled.targets(&hidden.device());
         let (log_probabilities, best) = decoder.head().statistics(hidden, targets);
@@ -154,7 +154,7 @@ impl std::ops::AddAssign for TokenSums {
 }
 
 /// What the decoder reads of a batch.
-pub fn inputs(batch: &Batch) -> Inputs {
+pub fn inputs(batch: &TokenBatch) -> Inputs {
     Inputs::new(
         batch.rows,
         batch.length,

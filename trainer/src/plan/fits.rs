@@ -45,6 +45,9 @@ pub fn check_objective(dataset: &Dataset) -> Result<(), Error> {
             Format::Unpaired => {
                 ("answers labelled good or bad", "to train on the good answers, take only those, without their label")
             }
+            Format::Tensors => {
+                ("rows of tensors", "what trains on them is another objective and another kind of model")
+            }
             Format::Auto
             | Format::Messages
             | Format::ShareGpt

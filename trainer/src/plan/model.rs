@@ -27,7 +27,7 @@ pub fn model_folder(source: &ModelSource) -> Result<PathBuf, Error> {
 /// How a recipe holds its frozen weights.
 pub fn hold(recipe: &Recipe) -> Hold {
     match (recipe.quantization, recipe.base_dtype) {
-        (Some(quantization), _) => Hold::Packed(quantization.packing()),
+        (Some(quantization), _) => Hold::Quantized(quantization.scheme()),
         (None, None | Some(StoredDtype::F32)) => Hold::F32,
         (None, Some(StoredDtype::Bf16)) => Hold::Bf16,
         (None, Some(StoredDtype::F16)) => Hold::F16,
@@ -42,8 +42,8 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
     let recipe = &loaded.recipe;
     let mut model = match recipe.init {
         Init::Pretrained => CausalLm::load(folder, hold(recipe), device).map_err(|error| match error {
-            ModelError::OtherPacking { .. } => {
-                let help = "packed weights are taken as they are: leave [quantization] out, or say the same there";
+            ModelError::OtherQuantization { .. } => {
+                let help = "quantized weights are taken as they are: leave [quantization] out, or say the same there";
                 Error::from(loaded.complain("quantization", error.to_string(), help))
             }
             error => error.into(),
@@ -56,12 +56,12 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
         let help = "router_aux_loss is for models with experts, such as Mixtral; leave it out";
         return Err(loaded.complain("objective.router_aux_loss", problem, help).into());
     }
-    check_packed_base(loaded, &model)?;
+    check_quantized_base(loaded, &model)?;
     let init_from = recipe.method.init_from();
     match recipe.method.adapter() {
         None => Ok((model.train_all(), vec![])),
         Some(config) => {
-            let original = config.starts_at_what_packing_lost().then(|| ModelFiles::open(folder)).transpose()?;
+            let original = config.starts_at_what_quantization_lost().then(|| ModelFiles::open(folder)).transpose()?;
             let start = match init_from {
                 Some(path) => Start::Folder(path),
                 None => Start::Fresh { seed: recipe.seed, original: original.as_ref() },
@@ -87,26 +87,26 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
     }
 }
 
-/// Weights that their folder has packed are frozen, and held as they are.
-fn check_packed_base(loaded: &Loaded, model: &CausalLm) -> Result<(), Error> {
-    let Some((packing, _)) = model.stored_packing() else { return Ok(()) };
-    let starts_by_loftq = loaded.recipe.method.adapter().is_some_and(|config| config.starts_at_what_packing_lost());
+/// Weights that their folder has quantized are frozen, and held as they are.
+fn check_quantized_base(loaded: &Loaded, model: &CausalLm) -> Result<(), Error> {
+    let Some((scheme, _)) = model.stored_scheme() else { return Ok(()) };
+    let starts_by_loftq = loaded.recipe.method.adapter().is_some_and(|config| config.starts_at_what_quantization_lost());
     let complaint = match (&loaded.recipe.method, loaded.recipe.base_dtype) {
         (Method::Full, _) => (
             "model",
             format!(
-                "the weights of this model are packed ({packing}), so they are frozen, and full fine-tuning freezes none"
+                "the weights of this model are quantized ({scheme}), so they are frozen, and full fine-tuning freezes none"
             ),
             "add [adapter] with kind = \"lora\", or take the model with its original weights",
         ),
         (_, Some(StoredDtype::Bf16 | StoredDtype::F16)) => (
             "base_dtype",
-            format!("the weights of this model are packed ({packing}) and are held so, whatever `base_dtype` says"),
+            format!("the weights of this model are quantized ({scheme}) and are held so, whatever `base_dtype` says"),
             "remove base_dtype",
         ),
         _ if starts_by_loftq => (
             "adapter.init",
-            "the files of this model hold packed weights only, and LoftQ starts at what packing lost".into(),
+            "the files of this model hold quantized weights only, and LoftQ starts at what quantizing lost".into(),
             "choose another init, or take the model with its original weights",
         ),
         (_, Some(StoredDtype::F32) | None) => return Ok(()),

@@ -18,6 +18,7 @@ fn additions() -> Vec<(&'static str, Value)> {
         ("/properties/cache", json!({ "examples": ["off"] })),
         ("/properties/date", json!({ "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "examples": ["2025-01-31"] })),
         ("/properties/broken", json!({ "examples": ["skip"] })),
+        ("/properties/allow_outside", json!({ "examples": [true] })),
         ("/properties/gate/properties/allow_truncated", share(0.1)),
         ("/properties/gate/properties/allow_empty", share(0.01)),
         ("/properties/gate/properties/allow_unended", share(0.01)),

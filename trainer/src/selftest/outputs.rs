@@ -34,7 +34,8 @@ pub(super) fn merging(fixture: &Fixture) -> Result<Measured, Error> {
 pub(super) fn caching(fixture: &Fixture) -> Result<Measured, Error> {
     let trained = fixture.train("to-generate", Trains::Adapter, &[], None)?;
     let model = trained.model.for_inference();
-    let prompt = &trained.data.train.example(0)?.input_ids;
+    let first = trained.data.train.example(0)?;
+    let prompt = &first.tokens()?.input_ids;
     let (written, _) = Session::new(&model).generate(prompt, &[], NEW_TOKENS, &mut Sampling::Greedy.start(), |_| {});
     let sequence = [prompt.as_slice(), &written].concat();
 

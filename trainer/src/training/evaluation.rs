@@ -23,7 +23,7 @@ pub fn evaluate(
     for start in (0..count).step_by(batch_size) {
         let end = (start + batch_size).min(count);
         let packs: Vec<_> = (start..end).map(|index| epoch.packs.get(index)).collect();
-        sums += Sft::evaluate(model.decoder(), &dataset.batch(&packs)?);
+        sums += Sft::evaluate(model.decoder(), &dataset.batch(&packs)?.into_tokens()?);
         progress(end as u64, count as u64);
     }
     Ok(sums)

@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn rows(data: &StepData) -> Vec<usize> {
-        data.packs.iter().flat_map(|pack| pack.rows.clone()).collect()
+        data.packs.iter().flat_map(|pack| pack.examples.clone()).collect()
     }
 
     #[test]

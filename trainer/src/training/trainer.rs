@@ -148,7 +148,7 @@ impl<'a> Trainer<'a> {
         let data = self.steps.advance();
         let step = self.state.step + 1;
         let packs = data.packs.chunks(self.recipe.train.micro_batch_size);
-        let batches = packs.map(|packs| self.train.batch(packs)).collect::<Result<Vec<_>, _>>()?;
+        let batches = packs.map(|packs| self.train.batch(packs)?.into_tokens()).collect::<Result<Vec<_>, _>>()?;
         let key = stream(self.recipe.seed, &format!("dropout/{step}")).random();
         let modes: Vec<Mode> = batches
             .iter()
@@ -242,7 +242,7 @@ impl<'a> Trainer<'a> {
             Some(path) => format!("the gradient of {path}"),
             None => format!("the norm of the gradient ({norm})"),
         };
-        let examples = data.packs.iter().flat_map(|pack| &pack.rows);
+        let examples = data.packs.iter().flat_map(|pack| &pack.examples);
         let rows = examples.map(|&row| self.train.location(row)).collect();
         Err(Error::NotFinite { step, what, rows })
     }

@@ -1,6 +1,6 @@
 //! Rows 6 and 20: rows that share a pack, and dropout.
 
-use firebrand_datasets::Batch;
+use firebrand_datasets::TokenBatch;
 use firebrand_models::transformer::MlpConfig;
 use firebrand_tests::golden::{self, Forward, logits};
 use firebrand_tests::tensors::largest_difference;
@@ -22,7 +22,7 @@ fn changing_one_row_of_a_pack_moves_no_other() {
                 false => *id,
             };
             let input_ids = batch.input_ids.iter().zip(&batch.segments).map(swap).collect();
-            let after = logits(&model, &Batch { input_ids, ..batch.clone() });
+            let after = logits(&model, &TokenBatch { input_ids, ..batch.clone() });
             for (place, segment) in batch.segments.iter().enumerate() {
                 let range = place * vocabulary..(place + 1) * vocabulary;
                 // Not by a single bit: another row's numbers do not even enter. Only an expert multiplies the tokens sent to it in

@@ -5,7 +5,7 @@ use std::path::Path;
 use firebrand::objective::{Gradients, Recompute, Sft, StepScale};
 use firebrand::observer::StepReport;
 use firebrand_adapters::Mode;
-use firebrand_datasets::Batch;
+use firebrand_datasets::TokenBatch;
 use firebrand_tests::golden::{self, host};
 use firebrand_tests::tensors::distance;
 use firebrand_tests::training::{prepare, train};
@@ -15,10 +15,11 @@ use crate::workshop::{Workshop, assert_says};
 const GOLDEN: &str = "trajectory-lora";
 
 /// Loss and all gradients of a step made of these micro-batches.
-fn step(size: usize) -> (f64, Vec<f32>, Vec<Batch>) {
+fn step(size: usize) -> (f64, Vec<f32>, Vec<TokenBatch>) {
     let ready = prepare(&golden::path(GOLDEN).join("recipe.toml"), &[]).unwrap();
     let packs: Vec<_> = ready.data.train.epoch(1, 0).packs.iter().take(12).collect();
-    let batches: Vec<Batch> = packs.chunks(size).map(|packs| ready.data.train.batch(packs).unwrap()).collect();
+    let batch = |packs| ready.data.train.batch(packs).unwrap().into_tokens().unwrap();
+    let batches: Vec<TokenBatch> = packs.chunks(size).map(batch).collect();
     let scale = StepScale::new(batches.iter());
     let (mut loss, mut gradients, mut first_row) = (0.0, Gradients::default(), 0);
     for batch in &batches {
@@ -41,7 +42,7 @@ fn accumulation_never_averages_means() {
         let apart = distance(&gradients, &whole);
         assert!(apart < 1e-5, "micro-batches of {size}: gradients are {apart:e} away");
         // The rows must be such that the mistake would show.
-        let tokens: Vec<usize> = batches.iter().map(Batch::labelled_tokens).collect();
+        let tokens: Vec<usize> = batches.iter().map(TokenBatch::labelled_tokens).collect();
         assert!(tokens.iter().any(|count| *count != tokens[0]), "{tokens:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use firebrand::inference::generate::{Finish, Sampling, Session};
 use firebrand::objective::{Gradients, Recompute, Sft, StepScale, inputs};
 use firebrand_adapters::Mode;
-use firebrand_datasets::Batch;
+use firebrand_datasets::TokenBatch;
 use firebrand_models::CausalLm;
 use firebrand_models::parameters::parameters;
 use firebrand_models::transformer::Inputs;
@@ -22,7 +22,11 @@ const LOGITS: f32 = 5e-5;
 const RELATIVE: f64 = 2e-5;
 
 /// Loss and gradients of one batch, the gradients by their names in files.
-pub fn loss_and_gradients(model: &CausalLm, batch: &Batch, recompute: Recompute) -> (f64, Vec<(String, Vec<f32>)>) {
+pub fn loss_and_gradients(
+    model: &CausalLm,
+    batch: &TokenBatch,
+    recompute: Recompute,
+) -> (f64, Vec<(String, Vec<f32>)>) {
     let mut gradients = Gradients::default();
     let scale = StepScale::new([batch].into_iter());
     let mode = Mode::Training { key: 0, first_row: 0 };

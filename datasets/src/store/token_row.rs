@@ -1,13 +1,12 @@
-//! The bytes of one row: its tokens as they are, its labels and weights as the little that there is to say of them.
+//! The bytes of a row of tokens: its tokens as they are, its labels and weights as the little that there is to say of them.
 //!
 //! A label is nearly always its token or "not trained", so runs of the two are written, and the exceptions one by one.
 //! A weight is nearly always the row's where there is a label and 0 elsewhere: one number; else runs of equal weights.
 //! Text and roles are only there where rows were prepared to be looked at.
 
 use super::bytes::{Cursor, put, unzigzag, zigzag};
-use crate::batch::NOT_TRAINED;
-use crate::example::Example;
 use crate::record::Role;
+use crate::tokens::{NOT_TRAINED, Tokens};
 
 /// How weights are written.
 const SAME: u8 = 0;
@@ -16,42 +15,33 @@ const RUNS: u8 = 1;
 const TEXT: u8 = 1;
 const ROLES: u8 = 2;
 
-/// What is read back.
-pub(super) struct Row {
-    pub input_ids: Vec<u32>,
-    pub labels: Vec<i64>,
-    pub weights: Vec<f32>,
-    pub text: Option<String>,
-    pub roles: Option<Vec<Option<Role>>>,
-}
-
 /// The bytes of a row.
-pub(super) fn encode(example: &Example) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(example.input_ids.len() * 4 + 32);
-    for id in &example.input_ids {
+pub(super) fn encode(tokens: &Tokens) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(tokens.input_ids.len() * 4 + 32);
+    for id in &tokens.input_ids {
         bytes.extend(id.to_le_bytes());
     }
-    labels(&mut bytes, example);
-    weights(&mut bytes, example);
-    let text = example.text.as_ref().map_or(0, |_| TEXT);
-    let roles = example.roles.as_ref().map_or(0, |_| ROLES);
+    labels(&mut bytes, tokens);
+    weights(&mut bytes, tokens);
+    let text = tokens.text.as_ref().map_or(0, |_| TEXT);
+    let roles = tokens.roles.as_ref().map_or(0, |_| ROLES);
     bytes.push(text | roles);
-    if let Some(text) = &example.text {
+    if let Some(text) = &tokens.text {
         put(&mut bytes, text.len() as u64);
         bytes.extend(text.as_bytes());
     }
-    for role in example.roles.iter().flatten() {
+    for role in tokens.roles.iter().flatten() {
         let number = role.and_then(|role| Role::ALL.iter().position(|known| *known == role));
         bytes.push(number.map_or(0, |number| number as u8 + 1));
     }
     bytes
 }
 
-fn labels(bytes: &mut Vec<u8>, example: &Example) {
+fn labels(bytes: &mut Vec<u8>, tokens: &Tokens) {
     let mut runs: Vec<u64> = Vec::new();
     let mut trained = false;
     let mut length = 0;
-    for label in &example.labels {
+    for label in &tokens.labels {
         if (*label != NOT_TRAINED) != trained {
             runs.push(length);
             (trained, length) = (!trained, 0);
@@ -62,7 +52,7 @@ fn labels(bytes: &mut Vec<u8>, example: &Example) {
     put(bytes, runs.len() as u64);
     runs.iter().for_each(|run| put(bytes, *run));
     let others = |(label, id): &(&i64, &u32)| **label != NOT_TRAINED && **label != i64::from(**id);
-    let pairs = || example.labels.iter().zip(&example.input_ids).enumerate().filter(|(_, pair)| others(pair));
+    let pairs = || tokens.labels.iter().zip(&tokens.input_ids).enumerate().filter(|(_, pair)| others(pair));
     put(bytes, pairs().count() as u64);
     for (place, (label, _)) in pairs() {
         put(bytes, place as u64);
@@ -70,8 +60,8 @@ fn labels(bytes: &mut Vec<u8>, example: &Example) {
     }
 }
 
-fn weights(bytes: &mut Vec<u8>, example: &Example) {
-    let pairs = || example.weights.iter().zip(&example.labels);
+fn weights(bytes: &mut Vec<u8>, tokens: &Tokens) {
+    let pairs = || tokens.weights.iter().zip(&tokens.labels);
     let first = pairs().find(|(_, label)| **label != NOT_TRAINED).map_or(0.0, |(weight, _)| *weight);
     // By bits: what is read back must be what was written, for the hash too.
     let expected = |label: i64| if label == NOT_TRAINED { 0.0_f32.to_bits() } else { first.to_bits() };
@@ -81,14 +71,14 @@ fn weights(bytes: &mut Vec<u8>, example: &Example) {
         return;
     }
     bytes.push(RUNS);
-    for run in example.weights.chunk_by(|left, right| left.to_bits() == right.to_bits()) {
+    for run in tokens.weights.chunk_by(|left, right| left.to_bits() == right.to_bits()) {
         put(bytes, run.len() as u64);
         bytes.extend(run[0].to_le_bytes());
     }
 }
 
 /// The row of `length` tokens that these bytes are; `None` when they are none.
-pub(super) fn decode(bytes: &[u8], length: usize) -> Option<Row> {
+pub(super) fn decode(bytes: &[u8], length: usize) -> Option<Tokens> {
     let mut cursor = Cursor(bytes);
     let ids = cursor.take(length.checked_mul(4)?)?;
     let input_ids: Vec<u32> = ids.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])).collect();
@@ -111,7 +101,7 @@ pub(super) fn decode(bytes: &[u8], length: usize) -> Option<Row> {
         _ => Some(cursor.take(length)?.iter().map(role).collect::<Option<Vec<_>>>()?),
     };
     let whole = cursor.0.is_empty() && kinds & !(TEXT | ROLES) == 0;
-    whole.then_some(Row { input_ids, labels, weights, text, roles })
+    whole.then_some(Tokens { text, input_ids, labels, weights, roles })
 }
 
 fn read_labels(cursor: &mut Cursor<'_>, ids: &[u32]) -> Option<Vec<i64>> {

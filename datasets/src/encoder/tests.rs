@@ -1,7 +1,7 @@
 //! From records to tokens, labels and weights, and what truncation leaves of them.
 
 use super::*;
-use crate::record::Message;
+use crate::example::rows;
 use crate::testing;
 
 fn location() -> Location {
@@ -51,7 +51,8 @@ fn talk(answer: &str) -> Content {
 
 /// The text of the tokens that are trained.
 fn trained(tokenizer: &Tokenizer, example: &Example) -> String {
-    let ids: Vec<u32> = example.labels.iter().filter(|label| **label >= 0).map(|label| *label as u32).collect();
+    let ids: Vec<u32> =
+        example.tokens().unwrap().labels.iter().filter(|label| **label >= 0).map(|label| *label as u32).collect();
     tokenizer.decode(&ids, false).unwrap()
 }
 
@@ -59,10 +60,18 @@ fn trained(tokenizer: &Tokenizer, example: &Example) -> String {
 fn text_rows_are_trained_whole_and_end_with_eos() {
     let tokenizer = testing::tokenizer();
     let example = one(&encoder(&tokenizer, None), text("The sky is blue."));
-    assert_eq!(tokenizer.decode(&example.input_ids, false).unwrap(), "The sky is blue.<|im_end|>");
-    assert!(example.input_ids.iter().zip(&example.labels).all(|(id, label)| i64::from(*id) == *label));
+    assert_eq!(tokenizer.decode(&example.tokens().unwrap().input_ids, false).unwrap(), "The sky is blue.<|im_end|>");
+    assert!(
+        example
+            .tokens()
+            .unwrap()
+            .input_ids
+            .iter()
+            .zip(&example.tokens().unwrap().labels)
+            .all(|(id, label)| i64::from(*id) == *label)
+    );
     let spelled = one(&encoder(&tokenizer, None), text("The sky is blue.<|im_end|>"));
-    assert_eq!(spelled.input_ids, example.input_ids);
+    assert_eq!(spelled.tokens().unwrap().input_ids, example.tokens().unwrap().input_ids);
 }
 
 #[test]
@@ -73,12 +82,12 @@ fn text_rows_begin_with_bos_where_the_tokenizer_adds_it() {
         [(text("hello"), "<s>hello</s>"), (text("<s>hello"), "<s>hello</s>"), (completion("2+2=", "4"), "<s>2+2=4</s>")]
     {
         let example = one(&encoder(&tokenizer, None), content);
-        assert_eq!(tokenizer.decode(&example.input_ids, false).unwrap(), shown);
+        assert_eq!(tokenizer.decode(&example.tokens().unwrap().input_ids, false).unwrap(), shown);
     }
     // A chat template writes BOS itself, or the model gets none.
     let bare = testing::template("{% for m in messages %}{{ m.content }}</s>{% endfor %}");
     let example = one(&encoder(&tokenizer, Some(&bare)), talk("Hi"));
-    assert_eq!(tokenizer.decode(&example.input_ids, false).unwrap(), "Hello?</s>Hi</s>");
+    assert_eq!(tokenizer.decode(&example.tokens().unwrap().input_ids, false).unwrap(), "Hello?</s>Hi</s>");
 }
 
 #[test]
@@ -90,7 +99,7 @@ fn the_prompt_of_a_completion_is_not_trained() {
     assert!(!example.notes.straddles);
     encoder.train_on = TrainOn::All;
     let example = one(&encoder, completion("Question: where?\nAnswer:", " by the river"));
-    assert_eq!(example.labelled_tokens() + 1, example.input_ids.len());
+    assert_eq!(example.labelled_tokens() + 1, example.tokens().unwrap().input_ids.len());
 }
 
 #[test]
@@ -108,11 +117,11 @@ fn chats_carry_text_roles_and_their_end_token() {
     let example = one(&encoder(&tokenizer, Some(&template)), talk("Fine."));
     assert_eq!(trained(&tokenizer, &example), "Fine.<|im_end|>");
     assert_eq!(
-        example.text.as_deref(),
+        example.tokens().unwrap().text.as_deref(),
         Some("<|im_start|>user\nHello?<|im_end|>\n<|im_start|>assistant\nFine.<|im_end|>\n")
     );
-    let roles = example.roles.as_ref().unwrap();
-    assert_eq!(roles.len(), example.input_ids.len());
+    let roles = example.tokens().unwrap().roles.as_ref().unwrap();
+    assert_eq!(roles.len(), example.tokens().unwrap().input_ids.len());
     assert_eq!((roles[0], *roles.last().unwrap()), (Some(Role::User), Some(Role::Assistant)));
     assert_eq!(example.notes.end, tokenizer.token_to_id("<|im_end|>"));
     assert_eq!((example.notes.unended, example.notes.empty), (0, (0, 0)));
@@ -127,7 +136,7 @@ fn weights_follow_the_row_where_it_is_trained() {
     else {
         panic!("dropped")
     };
-    for (label, weight) in examples[0].labels.iter().zip(&examples[0].weights) {
+    for (label, weight) in examples[0].tokens().unwrap().labels.iter().zip(&examples[0].tokens().unwrap().weights) {
         assert_eq!(*weight, if *label == NOT_TRAINED { 0.0 } else { 2.5 });
     }
 }
@@ -153,7 +162,13 @@ fn a_message_has_a_weight_of_its_own() {
         let encoded = encoder(&tokenizer, Some(&template)).encode(&record, &location(), 0).unwrap();
         let example = &encoded.into_examples()[0];
         let with = |weight: f32| {
-            let of = example.weights.iter().zip(&example.input_ids).filter(|(found, _)| **found == weight);
+            let of = example
+                .tokens()
+                .unwrap()
+                .weights
+                .iter()
+                .zip(&example.tokens().unwrap().input_ids)
+                .filter(|(found, _)| **found == weight);
             tokenizer.decode(&of.map(|(_, id)| *id).collect::<Vec<_>>(), false).unwrap()
         };
         assert_eq!((with(1.5).as_str(), with(3.0).as_str()), ("one<|im_end|>", "three<|im_end|>"));
@@ -184,7 +199,7 @@ fn a_pair_is_two_examples_that_train_their_answers_only() {
             assert_eq!((chosen.part, rejected.part), (Part::Chosen, Part::Rejected));
             assert_eq!(trained(&tokenizer, &chosen), "4<|im_end|>");
             assert_eq!(trained(&tokenizer, &rejected), "5<|im_end|>");
-            assert_eq!(serde_json::to_value(&*chosen).unwrap()["part"], "chosen");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&chosen.json().unwrap()).unwrap()["part"], "chosen");
         }
         for (judgement, part) in [(Judgement::Good, Part::Good), (Judgement::Bad, Part::Bad)] {
             let content = Content::Unpaired { answered: plain("4"), judgement };
@@ -207,7 +222,7 @@ fn a_pair_is_dropped_as_a_whole_and_each_of_it_cut_by_itself() {
     encoder.truncation = Truncation::Split;
     let examples = encoder.encode(&record(pair("4", long)), &location(), 0).unwrap().into_examples();
     assert!(examples[0].notes.cut_from.is_none() && examples[1].notes.cut_from.is_some());
-    assert_eq!(examples[1].input_ids.len(), 30);
+    assert_eq!(examples[1].tokens().unwrap().input_ids.len(), 30);
     assert_eq!(rows(&[&examples[..], &examples[..]].concat()).map(<[Example]>::len).collect::<Vec<_>>(), [2, 2]);
 }
 
@@ -230,15 +245,18 @@ fn each_truncation_keeps_what_it_says() {
     let template = testing::template(Builtin::ChatMl.source());
     let mut encoder = encoder(&tokenizer, Some(&template));
     let whole = one(&encoder, talk("one two three four five six"));
-    let length = whole.input_ids.len();
+    let length = whole.tokens().unwrap().input_ids.len();
     encoder.max_length = length - 4;
     let cut = one(&encoder, talk("one two three four five six"));
-    assert_eq!(cut.input_ids, whole.input_ids[..length - 4]);
-    assert_eq!((cut.labels.len(), cut.weights.len()), (length - 4, length - 4));
+    assert_eq!(cut.tokens().unwrap().input_ids, whole.tokens().unwrap().input_ids[..length - 4]);
+    assert_eq!((cut.tokens().unwrap().labels.len(), cut.tokens().unwrap().weights.len()), (length - 4, length - 4));
     assert_eq!(cut.notes.cut_from, Some(length));
     assert_eq!(cut.notes.labelled_before, whole.labelled_tokens());
     encoder.truncation = Truncation::KeepEnd;
-    assert_eq!(one(&encoder, talk("one two three four five six")).input_ids, whole.input_ids[4..]);
+    assert_eq!(
+        one(&encoder, talk("one two three four five six")).tokens().unwrap().input_ids,
+        whole.tokens().unwrap().input_ids[4..]
+    );
     let long = record(talk("one two three four five six"));
     encoder.truncation = Truncation::Drop;
     assert_eq!(encoder.encode(&long, &location(), 0).unwrap(), Encoded::Dropped { tokens: length });
@@ -253,7 +271,7 @@ fn what_truncation_keeps_keeps_its_labels_at_every_length() {
     let template = testing::template(Builtin::ChatMl.source());
     let whole = one(&encoder(&tokenizer, Some(&template)), talk("one two three four five six"));
     let long = || record(talk("one two three four five six"));
-    let length = whole.input_ids.len();
+    let length = whole.tokens().unwrap().input_ids.len();
     for max_length in 2..length + 2 {
         let kept = length.min(max_length);
         for truncation in
@@ -274,10 +292,17 @@ fn what_truncation_keeps_keeps_its_labels_at_every_length() {
                 Truncation::Refuse | Truncation::Drop | Truncation::KeepStart | Truncation::Split => 0..kept,
             };
             let cut = encoder.encode(&long(), &location(), 0).unwrap().into_examples().remove(0);
-            assert_eq!(cut.input_ids, whole.input_ids[range.clone()], "{truncation:?} {max_length}");
-            assert_eq!(cut.labels, whole.labels[range.clone()]);
-            assert_eq!(cut.weights, whole.weights[range.clone()]);
-            assert_eq!(cut.roles.as_deref(), whole.roles.as_ref().map(|roles| &roles[range]));
+            assert_eq!(
+                cut.tokens().unwrap().input_ids,
+                whole.tokens().unwrap().input_ids[range.clone()],
+                "{truncation:?} {max_length}"
+            );
+            assert_eq!(cut.tokens().unwrap().labels, whole.tokens().unwrap().labels[range.clone()]);
+            assert_eq!(cut.tokens().unwrap().weights, whole.tokens().unwrap().weights[range.clone()]);
+            assert_eq!(
+                cut.tokens().unwrap().roles.as_deref(),
+                whole.tokens().unwrap().roles.as_ref().map(|roles| &roles[range])
+            );
             assert_eq!(cut.notes.cut_from, (kept < length).then_some(length));
         }
     }
@@ -292,8 +317,11 @@ fn keep_end_keeps_the_bos_token() {
     encoder.max_length = 4;
     encoder.truncation = Truncation::KeepEnd;
     let cut = one(&encoder, text("one two three four"));
-    assert_eq!(cut.input_ids[0], whole.input_ids[0]);
-    assert_eq!(cut.input_ids[1..], whole.input_ids[whole.input_ids.len() - 3..]);
+    assert_eq!(cut.tokens().unwrap().input_ids[0], whole.tokens().unwrap().input_ids[0]);
+    assert_eq!(
+        cut.tokens().unwrap().input_ids[1..],
+        whole.tokens().unwrap().input_ids[whole.tokens().unwrap().input_ids.len() - 3..]
+    );
 }
 
 #[test]
@@ -307,9 +335,9 @@ fn split_cuts_texts_into_windows_that_are_all_trained() {
     let Encoded::Examples(pieces) = encoder.encode(&record(text(words)), &location(), 0).unwrap() else {
         panic!("dropped")
     };
-    let ids: Vec<u32> = pieces.iter().flat_map(|piece| piece.input_ids.clone()).collect();
-    assert_eq!(ids, whole.input_ids);
-    assert!(pieces.iter().all(|piece| piece.input_ids.len() <= 4 && piece.notes.cut_from.is_none()));
+    let ids: Vec<u32> = pieces.iter().flat_map(|piece| piece.tokens().unwrap().input_ids.clone()).collect();
+    assert_eq!(ids, whole.tokens().unwrap().input_ids);
+    assert!(pieces.iter().all(|piece| piece.tokens().unwrap().input_ids.len() <= 4 && piece.notes.cut_from.is_none()));
 }
 
 #[test]
@@ -317,8 +345,11 @@ fn tokens_rows_need_no_tokenizer_and_others_say_what_they_need() {
     let bare = encoder_without_anything();
     let content = Content::Tokens { input_ids: vec![1, 2, 3], labels: vec![-100, 2, 3] };
     let example = one(&bare, content);
-    assert_eq!((example.input_ids, example.labels), (vec![1, 2, 3], vec![-100, 2, 3]));
-    assert_eq!(example.weights, [0.0, 1.0, 1.0]);
+    assert_eq!(
+        (&example.tokens().unwrap().input_ids[..], &example.tokens().unwrap().labels[..]),
+        (&[1, 2, 3][..], &[-100, 2, 3][..])
+    );
+    assert_eq!(example.tokens().unwrap().weights, [0.0, 1.0, 1.0]);
     let error = bare.encode(&record(text("a")), &location(), 0).unwrap_err();
     assert!(error.to_string().contains("tokenizer"));
     let tokenizer = testing::tokenizer();
@@ -341,7 +372,7 @@ fn encoder_without_anything() -> Encoder {
 fn an_example_is_written_as_the_data_command_shows_it() {
     let tokenizer = testing::tokenizer();
     let example = one(&Encoder { keep_text: false, ..encoder(&tokenizer, None) }, text("hello"));
-    let json = serde_json::to_value(&example).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&example.json().unwrap()).unwrap();
     assert_eq!(json["source"], serde_json::json!({"file": "rows.jsonl", "line": 3}));
     let keys: Vec<_> = json.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["source", "input_ids", "labels", "weights"]);

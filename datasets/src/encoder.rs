@@ -1,0 +1,277 @@
+//! From records to examples: text is rendered and tokenised, labels are found, and what is too long is cut.
+
+use crate::config::{TrainOn, Truncation};
+use crate::error::DataError;
+use crate::example::{Encoded, Example, ExampleContent, Notes, OddOrder, Part};
+use crate::labels;
+use crate::location::Location;
+use crate::record::{Answered, Chat, Content, Judgement, Message, Record, Role};
+use crate::template::{Builtin, ChatTemplate};
+use crate::tokenizer::{Encoding, Tokenizer};
+use crate::tokens::{NOT_TRAINED, Tokens};
+
+/// Turns records into examples; the same one for training, evaluation and looking at data. It owns what it needs, as rows
+/// are encoded on threads that may outlive who asked; clones of a tokenizer and a template share what is large.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    /// Needed for everything but `tokens` rows.
+    pub tokenizer: Option<Tokenizer>,
+    /// Needed for rows with messages.
+    pub template: Option<ChatTemplate>,
+    /// What is trained.
+    pub train_on: TrainOn,
+    /// What happens to long rows.
+    pub truncation: Truncation,
+    /// The longest row.
+    pub max_length: usize,
+    /// Keep rendered texts and roles in the examples.
+    pub keep_text: bool,
+}
+
+impl Encoder {
+    /// Encodes a record. `source_index` is kept in the example.
+    ///
+    /// # Errors
+    /// When the record needs a tokenizer or template that is not there, the template refuses it, or it is too long
+    /// where that is refused.
+    pub fn encode(&self, record: &Record, location: &Location, source_index: usize) -> Result<Encoded, DataError> {
+        let example = |content: ExampleContent, notes: Notes, part: Part| Example {
+            source: location.clone(),
+            content,
+            part,
+            source_index,
+            notes,
+        };
+        let one = |draft: Draft, part: Part, is_text: bool| {
+            let pieces = match self.truncate(self.weighed(draft, record.weight), is_text, location)? {
+                Truncated::Pieces(pieces) => pieces,
+                Truncated::Dropped { tokens } => return Ok(Encoded::Dropped { tokens }),
+            };
+            let examples =
+                pieces.into_iter().map(|piece| example(ExampleContent::Tokens(piece.tokens), piece.notes, part));
+            Ok(Encoded::Examples(examples.collect()))
+        };
+        match &record.content {
+            Content::Tokens { input_ids, labels } => {
+                let encoding = Encoding { ids: input_ids.clone(), offsets: Vec::new() };
+                one(Draft { encoding, labels: labels.clone(), ..Draft::default() }, Part::Alone, false)
+            }
+            Content::Tensors(file) => {
+                let content = ExampleContent::Tensors(file.clone());
+                Ok(Encoded::Examples(vec![example(content, Notes::default(), Part::Alone)]))
+            }
+            Content::Text(text) => {
+                let mut draft = self.plain(text, 0)?;
+                draft.notes.empty.0 = usize::from(text.trim().is_empty());
+                one(draft, Part::Alone, true)
+            }
+            Content::Completion { prompt, completion } => {
+                one(self.completion(prompt, completion, self.train_on)?, Part::Alone, false)
+            }
+            Content::Chat(chat) => one(self.chat(chat, location, self.train_on)?, Part::Alone, false),
+            Content::Unpaired { answered, judgement } => {
+                let part = match judgement {
+                    Judgement::Good => Part::Good,
+                    Judgement::Bad => Part::Bad,
+                };
+                one(self.answered(answered, location)?, part, false)
+            }
+            Content::Preference { chosen, rejected } => {
+                let chosen = one(self.answered(chosen, location)?, Part::Chosen, false)?;
+                let rejected = one(self.answered(rejected, location)?, Part::Rejected, false)?;
+                Ok(chosen.paired(rejected))
+            }
+        }
+    }
+
+    /// What a draft becomes where its row weighs `weight`.
+    fn weighed(&self, draft: Draft, weight: f32) -> Piece {
+        let Draft { encoding, labels, factors, text, roles, mut notes } = draft;
+        notes.lossy = text.as_ref().is_some_and(|text| text.contains('\u{fffd}'));
+        // What weighs nothing is not trained, and is left out as such.
+        let labels = if weight == 0.0 { vec![NOT_TRAINED; labels.len()] } else { labels };
+        let factor = |index: usize| factors.get(index).copied().unwrap_or(1.0);
+        let weights = labels
+            .iter()
+            .enumerate()
+            .map(|(index, label)| match *label {
+                NOT_TRAINED => 0.0,
+                _ => weight * factor(index),
+            })
+            .collect();
+        let tokens = Tokens { text: text.filter(|_| self.keep_text), input_ids: encoding.ids, labels, weights, roles };
+        Piece { tokens, notes }
+    }
+
+    /// An answer that is judged: never its prompt, whatever `train_on` says.
+    fn answered(&self, answered: &Answered, location: &Location) -> Result<Draft, DataError> {
+        let train_on = match self.train_on {
+            TrainOn::Last => TrainOn::Last,
+            TrainOn::Assistant | TrainOn::Completion | TrainOn::All => TrainOn::Assistant,
+        };
+        match answered {
+            Answered::Chat(chat) => self.chat(chat, location, train_on),
+            Answered::Plain { prompt, completion } => self.completion(prompt, completion, train_on),
+        }
+    }
+
+    fn completion(&self, prompt: &str, completion: &str, train_on: TrainOn) -> Result<Draft, DataError> {
+        let start = match train_on {
+            TrainOn::All => 0,
+            TrainOn::Assistant | TrainOn::Last | TrainOn::Completion => prompt.len(),
+        };
+        let mut draft = self.plain(&format!("{prompt}{completion}"), start)?;
+        let cut = prompt.len();
+        let straddles = |offset: &std::ops::Range<usize>| offset.start < cut && offset.end > cut;
+        draft.notes.straddles = draft.encoding.offsets.iter().any(straddles);
+        draft.notes.empty = (usize::from(completion.trim().is_empty()), 0);
+        let special = self.tokenizer()?.special();
+        // BOS and EOS where they belong are no accident.
+        let bos = special.texts.get("bos_token").map_or("", String::as_str);
+        let eos = special.texts.get("eos_token").map_or("", String::as_str);
+        let inner = [prompt.strip_prefix(bos).unwrap_or(prompt), completion.strip_suffix(eos).unwrap_or(completion)];
+        draft.notes.control = inner.iter().any(|text| self.spells_control(text));
+        draft.roles = self.roles(&draft.encoding, &[(Role::User, cut), (Role::Assistant, usize::MAX)]);
+        Ok(draft)
+    }
+
+    /// Whether a part of the text would become a control token.
+    fn spells_control(&self, text: &str) -> bool {
+        self.tokenizer.as_ref().is_some_and(|tokenizer| {
+            tokenizer.special_texts().iter().any(|special| !special.is_empty() && text.contains(special.as_str()))
+        })
+    }
+
+    /// Text without a template: what the tokenizer puts before it, and the EOS token after it. Trained from byte
+    /// `start` on, the EOS included.
+    fn plain(&self, text: &str, start: usize) -> Result<Draft, DataError> {
+        let tokenizer = self.tokenizer()?;
+        let mut encoding = tokenizer.encode_with_offsets(text, false)?;
+        let eos = tokenizer.special().eos_id;
+        encoding.surround(tokenizer.prefix(), eos.as_slice());
+        let trained = start..text.len();
+        let mut labels = labels::labels(&encoding, std::slice::from_ref(&trained));
+        if let (Some(eos), Some(last)) = (eos, labels.last_mut()) {
+            *last = i64::from(eos);
+        }
+        if start == 0 {
+            // The tokens around the text cover none of it.
+            labels = encoding.ids.iter().map(|id| i64::from(*id)).collect();
+        }
+        let notes = Notes { unended: usize::from(eos.is_none()), end: eos, ..Notes::default() };
+        Ok(Draft { encoding, labels, factors: Vec::new(), text: Some(text.to_string()), roles: None, notes })
+    }
+
+    fn chat(&self, chat: &Chat, location: &Location, train_on: TrainOn) -> Result<Draft, DataError> {
+        let tokenizer = self.tokenizer()?;
+        let template = self.template.as_ref().ok_or_else(|| {
+            DataError::Config(format!(
+                "{location}: rows with messages need a chat template; set `template` to a .jinja file or one of {}",
+                Builtin::names()
+            ))
+        })?;
+        let rendered = labels::render(template, tokenizer.special_texts(), chat, train_on, location)?;
+        // The template writes BOS itself where the model wants one, as in transformers.
+        let encoding = tokenizer.encode_with_offsets(&rendered.text, false)?;
+        let labels = labels::labels(&encoding, &rendered.spans);
+        let factors = match rendered.factors.iter().any(|factor| *factor != 1.0) {
+            true => labels::factors(&encoding, &rendered.spans, &rendered.factors),
+            false => Vec::new(),
+        };
+        let mut notes = Notes { rendered: true, order: OddOrder::of(chat), ..Notes::default() };
+        notes.control = chat.messages.iter().filter_map(Message::content).any(|text| self.spells_control(text));
+        if train_on != TrainOn::All {
+            for span in &rendered.spans {
+                let last = encoding.offsets.iter().rposition(|offset| span.contains(&offset.start));
+                notes.end = last.map(|index| encoding.ids[index]);
+                let ended = notes.end.is_some_and(|id| tokenizer.is_special(id) || tokenizer.eos_ids().contains(&id));
+                notes.unended += usize::from(last.is_some() && !ended);
+            }
+        }
+        for message in chat.messages.iter().filter(|message| message.is_empty()) {
+            match message.role {
+                Role::User | Role::Assistant => notes.empty.0 += 1,
+                Role::System | Role::Tool => notes.empty.1 += 1,
+            }
+        }
+        let roles = match self.keep_text {
+            true => self.roles(&encoding, &labels::message_ends(template, chat, &rendered.text)),
+            false => None,
+        };
+        Ok(Draft { encoding, labels, factors, text: Some(rendered.text), roles, notes })
+    }
+
+    /// The role of each token, from where the messages end in the text.
+    fn roles(&self, encoding: &Encoding, ends: &[(Role, usize)]) -> Option<Vec<Option<Role>>> {
+        let role = |start: usize| ends.iter().find(|(_, end)| start < *end).map(|(role, _)| *role);
+        self.keep_text.then(|| encoding.offsets.iter().map(|offset| role(offset.start)).collect())
+    }
+
+    fn tokenizer(&self) -> Result<&Tokenizer, DataError> {
+        self.tokenizer
+            .as_ref()
+            .ok_or_else(|| DataError::Config("rows with text need a tokenizer; only `tokens` rows do without".into()))
+    }
+
+    fn truncate(&self, piece: Piece, is_text: bool, location: &Location) -> Result<Truncated, DataError> {
+        let Piece { tokens, mut notes } = piece;
+        let (length, max) = (tokens.input_ids.len(), self.max_length);
+        notes.labelled_before = tokens.labelled();
+        if length <= max {
+            return Ok(Truncated::Pieces(vec![Piece { tokens, notes }]));
+        }
+        if self.truncation == Truncation::Split && is_text {
+            let pieces = (0..length).step_by(max).map(|start| {
+                let tokens = tokens.slice(start..length.min(start.saturating_add(max)));
+                Piece { notes: Notes { labelled_before: tokens.labelled(), ..notes.clone() }, tokens }
+            });
+            return Ok(Truncated::Pieces(pieces.collect()));
+        }
+        notes.cut_from = Some(length);
+        let tokens = match self.truncation {
+            Truncation::Refuse => {
+                return Err(DataError::TooLong { location: location.clone(), tokens: length, max_length: max });
+            }
+            Truncation::Drop => return Ok(Truncated::Dropped { tokens: length }),
+            Truncation::KeepStart | Truncation::Split => tokens.slice(0..max),
+            Truncation::KeepEnd => {
+                let prefix = self.tokenizer.as_ref().map_or(&[][..], Tokenizer::prefix);
+                let bos = match tokens.input_ids.starts_with(prefix) {
+                    true => prefix.len().min(max),
+                    false => 0,
+                };
+                let mut cut = tokens.slice(0..bos);
+                cut.append(tokens.slice(length - (max - bos)..length));
+                cut
+            }
+        };
+        Ok(Truncated::Pieces(vec![Piece { tokens, notes }]))
+    }
+}
+
+/// Tokens that become an example, and what the gate must know of them.
+struct Piece {
+    tokens: Tokens,
+    notes: Notes,
+}
+
+/// What truncation leaves of a row.
+enum Truncated {
+    Pieces(Vec<Piece>),
+    Dropped { tokens: usize },
+}
+
+/// The tokens of a row before its weight is known.
+#[derive(Default)]
+struct Draft {
+    encoding: Encoding,
+    labels: Vec<i64>,
+    /// As long as `labels` where messages have weights of their own, else empty.
+    factors: Vec<f32>,
+    text: Option<String>,
+    roles: Option<Vec<Option<Role>>>,
+    notes: Notes,
+}
+
+#[cfg(test)]
+mod tests;

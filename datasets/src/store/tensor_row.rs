@@ -1,0 +1,44 @@
+//! The bytes of a row of tensors: which file it is, and what its bytes were. The arrays stay in the file.
+//!
+//! The file is named from the folder of the row's own file, so prepared rows are those of the same data elsewhere.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::bytes::{Cursor, put};
+use crate::tensor_file::TensorFile;
+
+/// Bytes that the others are checked by. What they name is checked by the row's hash once it is read; a damaged name would
+/// lead to a file that is not there.
+const CHECK: usize = 8;
+
+/// The bytes of a row whose file is named from `folder`.
+pub(super) fn encode(file: &TensorFile, folder: &Path) -> Vec<u8> {
+    let name = file.path.strip_prefix(folder).unwrap_or(&file.path).to_string_lossy();
+    let mut bytes = Vec::new();
+    put(&mut bytes, file.size);
+    for text in [file.sha256.as_str(), &name] {
+        put(&mut bytes, text.len() as u64);
+        bytes.extend(text.as_bytes());
+    }
+    let check = Sha256::digest(&bytes);
+    bytes.extend(&check[..CHECK]);
+    bytes
+}
+
+/// The row that these bytes are; `None` when they are none.
+pub(super) fn decode(bytes: &[u8], folder: &Path) -> Option<TensorFile> {
+    let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECK)?)?;
+    if Sha256::digest(body)[..CHECK] != *check {
+        return None;
+    }
+    let mut cursor = Cursor(body);
+    let size = cursor.number()?;
+    let mut text = || {
+        let length = cursor.count(cursor.0.len())?;
+        String::from_utf8(cursor.take(length)?.to_vec()).ok()
+    };
+    let (sha256, name) = (text()?, text()?);
+    cursor.0.is_empty().then(|| TensorFile { path: folder.join(name), sha256, size })
+}

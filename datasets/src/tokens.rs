@@ -1,0 +1,55 @@
+//! A sequence of tokens with what is learned from it.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+use crate::record::Role;
+
+/// The label and target of a token that is not trained.
+pub const NOT_TRAINED: i64 = -100;
+
+/// Tokens, labels and weights of one example.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Tokens {
+    /// The text as rendered, of rows that have one, where asked for; the whole of it, also when tokens were cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The tokens.
+    pub input_ids: Vec<u32>,
+    /// As long as `input_ids`: a token's own id where it is trained, else -100. The shift by one is the batch's.
+    pub labels: Vec<i64>,
+    /// As long as `input_ids`: factor on the loss of predicting the token; 0 where it is not trained.
+    pub weights: Vec<f32>,
+    /// Whose text each token is, where asked for and known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<Option<Role>>>,
+}
+
+impl Tokens {
+    /// How many tokens are learned to be predicted. The first token never is: nothing comes before it.
+    pub fn labelled(&self) -> usize {
+        self.labels.iter().skip(1).filter(|label| **label != NOT_TRAINED).count()
+    }
+
+    /// The tokens of `range`, with everything that is said of them.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
+        Self {
+            text: self.text.clone(),
+            input_ids: self.input_ids[range.clone()].to_vec(),
+            labels: self.labels[range.clone()].to_vec(),
+            weights: self.weights[range.clone()].to_vec(),
+            roles: self.roles.as_ref().map(|roles| roles[range].to_vec()),
+        }
+    }
+
+    /// Adds the tokens of `other` behind these. The text stays.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.input_ids.extend(other.input_ids);
+        self.labels.extend(other.labels);
+        self.weights.extend(other.weights);
+        if let (Some(roles), Some(more)) = (&mut self.roles, other.roles) {
+            roles.extend(more);
+        }
+    }
+}
