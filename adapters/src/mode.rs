@@ -25,3 +25,13 @@ pub enum Mode {
         first_row: usize,
     },
 }
+
+impl Mode {
+    /// The mode of the rows of a micro-batch that follow its first `rows`.
+    pub fn after(self, rows: usize) -> Self {
+        match self {
+            Self::Inference => Self::Inference,
+            Self::Training { key, first_row } => Self::Training { key, first_row: first_row + rows },
+        }
+    }
+}

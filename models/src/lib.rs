@@ -16,6 +16,7 @@ pub mod parameters;
 pub mod parts;
 mod quantization_config;
 pub mod towers;
+mod views;
 pub mod weights;
 
 pub use adapter::{extract as adapter_extract, folder as adapter_folder, merge as adapter_merge};
@@ -23,3 +24,4 @@ pub use error::ModelError;
 pub use model::{Hold, Model, ModelFiles, WriteAs};
 pub use network::{Kind, Network};
 pub use quantization_config::FourBitConfig;
+pub use views::{Predictor, Stack};

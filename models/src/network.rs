@@ -9,7 +9,7 @@ use firebrand_adapters::Linear;
 use crate::adapter::{Placed, Site};
 use crate::decoder::{Decoder, DecoderConfig, HeadConfig};
 use crate::parameters::ParameterSource;
-use crate::parts::{Maps, maps};
+use crate::parts::{BlockConfig, Maps, maps};
 use crate::towers::{Towers, TowersConfig};
 
 /// A network of any kind. The kind is no part of a parameter's path.
@@ -54,11 +54,23 @@ impl fmt::Display for Kind {
 
 /// Sizes and variants of a network.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one a model")]
 pub enum NetworkConfig {
     /// Of [`Network::Decoder`].
     Decoder(DecoderConfig),
     /// Of [`Network::Towers`].
     Towers(TowersConfig),
+}
+
+/// Blocks that follow each other, by what they cost.
+#[derive(Debug, Clone, Copy)]
+pub struct StackConfig<'a> {
+    /// The blocks.
+    pub block: &'a BlockConfig,
+    /// How many.
+    pub layers: usize,
+    /// Vectors of a row in the stream, where that is the network's own; absent: the tokens of the row.
+    pub length: Option<usize>,
 }
 
 /// The token table and the output head of a network that has both: two matrices, or one.
@@ -86,6 +98,17 @@ impl NetworkConfig {
         match self {
             Self::Decoder(config) => Some(config),
             Self::Towers(_) => None,
+        }
+    }
+
+    /// Its stacks of blocks, which are run one after the other.
+    pub fn stacks(&self) -> Vec<StackConfig<'_>> {
+        match self {
+            Self::Decoder(config) => vec![StackConfig { block: &config.block, layers: config.layers, length: None }],
+            Self::Towers(TowersConfig { text, vision, .. }) => vec![
+                StackConfig { block: &text.block, layers: text.layers, length: Some(text.max_positions) },
+                StackConfig { block: &vision.block, layers: vision.layers, length: Some(vision.patches.length()) },
+            ],
         }
     }
 

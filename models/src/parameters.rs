@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use firebrand_adapters::peft::AdapterTensor;
 use firebrand_adapters::{Linear, normal, stream};
@@ -336,6 +336,27 @@ pub fn visit<M: Module>(model: &M, f: &mut dyn FnMut(ParameterView<'_>)) {
         }
     }
     model.visit(&mut Walk { path: ModulePath::default(), f });
+}
+
+/// The module with the parameters trained whose paths `choose` takes, and the others frozen.
+pub fn trained<M: Module>(module: M, choose: impl Fn(&str) -> bool) -> M {
+    struct Choose<F> {
+        path: ModulePath,
+        choose: F,
+    }
+    impl<F: Fn(&str) -> bool> ModuleMapper for Choose<F> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let chosen = (self.choose)(&self.path.join());
+            param.set_require_grad(chosen)
+        }
+    }
+    module.map(&mut Choose { path: ModulePath::default(), choose })
 }
 
 /// The path of a module walk, without the names of enum variants: which variant a part is, is not part of its name.

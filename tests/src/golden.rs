@@ -7,10 +7,11 @@ use burn::tensor::{Device, Tensor};
 use firebrand::objective::inputs;
 use firebrand_adapters::Mode;
 use firebrand_datasets::{NOT_TRAINED, TokenBatch};
+use firebrand_models::decoder::Decoder;
 use firebrand_models::families::Family;
 use firebrand_models::hf_config::HfConfig;
 use firebrand_models::weights::SafetensorsFile;
-use firebrand_models::{CausalLm, Hold};
+use firebrand_models::{Hold, Model, Network};
 use serde_json::Value;
 
 /// The folder or file of that name.
@@ -62,8 +63,16 @@ pub fn each(cases: &[String], claim: impl Fn(&str)) {
 }
 
 /// The model in a golden's folder, all parameters frozen.
-pub fn load(name: &str) -> CausalLm {
-    CausalLm::load(&path(name), Hold::F32, &Device::flex()).unwrap()
+pub fn load(name: &str) -> Model {
+    Model::load(&path(name), Hold::F32, &Device::flex()).unwrap()
+}
+
+/// The decoder of a language model.
+pub fn decoder(model: &Model) -> &Decoder {
+    match model.network() {
+        Network::Decoder(decoder) => decoder,
+        other => panic!("a {}", other.kind()),
+    }
 }
 
 /// `forward.safetensors` of a case.
@@ -142,9 +151,9 @@ impl Forward {
 }
 
 /// All logits of a batch, `[rows * length, vocab]`.
-pub fn logits(model: &CausalLm, batch: &TokenBatch) -> Vec<f32> {
-    let hidden = model.decoder().forward(&inputs(batch), Mode::Inference);
-    host(model.decoder().head().logits(hidden))
+pub fn logits(model: &Model, batch: &TokenBatch) -> Vec<f32> {
+    let hidden = decoder(model).forward(&inputs(batch), Mode::Inference);
+    host(decoder(model).head().logits(hidden))
 }
 
 /// The rows of `[rows * length, width]` values at places that are no padding.

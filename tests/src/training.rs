@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use firebrand::error::Error;
+use firebrand::objective::Objective;
 use firebrand::observer::{Collector, EvalReport, Observer, StepReport};
 use firebrand::plan::{self, Data, Text};
 use firebrand::recipe::{Loaded, Method, Recipe};
 use firebrand::run::{Checkpoint, Checkpoints, RunDirectory};
 use firebrand::training::{Outcome, Trainer};
 use firebrand_models::weights::{Checkpoint as Weights, Dtype};
-use firebrand_models::{CausalLm, adapter_folder};
+use firebrand_models::{Model, adapter_folder};
 use tempfile::TempDir;
 
 use crate::tensors::{self, Tensors, Values};
@@ -25,7 +26,7 @@ pub struct Trained {
     /// The adapter, or the model, by the names in files.
     pub weights: Tensors,
     /// The model.
-    pub model: CausalLm,
+    pub model: Model,
     /// The run directory.
     pub output: TempDir,
 }
@@ -37,7 +38,7 @@ pub struct Ready {
     /// The rows.
     pub data: Data,
     /// The model, what is trained made trainable.
-    pub model: CausalLm,
+    pub model: Model,
 }
 
 /// Everything before the first step.
@@ -46,14 +47,15 @@ pub struct Ready {
 /// As `firebrand check`.
 pub fn prepare(recipe: &Path, overrides: &[&str]) -> Result<Ready, Error> {
     let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
-    let loaded = Recipe::load(recipe, &overrides)?;
+    let mut loaded = Recipe::load(recipe, &overrides)?;
     let device = firebrand::device::open(loaded.recipe.device)?;
     let folder = plan::model_folder(&loaded.recipe.model)?;
+    plan::decide_objective(&mut loaded, &folder)?;
     let text = Text::load(&folder, &loaded.recipe.data.template, None)?;
     let data = Data::load(&loaded.recipe, &text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
     data.report.clone().pass()?;
     let (model, _) = plan::build_model(&loaded, &folder, &device)?;
-    data.check_fits(model.decoder().config())?;
+    data.check_fits(&model)?;
     Ok(Ready { loaded, data, model })
 }
 
@@ -78,7 +80,7 @@ pub fn train_in(
     output: &Path,
     checkpoint: Option<&Checkpoint>,
     observer: &mut dyn Observer,
-) -> Result<(Outcome, CausalLm, Tensors), Error> {
+) -> Result<(Outcome, Model, Tensors), Error> {
     let Ready { loaded, data, model } = prepare(recipe, overrides)?;
     let recipe = &loaded.recipe;
     let (recompute, _) = plan::recompute(recipe, &model, &data);
@@ -86,18 +88,19 @@ pub fn train_in(
         None => RunDirectory::create(output)?.checkpoints(),
         Some(_) => Checkpoints::new(output),
     };
-    let mut trainer = Trainer::new(recipe, "base".into(), model, &data.train, data.eval.as_ref(), recompute);
+    let objective = Objective::new(&recipe.objective_of(model.kind()), recompute);
+    let mut trainer = Trainer::new(recipe, objective, "base".into(), model, &data.train, data.eval.as_ref());
     if let Some(checkpoint) = checkpoint {
         trainer.resume(checkpoint)?;
     }
-    let outcome = trainer.run(&checkpoints, observer)?;
-    let mut model = trainer.into_model();
-    let weights = trained_weights(&mut model, &recipe.method)?;
+    let (trainer, outcome) = trainer.run(&checkpoints, observer)?;
+    let model = trainer.into_model();
+    let weights = trained_weights(&model, &recipe.method)?;
     Ok((outcome, model, weights))
 }
 
 /// What a run trained, as files would have it.
-fn trained_weights(model: &mut CausalLm, method: &Method) -> Result<Tensors, Error> {
+fn trained_weights(model: &Model, method: &Method) -> Result<Tensors, Error> {
     let folder = tempfile::tempdir().map_err(Error::io(Path::new("a temporary folder")))?;
     match method.adapter() {
         Some(config) => {

@@ -6,6 +6,7 @@
 //! The serialised reports are the lines of `metrics.jsonl`. There is no averaging anywhere: a
 //! line is one step. A value that is not finite is written as JSON `null` and read as NaN.
 
+use crate::objective::{EvalMetrics, Parts};
 use crate::run::RunError;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::time::Duration;
@@ -50,9 +51,9 @@ pub struct StepReport {
     /// Sum of token losses / labelled tokens, over the whole step. Nats.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
-    /// The load-balancing loss of routers without its coefficient, where it is charged; `loss` includes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub router_aux_loss: Option<f64>,
+    /// What the objective reports beside it, such as `router_aux_loss`: the load-balancing loss without its coefficient.
+    #[serde(flatten)]
+    pub parts: Parts,
     /// The rate this step was made with.
     #[serde(deserialize_with = "null_is_nan")]
     pub learning_rate: f64,
@@ -83,15 +84,9 @@ pub struct EvalReport {
     /// Sum of token losses / labelled tokens, over all evaluation rows. Nats.
     #[serde(rename = "eval_loss", deserialize_with = "null_is_nan")]
     pub loss: f64,
-    /// `exp(loss)`.
-    #[serde(rename = "eval_perplexity", deserialize_with = "null_is_nan")]
-    pub perplexity: f64,
-    /// Share of labelled tokens that are the model's first choice, 0 to 1.
-    #[serde(rename = "eval_token_accuracy", deserialize_with = "null_is_nan")]
-    pub token_accuracy: f64,
-    /// Labelled tokens evaluated.
-    #[serde(rename = "eval_tokens")]
-    pub tokens: u64,
+    /// What else was measured.
+    #[serde(flatten)]
+    pub metrics: EvalMetrics,
 }
 
 /// One line of `metrics.jsonl`.
@@ -184,7 +179,7 @@ pub(crate) mod tests {
             total_steps,
             epoch: step as f64 / 3.0,
             loss: 2.0 / step as f64 + 0.1,
-            router_aux_loss: None,
+            parts: Parts::default(),
             learning_rate: 2e-4 / 3.0,
             grad_norm: 1.0 / 7.0,
             tokens: 16_777_217,
@@ -199,9 +194,7 @@ pub(crate) mod tests {
             step,
             epoch: step as f64 / 3.0,
             loss: 1.1,
-            perplexity: 1.1_f64.exp(),
-            token_accuracy: 0.625,
-            tokens: 640,
+            metrics: EvalMetrics::Tokens { perplexity: 1.1_f64.exp(), token_accuracy: 0.625, tokens: 640 },
         }
     }
 

@@ -142,7 +142,6 @@ impl Decoder {
         self.head.weight.as_ref().map_or_else(|| self.embed.tokens(), |weight| weight.val())
     }
 
-
     /// Everything that adapters can be on, by the path of the parameter that is adapted.
     pub(crate) fn sites_mut(&mut self) -> Vec<(String, Site<'_>)> {
         let head = self.head_weight();

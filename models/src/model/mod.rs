@@ -31,7 +31,7 @@ use crate::error::ModelError;
 use crate::families::{Family, HEAD_FOR_PEFT};
 use crate::hf_config::HfConfig;
 use crate::network::{Ends, Kind, Network, NetworkConfig};
-use crate::parameters::{Listing, ParameterInfo, ParameterSource, Random, Role, Shapes, visit};
+use crate::parameters::{Listing, ParameterInfo, ParameterSource, Random, Role, Shapes, trained, visit};
 use crate::quantization_config::{self, FourBitConfig};
 use crate::weights::{Dtype, HeadTie, Layout, RuleSet};
 use component::Component;
@@ -156,7 +156,12 @@ impl Model {
 
     /// Every parameter is trained.
     pub fn train_all(self) -> Self {
-        self.with_network(|network| network.set_require_grad(true).train())
+        self.train_all_but(&[])
+    }
+
+    /// Every parameter is trained but those at some paths.
+    pub fn train_all_but(self, frozen: &[&str]) -> Self {
+        self.with_network(|network| trained(network, |path| !frozen.contains(&path)).train())
     }
 
     /// What is not frozen is trained: after [`crate::adapter_folder::attach`], the adapters.
@@ -296,6 +301,29 @@ impl Model {
         let table = self.parameters.iter().find(|info| info.path == ends.embedding).map(|info| info.shape.clone());
         let shape = table.unwrap_or_default();
         self.parameters.push(ParameterInfo { path: ends.head.into(), shape, role: Role::Head, adapter: None });
+    }
+
+    /// Whether routers choose experts in it.
+    pub fn has_routers(&self) -> bool {
+        self.parameters.iter().any(|info| info.role == Role::Router)
+    }
+
+    /// Keys of its `config.json` that ask for dropout of the base model in training, which is not applied.
+    pub fn dropout_keys(&self) -> Vec<&'static str> {
+        const KEYS: [&str; 10] = [
+            "attention_dropout",
+            "attn_pdrop",
+            "resid_pdrop",
+            "embd_pdrop",
+            "emb_pdrop",
+            "dropout",
+            "resid_dropout",
+            "embed_dropout",
+            "hidden_dropout",
+            "layerdrop",
+        ];
+        let asked = |key: &&str| self.config().optional_f64(key).ok().flatten().is_some_and(|share| share > 0.0);
+        KEYS.into_iter().filter(asked).collect()
     }
 
     /// Names of the parameters of the base that are trained beside adapters.

@@ -21,6 +21,22 @@ pub struct BlockConfig {
     pub mlp: MlpConfig,
 }
 
+impl BlockConfig {
+    /// Values that a block keeps for the backward pass, for each token: the stream before and after each norm, q, k and v before
+    /// and after rotation, the mixed heads, the MLP.
+    pub fn activations(&self) -> usize {
+        let AttentionConfig { heads, kv_heads, head_dim, .. } = self.attention;
+        let mlp = match self.mlp {
+            MlpConfig::Gated { intermediate_size, .. } | MlpConfig::GatedFused { intermediate_size, .. } => {
+                3 * intermediate_size
+            }
+            MlpConfig::Plain { intermediate_size, .. } => 2 * intermediate_size,
+            MlpConfig::Experts { intermediate_size, chosen, .. } => chosen * (3 * intermediate_size + 2 * self.width),
+        };
+        6 * self.width + 2 * (heads + 2 * kv_heads) * head_dim + heads * head_dim + mlp
+    }
+}
+
 /// Grouped-query self-attention.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttentionConfig {

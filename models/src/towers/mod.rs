@@ -68,13 +68,11 @@ impl Towers {
         self.temperature.val()
     }
 
-    /// The same towers with the temperature that `change` makes of theirs, `[1]`; whether it is trained stays.
+    /// The same towers with the temperature that `change` makes of theirs, `[1]`; one that is not trained stays as it is.
     pub fn with_temperature(mut self, change: impl FnOnce(Tensor<1>) -> Tensor<1>) -> Self {
-        self.temperature = self.temperature.map(|value| {
-            let trained = value.is_require_grad();
-            let changed = change(value.detach());
-            if trained { changed.require_grad() } else { changed }
-        });
+        if self.temperature.val().is_require_grad() {
+            self.temperature = self.temperature.map(|value| Tensor::from_inner(change(value.inner())).require_grad());
+        }
         self
     }
 

@@ -6,7 +6,7 @@ use firebrand::inspect::inspect_adapter;
 use firebrand_adapters::Targets;
 use firebrand_kernels::svd;
 use firebrand_models::adapter_extract::{Extracted, Extraction, extract};
-use firebrand_models::{CausalLm, Hold, ModelError, adapter_folder};
+use firebrand_models::{Hold, Model, ModelError, adapter_folder};
 use firebrand_tests::golden::{self, Forward, at_tokens, logits};
 use firebrand_tests::tensors::{self, Tensors, largest_difference};
 use serde_json::Value;
@@ -151,7 +151,7 @@ fn tuned(change: impl Fn(&str, &mut Vec<f32>)) -> TempDir {
 fn tuned_by_rank_4() -> TempDir {
     let mut model = golden::load(BASE);
     adapter_folder::load(&mut model, &golden::path("lora-llama-gqa-tied")).unwrap();
-    model.merge().unwrap();
+    model.merge();
     let folder = tempfile::tempdir().unwrap();
     model.save_weights(folder.path(), None, None).unwrap();
     std::fs::copy(golden::path(BASE).join("config.json"), folder.path().join("config.json")).unwrap();
@@ -169,7 +169,7 @@ fn extracted(tuned: &Path, rank: usize, targets: &Targets) -> Result<(TempDir, E
 fn true_error(tuned: &Path, adapter: &Path) -> f64 {
     let mut model = golden::load(BASE);
     adapter_folder::load(&mut model, adapter).unwrap();
-    model.merge().unwrap();
+    model.merge();
     let folder = tempfile::tempdir().unwrap();
     model.save_weights(folder.path(), None, None).unwrap();
     let all = |folder: &Path| -> Vec<f32> {
@@ -193,9 +193,9 @@ fn a_difference_of_the_rank_comes_back_whole() {
     let mut adapted = golden::load(BASE);
     let config = adapter_folder::load(&mut adapted, adapter.path()).unwrap();
     assert_eq!(config.base_model.as_deref(), Some("../base"));
-    let whole = CausalLm::load(tuned.path(), Hold::F32, &adapted.decoder().device()).unwrap();
+    let whole = Model::load(tuned.path(), Hold::F32, &adapted.device()).unwrap();
     let batch = Forward::open(BASE).batch("");
-    let at = |model: &CausalLm| at_tokens(&batch, &logits(model, &batch));
+    let at = |model: &Model| at_tokens(&batch, &logits(model, &batch));
     let apart = largest_difference(&at(&adapted), &at(&whole));
     assert!(apart < 5e-5, "{apart:e}");
     assert!(largest_difference(&at(&adapted), &at(&golden::load(BASE))) > 0.1, "nothing changed");
@@ -264,7 +264,7 @@ fn weights_that_files_transpose_and_experts_are_extracted_too() {
         adapter_folder::load(&mut model, &golden::path(case)).unwrap();
         let batch = Forward::open(case).batch("");
         let expected = at_tokens(&batch, &logits(&model, &batch));
-        model.merge().unwrap();
+        model.merge();
         let (base, tuned, out) = (golden::path(&name), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         model.save_weights(tuned.path(), None, None).unwrap();
         std::fs::copy(base.join("config.json"), tuned.path().join("config.json")).unwrap();

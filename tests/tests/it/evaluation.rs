@@ -1,5 +1,6 @@
 //! Evaluations during a run: which checkpoint is best, and when it is time to stop.
 
+use firebrand::objective::Objective;
 use firebrand::run::Checkpoints;
 use firebrand::training::{Outcome, evaluate};
 use firebrand_tests::training::{prepare, train};
@@ -37,8 +38,8 @@ fn early_stopping_goes_back_to_the_best_evaluation() {
     assert_eq!(losses.len(), best.step as usize / 2 + 3, "three evaluations without a lower loss, then the end");
     // The model is the best one, and so is a checkpoint that stayed.
     let data = prepare(&recipe, &overrides).unwrap().data;
-    let again =
-        evaluate(&trained.model.for_inference(), data.eval.as_ref().unwrap(), 4, |_, _| {}).unwrap().mean_loss();
+    let (model, rows) = (trained.model.for_inference(), data.eval.as_ref().unwrap());
+    let again = evaluate(&Objective::of_kind(model.kind()), &model, rows, 4, |_, _| {}).unwrap().loss;
     assert!((again - best.value).abs() < 1e-6 * again, "{again} {}", best.value);
     let folder = trained.output.path().join(format!("checkpoint-{}", best.step));
     let kept = tensors::read(&folder.join("adapter_model.safetensors"));

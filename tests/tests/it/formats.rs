@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use firebrand_models::weights::{Checkpoint, CheckpointPlan, Dtype, PlanOptions, TensorSpec};
-use firebrand_models::{CausalLm, Hold};
+use firebrand_models::{Hold, Model};
 use firebrand_tests::golden::{self, Forward, logits};
 use firebrand_tests::tensors::{distance, distance_of_sets, read};
 use firebrand_tests::tiny::GOLDEN;
@@ -36,8 +36,8 @@ fn rewrite(folder: &Path, dtype: Dtype, largest: u64) {
     plan.write(folder, |spec| Ok(Cow::Owned(spec.dtype.encode(&weights[&spec.name].values).unwrap()))).unwrap();
 }
 
-fn load(folder: &Path, hold: Hold) -> CausalLm {
-    CausalLm::load(folder, hold, &Device::flex()).unwrap()
+fn load(folder: &Path, hold: Hold) -> Model {
+    Model::load(folder, hold, &Device::flex()).unwrap()
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -65,7 +65,7 @@ fn a_model_in_shards_is_the_same_model_and_is_written_as_it_was() {
     let shard = names(folder.path()).remove(0);
     fs::rename(folder.path().join(&shard), folder.path().join("elsewhere")).unwrap();
     let message = |folder: &Path| {
-        CausalLm::load(folder, Hold::F32, &Device::flex()).map(drop).expect_err("this must fail").to_string()
+        Model::load(folder, Hold::F32, &Device::flex()).map(drop).expect_err("this must fail").to_string()
     };
     assert!(message(folder.path()).contains(&shard));
     let index = folder.path().join("model.safetensors.index.json");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use firebrand::inspect::{InspectReport, Kind, inspect};
+use firebrand::inspect::{Architecture, InspectReport, Kind, inspect};
 use tempfile::TempDir;
 
 fn golden(name: &str) -> PathBuf {
@@ -34,9 +34,10 @@ fn a_model_folder_tells_family_sizes_and_hashes() {
     assert_eq!(report.kind, Kind::Model);
     let family = report.family.as_ref().unwrap();
     assert_eq!(family.model_type, "llama");
-    let sizes = family.architecture.as_ref().unwrap();
-    assert_eq!((sizes.layers, sizes.hidden_size, sizes.vocab_size, sizes.intermediate_size), (2, 30, 97, 34));
-    assert_eq!((sizes.heads, sizes.kv_heads, sizes.head_dim, sizes.tied_head), (6, 2, 10, true));
+    let Some(Architecture::Decoder(sizes)) = &family.architecture else { panic!("{:?}", family.architecture) };
+    let blocks = &sizes.blocks;
+    assert_eq!((blocks.layers, blocks.hidden_size, sizes.vocab_size, blocks.intermediate_size), (2, 30, 97, 34));
+    assert_eq!((blocks.heads, blocks.kv_heads, blocks.head_dim, sizes.tied_head), (6, 2, 10, true));
     assert_eq!(report.parameters, 18_780);
     assert_eq!((report.dtypes["F32"].tensors, report.dtypes["F32"].bytes), (20, 4 * 18_780));
     let embedding = report.tensors.iter().find(|tensor| tensor.name == "model.embed_tokens.weight").unwrap();

@@ -7,45 +7,51 @@ use serde_json::json;
 use crate::cli::EvalArgs;
 use crate::error::Error;
 use crate::inference::LoadedModel;
-use crate::plan::fits;
+use crate::objective::{EvalMetrics, Evaluated, Objective};
 use crate::say;
 use crate::training::evaluate;
 
 pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
     let loaded = LoadedModel::new(&arguments.model, &arguments.rows.template)?;
     let dataset = loaded.rows(&arguments.data, &arguments.rows)?;
-    fits::check_objective(&dataset)?;
+    let objective = Objective::of_kind(loaded.model.kind());
     let bar = crate::ui::bars::rows_bar();
-    let sums = evaluate(&loaded.model, &dataset, arguments.rows.batch_size.max(1), |done, total| {
+    let batch_size = arguments.rows.batch_size.max(1);
+    let Evaluated { loss, metrics } = evaluate(&objective, &loaded.model, &dataset, batch_size, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
-    if sums.tokens == 0 {
+    let rows = dataset.len();
+    if matches!(metrics, EvalMetrics::Tokens { tokens: 0, .. }) {
         return Err(Error::Request {
             problem: "no row has a labelled token, so there is no loss".into(),
             help: "look at --train-on and --format".into(),
         });
     }
-    let (loss, rows) = (sums.mean_loss(), dataset.len());
     if !loss.is_finite() {
         let rows = (0..rows.min(5)).map(|row| dataset.location(row)).collect();
         return Err(Error::NotFinite { step: 0, what: format!("the loss ({loss})"), rows });
     }
-    if arguments.json {
-        let report = json!({
-            "loss": loss,
-            "perplexity": loss.exp(),
-            "token_accuracy": sums.accuracy(),
-            "tokens": sums.tokens,
-            "rows": rows,
-        });
-        say!("{report}\n")?;
-    } else {
-        say!("loss            {loss:.6}\n")?;
-        say!("perplexity      {:.4}\n", loss.exp())?;
-        say!("token accuracy  {:.2} %\n", sums.accuracy() * 100.0)?;
-        say!("labelled tokens {} in {rows} rows\n", sums.tokens)?;
+    match (metrics, arguments.json) {
+        (EvalMetrics::Tokens { perplexity, token_accuracy, tokens }, true) => {
+            let report = json!({
+                "loss": loss,
+                "perplexity": perplexity,
+                "token_accuracy": token_accuracy,
+                "tokens": tokens,
+                "rows": rows,
+            });
+            say!("{report}\n")?;
+        }
+        (EvalMetrics::Tokens { perplexity, token_accuracy, tokens }, false) => {
+            say!("loss            {loss:.6}\n")?;
+            say!("perplexity      {perplexity:.4}\n")?;
+            say!("token accuracy  {:.2} %\n", token_accuracy * 100.0)?;
+            say!("labelled tokens {tokens} in {rows} rows\n")?;
+        }
+        (EvalMetrics::Pairs { pairs }, true) => say!("{}\n", json!({ "loss": loss, "pairs": pairs, "rows": rows }))?,
+        (EvalMetrics::Pairs { pairs }, false) => say!("loss            {loss:.6}\npairs           {pairs}\n")?,
     }
     Ok(ExitCode::SUCCESS)
 }

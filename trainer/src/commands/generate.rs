@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::cli::GenerateArgs;
 use crate::error::Error;
 use crate::inference::generate::{Finish, Sampling, Session};
-use crate::inference::{LoadedModel, TemplateCheck};
+use crate::inference::{LoadedModel, TemplateCheck, predictor};
 use crate::say;
 
 pub fn run(arguments: &GenerateArgs) -> Result<ExitCode, Error> {
@@ -52,7 +52,7 @@ fn sampling(arguments: &GenerateArgs) -> Sampling {
 fn one(arguments: &GenerateArgs, loaded: &LoadedModel, prompt: &str) -> Result<(), Error> {
     let tokenizer = tokenizer(loaded)?;
     let ids = tokenizer.encode(prompt, true)?;
-    let mut session = Session::new(&loaded.model);
+    let mut session = Session::new(predictor(&loaded.model)?);
     say!("{prompt}")?;
     write_answer(arguments, tokenizer, &mut session, &ids)?;
     say!("\n")?;
@@ -74,8 +74,13 @@ fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path) -> Result<(
         })?;
         let ids = prompt_ids(loaded, &row, &place)?;
         let mut sampler = sampling(arguments).start();
-        let (written, finish) =
-            Session::new(&loaded.model).generate(&ids, &stop, arguments.max_new_tokens, &mut sampler, |_| {});
+        let (written, finish) = Session::new(predictor(&loaded.model)?).generate(
+            &ids,
+            &stop,
+            arguments.max_new_tokens,
+            &mut sampler,
+            |_| {},
+        );
         let answer = match &loaded.text.tokenizer {
             Some(tokenizer) => json!(tokenizer.decode(&written, true)?),
             None => Value::Null,
@@ -90,8 +95,8 @@ fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path) -> Result<(
 }
 
 fn prompt_ids(loaded: &LoadedModel, row: &Value, place: &str) -> Result<Vec<u32>, Error> {
-    let config = loaded.model.decoder().config();
-    let (vocabulary, positions) = (config.vocab_size, config.position_limit());
+    let predictor = predictor(&loaded.model)?;
+    let (vocabulary, positions) = (predictor.vocab_size(), predictor.position_limit());
     let wrong = |problem: &str| Error::Request {
         problem: format!("{place}: {problem}"),
         help: "a row gives `messages`, a `prompt` string, or `input_ids`".into(),
@@ -124,7 +129,7 @@ fn prompt_ids(loaded: &LoadedModel, row: &Value, place: &str) -> Result<Vec<u32>
 fn dialogue(arguments: &GenerateArgs, loaded: &LoadedModel) -> Result<(), Error> {
     let (tokenizer, template) = (tokenizer(loaded)?, template(loaded)?);
     let interactive = std::io::stdin().is_terminal();
-    let mut session = Session::new(&loaded.model);
+    let mut session = Session::new(predictor(&loaded.model)?);
     let mut messages: Vec<Value> = vec![];
     if interactive {
         eprintln!("(empty line or Ctrl-D ends, /new starts over)");

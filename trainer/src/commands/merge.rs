@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use firebrand_hub::{HubOptions, locate};
-use firebrand_models::CausalLm;
+use firebrand_models::Model;
 
 use crate::cli::MergeArgs;
 use crate::error::Error;
@@ -23,11 +23,10 @@ pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
     }
     let device = crate::device::open(DeviceName::Cpu)?;
     let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
-    let mut model =
-        CausalLm::load(&folder, base_of(std::slice::from_ref(&arguments.adapter), arguments.base)?, &device)?;
+    let mut model = Model::load(&folder, base_of(std::slice::from_ref(&arguments.adapter), arguments.base)?, &device)?;
     put_on(&mut model, std::slice::from_ref(&arguments.adapter), arguments.base)?;
     let text = Text::load(&folder, &firebrand_datasets::TemplateChoice::Model, None)?;
-    let probe = Probe::built_in(text.tokenizer.as_ref(), model.decoder().config().vocab_size)?;
+    let probe = Probe::built_in(text.tokenizer.as_ref(), &model)?;
     let dtype = arguments.dtype.map(write_as);
     let taught = companions::training_template(&arguments.adapter)?;
     let rendered = taught.is_some() && taught == text.template.as_ref().map(|template| template.template_hash());

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use firebrand_datasets::{CacheChoice, Kept};
-use firebrand_models::CausalLm;
+use firebrand_models::Model;
 
 use crate::cli::TrainArgs;
 use crate::error::Error;
 use crate::export::export;
 use crate::inference::samples::{self, Answer};
 use crate::learner::{Session, observe};
-use crate::objective::Recompute;
+use crate::objective::{Objective, Recompute};
 use crate::observer::Observer;
 use crate::plan::{Data, Opened, Ready};
 use crate::recipe::{Loaded, Method, Recipe};
@@ -60,11 +60,12 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         let (recipe, checkpoints) = (recipe.clone(), directory.checkpoints());
         move |observer: &mut dyn Observer| {
             let base = recipe.model.to_string();
-            let mut trainer = Trainer::new(&recipe, base, model, &data.train, data.eval.as_ref(), recompute);
+            let objective = Objective::new(&recipe.objective_of(model.kind()), recompute);
+            let mut trainer = Trainer::new(&recipe, objective, base, model, &data.train, data.eval.as_ref());
             if let Some(checkpoint) = &checkpoint {
                 trainer.resume(checkpoint)?;
             }
-            let outcome = trainer.run(&checkpoints, observer)?;
+            let (trainer, outcome) = trainer.run(&checkpoints, observer)?;
             let (steps, model) = (trainer.step(), trainer.into_model());
             Ok::<_, Error>(Finished { outcome, steps, model, data })
         }
@@ -77,7 +78,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
 struct Finished {
     outcome: Outcome,
     steps: u64,
-    model: CausalLm,
+    model: Model,
     data: Data,
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use firebrand_datasets::ChatTemplate;
-use firebrand_models::{CausalLm, WriteAs};
+use firebrand_models::{Model, WriteAs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ struct TrainedWith {
 pub fn write(
     base: &Path,
     folder: &Path,
-    model: &CausalLm,
+    model: &Model,
     write_as: WriteAs,
     template: Option<&ChatTemplate>,
 ) -> Result<(), Error> {

@@ -7,11 +7,13 @@ use firebrand_adapters::AdapterConfig;
 use firebrand_datasets::ChatTemplate;
 use firebrand_kernels::{FourBit, QuantizationScheme};
 use firebrand_models::weights::Dtype;
-use firebrand_models::{CausalLm, WriteAs, adapter_folder};
+use firebrand_models::{Model, WriteAs, adapter_folder};
 
 use super::companions;
 use super::folder::write_folder;
-use super::merge::{Probe, Receipt, merge_into};
+use super::merge::merge_into;
+use super::probe::Probe;
+use super::receipt::Receipt;
 use crate::error::Error;
 use crate::plan::{Data, Text};
 use crate::recipe::{Recipe, WrittenDtype};
@@ -30,14 +32,14 @@ pub struct Exported {
 /// # Errors
 /// Those of writing; a merged model that is not the adapted one.
 pub fn export(
-    model: &CausalLm,
+    model: &Model,
     recipe: &Recipe,
     directory: &RunDirectory,
     base: &Path,
     text: &Text,
     data: &Data,
 ) -> Result<Exported, Error> {
-    let mut model = model.for_inference();
+    let model = model.for_inference();
     let dtype = recipe.export.dtype.map(write_as);
     let mut exported = Exported::default();
     match recipe.method.adapter() {
@@ -52,10 +54,10 @@ pub fn export(
         }
         Some(config) => {
             exported.adapter =
-                Some(write_adapter(&mut model, &config, recipe, directory, text.template_to_export(data.rendered()))?);
+                Some(write_adapter(&model, &config, recipe, directory, text.template_to_export(data.rendered()))?);
             if recipe.export.merge {
                 let path = directory.model_path();
-                let probe = Probe::from_dataset(&data.train);
+                let probe = Probe::from_dataset(&data.train, &model)?;
                 exported.receipt =
                     Some(merge_into(&model, base, &path, dtype, &probe, text.template_to_export(data.rendered()))?);
                 exported.model = Some(path);
@@ -66,7 +68,7 @@ pub fn export(
 }
 
 fn write_adapter(
-    model: &mut CausalLm,
+    model: &Model,
     config: &AdapterConfig,
     recipe: &Recipe,
     directory: &RunDirectory,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use firebrand_datasets::{DataConfig, Dataset, Prepare, Split, TemplateChoice, prepare};
 use firebrand_hub::{HubDatasets, HubOptions, locate};
-use firebrand_models::{CausalLm, Hold, adapter_folder};
+use firebrand_models::{Hold, Model, adapter_folder};
 
 use crate::cli::{Base, ModelArgs, RowArgs};
 use crate::error::Error;
@@ -21,7 +21,7 @@ pub struct LoadedModel {
     /// Its folder.
     pub folder: PathBuf,
     /// The model, with the adapter on it if one was named.
-    pub model: CausalLm,
+    pub model: Model,
     /// Tokenizer and template.
     pub text: Text,
 }
@@ -67,7 +67,7 @@ pub fn base_of(adapters: &[PathBuf], base: Base) -> Result<Hold, Error> {
 ///
 /// # Errors
 /// Folders that are no adapters or do not fit, and several of which one needs the quantized base for itself.
-pub fn put_on(model: &mut CausalLm, adapters: &[PathBuf], base: Base) -> Result<(), Error> {
+pub fn put_on(model: &mut Model, adapters: &[PathBuf], base: Base) -> Result<(), Error> {
     let inits = adapters.iter().map(|folder| companions::training_init(folder)).collect::<Result<Vec<_>, _>>()?;
     match (base, adapters, inits.as_slice()) {
         (Base::Trained, [adapter], [Some(init)]) => {
@@ -92,7 +92,7 @@ impl LoadedModel {
     pub fn new(arguments: &ModelArgs, template: &TemplateChoice) -> Result<Self, Error> {
         let device = crate::device::open(arguments.device)?;
         let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
-        let mut model = CausalLm::load(&folder, base_of(&arguments.adapter, arguments.base)?, &device)?;
+        let mut model = Model::load(&folder, base_of(&arguments.adapter, arguments.base)?, &device)?;
         put_on(&mut model, &arguments.adapter, arguments.base)?;
         let text = Text::load(&folder, template, None)?;
         Ok(Self { folder, model: model.for_inference(), text })
@@ -154,7 +154,7 @@ impl LoadedModel {
             progress: &|_| ControlFlow::Continue(()),
         })
         .map_err(|error| self.text.explain(error))?;
-        fits::check(&dataset, self.model.decoder().config())?;
+        fits::check(&dataset, &self.model)?;
         Ok(dataset)
     }
 }

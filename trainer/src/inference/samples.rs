@@ -1,10 +1,11 @@
 //! The recipe's `[sample]` questions, answered before and after training.
 
 use firebrand_datasets::{Message, Role};
-use firebrand_models::CausalLm;
+use firebrand_models::Model;
 use serde_json::Value;
 
 use super::generate::{Sampling, Session};
+use super::predictor;
 use crate::error::Error;
 use crate::plan::Text;
 use crate::recipe::Sample;
@@ -22,7 +23,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// A template that cannot render a question.
-pub fn answer(model: &CausalLm, text: &Text, sample: Option<&Sample>) -> Result<Vec<Answer>, Error> {
+pub fn answer(model: &Model, text: &Text, sample: Option<&Sample>) -> Result<Vec<Answer>, Error> {
     let (Some(sample), Some(tokenizer)) = (sample, text.tokenizer.as_ref()) else { return Ok(vec![]) };
     let ask = |prompt: &String| {
         let ids = match &text.template {
@@ -34,7 +35,8 @@ pub fn answer(model: &CausalLm, text: &Text, sample: Option<&Sample>) -> Result<
         };
         let mut sampler = Sampling::Greedy.start();
         let stop = tokenizer.eos_ids();
-        let (written, _) = Session::new(model).generate(&ids, stop, sample.max_new_tokens, &mut sampler, |_| {});
+        let (written, _) =
+            Session::new(predictor(model)?).generate(&ids, stop, sample.max_new_tokens, &mut sampler, |_| {});
         let text = tokenizer.decode(&written, true)?.trim().to_string();
         Ok(Answer { prompt: prompt.clone(), text })
     };

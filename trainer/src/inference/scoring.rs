@@ -1,17 +1,38 @@
-//! Rows as a model sees them: probabilities of tokens, outside of training.
+//! Rows as a model sees them, outside of training: probabilities of tokens, or embeddings.
 
 use burn::tensor::{Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
-use firebrand_datasets::{DataError, Dataset, Example, Pack, RowScore, TokenBatch, Tokens};
-use firebrand_models::CausalLm;
-use firebrand_models::transformer::Inputs;
+use firebrand_datasets::{Batch, BatchContent, Dataset, Example, ExampleContent, Pack, RowScore, TokenBatch, Tokens};
+use firebrand_models::parts::Inputs;
+use firebrand_models::{Model, Predictor};
 use serde::Serialize;
 
-use crate::objective::{LabelledTokens, Sft, TokenSums};
+use super::predictor;
+use crate::error::Error;
+use crate::objective::{Embeddings, LabelledTokens, Pairs, Sft, TokenSums};
 
 /// One line of `firebrand score`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Scored {
+#[serde(untagged)]
+pub enum Scored {
+    /// A row of tokens.
+    Tokens(ScoredTokens),
+    /// A pair of a picture and a text.
+    Pair(ScoredPair),
+}
+
+/// What towers make of a pair: embeddings of length one. A pair alone has no loss.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoredPair {
+    /// Of the picture.
+    pub image_embeds: Vec<f32>,
+    /// Of the text.
+    pub text_embeds: Vec<f32>,
+}
+
+/// What a model that predicts tokens makes of a row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoredTokens {
     /// Token ids.
     pub tokens: Vec<u32>,
     /// Natural log-probability of every token after the first.
@@ -25,31 +46,46 @@ pub struct Scored {
 /// Scores one row. The model must be on a device without autodiff.
 ///
 /// # Errors
-/// A row that is no row of tokens.
-pub fn score(model: &CausalLm, example: &Example) -> Result<Scored, DataError> {
-    let tokens = example.tokens()?;
+/// A row that the model does not read.
+pub fn score(model: &Model, example: &Example) -> Result<Scored, Error> {
+    match (&example.content, model.network().towers()) {
+        (ExampleContent::Tensors(file), Some(towers)) => {
+            let content = BatchContent::Tensors(vec![file.read(&example.source)?]);
+            let pairs = Pairs::of(&Batch { examples: vec![], content }, towers.config())?;
+            let [images, texts] = Embeddings::of(towers, &pairs, Mode::Inference).normalised();
+            let first = |embeddings: Vec<Vec<f32>>| embeddings.into_iter().next().unwrap_or_default();
+            Ok(Scored::Pair(ScoredPair { image_embeds: first(images), text_embeds: first(texts) }))
+        }
+        (ExampleContent::Tensors(_) | ExampleContent::Tokens(_), _) => {
+            Ok(Scored::Tokens(score_tokens(predictor(model)?, example.tokens()?)))
+        }
+    }
+}
+
+fn score_tokens(predictor: Predictor<'_>, tokens: &Tokens) -> ScoredTokens {
     let ids = &tokens.input_ids;
     let labels: Vec<bool> = tokens.labels.iter().map(|&label| label >= 0).collect();
-    let logprobs = if ids.len() < 2 { vec![] } else { log_probabilities(model, ids) };
+    let logprobs = if ids.len() < 2 { vec![] } else { log_probabilities(predictor, ids) };
     let trained = logprobs.iter().zip(&labels[1.min(labels.len())..]).filter(|(_, trained)| **trained);
     let (sum, count) = trained.fold((0.0, 0), |(sum, count), (value, _)| (sum - f64::from(*value), count + 1));
-    Ok(Scored { tokens: ids.clone(), logprobs, labels, loss: (count > 0).then(|| sum / f64::from(count)) })
+    ScoredTokens { tokens: ids.clone(), logprobs, labels, loss: (count > 0).then(|| sum / f64::from(count)) }
 }
 
 /// Loss and accuracy of every row, absent where none of its tokens is trained, and the sums over all of them. A token counts
 /// once, whatever its weight. `room` tokens are computed at a time, or the longest row; `progress` is told how many
 /// rows are done.
 ///
-/// The model must be for inference ([`CausalLm::for_inference`]).
+/// The model must be for inference ([`Model::for_inference`]).
 ///
 /// # Errors
 /// A row that is not on disk as it was prepared.
 pub fn measure(
-    model: &CausalLm,
+    model: &Model,
     dataset: &Dataset,
     room: usize,
     mut progress: impl FnMut(usize),
-) -> Result<(Vec<Option<RowScore>>, TokenSums), DataError> {
+) -> Result<(Vec<Option<RowScore>>, TokenSums), Error> {
+    let predictor = predictor(model)?;
     let (mut scores, mut all) = (Vec::with_capacity(dataset.len()), TokenSums::default());
     while scores.len() < dataset.len() {
         let (start, mut tokens) = (scores.len(), 0);
@@ -57,9 +93,9 @@ pub fn measure(
             tokens += dataset.length(*row);
             *row == start || tokens <= room
         };
-        let tokens = |row| dataset.example(row)?.tokens().cloned();
+        let tokens = |row| Ok(dataset.example(row)?.tokens()?.clone());
         let examples = (start..dataset.len()).take_while(fits).map(tokens);
-        for sums in measure_together(model, &examples.collect::<Result<Vec<_>, _>>()?) {
+        for sums in measure_together(predictor, &examples.collect::<Result<Vec<_>, Error>>()?) {
             let (loss, token_accuracy) = (sums.mean_loss(), sums.accuracy());
             scores.push((sums.tokens > 0).then_some(RowScore { loss, token_accuracy }));
             all += sums;
@@ -70,7 +106,7 @@ pub fn measure(
 }
 
 /// The sums of each row, all rows in one pack.
-fn measure_together(model: &CausalLm, examples: &[Tokens]) -> Vec<TokenSums> {
+fn measure_together(predictor: Predictor<'_>, examples: &[Tokens]) -> Vec<TokenSums> {
     let length = examples.iter().map(|example| example.input_ids.len()).sum();
     let batch = TokenBatch::new(examples, &[Pack { examples: (0..examples.len()).collect(), length }]);
     let labelled = LabelledTokens::of(&batch);
@@ -78,7 +114,7 @@ fn measure_together(model: &CausalLm, examples: &[Tokens]) -> Vec<TokenSums> {
     if labelled.positions.is_empty() {
         return sums;
     }
-    let predictions = Sft::predictions(model.decoder(), &batch, &labelled);
+    let predictions = Sft::predictions(predictor, &batch, &labelled);
     for ((log_probability, is_best), position) in predictions.into_iter().zip(&labelled.positions) {
         // Segments count from 1; those of padding (0) have no label, and there is no padding here.
         let row = batch.segments[*position as usize].max(1) as usize - 1;
@@ -88,13 +124,12 @@ fn measure_together(model: &CausalLm, examples: &[Tokens]) -> Vec<TokenSums> {
     sums
 }
 
-fn log_probabilities(model: &CausalLm, ids: &[u32]) -> Vec<f32> {
-    let decoder = model.decoder();
-    let hidden = decoder.forward(&Inputs::row(ids, 0), Mode::Inference);
+fn log_probabilities(predictor: Predictor<'_>, ids: &[u32]) -> Vec<f32> {
+    let hidden = predictor.hidden(&Inputs::row(ids, 0), Mode::Inference);
     let [_, time, width] = hidden.dims();
     let hidden = hidden.slice([0..1, 0..time - 1, 0..width]).reshape([time - 1, width]);
     let targets: Vec<i32> = ids[1..].iter().map(|&id| id as i32).collect();
     let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [time - 1]), &hidden.device());
-    let (log_probabilities, _) = decoder.head().statistics(hidden, targets);
+    let (log_probabilities, _) = predictor.head().statistics(hidden, targets);
     log_probabilities.into_data().iter::<f32>().collect()
 }

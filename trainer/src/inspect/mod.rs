@@ -17,8 +17,8 @@ mod text;
 
 pub use modules::{AdapterModules, LowRank, ModuleReport, Spread, Summary, inspect_adapter};
 pub use report::{
-    AdapterReport, Architecture, CheckpointReport, DtypeReport, FamilyReport, FileReport, InspectReport, Kind,
-    TensorReport,
+    AdapterReport, Architecture, BlockSizes, CheckpointReport, DecoderSizes, DtypeReport, FamilyReport, FileReport,
+    InspectReport, Kind, TensorReport,
 };
 
 use std::path::Path;

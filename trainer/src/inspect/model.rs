@@ -6,12 +6,15 @@ use std::path::Path;
 
 use firebrand_models::families::Family;
 use firebrand_models::hf_config::HfConfig;
-use firebrand_models::parameters::{Shapes, parameters};
-use firebrand_models::transformer::{Decoder, DecoderConfig};
-use firebrand_models::weights::{Checkpoint, Expected};
-use firebrand_models::{ModelError, ModelFiles};
+use firebrand_models::network::NetworkConfig;
+use firebrand_models::parameters::{Listing, ParameterInfo, Shapes};
+use firebrand_models::parts::BlockConfig;
+use firebrand_models::weights::Checkpoint;
+use firebrand_models::{ModelError, ModelFiles, Network};
 
-use super::report::{Architecture, FamilyReport, InspectReport, Kind};
+use super::report::{
+    Architecture, BlockSizes, DecoderSizes, FamilyReport, InspectReport, Kind, TextSizes, TowersSizes, VisionSizes,
+};
 use super::tensors;
 use crate::error::Error;
 
@@ -28,19 +31,22 @@ pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
     let mut report = tensors::report(folder, Kind::Model, views, files)?;
     let mut scheme = None;
     let (architecture, unsupported) = match known {
-        Ok(decoder) if checkpoint.is_none() => {
-            report.parameters = expected(&decoder).iter().map(elements).sum();
-            (Some(sizes(&decoder)), None)
+        Ok(network) if checkpoint.is_none() => {
+            let mut shapes = Shapes;
+            let mut listing = Listing::of(&mut shapes);
+            Network::new(&network, &mut listing);
+            report.parameters = elements(&listing.parameters);
+            (Some(sizes(&network)), None)
         }
         Ok(_) => {
             let files = ModelFiles::open(folder)?;
             for parameter in files.parameters() {
-                files.quantized(&parameter.name)?;
+                files.quantized(&parameter.path)?;
             }
             scheme = files.scheme().map(|scheme| scheme.to_string());
             // Shapes were compared, so what is expected is what is there.
-            report.parameters = files.parameters().iter().map(elements).sum();
-            (Some(sizes(files.decoder())), None)
+            report.parameters = elements(files.parameters());
+            (Some(sizes(files.network())), None)
         }
         Err(error) => (None, Some(error.to_string())),
     };
@@ -48,25 +54,41 @@ pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
     Ok(report)
 }
 
-fn expected(decoder: &DecoderConfig) -> Vec<Expected> {
-    let found = parameters(&Decoder::new(decoder, &mut Shapes));
-    found.into_iter().map(|info| Expected { name: info.path, shape: info.shape }).collect()
+fn elements(parameters: &[ParameterInfo]) -> u64 {
+    parameters.iter().map(|info| info.elements() as u64).sum()
 }
 
-fn elements(tensor: &Expected) -> u64 {
-    tensor.shape.iter().map(|&size| size as u64).product()
+fn sizes(network: &NetworkConfig) -> Architecture {
+    match network {
+        NetworkConfig::Decoder(decoder) => Architecture::Decoder(DecoderSizes {
+            vocab_size: decoder.vocab_size,
+            blocks: block_sizes(&decoder.block, decoder.layers),
+            max_positions: decoder.max_positions,
+            tied_head: decoder.head.tied,
+        }),
+        NetworkConfig::Towers(towers) => Architecture::Towers(TowersSizes {
+            embedding: towers.embedding,
+            text: TextSizes {
+                vocab_size: towers.text.vocab_size,
+                blocks: block_sizes(&towers.text.block, towers.text.layers),
+                max_positions: towers.text.max_positions,
+            },
+            vision: VisionSizes {
+                image_size: towers.vision.patches.image,
+                patch_size: towers.vision.patches.patch,
+                blocks: block_sizes(&towers.vision.block, towers.vision.layers),
+            },
+        }),
+    }
 }
 
-fn sizes(decoder: &DecoderConfig) -> Architecture {
-    Architecture {
-        vocab_size: decoder.vocab_size,
-        hidden_size: decoder.hidden_size,
-        layers: decoder.layers,
-        heads: decoder.attention.heads,
-        kv_heads: decoder.attention.kv_heads,
-        head_dim: decoder.attention.head_dim,
-        intermediate_size: decoder.mlp.intermediate_size(),
-        max_positions: decoder.max_positions,
-        tied_head: decoder.head.tied,
+fn block_sizes(block: &BlockConfig, layers: usize) -> BlockSizes {
+    BlockSizes {
+        hidden_size: block.width,
+        layers,
+        heads: block.attention.heads,
+        kv_heads: block.attention.kv_heads,
+        head_dim: block.attention.head_dim,
+        intermediate_size: block.mlp.intermediate_size(),
     }
 }

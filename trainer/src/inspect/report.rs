@@ -63,11 +63,68 @@ pub struct FamilyReport {
     pub unsupported: Option<String>,
 }
 
+/// Sizes of a network, by its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Architecture {
+    /// A decoder.
+    Decoder(DecoderSizes),
+    /// Two towers.
+    Towers(TowersSizes),
+}
+
 /// Sizes of a decoder.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Architecture {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DecoderSizes {
     /// Rows of the embedding.
     pub vocab_size: usize,
+    /// The blocks.
+    #[serde(flatten)]
+    pub blocks: BlockSizes,
+    /// Longest sequence the model was made for, in tokens.
+    pub max_positions: usize,
+    /// Whether the output head is the embedding, by configuration and files together.
+    pub tied_head: bool,
+}
+
+/// Sizes of two towers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TowersSizes {
+    /// Width of the common space.
+    pub embedding: usize,
+    /// The tower of texts.
+    pub text: TextSizes,
+    /// The tower of pictures.
+    pub vision: VisionSizes,
+}
+
+/// Sizes of a tower of texts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TextSizes {
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// The blocks.
+    #[serde(flatten)]
+    pub blocks: BlockSizes,
+    /// Longest text, in tokens.
+    pub max_positions: usize,
+}
+
+/// Sizes of a tower of pictures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VisionSizes {
+    /// Height and width of a picture.
+    pub image_size: usize,
+    /// Height and width of a patch.
+    pub patch_size: usize,
+    /// The blocks.
+    #[serde(flatten)]
+    pub blocks: BlockSizes,
+}
+
+/// Sizes of blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BlockSizes {
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Number of blocks.
@@ -80,10 +137,6 @@ pub struct Architecture {
     pub head_dim: usize,
     /// Width of the feed-forward part.
     pub intermediate_size: usize,
-    /// Longest sequence the model was made for, in tokens.
-    pub max_positions: usize,
-    /// Whether the output head is the embedding, by configuration and files together.
-    pub tied_head: bool,
 }
 
 /// What an `adapter_config.json` says.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::report::{InspectReport, Kind, TensorReport};
+use super::report::{Architecture, BlockSizes, InspectReport, Kind, TensorReport, TowersSizes};
 
 impl fmt::Display for InspectReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,6 +38,16 @@ impl fmt::Display for InspectReport {
     }
 }
 
+/// The lines about blocks.
+fn blocks(sizes: &BlockSizes) -> [(&'static str, String); 3] {
+    let BlockSizes { hidden_size, layers, heads, kv_heads, head_dim, intermediate_size } = sizes;
+    [
+        ("layers", format!("{layers}, hidden {hidden_size}")),
+        ("attention", format!("{heads} heads of {head_dim}, {kv_heads} for keys and values")),
+        ("mlp", intermediate_size.to_string()),
+    ]
+}
+
 impl InspectReport {
     /// The lines of the head, label and value.
     fn facts(&self) -> Vec<(&'static str, String)> {
@@ -51,14 +61,22 @@ impl InspectReport {
             if let Some(scheme) = &family.scheme {
                 facts.push(("quantized", scheme.clone()));
             }
-            if let Some(sizes) = &family.architecture {
-                facts.push(("layers", format!("{}, hidden {}", sizes.layers, sizes.hidden_size)));
-                let (heads, kv_heads, head_dim) = (sizes.heads, sizes.kv_heads, sizes.head_dim);
-                facts.push(("attention", format!("{heads} heads of {head_dim}, {kv_heads} for keys and values")));
-                facts.push(("mlp", sizes.intermediate_size.to_string()));
-                let head = if sizes.tied_head { "is the embedding" } else { "a tensor of its own" };
-                facts.push(("vocabulary", format!("{}, output head {head}", sizes.vocab_size)));
-                facts.push(("positions", sizes.max_positions.to_string()));
+            match &family.architecture {
+                None => {}
+                Some(Architecture::Decoder(sizes)) => {
+                    facts.extend(blocks(&sizes.blocks));
+                    let head = if sizes.tied_head { "is the embedding" } else { "a tensor of its own" };
+                    facts.push(("vocabulary", format!("{}, output head {head}", sizes.vocab_size)));
+                    facts.push(("positions", sizes.max_positions.to_string()));
+                }
+                Some(Architecture::Towers(TowersSizes { embedding, text, vision })) => {
+                    facts.push(("embedding", embedding.to_string()));
+                    facts
+                        .push(("pictures", format!("{0} x {0}, patches of {1}", vision.image_size, vision.patch_size)));
+                    facts.extend(blocks(&vision.blocks));
+                    facts.push(("texts", format!("{} tokens of {}", text.max_positions, text.vocab_size)));
+                    facts.extend(blocks(&text.blocks));
+                }
             }
         }
         if let Some(adapter) = &self.adapter {

@@ -1,5 +1,6 @@
 //! What burn-train shows of a report: numbers to plot, and a line about where the run is.
 
+use crate::objective::EvalMetrics;
 use crate::observer::{EvalReport, Record, StepReport};
 use crate::ui::duration;
 use burn::tensor::TensorReadError;
@@ -42,7 +43,10 @@ impl Metric for ProgressMetric {
                 report.tokens_total,
                 duration(report.elapsed)
             ),
-            Record::Eval(report) => format!("step {}, {} tokens", report.step, report.tokens),
+            Record::Eval(report) => match report.metrics {
+                EvalMetrics::Tokens { tokens, .. } => format!("step {}, {tokens} tokens", report.step),
+                EvalMetrics::Pairs { pairs } => format!("step {}, {pairs} pairs", report.step),
+            },
         };
         Ok(SerializedEntry::new(shown.clone(), shown))
     }
@@ -98,13 +102,13 @@ impl NumberMetric {
                 "Perplexity",
                 false,
                 |value| format!("{value:.3}"),
-                |record| evaluation(record, |report| report.perplexity),
+                |record| evaluation(record, |report| report.metrics.perplexity()),
             ),
             Self::new(
                 "Token Accuracy",
                 true,
                 |value| format!("{value:.4}"),
-                |record| evaluation(record, |report| report.token_accuracy),
+                |record| evaluation(record, |report| report.metrics.token_accuracy()),
             ),
         ]
     }

@@ -1,4 +1,4 @@
-//! The backward pass through a decoder, whole or block by block.
+//! The backward pass through the blocks of a network, whole or block by block.
 //!
 //! Keeping every block's activations costs memory in proportion to depth. Block-wise recomputation (Chen et al. 2016,
 //! arXiv:1604.06174) keeps only each block's input and runs the block again when its gradient is due: one more forward
@@ -6,8 +6,8 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use firebrand_adapters::Mode;
-use firebrand_models::transformer::{Context, Decoder, Inputs, Routed, Routing};
+use firebrand_models::parts::{Context, Routed, Routing};
+use firebrand_models::{Network, Stack};
 
 use super::gradients::Gradients;
 
@@ -21,71 +21,80 @@ pub enum Recompute {
     Blocks,
 }
 
-/// What a batch is charged for.
-pub struct Charges<'a> {
-    /// The loss of the hidden states that the head reads, `[batch, time, width]`.
-    pub hidden: &'a dyn Fn(Tensor<3>) -> Tensor<1>,
-    /// That of the routers, if it is charged.
-    pub routing: Option<&'a RoutingCharge<'a>>,
+/// One way through blocks of a network, from what an objective has of a micro-batch to its loss. Each method is given the
+/// network to run: the trained one, or the same without autodiff.
+pub trait Passage {
+    /// What the blocks share.
+    fn context(&self, network: &Network) -> Context;
+    /// What leads into the blocks, `[batch, time, width]`.
+    fn embed(&self, network: &Network) -> Tensor<3>;
+    /// The blocks.
+    fn stack<'n>(&self, network: &'n Network) -> Stack<'n>;
+    /// The loss `[1]` of what comes out of the blocks.
+    fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1>;
+    /// Whether what routers choose is charged.
+    fn charges_routers(&self) -> bool {
+        false
+    }
+    /// The loss of what the routers of some blocks chose; absent where there is no router.
+    fn routed(&self, _routed: &[Routed]) -> Option<Tensor<1>> {
+        None
+    }
 }
 
-/// The loss of what the routers of some blocks chose; absent where there is no router.
-pub type RoutingCharge<'a> = dyn Fn(&[Routed]) -> Option<Tensor<1>> + 'a;
-
-/// Runs the decoder on `inputs`, adds the gradients of all trained parameters to `gradients`, and gives the loss.
-pub fn backward(
-    decoder: &Decoder,
-    inputs: &Inputs,
-    mode: Mode,
-    recompute: Recompute,
-    charges: &Charges<'_>,
-    gradients: &mut Gradients,
-) -> f64 {
+/// Runs `passage` through `network`, adds the gradients of all trained parameters to `gradients`, and gives the loss.
+pub fn backward(passage: &impl Passage, network: &Network, recompute: Recompute, gradients: &mut Gradients) -> f64 {
     match recompute {
         Recompute::Off => {
-            let (context, routing) = charges.context(decoder, inputs, mode);
-            let value = (charges.hidden)(decoder.forward_with(inputs, &context));
-            let value = match charges.routed(&routing) {
+            let (context, routing) = begin(passage, network);
+            let blocks = passage.stack(network).blocks;
+            let x = blocks.iter().fold(passage.embed(network), |x, block| block.forward(x, &context, None));
+            let value = passage.loss(network, x);
+            let value = match routed(passage, &routing) {
                 Some(term) => value + term,
                 None => value,
             };
             let scalar = f64::from(value.clone().into_scalar::<f32>());
-            let mut tape = value.backward();
-            gradients.collect(decoder, "", &mut tape);
+            // A tower may have nothing that is trained.
+            if value.is_tracked() {
+                let mut tape = value.backward();
+                gradients.collect(network, "", &mut tape);
+            }
             scalar
         }
-        Recompute::Blocks => by_blocks(decoder, inputs, mode, charges, gradients),
+        Recompute::Blocks => by_blocks(passage, network, gradients),
     }
 }
 
-fn by_blocks(decoder: &Decoder, inputs: &Inputs, mode: Mode, charges: &Charges<'_>, gradients: &mut Gradients) -> f64 {
-    let frozen = decoder.valid();
-    let (context, routing) = charges.context(&frozen, inputs, mode);
-    let embedded = decoder.embed(inputs, mode);
+fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradients) -> f64 {
+    let frozen = network.valid();
+    let (context, routing) = begin(passage, &frozen);
+    let embedded = passage.embed(network);
     // A frozen embedding needs no gradient, and neither does anything below the first trained block.
     let embedding_trained = embedded.is_tracked();
     let mut x = embedded.clone().inner();
-    let mut block_inputs = Vec::with_capacity(frozen.layers().len());
-    for block in frozen.layers() {
+    let mut block_inputs = vec![];
+    for block in passage.stack(&frozen).blocks {
         block_inputs.push(x.clone());
         x = block.forward(x, &context, None);
     }
+    let stack = passage.stack(network);
     let first_trained =
-        if embedding_trained { 0 } else { decoder.layers().iter().position(is_trained).unwrap_or(usize::MAX) };
+        if embedding_trained { 0 } else { stack.blocks.iter().position(is_trained).unwrap_or(usize::MAX) };
 
     let last = Tensor::from_inner(x).require_grad();
-    let value = (charges.hidden)(decoder.finish(last.clone(), mode));
+    let value = passage.loss(network, last.clone());
     let mut scalar = f64::from(value.clone().into_scalar::<f32>());
-    if let Some(term) = charges.routed(&routing) {
+    if let Some(term) = routed(passage, &routing) {
         scalar += f64::from(term.into_scalar::<f32>());
     }
     let mut tape = value.backward();
     // Everything outside the blocks: final norm, head, and a tied embedding's use as head.
-    gradients.collect(decoder, "", &mut tape);
+    gradients.collect(network, "", &mut tape);
     let mut upstream = last.grad_remove(&mut tape);
 
-    let (context, routing) = charges.context(decoder, inputs, mode);
-    for (index, block) in decoder.layers().iter().enumerate().rev() {
+    let (context, routing) = begin(passage, network);
+    for (index, block) in stack.blocks.iter().enumerate().rev() {
         let input = block_inputs.pop();
         if index < first_trained {
             return scalar;
@@ -96,35 +105,32 @@ fn by_blocks(decoder: &Decoder, inputs: &Inputs, mode: Mode, charges: &Charges<'
         let input = if needs_input { input.require_grad() } else { input };
         let output = block.forward(input.clone(), &context, None);
         let value = (output * Tensor::from_inner(gradient)).sum();
-        let value = match charges.routed(&routing) {
+        let value = match routed(passage, &routing) {
             Some(term) => value + term,
             None => value,
         };
         let mut tape = value.backward();
-        gradients.collect(block, &format!("layers.{index}"), &mut tape);
+        gradients.collect(block, &stack.path_of(index), &mut tape);
         upstream = input.grad_remove(&mut tape);
     }
     if let (true, Some(gradient)) = (embedding_trained, upstream) {
         let mut tape = (embedded * Tensor::from_inner(gradient)).sum().backward();
-        gradients.collect(decoder, "", &mut tape);
+        gradients.collect(network, "", &mut tape);
     }
     scalar
 }
 
-impl Charges<'_> {
-    /// A context in which routers write down what they chose, if that is charged.
-    fn context(&self, decoder: &Decoder, inputs: &Inputs, mode: Mode) -> (Context, Option<Routing>) {
-        let mut context = decoder.context(inputs, mode);
-        context.routing = self.routing.map(|_| Routing::default());
-        let routing = context.routing.clone();
-        (context, routing)
-    }
+/// A context in which routers write down what they chose, if that is charged.
+fn begin(passage: &impl Passage, network: &Network) -> (Context, Option<Routing>) {
+    let mut context = passage.context(network);
+    context.routing = passage.charges_routers().then(Routing::default);
+    let routing = context.routing.clone();
+    (context, routing)
+}
 
-    /// The loss of what was written down since the last call.
-    fn routed(&self, routing: &Option<Routing>) -> Option<Tensor<1>> {
-        let (charge, routing) = (self.routing?, routing.as_ref()?);
-        charge(&routing.take())
-    }
+/// The loss of what was written down since the last call.
+fn routed(passage: &impl Passage, routing: &Option<Routing>) -> Option<Tensor<1>> {
+    passage.routed(&routing.as_ref()?.take())
 }
 
 fn is_trained<M: Module>(module: &M) -> bool {

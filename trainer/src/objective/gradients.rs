@@ -1,10 +1,10 @@
 //! Gradients by parameter path, summed over micro-batches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients as Tape, Tensor};
-use firebrand_models::parameters::ModulePath;
+use firebrand_models::parameters::{ModulePath, ParameterInfo};
 
 use crate::optim::{LearningRates, OptimizerState, Parameter};
 use crate::recipe::Optimizer;
@@ -50,16 +50,19 @@ impl Gradients {
         self.by_path.keys().zip(sums.iter::<f32>()).find(|(_, sum)| !sum.is_finite()).map(|(path, _)| path.as_str())
     }
 
-    /// One optimiser step on `module`.
+    /// One optimiser step on `module`, of which the parameters in `trained` are trained.
     pub fn apply<M: Module>(
         mut self,
         module: M,
+        trained: &[ParameterInfo],
         optimizer: &Optimizer,
         state: &mut OptimizerState,
         rates: LearningRates,
     ) -> M {
         state.begin_step();
-        module.map(&mut Updater { path: ModulePath::default(), gradients: &mut self.by_path, optimizer, state, rates })
+        let trained = trained.iter().map(|info| (info.path.as_str(), info)).collect();
+        let gradients = &mut self.by_path;
+        module.map(&mut Updater { path: ModulePath::default(), trained, gradients, optimizer, state, rates })
     }
 }
 
@@ -97,6 +100,7 @@ impl ModuleVisitor for Collector<'_> {
 
 struct Updater<'a> {
     path: ModulePath,
+    trained: HashMap<&'a str, &'a ParameterInfo>,
     gradients: &'a mut BTreeMap<String, Tensor<1>>,
     optimizer: &'a Optimizer,
     state: &'a mut OptimizerState,
@@ -114,44 +118,18 @@ impl ModuleMapper for Updater<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join();
-        let gradient = match self.gradients.remove(&path) {
-            Some(gradient) => gradient,
-            // An expert that no token of the step went to. The reference keeps all experts of a layer in one parameter, so its
-            // momentum and weight decay act on idle ones too.
-            None if param.val().is_require_grad() => {
-                Tensor::zeros([param.lazy_shape().num_elements()], &param.lazy_device().inner())
-            }
-            None => return param,
-        };
+        let Some(info) = self.trained.get(path.as_str()) else { return param };
+        // Without a gradient: an expert that no token of the step went to. The reference keeps all experts of a layer in one
+        // parameter, so its momentum and weight decay act on idle ones too.
+        let idle = || Tensor::zeros([param.lazy_shape().num_elements()], &param.lazy_device().inner());
+        let gradient = self.gradients.remove(&path).unwrap_or_else(idle);
         param.map(|value| {
             let shape = value.dims();
             let flat = value.inner().reshape([-1]);
-            let parameter = Parameter { path: &path, shape: &shape };
+            let parameter = Parameter::of(info);
             let rate = self.rates.of(parameter);
             let updated = self.optimizer.update(self.state, parameter, flat, gradient, rate);
             Tensor::from_inner(updated.reshape(shape)).require_grad()
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
-
-    use super::*;
-
-    #[test]
-    fn the_first_gradient_that_is_no_number_is_named() {
-        let device = Device::flex();
-        let of = |values: &[(&str, f32)]| Gradients {
-            by_path: values
-                .iter()
-                .map(|(path, value)| (path.to_string(), Tensor::from_floats([1.0, *value, 2.0], &device)))
-                .collect(),
-        };
-        assert_eq!(of(&[]).first_non_finite(), None);
-        assert_eq!(of(&[("a", 1.0), ("b", 2.0)]).first_non_finite(), None);
-        let broken = of(&[("a", 1.0), ("c", f32::NAN), ("b", f32::INFINITY), ("d", f32::NAN)]);
-        assert_eq!(broken.first_non_finite(), Some("b"));
     }
 }

@@ -1,15 +1,214 @@
-//! What is minimised, and its gradient over one micro-batch.
+//! What is minimised, and its gradient.
 //!
-//! An objective turns a batch into a loss that is already divided by the whole step's normaliser, so that gradients of
-//! micro-batches simply add up and no split of a step changes its result. Adding one: a file, a variant of the
-//! recipe's `[objective]`.
+//! ```text
+//! sft.rs          cross-entropy of labelled tokens; router.rs is the loss of experts' routers beside it
+//! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs is what rows of tensors are to it
+//! backward.rs     the backward pass through blocks, shared by all
+//! gradients.rs    gradients by parameter, summed over micro-batches
+//! parts.rs        the named numbers of a step and of an evaluation
+//! ```
+//! An objective is given all micro-batches of a step. It measures first what they share, then adds up gradients that are already
+//! divided by it, so no split of a step changes its result. Objectives know views of a network ([`firebrand_models::Predictor`] and
+//! others), not kinds; [`Objective::fits`] is the one place where the two meet.
 
 mod backward;
+mod contrastive;
 mod gradients;
+mod pairs;
+mod parts;
 mod router;
 mod sft;
 
 pub use backward::Recompute;
+pub use contrastive::{Contrastive, Embeddings};
 pub use gradients::Gradients;
+pub use pairs::{Pairs, Pictures, check_row};
+pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
 pub use router::RouterBalance;
 pub use sft::{LabelledTokens, Sft, StepScale, TokenSums, inputs};
+
+use firebrand_adapters::Mode;
+use firebrand_datasets::{Batch, BatchContent, RowKind, TokenBatch};
+use firebrand_models::towers::Towers;
+use firebrand_models::{Kind, Model, Network, Predictor};
+
+use crate::error::Error;
+use crate::recipe::{Method, ObjectiveRecipe, Recipe};
+
+/// What a run minimises.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Objective {
+    /// Supervised fine-tuning.
+    Sft(Sft),
+    /// Contrastive learning of two towers.
+    Contrastive(Contrastive),
+}
+
+impl Recipe {
+    /// What a model of a kind is trained for: what the recipe says, or what is usual for the kind.
+    pub fn objective_of(&self, kind: Kind) -> ObjectiveRecipe {
+        self.objective.unwrap_or(ObjectiveRecipe::of_kind(kind, &self.method))
+    }
+}
+
+impl ObjectiveRecipe {
+    /// What a kind of model is trained for where the recipe does not say.
+    pub fn of_kind(kind: Kind, method: &Method) -> Self {
+        match kind {
+            Kind::Decoder => Self::sft(),
+            Kind::Towers => Self::contrastive(method),
+        }
+    }
+
+    /// The word for it in recipes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sft(_) => "sft",
+            Self::Contrastive(_) => "contrastive",
+        }
+    }
+
+    /// Whether it can train a kind of model: the one place where objectives and kinds meet.
+    pub fn fits(&self, kind: Kind) -> bool {
+        match (self, kind) {
+            (Self::Sft(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
+            (Self::Sft(_), Kind::Towers) | (Self::Contrastive(_), Kind::Decoder) => false,
+        }
+    }
+
+    /// What its rows are.
+    pub fn rows(&self) -> RowKind {
+        match self {
+            Self::Sft(_) => RowKind::Tokens,
+            Self::Contrastive(_) => RowKind::Tensors,
+        }
+    }
+}
+
+impl Objective {
+    /// That of a recipe, which [fits](ObjectiveRecipe::fits) the model.
+    pub fn new(recipe: &ObjectiveRecipe, recompute: Recompute) -> Self {
+        match recipe {
+            ObjectiveRecipe::Sft(sft) => Self::Sft(Sft { recompute, router_aux_loss: sft.router_aux_loss }),
+            ObjectiveRecipe::Contrastive(contrastive) => {
+                Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
+            }
+        }
+    }
+
+    /// The model with everything trained that a full run trains.
+    pub fn train_all(&self, model: Model) -> Model {
+        match self {
+            Self::Sft(_) => model.train_all(),
+            Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all(),
+            Self::Contrastive(_) => model.train_all_but(&[Towers::TEMPERATURE]),
+        }
+    }
+
+    /// That by which a kind of model is evaluated.
+    pub fn of_kind(kind: Kind) -> Self {
+        Self::new(&ObjectiveRecipe::of_kind(kind, &Method::Full), Recompute::Off)
+    }
+
+    /// Adds the gradient of a step, all of whose micro-batches are given with their modes, to `gradients`; gives its loss.
+    ///
+    /// # Errors
+    /// Rows that are not the objective's, or that the network cannot read.
+    pub fn accumulate(
+        &self,
+        network: &Network,
+        batches: &[(Batch, Mode)],
+        gradients: &mut Gradients,
+    ) -> Result<StepLoss, Error> {
+        match self {
+            Self::Sft(sft) => Ok(sft.accumulate_step(network, &tokens(batches)?, gradients)),
+            Self::Contrastive(contrastive) => {
+                let towers = towers(network);
+                let pairs = batches.iter().map(|(batch, mode)| Ok((Pairs::of(batch, towers.config())?, *mode)));
+                Ok(contrastive.accumulate_step(network, &pairs.collect::<Result<Vec<_>, Error>>()?, gradients))
+            }
+        }
+    }
+
+    /// The network after an optimiser step: what the objective keeps within bounds is put back into them.
+    pub fn after_step(&self, network: Network) -> Network {
+        match self {
+            Self::Sft(_) => network,
+            Self::Contrastive(contrastive) => match network {
+                Network::Towers(towers) => Network::Towers(contrastive.after_step(towers)),
+                other @ Network::Decoder(_) => other,
+            },
+        }
+    }
+
+    /// The loss and what else is measured over batches, without gradients. The network must be on a device without autodiff.
+    ///
+    /// # Errors
+    /// Those of the batches; as [`Self::accumulate`].
+    pub fn evaluate(
+        &self,
+        network: &Network,
+        batches: &mut dyn Iterator<Item = Result<Batch, Error>>,
+    ) -> Result<Evaluated, Error> {
+        match self {
+            Self::Sft(_) => {
+                let mut sums = TokenSums::default();
+                for batch in batches {
+                    sums += Sft::evaluate(predictor(network), token_batch(&batch?)?);
+                }
+                Ok(sums.evaluated())
+            }
+            Self::Contrastive(_) => {
+                let towers = towers(network);
+                let mut all = Embeddings::default();
+                for batch in batches {
+                    all.extend(Embeddings::of(towers, &Pairs::of(&batch?, towers.config())?, Mode::Inference));
+                }
+                Ok(Contrastive::evaluated(towers, all))
+            }
+        }
+    }
+}
+
+/// The tokens of every batch.
+fn tokens(batches: &[(Batch, Mode)]) -> Result<Vec<(&TokenBatch, Mode)>, Error> {
+    batches.iter().map(|(batch, mode)| Ok((token_batch(batch)?, *mode))).collect()
+}
+
+fn token_batch(batch: &Batch) -> Result<&TokenBatch, Error> {
+    match &batch.content {
+        BatchContent::Tokens(tokens) => Ok(tokens),
+        BatchContent::Tensors(_) => Err(Error::Request {
+            problem: "the rows are tensors, and this objective reads tokens".into(),
+            help: "give it rows of dialogues, text or tokens".into(),
+        }),
+    }
+}
+
+/// The view of an objective over tokens. That the network has it was checked before.
+fn predictor(network: &Network) -> Predictor<'_> {
+    match network.predictor() {
+        Some(predictor) => predictor,
+        None => panic!("an objective over tokens for a {}", network.kind()),
+    }
+}
+
+/// The view of an objective over pairs, likewise.
+fn towers(network: &Network) -> &Towers {
+    match network.towers() {
+        Some(towers) => towers,
+        None => panic!("an objective over pairs for a {}", network.kind()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_an_objective_that_fits_it() {
+        for kind in Kind::ALL {
+            assert!(ObjectiveRecipe::of_kind(*kind, &Method::Full).fits(*kind), "{kind}");
+        }
+    }
+}

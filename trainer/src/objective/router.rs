@@ -10,7 +10,8 @@
 use burn::tensor::{Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::TokenBatch;
-use firebrand_models::transformer::{Decoder, Routed, Routing};
+use firebrand_models::Predictor;
+use firebrand_models::parts::{Routed, Routing};
 
 use super::sft::inputs;
 
@@ -24,9 +25,9 @@ pub struct RouterBalance {
 }
 
 impl RouterBalance {
-    /// Over the micro-batches of a step, each with its mode. `decoder` is on a device without autodiff. Absent: it has no router.
+    /// Over the micro-batches of a step, each with its mode. The network is on a device without autodiff. Absent: it has no router.
     pub fn measure<'a>(
-        decoder: &Decoder,
+        predictor: Predictor<'_>,
         batches: impl Iterator<Item = (&'a TokenBatch, Mode)>,
         coefficient: f64,
     ) -> Option<Self> {
@@ -34,10 +35,10 @@ impl RouterBalance {
         let mut rows = 0.0;
         for (batch, mode) in batches {
             let inputs = inputs(batch);
-            let mut context = decoder.context(&inputs, mode);
+            let mut context = predictor.context(&inputs, mode);
             let routing = Routing::default();
             context.routing = Some(routing.clone());
-            decoder.forward_with(&inputs, &context);
+            predictor.hidden_with(&inputs, &context);
             for routed in routing.take() {
                 let experts = routed.probabilities.dims()[1];
                 visits.resize(experts, 0.0);

@@ -3,20 +3,26 @@
 //! Hidden states are gathered at labelled positions before the output head, and the head and its loss are one operation
 //! that works in chunks, so no `[tokens, vocab]` array exists.
 
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::TokenBatch;
-use firebrand_models::transformer::{Decoder, Inputs, Routed};
+use firebrand_models::parts::{Context, Inputs, Routed};
+use firebrand_models::{Network, Predictor, Stack};
 
-use super::backward::{Charges, Recompute, RoutingCharge, backward};
+use super::backward::{Passage, Recompute, backward};
 use super::gradients::Gradients;
+use super::parts::{EvalMetrics, Evaluated, StepLoss};
+use super::predictor;
 use super::router::RouterBalance;
 
 /// The objective.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Sft {
     /// What the backward pass recomputes.
     pub recompute: Recompute,
+    /// Factor of the load-balancing loss of routers; absent: it is not charged.
+    pub router_aux_loss: Option<f64>,
 }
 
 /// What all micro-batches of one optimiser step share.
@@ -84,10 +90,32 @@ impl LabelledTokens {
 }
 
 impl Sft {
+    /// Adds the gradient of a step, all of whose micro-batches are given, to `gradients`; gives its loss.
+    pub(super) fn accumulate_step(
+        &self,
+        network: &Network,
+        batches: &[(&TokenBatch, Mode)],
+        gradients: &mut Gradients,
+    ) -> StepLoss {
+        let router = self.router_aux_loss.and_then(|coefficient| {
+            let frozen = network.valid();
+            RouterBalance::measure(predictor(&frozen), batches.iter().copied(), coefficient)
+        });
+        let scale = StepScale { router, ..StepScale::new(batches.iter().map(|(batch, _)| *batch)) };
+        let mut step = StepLoss::default();
+        for (batch, mode) in batches {
+            step.loss += self.accumulate(network, batch, &scale, *mode, gradients);
+        }
+        if let Some(router) = &scale.router {
+            step.parts.set("router_aux_loss", router.loss);
+        }
+        step
+    }
+
     /// Adds the gradient of one micro-batch to `gradients`; gives its share of the step's loss.
     pub fn accumulate(
         &self,
-        decoder: &Decoder,
+        network: &Network,
         batch: &TokenBatch,
         scale: &StepScale,
         mode: Mode,
@@ -97,31 +125,19 @@ impl Sft {
         if labelled.positions.is_empty() && scale.router.is_none() {
             return 0.0;
         }
-        let weights: Vec<f32> =
-            labelled.weights.iter().map(|weight| (f64::from(*weight) / scale.total_weight) as f32).collect();
-        let loss = |hidden: Tensor<3>| {
-            if labelled.positions.is_empty() {
-                return hidden.sum() * 0.0;
-            }
-            let device = hidden.device();
-            let weights = Tensor::from_data(TensorData::new(weights.clone(), [weights.len()]), &device);
-            let hidden = gather(hidden, &labelled);
-            decoder.head().loss(hidden, labelled.targets(&device), weights)
-        };
-        let routed = scale.router.as_ref().map(|router| move |routed: &[Routed]| router.term(routed, batch));
-        let routing = routed.as_ref().map(|routed| routed as &RoutingCharge<'_>);
-        let charges = Charges { hidden: &loss, routing };
-        backward(decoder, &inputs(batch), mode, self.recompute, &charges, gradients)
+        let passage = TokenPassage { batch, inputs: inputs(batch), labelled, scale, mode };
+        backward(&passage, network, self.recompute, gradients)
     }
 
-    /// Loss and accuracy sums of one batch, without gradients. The decoder must be on a device without autodiff.
-    pub fn evaluate(decoder: &Decoder, batch: &TokenBatch) -> TokenSums {
+    /// Loss and accuracy sums of one batch, without gradients. The network must be on a device without autodiff.
+    pub fn evaluate(predictor: Predictor<'_>, batch: &TokenBatch) -> TokenSums {
         let labelled = LabelledTokens::of(batch);
         if labelled.positions.is_empty() {
             return TokenSums::default();
         }
         let mut sums = TokenSums::default();
-        for (index, (log_probability, is_best)) in Self::predictions(decoder, batch, &labelled).into_iter().enumerate()
+        for (index, (log_probability, is_best)) in
+            Self::predictions(predictor, batch, &labelled).into_iter().enumerate()
         {
             let weight = f64::from(labelled.weights[index]);
             sums.loss -= f64::from(log_probability) * weight;
@@ -133,14 +149,77 @@ impl Sft {
     }
 
     /// Of each labelled token, of which there must be one: its log-probability, and whether it was the most likely one.
-    /// The decoder must be on a device without autodiff.
-    pub fn predictions(decoder: &Decoder, batch: &TokenBatch, labelled: &LabelledTokens) -> Vec<(f32, bool)> {
-        let hidden = gather(decoder.forward(&inputs(batch), Mode::Inference), labelled);
+    /// The network must be on a device without autodiff.
+    pub fn predictions(predictor: Predictor<'_>, batch: &TokenBatch, labelled: &LabelledTokens) -> Vec<(f32, bool)> {
+        let hidden = gather(predictor.hidden(&inputs(batch), Mode::Inference), labelled);
         let targets = labelled.targets(&hidden.device());
-        let (log_probabilities, best) = decoder.head().statistics(hidden, targets);
+        let (log_probabilities, best) = predictor.head().statistics(hidden, targets);
         let (log_probabilities, best) = (log_probabilities.into_data(), best.into_data());
         let is_best = best.iter::<i64>().zip(&labelled.targets).map(|(best, target)| best == i64::from(*target));
         log_probabilities.iter::<f32>().zip(is_best).collect()
+    }
+}
+
+/// Tokens through the blocks to the loss of those that are labelled.
+struct TokenPassage<'a> {
+    batch: &'a TokenBatch,
+    inputs: Inputs,
+    labelled: LabelledTokens,
+    scale: &'a StepScale,
+    mode: Mode,
+}
+
+impl Passage for TokenPassage<'_> {
+    fn context(&self, network: &Network) -> Context {
+        predictor(network).context(&self.inputs, self.mode)
+    }
+
+    fn embed(&self, network: &Network) -> Tensor<3> {
+        predictor(network).embed(&self.inputs, self.mode)
+    }
+
+    fn stack<'n>(&self, network: &'n Network) -> Stack<'n> {
+        predictor(network).stack()
+    }
+
+    fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1> {
+        let hidden = predictor(network).finish(x, self.mode);
+        if self.labelled.positions.is_empty() {
+            return hidden.sum() * 0.0;
+        }
+        let device = hidden.device();
+        let share = |weight: &f32| (f64::from(*weight) / self.scale.total_weight) as f32;
+        let weights: Vec<f32> = self.labelled.weights.iter().map(share).collect();
+        let weights = Tensor::from_data(TensorData::new(weights, [self.labelled.weights.len()]), &device);
+        let hidden = gather(hidden, &self.labelled);
+        predictor(network).head().loss(hidden, self.labelled.targets(&device), weights)
+    }
+
+    fn charges_routers(&self) -> bool {
+        self.scale.router.is_some()
+    }
+
+    fn routed(&self, routed: &[Routed]) -> Option<Tensor<1>> {
+        self.scale.router.as_ref()?.term(routed, self.batch)
+    }
+}
+
+impl TokenSums {
+    /// Mean loss in nats.
+    pub fn mean_loss(&self) -> f64 {
+        self.loss / self.weight
+    }
+
+    /// Share of tokens whose most likely continuation was right.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.tokens as f64
+    }
+
+    /// What an evaluation reports of them.
+    pub fn evaluated(&self) -> Evaluated {
+        let loss = self.mean_loss();
+        let (token_accuracy, tokens) = (self.accuracy(), self.tokens as u64);
+        Evaluated { loss, metrics: EvalMetrics::Tokens { perplexity: loss.exp(), token_accuracy, tokens } }
     }
 }
 
@@ -153,7 +232,7 @@ impl std::ops::AddAssign for TokenSums {
     }
 }
 
-/// What the decoder reads of a batch.
+/// What a network over tokens reads of a batch.
 pub fn inputs(batch: &TokenBatch) -> Inputs {
     Inputs::new(
         batch.rows,

@@ -3,16 +3,28 @@
 //! LoRA+ (Hayou et al. 2024, arXiv:2402.12354) as `peft.optimizers.create_loraplus_optimizer` groups parameters: `B` and
 //! vectors learn faster than `A`, and factors on an embedding have a rate of their own. Weight decay is the optimiser's for all of them.
 
+use firebrand_adapters::AdapterTensor;
+use firebrand_models::parameters::{ParameterInfo, Role};
+
 /// A parameter without its value.
 #[derive(Debug, Clone, Copy)]
 pub struct Parameter<'a> {
-    /// Its path in the model: `layers.0.attention.qkv.q.weight`.
+    /// Its path in the model: the name of what an optimiser keeps of it.
     pub path: &'a str,
     /// Its shape; the optimiser is given the values flat.
     pub shape: &'a [usize],
+    /// What it is for; of an adapter's tensor, what the matrix that it adapts is for.
+    pub role: Role,
+    /// Which tensor of an adapter it is; absent: a parameter of the base model.
+    pub adapter: Option<AdapterTensor>,
 }
 
-impl Parameter<'_> {
+impl<'a> Parameter<'a> {
+    /// That of which `info` is known.
+    pub fn of(info: &'a ParameterInfo) -> Self {
+        Self { path: &info.path, shape: &info.shape, role: info.role, adapter: info.adapter }
+    }
+
     /// Number of values.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
@@ -20,7 +32,7 @@ impl Parameter<'_> {
 
     /// Whether it is a matrix of a transformer block, adapters included: what Muon is for.
     pub(super) fn is_matrix_of_a_layer(&self) -> bool {
-        self.shape.len() == 2 && self.path.starts_with("layers.")
+        self.shape.len() == 2 && self.role.is_matrix_of_block()
     }
 }
 
@@ -46,12 +58,11 @@ impl LearningRates {
     /// The rate of one parameter.
     pub fn of(&self, parameter: Parameter<'_>) -> f64 {
         let Some(loraplus) = self.loraplus else { return self.base };
-        let of_adapter = parameter.path.contains(".adapter.");
-        let faster = of_adapter && parameter.path.ends_with(".b") || parameter.shape.len() == 1;
-        match parameter.path.starts_with("embed.adapter.") {
-            true => loraplus.embedding,
-            false if faster => self.base * loraplus.ratio,
-            false => self.base,
+        match parameter.adapter {
+            Some(_) if parameter.role == Role::TokenTable => loraplus.embedding,
+            Some(tensor) if tensor.is_b() => self.base * loraplus.ratio,
+            Some(_) | None if parameter.shape.len() == 1 => self.base * loraplus.ratio,
+            Some(_) | None => self.base,
         }
     }
 }
@@ -60,25 +71,28 @@ impl LearningRates {
 mod tests {
     use super::*;
 
-    const A: Parameter<'_> = Parameter { path: "layers.0.attention.qkv.q.adapter.a", shape: &[2, 8] };
-    const B: Parameter<'_> = Parameter { path: "layers.0.attention.qkv.q.adapter.b", shape: &[8, 2] };
+    fn parameter(shape: &'static [usize], role: Role, adapter: Option<AdapterTensor>) -> Parameter<'static> {
+        Parameter { path: "p", shape, role, adapter }
+    }
 
     #[test]
     fn loraplus_is_for_b_and_vectors() {
         let rates = LearningRates { base: 0.5, loraplus: Some(LoraPlus { ratio: 16.0, embedding: 0.25 }) };
-        assert_eq!([A, B].map(|parameter| rates.of(parameter)), [0.5, 8.0]);
-        assert_eq!(rates.of(Parameter { path: "layers.0.mlp.down.bias", shape: &[8] }), 8.0);
-        assert_eq!(rates.of(Parameter { path: "embed.adapter.b", shape: &[8, 2] }), 0.25);
-        assert_eq!(LearningRates { loraplus: None, ..rates }.of(B), 0.5);
+        let a = parameter(&[2, 8], Role::Map, Some(AdapterTensor::A));
+        let b = parameter(&[8, 2], Role::Map, Some(AdapterTensor::B));
+        assert_eq!([a, b].map(|parameter| rates.of(parameter)), [0.5, 8.0]);
+        assert_eq!(rates.of(parameter(&[8], Role::Vector, None)), 8.0);
+        assert_eq!(rates.of(parameter(&[8, 2], Role::TokenTable, Some(AdapterTensor::EmbeddingB))), 0.25);
+        assert_eq!(LearningRates { loraplus: None, ..rates }.of(b), 0.5);
     }
 
     #[test]
     fn only_matrices_of_layers_are_muons() {
-        assert!(A.is_matrix_of_a_layer() && B.is_matrix_of_a_layer());
-        for (path, shape) in
-            [("embed.tokens", &[9, 8][..]), ("head.weight", &[9, 8]), ("layers.0.norms.attention.weight", &[8])]
-        {
-            assert!(!Parameter { path, shape }.is_matrix_of_a_layer(), "{path}");
+        for adapter in [None, Some(AdapterTensor::A), Some(AdapterTensor::B)] {
+            assert!(parameter(&[2, 8], Role::Map, adapter).is_matrix_of_a_layer());
+        }
+        for (role, shape) in [(Role::TokenTable, &[9, 8][..]), (Role::Head, &[9, 8]), (Role::Vector, &[8])] {
+            assert!(!Parameter { path: "p", shape, role, adapter: None }.is_matrix_of_a_layer(), "{role:?}");
         }
     }
 }

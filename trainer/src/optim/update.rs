@@ -94,13 +94,15 @@ impl AdamwRecipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use firebrand_models::parameters::Role;
+
     use crate::recipe::{AdafactorRecipe, Adamw8bitRecipe, LionRecipe, MuonRecipe, SgdRecipe};
 
     /// The README's table says these numbers.
     #[test]
     fn bytes_of_state_for_a_large_matrix() {
         let shape = [4096, 4096];
-        let parameter = Parameter { path: "layers.0.mlp.down.weight", shape: &shape };
+        let parameter = Parameter { path: "p", shape: &shape, role: Role::Map, adapter: None };
         let bytes = |optimizer: Optimizer| {
             let bytes: usize = optimizer.quantities(parameter).iter().map(Quantity::bytes).sum();
             bytes as f64 / parameter.elements() as f64

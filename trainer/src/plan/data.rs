@@ -5,12 +5,12 @@ use std::path::Path;
 
 use firebrand_datasets::{CacheChoice, Dataset, Format, Prepare, Progress, Report, SourceConfig, Split, prepare};
 use firebrand_hub::HubDatasets;
-use firebrand_models::transformer::DecoderConfig;
+use firebrand_models::Model;
 
 use super::fits;
 use super::text::Text;
 use crate::error::Error;
-use crate::recipe::Recipe;
+use crate::recipe::{ObjectiveRecipe, Recipe};
 use crate::training::Steps;
 
 /// The data of a recipe, tokenised.
@@ -67,7 +67,9 @@ impl Data {
             let help = "raise it, or name rows for evaluation in [[data.eval]]".into();
             return Err(Error::Request { problem, help });
         }
-        [Some(&train), eval.as_ref()].into_iter().flatten().try_for_each(fits::check_objective)?;
+        let objective = recipe.objective.unwrap_or(ObjectiveRecipe::sft());
+        let both = [Some(&train), eval.as_ref()].into_iter().flatten();
+        both.into_iter().try_for_each(|dataset| fits::check_objective(dataset, &objective))?;
         let report = Report::new(Some(&train), eval.as_ref(), text.tokenizer.as_ref(), &recipe.data.gate);
         Ok(Self { train, eval, report })
     }
@@ -81,7 +83,7 @@ impl Data {
     ///
     /// # Errors
     /// The first row it cannot.
-    pub fn check_fits(&self, model: &DecoderConfig) -> Result<(), Error> {
+    pub fn check_fits(&self, model: &Model) -> Result<(), Error> {
         [Some(&self.train), self.eval.as_ref()]
             .into_iter()
             .flatten()

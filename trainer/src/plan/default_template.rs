@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use firebrand_datasets::{Builtin, Tokenizer};
-use firebrand_models::families::Family;
+use firebrand_models::families::{BasePrompt, Family};
 use firebrand_models::hf_config::HfConfig;
 
 /// That of the model in `folder`; absent when no family knows it.
@@ -27,27 +27,13 @@ fn of(family: Family, knows: impl Fn(&str) -> bool) -> Builtin {
     if let Some((builtin, _)) = formats.into_iter().find(|(_, token)| knows(token)) {
         return builtin;
     }
-    match family {
-        Family::Mistral | Family::Mixtral => Builtin::Mistral,
-        Family::Falcon => Builtin::Falcon,
-        // RedPajama-INCITE is the chat model of this architecture.
-        Family::GptNeox => Builtin::RedPajama,
-        Family::Olmo2 => Builtin::Olmo2,
-        Family::Llama => Builtin::Vicuna,
-        Family::Gemma
-        | Family::Gemma2
-        | Family::Gemma3
-        | Family::GptJ
-        | Family::GptNeo
-        | Family::Opt
-        | Family::Bloom
-        | Family::Qwen2
-        | Family::Qwen3
-        | Family::Phi
-        | Family::Phi3
-        | Family::SmolLm3
-        | Family::Gpt2
-        | Family::Mpt => Builtin::Alpaca,
+    match family.prompt() {
+        BasePrompt::Alpaca | BasePrompt::Wordless => Builtin::Alpaca,
+        BasePrompt::Falcon => Builtin::Falcon,
+        BasePrompt::Mistral => Builtin::Mistral,
+        BasePrompt::Olmo2 => Builtin::Olmo2,
+        BasePrompt::RedPajama => Builtin::RedPajama,
+        BasePrompt::Vicuna => Builtin::Vicuna,
     }
 }
 

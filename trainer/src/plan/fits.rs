@@ -1,23 +1,39 @@
 //! Whether rows fit the model that is to read them, and the objective that is to learn from them.
 
-use firebrand_datasets::{Dataset, Format};
-use firebrand_models::transformer::DecoderConfig;
+use firebrand_datasets::{Dataset, ExampleContent, Format, RowKind};
+use firebrand_models::towers::Towers;
+use firebrand_models::{Model, Predictor};
 
 use crate::error::Error;
+use crate::objective::check_row;
+use crate::recipe::ObjectiveRecipe;
 
-/// Every token id is in the vocabulary, and no row is longer than the model has positions for.
+/// Whether the model can read every row: ids that are in its vocabulary, rows that are not longer than it has positions for,
+/// tensors of its shapes.
 ///
 /// # Errors
-/// The row with the largest id, or the longest one, if they are not.
-pub fn check(dataset: &Dataset, model: &DecoderConfig) -> Result<(), Error> {
-    let vocabulary = model.vocab_size;
+/// A row it cannot read.
+pub fn check(dataset: &Dataset, model: &Model) -> Result<(), Error> {
+    match (dataset.kind(), model.network().predictor(), model.network().towers()) {
+        (RowKind::Tokens, Some(predictor), _) => check_tokens(dataset, predictor),
+        (RowKind::Tensors, _, Some(towers)) => check_pairs(dataset, towers),
+        (RowKind::Tokens, None, _) | (RowKind::Tensors, _, None) => Err(Error::Request {
+            problem: format!("the data are {}, and a {} reads others", dataset.kind(), model.kind()),
+            help: "docs/data.md says which rows which model reads".into(),
+        }),
+    }
+}
+
+/// Error: the row with the largest id, or the longest one.
+fn check_tokens(dataset: &Dataset, predictor: Predictor<'_>) -> Result<(), Error> {
+    let vocabulary = predictor.vocab_size();
     if let Some((id, location)) = dataset.largest_id().filter(|(id, _)| *id as usize >= vocabulary) {
         return Err(Error::Request {
             problem: format!("{location}: token id {id}, but the model's vocabulary has {vocabulary} tokens"),
             help: "the rows were tokenised for another model, or the tokenizer does not belong to these weights".into(),
         });
     }
-    match (dataset.longest(), model.position_limit()) {
+    match (dataset.longest(), predictor.position_limit()) {
         (Some(row), Some(limit)) if dataset.length(row) > limit => Err(Error::Request {
             problem: format!(
                 "{}: {} tokens, but the model has positions for {limit}",
@@ -30,34 +46,60 @@ pub fn check(dataset: &Dataset, model: &DecoderConfig) -> Result<(), Error> {
     }
 }
 
-/// The objective `sft` learns what rows say: it has no use for answers that somebody judged.
+/// Error: the first row whose tensors are not those of a pair.
+fn check_pairs(dataset: &Dataset, towers: &Towers) -> Result<(), Error> {
+    for example in dataset.examples() {
+        let example = example?;
+        let ExampleContent::Tensors(file) = &example.content else { continue };
+        if let Err(why) = check_row(&file.read(&example.source)?, towers.config()) {
+            return Err(Error::Request {
+                problem: format!("{}: {}: {why}", example.source, file.path.display()),
+                help: "rows of tensors hold what the reference's `forward` takes, without the batch dimension".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether an objective learns from these rows: `sft` has no use for answers that somebody judged.
 ///
 /// # Errors
-/// A source of pairs, or of answers with a label.
-pub fn check_objective(dataset: &Dataset) -> Result<(), Error> {
+/// A source of other rows.
+pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result<(), Error> {
     for decision in &dataset.decisions {
-        let (holds, help) = match decision.format {
-            Format::Preference => (
+        let (holds, help) = match (decision.format, objective.rows()) {
+            (Format::Preference, RowKind::Tokens) => (
                 "preference pairs",
                 "to train on the better answers, give the source format = \"prompt-completion\" and \
                  columns = { prompt = \"prompt\", completion = \"chosen\" }",
             ),
-            Format::Unpaired => {
+            (Format::Unpaired, RowKind::Tokens) => {
                 ("answers labelled good or bad", "to train on the good answers, take only those, without their label")
             }
-            Format::Tensors => {
+            (Format::Tensors, RowKind::Tokens) => {
                 ("rows of tensors", "what trains on them is another objective and another kind of model")
             }
-            Format::Auto
-            | Format::Messages
-            | Format::ShareGpt
-            | Format::Alpaca
-            | Format::PromptCompletion
-            | Format::Text
-            | Format::Tokens => continue,
+            (Format::Tensors, RowKind::Tensors) => continue,
+            (_, RowKind::Tensors) => {
+                ("text", "give it rows of tensors, {\"tensors\": \"row.safetensors\"}, with pixel_values and input_ids")
+            }
+            (
+                Format::Auto
+                | Format::Messages
+                | Format::ShareGpt
+                | Format::Alpaca
+                | Format::PromptCompletion
+                | Format::Text
+                | Format::Tokens,
+                RowKind::Tokens,
+            ) => continue,
+        };
+        let learns = match objective.rows() {
+            RowKind::Tokens => "dialogues and text",
+            RowKind::Tensors => "pairs of a picture and a text",
         };
         return Err(Error::Request {
-            problem: format!("objective sft trains on dialogues and text; {} holds {holds}", decision.path),
+            problem: format!("objective {} trains on {learns}; {} holds {holds}", objective.name(), decision.path),
             help: help.into(),
         });
     }

@@ -4,9 +4,8 @@
 //! between keeping activations and computing them again, and shown by `check`. Measured numbers are in
 //! `docs/performance.md`.
 
-use firebrand_models::CausalLm;
-use firebrand_models::parameters::parameters;
-use firebrand_models::transformer::MlpConfig;
+use firebrand_models::Model;
+use firebrand_models::network::StackConfig;
 use serde::Serialize;
 
 use crate::objective::Recompute;
@@ -43,32 +42,26 @@ pub struct MemoryPlan {
 
 impl MemoryPlan {
     /// For `model` doing `work`.
-    pub fn new(model: &CausalLm, work: Work) -> Self {
-        let config = model.decoder().config();
-        let values: usize = parameters(model.decoder()).iter().map(|info| info.shape.iter().product::<usize>()).sum();
-        let quantized = model.quantized_weights().iter().map(|weight| weight.bytes() as u64).sum::<u64>();
-        let tokens = (work.rows * work.length) as u64;
-        let attention = &config.attention;
-        let heads = (attention.heads + 2 * attention.kv_heads) * attention.head_dim;
-        let mlp = match config.mlp {
-            MlpConfig::Gated { intermediate_size, .. } | MlpConfig::GatedFused { intermediate_size, .. } => {
-                3 * intermediate_size
-            }
-            MlpConfig::Plain { intermediate_size, .. } => 2 * intermediate_size,
-            MlpConfig::Experts { intermediate_size, chosen, .. } => {
-                chosen * (3 * intermediate_size + 2 * config.hidden_size)
-            }
+    pub fn new(model: &Model, work: Work) -> Self {
+        let (base, adapters) = model.parameter_counts();
+        let quantized = model.quantized_weights();
+        let dense = base + adapters - quantized.iter().map(|weight| weight.len()).sum::<usize>();
+        let quantized = quantized.iter().map(|weight| weight.bytes() as u64).sum::<u64>();
+        let config = model.network().config();
+        // Kept, and computed again block by block: values of the stack that has most.
+        let most = |values: &dyn Fn(&StackConfig<'_>, u64) -> u64| {
+            let tokens = |stack: &StackConfig<'_>| (work.rows * stack.length.unwrap_or(work.length)) as u64;
+            config.stacks().iter().map(|stack| tokens(stack) * values(stack, stack.layers as u64)).max().unwrap_or(0)
         };
-        // Per token: the stream before and after each norm, q k v before and after rotation, the mixed heads, the MLP.
-        let block = (6 * config.hidden_size + 2 * heads + attention.heads * attention.head_dim + mlp) as u64;
-        let layers = config.layers as u64;
+        let kept = most(&|stack, layers| layers * stack.block.activations() as u64);
+        let again = most(&|stack, layers| stack.block.activations() as u64 + layers * stack.block.width as u64);
         let float = 4;
         Self {
-            weights: values as u64 * float + quantized,
+            weights: dense as u64 * float + quantized,
             gradients: work.trained as u64 * float,
             optimizer: work.optimizer_bytes as u64,
-            activations: tokens * block * layers * float,
-            activations_recomputed: tokens * (block + layers * config.hidden_size as u64) * float,
+            activations: kept * float,
+            activations_recomputed: again * float,
             available: available(),
         }
     }

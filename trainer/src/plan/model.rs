@@ -6,11 +6,11 @@ use burn::tensor::Device;
 use firebrand_adapters::AdapterError;
 use firebrand_hub::{HubOptions, locate};
 use firebrand_models::adapter_folder::{self, Start};
-use firebrand_models::transformer::MlpConfig;
-use firebrand_models::{CausalLm, Hold, ModelError, ModelFiles};
+use firebrand_models::{Hold, Model, ModelError, ModelFiles};
 
 use super::initial_adapter::check_initial_adapter;
 use crate::error::Error;
+use crate::objective::{Objective, Recompute};
 use crate::recipe::{Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
 
 /// Finds the model folder of a recipe, fetching it if need be.
@@ -38,20 +38,19 @@ pub fn hold(recipe: &Recipe) -> Hold {
 ///
 /// # Errors
 /// Files that do not fit together, or targets that match nothing (shown in the recipe).
-pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(CausalLm, Vec<String>), Error> {
+pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(Model, Vec<String>), Error> {
     let recipe = &loaded.recipe;
     let mut model = match recipe.init {
-        Init::Pretrained => CausalLm::load(folder, hold(recipe), device).map_err(|error| match error {
+        Init::Pretrained => Model::load(folder, hold(recipe), device).map_err(|error| match error {
             ModelError::OtherQuantization { .. } => {
                 let help = "quantized weights are taken as they are: leave [quantization] out, or say the same there";
                 Error::from(loaded.complain("quantization", error.to_string(), help))
             }
             error => error.into(),
         })?,
-        Init::Random => CausalLm::random(folder, recipe.seed, device)?,
+        Init::Random => Model::random(folder, recipe.seed, device)?,
     };
-    let experts = matches!(model.decoder().config().mlp, MlpConfig::Experts { .. });
-    if recipe.router_aux_loss().is_some() && !experts {
+    if recipe.router_aux_loss().is_some() && !model.has_routers() {
         let problem = format!("a model of type {} has no router", model.family().name());
         let help = "router_aux_loss is for models with experts, such as Mixtral; leave it out";
         return Err(loaded.complain("objective.router_aux_loss", problem, help).into());
@@ -59,7 +58,10 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
     check_quantized_base(loaded, &model)?;
     let init_from = recipe.method.init_from();
     match recipe.method.adapter() {
-        None => Ok((model.train_all(), vec![])),
+        None => {
+            let objective = recipe.objective_of(model.kind());
+            Ok((Objective::new(&objective, Recompute::Off).train_all(model), vec![]))
+        }
         Some(config) => {
             let original = config.starts_at_what_quantization_lost().then(|| ModelFiles::open(folder)).transpose()?;
             let start = match init_from {
@@ -88,9 +90,10 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(C
 }
 
 /// Weights that their folder has quantized are frozen, and held as they are.
-fn check_quantized_base(loaded: &Loaded, model: &CausalLm) -> Result<(), Error> {
+fn check_quantized_base(loaded: &Loaded, model: &Model) -> Result<(), Error> {
     let Some((scheme, _)) = model.stored_scheme() else { return Ok(()) };
-    let starts_by_loftq = loaded.recipe.method.adapter().is_some_and(|config| config.starts_at_what_quantization_lost());
+    let starts_by_loftq =
+        loaded.recipe.method.adapter().is_some_and(|config| config.starts_at_what_quantization_lost());
     let complaint = match (&loaded.recipe.method, loaded.recipe.base_dtype) {
         (Method::Full, _) => (
             "model",

@@ -1,26 +1,12 @@
 //! What a user should know before a run, though nothing is wrong.
 
-use firebrand_models::CausalLm;
+use firebrand_models::Model;
 use firebrand_models::weights::Head;
 
 use crate::recipe::Recipe;
 
-/// The keys under which families say how much of the base model is dropped in training.
-const BASE_DROPOUT: [&str; 10] = [
-    "attention_dropout",
-    "attn_pdrop",
-    "resid_pdrop",
-    "embd_pdrop",
-    "emb_pdrop",
-    "dropout",
-    "resid_dropout",
-    "embed_dropout",
-    "hidden_dropout",
-    "layerdrop",
-];
-
 /// What a user should know before a run of `steps` steps, though nothing is wrong.
-pub fn notes(recipe: &Recipe, model: &CausalLm, steps: u64) -> Vec<String> {
+pub fn notes(recipe: &Recipe, model: &Model, steps: u64) -> Vec<String> {
     let mut notes = vec![];
     let warmup = recipe.schedule.warmup.steps(steps as usize) as u64;
     if warmup >= steps {
@@ -29,12 +15,10 @@ pub fn notes(recipe: &Recipe, model: &CausalLm, steps: u64) -> Vec<String> {
              lower schedule.warmup_steps"
         ));
     }
-    for key in BASE_DROPOUT {
-        if model.config().optional_f64(key).ok().flatten().is_some_and(|share| share > 0.0) {
-            notes.push(format!("config.json asks for {key}: the base model is trained without dropout"));
-        }
+    for key in model.dropout_keys() {
+        notes.push(format!("config.json asks for {key}: the base model is trained without dropout"));
     }
-    if model.head_tie().is_some_and(|tie| tie.outcome.is_tied()) && !model.decoder().config().head.tied {
+    if model.head_tie().is_some_and(|tie| tie.outcome.is_tied()) && model.ends().is_some_and(|ends| !ends.tied) {
         notes.push(
             "the output head was the embedding; modules_to_save trains one of them, so the head is a matrix of its own from now on \
              (ensure_weight_tying = true trains both as one)"

@@ -1,23 +1,35 @@
-//! What a run minimises: the recipe's objective, or that of the model.
+//! What a run minimises: the recipe's objective, or that of the kind of model.
+
+use std::path::Path;
+
+use firebrand_models::families::Family;
+use firebrand_models::hf_config::HfConfig;
 
 use crate::error::Error;
 use crate::recipe::{Loaded, ObjectiveRecipe};
 
-/// Decides the objective where the recipe leaves it to the model.
+/// Decides the objective where the recipe leaves it to the model in `folder`, whose kind its `config.json` tells.
 ///
 /// # Errors
-/// An objective that the model cannot have, shown in the recipe.
-pub fn decide_objective(loaded: &mut Loaded) -> Result<(), Error> {
-    match loaded.recipe.objective {
-        None => {
-            loaded.recipe.objective = Some(ObjectiveRecipe::sft());
-            Ok(())
-        }
-        Some(ObjectiveRecipe::Sft(_)) => Ok(()),
-        Some(ObjectiveRecipe::Contrastive(_)) => {
-            let problem = "objective contrastive needs a model with two towers; this one is a decoder";
-            let help = "write kind = \"sft\", or leave [objective] out";
-            Err(loaded.complain("objective.kind", problem, help).into())
-        }
+/// A configuration that is not supported; an objective that the kind cannot have, shown in the recipe.
+pub fn decide_objective(loaded: &mut Loaded, folder: &Path) -> Result<(), Error> {
+    let family = Family::of(&HfConfig::open(folder)?)?;
+    let kind = family.kind();
+    let usual = ObjectiveRecipe::of_kind(kind, &loaded.recipe.method);
+    let objective = loaded.recipe.objective_of(kind);
+    if !objective.fits(kind) {
+        let problem = format!(
+            "objective {} does not train a model of type {}, which is a {kind}",
+            objective.name(),
+            family.name()
+        );
+        let help = format!("write kind = \"{}\", or leave [objective] out", usual.name());
+        return Err(loaded.complain("objective.kind", problem, help).into());
     }
+    if let (ObjectiveRecipe::Contrastive(_), 1) = (objective, loaded.recipe.train.batch_size) {
+        let problem = "a step of one pair has no other to tell it from, and teaches nothing";
+        return Err(loaded.complain("train.batch_size", problem, "write batch_size = 2 or more").into());
+    }
+    loaded.recipe.objective = Some(objective);
+    Ok(())
 }

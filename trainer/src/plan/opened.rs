@@ -26,7 +26,7 @@ impl Opened {
     /// Those of the hub, of [`decide_objective`] and of [`dated_text`].
     pub fn new(mut loaded: Loaded) -> Result<Self, Error> {
         let folder = model_folder(&loaded.recipe.model)?;
-        decide_objective(&mut loaded)?;
+        decide_objective(&mut loaded, &folder)?;
         let text = dated_text(&mut loaded.recipe, &folder)?;
         Ok(Self { loaded, folder, text })
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 use firebrand_datasets::DataError;
-use firebrand_models::CausalLm;
+use firebrand_models::Model;
 
 use super::cache;
 use super::data::{Data, total_steps};
@@ -29,7 +29,7 @@ pub struct Ready {
     /// The rows, which have passed their gate.
     pub data: Data,
     /// The model that reads them, what is trained made trainable.
-    pub model: CausalLm,
+    pub model: Model,
     /// Paths of adapted modules.
     pub modules: Vec<String>,
 }
@@ -69,7 +69,7 @@ impl Ready {
     }
 }
 
-fn load(opened: &Opened, device: &Device) -> Result<(Data, CausalLm, Vec<String>), Error> {
+fn load(opened: &Opened, device: &Device) -> Result<(Data, Model, Vec<String>), Error> {
     let failed = Arc::new(AtomicBool::new(false));
     let building = {
         let (failed, loaded, folder, device) =
@@ -95,7 +95,7 @@ fn load(opened: &Opened, device: &Device) -> Result<(Data, CausalLm, Vec<String>
     }
     let (model, modules) = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let data = data.ok_or(DataError::Interrupted)?;
-    data.check_fits(model.decoder().config())?;
+    data.check_fits(&model)?;
     if total_steps(recipe, &data) == 0 {
         let (problem, help) = match data.train.labelled_tokens() {
             0 => ("no row has a labelled token", "look at the rows with `firebrand data RECIPE`, and at data.train_on"),

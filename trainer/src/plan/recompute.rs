@@ -1,6 +1,6 @@
 //! What the backward pass recomputes.
 
-use firebrand_models::CausalLm;
+use firebrand_models::Model;
 
 use super::data::Data;
 use super::memory::{MemoryPlan, Work};
@@ -9,12 +9,12 @@ use crate::optim::Parameter;
 use crate::recipe::{self, Recipe};
 
 /// What the backward pass recomputes, and why.
-pub fn recompute(recipe: &Recipe, model: &CausalLm, data: &Data) -> (Recompute, MemoryPlan) {
+pub fn recompute(recipe: &Recipe, model: &Model, data: &Data) -> (Recompute, MemoryPlan) {
     let longest = data.train.epoch(recipe.seed, 0).packs.lengths().max().unwrap_or(1);
     let work = Work {
         rows: recipe.train.micro_batch_size,
         length: longest,
-        trained: model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum(),
+        trained: model.trained_parameters().iter().map(|info| info.elements()).sum(),
         optimizer_bytes: optimizer_bytes(recipe, model),
     };
     let plan = MemoryPlan::new(model, work);
@@ -26,11 +26,11 @@ pub fn recompute(recipe: &Recipe, model: &CausalLm, data: &Data) -> (Recompute, 
     (choice, plan)
 }
 
-fn optimizer_bytes(recipe: &Recipe, model: &CausalLm) -> usize {
+fn optimizer_bytes(recipe: &Recipe, model: &Model) -> usize {
     model
         .trained_parameters()
         .iter()
-        .flat_map(|info| recipe.optimizer.quantities(Parameter { path: &info.path, shape: &info.shape }))
+        .flat_map(|info| recipe.optimizer.quantities(Parameter::of(info)))
         .map(|quantity| quantity.bytes())
         .sum()
 }

@@ -11,6 +11,7 @@
 //! without it the second one would count as the first.)
 
 use super::RunError;
+use crate::objective::EvalMetrics;
 use crate::observer::Record;
 use protobuf::{Message, RepeatedField};
 use std::fs::{self, File, OpenOptions};
@@ -62,11 +63,15 @@ impl TensorBoard {
                     scalar("train/tokens_per_second", report.tokens_per_second as f32),
                     scalar("train/num_tokens", report.tokens_total as f32),
                 ];
-                values.extend(report.router_aux_loss.map(|loss| scalar("train/router_aux_loss", loss as f32)));
+                values.extend(report.parts.iter().map(|(name, value)| scalar(&format!("train/{name}"), value as f32)));
                 values
             }
             Record::Eval(report) => {
-                vec![scalar("eval/loss", report.loss as f32), scalar("eval/perplexity", report.perplexity as f32)]
+                let loss = scalar("eval/loss", report.loss as f32);
+                match report.metrics {
+                    EvalMetrics::Tokens { perplexity, .. } => vec![loss, scalar("eval/perplexity", perplexity as f32)],
+                    EvalMetrics::Pairs { .. } => vec![loss],
+                }
             }
         };
         self.write_event(record.step(), summary(values))

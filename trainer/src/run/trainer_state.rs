@@ -5,6 +5,7 @@
 //! with it; everything else it needs is in `state.json`.
 
 use super::{RunError, write_atomically};
+use crate::objective::EvalMetrics;
 use crate::observer::{EvalReport, StepReport};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -113,14 +114,20 @@ impl TrainerState {
 
     /// Appends an evaluation.
     pub fn log_evaluation(&mut self, report: &EvalReport) {
-        self.log([
-            ("epoch", number(report.epoch)),
-            ("eval_loss", number(report.loss)),
-            ("eval_mean_token_accuracy", number(report.token_accuracy)),
-            ("eval_num_tokens", json!(report.tokens)),
-            ("eval_perplexity", number(report.perplexity)),
-            ("step", json!(report.step)),
-        ]);
+        let (epoch, loss, step) = (number(report.epoch), number(report.loss), json!(report.step));
+        match report.metrics {
+            EvalMetrics::Tokens { perplexity, token_accuracy, tokens } => self.log([
+                ("epoch", epoch),
+                ("eval_loss", loss),
+                ("eval_mean_token_accuracy", number(token_accuracy)),
+                ("eval_num_tokens", json!(tokens)),
+                ("eval_perplexity", number(perplexity)),
+                ("step", step),
+            ]),
+            EvalMetrics::Pairs { pairs } => {
+                self.log([("epoch", epoch), ("eval_loss", loss), ("eval_num_pairs", json!(pairs)), ("step", step)]);
+            }
+        }
     }
 
     /// Writes `trainer_state.json` into `folder`.

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::Device;
 use firebrand_datasets::TemplateChoice;
-use firebrand_models::CausalLm;
+use firebrand_models::Model;
 use firebrand_models::weights::Dtype;
 use tempfile::TempDir;
 
 use super::tiny::{self, SEED, Unsettle};
 use crate::error::Error;
+use crate::objective::Objective;
 use crate::observer::{Collector, StepReport};
 use crate::plan::{self, Data, Text};
 use crate::recipe::Recipe;
@@ -35,7 +36,7 @@ pub(super) enum Trains {
 #[derive(Debug)]
 pub(super) struct Trained {
     pub steps: Vec<StepReport>,
-    pub model: CausalLm,
+    pub model: Model,
     pub data: Data,
     pub checkpoints: Checkpoints,
 }
@@ -48,8 +49,8 @@ impl Fixture {
         let model = fixture.path("model");
         std::fs::create_dir(&model).map_err(Error::io(&model))?;
         write(&model.join("config.json"), &tiny::config().to_string())?;
-        let mut fresh = CausalLm::random(&model, SEED, &Device::flex())?;
-        fresh.update(|decoder| decoder.map(&mut Unsettle::default()));
+        let fresh = Model::random(&model, SEED, &Device::flex())?;
+        let fresh = fresh.with_network(|network| network.map(&mut Unsettle::default()));
         fresh.save_weights(&model, Some(Dtype::F32), None)?;
         write(&fixture.path("rows.jsonl"), &tiny::rows())?;
         Ok(fixture)
@@ -84,12 +85,13 @@ impl Fixture {
         let (model, _) = plan::build_model(&loaded, &self.model(), &self.device)?;
         let (recompute, _) = plan::recompute(recipe, &model, &data);
         let checkpoints = RunDirectory::create(&recipe.output)?.checkpoints();
-        let mut trainer = Trainer::new(recipe, recipe.model.to_string(), model, &data.train, None, recompute);
+        let objective = Objective::new(&recipe.objective_of(model.kind()), recompute);
+        let mut trainer = Trainer::new(recipe, objective, recipe.model.to_string(), model, &data.train, None);
         if let Some(checkpoint) = from {
             trainer.resume(checkpoint)?;
         }
         let mut collector = Collector::default();
-        trainer.run(&checkpoints, &mut collector)?;
+        let (trainer, _) = trainer.run(&checkpoints, &mut collector)?;
         let model = trainer.into_model();
         Ok(Trained { steps: collector.steps, model, data, checkpoints })
     }

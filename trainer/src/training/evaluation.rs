@@ -1,42 +1,34 @@
-//! Loss and accuracy over a data set.
+//! What a model makes of held-out rows.
 
-use firebrand_datasets::{DataError, Dataset};
-use firebrand_models::CausalLm;
+use firebrand_datasets::Dataset;
+use firebrand_models::Model;
 
-use crate::objective::{Sft, TokenSums};
+use crate::error::Error;
+use crate::objective::{Evaluated, Objective};
 
-/// Token-weighted sums over all rows of `dataset`, `batch_size` packs at a time. `progress` is told (done, total) packs.
+/// Evaluates `objective` over all rows of `dataset`, `batch_size` packs at a time. `progress` is told (done, total) packs.
 ///
-/// The model must be for inference ([`CausalLm::for_inference`]).
+/// The model must be for inference ([`Model::for_inference`]).
 ///
 /// # Errors
-/// A row that is not on disk as it was prepared.
+/// A row that is not on disk as it was prepared, or that the model cannot read.
 pub fn evaluate(
-    model: &CausalLm,
+    objective: &Objective,
+    model: &Model,
     dataset: &Dataset,
     batch_size: usize,
     mut progress: impl FnMut(u64, u64),
-) -> Result<TokenSums, DataError> {
+) -> Result<Evaluated, Error> {
     let epoch = dataset.epoch(0, 0);
     let count = epoch.packs.len();
-    let mut sums = TokenSums::default();
-    for start in (0..count).step_by(batch_size) {
+    let mut batches = (0..count).step_by(batch_size).map(|start| {
         let end = (start + batch_size).min(count);
         let packs: Vec<_> = (start..end).map(|index| epoch.packs.get(index)).collect();
-        sums += Sft::evaluate(model.decoder(), &dataset.batch(&packs)?.into_tokens()?);
-        progress(end as u64, count as u64);
-    }
-    Ok(sums)
-}
-
-impl TokenSums {
-    /// Mean loss in nats.
-    pub fn mean_loss(&self) -> f64 {
-        self.loss / self.weight
-    }
-
-    /// Share of tokens whose most likely continuation was right.
-    pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.tokens as f64
-    }
+        progress(start as u64, count as u64);
+        Ok(dataset.batch(&packs)?)
+    });
+    let evaluated = objective.evaluate(model.network(), &mut batches)?;
+    drop(batches);
+    progress(count as u64, count as u64);
+    Ok(evaluated)
 }

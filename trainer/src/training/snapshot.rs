@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use firebrand_models::parameters::ParameterInfo;
 use firebrand_models::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
-use firebrand_models::{CausalLm, Hold, ModelError, adapter_folder};
+use firebrand_models::{Hold, Model, ModelError, adapter_folder};
 
 use super::trainer::Trainer;
 use crate::error::Error;
@@ -21,7 +20,7 @@ impl Trainer<'_> {
     /// Writes everything a resume needs into an empty folder.
     pub(super) fn snapshot(&mut self, folder: &Path) -> Result<(), Error> {
         match self.recipe.method.adapter() {
-            Some(config) => adapter_folder::save(&mut self.model, &config, &self.base_model, folder)?,
+            Some(config) => adapter_folder::save(&self.model, &config, &self.base_model, folder)?,
             None => {
                 self.model.save_weights(folder, Some(Dtype::F32), None)?;
                 let path = folder.join("config.json");
@@ -53,27 +52,28 @@ impl Trainer<'_> {
 
     /// Takes the weights back.
     pub(super) fn restore_weights(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        let device = self.model.decoder().device().inner();
+        let device = self.model.device().inner();
         self.model = match self.recipe.method.adapter() {
             Some(config) => {
                 let mut model = self.model.for_inference();
                 adapter_folder::attach(&mut model, &config, adapter_folder::Start::Folder(&checkpoint.path))?;
                 model.train_active()
             }
-            None => CausalLm::load(&checkpoint.path, Hold::F32, &device)?.train_all(),
+            None => self.objective.train_all(Model::load(&checkpoint.path, Hold::F32, &device)?),
         };
+        self.trained = self.model.trained_parameters();
         Ok(())
     }
 
     fn read_optimizer(&self, checkpoint: &Checkpoint, steps: u64) -> Result<OptimizerState, Error> {
         let path = checkpoint.file(OPTIMIZER);
         let file = SafetensorsFile::open(&path)?;
-        let device = self.model.decoder().device().inner();
+        let device = self.model.device().inner();
         let mut state = OptimizerState::after(steps);
         let mut expected = BTreeMap::new();
-        for ParameterInfo { path, shape } in self.model.trained_parameters() {
-            for quantity in self.recipe.optimizer.quantities(Parameter { path: &path, shape: &shape }) {
-                expected.insert(format!("{path}.{}", quantity.name), (quantity.dtype, quantity.length));
+        for info in &self.trained {
+            for quantity in self.recipe.optimizer.quantities(Parameter::of(info)) {
+                expected.insert(format!("{}.{}", info.path, quantity.name), (quantity.dtype, quantity.length));
             }
         }
         for view in file.tensors() {

@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use burn::module::Module;
 use firebrand_adapters::{Mode, stream};
 use firebrand_datasets::Dataset;
-use firebrand_models::CausalLm;
+use firebrand_models::Model;
+use firebrand_models::parameters::ParameterInfo;
 use rand::Rng;
 
 use super::evaluation::evaluate;
 use super::steps::{StepData, Steps};
 use crate::error::Error;
-use crate::objective::{Gradients, Recompute, RouterBalance, Sft, StepScale};
+use crate::objective::{Evaluated, Gradients, Objective, StepLoss};
 use crate::observer::{EvalReport, Observer, StepReport};
 use crate::optim::{LearningRates, LoraPlus, OptimizerState, clip_factor, global_norm};
 use crate::recipe::{Method, Recipe};
@@ -22,14 +22,16 @@ use crate::run::{Best, Checkpoint, Checkpoints, Retention, RunState, TrainerStat
 pub struct Trainer<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) base_model: String,
-    pub(super) model: CausalLm,
+    pub(super) model: Model,
+    /// What of it is trained.
+    pub(super) trained: Vec<ParameterInfo>,
     pub(super) optimizer: OptimizerState,
     pub(super) state: RunState,
     pub(super) history: TrainerState,
     train: &'a Dataset,
     eval: Option<&'a Dataset>,
     steps: Steps<'a>,
-    objective: Sft,
+    pub(super) objective: Objective,
 }
 
 /// How a run ended.
@@ -53,11 +55,11 @@ impl<'a> Trainer<'a> {
     /// A run before its first step. `model` has its trained parameters active; `base_model` is its name for others.
     pub fn new(
         recipe: &'a Recipe,
+        objective: Objective,
         base_model: String,
-        model: CausalLm,
+        model: Model,
         train: &'a Dataset,
         eval: Option<&'a Dataset>,
-        recompute: Recompute,
     ) -> Self {
         let steps = Steps::new(train, recipe.seed, recipe.train.batch_size, recipe.train.duration);
         let history = TrainerState {
@@ -71,6 +73,7 @@ impl<'a> Trainer<'a> {
         Self {
             recipe,
             base_model,
+            trained: model.trained_parameters(),
             model,
             optimizer: OptimizerState::default(),
             state: RunState { seed: recipe.seed, ..RunState::default() },
@@ -78,7 +81,7 @@ impl<'a> Trainer<'a> {
             train,
             eval,
             steps,
-            objective: Sft { recompute },
+            objective,
         }
     }
 
@@ -93,12 +96,12 @@ impl<'a> Trainer<'a> {
     }
 
     /// The model as it is.
-    pub fn model(&self) -> &CausalLm {
+    pub fn model(&self) -> &Model {
         &self.model
     }
 
     /// The model as it is, to keep.
-    pub fn into_model(self) -> CausalLm {
+    pub fn into_model(self) -> Model {
         self.model
     }
 
@@ -112,14 +115,15 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Runs to the end, or until the observer asks to stop.
+    /// Runs to the end, or until the observer asks to stop; gives the trainer back where it stands.
     ///
     /// # Errors
     /// A loss or gradient that is not finite, and those of writing. What was written before stays.
-    pub fn run(&mut self, checkpoints: &Checkpoints, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+    pub fn run(mut self, checkpoints: &Checkpoints, observer: &mut dyn Observer) -> Result<(Self, Outcome), Error> {
         let mut last = None;
         while self.state.step < self.steps.total {
-            let report = self.train_step()?;
+            let report;
+            (self, report) = self.train_step()?;
             observer.step(&report)?;
             if is_logged(&report, self.recipe.log.every) {
                 self.history.log_step(&report);
@@ -135,39 +139,36 @@ impl<'a> Trainer<'a> {
                 last = Some(self.write_checkpoint(checkpoints, observer)?);
             }
             match (exhausted, self.state.best, stop && !finished, &last) {
-                (true, Some(best), ..) if !finished => return self.back_to_best(best, checkpoints),
-                (_, _, true, Some(checkpoint)) => return Ok(Outcome::Interrupted { checkpoint: checkpoint.clone() }),
+                (true, Some(best), ..) if !finished => {
+                    self.restore_weights(&checkpoints.open(best.step)?)?;
+                    return Ok((self, Outcome::StoppedEarly { best }));
+                }
+                (_, _, true, Some(checkpoint)) => {
+                    let checkpoint = checkpoint.clone();
+                    return Ok((self, Outcome::Interrupted { checkpoint }));
+                }
                 _ => {}
             }
         }
-        Ok(Outcome::Finished)
+        Ok((self, Outcome::Finished))
     }
 
-    fn train_step(&mut self) -> Result<StepReport, Error> {
+    /// One optimiser step. By value, so that the network is nowhere else and can be updated in place.
+    fn train_step(mut self) -> Result<(Self, StepReport), Error> {
         let start = Instant::now();
         let data = self.steps.advance();
         let step = self.state.step + 1;
-        let packs = data.packs.chunks(self.recipe.train.micro_batch_size);
-        let batches = packs.map(|packs| self.train.batch(packs)?.into_tokens()).collect::<Result<Vec<_>, _>>()?;
         let key = stream(self.recipe.seed, &format!("dropout/{step}")).random();
-        let modes: Vec<Mode> = batches
-            .iter()
-            .scan(0, |row, batch| {
-                let first_row = *row;
-                *row += batch.rows;
-                Some(Mode::Training { key, first_row })
-            })
-            .collect();
-        let router = self.recipe.router_aux_loss().and_then(|coefficient| {
-            let frozen = self.model.decoder().valid();
-            RouterBalance::measure(&frozen, batches.iter().zip(modes.iter().copied()), coefficient)
+        let mut first_row = 0;
+        let packs = data.packs.chunks(self.recipe.train.micro_batch_size);
+        let batches = packs.map(|packs| {
+            let mode = Mode::Training { key, first_row };
+            first_row += packs.len();
+            Ok((self.train.batch(packs)?, mode))
         });
-        let scale = StepScale { router, ..StepScale::new(batches.iter()) };
+        let batches = batches.collect::<Result<Vec<_>, Error>>()?;
         let mut gradients = Gradients::default();
-        let mut loss = 0.0;
-        for (batch, mode) in batches.iter().zip(modes) {
-            loss += self.objective.accumulate(self.model.decoder(), batch, &scale, mode, &mut gradients);
-        }
+        let StepLoss { loss, parts } = self.objective.accumulate(self.model.network(), &batches, &mut gradients)?;
         let norm = global_norm(gradients.values());
         self.check_finite(step, loss, norm, &gradients, &data)?;
         if let Some(max_norm) = self.recipe.train.max_grad_norm {
@@ -185,12 +186,13 @@ impl<'a> Trainer<'a> {
             Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) | Method::Full => None,
         };
         let rates = LearningRates { base: learning_rate, loraplus };
-        let optimizer = &self.recipe.optimizer;
-        let state = &mut self.optimizer;
-        self.model.update(|decoder| gradients.apply(decoder, optimizer, state, rates));
+        let (optimizer, state, trained) = (&self.recipe.optimizer, &mut self.optimizer, &self.trained);
+        self.model = self.model.with_network(|network| {
+            self.objective.after_step(gradients.apply(network, trained, optimizer, state, rates))
+        });
 
-        let labelled: usize = batches.iter().map(|batch| batch.labelled_tokens()).sum();
-        let tokens: usize = batches.iter().map(|batch| batch.tokens()).sum();
+        let labelled: usize = batches.iter().map(|(batch, _)| batch.labelled_tokens()).sum();
+        let tokens: usize = batches.iter().map(|(batch, _)| batch.tokens()).sum();
         let seconds = start.elapsed().as_secs_f64();
         let (epoch, position) = self.steps.place();
         self.state.step = step;
@@ -198,19 +200,20 @@ impl<'a> Trainer<'a> {
         self.state.tokens += labelled as u64;
         self.state.input_tokens += tokens as u64;
         self.state.elapsed_seconds += seconds;
-        Ok(StepReport {
+        let report = StepReport {
             step,
             total_steps: self.steps.total,
             epoch: data.epoch,
             loss,
-            router_aux_loss: scale.router.map(|router| router.loss),
+            parts,
             learning_rate,
             grad_norm: norm,
             tokens: labelled as u64,
             tokens_total: self.state.tokens,
             tokens_per_second: tokens as f64 / seconds,
             elapsed: Duration::from_secs_f64(self.state.elapsed_seconds),
-        })
+        };
+        Ok((self, report))
     }
 
     /// The rate of the step with index `index`, 0 for the first.
@@ -258,9 +261,10 @@ impl<'a> Trainer<'a> {
             return Ok(None);
         }
         let model = self.model.for_inference();
-        let sums =
-            evaluate(&model, dataset, self.recipe.eval.batch_size, |done, total| observer.evaluating(done, total))?;
-        let loss = sums.mean_loss();
+        let batch_size = self.recipe.eval.batch_size;
+        let Evaluated { loss, metrics } = evaluate(&self.objective, &model, dataset, batch_size, |done, total| {
+            observer.evaluating(done, total);
+        })?;
         if !loss.is_finite() {
             let rows = (0..dataset.len().min(5)).map(|row| dataset.location(row)).collect();
             return Err(Error::NotFinite {
@@ -269,14 +273,7 @@ impl<'a> Trainer<'a> {
                 rows,
             });
         }
-        let report = EvalReport {
-            step: self.state.step,
-            epoch,
-            loss,
-            perplexity: loss.exp(),
-            token_accuracy: sums.accuracy(),
-            tokens: sums.tokens as u64,
-        };
+        let report = EvalReport { step: self.state.step, epoch, loss, metrics };
         observer.evaluated(&report)?;
         self.history.log_evaluation(&report);
         let margin = self.recipe.eval.early_stopping.as_ref().map_or(0.0, |stopping| stopping.min_delta);
@@ -303,11 +300,6 @@ impl<'a> Trainer<'a> {
         retention.apply(checkpoints, step)?;
         observer.note(&format!("wrote {}", checkpoint.path.display()));
         Ok(checkpoint)
-    }
-
-    fn back_to_best(&mut self, best: Best, checkpoints: &Checkpoints) -> Result<Outcome, Error> {
-        self.restore_weights(&checkpoints.open(best.step)?)?;
-        Ok(Outcome::StoppedEarly { best })
     }
 }
 

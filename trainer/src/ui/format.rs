@@ -1,5 +1,6 @@
 //! Numbers as people read them.
 
+use crate::objective::EvalMetrics;
 use crate::observer::{EvalReport, StepReport};
 use std::time::Duration;
 
@@ -29,12 +30,13 @@ pub(super) fn step(report: &StepReport, eta: Option<Duration>) -> String {
 
 /// `eval loss 1.1000  perplexity 3.00  accuracy 62.5%`.
 pub(super) fn evaluation(report: &EvalReport) -> String {
-    format!(
-        "eval loss {:.4}  perplexity {:.2}  accuracy {:.1}%",
-        report.loss,
-        report.perplexity,
-        100.0 * report.token_accuracy,
-    )
+    let loss = report.loss;
+    match report.metrics {
+        EvalMetrics::Tokens { perplexity, token_accuracy, .. } => {
+            format!("eval loss {loss:.4}  perplexity {perplexity:.2}  accuracy {:.1}%", 100.0 * token_accuracy)
+        }
+        EvalMetrics::Pairs { pairs } => format!("eval loss {loss:.4}  {pairs} pairs"),
+    }
 }
 
 #[cfg(test)]

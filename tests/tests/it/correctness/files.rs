@@ -1,7 +1,7 @@
 //! Rows 8, 10 and 12: templates, adapters and heads that files hold.
 
 use firebrand_models::weights::Head;
-use firebrand_models::{CausalLm, Hold};
+use firebrand_models::{Hold, Model};
 use firebrand_tests::golden::{self, Forward, logits};
 use firebrand_tests::tensors;
 use firebrand_tests::tiny;
@@ -89,7 +89,7 @@ fn no_tensor_is_missing_or_unused_in_silence() {
         let mut weights = tensors::read(&source.join("model.safetensors"));
         change(&mut weights);
         tensors::write(folder.path(), "model", &weights);
-        let error = CausalLm::load(folder.path(), Hold::F32, &burn::tensor::Device::flex());
+        let error = Model::load(folder.path(), Hold::F32, &burn::tensor::Device::flex());
         error.map(|_| ()).expect_err("this must fail").to_string()
     };
     let norm = "model.layers.1.input_layernorm.weight";
@@ -117,7 +117,7 @@ fn a_tied_head_is_stored_once_and_stays_tied() {
     let folder = tempfile::tempdir().unwrap();
     trained.model.save_weights(folder.path(), None, None).unwrap();
     std::fs::write(folder.path().join("config.json"), trained.model.config_json(None)).unwrap();
-    let again = CausalLm::load(folder.path(), Hold::F32, &burn::tensor::Device::flex()).unwrap();
+    let again = Model::load(folder.path(), Hold::F32, &burn::tensor::Device::flex()).unwrap();
     assert_eq!(again.head_tie().unwrap().outcome, Head::Tied);
     let batch = Forward::open("llama-gqa-tied").batch("");
     assert_eq!(logits(&again, &batch), logits(&trained.model.for_inference(), &batch), "the same model");
@@ -161,7 +161,7 @@ fn a_head_that_differs_is_not_tied_whatever_the_config_says() {
     head.values.reverse();
     weights.insert("lm_head.weight".into(), head);
     tensors::write(folder.path(), "model", &weights);
-    let model = CausalLm::load(folder.path(), Hold::F32, &burn::tensor::Device::flex()).unwrap();
+    let model = Model::load(folder.path(), Hold::F32, &burn::tensor::Device::flex()).unwrap();
     assert_eq!(model.head_tie().unwrap().outcome, Head::UntiedByFile);
     assert_says!(model.config_json(None), "\"tie_word_embeddings\": false");
     let saved = tempfile::tempdir().unwrap();

@@ -1,7 +1,6 @@
 //! Rows 6 and 20: rows that share a pack, and dropout.
 
 use firebrand_datasets::TokenBatch;
-use firebrand_models::transformer::MlpConfig;
 use firebrand_tests::golden::{self, Forward, logits};
 use firebrand_tests::tensors::largest_difference;
 use firebrand_tests::training::train;
@@ -12,8 +11,8 @@ fn changing_one_row_of_a_pack_moves_no_other() {
     for case in golden::models() {
         let (model, forward) = (golden::load(&case), Forward::open(&case));
         let batch = forward.batch("packed.");
-        let vocabulary = model.decoder().config().vocab_size;
-        let experts = matches!(model.decoder().config().mlp, MlpConfig::Experts { .. });
+        let vocabulary = golden::decoder(&model).config().vocab_size;
+        let experts = model.has_routers();
         let before = logits(&model, &batch);
         let last = batch.segments[batch.length - 1];
         for changed in 1..=last {

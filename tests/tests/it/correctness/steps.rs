@@ -24,8 +24,8 @@ fn step(size: usize) -> (f64, Vec<f32>, Vec<TokenBatch>) {
     let (mut loss, mut gradients, mut first_row) = (0.0, Gradients::default(), 0);
     for batch in &batches {
         let mode = Mode::Training { key: 1, first_row };
-        let sft = Sft { recompute: Recompute::Off };
-        loss += sft.accumulate(ready.model.decoder(), batch, &scale, mode, &mut gradients);
+        let sft = Sft { recompute: Recompute::Off, router_aux_loss: None };
+        loss += sft.accumulate(ready.model.network(), batch, &scale, mode, &mut gradients);
         first_row += batch.rows;
     }
     let all = gradients.values().flat_map(|gradient| host(gradient.clone())).collect();

@@ -6,9 +6,8 @@ use firebrand::inference::generate::{Finish, Sampling, Session};
 use firebrand::objective::{Gradients, Recompute, Sft, StepScale, inputs};
 use firebrand_adapters::Mode;
 use firebrand_datasets::TokenBatch;
-use firebrand_models::CausalLm;
-use firebrand_models::parameters::parameters;
-use firebrand_models::transformer::Inputs;
+use firebrand_models::Model;
+use firebrand_models::parts::Inputs;
 use firebrand_models::weights::Checkpoint;
 use firebrand_tests::golden::{self, Forward, alone, at_tokens, host, logits, segments};
 use firebrand_tests::tensors::{distance, largest_difference};
@@ -22,18 +21,15 @@ const LOGITS: f32 = 5e-5;
 const RELATIVE: f64 = 2e-5;
 
 /// Loss and gradients of one batch, the gradients by their names in files.
-pub fn loss_and_gradients(
-    model: &CausalLm,
-    batch: &TokenBatch,
-    recompute: Recompute,
-) -> (f64, Vec<(String, Vec<f32>)>) {
+pub fn loss_and_gradients(model: &Model, batch: &TokenBatch, recompute: Recompute) -> (f64, Vec<(String, Vec<f32>)>) {
     let mut gradients = Gradients::default();
     let scale = StepScale::new([batch].into_iter());
     let mode = Mode::Training { key: 0, first_row: 0 };
-    let loss = Sft { recompute }.accumulate(model.decoder(), batch, &scale, mode, &mut gradients);
+    let sft = Sft { recompute, router_aux_loss: None };
+    let loss = sft.accumulate(model.network(), batch, &scale, mode, &mut gradients);
     let rules = model.rules();
     let shapes: HashMap<String, Vec<usize>> =
-        parameters(model.decoder()).into_iter().map(|info| (info.path, info.shape)).collect();
+        model.base_parameters().iter().map(|info| (info.path.clone(), info.shape.clone())).collect();
     let named = gradients.iter().map(|(path, gradient)| {
         let name = rules.to_theirs(path).unwrap_or_else(|| path.to_string());
         (name, rules.layout(path).convert(host(gradient.clone()), shapes.get(path).map_or(&[], Vec::as_slice)))
@@ -61,10 +57,10 @@ fn every_layer_equals_the_reference() {
     golden::each_model(|case| {
         let (model, forward) = (golden::load(case), Forward::open(case));
         let batch = forward.batch("");
-        let context = model.decoder().context(&inputs(&batch), Mode::Inference);
-        let mut x = model.decoder().embed(&inputs(&batch), Mode::Inference);
-        assert_eq!(forward.layers(), model.decoder().layers().len(), "{case}");
-        for (index, layer) in model.decoder().layers().iter().enumerate() {
+        let context = golden::decoder(&model).context(&inputs(&batch), Mode::Inference);
+        let mut x = golden::decoder(&model).embed(&inputs(&batch), Mode::Inference);
+        assert_eq!(forward.layers(), golden::decoder(&model).layers().len(), "{case}");
+        for (index, layer) in golden::decoder(&model).layers().iter().enumerate() {
             x = layer.forward(x, &context, None);
             let ours = at_tokens(&batch, &host(x.clone()));
             let theirs = at_tokens(&batch, &forward.floats(&format!("hidden.{index}")));
@@ -84,7 +80,7 @@ fn logits_and_loss_equal_the_reference_in_every_batch() {
             let theirs = at_tokens(&batch, &forward.floats(&format!("{prefix}logits")));
             let apart = largest_difference(&ours, &theirs);
             assert!(apart < LOGITS, "{case}: {prefix}logits differ by {apart:e}");
-            let sums = Sft::evaluate(model.decoder(), &batch);
+            let sums = Sft::evaluate(model.network().predictor().unwrap(), &batch);
             let (loss, expected) = (sums.mean_loss(), forward.loss(&prefix));
             assert!((loss - expected).abs() < 1e-5 * expected, "{case}: {prefix}loss {loss}, not {expected}");
         }
@@ -186,18 +182,24 @@ fn greedy_continuations_equal_the_reference_with_and_without_a_cache() {
                 continuation = ids(reference);
             }
             let mut sampler = Sampling::Greedy.start();
-            (ours, _) = Session::new(&model).generate(&prompt, &stop, limit, &mut sampler, |_| {});
+            (ours, _) = Session::new(model.network().predictor().unwrap()).generate(
+                &prompt,
+                &stop,
+                limit,
+                &mut sampler,
+                |_| {},
+            );
             continuation.retain(|id| !stop.contains(id));
             assert_eq!(ours, continuation, "{case}: with a cache");
         }
     });
 }
 
-fn without_cache(model: &CausalLm, prompt: &[u32], stop: &[u32], limit: usize) -> (Vec<u32>, Finish) {
+fn without_cache(model: &Model, prompt: &[u32], stop: &[u32], limit: usize) -> (Vec<u32>, Finish) {
     let mut all = prompt.to_vec();
     while all.len() - prompt.len() < limit {
-        let hidden = model.decoder().forward(&Inputs::row(&all, 0), Mode::Inference);
-        let logits = host(model.decoder().head().logits(hidden));
+        let hidden = golden::decoder(model).forward(&Inputs::row(&all, 0), Mode::Inference);
+        let logits = host(golden::decoder(model).head().logits(hidden));
         let last = &logits[logits.len() / all.len() * (all.len() - 1)..];
         let token = Sampling::Greedy.start().next(last);
         all.push(token);

@@ -7,9 +7,9 @@ use firebrand::objective::Recompute;
 use firebrand_adapters::peft::{AdapterTensor, PeftConfig, base_tensor_name, tensor_name};
 use firebrand_adapters::{AdapterConfig, LoraConfig, ModulePattern, Targets, Tying};
 use firebrand_models::adapter_folder::Start;
-use firebrand_models::transformer::{EMBEDDING, HEAD};
+use firebrand_models::decoder::Decoder;
 use firebrand_models::weights::Checkpoint;
-use firebrand_models::{CausalLm, adapter_folder};
+use firebrand_models::{Model, adapter_folder};
 use firebrand_tests::golden::{self, Forward, at_tokens, logits};
 use firebrand_tests::tensors::{self, Tensors, distance, largest_difference};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ fn base_of(case: &str) -> String {
     config["base_model_name_or_path"].as_str().unwrap().trim_start_matches("../").to_string()
 }
 
-fn adapted(case: &str) -> (CausalLm, PeftConfig) {
+fn adapted(case: &str) -> (Model, PeftConfig) {
     let mut model = golden::load(&base_of(case));
     let config = adapter_folder::load(&mut model, &golden::path(case)).unwrap();
     (model, config)
@@ -55,11 +55,11 @@ fn adapted_logits_and_losses_equal_pefts() {
 #[test]
 fn gradients_of_everything_trained_equal_pefts() {
     golden::each(&cases(), |case| {
-        let (mut model, config) = adapted(case);
-        let names = FileNames::new(&mut model);
+        let (model, config) = adapted(case);
+        let names = FileNames::new(&model);
         let model = model.train_active();
         let forward = Forward::open(case);
-        let tied = model.decoder().config().head.tied && config.method.trained_base().tying == Tying::Kept;
+        let tied = golden::decoder(&model).config().head.tied && config.method.trained_base().tying == Tying::Kept;
         for recompute in [Recompute::Off, Recompute::Blocks] {
             let (loss, ours) = loss_and_gradients(&model, &forward.batch(""), recompute);
             assert!((loss - forward.loss("")).abs() < 1e-5 * loss, "{case}: loss {loss}, not {}", forward.loss(""));
@@ -84,15 +84,14 @@ struct FileNames {
 }
 
 impl FileNames {
-    fn new(model: &mut CausalLm) -> Self {
+    fn new(model: &Model) -> Self {
         let theirs = model.linear_paths().unwrap();
-        let mut decoder = model.decoder().clone();
-        let linears = decoder.linears_mut();
+        let linears = model.network().linears();
         let adapted = linears.iter().zip(&theirs).filter(|((_, map), _)| map.adapter().is_some());
         let adapted = adapted.map(|(_, path)| path.clone()).collect();
         let maps = linears.into_iter().map(|(path, _)| path).zip(theirs).collect();
         let module = |ours| model.name_for_peft(ours).unwrap().strip_suffix(".weight").unwrap().to_string();
-        let tables = [("embed", module(EMBEDDING)), ("head", module(HEAD))];
+        let tables = [("embed", module(Decoder::EMBEDDING)), ("head", module(Decoder::HEAD))];
         Self { maps, tables, adapted }
     }
 
@@ -120,9 +119,9 @@ impl FileNames {
 #[test]
 fn an_adapter_written_again_is_the_same_adapter() {
     golden::each(&cases(), |case| {
-        let (mut model, config) = adapted(case);
+        let (model, config) = adapted(case);
         let folder = tempfile::tempdir().unwrap();
-        adapter_folder::save(&mut model, &config.method, config.base_model.as_deref().unwrap(), folder.path()).unwrap();
+        adapter_folder::save(&model, &config.method, config.base_model.as_deref().unwrap(), folder.path()).unwrap();
         let source = golden::path(case);
         let [mut theirs, ours] = [&source, folder.path()].map(|folder| tensors::read(&folder.join(FILE)));
         // The matrix of an adapted embedding or head is the base's, and not ours to write.
@@ -148,7 +147,7 @@ fn same_number(left: &Value, right: &Value) -> bool {
 fn merged_weights_equal_merge_and_unload() {
     golden::each(&cases(), |case| {
         let (mut model, _) = adapted(case);
-        model.merge().unwrap();
+        model.merge();
         let folder = tempfile::tempdir().unwrap();
         model.save_weights(folder.path(), None, None).unwrap();
         let (ours, base) = (Checkpoint::open(folder.path()).unwrap(), golden::path(&base_of(case)));

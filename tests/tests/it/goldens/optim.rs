@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use firebrand::optim::{DynamicMap, OptimizerState, Parameter};
 use firebrand::recipe::{Curve, Optimizer};
+use firebrand_models::parameters::Role;
 use firebrand_tests::golden::{self, host};
 use serde_json::Value;
 
@@ -22,7 +23,9 @@ fn optimizers_equal_their_references_after_every_step() {
         let optimizer: Optimizer = serde_json::from_value(case["optimizer"].clone()).unwrap();
         let problem = &golden["problems"][case["problem"].as_str().unwrap()];
         let shape: Vec<usize> = serde_json::from_value(problem["shape"].clone()).unwrap();
-        let parameter = Parameter { path: problem["path"].as_str().unwrap(), shape: &shape };
+        let path = problem["path"].as_str().unwrap();
+        let role = if path.starts_with("layers.") { Role::Map } else { Role::TokenTable };
+        let parameter = Parameter { path, shape: &shape, role, adapter: None };
         let mut state = OptimizerState::default();
         let mut value = Tensor::<1>::from_floats(floats(&problem["start"]).as_slice(), &device);
         let gradients = problem["gradients"].as_array().unwrap();

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use firebrand::export::write_as;
-use firebrand::export::{Probe, merge_into};
+use firebrand::export::{Comparison, Distributions, Probe, Receipt, merge_into};
 use firebrand::recipe::WrittenDtype;
 use firebrand_adapters::Mode;
 use firebrand_kernels::QuantizationScheme;
-use firebrand_models::transformer::Inputs;
+use firebrand_models::parts::Inputs;
 use firebrand_models::weights::{Checkpoint, CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
-use firebrand_models::{CausalLm, Hold, ModelError, WriteAs, adapter_folder};
+use firebrand_models::{Hold, Model, ModelError, WriteAs, adapter_folder};
 use firebrand_tests::golden;
 use firebrand_tests::tensors::largest_difference;
 use firebrand_tests::training::train;
@@ -30,16 +30,18 @@ const CASES: [(&str, &str); 5] = [
     ("mixtral", "mixtral"),
 ];
 
-fn load(folder: &Path) -> CausalLm {
-    CausalLm::load(folder, Hold::F32, &Device::flex()).unwrap()
+fn load(folder: &Path) -> Model {
+    Model::load(folder, Hold::F32, &Device::flex()).unwrap()
 }
 
 fn quantized(case: &str) -> String {
     format!("quantized/{case}")
 }
 
-fn logits(model: &CausalLm, row: &[u32]) -> Vec<f32> {
-    golden::host(model.decoder().head().logits(model.decoder().forward(&Inputs::row(row, 0), Mode::Inference)))
+fn logits(model: &Model, row: &[u32]) -> Vec<f32> {
+    golden::host(
+        golden::decoder(model).head().logits(golden::decoder(&model).forward(&Inputs::row(row, 0), Mode::Inference)),
+    )
 }
 
 /// Rows of token ids, and what transformers makes of them.
@@ -64,7 +66,7 @@ fn logits_equal_those_of_transformers() {
         assert!(largest_difference(&ours, &dequantized) > 1e-2, "{case}");
         assert_eq!(model.parameter_counts(), base.parameter_counts(), "{case}");
         let dense = if case == "mixtral" { 2 * (4 * 3 + 1) } else { 0 };
-        let maps = model.decoder().clone().linears_mut().len();
+        let maps = model.network().linears().len();
         assert_eq!(model.quantized_weights().len(), maps - dense, "{case}");
     }
 }
@@ -117,8 +119,8 @@ fn eight_bits_are_not_written() {
     assert_says!(error.to_string(), "bitsandbytes has no names in files for weights as int8");
 }
 
-fn adapted(folder: &Path, hold: Hold) -> CausalLm {
-    let mut model = CausalLm::load(folder, hold, &Device::flex()).unwrap();
+fn adapted(folder: &Path, hold: Hold) -> Model {
+    let mut model = Model::load(folder, hold, &Device::flex()).unwrap();
     adapter_folder::load(&mut model, &golden::path("lora-llama-gqa-tied")).unwrap();
     model
 }
@@ -137,19 +139,19 @@ fn an_adapter_on_a_quantized_folder_is_merged_into_a_dense_one_and_into_a_quanti
     // In the precision that was quantized, which is f32 here.
     let (receipt, dense, _folder) = merge("dense", None);
     assert!(dense.quantized_weights().is_empty() && dense.config().map().get("quantization_config").is_none());
-    assert!(receipt.largest_logit_difference < 1e-4 && receipt.quantization_kl.is_none(), "{receipt}");
+    assert!(
+        distributions(&receipt).largest_logit_difference < 1e-4 && receipt.quantization_cost.is_none(),
+        "{receipt}"
+    );
     assert_eq!((receipt.limit, receipt.dtype.as_deref()), (0.05, Some("F32")));
 
     let (receipt, again, folder) = merge("quantized", Some(write_as(WrittenDtype::Nf4)));
     assert_eq!(again.stored_scheme(), Some((QuantizationScheme::NF4, Dtype::F32)));
-    let cost = receipt.quantization_kl.unwrap();
-    assert!(
-        cost > 0.0 && receipt.kl > 0.0 && receipt.kl < receipt.limit && receipt.limit == 0.05 + 2.0 * cost,
-        "{receipt}"
-    );
+    let (cost, kl) = (receipt.quantization_cost.unwrap(), distributions(&receipt).kl);
+    assert!(cost > 0.0 && kl > 0.0 && kl < receipt.limit && receipt.limit == 0.05 + 2.0 * cost, "{receipt}");
     assert_says!(
         receipt.to_string(),
-        "nf4 in blocks of 64, scales quantized; quantization the base alone costs",
+        "nf4 in blocks of 64, scales quantized; quantizing the base alone costs",
         "is allowed"
     );
     // What the adapter left alone keeps its codes. Here it is on q_proj and v_proj.
@@ -165,6 +167,13 @@ fn an_adapter_on_a_quantized_folder_is_merged_into_a_dense_one_and_into_a_quanti
     }
 }
 
+fn distributions(receipt: &Receipt) -> &Distributions {
+    match &receipt.comparison {
+        Comparison::Distributions(found) => found,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn the_original_base_is_quantized_when_the_merge_is_written_in_four_bits() {
     let base = golden::path("llama-gqa-tied");
@@ -173,7 +182,7 @@ fn the_original_base_is_quantized_when_the_merge_is_written_in_four_bits() {
     let out = folder.path().join("out");
     let fp4 = Some(write_as(WrittenDtype::Fp4));
     let receipt = merge_into(&adapted(&base, Hold::F32), &base, &out, fp4, &probe, None).unwrap();
-    assert!(receipt.kl > 0.0 && receipt.quantization_kl.unwrap() > 0.0, "{receipt}");
+    assert!(distributions(&receipt).kl > 0.0 && receipt.quantization_cost.unwrap() > 0.0, "{receipt}");
     assert_says!(fs::read_to_string(out.join("config.json")).unwrap(), r#""bnb_4bit_quant_type": "fp4""#);
     assert!(load(&out).quantized_weights().len() == 14);
 }
@@ -225,7 +234,7 @@ fn changed(from: &str, to: &str, tensors: impl Fn(&str) -> Option<String>) -> (T
     let old = |name: &str| named.iter().find(|(new, _)| new == name).unwrap().1;
     plan.write(folder.path(), |spec| Ok(Cow::Owned(checkpoint.get(old(&spec.name)).unwrap().bytes().into_owned())))
         .unwrap();
-    let error = CausalLm::load(folder.path(), Hold::F32, &Device::flex()).expect_err("an error");
+    let error = Model::load(folder.path(), Hold::F32, &Device::flex()).expect_err("an error");
     (folder, error)
 }
 
@@ -266,13 +275,12 @@ fn a_folder_that_contradicts_itself_is_refused_by_the_tensor_or_key() {
 #[test]
 fn a_scheme_is_not_changed_while_it_is_read() {
     let other = QuantizationScheme::FourBit { code: firebrand_kernels::FourBit::Nf4, block: 128, double: true };
-    let error =
-        CausalLm::load(&golden::path(&quantized("model")), Hold::Quantized(other), &Device::flex()).unwrap_err();
+    let error = Model::load(&golden::path(&quantized("model")), Hold::Quantized(other), &Device::flex()).unwrap_err();
     assert_says!(
         error.to_string(),
         "quantized as nf4 in blocks of 64, scales quantized, asked for is nf4 in blocks of 128"
     );
-    let error = CausalLm::random(&golden::path(&quantized("model")), 1, &Device::flex()).unwrap_err();
+    let error = Model::random(&golden::path(&quantized("model")), 1, &Device::flex()).unwrap_err();
     assert_says!(error.to_string(), "fresh values are not quantized");
 }
 

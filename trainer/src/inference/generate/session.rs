@@ -1,14 +1,14 @@
 //! One sequence that grows: tokens in, logits out, keys and values kept.
 
-use firebrand_models::CausalLm;
-use firebrand_models::transformer::{Cache, Inputs};
+use firebrand_models::Predictor;
+use firebrand_models::parts::{Cache, Inputs};
 
 use super::Sampler;
 
-/// A model reading and writing one sequence.
+/// A network reading and writing one sequence.
 #[derive(Debug)]
 pub struct Session<'a> {
-    model: &'a CausalLm,
+    predictor: Predictor<'a>,
     cache: Cache,
     seen: Vec<u32>,
 }
@@ -23,9 +23,9 @@ pub enum Finish {
 }
 
 impl<'a> Session<'a> {
-    /// An empty sequence. The model must be on a device without autodiff.
-    pub fn new(model: &'a CausalLm) -> Self {
-        Self { model, cache: Cache::new(model.decoder().config().layers), seen: vec![] }
+    /// An empty sequence. The network must be on a device without autodiff.
+    pub fn new(predictor: Predictor<'a>) -> Self {
+        Self { predictor, cache: predictor.cache(), seen: vec![] }
     }
 
     /// Makes the sequence equal to `prompt` without reading again what the cache already holds, then writes at most
@@ -41,7 +41,7 @@ impl<'a> Session<'a> {
         sampler: &mut Sampler,
         mut on_token: impl FnMut(u32),
     ) -> (Vec<u32>, Finish) {
-        let room = self.model.decoder().config().position_limit().map(|limit| (limit + 1).saturating_sub(prompt.len()));
+        let room = self.predictor.position_limit().map(|limit| (limit + 1).saturating_sub(prompt.len()));
         let max_new_tokens = room.unwrap_or(max_new_tokens).min(max_new_tokens);
         let mut logits = self.read_prompt(prompt);
         let mut written = vec![];
@@ -61,7 +61,7 @@ impl<'a> Session<'a> {
 
     fn read_prompt(&mut self, prompt: &[u32]) -> Vec<f32> {
         if !prompt.starts_with(&self.seen) || prompt.len() == self.seen.len() {
-            self.cache = Cache::new(self.model.decoder().config().layers);
+            self.cache = self.predictor.cache();
             self.seen.clear();
         }
         let fresh = prompt[self.seen.len()..].to_vec();
@@ -70,20 +70,19 @@ impl<'a> Session<'a> {
 
     /// Reads more tokens; gives the logits after the last one.
     fn read(&mut self, tokens: &[u32]) -> Vec<f32> {
-        let decoder = self.model.decoder();
         let before = self.seen.len();
         self.seen.extend_from_slice(tokens);
         let crosses = |limit| (1..=limit).contains(&before) && self.seen.len() > limit;
-        let start = if decoder.config().positions_change_after().is_some_and(crosses) {
-            self.cache = Cache::new(decoder.config().layers);
+        let start = if self.predictor.positions_change_after().is_some_and(crosses) {
+            self.cache = self.predictor.cache();
             0
         } else {
             before
         };
-        let hidden = decoder.forward_cached(&Inputs::row(&self.seen[start..], start), &mut self.cache);
+        let hidden = self.predictor.hidden_cached(&Inputs::row(&self.seen[start..], start), &mut self.cache);
         let [_, time, width] = hidden.dims();
         let last = hidden.slice([0..1, time - 1..time, 0..width]);
-        let logits = decoder.head().logits(last);
+        let logits = self.predictor.head().logits(last);
         logits.into_data().iter::<f32>().collect()
     }
 }

@@ -1,0 +1,117 @@
+//! Rows on which two models are compared.
+
+use firebrand_datasets::{Batch, BatchContent, Dataset, Example, ExampleContent, RowKind, Tokenizer};
+use firebrand_models::towers::{TextInputs, Towers};
+use firebrand_models::{Model, Predictor};
+
+use crate::error::Error;
+use crate::objective::{Pairs, Pictures};
+
+/// Probe rows and their length, in tokens.
+const ROWS: usize = 8;
+const LENGTH: usize = 128;
+
+/// Rows on which two models are compared.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Probe {
+    /// Token ids.
+    Tokens(Vec<Vec<u32>>),
+    /// Pictures and texts.
+    Pairs(Pairs),
+}
+
+impl Probe {
+    /// The first rows of `dataset`, which `model` can read; rows of tokens have at least one and are cut to a bounded length.
+    ///
+    /// # Errors
+    /// A row that is not on disk as it was prepared.
+    pub fn from_dataset(dataset: &Dataset, model: &Model) -> Result<Self, Error> {
+        match (dataset.kind(), model.network().towers()) {
+            (RowKind::Tensors, Some(towers)) => {
+                let rows = dataset.examples().take(ROWS).map(|example| {
+                    let example = example?;
+                    match &example.content {
+                        ExampleContent::Tensors(file) => Ok(file.read(&example.source)?),
+                        ExampleContent::Tokens(_) => Ok(Default::default()),
+                    }
+                });
+                let content = BatchContent::Tensors(rows.collect::<Result<_, Error>>()?);
+                Ok(Self::Pairs(Pairs::of(&Batch { examples: vec![], content }, towers.config())?))
+            }
+            (RowKind::Tensors, None) | (RowKind::Tokens, _) => {
+                let ids = |example: Example| example.tokens().ok().map(|tokens| tokens.input_ids.clone());
+                Ok(Self::from_rows(dataset.examples().filter_map(Result::ok).filter_map(ids)))
+            }
+        }
+    }
+
+    /// The first of these rows.
+    pub fn from_rows(rows: impl Iterator<Item = Vec<u32>>) -> Self {
+        let rows = rows.filter(|row| !row.is_empty()).take(ROWS);
+        let cut = |mut row: Vec<u32>| {
+            row.truncate(LENGTH);
+            row
+        };
+        Self::Tokens(rows.map(cut).collect())
+    }
+
+    /// Rows for when there is no data.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot encode them.
+    pub fn built_in(tokenizer: Option<&Tokenizer>, model: &Model) -> Result<Self, Error> {
+        match (model.network().predictor(), model.network().towers()) {
+            (Some(predictor), _) => Self::sentences(tokenizer, predictor),
+            (None, Some(towers)) => Ok(Self::Pairs(patterns(towers))),
+            (None, None) => Ok(Self::Tokens(vec![])),
+        }
+    }
+
+    /// Sentences, or token ids where there is no tokenizer.
+    fn sentences(tokenizer: Option<&Tokenizer>, predictor: Predictor<'_>) -> Result<Self, Error> {
+        const SENTENCES: [&str; 4] = [
+            "The lighthouse keeper writes down the weather every morning before breakfast.",
+            "What is the capital of France? The capital of France is Paris.",
+            "fn main() { println!(\"{}\", (1..=10).sum::<i32>()); }",
+            "Once upon a time there was a river that forgot the way to the sea.",
+        ];
+        let rows = match tokenizer {
+            Some(tokenizer) => {
+                SENTENCES.iter().map(|text| tokenizer.encode(text, true)).collect::<Result<Vec<_>, _>>()?
+            }
+            None => (0..4).map(|row| strided(row, 64, predictor.vocab_size())).collect(),
+        };
+        Ok(Self::Tokens(rows))
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Tokens(rows) => rows.len(),
+            Self::Pairs(pairs) => pairs.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Ids all over a vocabulary: a stride that is prime to most sizes.
+fn strided(row: usize, length: usize, vocabulary: usize) -> Vec<u32> {
+    (0..length).map(|index| ((row * length + index) * 7919 % vocabulary) as u32).collect()
+}
+
+/// Waves as pictures, and ids all over the vocabulary as texts.
+fn patterns(towers: &Towers) -> Pairs {
+    let config = towers.config();
+    let patches = config.vision.patches;
+    let shape = [patches.channels, patches.image, patches.image];
+    let values: usize = shape.iter().product();
+    let wave = |index: usize| (index as f32 * 0.37 / (1 + index / values) as f32).sin();
+    let pictures = Pictures { count: ROWS, pixels: (0..ROWS * values).map(wave).collect(), shape };
+    let length = config.text.max_positions.min(LENGTH);
+    let ids = (0..ROWS).flat_map(|row| strided(row, length, config.text.vocab_size)).collect();
+    Pairs { pictures, texts: vec![TextInputs { ids, texts: ROWS, mask: None }] }
+}

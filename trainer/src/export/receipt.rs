@@ -1,0 +1,234 @@
+//! What a merge is judged by: how far the written model is from the adapted one, on probe rows.
+//!
+//! A model that predicts tokens is compared by the divergence of its next-token distributions, how often both agree on the most
+//! likely token, and the largest difference of any logit. Towers are compared by the distance of their embeddings. The numbers
+//! depend on the dtype written: f32 differs by rounding only, bf16 by what its 8 bits lose.
+//!
+//! 4 bits lose so much more that a fixed limit would either fail good merges of small models or pass broken ones of large
+//! ones. What quantization costs is therefore measured on the base alone, without the adapter and without files, and the merge
+//! may cost twice that on top of what every merge may, and never more than a limit at which it is another model.
+
+use std::fmt;
+
+use firebrand_adapters::Mode;
+use firebrand_models::parts::Inputs;
+use firebrand_models::{Model, Predictor};
+use serde::Serialize;
+
+use super::divergence::{best, divergence};
+use super::probe::Probe;
+use crate::objective::Embeddings;
+
+/// How often a quantized merge may lose what quantizing the base loses: the weights are others, and probes few.
+const OF_QUANTIZATION: f64 = 2.0;
+/// Positions whose logits are held at once.
+const CHUNK: usize = 32;
+
+/// How far the merged model is from the adapted one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Receipt {
+    /// Rows compared.
+    pub rows: usize,
+    /// Dtype written; absent: each tensor's own.
+    pub dtype: Option<String>,
+    /// What was compared.
+    #[serde(flatten)]
+    pub comparison: Comparison,
+    /// What quantizing the base alone costs, where the model is written quantized; in the unit of [`Comparison::cost`].
+    #[serde(rename = "packing_kl", skip_serializing_if = "Option::is_none")]
+    pub quantization_cost: Option<f64>,
+    /// What the cost may be at most.
+    pub limit: f64,
+}
+
+/// What two models make of probe rows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Comparison {
+    /// Of models that predict tokens.
+    Distributions(Distributions),
+    /// Of towers.
+    Distances(Distances),
+}
+
+/// Next-token distributions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Distributions {
+    /// Tokens compared.
+    pub tokens: usize,
+    /// Mean KL(adapter || merged), nats a token.
+    pub kl: f64,
+    /// Largest of them.
+    pub kl_max: f64,
+    /// Share of tokens with the same most likely continuation.
+    pub top1_agreement: f64,
+    /// Largest difference of any logit.
+    pub largest_logit_difference: f64,
+}
+
+/// Normalised embeddings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Distances {
+    /// Embeddings compared.
+    pub embeddings: usize,
+    /// Mean distance of an embedding from its own; they are of length one.
+    pub distance: f64,
+    /// Largest of them.
+    pub distance_max: f64,
+    /// Smallest cosine.
+    pub cosine_min: f64,
+}
+
+impl Receipt {
+    /// Of `adapted` and what was written of it. `quantization_cost` is what quantizing the base alone costs.
+    pub fn new(comparison: Comparison, rows: usize, dtype: Option<String>, quantization_cost: Option<f64>) -> Self {
+        let (usual, largest) = comparison.limits();
+        let limit = quantization_cost.map_or(usual, |cost| (usual + OF_QUANTIZATION * cost).min(largest));
+        Self { rows, dtype, comparison, quantization_cost, limit }
+    }
+
+    /// Whether the written model is the adapted one.
+    pub fn holds(&self) -> bool {
+        self.comparison.cost() <= self.limit
+    }
+}
+
+impl Comparison {
+    /// Compares two models of one kind.
+    pub fn of(adapted: &Model, merged: &Model, probe: &Probe) -> Self {
+        match probe {
+            Probe::Tokens(rows) => {
+                let both = adapted.network().predictor().zip(merged.network().predictor());
+                Self::Distributions(both.map(|both| Distributions::of(both, rows)).unwrap_or_default())
+            }
+            Probe::Pairs(pairs) => {
+                let both = adapted.network().towers().zip(merged.network().towers());
+                let of = |towers| Embeddings::of(towers, pairs, Mode::Inference).normalised().concat();
+                Self::Distances(both.map(|(left, right)| Distances::of(&of(left), &of(right))).unwrap_or_default())
+            }
+        }
+    }
+
+    /// What the merge is judged by: mean divergence in nats, or mean distance of embeddings.
+    pub fn cost(&self) -> f64 {
+        match self {
+            Self::Distributions(found) => found.kl,
+            Self::Distances(found) => found.distance,
+        }
+    }
+
+    /// The cost above which a merge fails, because a model that far away answers differently; and that above which it is another
+    /// model, whatever quantization costs.
+    fn limits(&self) -> (f64, f64) {
+        match self {
+            Self::Distributions(_) => (0.05, 1.0),
+            Self::Distances(_) => (0.05, 0.5),
+        }
+    }
+}
+
+impl Distributions {
+    fn of((adapted, merged): (Predictor<'_>, Predictor<'_>), rows: &[Vec<u32>]) -> Self {
+        let (mut found, mut agreed) = (Self::default(), 0);
+        for row in rows {
+            for (left, right) in logits(adapted, row).zip(logits(merged, row)) {
+                let divergence = divergence(&left, &right);
+                found.tokens += 1;
+                found.kl += divergence;
+                found.kl_max = found.kl_max.max(divergence);
+                agreed += usize::from(best(&left) == best(&right));
+                let difference = left.iter().zip(&right).map(|(left, right)| f64::from((left - right).abs()));
+                found.largest_logit_difference = difference.fold(found.largest_logit_difference, f64::max);
+            }
+        }
+        found.kl /= found.tokens as f64;
+        found.top1_agreement = f64::from(agreed as u32) / found.tokens as f64;
+        found
+    }
+}
+
+impl Distances {
+    fn of(adapted: &[Vec<f32>], merged: &[Vec<f32>]) -> Self {
+        let mut found = Self { cosine_min: 1.0, ..Self::default() };
+        for (left, right) in adapted.iter().zip(merged) {
+            let pairs = || left.iter().zip(right).map(|(left, right)| (f64::from(*left), f64::from(*right)));
+            let distance = pairs().map(|(left, right)| (left - right).powi(2)).sum::<f64>().sqrt();
+            let cosine = pairs().map(|(left, right)| left * right).sum::<f64>();
+            found.embeddings += 1;
+            found.distance += distance;
+            found.distance_max = found.distance_max.max(distance);
+            found.cosine_min = found.cosine_min.min(cosine);
+        }
+        found.distance /= found.embeddings as f64;
+        found
+    }
+}
+
+/// The logits at every position of `row`, a chunk of positions in memory at a time.
+fn logits(predictor: Predictor<'_>, row: &[u32]) -> impl Iterator<Item = Vec<f32>> {
+    let hidden = predictor.hidden(&Inputs::row(row, 0), Mode::Inference);
+    let head = predictor.head();
+    let [_, time, width] = hidden.dims();
+    (0..time).step_by(CHUNK).flat_map(move |start| {
+        let end = (start + CHUNK).min(time);
+        let logits = head.logits(hidden.clone().slice([0..1, start..end, 0..width]));
+        let vocabulary = logits.dims()[2];
+        let values: Vec<f32> = logits.into_data().iter::<f32>().collect();
+        values.chunks(vocabulary).map(<[f32]>::to_vec).collect::<Vec<_>>()
+    })
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (limit, dtype) = (self.limit, self.dtype.as_deref().unwrap_or("dtype of the base"));
+        let unit = match &self.comparison {
+            Comparison::Distributions(found) => {
+                write!(
+                    f,
+                    "KL(adapter || merged) {:.2e} nats (largest {:.2e}; at most {limit:.2e} is allowed), same first choice {:.1} %, \
+                     largest logit difference {:.2e}, {} tokens, {dtype}",
+                    found.kl,
+                    found.kl_max,
+                    found.top1_agreement * 100.0,
+                    found.largest_logit_difference,
+                    found.tokens,
+                )?;
+                " nats"
+            }
+            Comparison::Distances(found) => {
+                write!(
+                    f,
+                    "distance of embeddings {:.2e} (largest {:.2e}; at most {limit:.2e} is allowed), smallest cosine {:.6}, {} \
+                     embeddings, {dtype}",
+                    found.distance, found.distance_max, found.cosine_min, found.embeddings,
+                )?;
+                ""
+            }
+        };
+        match self.quantization_cost {
+            Some(cost) => write!(f, "; quantizing the base alone costs {cost:.2e}{unit}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embeddings_are_compared_one_by_one() {
+        let found = Distances::of(&[vec![1.0, 0.0], vec![0.0, 1.0]], &[vec![1.0, 0.0], vec![0.6, 0.8]]);
+        assert_eq!((found.embeddings, found.cosine_min as f32), (2, 0.8));
+        assert!(
+            (found.distance_max - 0.4_f64.sqrt()).abs() < 1e-6
+                && (found.distance * 2.0 - found.distance_max).abs() < 1e-9
+        );
+    }
+
+    #[test]
+    fn a_number_that_is_none_holds_nothing() {
+        let comparison = Comparison::Distances(Distances { distance: f64::NAN, ..Distances::default() });
+        assert!(!Receipt::new(comparison, 1, None, None).holds());
+    }
+}

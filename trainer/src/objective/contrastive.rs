@@ -1,0 +1,238 @@
+//! Contrastive learning of two towers (Radford et al. 2021, arXiv:2103.00020; reference: `clip_loss` in transformers'
+//! `models/clip/modeling_clip.py`).
+//!
+//! With `I` and `T` the normalised embeddings of the `n` pairs of a step and `t` the temperature, logits are `exp(t) T I^T`, and the
+//! loss is the mean of two cross-entropies, of the right picture for each text and of the right text for each picture. Every
+//! pair of the whole step is compared with every other, whatever the micro-batches: all embeddings are computed first without
+//! a tape, then their gradients, and then each micro-batch goes backward by itself (GradCache, Gao et al. 2021,
+//! arXiv:2101.06983).
+//!
+//! After each step a trained temperature is put back into `[0, ln 100]`, as OpenCLIP does; the first loss sees that of the file.
+
+use burn::module::Module;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use firebrand_adapters::Mode;
+use firebrand_models::parts::Context;
+use firebrand_models::towers::{TextInputs, Towers};
+use firebrand_models::{Network, Stack};
+
+use super::backward::{Passage, Recompute, backward};
+use super::gradients::Gradients;
+use super::pairs::{Pairs, Pictures};
+use super::parts::{EvalMetrics, Evaluated, StepLoss};
+use super::towers;
+
+/// The largest temperature, as a logarithm: a factor of 100.
+const LARGEST: f64 = 4.605_170_185_988_092;
+/// Rows whose logits with all others are in one array.
+const CHUNK: usize = 1024;
+
+/// The objective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contrastive {
+    /// What the backward pass recomputes.
+    pub recompute: Recompute,
+    /// Whether the temperature is trained.
+    pub learn_temperature: bool,
+}
+
+/// Embeddings of pairs, as the towers give them: not normalised.
+#[derive(Debug, Clone, Default)]
+pub struct Embeddings {
+    /// `[pairs, embedding]` each.
+    images: Vec<Tensor<2>>,
+    texts: Vec<Tensor<2>>,
+}
+
+impl Embeddings {
+    /// Of pairs, in their order. Without a tape if the towers are on a device without autodiff.
+    pub fn of(towers: &Towers, pairs: &Pairs, mode: Mode) -> Self {
+        let pixels = pixels(&pairs.pictures, &towers.device());
+        let images = towers.vision().forward(pixels, mode);
+        let mut texts = vec![];
+        for (first, inputs) in texts_with_rows(pairs) {
+            texts.push(towers.text().forward(inputs, mode.after(first)));
+        }
+        Self { images: vec![images], texts }
+    }
+
+    /// Adds more pairs.
+    pub fn extend(&mut self, more: Self) {
+        self.images.extend(more.images);
+        self.texts.extend(more.texts);
+    }
+
+    /// Of pictures and of texts, `[pairs, embedding]` each.
+    fn together(self) -> [Tensor<2>; 2] {
+        [Tensor::cat(self.images, 0), Tensor::cat(self.texts, 0)]
+    }
+
+    /// The same, each divided by its length; one vector a pair.
+    pub fn normalised(self) -> [Vec<Vec<f32>>; 2] {
+        self.together().map(|embeddings| {
+            let width = embeddings.dims()[1];
+            let values: Vec<f32> = normalised(embeddings).into_data().iter::<f32>().collect();
+            values.chunks(width.max(1)).map(<[f32]>::to_vec).collect()
+        })
+    }
+}
+
+impl Contrastive {
+    /// Adds the gradient of a step, all of whose micro-batches are given, to `gradients`; gives its loss.
+    pub(super) fn accumulate_step(
+        &self,
+        network: &Network,
+        batches: &[(Pairs, Mode)],
+        gradients: &mut Gradients,
+    ) -> StepLoss {
+        let frozen = network.valid();
+        let mut all = Embeddings::default();
+        for (pairs, mode) in batches {
+            all.extend(Embeddings::of(towers(&frozen), pairs, *mode));
+        }
+        let leaf = |values: Tensor<2>| Tensor::from_inner(values).require_grad();
+        let [images, texts] = all.together().map(leaf);
+        let temperature = towers(network).temperature();
+        let loss = loss(images.clone(), texts.clone(), temperature);
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        let mut tape = loss.backward();
+        // The temperature is the one parameter that the loss sees by itself.
+        gradients.collect(network, "", &mut tape);
+        let upstream = [images.grad_remove(&mut tape), texts.grad_remove(&mut tape)];
+        if let [Some(images), Some(texts)] = upstream {
+            self.go_backward(network, batches, [images, texts], gradients);
+        }
+        StepLoss { loss: value, ..StepLoss::default() }
+    }
+
+    /// Each micro-batch by itself, with its part of the gradients of all embeddings.
+    fn go_backward(
+        &self,
+        network: &Network,
+        batches: &[(Pairs, Mode)],
+        [images, texts]: [Tensor<2>; 2],
+        gradients: &mut Gradients,
+    ) {
+        let mut first = 0;
+        for (pairs, mode) in batches {
+            let upstream = images.clone().slice_dim(0, first..first + pairs.len());
+            let passage = PicturePassage { pictures: &pairs.pictures, upstream, mode: *mode };
+            backward(&passage, network, self.recompute, gradients);
+            for (row, inputs) in texts_with_rows(pairs) {
+                let start = first + row;
+                let upstream = texts.clone().slice_dim(0, start..start + inputs.texts);
+                let passage = TextPassage { inputs, upstream, mode: mode.after(row) };
+                backward(&passage, network, self.recompute, gradients);
+            }
+            first += pairs.len();
+        }
+    }
+
+    /// Puts a trained temperature back into its bounds.
+    pub(super) fn after_step(&self, towers: Towers) -> Towers {
+        match self.learn_temperature {
+            true => towers.with_temperature(|temperature| temperature.clamp(0.0, LARGEST)),
+            false => towers,
+        }
+    }
+
+    /// The loss over all pairs of an evaluation.
+    pub(super) fn evaluated(towers: &Towers, all: Embeddings) -> Evaluated {
+        let [images, texts] = all.together();
+        let pairs = images.dims()[0] as u64;
+        let loss = loss(images, texts, towers.temperature()).into_scalar::<f32>();
+        Evaluated { loss: f64::from(loss), metrics: EvalMetrics::Pairs { pairs } }
+    }
+}
+
+/// The texts of a micro-batch, each with the number of its first row.
+fn texts_with_rows(pairs: &Pairs) -> impl Iterator<Item = (usize, &TextInputs)> {
+    pairs.texts.iter().scan(0, |row, inputs| {
+        let first = *row;
+        *row += inputs.texts;
+        Some((first, inputs))
+    })
+}
+
+/// The loss `[1]` of embeddings `[pairs, embedding]` at a temperature `[1]`.
+fn loss(images: Tensor<2>, texts: Tensor<2>, temperature: Tensor<1>) -> Tensor<1> {
+    let (images, texts) = (normalised(images), normalised(texts));
+    let factor = temperature.exp().unsqueeze();
+    (own(texts.clone() * factor.clone(), &images) + own(images * factor, &texts)) / 2.0
+}
+
+/// The mean cross-entropy `[1]` of each row's own partner among all, both `[pairs, embedding]`.
+fn own(rows: Tensor<2>, partners: &Tensor<2>) -> Tensor<1> {
+    let pairs = rows.dims()[0];
+    let chunk = |start: usize| {
+        let end = (start + CHUNK).min(pairs);
+        let logits = rows.clone().slice_dim(0, start..end).matmul(partners.clone().transpose());
+        let own = Tensor::<1, Int>::arange(start as i64..end as i64, &logits.device()).unsqueeze_dim(1);
+        log_softmax(logits, 1).gather(1, own).sum()
+    };
+    let sums = (0..pairs).step_by(CHUNK).map(chunk).collect();
+    Tensor::cat(sums, 0).sum() / -(pairs as f64)
+}
+
+/// Each row divided by its length.
+fn normalised(embeddings: Tensor<2>) -> Tensor<2> {
+    let length = (embeddings.clone() * embeddings.clone()).sum_dim(1).sqrt();
+    embeddings / length
+}
+
+fn pixels(pictures: &Pictures, device: &Device) -> Tensor<4> {
+    let [channels, height, width] = pictures.shape;
+    let shape = [pictures.count, channels, height, width];
+    Tensor::from_data(TensorData::new(pictures.pixels.clone(), shape), device)
+}
+
+/// Pictures through the blocks to the product of their embeddings with a gradient, whose own gradient is that of the loss.
+struct PicturePassage<'a> {
+    pictures: &'a Pictures,
+    upstream: Tensor<2>,
+    mode: Mode,
+}
+
+impl Passage for PicturePassage<'_> {
+    fn context(&self, network: &Network) -> Context {
+        towers(network).vision().context(self.mode)
+    }
+
+    fn embed(&self, network: &Network) -> Tensor<3> {
+        towers(network).vision().embed(pixels(self.pictures, &network.device()))
+    }
+
+    fn stack<'n>(&self, network: &'n Network) -> Stack<'n> {
+        towers(network).vision_stack()
+    }
+
+    fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1> {
+        (towers(network).vision().finish(x, self.mode) * Tensor::from_inner(self.upstream.clone())).sum()
+    }
+}
+
+/// Texts, likewise.
+struct TextPassage<'a> {
+    inputs: &'a TextInputs,
+    upstream: Tensor<2>,
+    mode: Mode,
+}
+
+impl Passage for TextPassage<'_> {
+    fn context(&self, network: &Network) -> Context {
+        towers(network).text().context(self.inputs, self.mode)
+    }
+
+    fn embed(&self, network: &Network) -> Tensor<3> {
+        towers(network).text().embed(self.inputs, self.mode)
+    }
+
+    fn stack<'n>(&self, network: &'n Network) -> Stack<'n> {
+        towers(network).text_stack()
+    }
+
+    fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1> {
+        (towers(network).text().finish(x, self.inputs, self.mode) * Tensor::from_inner(self.upstream.clone())).sum()
+    }
+}

@@ -1,0 +1,149 @@
+//! Rows of tensors as pairs of a picture and a text.
+
+use firebrand_datasets::{Array, ArrayValues, Batch, BatchContent, NamedArrays};
+use firebrand_models::towers::{TextInputs, TowersConfig};
+
+use crate::error::Error;
+
+/// The pictures of rows, all of one size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pictures {
+    /// How many.
+    pub count: usize,
+    /// `[count, channels, height, width]`, row-major.
+    pub pixels: Vec<f32>,
+    /// `[channels, height, width]`.
+    pub shape: [usize; 3],
+}
+
+/// The pairs of a micro-batch. Texts of one length that follow each other are computed together, others one after the other:
+/// nothing is padded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pairs {
+    /// The pictures, in the order of the rows.
+    pub pictures: Pictures,
+    /// The texts, in the order of the rows.
+    pub texts: Vec<TextInputs>,
+}
+
+const PIXELS: &str = "pixel_values";
+const IDS: &str = "input_ids";
+const MASK: &str = "attention_mask";
+
+impl Pairs {
+    /// Those of `batch`.
+    ///
+    /// # Errors
+    /// Rows that are no tensors, lack one, have one that is not used, or one of another shape than the towers read.
+    pub fn of(batch: &Batch, config: &TowersConfig) -> Result<Self, Error> {
+        let BatchContent::Tensors(rows) = &batch.content else {
+            return Err(Error::Request {
+                problem: "the rows are tokens, and this objective reads pairs of a picture and a text".into(),
+                help: "give it rows of tensors: {\"tensors\": \"row.safetensors\"}".into(),
+            });
+        };
+        let rows: Result<Vec<Row>, String> = rows.iter().map(|row| Row::of(row, config)).collect();
+        Ok(Self::together(rows.map_err(wrong)?, config))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.pictures.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn together(rows: Vec<Row>, config: &TowersConfig) -> Self {
+        let patches = config.vision.patches;
+        let shape = [patches.channels, patches.image, patches.image];
+        let mut pictures = Pictures { count: rows.len(), pixels: vec![], shape };
+        let mut texts: Vec<TextInputs> = vec![];
+        for row in rows {
+            pictures.pixels.extend(row.pixels);
+            match texts.last_mut() {
+                Some(last) if last.time() == row.ids.len() && last.mask.is_some() == row.mask.is_some() => {
+                    last.ids.extend(row.ids);
+                    last.texts += 1;
+                    if let (Some(mask), Some(more)) = (&mut last.mask, row.mask) {
+                        mask.extend(more);
+                    }
+                }
+                _ => texts.push(TextInputs { ids: row.ids, texts: 1, mask: row.mask }),
+            }
+        }
+        Self { pictures, texts }
+    }
+}
+
+/// Whether towers can read a row of tensors.
+///
+/// # Errors
+/// What is wrong with it, without saying where it stands.
+pub fn check_row(row: &NamedArrays, config: &TowersConfig) -> Result<(), String> {
+    Row::of(row, config).map(|_| ())
+}
+
+/// One pair.
+struct Row {
+    pixels: Vec<f32>,
+    ids: Vec<u32>,
+    mask: Option<Vec<i32>>,
+}
+
+impl Row {
+    fn of(row: &NamedArrays, config: &TowersConfig) -> Result<Self, String> {
+        if let Some(name) = row.keys().find(|name| ![PIXELS, IDS, MASK].contains(&name.as_str())) {
+            return Err(format!("its tensor `{name}` is not used: a pair has `{PIXELS}`, `{IDS}` and maybe `{MASK}`"));
+        }
+        let patches = config.vision.patches;
+        let wanted = [patches.channels, patches.image, patches.image];
+        let pixels = match row.get(PIXELS) {
+            Some(Array { shape, values: ArrayValues::F32(values) }) if *shape == wanted => values.clone(),
+            other => return Err(unlike(PIXELS, &format!("f32 {wanted:?}"), other)),
+        };
+        let ids = match row.get(IDS) {
+            Some(Array { shape, values: ArrayValues::I64(values) }) if shape.len() == 1 && !values.is_empty() => values,
+            other => return Err(unlike(IDS, "i64 [tokens]", other)),
+        };
+        let (rows, longest) = (config.text.vocab_size, config.text.max_positions);
+        if ids.len() > longest {
+            return Err(format!("`{IDS}` has {} tokens, and the model has positions for {longest}", ids.len()));
+        }
+        let id = |&id: &i64| u32::try_from(id).ok().filter(|id| (*id as usize) < rows).ok_or(id);
+        let ids: Vec<u32> = ids
+            .iter()
+            .map(id)
+            .collect::<Result<_, _>>()
+            .map_err(|id| format!("`{IDS}` has the token id {id}, and the model's vocabulary has {rows} tokens"))?;
+        let mask = match row.get(MASK) {
+            None => None,
+            Some(Array { shape, values: ArrayValues::I64(values) })
+                if shape.len() == 1
+                    && values.len() == ids.len()
+                    && values.iter().all(|value| matches!(value, 0 | 1)) =>
+            {
+                Some(values.iter().map(|&value| value as i32).collect())
+            }
+            other => return Err(unlike(MASK, &format!("i64 [{}] of 0 and 1", ids.len()), other)),
+        };
+        Ok(Self { pixels, ids, mask })
+    }
+}
+
+fn unlike(name: &str, expected: &str, found: Option<&Array>) -> String {
+    let found = match found {
+        None => "nothing".into(),
+        Some(array) => format!("{} {:?}", array.values.dtype(), array.shape),
+    };
+    format!("its tensor `{name}` must be {expected}, found {found}")
+}
+
+fn wrong(problem: String) -> Error {
+    Error::Request {
+        problem: format!("a row of tensors: {problem}"),
+        help: "`firebrand data RECIPE` shows rows".into(),
+    }
+}
