@@ -16,11 +16,12 @@ pub fn family_table() -> String {
         let models = golden::models_of(*family);
         // What works is what a golden proves.
         let proven = |adapted: bool| {
-            let recipes = golden::folders("trajectory-").into_iter();
+            let recipes = golden::folders_everywhere("trajectory-").into_iter();
             let found = recipes
                 .map(|case| std::fs::read_to_string(golden::path(&case).join("recipe.toml")).unwrap())
                 .any(|recipe| {
-                    let of_family = models.iter().any(|model| recipe.contains(&format!("../{model}\"")));
+                    let names = models.iter().filter_map(|model| model.rsplit('/').next());
+                    let of_family = names.into_iter().any(|name| recipe.contains(&format!("../{name}\"")));
                     of_family && recipe.contains("[adapter]") == adapted
                 });
             if found { "yes" } else { "no" }

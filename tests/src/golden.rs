@@ -24,9 +24,23 @@ pub fn json(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path(name)).unwrap()).unwrap()
 }
 
-/// Folders whose name starts so, sorted.
+/// Where goldens lie: those of language models at the top, those of another kind of network in a room of their own.
+const ROOMS: [&str; 2] = ["", "towers/"];
+
+/// Folders of language models whose name starts so, sorted.
 pub fn folders(prefix: &str) -> Vec<String> {
-    let entries = std::fs::read_dir(path("")).unwrap().map(|entry| entry.unwrap());
+    folders_in("", prefix)
+}
+
+/// Folders of every room whose name starts so, with the room before it.
+pub fn folders_everywhere(prefix: &str) -> Vec<String> {
+    let of = |room: &&str| folders_in(room, prefix).into_iter().map(|name| format!("{room}{name}")).collect::<Vec<_>>();
+    ROOMS.iter().flat_map(|room| of(&room)).collect()
+}
+
+/// Folders of a room whose name starts so, sorted, without the room.
+pub fn folders_in(room: &str, prefix: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(path(room)).unwrap().map(|entry| entry.unwrap());
     let folders = entries.filter(|entry| entry.path().is_dir());
     let mut names: Vec<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
     names.retain(|name| name.starts_with(prefix));
@@ -34,16 +48,16 @@ pub fn folders(prefix: &str) -> Vec<String> {
     names
 }
 
-/// Model cases of a family.
+/// Model cases of a family, with the room before the name.
 pub fn models_of(family: Family) -> Vec<String> {
     let is_of = |name: &String| {
         let config = path(name).join("config.json");
         config.exists() && HfConfig::open(&config).is_ok_and(|config| Family::of(&config).ok() == Some(family))
     };
-    folders("").into_iter().filter(is_of).collect()
+    folders_everywhere("").into_iter().filter(is_of).collect()
 }
 
-/// All model cases.
+/// All language models.
 pub fn models() -> Vec<String> {
     let is_model =
         |name: &String| path(name).join("forward.safetensors").exists() && path(name).join("config.json").exists();

@@ -20,6 +20,57 @@ pub struct PeftConfig {
     pub raw: Map<String, Value>,
 }
 
+/// What `adapter_config.json` says of the model that an adapter is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseModel {
+    /// Where it is: `base_model_name_or_path`.
+    pub name: String,
+    /// Whether files hold the matrices of the adapted modules `[in, out]`; readers correct a wrong value by the type of the module, so
+    /// it is read over.
+    pub fan_in_fan_out: bool,
+    /// What PEFT wraps it as.
+    pub task: Task,
+}
+
+/// What PEFT wraps a model as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// `CAUSAL_LM`.
+    CausalLm,
+    /// No task: the model as it is. Readers find its class by these names (`auto_mapping`).
+    Plain {
+        /// The class in transformers.
+        class: String,
+        /// The module of that class.
+        library: String,
+    },
+}
+
+impl Task {
+    fn task_type(&self) -> Value {
+        match self {
+            Self::CausalLm => json!("CAUSAL_LM"),
+            Self::Plain { .. } => Value::Null,
+        }
+    }
+
+    /// Older readers of language models do not need the key.
+    fn add_mapping(&self, config: &mut Value) {
+        if let Self::Plain { class, library } = self {
+            config["auto_mapping"] = json!({ "base_model_class": class, "parent_library": library });
+        }
+    }
+
+    /// That of a whole file.
+    fn of(raw: &Map<String, Value>) -> Self {
+        let name = |key: &str| Some(raw.get("auto_mapping")?.get(key)?.as_str()?.to_string());
+        match (name("base_model_class"), name("parent_library")) {
+            (Some(class), Some(library)) => Self::Plain { class, library },
+            _ => Self::CausalLm,
+        }
+    }
+}
+
 type IsInert = fn(&Value) -> bool;
 
 /// Keys that change the meaning, with the values under which they do not.
@@ -68,31 +119,33 @@ impl PeftConfig {
         Ok(Self { method, base_model, raw })
     }
 
+    /// What the file says of the base model.
+    pub fn base(&self) -> BaseModel {
+        BaseModel {
+            name: self.base_model.clone().unwrap_or_default(),
+            fan_in_fan_out: self.raw.get("fan_in_fan_out") == Some(&true.into()),
+            task: Task::of(&self.raw),
+        }
+    }
+
     /// The text of an `adapter_config.json` for `method`. `modules` are the paths the adapter is on; they replace
-    /// `all-linear`, which PEFT resolves differently for some families. `fan_in_fan_out`: files hold the matrices of these
-    /// modules `[in, out]`; readers correct a wrong value by the type of the module, so it is read over.
-    pub fn render(method: &AdapterConfig, modules: &[String], base_model: &str, fan_in_fan_out: bool) -> String {
+    /// `all-linear`, which PEFT resolves differently for some families.
+    pub fn render(method: &AdapterConfig, modules: &[String], base: &BaseModel) -> String {
         match method {
-            AdapterConfig::Lora(lora) => render_low_rank(&lora.in_files(), false, modules, base_model, fan_in_fan_out),
-            AdapterConfig::Dora(lora) => render_low_rank(lora, true, modules, base_model, fan_in_fan_out),
-            AdapterConfig::Ia3(ia3) => render_ia3(ia3, modules, base_model, fan_in_fan_out),
+            AdapterConfig::Lora(lora) => render_low_rank(&lora.in_files(), false, modules, base),
+            AdapterConfig::Dora(lora) => render_low_rank(lora, true, modules, base),
+            AdapterConfig::Ia3(ia3) => render_ia3(ia3, modules, base),
         }
     }
 }
 
-fn render_low_rank(
-    lora: &LoraConfig,
-    dora: bool,
-    modules: &[String],
-    base_model: &str,
-    fan_in_fan_out: bool,
-) -> String {
+fn render_low_rank(lora: &LoraConfig, dora: bool, modules: &[String], base: &BaseModel) -> String {
     let mut config = json!({
         // The order of patterns matters: the first match wins.
         "alpha_pattern": table(lora.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), number(*alpha)))),
-        "base_model_name_or_path": base_model,
+        "base_model_name_or_path": base.name,
         "bias": biases(lora.base.biases),
-        "fan_in_fan_out": fan_in_fan_out,
+        "fan_in_fan_out": base.fan_in_fan_out,
         "inference_mode": true,
         "init_lora_weights": true,
         "lora_alpha": number(lora.alpha),
@@ -102,10 +155,11 @@ fn render_low_rank(
         "r": lora.rank,
         "rank_pattern": table(lora.rank_pattern.iter().map(|(key, rank)| (key.clone(), json!(rank)))),
         "target_modules": targets(&lora.targets, lora.exclude.as_ref(), modules),
-        "task_type": "CAUSAL_LM",
+        "task_type": base.task.task_type(),
         "use_dora": dora,
         "use_rslora": lora.rslora,
     });
+    base.task.add_mapping(&mut config);
     // Older readers do not know the key.
     if lora.base.tying == Tying::Kept {
         config["ensure_weight_tying"] = json!(true);
@@ -118,7 +172,7 @@ fn render_low_rank(
     format!("{config:#}\n")
 }
 
-fn render_ia3(ia3: &Ia3Config, modules: &[String], base_model: &str, fan_in_fan_out: bool) -> String {
+fn render_ia3(ia3: &Ia3Config, modules: &[String], base: &BaseModel) -> String {
     let chosen = targets(&ia3.targets, ia3.exclude.as_ref(), modules);
     // PEFT refuses lists of which one is not within the other.
     let within =
@@ -129,17 +183,18 @@ fn render_ia3(ia3: &Ia3Config, modules: &[String], base_model: &str, fan_in_fan_
         }
         pattern => (chosen.clone(), json_pattern(pattern)),
     };
-    let config = json!({
-        "base_model_name_or_path": base_model,
-        "fan_in_fan_out": fan_in_fan_out,
+    let mut config = json!({
+        "base_model_name_or_path": base.name,
+        "fan_in_fan_out": base.fan_in_fan_out,
         "feedforward_modules": feedforward,
         "inference_mode": true,
         "init_ia3_weights": true,
         "modules_to_save": modules_to_save(&ia3.base),
         "peft_type": "IA3",
         "target_modules": chosen,
-        "task_type": "CAUSAL_LM",
+        "task_type": base.task.task_type(),
     });
+    base.task.add_mapping(&mut config);
     format!("{config:#}\n")
 }
 
@@ -395,6 +450,22 @@ mod tests {
         }
     }
 
+    fn base(name: &str) -> BaseModel {
+        BaseModel { name: name.into(), fan_in_fan_out: false, task: Task::CausalLm }
+    }
+
+    #[test]
+    fn a_model_without_a_task_is_named_by_its_class() {
+        let task = Task::Plain { class: "CLIPModel".into(), library: "transformers.models.clip".into() };
+        let text = PeftConfig::render(&AdapterConfig::Lora(config()), &[], &BaseModel { task, ..base("b") });
+        let read = parse(&text).unwrap();
+        assert_eq!(
+            (&read.raw["task_type"], read.raw["auto_mapping"]["base_model_class"].as_str()),
+            (&Value::Null, Some("CLIPModel"))
+        );
+        assert_eq!(PeftConfig::render(&read.method, &[], &read.base()), text);
+    }
+
     #[test]
     fn what_is_written_reads_back_equal() {
         let names = |names: &[&str]| ModulePattern::Suffixes(names.iter().map(|name| name.to_string()).collect());
@@ -405,7 +476,7 @@ mod tests {
             base: TrainedBase { modules: vec!["lm_head".into()], ..TrainedBase::default() },
         };
         for method in [AdapterConfig::Lora(config()), AdapterConfig::Dora(config()), AdapterConfig::Ia3(ia3)] {
-            let text = PeftConfig::render(&method, &[], "some/base", false);
+            let text = PeftConfig::render(&method, &[], &base("some/base"));
             let read = parse(&text).unwrap();
             assert_eq!(read.method, method);
             assert_eq!(read.base_model.as_deref(), Some("some/base"));
@@ -416,7 +487,7 @@ mod tests {
     fn all_linear_is_written_as_names() {
         let config = AdapterConfig::Lora(LoraConfig { targets: Targets::AllLinear, layers: None, ..config() });
         let modules = ["model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"].map(String::from);
-        let text = PeftConfig::render(&config, &modules, "base", true);
+        let text = PeftConfig::render(&config, &modules, &BaseModel { fan_in_fan_out: true, ..base("base") });
         let read = parse(&text).unwrap().method;
         assert_eq!(read.targets(), &Targets::Pattern(ModulePattern::Suffixes(vec!["up_proj".into()])));
     }
@@ -425,7 +496,7 @@ mod tests {
     fn an_adapter_that_subtracts_its_start_is_written_as_one_of_twice_the_rank() {
         for (rslora, alpha) in [(false, 33.0), (true, 16.5 * std::f64::consts::SQRT_2)] {
             let config = LoraConfig { init: LoraInit::Pissa, rslora, ..config() };
-            let text = PeftConfig::render(&AdapterConfig::Lora(config.clone()), &[], "base", false);
+            let text = PeftConfig::render(&AdapterConfig::Lora(config.clone()), &[], &base("base"));
             let AdapterConfig::Lora(read) = parse(&text).unwrap().method else { panic!() };
             assert_eq!((read.rank, read.alpha, read.init), (16, alpha, LoraInit::Kaiming));
             for path in ["layers.0.v_proj", "layers.1.self_attn.q_proj"] {

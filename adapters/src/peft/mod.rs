@@ -7,5 +7,5 @@
 mod config;
 mod tensors;
 
-pub use config::PeftConfig;
+pub use config::{BaseModel, PeftConfig, Task};
 pub use tensors::{AdapterTensor, CONFIG_FILE, TENSOR_FILE, TensorNames, base_tensor_name, group_tensors, tensor_name};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use firebrand_adapters::peft::{PeftConfig, tensor_name};
+use firebrand_adapters::peft::{BaseModel, PeftConfig, tensor_name};
 use firebrand_adapters::{AdapterConfig, AdapterTensor, Extract, LoraConfig, ModulePattern, Targets};
 use serde::Serialize;
 
@@ -167,7 +167,9 @@ pub fn extract(
     let transposed = modules
         .iter()
         .any(|(ours, module)| written.contains(module) && base.rules().layout(ours) == Layout::Transposed);
-    let text = PeftConfig::render(&config(request.rank, &written), &written, request.base_model, transposed);
+    let task = base.family().peft_task();
+    let base = BaseModel { name: request.base_model.into(), fan_in_fan_out: transposed, task };
+    let text = PeftConfig::render(&config(request.rank, &written), &written, &base);
     write(&tensors, &text, folder)?;
     Ok(found)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use firebrand_adapters::peft::{CONFIG_FILE, PeftConfig, TENSOR_FILE, group_tensors, tensor_name};
+use firebrand_adapters::peft::{BaseModel, CONFIG_FILE, PeftConfig, TENSOR_FILE, group_tensors, tensor_name};
 use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, LoraInit, Targets, Tying};
 
 use super::experts;
@@ -164,7 +164,8 @@ pub fn save(model: &Model, config: &AdapterConfig, base_model: &str, folder: &Pa
     let trained = trained_base::select(model, config.trained_base(), &modules)?;
     tensors.extend(trained_base::tensors(model, &trained));
     let transposed = model.stored_transposed(&modules)?;
-    write(&tensors, &PeftConfig::render(config, &modules, base_model, transposed), folder)
+    let base = BaseModel { name: base_model.into(), fan_in_fan_out: transposed, task: model.family().peft_task() };
+    write(&tensors, &PeftConfig::render(config, &modules, &base), folder)
 }
 
 /// Shape and values of tensors by their name.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use firebrand_adapters::peft::{PeftConfig, TENSOR_FILE, group_tensors, tensor_name};
+use firebrand_adapters::peft::{BaseModel, PeftConfig, TENSOR_FILE, Task, group_tensors, tensor_name};
 use firebrand_adapters::{
     AdapterConfig, AdapterError, AdapterTensor, Combination, LoraConfig, LoraFactors, ModulePattern, Part, Targets,
 };
@@ -55,10 +55,10 @@ pub fn merge(adapters: &[Weighted<'_>], method: Combination, out: &Path) -> Resu
     }
     let modules: Vec<String> = combined.into_keys().collect();
     let config = LoraConfig::new(rank, rank as f64, Targets::Pattern(ModulePattern::Suffixes(modules.clone())));
-    let first = opened.first().map(|adapter| &adapter.config);
-    let base = first.and_then(|config| config.base_model.clone()).unwrap_or_default();
-    let transposed = first.is_some_and(|config| config.raw.get("fan_in_fan_out") == Some(&true.into()));
-    let text = PeftConfig::render(&AdapterConfig::Lora(config), &modules, &base, transposed);
+    // There is one at least.
+    let base = opened.first().map(|adapter| adapter.config.base());
+    let base = base.unwrap_or_else(|| BaseModel { name: String::new(), fan_in_fan_out: false, task: Task::CausalLm });
+    let text = PeftConfig::render(&AdapterConfig::Lora(config), &modules, &base);
     write(&tensors, &text, out)?;
     Ok(rank)
 }

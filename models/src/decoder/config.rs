@@ -1,6 +1,7 @@
 //! What a family decides about its decoder.
 
 use crate::hf_config::RopeScaling;
+use crate::parameters::Initial;
 use crate::parts::{BlockConfig, EmbeddingConfig, LearnedPositions, PositionConfig, TokenEmbeddingConfig};
 
 /// Sizes and variants of a decoder-only transformer.
@@ -50,6 +51,7 @@ impl DecoderConfig {
             positions,
             norm: self.block.norm,
             padding_token: self.padding_token,
+            initial: Initial::Normal,
         }
     }
 

@@ -7,12 +7,13 @@
 //! hold in place of the others where they are there.
 
 use super::common::{MOST_LAYERS, activation};
-use super::{BasePrompt, Definition, NetworkDefinition};
+use super::{BasePrompt, Definition, NetworkDefinition, TransformersClass};
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
+use crate::parameters::Initial;
 use crate::parts::{
-    Affine, AttentionConfig, BlockConfig, MlpConfig, NormConfig, PatchesConfig, PositionConfig, QkvLayout, Residual,
-    Scale, Sight, Window,
+    Affine, AttentionConfig, BlockConfig, BlockInitials, MlpConfig, NormConfig, PatchesConfig, PositionConfig,
+    QkvLayout, Residual, Scale, Sight, Window,
 };
 use crate::towers::{EndOfText, TextConfig, TowersConfig, VisionConfig};
 use crate::weights::{Layout, Rule};
@@ -24,7 +25,11 @@ pub const FAMILY: Definition = Definition {
     // PEFT has no choice of its own for `clip`.
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Wordless,
-    network: NetworkDefinition::Towers { config, rules },
+    network: NetworkDefinition::Towers {
+        config,
+        rules,
+        class: TransformersClass { name: "CLIPModel", module: "transformers.models.clip.modeling_clip" },
+    },
 };
 
 /// The `eos_token_id` of files that mean the largest id.
@@ -33,12 +38,13 @@ const NOT_MEANT: usize = 2;
 /// Reads `config.json`.
 fn config(config: &HfConfig) -> Result<TowersConfig, ModelError> {
     let (text, vision) = (tower(config, "text")?, tower(config, "vision")?);
+    let factor = factor(config)?;
     Ok(TowersConfig {
-        text: text_tower(&text)?,
-        vision: vision_tower(&vision)?,
+        text: text_tower(&text, factor)?,
+        vision: vision_tower(&vision, factor)?,
         embedding: config.optional_size("projection_dim")?.unwrap_or(512),
         temperature: config.optional_f64("logit_scale_init_value")?.unwrap_or(2.6592) as f32,
-        initializer_range: text.optional_f64("initializer_range")?.unwrap_or(0.02),
+        initializer_range: self::factor(&vision)? * vision.optional_f64("initializer_range")?.unwrap_or(0.02),
     })
 }
 
@@ -52,18 +58,33 @@ fn tower(config: &HfConfig, name: &str) -> Result<HfConfig, ModelError> {
     section.map_or_else(|| HfConfig::from_json(config.path(), "{}"), Ok)
 }
 
-fn text_tower(keys: &HfConfig) -> Result<TextConfig, ModelError> {
+/// What all standard deviations of a model or a tower are multiplied by.
+fn factor(keys: &HfConfig) -> Result<f64, ModelError> {
+    Ok(keys.optional_f64("initializer_factor")?.unwrap_or(1.0))
+}
+
+/// `width` to the power of -1/2, the standard deviation of most matrices, times `factor`.
+fn deviation(width: usize, factor: f64) -> Initial {
+    Initial::NormalWith(factor * (width as f64).powf(-0.5))
+}
+
+/// The tower of texts of a model whose factor is `of_model`.
+fn text_tower(keys: &HfConfig, of_model: f64) -> Result<TextConfig, ModelError> {
     let end = keys.optional_usize("eos_token_id")?.unwrap_or(49_407);
+    let block = block(keys, Defaults { width: 512, heads: 8, middle: 2048 }, Sight::Causal(Window::Full))?;
     Ok(TextConfig {
         vocab_size: keys.optional_size("vocab_size")?.unwrap_or(49_408),
         max_positions: keys.optional_size("max_position_embeddings")?.unwrap_or(77),
         layers: layers(keys)?,
-        block: block(keys, Defaults { width: 512, heads: 8, middle: 2048 }, Sight::Causal(Window::Full))?,
+        tables: Initial::NormalWith(0.02 * factor(keys)?),
+        project: deviation(block.width, of_model),
+        block,
         end: if end == NOT_MEANT { EndOfText::LargestId } else { EndOfText::First(end as u32) },
     })
 }
 
-fn vision_tower(keys: &HfConfig) -> Result<VisionConfig, ModelError> {
+/// The tower of pictures of a model whose factor is `of_model`.
+fn vision_tower(keys: &HfConfig, of_model: f64) -> Result<VisionConfig, ModelError> {
     let (image, patch) =
         (keys.optional_size("image_size")?.unwrap_or(224), keys.optional_size("patch_size")?.unwrap_or(32));
     if !image.is_multiple_of(patch) {
@@ -72,8 +93,15 @@ fn vision_tower(keys: &HfConfig) -> Result<VisionConfig, ModelError> {
     let block = block(keys, Defaults { width: 768, heads: 12, middle: 3072 }, Sight::Full)?;
     let channels = keys.optional_size("num_channels")?.unwrap_or(3);
     Ok(VisionConfig {
-        patches: PatchesConfig { width: block.width, channels, image, patch },
+        patches: PatchesConfig {
+            width: block.width,
+            channels,
+            image,
+            patch,
+            class: deviation(block.width, factor(keys)?),
+        },
         layers: layers(keys)?,
+        project: deviation(block.width, of_model),
         block,
     })
 }
@@ -130,7 +158,15 @@ fn block(keys: &HfConfig, defaults: Defaults, sight: Sight) -> Result<BlockConfi
             activation,
             bias: true,
         },
+        initials: initials(keys, width)?,
     })
+}
+
+/// As `_init_weights` has it: what is added to the stream is the smaller, the more there is of it.
+fn initials(keys: &HfConfig, width: usize) -> Result<BlockInitials, ModelError> {
+    let (factor, branches) = (factor(keys)?, 2 * layers(keys)?);
+    let added = deviation(width * branches, factor);
+    Ok(BlockInitials { qkv: added, output: deviation(width, factor), up: deviation(2 * width, factor), down: added })
 }
 
 /// Our names and theirs.
@@ -170,4 +206,48 @@ fn rules(_: &TowersConfig) -> Vec<Rule> {
         }
     }
     rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<TowersConfig, ModelError> {
+        config(&HfConfig::from_json("config.json".as_ref(), text).unwrap())
+    }
+
+    #[test]
+    fn a_silent_file_is_the_first_model_published() {
+        let config = read("{}").unwrap();
+        assert_eq!((config.text.layers, config.text.block.width, config.text.max_positions), (12, 512, 77));
+        assert_eq!((config.vision.layers, config.vision.block.width, config.vision.patches.length()), (12, 768, 50));
+        assert_eq!((config.embedding, config.text.end), (512, EndOfText::First(49_407)));
+    }
+
+    #[test]
+    fn the_section_of_the_first_files_holds_in_place_of_the_other() {
+        let both = r#"{"text_config": {"hidden_size": 32, "eos_token_id": 5}, "text_config_dict": {"hidden_size": 64, "eos_token_id": 2}}"#;
+        let config = read(both).unwrap();
+        assert_eq!((config.text.block.width, config.text.end), (64, EndOfText::LargestId));
+        let empty = read(r#"{"text_config": {"hidden_size": 32}, "text_config_dict": null}"#).unwrap();
+        assert_eq!(empty.text.block.width, 32);
+    }
+
+    #[test]
+    fn new_matrices_are_the_smaller_the_deeper_the_stack() {
+        let sections = r#"{"initializer_factor": 3.0, "text_config": {"hidden_size": 64, "num_hidden_layers": 8, "initializer_factor": 2.0}}"#;
+        let text = read(sections).unwrap().text;
+        assert_eq!(text.block.initials.qkv, Initial::NormalWith(2.0 / 32.0));
+        assert_eq!(text.block.initials.output, Initial::NormalWith(2.0 / 8.0));
+        assert_eq!(text.project, Initial::NormalWith(3.0 / 8.0));
+        assert_eq!(text.tables, Initial::NormalWith(0.04));
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_refused_by_their_key() {
+        let patches = read(r#"{"vision_config": {"image_size": 30, "patch_size": 7}}"#).unwrap_err().to_string();
+        assert!(patches.contains("image_size") && patches.contains("a multiple of patch_size, 7"), "{patches}");
+        let heads = read(r#"{"text_config": {"hidden_size": 30, "num_attention_heads": 7}}"#).unwrap_err().to_string();
+        assert!(heads.contains("num_attention_heads"), "{heads}");
+    }
 }

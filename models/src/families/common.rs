@@ -6,8 +6,8 @@ use crate::decoder::{DecoderConfig, HeadConfig};
 use crate::error::ModelError;
 use crate::hf_config::{HfConfig, RopeDefaults};
 use crate::parts::{
-    Affine, AttentionConfig, BlockConfig, EmbeddingConfig, MlpConfig, NormConfig, PositionConfig, QkvLayout, Residual,
-    Scale, Sight, Window,
+    Affine, AttentionConfig, BlockConfig, BlockInitials, EmbeddingConfig, MlpConfig, NormConfig, PositionConfig,
+    QkvLayout, Residual, Scale, Sight, Window,
 };
 use crate::weights::Rule;
 
@@ -66,6 +66,7 @@ impl Gated {
                     activation: activation(config, self.activation)?,
                     bias: false,
                 },
+                initials: BlockInitials::NORMAL,
             },
         })
     }
@@ -115,6 +116,7 @@ impl Plain {
                 },
                 residual: Residual::Sequential,
                 mlp: MlpConfig::Plain { intermediate_size, activation, bias: true },
+                initials: BlockInitials::NORMAL,
             },
         })
     }

@@ -28,6 +28,7 @@ mod qwen2;
 mod qwen3;
 mod smollm3;
 
+use firebrand_adapters::peft::Task;
 use serde::Serialize;
 
 use crate::decoder::DecoderConfig;
@@ -56,8 +57,22 @@ pub struct Definition {
 /// How the `config.json` of a family is read and its tensors are named, by kind of network.
 #[derive(Debug)]
 enum NetworkDefinition {
-    Decoder { config: fn(&HfConfig) -> Result<DecoderConfig, ModelError>, rules: fn(&DecoderConfig) -> Vec<Rule> },
-    Towers { config: fn(&HfConfig) -> Result<TowersConfig, ModelError>, rules: fn(&TowersConfig) -> Vec<Rule> },
+    Decoder {
+        config: fn(&HfConfig) -> Result<DecoderConfig, ModelError>,
+        rules: fn(&DecoderConfig) -> Vec<Rule>,
+    },
+    Towers {
+        config: fn(&HfConfig) -> Result<TowersConfig, ModelError>,
+        rules: fn(&TowersConfig) -> Vec<Rule>,
+        class: TransformersClass,
+    },
+}
+
+/// The class of a model in transformers, by which PEFT finds it where it has no task for it.
+#[derive(Debug)]
+struct TransformersClass {
+    name: &'static str,
+    module: &'static str,
 }
 
 /// The prompt that the publishers of a family's base models documented, or one in plain words.
@@ -193,6 +208,16 @@ impl Family {
     /// The modules PEFT adapts by default.
     pub fn default_targets(self) -> &'static [&'static str] {
         self.definition().targets
+    }
+
+    /// What PEFT wraps its models as.
+    pub(crate) fn peft_task(self) -> Task {
+        match &self.definition().network {
+            NetworkDefinition::Decoder { .. } => Task::CausalLm,
+            NetworkDefinition::Towers { class, .. } => {
+                Task::Plain { class: class.name.into(), library: class.module.into() }
+            }
+        }
     }
 
     /// Sizes and variants of the network.

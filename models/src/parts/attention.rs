@@ -7,7 +7,7 @@ use firebrand_kernels::{AttentionOptions, attention};
 
 use super::maps::maps;
 use super::{AttentionConfig, BlockConfig, Context, LayerCache, Norm, PositionConfig, QkNorm, Qkv};
-use crate::parameters::{ParameterSource, Role, linear, under};
+use crate::parameters::{ParameterSource, Role, linear_from, under};
 
 /// Projections around the attention kernel.
 #[derive(Module, Debug)]
@@ -41,7 +41,7 @@ impl Attention {
     /// Reads the projections of layer `layer`.
     pub fn new(config: &BlockConfig, layer: usize, source: &mut dyn ParameterSource) -> Self {
         let AttentionConfig { heads, kv_heads, head_dim, output_bias, .. } = config.attention;
-        let qkv = Qkv::new(&config.attention, config.width, &mut under(source, "qkv"));
+        let qkv = Qkv::new(&config.attention, config.width, config.initials.qkv, &mut under(source, "qkv"));
         let qk_norm = config.attention.qk_norm.map(|over| {
             let (q, k) = match over {
                 QkNorm::EachHead => (head_dim, head_dim),
@@ -58,7 +58,14 @@ impl Attention {
         Self {
             qkv,
             qk_norm,
-            output: linear(source, "output", [config.width, heads * head_dim], output_bias, Role::Map),
+            output: linear_from(
+                source,
+                "output",
+                [config.width, heads * head_dim],
+                output_bias,
+                Role::Map,
+                config.initials.output,
+            ),
             heads,
             head_dim,
             clip: config.attention.clip,

@@ -65,7 +65,7 @@ impl Block {
         Self {
             norms: Norms::new(config, &mut under(source, "norms")),
             attention: Attention::new(config, layer, &mut under(source, "attention")),
-            mlp: Mlp::new(config.mlp, config.width, &mut under(source, "mlp")),
+            mlp: Mlp::new(config.mlp, config.width, config.initials, &mut under(source, "mlp")),
         }
     }
 

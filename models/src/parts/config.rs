@@ -3,6 +3,7 @@
 use firebrand_kernels::{Activation, Alibi, RopeStyle};
 
 use crate::hf_config::Rope;
+use crate::parameters::Initial;
 
 /// Sizes and variants of the blocks of a network.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,27 @@ pub struct BlockConfig {
     pub residual: Residual,
     /// Feed-forward part.
     pub mlp: MlpConfig,
+    /// Its matrices where they are new.
+    pub initials: BlockInitials,
+}
+
+/// The matrices of a block that is new.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BlockInitials {
+    /// Those of q, k and v.
+    pub qkv: Initial,
+    /// That of the output of attention.
+    pub output: Initial,
+    /// Those that lead into the middle of the MLP.
+    pub up: Initial,
+    /// That which leads out of it.
+    pub down: Initial,
+}
+
+impl BlockInitials {
+    /// All with the standard deviation of the model.
+    pub const NORMAL: Self =
+        Self { qkv: Initial::Normal, output: Initial::Normal, up: Initial::Normal, down: Initial::Normal };
 }
 
 impl BlockConfig {

@@ -23,6 +23,8 @@ pub struct TokenEmbeddingConfig {
     pub norm: NormConfig,
     /// A token whose row is looked up but not trained by that.
     pub padding_token: Option<usize>,
+    /// The tables where they are new.
+    pub initial: Initial,
 }
 
 /// The table of trained positions.
@@ -82,12 +84,12 @@ pub struct Embedding {
 impl Embedding {
     /// Reads the parameters from `source`.
     pub fn new(config: &TokenEmbeddingConfig, source: &mut dyn ParameterSource) -> Self {
-        let TokenEmbeddingConfig { rows, width, embedding, positions, norm, padding_token } = *config;
+        let TokenEmbeddingConfig { rows, width, embedding, positions, norm, padding_token, initial } = *config;
         let table = [rows, embedding.table_width(width)];
-        let tokens = tensor(source, "tokens", table, Role::TokenTable, Initial::Normal);
+        let tokens = tensor(source, "tokens", table, Role::TokenTable, initial);
         let (table, offset) = match positions {
             Some(LearnedPositions { rows, offset }) => {
-                (Some(tensor(source, "positions", [rows, width], Role::Table, Initial::Normal)), offset)
+                (Some(tensor(source, "positions", [rows, width], Role::Table, initial)), offset)
             }
             None => (None, 0),
         };

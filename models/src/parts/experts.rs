@@ -128,7 +128,7 @@ mod tests {
     use firebrand_adapters::Mode;
     use firebrand_kernels::Activation;
 
-    use super::super::{Mlp, MlpConfig, Position, PositionConfig};
+    use super::super::{BlockInitials, Mlp, MlpConfig, Position, PositionConfig};
     use super::*;
     use crate::parameters::{Random, under, visit};
     use crate::parts::Inputs;
@@ -138,7 +138,10 @@ mod tests {
     fn experts(count: usize, chosen: usize, device: &Device) -> Experts {
         let mut source = Random { seed: 7, deviation: 0.5, device: device.clone() };
         let config = MlpConfig::Experts { intermediate_size: 6, activation: Activation::Silu, experts: count, chosen };
-        let Mlp::Experts(experts) = Mlp::new(config, WIDTH, &mut under(&mut source, "mlp")) else { panic!("experts") };
+        let Mlp::Experts(experts) = Mlp::new(config, WIDTH, BlockInitials::NORMAL, &mut under(&mut source, "mlp"))
+        else {
+            panic!("experts")
+        };
         experts
     }
 

@@ -6,8 +6,8 @@ use firebrand_adapters::{Linear, Mode, Place};
 use firebrand_kernels::{Activation, activate, gated};
 
 use super::maps::maps;
-use super::{Context, Experts, MlpConfig};
-use crate::parameters::{ParameterSource, Role, linear};
+use super::{BlockInitials, Context, Experts, MlpConfig};
+use crate::parameters::{ParameterSource, Role, linear_from};
 
 /// The feed-forward part of a block.
 #[derive(Module, Debug)]
@@ -53,25 +53,26 @@ pub struct PlainMlp {
 
 impl Mlp {
     /// Reads the projections for a residual stream of `width`.
-    pub fn new(config: MlpConfig, width: usize, source: &mut dyn ParameterSource) -> Self {
-        let mut read = |name: &str, shape, bias| linear(source, name, shape, bias, Role::Map);
+    pub fn new(config: MlpConfig, width: usize, initials: BlockInitials, source: &mut dyn ParameterSource) -> Self {
+        let BlockInitials { up, down, .. } = initials;
+        let mut read = |name: &str, shape, bias, initial| linear_from(source, name, shape, bias, Role::Map, initial);
         match config {
             MlpConfig::Gated { intermediate_size, activation, bias } => {
-                Self::Gated(GatedMlp::new([intermediate_size, width], activation, bias, Role::Map, source))
+                Self::Gated(GatedMlp::new([intermediate_size, width], activation, bias, (Role::Map, initials), source))
             }
             MlpConfig::GatedFused { intermediate_size, activation } => Self::GatedFused(FusedGatedMlp {
-                gate_up: read("gate_up", [2 * intermediate_size, width], false),
-                down: read("down", [width, intermediate_size], false),
+                gate_up: read("gate_up", [2 * intermediate_size, width], false, up),
+                down: read("down", [width, intermediate_size], false, down),
                 activation,
             }),
             MlpConfig::Plain { intermediate_size, activation, bias } => Self::Plain(PlainMlp {
-                up: read("up", [intermediate_size, width], bias),
-                down: read("down", [width, intermediate_size], bias),
+                up: read("up", [intermediate_size, width], bias, up),
+                down: read("down", [width, intermediate_size], bias, down),
                 activation,
             }),
             MlpConfig::Experts { intermediate_size, activation, experts, chosen } => {
                 let expert = |source: &mut dyn ParameterSource| {
-                    GatedMlp::new([intermediate_size, width], activation, false, Role::ExpertMap, source)
+                    GatedMlp::new([intermediate_size, width], activation, false, (Role::ExpertMap, initials), source)
                 };
                 Self::Experts(Experts::new(experts, chosen, width, expert, source))
             }
@@ -113,15 +114,15 @@ impl GatedMlp {
         shape: [usize; 2],
         activation: Activation,
         bias: bool,
-        role: Role,
+        (role, initials): (Role, BlockInitials),
         source: &mut dyn ParameterSource,
     ) -> Self {
-        let mut read = |name: &str, shape| linear(source, name, shape, bias, role);
+        let mut read = |name: &str, shape, initial| linear_from(source, name, shape, bias, role, initial);
         let [intermediate_size, width] = shape;
         Self {
-            gate: read("gate", shape),
-            up: read("up", shape),
-            down: read("down", [width, intermediate_size]),
+            gate: read("gate", shape, initials.up),
+            up: read("up", shape, initials.up),
+            down: read("down", [width, intermediate_size], initials.down),
             activation,
         }
     }

@@ -21,8 +21,8 @@ pub use attention::Attention;
 pub use block::{Block, Norms};
 pub use cache::{Cache, LayerCache};
 pub use config::{
-    Affine, AttentionConfig, BlockConfig, FusedLayout, MlpConfig, NormConfig, PositionConfig, QkNorm, QkvLayout,
-    Residual, Scale, Sight, Window,
+    Affine, AttentionConfig, BlockConfig, BlockInitials, FusedLayout, MlpConfig, NormConfig, PositionConfig, QkNorm,
+    QkvLayout, Residual, Scale, Sight, Window,
 };
 pub(crate) use embedding::ids_tensor;
 pub use embedding::{Embedding, EmbeddingConfig, LearnedPositions, TokenEmbeddingConfig};

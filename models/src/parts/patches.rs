@@ -7,10 +7,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use firebrand_kernels::linear;
 
-use crate::parameters::{Initial, ParameterSource, Role, tensor, vector};
+use crate::parameters::{Initial, ParameterSource, Role, tensor};
 
 /// Sizes of the way from pictures to the residual stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PatchesConfig {
     /// Width of the residual stream.
     pub width: usize,
@@ -20,6 +20,8 @@ pub struct PatchesConfig {
     pub image: usize,
     /// Height and width of a patch.
     pub patch: usize,
+    /// The class embedding where it is new.
+    pub class: Initial,
 }
 
 impl PatchesConfig {
@@ -47,10 +49,10 @@ pub struct Patches {
 impl Patches {
     /// Reads the parameters from `source`.
     pub fn new(config: PatchesConfig, source: &mut dyn ParameterSource) -> Self {
-        let PatchesConfig { width, channels, patch, .. } = config;
+        let PatchesConfig { width, channels, patch, class, .. } = config;
         Self {
             kernel: tensor(source, "kernel", [width, channels, patch, patch], Role::Kernel, Initial::Normal),
-            class: vector(source, "class", width, 0.0),
+            class: tensor(source, "class", [width], Role::Vector, class),
             positions: tensor(source, "positions", [config.length(), width], Role::Table, Initial::Normal),
             config,
         }

@@ -9,7 +9,7 @@ use firebrand_adapters::{Linear, Mode};
 
 use super::maps::maps;
 use super::{AttentionConfig, FusedLayout, QkvLayout};
-use crate::parameters::{ParameterSource, Role, linear};
+use crate::parameters::{Initial, ParameterSource, Role, linear_from};
 
 /// The projections.
 #[derive(Module, Debug)]
@@ -41,9 +41,9 @@ pub struct FusedQkv {
 
 impl Qkv {
     /// Reads the projections for a residual stream of `width`.
-    pub fn new(config: &AttentionConfig, width: usize, source: &mut dyn ParameterSource) -> Self {
+    pub fn new(config: &AttentionConfig, width: usize, initial: Initial, source: &mut dyn ParameterSource) -> Self {
         let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        let mut read = |name: &str, rows| linear(source, name, [rows, width], config.qkv_bias, Role::Map);
+        let mut read = |name: &str, rows| linear_from(source, name, [rows, width], config.qkv_bias, Role::Map, initial);
         match config.layout {
             QkvLayout::Split => Self::Split(SplitQkv { q: read("q", query), k: read("k", key), v: read("v", key) }),
             QkvLayout::Fused(layout) => {

@@ -1,5 +1,6 @@
 //! What a family decides about its towers.
 
+use crate::parameters::Initial;
 use crate::parts::{BlockConfig, EmbeddingConfig, LearnedPositions, PatchesConfig, TokenEmbeddingConfig};
 
 /// Sizes and variants of two towers.
@@ -13,7 +14,7 @@ pub struct TowersConfig {
     pub embedding: usize,
     /// The logarithm of the factor on cosines where it is new.
     pub temperature: f32,
-    /// Standard deviation of freshly made matrices.
+    /// Standard deviation of what has none of its own here: the kernel and the places of patches.
     pub initializer_range: f64,
 }
 
@@ -30,6 +31,10 @@ pub struct TextConfig {
     pub block: BlockConfig,
     /// Which state is that of the text.
     pub end: EndOfText,
+    /// The tables where they are new.
+    pub tables: Initial,
+    /// The projection where it is new.
+    pub project: Initial,
 }
 
 /// Which token of a text has read all of it.
@@ -50,6 +55,8 @@ pub struct VisionConfig {
     pub layers: usize,
     /// The blocks.
     pub block: BlockConfig,
+    /// The projection where it is new.
+    pub project: Initial,
 }
 
 impl TextConfig {
@@ -62,6 +69,7 @@ impl TextConfig {
             positions: Some(LearnedPositions { rows: self.max_positions, offset: 0 }),
             norm: self.block.norm,
             padding_token: None,
+            initial: self.tables,
         }
     }
 }

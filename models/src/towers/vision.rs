@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use firebrand_adapters::{Linear, Mode};
 
 use super::VisionConfig;
-use crate::parameters::{ParameterSource, Role, linear, under};
+use crate::parameters::{ParameterSource, Role, linear_from, under};
 use crate::parts::{Block, Context, Norm, Patches, Position, maps};
 
 /// A transformer over patches whose class state is projected into the common space.
@@ -32,7 +32,7 @@ impl VisionTower {
             norm_before: Norm::new(config.block.norm, width, &mut under(source, "norm_before")),
             layers: Block::stack(&config.block, config.layers, source),
             norm: Norm::new(config.block.norm, width, &mut under(source, "norm")),
-            project: linear(source, "project", [embedding, width], false, Role::Projection),
+            project: linear_from(source, "project", [embedding, width], false, Role::Projection, config.project),
             config: config.clone(),
         }
     }

@@ -8,4 +8,5 @@ mod optim;
 mod published;
 mod quantized;
 mod score;
+mod towers;
 mod trajectory;
