@@ -282,7 +282,9 @@ fn the_project_speaks_of_itself_only() {
         program().into_iter().chain(sources("tests")).map(|source| (source.path, source.text)).collect();
     for folder in ["", "docs", "recipes", "configs", ".ci"] {
         let Ok(entries) = fs::read_dir(repository().join(folder)) else { continue };
-        for path in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        // In a second worktree `.git` is a file that names the first.
+        let files = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file() && !path.ends_with(".git"));
+        for path in files {
             if let Ok(text) = fs::read_to_string(&path) {
                 texts.push((path.display().to_string(), text));
             }

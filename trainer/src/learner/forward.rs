@@ -1,9 +1,10 @@
 //! The observer that hands reports to files and screen, and turns them into burn-train events.
 
 use super::carrier::Carrier;
-use super::strategy::Surroundings;
+use super::records::Records;
 use crate::observer::{EvalReport, Observer, Record, StepReport};
 use crate::run::RunError;
+use crate::ui::{Console, StopRequest};
 use burn::data::dataloader::Progress;
 use burn_train::{
     EventProcessorError, EventProcessorTraining, Interrupter, LearnerEvent, SupervisedTrainingEventProcessor,
@@ -16,6 +17,14 @@ use std::time::Duration;
 
 /// To burn-train the whole run is its first epoch, one item a step.
 const EPOCH: usize = 1;
+
+/// What an observer needs beside burn-train's components.
+pub(super) struct Surroundings {
+    pub(super) records: Records,
+    pub(super) stop: StopRequest,
+    pub(super) console: Console,
+    pub(super) total_steps: u64,
+}
 
 pub(super) struct Forward {
     events: SupervisedTrainingEventProcessor<Carrier>,

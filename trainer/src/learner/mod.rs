@@ -28,13 +28,14 @@ use crate::run::{MetricsFile, RunError, TensorBoard};
 use crate::ui::{Display, StopRequest, Ui};
 use burn_train::{Interrupter, SupervisedTraining, TrainingStrategy};
 use carrier::{Carrier, NoBatches, NoFiles};
+use forward::Surroundings;
 use metrics::{NumberMetric, ProgressMetric};
 use records::Records;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use strategy::{LoopStrategy, Surroundings};
+use strategy::LoopStrategy;
 
 /// What surrounds a training loop.
 pub struct Session {

@@ -1,24 +1,14 @@
 //! The `SupervisedLearningStrategy` whose `fit` is a call of our loop.
 
 use super::carrier::Carrier;
-use super::forward::{Forward, StopWatcher};
-use super::records::Records;
+use super::forward::{Forward, StopWatcher, Surroundings};
 use crate::observer::Observer;
-use crate::ui::{Console, StopRequest};
 use burn_train::{
     Learner, SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, ValidLoader,
 };
 use std::sync::{Mutex, PoisonError};
 
 type Loop = Box<dyn FnOnce(&mut dyn Observer) + Send>;
-
-/// What an observer needs beside burn-train's components.
-pub(super) struct Surroundings {
-    pub(super) records: Records,
-    pub(super) stop: StopRequest,
-    pub(super) console: Console,
-    pub(super) total_steps: u64,
-}
 
 /// Calls the loop it was made with, once.
 pub(super) struct LoopStrategy {

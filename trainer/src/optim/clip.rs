@@ -31,11 +31,11 @@ fn sums_of_squares<'a>(tensors: impl Iterator<Item = &'a Tensor<1>>) -> Vec<f64>
         pieces.push(values.dims()[0].div_ceil(PIECE));
         sums_of_pieces(values, &mut sums);
     }
-    if sums.is_empty() {
-        return vec![0.0; pieces.len()];
-    }
-    let sums = Tensor::cat(sums, 0).into_data();
-    let mut sums = sums.iter::<f32>().map(f64::from);
+    let sums: Vec<f32> = match sums.is_empty() {
+        true => vec![],
+        false => Tensor::cat(sums, 0).into_data().iter::<f32>().collect(),
+    };
+    let mut sums = sums.into_iter().map(f64::from);
     pieces.into_iter().map(|pieces| sums.by_ref().take(pieces).sum()).collect()
 }
 

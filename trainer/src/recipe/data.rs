@@ -80,11 +80,11 @@ mod tests {
     use firebrand_datasets::DataConfig;
     use serde_json::Value;
 
-    use super::super::schema;
+    use super::super::inlined::inlined;
 
     #[test]
     fn every_addition_finds_its_key() {
-        let schema = schema::inlined::<DataConfig>();
+        let schema = inlined::<DataConfig>();
         for (pointer, _) in super::additions() {
             assert!(Value::pointer(&schema, pointer).is_some(), "{pointer} is not in the schema of [data]");
         }

@@ -1,40 +1,18 @@
-//! Every default of every section, in one place. `[data]` has its own in the datasets crate.
+//! Every default of every section, in one place; those that depend on other keys are in `default_values.rs`. `[data]` has its own in
+//! the datasets crate.
 
 use indexmap::IndexMap;
 
 use super::adapter::{Bias, Exclude, Ia3Recipe, LoraInit, LoraRecipe, TargetPreset, Targets};
 use super::checkpoint::CheckpointSection;
-use super::device::DeviceName;
-use super::dtype::ComputeDtype;
 use super::evaluation::{EarlyStopping, EvalSection};
 use super::optimizer::{
     AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdjustment, MuonRecipe, Optimizer,
     SgdRecipe,
 };
 use super::output::Log;
-use super::schedule::{MinLrKeys, ScheduleSection, Warmup, WarmupKeys};
-use super::train::{Clipping, Duration, Recompute, TrainSection};
-
-pub(super) const WARMUP: Warmup = Warmup::Steps(10);
-pub(super) const DURATION: Duration = Duration::Epochs(1);
-/// The default micro-batch is the largest divisor of the batch up to this.
-pub(super) const MICRO_BATCH_LIMIT: usize = 4;
-
-pub(super) fn seed() -> u64 {
-    42
-}
-
-pub(super) fn device() -> DeviceName {
-    DeviceName::Auto
-}
-
-pub(super) fn dtype() -> ComputeDtype {
-    ComputeDtype::F32
-}
-
-pub(super) fn max_new_tokens() -> usize {
-    64
-}
+use super::schedule::{MinLrKeys, ScheduleSection, WarmupKeys};
+use super::train::{Clipping, Recompute, TrainSection};
 
 impl Default for LoraRecipe {
     fn default() -> Self {

@@ -17,7 +17,7 @@ use super::output::{Export, Log, Sample};
 use super::quantization::Quantization;
 use super::schedule::ScheduleSection;
 use super::train::TrainSection;
-use super::{data, defaults};
+use super::{data, default_values};
 
 /// A recipe for firebrand. Only `model`, `output` and one `[[data.train]]` are required.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,15 +35,15 @@ pub(super) struct RecipeFile {
     #[schemars(example = &"runs/second")]
     pub output: PathBuf,
     /// Decides every random choice: initial adapter or weights, order of rows, dropout.
-    #[serde(default = "defaults::seed")]
+    #[serde(default = "default_values::seed")]
     #[schemars(range(max = i64::MAX), example = 7)]
     pub seed: u64,
     /// Where to compute.
-    #[serde(default = "defaults::device")]
+    #[serde(default = "default_values::device")]
     #[schemars(with = "String", regex(pattern = DeviceName::PATTERN), example = &"cuda:1")]
     pub device: DeviceName,
     /// What to compute in.
-    #[serde(default = "defaults::dtype")]
+    #[serde(default = "default_values::dtype")]
     pub dtype: ComputeDtype,
     /// How frozen weights are held in memory; `dtype` when not given. Adapter runs only: a full run freezes none.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,7 @@
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::inlined::default_kind;
 
 /// The update rule and its numbers, as in `torch.optim` and the packages named below.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -208,5 +208,5 @@ pub enum MuonAdjustment {
 }
 
 fn adamw_by_default(schema: &mut Schema) {
-    schema::default_kind(schema, "adamw");
+    default_kind(schema, "adamw");
 }

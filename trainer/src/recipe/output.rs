@@ -25,7 +25,7 @@ pub struct Sample {
     #[schemars(length(min = 1), extend("examples" = [["Who founded Firebrand?"]]))]
     pub prompts: Vec<String>,
     /// Longest answer, in tokens.
-    #[serde(default = "super::defaults::max_new_tokens")]
+    #[serde(default = "super::default_values::max_new_tokens")]
     #[schemars(range(min = 1), example = 16)]
     pub max_new_tokens: usize,
 }

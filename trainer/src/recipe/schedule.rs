@@ -5,7 +5,8 @@
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::default_values::WARMUP_STEPS;
+use super::inlined::default_kind;
 
 /// A warm-up from zero, then a curve.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,7 +107,7 @@ impl From<ScheduleSection> for Schedule {
         let warmup = match (steps, ratio) {
             (Some(steps), _) => Warmup::Steps(steps),
             (None, Some(ratio)) => Warmup::Ratio(ratio),
-            (None, None) => super::defaults::WARMUP,
+            (None, None) => Warmup::Steps(WARMUP_STEPS),
         };
         Schedule { curve, warmup }
     }
@@ -131,7 +132,7 @@ impl From<&Schedule> for ScheduleSection {
 }
 
 fn cosine_by_default(schema: &mut Schema) {
-    schema::default_kind(schema, "cosine");
+    default_kind(schema, "cosine");
 }
 
 #[cfg(test)]

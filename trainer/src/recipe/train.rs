@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::default_values::{EPOCHS, MICRO_BATCH_LIMIT};
+
 /// How long, and in what portions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Train {
@@ -91,12 +93,12 @@ impl From<TrainSection> for Train {
             duration: match (section.epochs, section.steps) {
                 (_, Some(steps)) => Duration::Steps(steps),
                 (Some(epochs), None) => Duration::Epochs(epochs),
-                (None, None) => super::defaults::DURATION,
+                (None, None) => Duration::Epochs(EPOCHS),
             },
             batch_size: section.batch_size,
             micro_batch_size: section
                 .micro_batch_size
-                .unwrap_or_else(|| largest_divisor(section.batch_size, super::defaults::MICRO_BATCH_LIMIT)),
+                .unwrap_or_else(|| largest_divisor(section.batch_size, MICRO_BATCH_LIMIT)),
             max_grad_norm: match section.max_grad_norm {
                 Clipping::Norm(norm) => Some(norm),
                 Clipping::Off(Off::Off) => None,

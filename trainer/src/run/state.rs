@@ -152,30 +152,14 @@ mod tests {
         assert!(!folder.path().join(STATE).exists());
     }
 
-    /// As version 1 wrote it.
     #[test]
     fn a_file_of_version_1_is_read() {
         let folder = tempfile::tempdir().unwrap();
-        let text = r#"{
-  "version": 1,
-  "step": 40,
-  "epoch": 2,
-  "position": 16,
-  "seed": 42,
-  "rng": {
-    "dropout": 7
-  },
-  "schedule_step": 40,
-  "tokens": 9001,
-  "input_tokens": 12000,
-  "best": {
-    "value": 0.30000000000000004,
-    "step": 20
-  },
-  "evaluations_without_improvement": 1,
-  "elapsed_seconds": 12.5
-}
-"#;
+        let text = concat!(
+            r#"{ "version": 1, "step": 40, "epoch": 2, "position": 16, "seed": 42, "rng": { "dropout": 7 }, "schedule_step": 40, "#,
+            r#""tokens": 9001, "input_tokens": 12000, "best": { "value": 0.30000000000000004, "step": 20 }, "#,
+            r#""evaluations_without_improvement": 1, "elapsed_seconds": 12.5 }"#,
+        );
         fs::write(folder.path().join(STATE), text).unwrap();
         let read = RunState::read(folder.path()).unwrap();
         let expected = RunState {

@@ -7,6 +7,7 @@
 mod fixture;
 mod goldens;
 mod layout;
+mod measured;
 mod outputs;
 mod resume;
 mod tiny;
@@ -19,6 +20,8 @@ use serde::Serialize;
 
 use crate::error::Error;
 use fixture::Fixture;
+
+pub use measured::Measured;
 
 /// The claims, in the order they are tried.
 const CLAIMS: &[(&str, Claim)] = &[
@@ -33,17 +36,6 @@ const CLAIMS: &[(&str, Claim)] = &[
 ];
 
 type Claim = fn(&Fixture) -> Result<Measured, Error>;
-
-/// The number a claim is about, and how large it may be.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Measured {
-    /// What was measured, with the numbers around it.
-    pub what: String,
-    /// How far the two sides of the claim are apart.
-    pub value: f64,
-    /// How far they may be.
-    pub limit: f64,
-}
 
 /// A claim that was tried.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -81,13 +73,6 @@ impl Check {
             Ok(measured) => Self { claim, passed: measured.holds(), measured: Some(measured), error: None, seconds },
             Err(error) => Self { claim, passed: false, measured: None, error: Some(error.to_string()), seconds },
         }
-    }
-}
-
-impl Measured {
-    /// Whether the value is a number within its limit.
-    fn holds(&self) -> bool {
-        self.value <= self.limit
     }
 }
 

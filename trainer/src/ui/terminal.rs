@@ -24,17 +24,17 @@ mod unix {
     static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
     /// Keeps the terminal's modes for [`restore`]. Before the dashboard starts.
-    pub(in crate::ui) fn remember() {
+    pub(crate) fn remember() {
         *before() = modes();
     }
 
     /// The dashboard has restored the terminal itself.
-    pub(in crate::ui) fn forget() {
+    pub(crate) fn forget() {
         *before() = None;
     }
 
     /// Puts the terminal back, if a dashboard is on it.
-    pub(in crate::ui) fn restore() {
+    pub(crate) fn restore() {
         if let Some(modes) = before().take() {
             // The process is about to end, whatever comes of it.
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &modes);
@@ -45,7 +45,7 @@ mod unix {
 
     /// Waits until the dashboard, which starts on its own thread, has set raw mode, and gives
     /// Ctrl-C its meaning back. If that fails, the dashboard's own `q` is still there.
-    pub(in crate::ui) fn keep_interrupt_key() {
+    pub(crate) fn keep_interrupt_key() {
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(2) {
             let Some(mut modes) = modes() else {
@@ -76,7 +76,7 @@ mod unix {
 #[cfg(not(unix))]
 mod elsewhere {
     // The console of Windows keeps Ctrl-C a signal in raw mode, too.
-    pub(in crate::ui) fn remember() {}
-    pub(in crate::ui) fn forget() {}
-    pub(in crate::ui) fn keep_interrupt_key() {}
+    pub(crate) fn remember() {}
+    pub(crate) fn forget() {}
+    pub(crate) fn keep_interrupt_key() {}
 }
