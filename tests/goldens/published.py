@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from common import HERE
 
@@ -28,7 +28,8 @@ def as_of_today(config: dict[str, Any]) -> dict[str, Any]:
 def parameters(config: dict[str, Any]) -> int:
     config = as_of_today({key: value for key, value in config.items() if key != "auto_map"})
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+        auto = AutoModel if config["model_type"] == "clip" else AutoModelForCausalLM
+        model = auto.from_config(AutoConfig.for_model(**config))
     return sum(parameter.numel() for parameter in model.parameters())
 
 

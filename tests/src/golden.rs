@@ -34,8 +34,8 @@ pub fn folders(prefix: &str) -> Vec<String> {
 
 /// Folders of every room whose name starts so, with the room before it.
 pub fn folders_everywhere(prefix: &str) -> Vec<String> {
-    let of = |room: &&str| folders_in(room, prefix).into_iter().map(|name| format!("{room}{name}")).collect::<Vec<_>>();
-    ROOMS.iter().flat_map(|room| of(&room)).collect()
+    let of = |room: &str| folders_in(room, prefix).into_iter().map(|name| format!("{room}{name}")).collect::<Vec<_>>();
+    ROOMS.into_iter().flat_map(of).collect()
 }
 
 /// Folders of a room whose name starts so, sorted, without the room.

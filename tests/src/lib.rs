@@ -3,6 +3,7 @@
 pub mod families;
 pub mod golden;
 pub mod hub_server;
+pub mod pairs;
 pub mod tensors;
 pub mod tiny;
 pub mod training;

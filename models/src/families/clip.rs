@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<TowersConfig, ModelError> {
-        config(&HfConfig::from_json("config.json".as_ref(), text).unwrap())
+        config(&HfConfig::from_json("config.json", text).unwrap())
     }
 
     #[test]

@@ -15,4 +15,5 @@ mod program;
 mod resume;
 mod seeing;
 mod tensor_rows;
+mod towers;
 mod workshop;

@@ -14,6 +14,8 @@ use crate::recipe::{LoraInit, Quantization};
 /// What a model folder may hold beside weights, as it is.
 const COPIED: &[&str] = &[
     "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

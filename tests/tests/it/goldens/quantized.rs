@@ -40,7 +40,7 @@ fn quantized(case: &str) -> String {
 
 fn logits(model: &Model, row: &[u32]) -> Vec<f32> {
     golden::host(
-        golden::decoder(model).head().logits(golden::decoder(&model).forward(&Inputs::row(row, 0), Mode::Inference)),
+        golden::decoder(model).head().logits(golden::decoder(model).forward(&Inputs::row(row, 0), Mode::Inference)),
     )
 }
 
