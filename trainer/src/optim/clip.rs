@@ -9,8 +9,8 @@ use burn::tensor::Tensor;
 /// Values whose squares are added at once in f32: few enough that little is rounded away, and far below the 4 Mi from which
 /// Burn's sum is shared by threads.
 const PIECE: usize = 1 << 16;
-/// Pieces whose squares are in memory at once: 16 MiB.
-const TOGETHER: usize = 64;
+/// Pieces whose squares are in memory at once: 4 MiB, which is in the cache of a CPU and enough for a launch on a GPU.
+const TOGETHER: usize = 16;
 
 /// The Euclidean norm over all `gradients` together.
 ///
