@@ -35,7 +35,7 @@ use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
 use crate::network::{Kind, NetworkConfig};
-use crate::quantization_config::FourBitConfig;
+use crate::quantization_config::{self, FourBitConfig};
 use crate::towers::TowersConfig;
 use crate::weights::{Rule, RuleSet};
 
@@ -220,12 +220,25 @@ impl Family {
         }
     }
 
+    /// Whether folders of it in 4 bits are read and written. What transformers quantizes of towers, and how it names the rest, is not
+    /// known here.
+    pub(crate) fn has_quantized_folders(self) -> bool {
+        match self.kind() {
+            Kind::Decoder => true,
+            Kind::Towers => false,
+        }
+    }
+
     /// Sizes and variants of the network.
     ///
     /// # Errors
     /// A key that is missing, wrong or not supported.
     pub fn config(self, config: &HfConfig) -> Result<NetworkConfig, ModelError> {
-        FourBitConfig::of(config)?;
+        if FourBitConfig::of(config)?.is_some() && !self.has_quantized_folders() {
+            let expected =
+                format!("a folder of weights in f32, f16 or bf16: quantized ones of {} are not read", self.name());
+            return Err(config.wrong(quantization_config::KEY, expected, "4 bits"));
+        }
         Ok(match self.definition().network {
             NetworkDefinition::Decoder { config: read, .. } => NetworkConfig::Decoder(read(config)?),
             NetworkDefinition::Towers { config: read, .. } => NetworkConfig::Towers(read(config)?),

@@ -88,6 +88,14 @@ impl Model {
         plan.write(folder, |spec| Ok(tensors.get(&spec.name).map(|values| values.bytes(spec)).unwrap_or_default()))
     }
 
+    /// Whether it can be written so.
+    ///
+    /// # Errors
+    /// A quantization that nobody reads.
+    pub fn check_writable(&self, write_as: WriteAs) -> Result<(), ModelError> {
+        self.scheme_to_write(write_as).map(|_| ())
+    }
+
     /// How linear maps are quantized in what is written, and what `config.json` says of it.
     fn scheme_to_write(&self, write_as: WriteAs) -> Result<Option<(QuantizationScheme, FourBitConfig)>, ModelError> {
         let stored = self.component.quantized.zip(FourBitConfig::of(&self.component.config)?);
@@ -95,6 +103,10 @@ impl Model {
             (WriteAs::Dense(_), _) | (WriteAs::Stored, None) => Ok(None),
             (WriteAs::Stored, Some(((scheme, _), config))) => Ok(Some((scheme, config))),
             (WriteAs::Quantized(asked), Some(((scheme, _), config))) if asked == scheme => Ok(Some((scheme, config))),
+            (WriteAs::Quantized(scheme), _) if !self.family.has_quantized_folders() => Err(ModelError::Unwritable {
+                tensor: "the linear maps".to_owned(),
+                problem: format!("folders of {} are not written in {scheme}; write them in bf16", self.family.name()),
+            }),
             (WriteAs::Quantized(scheme), _) => match (FourBitConfig::new(scheme), self.has_experts()) {
                 (Some(_), true) => Err(ModelError::Unwritable {
                     tensor: "the experts".to_owned(),

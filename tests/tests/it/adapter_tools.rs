@@ -361,11 +361,11 @@ fn the_packed_base_starts_closer_by_loftq() {
 }
 
 #[test]
-fn loftq_needs_a_packed_base_and_a_fresh_adapter() {
+fn loftq_needs_a_quantized_base_and_a_fresh_adapter() {
     let workshop = loftq_run();
     let recipe = RECIPE.replace("alpha = 4.0", "alpha = 4.0\ninit = \"loftq\"");
     workshop.write("recipe.toml", &recipe);
-    assert!(workshop.fail(&["check", "recipe.toml"]).contains("this base is not packed"));
+    assert!(workshop.fail(&["check", "recipe.toml"]).contains("this base is not quantized"));
     let dora = RECIPE.replace("\"lora\"", "\"dora\"").replace("alpha = 4.0", "alpha = 4.0\ninit = \"loftq\"") + LOFTQ;
     workshop.write("recipe.toml", &dora);
     assert!(workshop.fail(&["check", "recipe.toml"]).contains("DoRA"));

@@ -162,6 +162,57 @@ fn only_families_and_weights_know_hugging_face_tensor_names() {
     assert_none(places(&sources, &names), "names of tensors outside of families/ and weights/");
 }
 
+/// What a parameter is for is said by its role.
+#[test]
+fn only_models_know_paths_of_parameters() {
+    let mut sources = program();
+    sources.retain(|source| !source.path.starts_with("models/"));
+    let paths = [
+        "\"layers.",
+        ".layers.",
+        "\"embed.",
+        ".mlp.",
+        ".attention.",
+        ".norms.",
+        ".adapter.",
+        "\"head.",
+        "\"adapter.\"",
+    ];
+    let mut found = places(&sources, &paths);
+    // A field of a struct is no path, and what follows it no text.
+    found.retain(|place| place.split_once(": ").is_some_and(|(_, line)| is_in_text(line, &paths)));
+    assert_none(found, "a path of a parameter outside of models");
+}
+
+/// Whether one of `words` stands between quotes.
+fn is_in_text(line: &str, words: &[&str]) -> bool {
+    line.split('"').skip(1).step_by(2).any(|text| words.iter().any(|word| text.contains(word.trim_matches('"'))))
+}
+
+#[test]
+fn kinds_of_networks_are_told_apart_where_that_is_the_subject() {
+    let knows = [
+        "models/src/network.rs",
+        "models/src/views.rs",
+        "models/src/families/mod.rs",
+        "trainer/src/objective/mod.rs",
+        "trainer/src/inference/",
+        "trainer/src/inspect/",
+    ];
+    let mut sources = program();
+    sources.retain(|source| !knows.iter().any(|place| source.path.starts_with(place)));
+    let kinds = ["Network::Decoder", "Network::Towers", "Kind::Decoder", "Kind::Towers"];
+    let configs = ["NetworkConfig::Decoder", "NetworkConfig::Towers"];
+    assert_none(places(&sources, &[&kinds[..], &configs[..]].concat()), "kinds told apart");
+    for folder in
+        ["models/src/weights/", "models/src/model/", "trainer/src/training/", "trainer/src/run/", "trainer/src/optim/"]
+    {
+        let of_folder: Vec<Source> = program().into_iter().filter(|source| source.path.starts_with(folder)).collect();
+        assert!(!of_folder.is_empty());
+        assert_none(places(&of_folder, &["Towers", "towers", ".predictor()"]), "a kind in a room that knows none");
+    }
+}
+
 #[test]
 fn only_kernels_are_generic_over_backends() {
     let mut sources = program();

@@ -53,7 +53,7 @@ fn quantized_weights_count_by_their_numbers() {
     let report = inspect(&golden("quantized/model")).unwrap();
     assert_eq!(report.parameters, 18_780);
     assert_eq!(report.family.as_ref().unwrap().scheme.as_deref(), Some("nf4 in blocks of 64, scales quantized"));
-    assert!(report.to_string().contains("quantized      nf4 in blocks of 64"), "{report}");
+    assert!(report.to_string().contains("quantized   nf4 in blocks of 64"), "{report}");
     let weights = inspect(&golden("quantized/model/model.safetensors")).unwrap();
     assert_eq!((weights.kind, weights.parameters), (Kind::Weights, 18_780));
     let (folder, config) = (copy("quantized/model", &["model.safetensors"]), golden("llama-gqa-tied/config.json"));

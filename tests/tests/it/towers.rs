@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use firebrand_tests::{pairs, tensors};
+use firebrand_tests::{golden, pairs, tensors};
 use serde_json::Value;
 
 use crate::workshop::{Workshop, assert_says, words};
@@ -142,8 +142,9 @@ fn what_a_run_of_towers_leaves_can_be_used() {
     let logged = evals.last().unwrap();
     assert!((of_merged["loss"].as_f64().unwrap() - logged).abs() < 1e-4 * logged, "{of_merged}: {logged} was logged");
 
-    workshop.succeed(&["merge", "--base", "towers", "--adapter", "run/adapter", "--out", "again"]);
-    let (one, other) = (tensors::read_folder(&workshop.path("run/model")), tensors::read_folder(&workshop.path("again")));
+    workshop.succeed(&["merge", "--model", "towers", "--adapter", "run/adapter", "--out", "again"]);
+    let (one, other) =
+        (tensors::read_folder(&workshop.path("run/model")), tensors::read_folder(&workshop.path("again")));
     assert_eq!(one, other);
     for of in ["towers", "run/model", "run/adapter", "run/checkpoint-8"] {
         workshop.succeed(&["inspect", of]);
@@ -172,7 +173,8 @@ fn an_objective_of_another_kind_of_model_is_refused_where_it_stands() {
     for command in ["train", "check"] {
         let said = workshop.fail(&[command, "recipe.toml", "--set", "objective.kind=\"sft\""]);
         assert_says!(&said, "objective sft does not train a model of type clip", "kind = \"contrastive\"");
-        let of_decoder = [command, "recipe.toml", "--set", "model=\"model\"", "--set", "objective.kind=\"contrastive\""];
+        let of_decoder =
+            [command, "recipe.toml", "--set", "model=\"model\"", "--set", "objective.kind=\"contrastive\""];
         let said = workshop.fail(&of_decoder);
         assert_says!(&said, "objective contrastive does not train a model of type llama", "kind = \"sft\"");
     }
@@ -185,14 +187,19 @@ fn what_towers_cannot_do_is_said_in_a_sentence() {
     assert_says!(&said, "clip");
     let said = workshop.fail(&["train", "recipe.toml", "--set", "sample.prompts=[\"A cat\"]"]);
     assert_says!(&said, "sample");
-    let said = workshop.fail(&["train", "recipe.toml", "--set", "train.batch_size=1", "--set", "train.micro_batch_size=1"]);
+    let said =
+        workshop.fail(&["train", "recipe.toml", "--set", "train.batch_size=1", "--set", "train.micro_batch_size=1"]);
     assert_says!(&said, "batch_size = 2 or more");
     let said = workshop.fail(&["train", "recipe.toml", "--set", "data.train=[{path=\"data.jsonl\"}]"]);
     assert_says!(&said, "data.jsonl");
     let learn = "objective={kind=\"contrastive\",learn_temperature=true}";
     assert_says!(workshop.fail(&["train", "recipe.toml", "--set", learn]), "learn_temperature");
-    let said = workshop.fail(&["merge", "--base", "towers", "--dtype", "nf4", "--out", "small"]);
-    assert_says!(&said, "nf4");
+    let adapter = golden::path("towers/lora-clip-quick-gelu").display().to_string();
+    let said =
+        workshop.fail(&["merge", "--model", "towers", "--adapter", &adapter, "--dtype", "nf4", "--out", "small"]);
+    assert_says!(&said, "folders of clip are not written in nf4");
+    let early = workshop.fail(&["check", "recipe.toml", "--set", "export.dtype=\"nf4\""]);
+    assert_says!(&early, "export.dtype", "folders of clip are not written in nf4");
 }
 
 #[test]
@@ -200,7 +207,8 @@ fn a_row_that_a_tower_cannot_read_is_named_before_training() {
     let workshop = workshop();
     let ids = |ids: &[i64]| ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
     let pixels = |count: usize| vec![0_u8; 4 * count];
-    let (picture, text) = (("pixel_values", "F32", vec![3, 12, 12], pixels(432)), ("input_ids", "I64", vec![2], ids(&[0, 60])));
+    let (picture, text) =
+        (("pixel_values", "F32", vec![3, 12, 12], pixels(432)), ("input_ids", "I64", vec![2], ids(&[0, 60])));
     for (row, says) in [
         (vec![text.clone()], "pixel_values"),
         (vec![picture.clone()], "input_ids"),

@@ -7,10 +7,10 @@ use firebrand_models::Model;
 
 use crate::cli::MergeArgs;
 use crate::error::Error;
-use crate::export::{Probe, companions, merge_into, write_as};
+use crate::export::{Probe, companions, merge_into};
 use crate::inference::{base_of, put_on};
 use crate::plan::Text;
-use crate::recipe::DeviceName;
+use crate::recipe::{DeviceName, WrittenDtype};
 use crate::say;
 
 pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
@@ -27,7 +27,7 @@ pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
     put_on(&mut model, std::slice::from_ref(&arguments.adapter), arguments.base)?;
     let text = Text::load(&folder, &firebrand_datasets::TemplateChoice::Model, None)?;
     let probe = Probe::built_in(text.tokenizer.as_ref(), &model)?;
-    let dtype = arguments.dtype.map(write_as);
+    let dtype = arguments.dtype.map(WrittenDtype::write_as);
     let taught = companions::training_template(&arguments.adapter)?;
     let rendered = taught.is_some() && taught == text.template.as_ref().map(|template| template.template_hash());
     let receipt = merge_into(&model, &folder, &arguments.out, dtype, &probe, text.template_to_export(rendered))?;

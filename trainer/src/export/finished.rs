@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use firebrand_adapters::AdapterConfig;
 use firebrand_datasets::ChatTemplate;
-use firebrand_kernels::{FourBit, QuantizationScheme};
-use firebrand_models::weights::Dtype;
 use firebrand_models::{Model, WriteAs, adapter_folder};
 
 use super::companions;
@@ -40,7 +38,7 @@ pub fn export(
     data: &Data,
 ) -> Result<Exported, Error> {
     let model = model.for_inference();
-    let dtype = recipe.export.dtype.map(write_as);
+    let dtype = recipe.export.dtype.map(WrittenDtype::write_as);
     let mut exported = Exported::default();
     match recipe.method.adapter() {
         None => {
@@ -81,18 +79,6 @@ fn write_adapter(
         companions::write_trained_with(folder, template, quantized, recipe.method.init_to_note())
     })?;
     Ok(path)
-}
-
-/// A recipe's word for a file format; 4 bits are QLoRA's, with quantized scales.
-pub fn write_as(dtype: WrittenDtype) -> WriteAs {
-    let four_bits = |code| QuantizationScheme::FourBit { code, block: 64, double: true };
-    match dtype {
-        WrittenDtype::F32 => WriteAs::Dense(Dtype::F32),
-        WrittenDtype::Bf16 => WriteAs::Dense(Dtype::BF16),
-        WrittenDtype::F16 => WriteAs::Dense(Dtype::F16),
-        WrittenDtype::Nf4 => WriteAs::Quantized(four_bits(FourBit::Nf4)),
-        WrittenDtype::Fp4 => WriteAs::Quantized(four_bits(FourBit::Fp4)),
-    }
 }
 
 impl fmt::Display for Exported {

@@ -31,6 +31,7 @@ pub fn merge_into(
 ) -> Result<Receipt, Error> {
     let adapted = adapted.for_inference();
     let write_as = decide(asked, &adapted);
+    adapted.check_writable(write_as)?;
     let (quantization_cost, dtype) = match write_as {
         WriteAs::Quantized(scheme) => (Some(cost_of_quantization(&adapted, scheme, probe)?), Some(scheme.to_string())),
         WriteAs::Dense(dtype) => (None, Some(dtype.name().to_owned())),

@@ -16,7 +16,7 @@ mod merge;
 mod probe;
 mod receipt;
 
-pub use finished::{Exported, export, write_as};
+pub use finished::{Exported, export};
 pub use folder::write_folder;
 pub use merge::merge_into;
 pub use probe::Probe;

@@ -21,7 +21,7 @@ use super::backward::{Passage, Recompute, backward};
 use super::gradients::Gradients;
 use super::pairs::{Pairs, Pictures};
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
-use super::towers;
+use super::views::towers;
 
 /// The largest temperature, as a logarithm: a factor of 100.
 const LARGEST: f64 = 4.605_170_185_988_092;

@@ -6,6 +6,7 @@
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
 //! parts.rs        the named numbers of a step and of an evaluation
+//! views.rs        a network as an objective reads it
 //! ```
 //! An objective is given all micro-batches of a step. It measures first what they share, then adds up gradients that are already
 //! divided by it, so no split of a step changes its result. Objectives know views of a network ([`firebrand_models::Predictor`] and
@@ -18,6 +19,7 @@ mod pairs;
 mod parts;
 mod router;
 mod sft;
+mod views;
 
 pub use backward::Recompute;
 pub use contrastive::{Contrastive, Embeddings};
@@ -25,7 +27,9 @@ pub use gradients::Gradients;
 pub use pairs::{Pairs, Pictures, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
 pub use router::RouterBalance;
-pub use sft::{LabelledTokens, Sft, StepScale, TokenSums, inputs};
+pub use sft::{LabelledTokens, Sft, StepScale, TokenSums};
+pub use views::inputs;
+use views::{predictor, towers};
 
 use firebrand_adapters::Mode;
 use firebrand_datasets::{Batch, BatchContent, RowKind, TokenBatch};
@@ -182,22 +186,6 @@ fn token_batch(batch: &Batch) -> Result<&TokenBatch, Error> {
             problem: "the rows are tensors, and this objective reads tokens".into(),
             help: "give it rows of dialogues, text or tokens".into(),
         }),
-    }
-}
-
-/// The view of an objective over tokens. That the network has it was checked before.
-fn predictor(network: &Network) -> Predictor<'_> {
-    match network.predictor() {
-        Some(predictor) => predictor,
-        None => panic!("an objective over tokens for a {}", network.kind()),
-    }
-}
-
-/// The view of an objective over pairs, likewise.
-fn towers(network: &Network) -> &Towers {
-    match network.towers() {
-        Some(towers) => towers,
-        None => panic!("an objective over pairs for a {}", network.kind()),
     }
 }
 

@@ -13,7 +13,7 @@ use firebrand_datasets::TokenBatch;
 use firebrand_models::Predictor;
 use firebrand_models::parts::{Routed, Routing};
 
-use super::sft::inputs;
+use super::views::inputs;
 
 /// The load-balancing loss of one optimiser step.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,8 +13,8 @@ use firebrand_models::{Network, Predictor, Stack};
 use super::backward::{Passage, Recompute, backward};
 use super::gradients::Gradients;
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
-use super::predictor;
 use super::router::RouterBalance;
+use super::views::{inputs, predictor};
 
 /// The objective.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -230,17 +230,6 @@ impl std::ops::AddAssign for TokenSums {
         self.tokens += other.tokens;
         self.correct += other.correct;
     }
-}
-
-/// What a network over tokens reads of a batch.
-pub fn inputs(batch: &TokenBatch) -> Inputs {
-    Inputs::new(
-        batch.rows,
-        batch.length,
-        batch.input_ids.clone(),
-        batch.positions.clone(),
-        Some(batch.segments.clone()),
-    )
 }
 
 fn gather(hidden: Tensor<3>, labelled: &LabelledTokens) -> Tensor<2> {

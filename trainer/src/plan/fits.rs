@@ -17,10 +17,20 @@ pub fn check(dataset: &Dataset, model: &Model) -> Result<(), Error> {
     match (dataset.kind(), model.network().predictor(), model.network().towers()) {
         (RowKind::Tokens, Some(predictor), _) => check_tokens(dataset, predictor),
         (RowKind::Tensors, _, Some(towers)) => check_pairs(dataset, towers),
-        (RowKind::Tokens, None, _) | (RowKind::Tensors, _, None) => Err(Error::Request {
-            problem: format!("the data are {}, and a {} reads others", dataset.kind(), model.kind()),
-            help: "docs/data.md says which rows which model reads".into(),
-        }),
+        (RowKind::Tokens, None, _) => Err(other_rows(dataset, model, RowKind::Tensors)),
+        (RowKind::Tensors, _, None) => Err(other_rows(dataset, model, RowKind::Tokens)),
+    }
+}
+
+fn other_rows(dataset: &Dataset, model: &Model, reads: RowKind) -> Error {
+    let kind = dataset.kind();
+    Error::Request {
+        problem: format!(
+            "{}: these are {kind}; a model of type {} reads {reads}",
+            dataset.location(0),
+            model.family().name()
+        ),
+        help: format!("docs/data.md shows {reads}"),
     }
 }
 

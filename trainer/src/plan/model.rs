@@ -56,6 +56,11 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(M
         return Err(loaded.complain("objective.router_aux_loss", problem, help).into());
     }
     check_quantized_base(loaded, &model)?;
+    if let Some(dtype) = recipe.export.dtype
+        && let Err(error) = model.check_writable(dtype.write_as())
+    {
+        return Err(loaded.complain("export.dtype", error.to_string(), "write bf16, f16 or f32").into());
+    }
     let init_from = recipe.method.init_from();
     match recipe.method.adapter() {
         None => {

@@ -2,6 +2,9 @@
 //!
 //! Two types, because they have different values: every stored format can be read, only some can be computed with.
 
+use firebrand_kernels::{FourBit, QuantizationScheme};
+use firebrand_models::WriteAs;
+use firebrand_models::weights::Dtype;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,4 +35,18 @@ pub enum WrittenDtype {
     Nf4,
     /// The same with another code.
     Fp4,
+}
+
+impl WrittenDtype {
+    /// As models know it; 4 bits are QLoRA's, with quantized scales.
+    pub fn write_as(self) -> WriteAs {
+        let four_bits = |code| QuantizationScheme::FourBit { code, block: 64, double: true };
+        match self {
+            Self::F32 => WriteAs::Dense(Dtype::F32),
+            Self::Bf16 => WriteAs::Dense(Dtype::BF16),
+            Self::F16 => WriteAs::Dense(Dtype::F16),
+            Self::Nf4 => WriteAs::Quantized(four_bits(FourBit::Nf4)),
+            Self::Fp4 => WriteAs::Quantized(four_bits(FourBit::Fp4)),
+        }
+    }
 }

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::Device;
-use firebrand::export::write_as;
 use firebrand::export::{Comparison, Distributions, Probe, Receipt, merge_into};
 use firebrand::recipe::WrittenDtype;
 use firebrand_adapters::Mode;
@@ -145,7 +144,7 @@ fn an_adapter_on_a_quantized_folder_is_merged_into_a_dense_one_and_into_a_quanti
     );
     assert_eq!((receipt.limit, receipt.dtype.as_deref()), (0.05, Some("F32")));
 
-    let (receipt, again, folder) = merge("quantized", Some(write_as(WrittenDtype::Nf4)));
+    let (receipt, again, folder) = merge("quantized", Some(WrittenDtype::Nf4.write_as()));
     assert_eq!(again.stored_scheme(), Some((QuantizationScheme::NF4, Dtype::F32)));
     let (cost, kl) = (receipt.quantization_cost.unwrap(), distributions(&receipt).kl);
     assert!(cost > 0.0 && kl > 0.0 && kl < receipt.limit && receipt.limit == 0.05 + 2.0 * cost, "{receipt}");
@@ -180,7 +179,7 @@ fn the_original_base_is_quantized_when_the_merge_is_written_in_four_bits() {
     let probe = Probe::from_rows(reference("model").0.into_iter());
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let fp4 = Some(write_as(WrittenDtype::Fp4));
+    let fp4 = Some(WrittenDtype::Fp4.write_as());
     let receipt = merge_into(&adapted(&base, Hold::F32), &base, &out, fp4, &probe, None).unwrap();
     assert!(distributions(&receipt).kl > 0.0 && receipt.quantization_cost.unwrap() > 0.0, "{receipt}");
     assert_says!(fs::read_to_string(out.join("config.json")).unwrap(), r#""bnb_4bit_quant_type": "fp4""#);

@@ -29,7 +29,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("adapter.loraplus_lr_embedding", "trainer/src/training/trainer.rs", "lora.loraplus_lr_embedding"),
     ("adapter.modules_to_save", "adapters/src/trained_base.rs", "self.modules"),
     ("adapter.bias", "adapters/src/trained_base.rs", "self.biases"),
-    ("adapter.ensure_weight_tying", "models/src/trained_base.rs", "config.tying"),
+    ("adapter.ensure_weight_tying", "models/src/adapter/trained_base.rs", "config.tying"),
     ("adapter.init", "adapters/src/lora.rs", "self.init"),
     ("adapter.feedforward", "adapters/src/ia3.rs", "self.feedforward"),
     ("adapter.init_from", "trainer/src/plan/model.rs", "recipe.method.init_from()"),

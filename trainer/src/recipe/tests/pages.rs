@@ -30,12 +30,18 @@ fn recipes() -> Vec<PathBuf> {
     found
 }
 
+/// Recipes for rows that whoever runs them has to bring, because a row is large; they say how to make one.
+const WITHOUT_ROWS: [&str; 1] = ["clip.toml"];
+
 #[test]
 fn every_recipe_of_the_repository_loads() {
     for path in recipes() {
         let text = fs::read_to_string(&path).unwrap();
         let folders = Folders { current: &root(), recipe: path.parent().unwrap() };
-        let loaded = Recipe::parse(&path.display().to_string(), &text, &[], folders);
+        let rows = "data.train=[{path=\"recipes/data/quickstart.jsonl\"}]".to_string();
+        let brought = WITHOUT_ROWS.iter().any(|name| path.ends_with(name));
+        let overrides = if brought { vec![rows] } else { vec![] };
+        let loaded = Recipe::parse(&path.display().to_string(), &text, &overrides, folders);
         assert!(loaded.is_ok(), "{}", loaded.map_err(|error| shown(&error)).unwrap_err());
     }
 }

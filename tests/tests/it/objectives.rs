@@ -1,0 +1,99 @@
+//! Objectives and kinds of models: each pair either equals the reference and resumes, or is refused before weights are read.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use firebrand::recipe::{Method, ObjectiveRecipe, json_schema};
+use firebrand_models::Kind;
+use firebrand_tests::golden;
+
+use crate::workshop::{Workshop, assert_says};
+
+/// A model of a kind.
+fn model_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Decoder => "llama-gqa-tied",
+        Kind::Towers => "towers/clip-quick-gelu",
+    }
+}
+
+/// The whole runs of the reference by which a pair is held.
+fn trajectories_of(objective: &ObjectiveRecipe, kind: Kind) -> &'static [&'static str] {
+    match (objective, kind) {
+        (ObjectiveRecipe::Sft(_), Kind::Decoder) => &["trajectory-full", "trajectory-lora"],
+        (ObjectiveRecipe::Contrastive(_), Kind::Towers) => {
+            &["towers/trajectory-clip-full", "towers/trajectory-clip-lora"]
+        }
+        (ObjectiveRecipe::Sft(_), Kind::Towers) | (ObjectiveRecipe::Contrastive(_), Kind::Decoder) => &[],
+    }
+}
+
+fn objectives() -> Vec<ObjectiveRecipe> {
+    let all = vec![ObjectiveRecipe::sft(), ObjectiveRecipe::contrastive(&Method::Full)];
+    let names: BTreeSet<&str> = all.iter().map(ObjectiveRecipe::name).collect();
+    let schema = json_schema();
+    let kinds = schema["properties"]["objective"]["oneOf"].as_array().unwrap().iter();
+    let written: BTreeSet<&str> = kinds.map(|kind| kind["properties"]["kind"]["const"].as_str().unwrap()).collect();
+    assert_eq!(names, written, "every objective that a recipe can name");
+    all
+}
+
+#[test]
+fn a_pair_that_fits_equals_the_reference_and_resumes_to_the_same_bytes() {
+    for objective in objectives() {
+        for kind in Kind::ALL {
+            let trajectories = trajectories_of(&objective, *kind);
+            assert_eq!(objective.fits(*kind), !trajectories.is_empty(), "{} for a {kind}", objective.name());
+            for case in trajectories {
+                assert!(golden::path(case).join("expected.json").exists(), "{case}");
+                resumes(case);
+            }
+        }
+    }
+}
+
+fn resumes(case: &str) {
+    let workshop = Workshop::new();
+    let recipe = golden::path(case).join("recipe.toml").display().to_string();
+    let settings = ["--set", "checkpoint={every=1,keep=100}", "--set", "log.tensorboard=false"];
+    let run = |output: &str, more: &[&str]| {
+        let output = workshop.path(output).display().to_string();
+        workshop.succeed(&[&["train", &recipe, "--output", &output], &settings[..], more].concat());
+    };
+    run("whole", &[]);
+    run("parts", &[]);
+    run("parts", &["--resume", "checkpoint-2"]);
+    let last = workshop.list("whole").into_iter().filter(|name| name.starts_with("checkpoint-")).max().unwrap();
+    let mut compared = 0;
+    for folder in [last.as_str(), "adapter", "model"] {
+        if !workshop.path(&format!("whole/{folder}")).exists() {
+            continue;
+        }
+        for file in workshop.list(&format!("whole/{folder}")) {
+            if file.ends_with(".safetensors") {
+                let same = workshop.read(&format!("whole/{folder}/{file}"))
+                    == workshop.read(&format!("parts/{folder}/{file}"));
+                assert!(same, "{case}: {folder}/{file} has other bytes");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 3, "{case}: weights, optimiser and result");
+}
+
+#[test]
+fn a_pair_that_does_not_fit_is_refused_before_weights_are_read() {
+    let workshop = Workshop::new();
+    for objective in objectives() {
+        for kind in Kind::ALL.iter().filter(|kind| !objective.fits(**kind)) {
+            let folder = workshop.path("bare");
+            fs::create_dir_all(&folder).unwrap();
+            fs::copy(golden::path(model_of(*kind)).join("config.json"), folder.join("config.json")).unwrap();
+            let set = format!("objective.kind=\"{}\"", objective.name());
+            let said = workshop.fail(&["train", "recipe.toml", "--set", "model=\"bare\"", "--set", &set]);
+            let usual = ObjectiveRecipe::of_kind(*kind, &Method::Full);
+            let refused = format!("objective {} does not train a model of type", objective.name());
+            assert_says!(&said, &refused, &format!("which is a {kind}"), &format!("kind = \"{}\"", usual.name()));
+        }
+    }
+}
