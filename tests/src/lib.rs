@@ -3,6 +3,8 @@
 pub mod families;
 pub mod golden;
 pub mod hub_server;
+pub mod imports;
+pub mod sources;
 pub mod tensors;
 pub mod tiny;
 pub mod training;
