@@ -3,7 +3,7 @@
 //! A module is a file. An import is a path in the program (tests are left out) that begins with `crate`, `self` or
 //! `super`, or with a module that the file declares or has imported. It leads to the file that defines the item: what a
 //! module passes on by `use` is followed to where it comes from. That a module declares its children and passes their
-//! items on (`pub use`) is no import of them; that a child uses what its parent defines is one.
+//! items on (`pub use`) is no import of them, unless it uses them itself; that a child uses what its parent defines is one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -41,6 +41,8 @@ struct File {
     items: BTreeSet<String>,
     /// The paths that are written here, without those that are only passed on.
     paths: Vec<Vec<String>>,
+    /// The names of what is passed on.
+    passed_on: BTreeSet<String>,
 }
 
 impl Imports {
@@ -200,6 +202,7 @@ impl File {
             globs: vec![],
             items: BTreeSet::new(),
             paths: vec![],
+            passed_on: BTreeSet::new(),
         };
         file.read(&tokens);
         file
@@ -208,6 +211,7 @@ impl File {
     /// Takes in what the words and marks of the file say.
     fn read(&mut self, tokens: &[String]) {
         let text = |index: usize| tokens.get(index).map_or("", String::as_str);
+        let mut words = BTreeSet::new();
         let mut index = 0;
         while index < tokens.len() {
             let before = if index == 0 { "" } else { text(index - 1) };
@@ -237,10 +241,16 @@ impl File {
                     }
                     self.paths.push(path);
                 }
+                word if is_word(word) && !matches!(before, "::" | "." | "mod") => {
+                    words.insert(word);
+                }
                 _ => {}
             }
             index += 1;
         }
+        // What is passed on and used here too.
+        let used = self.passed_on.iter().filter(|name| words.contains(name.as_str()));
+        self.paths.extend(used.filter_map(|name| self.names.get(name).cloned()));
     }
 
     /// Takes in what follows `use`, up to the semicolon, under the path `prefix`.
@@ -282,10 +292,12 @@ impl File {
     }
 
     fn named(&mut self, name: String, path: Vec<String>, passed_on: bool) {
-        self.names.insert(name, path.clone());
-        if !passed_on {
-            self.paths.push(path);
+        if passed_on {
+            self.passed_on.insert(name.clone());
+        } else {
+            self.paths.push(path.clone());
         }
+        self.names.insert(name, path);
     }
 }
 
@@ -437,5 +449,6 @@ mod tests {
         assert!(parent("mod child;\npub use child::C;\npub struct P;\n").circles().is_empty());
         assert_eq!(parent("mod child;\nuse child::C;\npub struct P;\n").circles().len(), 1);
         assert_eq!(parent("mod child;\npub struct P;\nfn f() { child::c() }\n").circles().len(), 1);
+        assert_eq!(parent("mod child;\npub use child::C;\npub struct P;\nfn f(c: C) {}\n").circles().len(), 1);
     }
 }

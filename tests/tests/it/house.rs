@@ -1,7 +1,7 @@
 //! The architecture's promises, read from sources and manifests.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use firebrand_models::families::Family;
 use firebrand_tests::families::family_table;
@@ -202,7 +202,9 @@ fn the_project_speaks_of_itself_only() {
         program().into_iter().chain(sources("tests")).map(|source| (source.path, source.text)).collect();
     for folder in ["", "docs", "recipes", "configs", ".ci"] {
         let Ok(entries) = fs::read_dir(repository().join(folder)) else { continue };
-        for path in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        // In a linked work tree `.git` is a file that says where the repository lies.
+        let is_ours = |path: &PathBuf| path.is_file() && !path.ends_with(".git");
+        for path in entries.map(|entry| entry.unwrap().path()).filter(is_ours) {
             if let Ok(text) = fs::read_to_string(&path) {
                 texts.push((path.display().to_string(), text));
             }
