@@ -111,35 +111,35 @@ impl Dataset {
 
     /// The rows, each as the numbers of its examples: one, or a pair.
     pub fn rows(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        (0..self.rows.units()).map(|unit| self.rows.examples(unit))
+        (0..self.rows.len()).map(|row| self.rows.examples(row))
     }
 
-    /// Example `row`, from 0, in the order of sources, files and lines.
+    /// Example `number`, from 0, in the order of sources, files and lines.
     ///
     /// # Errors
     /// When its bytes on disk are not those that were written.
-    pub fn example(&self, row: usize) -> Result<Example, DataError> {
-        self.store.read(self.rows.in_store(row))
+    pub fn example(&self, number: usize) -> Result<Example, DataError> {
+        self.store.read(self.rows.in_store(number))
     }
 
-    /// All rows, one after the other.
+    /// All examples, one after the other.
     pub fn examples(&self) -> impl Iterator<Item = Result<Example, DataError>> + '_ {
-        (0..self.len()).map(|row| self.example(row))
+        (0..self.len()).map(|number| self.example(number))
     }
 
-    /// Tokens of row `row`.
-    pub fn length(&self, row: usize) -> usize {
-        self.rows.lengths[row] as usize
+    /// Tokens of example `number`; 1 of a row of tensors.
+    pub fn length(&self, number: usize) -> usize {
+        self.rows.lengths[number] as usize
     }
 
-    /// Where row `row` stood.
-    pub fn location(&self, row: usize) -> Location {
+    /// Where the row of example `number` stood.
+    pub fn location(&self, number: usize) -> Location {
         self.store
-            .entry(self.rows.in_store(row))
+            .entry(self.rows.in_store(number))
             .map_or_else(|| self.store.place(u32::MAX, 0), |entry| self.store.location(&entry))
     }
 
-    /// Shows what is known of every row without its tokens: in order, once, in bounded memory.
+    /// Shows what is known of every example without reading it: in order, once, in bounded memory.
     pub fn entries(&self, mut look: impl FnMut(usize, &Entry)) {
         let mut next = 0;
         self.store.entries(|index, entry| {
@@ -222,19 +222,19 @@ impl Dataset {
         Batch::fetch(self.kind(), packs, |number| self.length(number), |number| self.example(number))
     }
 
-    /// Tokens of all rows.
+    /// Tokens of all examples.
     pub fn tokens(&self) -> usize {
         self.rows.tokens as usize
     }
 
-    /// Tokens that are learned to be predicted, in all rows.
+    /// Tokens that are learned to be predicted, in all examples.
     pub fn labelled_tokens(&self) -> usize {
         self.rows.labelled as usize
     }
 
-    /// The longest row.
+    /// The longest example.
     pub fn longest(&self) -> Option<usize> {
-        (0..self.len()).max_by_key(|row| self.rows.lengths[*row])
+        (0..self.len()).max_by_key(|number| self.rows.lengths[*number])
     }
 
     /// Whether a chat template wrote any of the rows.
@@ -244,7 +244,7 @@ impl Dataset {
 
     /// The largest id among tokens and labels; it must be below the model's vocabulary size.
     pub fn largest_id(&self) -> Option<(u32, Location)> {
-        self.rows.largest.map(|(id, row)| (id, self.location(row)))
+        self.rows.largest.map(|(id, number)| (id, self.location(number)))
     }
 
     /// SHA-256 of all tokens, labels and weights: what the run really sees of its data.

@@ -25,8 +25,9 @@ pub struct Pack {
 /// The packs of an epoch, as compact as an epoch of millions of rows needs them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Packs {
-    rows: Vec<u32>,
-    /// Where each pack ends in `rows`, and its tokens.
+    /// The examples of all packs, one pack behind the other; rows until [`Packs::expanded`].
+    numbers: Vec<u32>,
+    /// Where each pack ends in `numbers`, and its tokens.
     packs: Vec<(u32, u32)>,
 }
 
@@ -45,7 +46,7 @@ impl Packs {
     pub fn get(&self, index: usize) -> Pack {
         let start = index.checked_sub(1).map_or(0, |before| self.packs[before].0);
         let (end, length) = self.packs[index];
-        let examples = self.rows[start as usize..end as usize].iter().map(|number| *number as usize).collect();
+        let examples = self.numbers[start as usize..end as usize].iter().map(|number| *number as usize).collect();
         Pack { examples, length: length as usize }
     }
 
@@ -61,23 +62,23 @@ impl Packs {
 
     /// The same packs, with the examples of each row in place of the row.
     pub(crate) fn expanded(self, examples: impl Fn(usize) -> Range<usize>) -> Self {
-        let (mut rows, mut packs) = (Vec::new(), Vec::with_capacity(self.packs.len()));
+        let (mut numbers, mut packs) = (Vec::new(), Vec::with_capacity(self.packs.len()));
         let mut start = 0;
         for (end, length) in self.packs {
-            for unit in &self.rows[start..end as usize] {
-                rows.extend(examples(*unit as usize).map(|example| example as u32));
+            for row in &self.numbers[start..end as usize] {
+                numbers.extend(examples(*row as usize).map(|example| example as u32));
             }
-            packs.push((rows.len() as u32, length));
+            packs.push((numbers.len() as u32, length));
             start = end as usize;
         }
-        Self { rows, packs }
+        Self { numbers, packs }
     }
 
     /// One pack a row, for runs without packing.
     pub(crate) fn singles(rows: Vec<u32>, length: impl Fn(usize) -> usize) -> Self {
         let packs =
             rows.iter().enumerate().map(|(index, &row)| (index as u32 + 1, length(row as usize) as u32)).collect();
-        Self { rows, packs }
+        Self { numbers: rows, packs }
     }
 }
 
@@ -122,7 +123,7 @@ pub fn best_fit(order: &[u32], lengths: impl Fn(usize) -> usize, window: usize) 
         rows[*place as usize] = row;
         *place += 1;
     }
-    Packs { rows, packs }
+    Packs { numbers: rows, packs }
 }
 
 /// The rows of `order` so that those of similar length stand in one batch of `batch` rows: stretches of 50 batches are

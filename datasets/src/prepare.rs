@@ -3,88 +3,21 @@
 
 mod named;
 mod pipeline;
+mod request;
 
-use std::ops::ControlFlow;
+pub use request::{FileInfo, Prepare, Progress};
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::cache::{self, Cache, Temporary};
-use crate::config::{DataConfig, SourceConfig, Split};
+use crate::config::{DataConfig, Split};
 use crate::dataset::{Dataset, Kept};
 use crate::error::DataError;
 use crate::format::Decision;
-use crate::reference::Reach;
-use crate::source::{self, Fetch};
+use crate::source;
 use crate::store::{Store, Writer};
-use crate::template::ChatTemplate;
-use crate::tokenizer::Tokenizer;
-
-/// What is to be prepared, and with what.
-#[derive(Clone, Copy)]
-pub struct Prepare<'a> {
-    /// The recipe's section.
-    pub config: &'a DataConfig,
-    /// Which half of it.
-    pub split: Split,
-    /// The folder that relative paths start from.
-    pub base: &'a Path,
-    /// The model's tokenizer; only `tokens` rows do without.
-    pub tokenizer: Option<&'a Tokenizer>,
-    /// The chat template; only rows with messages need it.
-    pub template: Option<&'a ChatTemplate>,
-    /// Brings the files of `hf://` sources here.
-    pub fetch: &'a dyn Fetch,
-    /// Rows that are laid out side by side, for grouping by length and for what is said of padding.
-    pub micro_batch: usize,
-    /// The folder of the cache; absent = rows go to a temporary file.
-    pub cache: Option<&'a Path>,
-    /// Keep rendered texts and roles in the examples, for showing them; such rows are not cached.
-    pub keep_text: bool,
-    /// Stop after so many rows; such rows are not cached.
-    pub limit: Option<usize>,
-    /// Called now and then, from the calling thread; may end the preparation.
-    pub progress: &'a dyn Fn(Progress) -> ControlFlow<()>,
-}
-
-impl Prepare<'_> {
-    /// The split whose sources are read.
-    pub(crate) fn rows_of(&self) -> Split {
-        match self.config.validation_split {
-            Some(_) => Split::Train,
-            None => self.split,
-        }
-    }
-}
-
-/// How far a preparation has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Rows encoded.
-    pub rows: usize,
-    /// Tokens they have.
-    pub tokens: usize,
-    /// Bytes of the files read.
-    pub bytes: u64,
-    /// Bytes of all files.
-    pub total_bytes: u64,
-}
-
-/// A file that rows came from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FileInfo {
-    /// Where it was found.
-    pub path: PathBuf,
-    /// SHA-256 of its bytes.
-    pub sha256: String,
-}
-
-/// A source with its files.
-struct Work<'a> {
-    source: &'a SourceConfig,
-    files: Vec<PathBuf>,
-}
+use request::Work;
 
 /// Rows that an epoch may visit: its order is held in memory, four bytes a visit.
 const MOST_VISITS: u64 = 1 << 28;
@@ -116,7 +49,7 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     for file in &files {
         progress.total_bytes += size(file)?;
     }
-    report(request, progress)?;
+    request.report(progress)?;
     let made = make(request, &work, &files, progress)?;
     let mut dataset = Dataset::new(Arc::new(made.store), request.config, request.split, request.micro_batch);
     if let Some(fraction) = request.config.validation_split
@@ -136,14 +69,6 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     }
     (dataset.decisions, dataset.files, dataset.kept) = (made.decisions, made.files, made.kept);
     Ok(dataset)
-}
-
-/// Tells how far a preparation has come.
-fn report(request: &Prepare<'_>, progress: Progress) -> Result<(), DataError> {
-    match (request.progress)(progress) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(DataError::Interrupted),
-    }
 }
 
 /// Rows, and where they came from.
@@ -174,7 +99,7 @@ fn make(request: &Prepare<'_>, work: &[Work<'_>], files: &[PathBuf], progress: P
     let (temporary, kept) = match place(request, work, &hashes, cache.as_ref()) {
         Place::Cached { cache, key } => {
             let found = cache.open(&key, shared.clone());
-            if let Some(store) = found.filter(|store| named::are_unchanged(store, &cache, reach(request.config))) {
+            if let Some(store) = found.filter(|store| named::are_unchanged(store, &cache, request.reach())) {
                 return Ok(made(store, Kept::Found));
             }
             match cache.create(&key) {
@@ -211,11 +136,6 @@ fn write(
     let writer = Writer::new(file, index).map_err(unwritable)?;
     let (writer, kind, meta) = pipeline::run(request, work, files, progress, writer, &unwritable)?;
     writer.finish(kind, &meta).map_err(unwritable)
-}
-
-/// Which files rows may name.
-fn reach(config: &DataConfig) -> Reach {
-    if config.allow_outside { Reach::Anywhere } else { Reach::Below }
 }
 
 /// Where prepared rows go.
@@ -274,7 +194,7 @@ fn check(config: &DataConfig) -> Result<(), DataError> {
     }
     for source in config.train.iter().chain(&config.eval) {
         let path = &source.path;
-        source.columns.check()?;
+        source.columns.check().map_err(DataError::Config)?;
         if !source.weight.is_finite() || source.weight < 0.0 {
             return wrong(format!("{path}: weight must not be negative, found {}", source.weight));
         }

@@ -1,6 +1,7 @@
 //! What is known of every row, as a table in a file: the way to find rows that are too long, cut, unlabelled, or that a
 //! model finds odd. Rows are written as they come, so memory does not grow with the table.
 
+mod cell;
 mod parquet;
 
 use std::io::{self, Write};
@@ -10,6 +11,7 @@ use crate::config::Format;
 use crate::example::{Example, ExampleContent};
 use crate::location::Location;
 use crate::tokens::Tokens;
+use cell::Cell;
 use parquet::ParquetFile;
 
 /// What is known of one example.
@@ -73,14 +75,6 @@ pub struct StatisticsFile<W: Write> {
 enum Out<W: Write> {
     Csv(Box<csv::Writer<W>>),
     Parquet(Box<ParquetFile<W>>),
-}
-
-/// A value in a row.
-#[derive(Debug, Clone, PartialEq)]
-enum Cell {
-    Text(String),
-    Whole(Option<i64>),
-    Real(Option<f64>),
 }
 
 impl RowStatistics {
@@ -198,18 +192,6 @@ impl<W: Write> StatisticsFile<W> {
         match self.out {
             Out::Csv(mut writer) => writer.flush(),
             Out::Parquet(file) => file.finish(),
-        }
-    }
-}
-
-/// As it stands in a CSV file: as many digits as it takes to read the same number again.
-impl std::fmt::Display for Cell {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Cell::Text(text) => f.write_str(text),
-            Cell::Whole(Some(number)) => write!(f, "{number}"),
-            Cell::Real(Some(number)) => write!(f, "{number}"),
-            Cell::Whole(None) | Cell::Real(None) => Ok(()),
         }
     }
 }

@@ -3,7 +3,9 @@
 pub mod families;
 pub mod golden;
 pub mod hub_server;
+pub mod imports;
 pub mod pairs;
+pub mod sources;
 pub mod tensors;
 pub mod tiny;
 pub mod training;

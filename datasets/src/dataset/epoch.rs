@@ -67,10 +67,10 @@ impl Layout {
 
     pub fn epoch(&self, seed: u64, epoch: u64, rows: &Rows, portions: &[(Portion, f64)]) -> Epoch {
         let visits = match self.visits {
-            Visits::Once => rows.trained.clone().unwrap_or_else(|| (0..rows.units() as u32).collect()),
+            Visits::Once => rows.trained.clone().unwrap_or_else(|| (0..rows.len() as u32).collect()),
             Visits::Portions { shuffle } => visits(seed, epoch, rows, portions, shuffle),
         };
-        let length = |unit: usize| rows.length(unit);
+        let length = |row: usize| rows.length(row);
         let padded = |packs: &Packs| pack::padded_efficiency(packs, self.micro_batch);
         let mut epoch = match self.packing {
             Packing::Windows(window) => {
@@ -91,7 +91,7 @@ impl Layout {
             }
         };
         if rows.width() > 1 {
-            epoch.packs = epoch.packs.expanded(|unit| rows.examples(unit));
+            epoch.packs = epoch.packs.expanded(|row| rows.examples(row));
         }
         epoch
     }

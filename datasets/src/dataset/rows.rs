@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::example::Part;
 use crate::store::Store;
 
-/// A choice of the rows of a store, and their lengths.
+/// A choice of the rows of a store, and the lengths of their examples.
 #[derive(Debug)]
 pub(crate) struct Rows {
     /// Tokens of each example.
@@ -22,7 +22,7 @@ pub(crate) struct Rows {
     /// Sums over all rows.
     pub tokens: u64,
     pub labelled: u64,
-    /// The largest id, and the first row that has it.
+    /// The largest id, and the first example that has it.
     pub largest: Option<(u32, usize)>,
     /// Whether a chat template wrote any of them.
     pub rendered: bool,
@@ -49,23 +49,23 @@ impl Rows {
             if !wanted(entry.share) {
                 return;
             }
-            let row = rows.lengths.len();
+            let example = rows.lengths.len();
             chosen.push(index as u32);
             rows.lengths.push(entry.length);
             let source = entry.source_index as usize;
             let is_second = (before, entry.part) == (Part::Chosen, Part::Rejected);
             before = entry.part;
-            let unit = starts.len() as u32;
+            let row = starts.len() as u32;
             if let (Some(all), Some(of)) = (rows.sources.get_mut(source), rows.trained_sources.get_mut(source)) {
                 // A pair trains something when both of its answers do.
                 match (is_second, entry.labelled > 0) {
                     (false, labelled) => {
-                        starts.push(row as u32);
+                        starts.push(example as u32);
                         *all += 1;
                         *of += usize::from(labelled);
-                        trained.extend(labelled.then_some(unit));
+                        trained.extend(labelled.then_some(row));
                     }
-                    (true, false) if trained.pop_if(|last| *last + 1 == unit).is_some() => *of -= 1,
+                    (true, false) if trained.pop_if(|last| *last + 1 == row).is_some() => *of -= 1,
                     (true, _) => {}
                 }
             }
@@ -73,7 +73,7 @@ impl Rows {
             rows.labelled += u64::from(entry.labelled);
             rows.rendered |= entry.notes.rendered;
             if let Some(id) = entry.largest.filter(|id| rows.largest.is_none_or(|(largest, _)| *id > largest)) {
-                rows.largest = Some((id, row));
+                rows.largest = Some((id, example));
             }
         });
         if trained.len() < starts.len() {
@@ -82,31 +82,31 @@ impl Rows {
         if starts.len() < rows.lengths.len() {
             rows.starts = Some(starts);
         }
-        if chosen.len() < store.rows() {
+        if chosen.len() < store.len() {
             rows.chosen = Some(chosen);
         }
         rows
     }
 
     /// How many rows there are.
-    pub fn units(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.starts.as_ref().map_or(self.lengths.len(), Vec::len)
     }
 
     /// The examples of a row: one, or a pair.
-    pub fn examples(&self, unit: usize) -> Range<usize> {
+    pub fn examples(&self, row: usize) -> Range<usize> {
         match &self.starts {
-            None => unit..unit + 1,
+            None => row..row + 1,
             Some(starts) => {
-                let end = starts.get(unit + 1).map_or(self.lengths.len(), |next| *next as usize);
-                starts[unit] as usize..end
+                let end = starts.get(row + 1).map_or(self.lengths.len(), |next| *next as usize);
+                starts[row] as usize..end
             }
         }
     }
 
     /// Tokens of a row.
-    pub fn length(&self, unit: usize) -> usize {
-        self.lengths[self.examples(unit)].iter().map(|length| *length as usize).sum()
+    pub fn length(&self, row: usize) -> usize {
+        self.lengths[self.examples(row)].iter().map(|length| *length as usize).sum()
     }
 
     /// Examples of the widest row.
@@ -115,7 +115,7 @@ impl Rows {
     }
 
     /// The place of an example in the store.
-    pub fn in_store(&self, row: usize) -> usize {
-        self.chosen.as_ref().map_or(row, |chosen| chosen[row] as usize)
+    pub fn in_store(&self, example: usize) -> usize {
+        self.chosen.as_ref().map_or(example, |chosen| chosen[example] as usize)
     }
 }

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{optional_text, required_text, wrong};
+use super::keys::{optional_text, required_text, wrong};
 use crate::error::DataError;
 use crate::record::{Chat, Content, Message, Role};
 use crate::source::Row;

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{required, wrong};
+use super::keys::{required, wrong};
 use crate::error::DataError;
 use crate::record::{Chat, Content, Message, Role};
 use crate::source::columns::nearest;

@@ -4,6 +4,7 @@
 //! [`Format`], and one arm in each match below.
 
 mod alpaca;
+mod keys;
 mod messages;
 mod preference;
 mod prompt_completion;
@@ -20,7 +21,8 @@ use crate::config::{BrokenRows, Format};
 use crate::error::DataError;
 use crate::record::Record;
 use crate::reference::Reach;
-use crate::source::Row;
+use crate::source::{Row, shown};
+use keys::keys;
 
 /// The formats that `auto` chooses from.
 const FORMATS: [Format; 9] = [
@@ -153,58 +155,15 @@ fn wanted(format: Format) -> &'static str {
     }
 }
 
-fn keys(row: &Map<String, Value>) -> String {
-    if row.is_empty() {
-        return "(none)".into();
-    }
-    let keys: Vec<_> = row.keys().map(|key| format!("`{key}`")).collect();
-    keys.join(", ")
-}
-
 /// The row's optional `weight`.
 fn weight(row: &Row) -> Result<f32, DataError> {
     match row.object.get("weight") {
         None | Some(Value::Null) => Ok(1.0),
         Some(value) => match value.as_f64() {
             Some(weight) if weight.is_finite() && (0.0..=f64::from(f32::MAX)).contains(&weight) => Ok(weight as f32),
-            _ => Err(DataError::row(
-                &row.location,
-                "`weight` to be a number that is not negative",
-                crate::source::shown(value),
-            )),
+            _ => Err(DataError::row(&row.location, "`weight` to be a number that is not negative", shown(value))),
         },
     }
-}
-
-/// The value of a key that must be there.
-fn required<'r>(row: &'r Row, key: &str, what: &str) -> Result<&'r Value, DataError> {
-    row.object.get(key).ok_or_else(|| {
-        DataError::row(&row.location, format!("`{key}` ({what})"), format!("the keys {}", keys(&row.object)))
-    })
-}
-
-/// The text of a key that must be there.
-fn required_text<'r>(row: &'r Row, key: &str) -> Result<&'r str, DataError> {
-    let value = required(row, key, "a string")?;
-    value.as_str().ok_or_else(|| wrong(row, key, "a string", value))
-}
-
-/// The text of a key that may be absent.
-fn optional_text<'r>(row: &'r Row, key: &str) -> Result<Option<&'r str>, DataError> {
-    match row.object.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(wrong(row, key, "a string", other)),
-    }
-}
-
-/// An error about the value of a key.
-fn wrong(row: &Row, key: &str, what: &str, value: &Value) -> DataError {
-    DataError::row(
-        &row.location,
-        format!("`{key}` to be {what}"),
-        format!("{}: {}", crate::source::kind(value), crate::source::shown(value)),
-    )
 }
 
 #[cfg(test)]

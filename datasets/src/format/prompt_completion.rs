@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{messages, required, wrong};
+use super::keys::{required, wrong};
+use super::messages;
 use crate::error::DataError;
 use crate::record::{Chat, Content, Message, Role};
 use crate::source::Row;

@@ -6,7 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{messages, optional_text, required, wrong};
+use super::keys::{optional_text, required, wrong};
+use super::messages;
 use crate::error::DataError;
 use crate::record::{Chat, Content, Message, Role};
 use crate::source::columns::nearest;

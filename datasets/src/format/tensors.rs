@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::required_text;
+use super::keys::required_text;
 use crate::error::DataError;
 use crate::record::Content;
 use crate::reference::{Reach, resolve};

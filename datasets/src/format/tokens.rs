@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{required, wrong};
+use super::keys::{required, wrong};
 use crate::error::DataError;
 use crate::record::Content;
 use crate::source::Row;

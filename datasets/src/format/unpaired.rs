@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{preference, required, wrong};
+use super::keys::{required, wrong};
+use super::preference;
 use crate::error::DataError;
 use crate::record::{Content, Judgement};
 use crate::source::Row;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::{Check, Finding, Report};
+use super::report::{Check, Finding, Report};
 use crate::config::{GateConfig, Split};
 use crate::dataset::Dataset;
 use crate::example::{OddOrder, Part};

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::ops::ControlFlow;
 
 use super::*;
-use crate::config::{DataConfig, SourceConfig, TrainOn, Truncation};
+use crate::config::{DataConfig, SourceConfig, Split, TrainOn, Truncation};
 use crate::prepare::{Prepare, prepare};
 use crate::source::NoFetch;
 use crate::template::ChatTemplate;

@@ -18,8 +18,8 @@ const MANY: usize = 4096;
 pub(super) fn are_unchanged(store: &Store, cache: &Cache, reach: Reach) -> bool {
     match store.kind {
         RowKind::Tokens => true,
-        RowKind::Tensors => (0..store.rows()).step_by(MANY).all(|start| {
-            let rows = start..store.rows().min(start + MANY);
+        RowKind::Tensors => (0..store.len()).step_by(MANY).all(|start| {
+            let rows = start..store.len().min(start + MANY);
             rows.map(|row| file(store, row, reach)).collect::<Option<Vec<_>>>().is_some_and(|files| {
                 let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
                 cache::hash_files(&paths, Some(cache))

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-use super::{Prepare, Progress, Work, reach};
+use super::request::{Prepare, Progress, Work};
 use crate::config::{BrokenRows, Format};
 use crate::encoder::Encoder;
 use crate::error::DataError;
@@ -23,7 +23,7 @@ use crate::reference::Reach;
 use crate::sandbox::{self, LIMIT};
 use crate::source::{self, Names, Reading, Row};
 use crate::split;
-use crate::store::{BrokenMeta, Dropped, Meta, Packed, SourceMeta, Writer};
+use crate::store::{BrokenMeta, Dropped, Meta, Prepared, SourceMeta, Writer};
 use crate::template::ChatTemplate;
 
 /// Rows that `auto` looks at.
@@ -53,7 +53,7 @@ enum Read {
 
 /// What became of a row.
 enum Outcome {
-    Rows(Vec<Packed>),
+    Rows(Vec<Prepared>),
     Dropped(Dropped),
     Broken(u32, DataError),
 }
@@ -68,14 +68,14 @@ pub(super) fn run(
     unwritable: &dyn Fn(std::io::Error) -> DataError,
 ) -> Result<(Writer, RowKind, Meta), DataError> {
     let (send_rows, rows) = sync_channel(WAITING);
-    let (send_packed, packed) = sync_channel::<Vec<Packed>>(WAITING);
+    let (send_prepared, prepared) = sync_channel::<Vec<Prepared>>(WAITING);
     std::thread::scope(|scope| {
         let limit = request.limit;
         scope.spawn(move || read(limit, work, &send_rows));
-        let writing = scope.spawn(move || write(writer, &packed));
-        let encoded = Encoding::new(request, progress).all(work, files, &rows, &send_packed);
+        let writing = scope.spawn(move || write(writer, &prepared));
+        let encoded = Encoding::new(request, progress).all(work, files, &rows, &send_prepared);
         // Both threads end when nobody listens or speaks any more.
-        drop((rows, send_packed));
+        drop((rows, send_prepared));
         let written = writing.join().unwrap_or_else(|_| Err(std::io::Error::other("the writing thread ended")));
         // A writer that stopped early is why the encoding did.
         let writer = written.map_err(unwritable)?;
@@ -84,8 +84,8 @@ pub(super) fn run(
     })
 }
 
-fn write(mut writer: Writer, packed: &Receiver<Vec<Packed>>) -> std::io::Result<Writer> {
-    for rows in packed {
+fn write(mut writer: Writer, prepared: &Receiver<Vec<Prepared>>) -> std::io::Result<Writer> {
+    for rows in prepared {
         for row in rows {
             writer.append(row)?;
         }
@@ -189,7 +189,7 @@ impl<'a> Encoding<'a> {
         work: &[Work<'_>],
         files: &[Arc<Path>],
         rows: &Receiver<Read>,
-        send: &SyncSender<Vec<Packed>>,
+        send: &SyncSender<Vec<Prepared>>,
     ) -> Result<(RowKind, Meta), DataError> {
         self.meta.files = files.iter().map(|path| path.display().to_string()).collect();
         for (index, work) in work.iter().enumerate() {
@@ -272,7 +272,7 @@ impl<'a> Encoding<'a> {
         work: &Work<'_>,
         decided: &mut Option<Format>,
         rows: Vec<(u32, Result<Row, DataError>)>,
-        send: &SyncSender<Vec<Packed>>,
+        send: &SyncSender<Vec<Prepared>>,
     ) -> Result<(), DataError> {
         let format = match *decided {
             Some(format) => format,
@@ -294,13 +294,13 @@ impl<'a> Encoding<'a> {
         };
         let count = rows.len();
         let bytes: u64 = rows.iter().filter_map(|(_, row)| row.as_ref().ok()).map(|row| row.bytes).sum();
-        let reading = As { format, reach: reach(self.request.config), source: index };
+        let reading = As { format, reach: self.request.reach(), source: index };
         let batches = rows.into_par_iter().chunks(BATCH).map(|batch| encode_batch(&self.encoder, reading, batch));
         let outcomes: Vec<Vec<Outcome>> = batches.collect::<Result<_, _>>()?;
-        let mut packed = Vec::with_capacity(count);
+        let mut prepared = Vec::with_capacity(count);
         for outcome in outcomes.into_iter().flatten() {
             match outcome {
-                Outcome::Rows(rows) => packed.extend(rows),
+                Outcome::Rows(rows) => prepared.extend(rows),
                 Outcome::Dropped(dropped) => self.meta.dropped.push(dropped),
                 Outcome::Broken(file, error) if error.is_about_one_row() => self.add_broken(file, &error),
                 Outcome::Broken(_, error) => return Err(error),
@@ -308,10 +308,10 @@ impl<'a> Encoding<'a> {
         }
         self.progress.rows += count;
         self.progress.bytes += bytes;
-        self.progress.tokens += packed.iter().map(Packed::tokens).sum::<usize>();
+        self.progress.tokens += prepared.iter().map(Prepared::tokens).sum::<usize>();
         self.meta.tokens = self.progress.tokens as u64;
-        super::report(self.request, self.progress)?;
-        send.send(packed).map_err(|_| DataError::Config("the prepared rows cannot be written".into()))
+        self.request.report(self.progress)?;
+        send.send(prepared).map_err(|_| DataError::Config("the prepared rows cannot be written".into()))
     }
 }
 
@@ -362,12 +362,12 @@ fn encode(encoder: &Encoder, reading: As, file: u32, row: Result<Row, DataError>
         Ok((encoder.encode(&record, &row.location, source)?, row.location, share))
     });
     match encoded {
-        Ok((Encoded::Examples(examples), _, share)) => Outcome::Rows(Packed::row(&examples, file, share)),
+        Ok((Encoded::Examples(examples), _, share)) => Outcome::Rows(Prepared::row(&examples, file, share)),
         Ok((Encoded::Dropped { tokens }, Location { line, .. }, share)) => {
             Outcome::Dropped(Dropped { file, line: line as u64, share, tokens })
         }
         Ok((Encoded::Pair { chosen, rejected }, _, share)) => {
-            Outcome::Rows(Packed::pair(&chosen, &rejected, file, share))
+            Outcome::Rows(Prepared::pair(&chosen, &rejected, file, share))
         }
         Err(error) => Outcome::Broken(file, error),
     }

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::config::{BrokenRows, Format, TrainOn, Truncation};
+use crate::config::{BrokenRows, Format, SourceConfig, TrainOn, Truncation};
 use crate::source::{Fetch, NoFetch};
-use crate::template::Builtin;
+use crate::template::{Builtin, ChatTemplate};
 use crate::testing;
+use crate::tokenizer::Tokenizer;
 use crate::tokens::NOT_TRAINED;
 
 mod broken;

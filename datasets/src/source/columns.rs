@@ -1,15 +1,10 @@
 //! Columns under other names: `columns = { prompt = "question", completion = "answer" }`, ours = theirs. A dot leads into
 //! an object: `completion = "answer.text"`.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-
-use super::Row;
-use crate::error::DataError;
 
 /// Names that formats know, and whether rows may do without.
 const KNOWN: [(&str, Presence); 18] = [
@@ -50,6 +45,11 @@ impl Columns {
         Self(BTreeMap::new())
     }
 
+    /// Our names, each with theirs.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(ours, theirs)| (ours.as_str(), theirs.as_str()))
+    }
+
     /// Whether no column has another name.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -69,15 +69,15 @@ impl Columns {
     ///
     /// # Errors
     /// The first that is not, with the nearest that is.
-    pub fn check(&self) -> Result<(), DataError> {
+    pub fn check(&self) -> Result<(), String> {
         let known = || KNOWN.iter().map(|(name, _)| *name);
         match self.0.keys().find(|ours| !known().any(|name| name == ours.as_str())) {
             None => Ok(()),
-            Some(ours) => Err(DataError::Config(format!(
+            Some(ours) => Err(format!(
                 "columns: no format has a column `{ours}`{}; `columns` is written ours = \"theirs\", and ours are {}",
                 nearest(ours, known()),
                 known().collect::<Vec<_>>().join(", ")
-            ))),
+            )),
         }
     }
 }
@@ -86,6 +86,11 @@ impl<const N: usize> From<[(&str, &str); N]> for Columns {
     fn from(names: [(&str, &str); N]) -> Self {
         Self(names.map(|(ours, theirs)| (ours.to_string(), theirs.to_string())).into())
     }
+}
+
+/// Whether rows may do without a column of ours.
+pub(super) fn is_optional(ours: &str) -> bool {
+    KNOWN.contains(&(ours, Presence::Sometimes))
 }
 
 /// What of a column rows are made from.
@@ -121,94 +126,4 @@ pub(crate) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> S
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|left, right| left.0.total_cmp(&right.0))
         .map_or_else(String::new, |(_, known)| format!(" (`{known}` is there)"))
-}
-
-/// The renaming of one source's columns, over all of its files.
-pub struct Names<'a> {
-    columns: &'a Columns,
-    rows: usize,
-    seen: BTreeSet<&'a str>,
-    /// Whether somebody had enough before all rows were read.
-    stopped: bool,
-}
-
-impl<'a> Names<'a> {
-    /// For a source of which nothing is read yet.
-    pub fn new(columns: &'a Columns) -> Self {
-        Self { columns, rows: 0, seen: BTreeSet::new(), stopped: false }
-    }
-
-    /// Not all rows are read.
-    pub(super) fn stop(&mut self) {
-        self.stopped = true;
-    }
-
-    /// Gives a row's columns our names.
-    pub(super) fn apply(&mut self, row: &mut Row) -> Result<(), DataError> {
-        if self.columns.is_empty() {
-            return Ok(());
-        }
-        self.rows += 1;
-        let mut values = Vec::new();
-        let mut missing = None;
-        for (ours, theirs) in &self.columns.0 {
-            match find(&row.object, theirs) {
-                Some(value) => {
-                    self.seen.insert(ours.as_str());
-                    values.push((ours.clone(), value.into_owned()));
-                }
-                None if KNOWN.contains(&(ours.as_str(), Presence::Sometimes)) => {}
-                None => missing = missing.or(Some((ours, theirs))),
-            }
-        }
-        if let Some((ours, theirs)) = missing {
-            let names: Vec<_> = row.object.keys().map(String::as_str).collect();
-            let expected = format!("the column `{theirs}` (for `{ours}`)");
-            let found = match names.is_empty() {
-                true => "no column at all".to_string(),
-                false => {
-                    let near = nearest(theirs, names.iter().copied());
-                    format!("the columns {}{near}", names.join(", "))
-                }
-            };
-            return Err(DataError::row(&row.location, expected, found));
-        }
-        for theirs in self.columns.0.values() {
-            row.object.shift_remove(theirs);
-        }
-        row.object.extend(values);
-        Ok(())
-    }
-
-    /// What must hold when the last file of a source is read: a column that rows may do without is in one of them. Of a
-    /// source that was not read to its end nothing is known.
-    ///
-    /// # Errors
-    /// The column that no row has; `path` is the source as the recipe names it.
-    pub fn finish(self, path: &str) -> Result<(), DataError> {
-        let asked = self.rows > 0 && !self.stopped;
-        let absent = self.columns.0.iter().find(|(ours, _)| asked && !self.seen.contains(ours.as_str()));
-        match absent {
-            // One that rows must have was missed in each of them, and they said so.
-            Some((ours, theirs)) if KNOWN.contains(&(ours.as_str(), Presence::Sometimes)) => Err(DataError::Source {
-                path: path.to_string(),
-                why: format!("no row has the column `{theirs}` (for `{ours}`)"),
-            }),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A column by its name, else by a path of names.
-fn find<'v>(object: &'v Map<String, Value>, name: &str) -> Option<Cow<'v, Value>> {
-    if let Some(value) = object.get(name) {
-        return Some(Cow::Borrowed(value));
-    }
-    let (first, rest) = name.split_once('.')?;
-    match object.get(first)? {
-        Value::Object(inner) => find(inner, rest),
-        // A struct that is null, of a table: its fields are too.
-        Value::Null => Some(Cow::Owned(Value::Null)),
-        _ => None,
-    }
 }

@@ -15,7 +15,8 @@ use csv::{ByteRecord, ReaderBuilder, Terminator};
 use serde_json::{Map, Value};
 
 use super::input::{Input, LONGEST, without_mark};
-use super::{Reader, Reading, Receiver, Row};
+use super::reader::{Reader, Reading};
+use super::row::{Receiver, Row};
 use crate::error::DataError;
 use crate::location::Location;
 

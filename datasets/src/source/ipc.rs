@@ -5,6 +5,7 @@
 //! directory, so what that says of the file is held against what was found: a file that is cut off is an error.
 
 mod footer;
+mod problem;
 mod schema;
 mod walk;
 
@@ -15,14 +16,13 @@ use std::path::Path;
 use polars_arrow::io::ipc::ARROW_MAGIC_V2;
 use polars_arrow::io::ipc::read::{StreamReader, StreamState, read_stream_metadata};
 
-use self::footer::Footer;
+use self::footer::{AFTER_MAGIC, Footer};
+use self::problem::Problem;
 use self::walk::{Content, Walk};
+use super::reader::{Reader, Reading};
+use super::row::Receiver;
 use super::table::{Guard, Table};
-use super::{Reader, Reading, Receiver};
 use crate::error::DataError;
-
-/// Where the stream begins in a file that is not one itself: the magic word is padded.
-const AFTER_MAGIC: u64 = 8;
 
 /// The reader of `.arrow` files.
 pub(super) struct Ipc;
@@ -89,17 +89,5 @@ fn check(file: &mut BufReader<File>, start: u64, size: u64, guard: Guard<'_>) ->
             content.batches
         ))),
         _ => Ok(content),
-    }
-}
-
-/// What is wrong with a file.
-enum Problem {
-    Refused(String),
-    Unreadable(std::io::Error),
-}
-
-impl From<std::io::Error> for Problem {
-    fn from(problem: std::io::Error) -> Self {
-        Self::Unreadable(problem)
     }
 }

@@ -20,7 +20,8 @@ use serde_json::{Map, Value};
 use super::columns::{Columns, Use};
 use super::input::{Input, LONGEST, without_mark};
 use super::object::{self, Strict};
-use super::{Reader, Reading, Receiver, Row};
+use super::reader::{Reader, Reading};
+use super::row::{Receiver, Row};
 use crate::error::DataError;
 use crate::location::Location;
 

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::input::{Input, without_mark};
-use super::{Reader, Reading, Receiver, Row, object};
+use super::object;
+use super::reader::{Reader, Reading};
+use super::row::{Receiver, Row};
 use crate::error::DataError;
 use crate::location::Location;
 

@@ -11,79 +11,30 @@ mod input;
 mod ipc;
 mod json;
 mod jsonl;
+mod names;
 mod object;
 mod parquet;
+mod reader;
 mod remote;
+mod row;
 mod table;
 mod text;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use columns::{Columns, Names};
+pub use columns::Columns;
 pub use files::{expand, is_remote};
+pub use names::Names;
+pub use reader::Reading;
 pub use remote::{Choose, Fetch, NoFetch, Repository};
+pub use row::{Receiver, Row};
+pub(crate) use row::{kind, shown};
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use serde_json::{Map, Value};
-
-use crate::config::{SourceConfig, TextRows};
 use crate::error::DataError;
-use crate::location::Location;
-
-/// A row as it stood in its file.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// Where it stood.
-    pub location: Location,
-    /// Its columns, without those that are null.
-    pub object: Map<String, Value>,
-    /// How many bytes of its file were read for it: of the compressed file where it is one, a share of a table.
-    pub bytes: u64,
-}
-
-/// What a reader hands its rows to. A row that is broken is handed over as the error that names it, and reading
-/// goes on unless the receiver breaks off.
-pub type Receiver<'a> = dyn FnMut(Result<Row, DataError>) -> ControlFlow<()> + 'a;
-
-/// What a recipe says about reading a source.
-#[derive(Debug, Clone, Copy)]
-pub struct Reading<'a> {
-    /// Other names for columns.
-    pub columns: &'a Columns,
-    /// What a row of plain text is.
-    pub text: TextRows,
-}
-
-impl<'a> From<&'a SourceConfig> for Reading<'a> {
-    fn from(source: &'a SourceConfig) -> Self {
-        Self { columns: &source.columns, text: source.text_rows }
-    }
-}
-
-impl Default for Reading<'_> {
-    fn default() -> Self {
-        static NONE: Columns = Columns::none();
-        Self { columns: &NONE, text: TextRows::default() }
-    }
-}
-
-/// One file format.
-trait Reader: Sync {
-    /// File-name endings, without the dot.
-    fn extensions(&self) -> &'static [&'static str];
-
-    /// Whether a file may be compressed as a whole.
-    fn is_text(&self) -> bool;
-
-    /// Reads `path` from its first to its last row, columns that are null included.
-    ///
-    /// # Errors
-    /// When the file as a whole cannot be read.
-    fn read(&self, path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError>;
-}
+use reader::Reader;
 
 static READERS: [&dyn Reader; 7] = [
     &jsonl::Jsonl,
@@ -159,25 +110,4 @@ pub(crate) fn endings() -> String {
         readers.flat_map(|reader| reader.extensions()).map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(", ")
     };
     format!("{} (also with .gz or .zst behind it), {}", of(true), of(false))
-}
-
-/// Shortens a value for a message.
-pub(crate) fn shown(value: &Value) -> String {
-    let mut text = value.to_string();
-    if text.chars().count() > 60 {
-        text = text.chars().take(57).collect::<String>() + "...";
-    }
-    text
-}
-
-/// The JSON name of a value's type.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }

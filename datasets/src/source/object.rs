@@ -7,7 +7,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{kind, shown};
+use super::row::{kind, shown};
 use crate::error::DataError;
 use crate::location::Location;
 

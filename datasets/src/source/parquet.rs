@@ -15,8 +15,9 @@ use polars_parquet::read::{
     read_metadata, schema::parquet_to_arrow_schema,
 };
 
+use super::reader::{Reader, Reading};
+use super::row::Receiver;
 use super::table::{Guard, Table};
-use super::{Reader, Reading, Receiver};
 use crate::error::DataError;
 
 /// Rows and (uncompressed) bytes that are widened at a time.

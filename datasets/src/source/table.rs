@@ -11,8 +11,9 @@ use std::sync::{Arc, Once};
 use polars_arrow::array::Array;
 use serde_json::Map;
 
+use super::arrays;
 use super::columns::{Columns, Use};
-use super::{Receiver, Row, arrays};
+use super::row::{Receiver, Row};
 use crate::error::DataError;
 use crate::location::Location;
 

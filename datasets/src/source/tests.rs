@@ -1,6 +1,8 @@
 //! Every reader behind one door: the same rows from each kind of table, names of columns, and files that mean harm.
 
-use serde_json::json;
+use std::ops::ControlFlow;
+
+use serde_json::{Value, json};
 
 use super::*;
 use crate::testing;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::input::{Input, LONGEST, without_mark};
-use super::{Reader, Reading, Receiver, Row};
+use super::reader::{Reader, Reading};
+use super::row::{Receiver, Row};
 use crate::config::TextRows;
 use crate::error::DataError;
 use crate::location::Location;

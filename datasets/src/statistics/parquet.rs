@@ -11,7 +11,7 @@ use polars_parquet::write::{
     CompressionOptions, Encoding, FileWriter, StatisticsOptions, Version, WriteOptions, row_group_iter,
 };
 
-use super::Cell;
+use super::cell::Cell;
 
 /// Rows of a row group: a few MiB of values.
 const GROUP: usize = 1 << 16;

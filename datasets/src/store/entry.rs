@@ -1,4 +1,4 @@
-//! What is known of a row without reading its tokens: 128 bytes in the store's index, the same for every row.
+//! What is known of an example without reading it: 128 bytes in the store's index, the same for every one.
 
 use super::bytes::Cursor;
 use crate::example::{Example, ExampleContent, Notes, OddOrder, Part};
@@ -9,10 +9,10 @@ pub(crate) const ENTRY: usize = 128;
 /// No token.
 const NONE: u32 = u32::MAX;
 
-/// A row's line in the index.
+/// An example's line in the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where its bytes begin, counted from the first row's, and how many there are.
+    /// Where its bytes begin, counted from the first example's, and how many there are.
     pub(super) place: (u64, u64),
     /// Its tokens; 1 of a row of tensors.
     pub length: u32,
@@ -160,7 +160,7 @@ impl Entry {
     }
 }
 
-/// Rows have fewer tokens than this can count; what is only reported may be cut.
+/// Examples have fewer tokens than this can count; what is only reported may be cut.
 fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,8 @@
-//! The first bytes of a store: what it is, how long its parts are, and the hashes of everything but the rows themselves
+//! The first bytes of a store: what it is, how long its parts are, and the hashes of everything but the examples themselves
 //! (those are hashed one by one, in the index).
 //!
 //! ```text
-//! header  256 bytes    rows    entries, 128 bytes each    meta, JSON
+//! header  256 bytes    examples    entries, 128 bytes each    meta, JSON
 //! ```
 
 use sha2::{Digest, Sha256};
@@ -26,9 +26,9 @@ const KINDS: [RowKind; 2] = [RowKind::Tokens, RowKind::Tensors];
 pub(super) struct Header {
     /// What all of its examples are made of.
     pub kind: RowKind,
-    /// How many rows there are.
-    pub rows: u64,
-    /// Bytes of all rows.
+    /// How many examples there are.
+    pub examples: u64,
+    /// Bytes of all examples.
     pub data: u64,
     /// Bytes of the meta.
     pub meta: u64,
@@ -43,7 +43,7 @@ impl Header {
         bytes.extend((ENTRY as u32).to_le_bytes());
         let kind = KINDS.iter().position(|known| *known == self.kind).unwrap_or(0);
         bytes.extend((kind as u32).to_le_bytes());
-        for number in [self.rows, self.data, self.meta] {
+        for number in [self.examples, self.data, self.meta] {
             bytes.extend(number.to_le_bytes());
         }
         bytes.extend(self.index_hash);
@@ -67,13 +67,13 @@ impl Header {
         }
         let kind = KINDS.get(cursor.u32().ok_or(short)? as usize).copied().ok_or("its header is damaged")?;
         let mut number = || cursor.u64().ok_or(short);
-        let (rows, data, meta) = (number()?, number()?, number()?);
+        let (examples, data, meta) = (number()?, number()?, number()?);
         let index_hash = cursor.array().ok_or(short)?;
-        let header = Self { kind, rows, data, meta, index_hash };
+        let header = Self { kind, examples, data, meta, index_hash };
         if bytes.get(..HEADER) != Some(&header.to_bytes()[..]) {
             return Err("its header is damaged");
         }
-        let entries = rows.checked_mul(ENTRY as u64);
+        let entries = examples.checked_mul(ENTRY as u64);
         let expected =
             entries.and_then(|entries| (HEADER as u64).checked_add(entries)?.checked_add(data)?.checked_add(meta));
         match expected == Some(size) {

@@ -1,8 +1,8 @@
 //! Prepared rows in a file that is mapped into memory: what training reads its batches from.
 //!
-//! A store is written once, from its first row to its last, and never changed. Opening one checks its header, the
-//! lengths of its parts and the hash of its index; a row is checked by its own hash when it is read, so opening is
-//! quick and a damaged row is an error, never wrong numbers. The same rows give the same bytes.
+//! A store is written once, from its first example to its last, and never changed. Opening one checks its header, the
+//! lengths of its parts and the hash of its index; an example is checked by its own hash when it is read, so opening is
+//! quick and a damaged one is an error, never wrong numbers. The same rows give the same bytes.
 //!
 //! The mapping is only read. A program that shortens the file meanwhile ends this one, as with weights; stores are only
 //! replaced by renaming and removed by name, which is safe.
@@ -10,13 +10,13 @@
 mod bytes;
 mod entry;
 mod header;
-mod tensor_row;
-mod token_row;
+mod tensors;
+mod tokens;
 mod writer;
 
 pub use entry::Entry;
 pub(crate) use header::STORE_VERSION;
-pub(crate) use writer::{Packed, Writer};
+pub(crate) use writer::{Prepared, Writer};
 
 use std::fs::File;
 use std::ops::Range;
@@ -90,7 +90,7 @@ pub(crate) struct Store {
     path: PathBuf,
     /// What all of its examples are made of.
     pub kind: RowKind,
-    rows: usize,
+    examples: usize,
     data: usize,
     pub meta: Meta,
     /// The files that rows came from, as they were found this time.
@@ -113,9 +113,9 @@ impl Store {
         let map = unsafe { Mmap::map(file) }.map_err(unreadable)?;
         let header = Header::from_bytes(&map[..HEADER], map.len() as u64).map_err(damaged)?;
         // The parts add up to the file's size, so they fit.
-        let (rows, data, meta) = (header.rows as usize, header.data as usize, header.meta as usize);
+        let (examples, data, meta) = (header.examples as usize, header.data as usize, header.meta as usize);
         let (path_here, kind) = (path.to_path_buf(), header.kind);
-        let mut store = Self { map, path: path_here, kind, rows, data, meta: Meta::default(), files };
+        let mut store = Self { map, path: path_here, kind, examples, data, meta: Meta::default(), files };
         let mut hash = Sha256::new();
         store.blocks(|block| hash.update(block));
         let meta = &store.map[store.map.len() - meta..];
@@ -134,32 +134,32 @@ impl Store {
         let map = unsafe { Mmap::map(file) }.ok()?;
         let header = Header::from_bytes(&map[..HEADER], size).ok()?;
         let meta = map.get(map.len() - header.meta as usize..)?;
-        Some((header.rows, serde_json::from_slice(meta).ok()?))
+        Some((header.examples, serde_json::from_slice(meta).ok()?))
     }
 
-    /// How many rows there are.
-    pub fn rows(&self) -> usize {
-        self.rows
+    /// How many examples there are.
+    pub fn len(&self) -> usize {
+        self.examples
     }
 
     /// Shows every entry, in order, in bounded memory.
     pub fn entries(&self, mut look: impl FnMut(usize, Entry)) {
-        let mut row = 0;
+        let mut number = 0;
         self.blocks(|block| {
             for entry in block.chunks_exact(ENTRY).filter_map(Entry::from_bytes) {
-                look(row, entry);
-                row += 1;
+                look(number, entry);
+                number += 1;
             }
         });
     }
 
-    /// The entry of a row; absent past the last.
-    pub fn entry(&self, row: usize) -> Option<Entry> {
-        let start = HEADER + self.data + row * ENTRY;
-        (row < self.rows).then(|| Entry::from_bytes(&self.map[start..start + ENTRY])).flatten()
+    /// The entry of an example; absent past the last.
+    pub fn entry(&self, number: usize) -> Option<Entry> {
+        let start = HEADER + self.data + number * ENTRY;
+        (number < self.examples).then(|| Entry::from_bytes(&self.map[start..start + ENTRY])).flatten()
     }
 
-    /// Where a row stood.
+    /// Where the row of an example stood.
     pub fn location(&self, entry: &Entry) -> Location {
         self.place(entry.file, entry.line)
     }
@@ -170,12 +170,12 @@ impl Store {
         Location { path: path.unwrap_or_else(|| Arc::from(Path::new("?"))), line: line as usize }
     }
 
-    /// A row as it was encoded.
+    /// An example as it was encoded.
     ///
     /// # Errors
     /// When its bytes are not those that were written.
-    pub fn read(&self, row: usize) -> Result<Example, DataError> {
-        let entry = self.entry(row).ok_or_else(|| self.damaged(row, "there is no such row"))?;
+    pub fn read(&self, number: usize) -> Result<Example, DataError> {
+        let entry = self.entry(number).ok_or_else(|| self.damaged(number, "there is no such example"))?;
         let range = || -> Option<Range<usize>> {
             let start = usize::try_from(entry.place.0).ok()?;
             let end = start.checked_add(usize::try_from(entry.place.1).ok()?)?;
@@ -184,27 +184,27 @@ impl Store {
         let bytes = range().and_then(|range| self.map.get(range));
         let source = self.location(&entry);
         let content = bytes.and_then(|bytes| match self.kind {
-            RowKind::Tokens => token_row::decode(bytes, entry.length as usize).map(ExampleContent::Tokens),
-            RowKind::Tensors => tensor_row::decode(bytes, reference::folder(&source)).map(ExampleContent::Tensors),
+            RowKind::Tokens => tokens::decode(bytes, entry.length as usize).map(ExampleContent::Tokens),
+            RowKind::Tensors => tensors::decode(bytes, reference::folder(&source)).map(ExampleContent::Tensors),
         });
-        let content = content.ok_or_else(|| self.damaged(row, "its bytes are no row"))?;
+        let content = content.ok_or_else(|| self.damaged(number, "its bytes are no example"))?;
         let (part, source_index) = (entry.part, entry.source_index as usize);
         let example = Example { source, content, part, source_index, notes: entry.notes };
         match example.digest() == entry.digest {
             true => Ok(example),
-            false => Err(self.damaged(row, "it is not what was written")),
+            false => Err(self.damaged(number, "it is not what was written")),
         }
     }
 
-    fn damaged(&self, row: usize, why: &str) -> DataError {
-        DataError::Store { path: self.path.clone(), why: format!("row {}: {why}", row + 1) }
+    fn damaged(&self, number: usize, why: &str) -> DataError {
+        DataError::Store { path: self.path.clone(), why: format!("example {}: {why}", number + 1) }
     }
 
     /// The index, a block at a time. What was looked at need not stay in memory.
     fn blocks(&self, mut look: impl FnMut(&[u8])) {
         let start = HEADER + self.data;
-        for offset in (0..self.rows * ENTRY).step_by(BLOCK) {
-            let range = start + offset..start + (offset + BLOCK).min(self.rows * ENTRY);
+        for offset in (0..self.examples * ENTRY).step_by(BLOCK) {
+            let range = start + offset..start + (offset + BLOCK).min(self.examples * ENTRY);
             look(&self.map[range.clone()]);
             self.give_back(range);
         }

@@ -81,7 +81,7 @@ fn write(examples: &[Example]) -> File {
     let file = tempfile::tempfile().unwrap();
     let mut writer = Writer::new(file.try_clone().unwrap(), tempfile::tempfile().unwrap()).unwrap();
     for example in examples {
-        writer.append(Packed::new(example, 1, 77)).unwrap();
+        writer.append(Prepared::new(example, 1, 77)).unwrap();
     }
     let meta = Meta { files: vec!["a.jsonl".into(), "b.jsonl".into()], tokens: 5, ..Meta::default() };
     let kind = examples.first().map_or(RowKind::Tokens, Example::kind);
@@ -117,7 +117,7 @@ fn file(bytes: &[u8]) -> File {
 fn rows_of_every_kind_come_back_as_they_were() {
     let examples = examples(300);
     let store = open(&write(&examples)).unwrap();
-    assert_eq!(store.rows(), 300);
+    assert_eq!(store.len(), 300);
     for (row, example) in examples.iter().enumerate() {
         assert_eq!(store.read(row).unwrap(), *example);
     }
@@ -138,7 +138,7 @@ fn rows_of_tensors_come_back_and_lie_where_the_data_lies_now() {
     let examples = tensors(100);
     let file = write(&examples);
     let store = open_in("folder/", &file).unwrap();
-    assert_eq!((store.kind, store.rows()), (RowKind::Tensors, 100));
+    assert_eq!((store.kind, store.len()), (RowKind::Tensors, 100));
     let moved = open_in("other/", &file).unwrap();
     for (row, example) in examples.iter().enumerate() {
         let entry = store.entry(row).unwrap();
@@ -163,7 +163,7 @@ fn a_usual_row_takes_little_more_than_its_tokens() {
     let labels: Vec<i64> = (0..1000).map(|place| if place < 400 { NOT_TRAINED } else { place }).collect();
     let weights = labels.iter().map(|label| f32::from(u8::from(*label >= 0))).collect();
     let tokens = Tokens { input_ids: (0..1000).collect(), labels, weights, ..Tokens::default() };
-    let bytes = token_row::encode(&tokens).len();
+    let bytes = super::tokens::encode(&tokens).len();
     assert!(bytes <= 4000 + 16, "{bytes}");
 }
 
@@ -171,7 +171,7 @@ fn a_usual_row_takes_little_more_than_its_tokens() {
 fn the_same_rows_are_the_same_bytes() {
     let examples = examples(50);
     assert_eq!(bytes(&write(&examples)), bytes(&write(&examples)));
-    assert_eq!(open(&write(&[])).unwrap().rows(), 0);
+    assert_eq!(open(&write(&[])).unwrap().len(), 0);
 }
 
 /// What of a row must never be another than was written: text and roles are for looking at, and only in files that go
@@ -214,7 +214,7 @@ fn a_damaged_store_is_an_error_wherever_it_is_damaged() {
 fn a_header_that_lies_about_lengths_makes_no_room_for_them() {
     let good = bytes(&write(&examples(3)));
     for (rows, data, meta) in [(u64::MAX, 0, 0), (1 << 57, 1, 1), (0, u64::MAX, 1), (3, 0, u64::MAX)] {
-        let header = Header { kind: RowKind::Tokens, rows, data, meta, index_hash: [0; 32] };
+        let header = Header { kind: RowKind::Tokens, examples: rows, data, meta, index_hash: [0; 32] };
         let lie = [&header.to_bytes()[..], &good[HEADER..]].concat();
         let error = open(&file(&lie)).unwrap_err().to_string();
         assert!(error.contains("x.rows") && error.contains("cache clear"), "{error}");

@@ -1,5 +1,5 @@
-//! Writing a store, row by row: rows go to the file as they come, their entries to a file of their own that is appended
-//! at the end, so that memory does not grow with the rows.
+//! Writing a store, example by example: they go to the file as they come, their entries to a file of their own that is
+//! appended at the end, so that memory does not grow with them.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -9,23 +9,23 @@ use sha2::{Digest, Sha256};
 use super::Meta;
 use super::entry::Entry;
 use super::header::{HEADER, Header};
-use super::{tensor_row, token_row};
+use super::{tensors, tokens};
 use crate::example::{Example, ExampleContent};
 use crate::kind::RowKind;
 use crate::reference;
 
-/// A row ready to be written; making it is the work, so it is made on all cores.
-pub(crate) struct Packed {
+/// An example ready to be written; making it is the work, so it is made on all cores.
+pub(crate) struct Prepared {
     entry: Entry,
     bytes: Vec<u8>,
 }
 
-impl Packed {
+impl Prepared {
     /// `file` is the number of the row's file, `share` the hash of what stood there.
     pub fn new(example: &Example, file: u32, share: u64) -> Self {
         let bytes = match &example.content {
-            ExampleContent::Tokens(tokens) => token_row::encode(tokens),
-            ExampleContent::Tensors(file) => tensor_row::encode(file, reference::folder(&example.source)),
+            ExampleContent::Tokens(content) => tokens::encode(content),
+            ExampleContent::Tensors(file) => tensors::encode(file, reference::folder(&example.source)),
         };
         Self { entry: Entry::new(example, file, share), bytes }
     }
@@ -33,7 +33,7 @@ impl Packed {
     /// The examples of one row.
     pub fn row(examples: &[Example], file: u32, share: u64) -> Vec<Self> {
         let mut row: Vec<Self> = examples.iter().map(|example| Self::new(example, file, share)).collect();
-        row.iter_mut().skip(1).for_each(|packed| packed.entry.goes_on = true);
+        row.iter_mut().skip(1).for_each(|prepared| prepared.entry.goes_on = true);
         row
     }
 
@@ -60,7 +60,7 @@ impl Packed {
 pub(crate) struct Writer {
     data: BufWriter<File>,
     index: BufWriter<File>,
-    rows: u64,
+    examples: u64,
     bytes: u64,
 }
 
@@ -69,23 +69,23 @@ impl Writer {
     pub fn new(mut file: File, index: File) -> io::Result<Self> {
         file.write_all(&[0; HEADER])?;
         let index = BufWriter::with_capacity(1 << 18, index);
-        Ok(Self { data: BufWriter::with_capacity(1 << 20, file), index, rows: 0, bytes: 0 })
+        Ok(Self { data: BufWriter::with_capacity(1 << 20, file), index, examples: 0, bytes: 0 })
     }
 
-    /// Adds a row.
-    pub fn append(&mut self, row: Packed) -> io::Result<()> {
-        let Packed { mut entry, bytes } = row;
+    /// Adds an example.
+    pub fn append(&mut self, example: Prepared) -> io::Result<()> {
+        let Prepared { mut entry, bytes } = example;
         entry.place = (self.bytes, bytes.len() as u64);
         self.data.write_all(&bytes)?;
         self.index.write_all(&entry.to_bytes())?;
-        self.rows += 1;
+        self.examples += 1;
         self.bytes += bytes.len() as u64;
         Ok(())
     }
 
     /// Makes it whole, all of its examples being of `kind`. The file is not synced.
     pub fn finish(self, kind: RowKind, meta: &Meta) -> io::Result<()> {
-        let Self { mut data, index, rows, bytes } = self;
+        let Self { mut data, index, examples, bytes } = self;
         let mut index = index.into_inner()?;
         index.seek(SeekFrom::Start(0))?;
         let mut index = BufReader::with_capacity(1 << 18, index);
@@ -104,7 +104,8 @@ impl Writer {
         data.write_all(&meta)?;
         let mut file = data.into_inner()?;
         file.seek(SeekFrom::Start(0))?;
-        let header = Header { kind, rows, data: bytes, meta: meta.len() as u64, index_hash: hash.finalize().into() };
+        let header =
+            Header { kind, examples, data: bytes, meta: meta.len() as u64, index_hash: hash.finalize().into() };
         file.write_all(&header.to_bytes())
     }
 }

@@ -11,13 +11,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use chrono::NaiveDateTime;
-use minijinja::machinery::{CompiledTemplate, TemplateConfig, eval, make_string_output};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, ValueKind, ValueOrKwargs};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
+use minijinja::value::{Kwargs, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
 use regex::Regex;
 
-use super::instructions::{LOOP, STORE, rewritten};
+use super::rewrite::{self, Program};
 use crate::sandbox::{self, LIMIT};
 
 /// Begin and end of a generated part: noncharacters, which no interchange of text contains.
@@ -35,22 +33,11 @@ const FUEL: u64 = 5_000_000;
 const MORE_FUEL: u64 = 25_000_000;
 /// Bytes a rendering may write, before what its input adds.
 const OUTPUT: usize = 16 << 20;
-/// How deep lists and dicts in a namespace may be nested.
-const NESTING: usize = 64;
 /// Namespaces a rendering may make: the engine does not count the memory they take.
 const NAMESPACES: i64 = 100_000;
 
 static GENERATION: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").ok());
-
-self_cell::self_cell!(
-    /// A template's source with what it was compiled to.
-    struct Program {
-        owner: String,
-        #[covariant]
-        dependent: CompiledTemplate,
-    }
-);
 
 /// A compiled template.
 #[derive(Clone)]
@@ -84,9 +71,8 @@ impl Engine {
         };
         let generation = replaced != source;
         let replaced = replaced.into_owned();
-        let program =
-            sandbox::run(LIMIT, move || sandbox::timed(|| Program::try_new(replaced, |source| compile(source))))?
-                .map_err(|problem| explain(&problem))?;
+        let program = sandbox::run(LIMIT, move || sandbox::timed(|| Program::new(replaced)))?
+            .map_err(|problem| explain(&problem))?;
         Ok(Self { environment: environment(now), program: Arc::new(program), generation })
     }
 
@@ -112,9 +98,8 @@ impl Engine {
         environment.set_fuel(Some(FUEL + MORE_FUEL.min(size as u64)));
         let program = Arc::clone(&self.program);
         let work = move || {
-            let mut text = String::new();
-            let result = program.with_dependent(|_, template| run(&environment, template, variables, &mut text));
-            result.map(|()| text).map_err(|problem| explain(&problem))
+            let text = program.run(&environment, variables);
+            text.map_err(|problem| explain(&problem))
         };
         let text = sandbox::run(time, || sandbox::timed(work))??;
         if text.len() > OUTPUT + 16 * size {
@@ -122,18 +107,6 @@ impl Engine {
         }
         if self.generation { take_marks(&text) } else { Ok((text, Vec::new())) }
     }
-}
-
-/// Compiles a template with the settings of transformers and the operators of Python.
-fn compile(source: &str) -> Result<CompiledTemplate<'_>, Error> {
-    let config = TemplateConfig {
-        syntax_config: SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?,
-        default_auto_escape: Arc::new(|_| AutoEscape::None),
-    };
-    let mut template = CompiledTemplate::new("template", source, &config)?;
-    template.instructions = rewritten(&template.instructions);
-    template.blocks.values_mut().for_each(|block| *block = rewritten(block));
-    Ok(template)
 }
 
 /// What templates find: the filters, tests and functions of Jinja, and those that transformers adds.
@@ -145,12 +118,9 @@ fn environment(now: Option<NaiveDateTime>) -> Environment<'static> {
     environment.remove_global("debug");
     environment.set_unknown_method_callback(super::python::method);
     super::text::register(&mut environment);
-    super::operators::register(&mut environment);
+    rewrite::register(&mut environment);
     super::generator::register(&mut environment);
-    super::attributes::register(&mut environment);
     super::python::register(&mut environment);
-    environment.add_function(LOOP, loop_over);
-    environment.add_function(STORE, store);
     environment.add_filter("tojson", super::json::tojson);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
@@ -164,16 +134,6 @@ fn environment(now: Option<NaiveDateTime>) -> Environment<'static> {
     environment
 }
 
-fn run<'a>(
-    environment: &'a Environment<'a>,
-    template: &'a CompiledTemplate<'a>,
-    variables: Value,
-    text: &mut String,
-) -> Result<(), Error> {
-    let out = &mut make_string_output(text);
-    eval(environment, &template.instructions, variables, &template.blocks, out, AutoEscape::None).map(|_| ())
-}
-
 /// Jinja's `namespace`, which is counted.
 fn namespace(state: &mut State, defaults: Option<ValueOrKwargs>) -> Result<Value, Error> {
     const COUNT: &str = "namespaces";
@@ -185,53 +145,10 @@ fn namespace(state: &mut State, defaults: Option<ValueOrKwargs>) -> Result<Value
     let defaults: Option<Value> = defaults.map(ValueOrKwargs::into_value);
     for name in defaults.iter().filter_map(|defaults| defaults.try_iter().ok()).flatten() {
         if let Some(value) = defaults.as_ref().and_then(|defaults| defaults.get_item(&name).ok()) {
-            store(state, value)?;
+            rewrite::store(state, value)?;
         }
     }
     minijinja::functions::namespace(defaults.map(ValueOrKwargs::from))
-}
-
-/// What a loop goes over: none is an error, and a text is its characters.
-fn loop_over(value: Value) -> Result<Value, Error> {
-    match (value.as_str(), value.is_none()) {
-        (Some(text), _) => Ok(text.chars().map(|c| Value::from(c.to_string())).collect()),
-        (None, true) => Err(Error::new(ErrorKind::InvalidOperation, "none cannot be looped over")),
-        (None, false) => Ok(value),
-    }
-}
-
-/// What is put into a namespace. It outlives the turn of a loop, so it is what could hold itself, or a list in a list in
-/// a list: things that end no comparison and fill the stack.
-fn store(state: &mut State, value: Value) -> Result<Value, Error> {
-    fn walk(state: &State, value: &Value, depth: usize, seen: &mut u64) -> Result<(), Error> {
-        *seen += 1;
-        if seen.is_multiple_of(4) {
-            state.consume_fuel(1)?;
-        }
-        if depth > NESTING {
-            let why = format!("what a namespace holds is nested more than {NESTING} times");
-            return Err(Error::new(ErrorKind::InvalidOperation, why));
-        }
-        if super::attributes::is_namespace(value) {
-            let why = "a namespace cannot be put into a namespace";
-            return Err(Error::new(ErrorKind::InvalidOperation, why));
-        }
-        if let Some(items) = super::generator::unread(value) {
-            return items.iter().try_for_each(|item| walk(state, item, depth + 1, seen));
-        }
-        match value.kind() {
-            ValueKind::Map => {
-                for key in value.try_iter()?.checked() {
-                    walk(state, &value.get_item(&key?)?, depth + 1, seen)?;
-                }
-                Ok(())
-            }
-            ValueKind::Seq => value.try_iter()?.checked().try_for_each(|item| walk(state, &item?, depth + 1, seen)),
-            _ => Ok(()),
-        }
-    }
-    walk(state, &value, 0, &mut 0)?;
-    Ok(value)
 }
 
 /// The body of a `{% generation %}` block, between its marks.

@@ -4,16 +4,15 @@
 //! Of several templates with names, `tool_use` is for rows that offer tools, and `default` for the others. Not here:
 //! turning Python functions into tool schemas, documents, and content other than text.
 
-mod attributes;
 mod builtin;
 pub(crate) mod calls;
 mod engine;
 mod found;
 mod generator;
-mod instructions;
 mod json;
-mod operators;
 mod python;
+mod rewrite;
+mod strings;
 mod text;
 
 pub use builtin::Builtin;

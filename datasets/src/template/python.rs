@@ -6,6 +6,8 @@ use std::sync::Arc;
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 
+use super::strings::{lines, stripped, trim};
+
 /// Gives an environment the tests and functions of Python's kind.
 pub(super) fn register(environment: &mut Environment<'_>) {
     environment.add_test("iterable", is_iterable);
@@ -41,26 +43,6 @@ fn stripped_text(value: &Value) -> Value {
     value.as_str().map_or_else(|| value.clone(), |text| Value::from(trim(text, None)))
 }
 
-/// `str.splitlines(keepends)`.
-pub(super) fn lines(text: &str, keep_ends: bool) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let is_end =
-            |c: char| matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
-        let (line, end) = match rest.char_indices().find(|(_, c)| is_end(*c)) {
-            Some((at, '\r')) if rest[at + 1..].starts_with('\n') => (at, at + 2),
-            Some((at, c)) => (at, at + c.len_utf8()),
-            None => (rest.len(), rest.len()),
-        };
-        let taken = &rest[..if keep_ends { end } else { line }];
-        rest = &rest[end..];
-        Some(taken)
-    })
-}
-
 /// Digits of a width that a text may be filled up to.
 const WIDE: usize = 6;
 
@@ -85,11 +67,6 @@ pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value
         }
         None => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args),
     }
-}
-
-/// `str.strip()`, as the filter `trim` does it too.
-pub(super) fn trim(text: &str, characters: Option<&str>) -> String {
-    text.trim_matches(stripped(characters)).to_string()
 }
 
 /// The test `iterable`: what Python's `iter` takes, and Jinja's undefined, which is an empty sequence.
@@ -222,14 +199,6 @@ fn list(value: &Value, name: &str, args: &[Value]) -> Result<Option<Value>, Erro
             }
         }
         _ => Ok(None),
-    }
-}
-
-/// Whether a character is stripped: one of those given, else what Python takes for whitespace.
-fn stripped(characters: Option<&str>) -> impl Fn(char) -> bool {
-    move |c| match characters {
-        Some(characters) => characters.contains(c),
-        None => c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c),
     }
 }
 

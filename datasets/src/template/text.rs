@@ -11,6 +11,7 @@ use minijinja::value::{Kwargs, Rest, StringInput, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_formatter, filters};
 
 use super::json::python_float;
+use super::strings;
 
 /// Gives an environment the formatter of `{{ .. }}` and the filters.
 pub(super) fn register(environment: &mut Environment<'_>) {
@@ -73,7 +74,7 @@ fn string(state: &mut State, value: &Value) -> Result<Value, Error> {
 
 /// Takes anything by its text; what is undefined has none.
 fn trim(state: &mut State, value: &Value, characters: Option<&str>) -> Result<Value, Error> {
-    let text = super::python::trim(&of(state, value)?, characters);
+    let text = strings::trim(&of(state, value)?, characters);
     Ok(if value.is_safe() { Value::from_safe_string(text) } else { Value::from(text) })
 }
 
@@ -118,7 +119,7 @@ fn indent(
     };
     let whole = format!("{text}\n");
     let mut out = String::new();
-    for (index, line) in super::python::lines(&whole, false).enumerate() {
+    for (index, line) in strings::lines(&whole, false).enumerate() {
         out.push_str(if index > 0 { "\n" } else { "" });
         let indented = if index == 0 { first } else { blank || !line.is_empty() };
         out.push_str(if indented { &indention } else { "" });

@@ -134,11 +134,6 @@ impl Tokenizer {
         self.inner.decode(ids, skip_special_tokens).map_err(|problem| self.refused(problem.as_ref()))
     }
 
-    /// Decodes token by token, never breaking a character.
-    pub fn decode_stream(&self, skip_special_tokens: bool) -> DecodeStream<'_> {
-        DecodeStream::new(self, skip_special_tokens)
-    }
-
     /// The id of a token's text.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)

@@ -12,7 +12,7 @@ use super::added::AddedTokens;
 use super::byte_bpe::{ByteBpe, read_merges};
 use super::model_proto::{Kind, ModelProto};
 use super::sentencepiece;
-use super::special::object;
+use super::special::{Defaults, object};
 use crate::error::DataError;
 
 const JSON: &str = "tokenizer.json";
@@ -31,15 +31,6 @@ pub(super) struct Source {
     /// Of the files it is made of.
     pub hash: Sha256,
     pub defaults: Defaults,
-}
-
-/// What holds where neither `tokenizer_config.json` nor `special_tokens_map.json` says anything.
-#[derive(Debug, Default)]
-pub(super) struct Defaults {
-    /// Names of special tokens and their texts.
-    pub tokens: Vec<(&'static str, String)>,
-    /// Whether BOS and EOS are put around plain text; `None`: the post-processor knows.
-    pub around: Option<(bool, bool)>,
 }
 
 impl Source {

@@ -7,7 +7,6 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use super::source::Defaults;
 use crate::error::DataError;
 
 /// The names under which transformers knows special tokens; templates see them as variables.
@@ -29,6 +28,15 @@ pub struct SpecialTokens {
     pub eos_ids: Vec<u32>,
     /// `add_bos_token` and `add_eos_token`, where the configuration or the kind of tokenizer says anything about them.
     pub(crate) explicit: Option<(bool, bool)>,
+}
+
+/// What holds where neither `tokenizer_config.json` nor `special_tokens_map.json` says anything.
+#[derive(Debug, Default)]
+pub(super) struct Defaults {
+    /// Names of special tokens and their texts.
+    pub tokens: Vec<(&'static str, String)>,
+    /// Whether BOS and EOS are put around plain text; `None`: the post-processor knows.
+    pub around: Option<(bool, bool)>,
 }
 
 impl SpecialTokens {

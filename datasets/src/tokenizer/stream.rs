@@ -21,11 +21,14 @@ pub struct DecodeStream<'t> {
     printed: usize,
 }
 
-impl<'t> DecodeStream<'t> {
-    pub(super) fn new(tokenizer: &'t Tokenizer, skip_special_tokens: bool) -> Self {
-        Self { tokenizer, skip_special_tokens, ids: Vec::new(), context: 0, printed: 0 }
+impl Tokenizer {
+    /// Decodes token by token, never breaking a character.
+    pub fn decode_stream(&self, skip_special_tokens: bool) -> DecodeStream<'_> {
+        DecodeStream { tokenizer: self, skip_special_tokens, ids: Vec::new(), context: 0, printed: 0 }
     }
+}
 
+impl DecodeStream<'_> {
     /// Takes the next token and returns the text that it completes, which may be empty.
     ///
     /// # Errors

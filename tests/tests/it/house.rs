@@ -5,39 +5,11 @@ use std::path::{Path, PathBuf};
 
 use firebrand_models::families::Family;
 use firebrand_tests::families::family_table;
+use firebrand_tests::imports::Imports;
+use firebrand_tests::sources::{Source, sources};
 use firebrand_tests::{golden, repository};
 
 const CRATES: [&str; 7] = ["files", "kernels", "adapters", "models", "datasets", "hub", "trainer"];
-
-/// A source file.
-struct Source {
-    /// From the root of the repository, with `/`.
-    path: String,
-    text: String,
-}
-
-/// All Rust files under a folder of the repository.
-fn sources(folder: &str) -> Vec<Source> {
-    let root = repository();
-    let mut found = vec![];
-    let mut open: Vec<PathBuf> = vec![root.join(folder)];
-    while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
-                let path = path.strip_prefix(&root).unwrap().components();
-                let path = path.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
-                found.push(Source { path, text });
-            }
-        }
-    }
-    found.sort_by(|left, right| left.path.cmp(&right.path));
-    assert!(!found.is_empty(), "{folder} holds Rust files");
-    found
-}
 
 #[test]
 fn the_version_of_burn_that_runs_are_marked_with_is_the_one_that_is_built() {
@@ -50,42 +22,6 @@ fn the_version_of_burn_that_runs_are_marked_with_is_the_one_that_is_built() {
 
 fn program() -> Vec<Source> {
     CRATES.iter().flat_map(|name| sources(&format!("{name}/src"))).collect()
-}
-
-impl Source {
-    fn is_test(&self) -> bool {
-        let name = self.path.rsplit('/').next().unwrap_or_default();
-        self.path.contains("/tests/") || name == "tests.rs" || name == "testing.rs"
-    }
-
-    /// The lines that are part of the program, with their numbers: no comments, no test modules.
-    fn code(&self) -> Vec<(usize, &str)> {
-        if self.is_test() {
-            return vec![];
-        }
-        let mut code = vec![];
-        let mut lines = self.text.lines().enumerate();
-        while let Some((index, line)) = lines.next() {
-            let is_test =
-                line.trim_start().starts_with("#[cfg(") && line.contains("test") && !line.contains("not(test");
-            if is_test {
-                // The item under the attribute goes to the line that closes it, at the same depth.
-                let depth = line.len() - line.trim_start().len();
-                for (_, line) in lines.by_ref() {
-                    let starts_here = line.len() - line.trim_start().len() == depth;
-                    let ends = line.trim_end().ends_with([';', '}']) && !line.trim_start().starts_with("#[");
-                    if starts_here && ends {
-                        break;
-                    }
-                }
-                continue;
-            }
-            if !line.trim_start().starts_with("//") {
-                code.push((index + 1, line));
-            }
-        }
-        code
-    }
 }
 
 /// Every place where the code of the program holds one of `words`.
@@ -146,6 +82,31 @@ fn crates_depend_in_one_direction() {
         ["models", "adapters", "kernels"].iter().all(|name| !hub.contains(name)),
         "the hub knows files, not models"
     );
+}
+
+/// Crates whose files must not import each other, over however many others.
+const WITHOUT_CIRCLES: [&str; 4] = ["files", "datasets", "hub", "trainer"];
+
+#[test]
+fn files_do_not_import_each_other() {
+    let mut found = vec![];
+    for name in CRATES {
+        let imports = Imports::of(name);
+        let circles = imports.circles();
+        let sizes: Vec<usize> = circles.iter().map(|circle| circle.files.len()).collect();
+        println!("{name}: {} files, circles of {sizes:?}", imports.len());
+        if WITHOUT_CIRCLES.contains(&name) {
+            found.extend(circles.iter().map(ToString::to_string));
+        }
+    }
+    assert_none(found, "files that import each other; a type that both need belongs in a file of its own");
+}
+
+#[test]
+fn only_the_rewriting_of_templates_knows_the_machinery_of_the_engine() {
+    let mut sources = program();
+    sources.retain(|source| !source.path.starts_with("datasets/src/template/rewrite/"));
+    assert_none(places(&sources, &["minijinja::machinery", "machinery::"]), "minijinja's machinery named elsewhere");
 }
 
 #[test]
@@ -334,9 +295,9 @@ fn the_project_speaks_of_itself_only() {
         program().into_iter().chain(sources("tests")).map(|source| (source.path, source.text)).collect();
     for folder in ["", "docs", "recipes", "configs", ".ci"] {
         let Ok(entries) = fs::read_dir(repository().join(folder)) else { continue };
-        // In a second worktree `.git` is a file that names the first.
-        let files = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file() && !path.ends_with(".git"));
-        for path in files {
+        // In a linked work tree `.git` is a file that says where the repository lies.
+        let is_ours = |path: &PathBuf| path.is_file() && !path.ends_with(".git");
+        for path in entries.map(|entry| entry.unwrap().path()).filter(is_ours) {
             if let Ok(text) = fs::read_to_string(&path) {
                 texts.push((path.display().to_string(), text));
             }

@@ -7,8 +7,11 @@ use polars_arrow::io::ipc::ARROW_MAGIC_V2;
 use polars_arrow::io::ipc::format::ipc::FooterRef;
 use polars_arrow::io::ipc::format::ipc::planus::ReadAsRoot;
 
-use super::{AFTER_MAGIC, Problem};
+use super::problem::Problem;
 use crate::source::table::Guard;
+
+/// Where the stream begins in a file that is not one itself: the magic word is padded.
+pub(super) const AFTER_MAGIC: u64 = 8;
 
 /// The directory's length and the magic word.
 const TAIL: usize = 4 + ARROW_MAGIC_V2.len();

@@ -6,7 +6,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use polars_arrow::io::ipc::format::ipc::planus::ReadAsRoot;
 use polars_arrow::io::ipc::format::ipc::{MessageHeaderRef, MessageRef, RecordBatchRef};
 
-use super::Problem;
+use super::problem::Problem;
 use crate::source::table::Guard;
 
 /// What stands before the length of a message, but in very old files.

@@ -7,8 +7,7 @@ use minijinja::machinery::Instruction;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, State, Value, context};
 
-use super::generator;
-use super::text;
+use crate::template::{generator, text};
 
 /// The names of the functions. No template can say them, or set a variable of that name.
 const ADD: &str = "+";

@@ -1,4 +1,4 @@
-//! The bytes of a row of tensors: which file it is, and what its bytes were. The arrays stay in the file.
+//! The bytes of an example of tensors: which file it is, and what its bytes were. The arrays stay in the file.
 //!
 //! The file is named from the folder of the row's own file, so prepared rows are those of the same data elsewhere.
 
@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 use super::bytes::{Cursor, put};
 use crate::tensor_file::TensorFile;
 
-/// Bytes that the others are checked by. What they name is checked by the row's hash once it is read; a damaged name would
+/// Bytes that the others are checked by. What they name is checked by the example's hash once it is read; a damaged name would
 /// lead to a file that is not there.
 const CHECK: usize = 8;
 
-/// The bytes of a row whose file is named from `folder`.
+/// The bytes of an example whose file is named from `folder`.
 pub(super) fn encode(file: &TensorFile, folder: &Path) -> Vec<u8> {
     let name = file.path.strip_prefix(folder).unwrap_or(&file.path).to_string_lossy();
     let mut bytes = Vec::new();
@@ -27,7 +27,7 @@ pub(super) fn encode(file: &TensorFile, folder: &Path) -> Vec<u8> {
     bytes
 }
 
-/// The row that these bytes are; `None` when they are none.
+/// The example that these bytes are; `None` when they are none.
 pub(super) fn decode(bytes: &[u8], folder: &Path) -> Option<TensorFile> {
     let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECK)?)?;
     if Sha256::digest(body)[..CHECK] != *check {

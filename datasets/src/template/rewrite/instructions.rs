@@ -3,12 +3,8 @@
 
 use minijinja::machinery::{Instruction, Instructions};
 
+use super::guards::{LOOP, STORE};
 use super::{attributes, operators};
-
-/// Looks at what is looped over.
-pub(super) const LOOP: &str = "loop over";
-/// Looks at what is put into a namespace.
-pub(super) const STORE: &str = "store";
 
 /// The instructions with their calls. Jumps are to where their aims have moved.
 pub(super) fn rewritten<'source>(old: &Instructions<'source>) -> Instructions<'source> {

@@ -1,4 +1,4 @@
-//! The bytes of a row of tokens: its tokens as they are, its labels and weights as the little that there is to say of them.
+//! The bytes of an example of tokens: its tokens as they are, its labels and weights as the little that there is to say of them.
 //!
 //! A label is nearly always its token or "not trained", so runs of the two are written, and the exceptions one by one.
 //! A weight is nearly always the row's where there is a label and 0 elsewhere: one number; else runs of equal weights.
@@ -15,7 +15,7 @@ const RUNS: u8 = 1;
 const TEXT: u8 = 1;
 const ROLES: u8 = 2;
 
-/// The bytes of a row.
+/// The bytes of an example.
 pub(super) fn encode(tokens: &Tokens) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(tokens.input_ids.len() * 4 + 32);
     for id in &tokens.input_ids {
@@ -77,7 +77,7 @@ fn weights(bytes: &mut Vec<u8>, tokens: &Tokens) {
     }
 }
 
-/// The row of `length` tokens that these bytes are; `None` when they are none.
+/// The example of `length` tokens that these bytes are; `None` when they are none.
 pub(super) fn decode(bytes: &[u8], length: usize) -> Option<Tokens> {
     let mut cursor = Cursor(bytes);
     let ids = cursor.take(length.checked_mul(4)?)?;

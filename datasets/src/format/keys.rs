@@ -1,0 +1,42 @@
+//! The keys of a row: what must be there, what may be, and what is said when it is something else.
+
+use serde_json::{Map, Value};
+
+use crate::error::DataError;
+use crate::source::{Row, kind, shown};
+
+/// The names of a row's keys, for messages.
+pub(super) fn keys(row: &Map<String, Value>) -> String {
+    if row.is_empty() {
+        return "(none)".into();
+    }
+    let keys: Vec<_> = row.keys().map(|key| format!("`{key}`")).collect();
+    keys.join(", ")
+}
+
+/// The value of a key that must be there.
+pub(super) fn required<'r>(row: &'r Row, key: &str, what: &str) -> Result<&'r Value, DataError> {
+    row.object.get(key).ok_or_else(|| {
+        DataError::row(&row.location, format!("`{key}` ({what})"), format!("the keys {}", keys(&row.object)))
+    })
+}
+
+/// The text of a key that must be there.
+pub(super) fn required_text<'r>(row: &'r Row, key: &str) -> Result<&'r str, DataError> {
+    let value = required(row, key, "a string")?;
+    value.as_str().ok_or_else(|| wrong(row, key, "a string", value))
+}
+
+/// The text of a key that may be absent.
+pub(super) fn optional_text<'r>(row: &'r Row, key: &str) -> Result<Option<&'r str>, DataError> {
+    match row.object.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(wrong(row, key, "a string", other)),
+    }
+}
+
+/// An error about the value of a key.
+pub(super) fn wrong(row: &Row, key: &str, what: &str, value: &Value) -> DataError {
+    DataError::row(&row.location, format!("`{key}` to be {what}"), format!("{}: {}", kind(value), shown(value)))
+}

@@ -1,0 +1,140 @@
+//! What the gate says: findings with their counts and the first rows.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::config::Split;
+use crate::location::Location;
+
+/// What the gate found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Report {
+    /// What must be mended before training.
+    pub errors: Vec<Finding>,
+    /// What should be known.
+    pub warnings: Vec<Finding>,
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Finding {
+    /// What was looked for.
+    pub check: Check,
+    /// Where.
+    pub split: Split,
+    /// How many rows have it.
+    pub count: usize,
+    /// Of how many.
+    pub of: usize,
+    /// What it means and what to do.
+    pub message: String,
+    /// The first rows.
+    pub examples: Vec<Location>,
+}
+
+/// What the gate looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// There is no row at all.
+    NoRows,
+    /// A row begins with two BOS tokens.
+    DoubleBos,
+    /// A row trains nothing.
+    NoLabels,
+    /// A row trains very few tokens.
+    FewLabels,
+    /// A trained turn has no end token, so the model would not learn to stop.
+    MissingEnd,
+    /// The end token of a turn is not one that generation stops at.
+    UnknownEnd,
+    /// Truncation cut the whole answer away.
+    AnswerTruncated,
+    /// Truncation cut a part of what is trained.
+    Truncated,
+    /// A row was left out because of its length.
+    Dropped,
+    /// A message, text or completion is empty.
+    EmptyMessage,
+    /// A row stands there twice.
+    Duplicate,
+    /// An evaluation row is also trained on.
+    EvalInTrain,
+    /// The text holds marks of bytes lost elsewhere.
+    LossyText,
+    /// A token covers the end of a prompt and the beginning of its completion.
+    Straddling,
+    /// A message spells a control token, which the model would read as one.
+    ControlToken,
+    /// Messages follow each other as in no dialogue.
+    OddOrder,
+    /// Both answers of a pair are the same.
+    EqualPair,
+    /// A row could not be used and was left out.
+    Broken,
+}
+
+impl Check {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Check::NoRows => "no-rows",
+            Check::DoubleBos => "double-bos",
+            Check::NoLabels => "no-labels",
+            Check::FewLabels => "few-labels",
+            Check::MissingEnd => "missing-end",
+            Check::UnknownEnd => "unknown-end",
+            Check::AnswerTruncated => "answer-truncated",
+            Check::Truncated => "truncated",
+            Check::Dropped => "dropped",
+            Check::EmptyMessage => "empty-message",
+            Check::Duplicate => "duplicate",
+            Check::EvalInTrain => "eval-in-train",
+            Check::LossyText => "lossy-text",
+            Check::Straddling => "straddling",
+            Check::ControlToken => "control-token",
+            Check::OddOrder => "odd-order",
+            Check::EqualPair => "equal-pair",
+            Check::Broken => "broken",
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let errors = self.errors.iter().map(|finding| ("error", finding));
+        let warnings = self.warnings.iter().map(|finding| ("warning", finding));
+        for (index, (level, finding)) in errors.chain(warnings).enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{level}: {finding}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let split = match self.split {
+            Split::Train => "train",
+            Split::Eval => "eval",
+        };
+        let check = self.check.name();
+        write!(f, "{split} data, {check}: ")?;
+        if self.of > 0 {
+            write!(f, "{} of {} rows: ", self.count, self.of)?;
+        }
+        f.write_str(&self.message)?;
+        if !self.examples.is_empty() {
+            let places: Vec<_> = self.examples.iter().map(Location::to_string).collect();
+            let more = match self.count > places.len() {
+                true => ", ...",
+                false => "",
+            };
+            write!(f, " ({}{more})", places.join(", "))?;
+        }
+        Ok(())
+    }
+}

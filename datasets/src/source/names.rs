@@ -1,0 +1,100 @@
+//! The renaming of columns, row by row, and what must hold of all rows of a source.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::columns::{Columns, is_optional, nearest};
+use super::row::Row;
+use crate::error::DataError;
+
+/// The renaming of one source's columns, over all of its files.
+pub struct Names<'a> {
+    columns: &'a Columns,
+    rows: usize,
+    seen: BTreeSet<&'a str>,
+    /// Whether somebody had enough before all rows were read.
+    stopped: bool,
+}
+
+impl<'a> Names<'a> {
+    /// For a source of which nothing is read yet.
+    pub fn new(columns: &'a Columns) -> Self {
+        Self { columns, rows: 0, seen: BTreeSet::new(), stopped: false }
+    }
+
+    /// Not all rows are read.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Gives a row's columns our names.
+    pub(super) fn apply(&mut self, row: &mut Row) -> Result<(), DataError> {
+        if self.columns.is_empty() {
+            return Ok(());
+        }
+        self.rows += 1;
+        let mut values = Vec::new();
+        let mut missing = None;
+        for (ours, theirs) in self.columns.iter() {
+            match find(&row.object, theirs) {
+                Some(value) => {
+                    self.seen.insert(ours);
+                    values.push((ours.to_string(), value.into_owned()));
+                }
+                None if is_optional(ours) => {}
+                None => missing = missing.or(Some((ours, theirs))),
+            }
+        }
+        if let Some((ours, theirs)) = missing {
+            let names: Vec<_> = row.object.keys().map(String::as_str).collect();
+            let expected = format!("the column `{theirs}` (for `{ours}`)");
+            let found = match names.is_empty() {
+                true => "no column at all".to_string(),
+                false => {
+                    let near = nearest(theirs, names.iter().copied());
+                    format!("the columns {}{near}", names.join(", "))
+                }
+            };
+            return Err(DataError::row(&row.location, expected, found));
+        }
+        for (_, theirs) in self.columns.iter() {
+            row.object.shift_remove(theirs);
+        }
+        row.object.extend(values);
+        Ok(())
+    }
+
+    /// What must hold when the last file of a source is read: a column that rows may do without is in one of them. Of a
+    /// source that was not read to its end nothing is known.
+    ///
+    /// # Errors
+    /// The column that no row has; `path` is the source as the recipe names it.
+    pub fn finish(self, path: &str) -> Result<(), DataError> {
+        let asked = self.rows > 0 && !self.stopped;
+        let absent = self.columns.iter().find(|(ours, _)| asked && !self.seen.contains(ours));
+        match absent {
+            // One that rows must have was missed in each of them, and they said so.
+            Some((ours, theirs)) if is_optional(ours) => Err(DataError::Source {
+                path: path.to_string(),
+                why: format!("no row has the column `{theirs}` (for `{ours}`)"),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A column by its name, else by a path of names.
+fn find<'v>(object: &'v Map<String, Value>, name: &str) -> Option<Cow<'v, Value>> {
+    if let Some(value) = object.get(name) {
+        return Some(Cow::Borrowed(value));
+    }
+    let (first, rest) = name.split_once('.')?;
+    match object.get(first)? {
+        Value::Object(inner) => find(inner, rest),
+        // A struct that is null, of a table: its fields are too.
+        Value::Null => Some(Cow::Owned(Value::Null)),
+        _ => None,
+    }
+}
