@@ -35,7 +35,7 @@ rank = 16
 alpha = 32.0
 init_from = {adapter}
 """
-PACKED = ADAPTER + """
+QUANTIZED = ADAPTER + """
 [quantization]
 kind = "nf4"
 """
@@ -44,7 +44,7 @@ JOBS = [
     Job("LoRA, f32 base", 'base_dtype = "f32"\n' + ADAPTER, ("lora", "f32"), True),
     # Ours computes in f32 all the same, theirs in bf16.
     Job("LoRA, bf16 base", 'base_dtype = "bf16"\n' + ADAPTER, ("lora", "bf16"), False),
-    Job("QLoRA, NF4 base", PACKED, ("qlora", "f32"), True),
+    Job("QLoRA, NF4 base", QUANTIZED, ("qlora", "f32"), True),
     Job("QLoRA, NF4 base, bf16 compute", "", ("qlora", "bf16"), False),
 ]
 

@@ -95,7 +95,7 @@ def packs(path: Path, rows_per_pack: int) -> list[dict[str, list[int]]]:
 
 
 def loaded(options: argparse.Namespace) -> torch.nn.Module:
-    """The model with what the method trains made trainable. A packed base computes in the same dtype as the others."""
+    """The model with what the method trains made trainable. A quantized base computes in the same dtype as the others."""
     dtype = DTYPES[options.dtype]
     match options.method:
         case "full":
@@ -103,14 +103,14 @@ def loaded(options: argparse.Namespace) -> torch.nn.Module:
         case "lora":
             model = AutoModelForCausalLM.from_pretrained(options.base, dtype=dtype)
         case "qlora":
-            packing = BitsAndBytesConfig(
+            quantization = BitsAndBytesConfig(
                 load_in_4bit=True,
                 bnb_4bit_quant_type="nf4",
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=dtype,
             )
             model = AutoModelForCausalLM.from_pretrained(
-                options.base, dtype=dtype, quantization_config=packing, device_map="cpu"
+                options.base, dtype=dtype, quantization_config=quantization, device_map="cpu"
             )
     return PeftModel.from_pretrained(model, options.adapter, is_trainable=True)
 

@@ -1,7 +1,7 @@
 """Quantized weights as bitsandbytes makes them on the CPU: `quantized/`.
 
 A file of `quantized/` is one weight: `input` (f32, bf16 or f16), `codes`, `absmax` (f32, or u8 where the scales are quantized too, then
-with `nested_absmax`, `nested_map` and `offset`), and `values`, the dequantised weight in f32. The metadata give code and block.
+with `nested_absmax`, `nested_map` and `offset`), and `values`, the dequantized weight in f32. The metadata give code and block.
 
 A folder of `quantized/` is a case of `families.py` or `llama.py` in 4 bits, as transformers saves it: with `logits.safetensors`, what transformers
 computes from the folder when it is read again. `model/` is `llama-gqa-tied`.
@@ -45,7 +45,7 @@ def weight(shape: tuple[int, int], seed: int, kind: str) -> torch.Tensor:
     return values
 
 
-def dequantised(codes: torch.Tensor, state: bnb.QuantState) -> torch.Tensor:
+def dequantized(codes: torch.Tensor, state: bnb.QuantState) -> torch.Tensor:
     state.dtype = torch.float32
     rows, columns = state.shape
     if columns % 16 == 0 and columns % state.blocksize != 0 or columns % 2 != 0:
@@ -65,7 +65,7 @@ def four_bit(name: str, values: torch.Tensor, code: str, block: int, double: boo
             "nested_map": state.state2.code,
             "offset": state.offset.reshape(1),
         }
-    tensors["values"] = dequantised(codes, state)
+    tensors["values"] = dequantized(codes, state)
     save(name, tensors, f"{code} {block}")
 
 
@@ -77,9 +77,9 @@ def int8(name: str, values: torch.Tensor, block: int) -> None:
     save(name, tensors, f"int8 {block}")
 
 
-def save(name: str, tensors: dict[str, torch.Tensor], packing: str) -> None:
+def save(name: str, tensors: dict[str, torch.Tensor], scheme: str) -> None:
     tensors = {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
-    save_file(tensors, OUT / f"{name}.safetensors", {"packing": packing})
+    save_file(tensors, OUT / f"{name}.safetensors", {"packing": scheme})
 
 
 # Folder, base, code, quantized scales: split and fused layouts, `Conv1D`, maps outside of the blocks, experts (which stay as they are).
@@ -109,15 +109,15 @@ def models() -> None:
 
 
 def exact_products(model: torch.nn.Module) -> None:
-    """Products with the dequantised weight, because the native code is wrong for some shapes and wants outputs by 32 for others."""
+    """Products with the dequantized weight, because the native code is wrong for some shapes and wants outputs by 32 for others."""
     for module in model.modules():
         if isinstance(module, Linear4bit):
-            values = dequantised(module.weight.data, module.weight.quant_state)
+            values = dequantized(module.weight.data, module.weight.quant_state)
             module.forward = lambda x, values=values, bias=module.bias: torch.nn.functional.linear(x, values, bias)
 
 
 def quantize_blocks(model: torch.nn.Module, kind: str, block: int, double: bool = False) -> None:
-    """Puts the dequantised weight in place of every frozen matrix of the blocks, as `[out, in]`; head and routers stay."""
+    """Puts the dequantized weight in place of every frozen matrix of the blocks, as `[out, in]`; head and routers stay."""
     for name, module in model.named_modules():
         if isinstance(module, Conv1D | torch.nn.Linear) and re.search(r"\.(layers|h|blocks)\.", name) and "lora_" not in name:
             transposed = isinstance(module, Conv1D)
@@ -126,7 +126,7 @@ def quantize_blocks(model: torch.nn.Module, kind: str, block: int, double: bool 
                 codes, state = bnb.quantize_blockwise(weight, blocksize=block)
                 values = bnb.dequantize_blockwise(codes, state)
             else:
-                values = dequantised(*bnb.quantize_4bit(weight, blocksize=block, compress_statistics=double, quant_type=kind))
+                values = dequantized(*bnb.quantize_4bit(weight, blocksize=block, compress_statistics=double, quant_type=kind))
             module.weight.data = values.t().contiguous() if transposed else values
 
 

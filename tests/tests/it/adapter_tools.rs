@@ -322,7 +322,7 @@ fn a_run_that_starts_by_loftq_leaves_an_adapter_for_both_bases() {
     let note = String::from_utf8(workshop.read("run/adapter/firebrand.json")).unwrap();
     assert!(note.contains("\"init\": \"loftq\""), "{note}");
 
-    // On the packed base it is what was trained, start and all.
+    // On the quantized base it is what was trained, start and all.
     let merge = ["merge", "--model", "model", "--adapter", "run/adapter", "--json", "--out"];
     workshop.succeed(&[&merge[..], &["trained"]].concat());
     let (trained, run) = (workshop.read("trained/model.safetensors"), workshop.read("run/model/model.safetensors"));
@@ -344,7 +344,7 @@ fn a_run_that_starts_by_loftq_leaves_an_adapter_for_both_bases() {
 }
 
 #[test]
-fn the_packed_base_starts_closer_by_loftq() {
+fn the_quantized_base_starts_closer_by_loftq() {
     let workshop = loftq_run();
     let merged = |init: &str| {
         let recipe = RECIPE.replace("alpha = 4.0", &format!("alpha = 4.0\ninit = \"{init}\"")) + LOFTQ;

@@ -65,7 +65,7 @@ fn what_is_asked_for_is_what_is_walked_and_only_linear_maps_are_called_so() {
         }
         let model = golden::load(case);
         let listed: BTreeMap<String, Vec<usize>> =
-            model.base_parameters().map(|info| (info.path.clone(), info.shape.clone())).collect();
+            model.base_parameters().iter().map(|info| (info.path.clone(), info.shape.clone())).collect();
         assert_eq!(listed, asked, "{case}: what the model lists");
     });
 }

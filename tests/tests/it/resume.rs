@@ -167,7 +167,7 @@ fn every_method_resumes_to_the_same_bytes() {
         ("tables", "kind = \"lora\"\nrank = 2\ndropout = 0.1\ntargets = [\"embed_tokens\", \"lm_head\", \"v_proj\"]"),
         ("pissa", "kind = \"lora\"\nrank = 2\nalpha = 4.0\ninit = \"pissa\""),
         ("loftq", "kind = \"lora\"\nrank = 2\ninit = \"loftq\"\n[quantization]\nkind = \"nf4\""),
-        // The base is packed anew when the run goes on.
+        // The base is quantized anew when the run goes on.
         ("qlora", "kind = \"lora\"\nrank = 2\ndropout = 0.1\n[quantization]\nkind = \"nf4\""),
         ("qdora", "kind = \"dora\"\nrank = 2\n[quantization]\nkind = \"int8\"\nblock = 32"),
     ] {

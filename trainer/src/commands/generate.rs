@@ -17,6 +17,8 @@ use crate::say;
 pub fn run(arguments: &GenerateArgs) -> Result<ExitCode, Error> {
     check_numbers(arguments)?;
     let loaded = LoadedModel::new(&arguments.model, &arguments.template)?;
+    // Before anything is said of tokenizers and templates, which only a language model needs.
+    predictor(&loaded.model)?;
     let check = if arguments.allow_template_mismatch { TemplateCheck::Waived } else { TemplateCheck::Required };
     match (&arguments.prompt, &arguments.data) {
         (Some(prompt), _) => one(arguments, &loaded, prompt)?,

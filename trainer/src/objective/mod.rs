@@ -34,7 +34,7 @@ use views::{predictor, towers};
 use firebrand_adapters::Mode;
 use firebrand_datasets::{Batch, BatchContent, RowKind, TokenBatch};
 use firebrand_models::towers::Towers;
-use firebrand_models::{Kind, Model, Network, Predictor};
+use firebrand_models::{Kind, Model, Network};
 
 use crate::error::Error;
 use crate::recipe::{Method, ObjectiveRecipe, Recipe};

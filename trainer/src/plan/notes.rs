@@ -3,16 +3,22 @@
 use firebrand_models::Model;
 use firebrand_models::weights::Head;
 
-use crate::recipe::Recipe;
+use crate::recipe::{ObjectiveRecipe, Recipe};
 
-/// What a user should know before a run of `steps` steps, though nothing is wrong.
-pub fn notes(recipe: &Recipe, model: &Model, steps: u64) -> Vec<String> {
+/// What a user should know before a run of `steps` steps over `rows` rows, though nothing is wrong.
+pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<String> {
     let mut notes = vec![];
     let warmup = recipe.schedule.warmup.steps(steps as usize) as u64;
     if warmup >= steps {
         notes.push(format!(
             "the warm-up ({warmup} steps) is as long as the run ({steps}): the learning rate never reaches its value; \
              lower schedule.warmup_steps"
+        ));
+    }
+    if let (ObjectiveRecipe::Contrastive(_), 1) = (recipe.objective_of(model.kind()), rows % recipe.train.batch_size) {
+        notes.push(format!(
+            "{rows} rows in steps of {}: the last step of an epoch has one pair, which has no other to tell it from and teaches nothing",
+            recipe.train.batch_size
         ));
     }
     for key in model.dropout_keys() {

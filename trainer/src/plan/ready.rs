@@ -65,7 +65,10 @@ impl Ready {
     /// What a user should know, though nothing is wrong.
     pub fn notes(&self) -> Vec<String> {
         let of_text = self.opened.text.note(self.data.rendered());
-        notes(self.recipe(), &self.model, self.total_steps()).into_iter().chain(of_text).collect()
+        notes(self.recipe(), &self.model, self.data.train.len(), self.total_steps())
+            .into_iter()
+            .chain(of_text)
+            .collect()
     }
 }
 

@@ -280,7 +280,7 @@ fn merged_towers_equal_merge_and_unload() {
         let folder = tempfile::tempdir().unwrap();
         model.save_weights(folder.path(), None, None).unwrap();
         let base = config.base_model.unwrap().trim_start_matches("../").to_string();
-        let base = Checkpoint::open(&golden::path(&format!("towers/{base}"))).unwrap();
+        let base = Checkpoint::open(golden::path(&format!("towers/{base}"))).unwrap();
         let merged = tensors::read(&golden::path(case).join("merged.safetensors"));
         let ours = Checkpoint::open(folder.path()).unwrap();
         for view in ours.tensors() {
