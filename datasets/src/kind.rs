@@ -12,11 +12,18 @@ pub enum RowKind {
     Tensors,
 }
 
+impl RowKind {
+    /// The word for it: `tokens`, `tensors`.
+    pub fn word(self) -> &'static str {
+        match self {
+            RowKind::Tokens => "tokens",
+            RowKind::Tensors => "tensors",
+        }
+    }
+}
+
 impl fmt::Display for RowKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RowKind::Tokens => "rows of tokens",
-            RowKind::Tensors => "rows of tensors",
-        })
+        write!(f, "rows of {}", self.word())
     }
 }

@@ -6,6 +6,8 @@
 //! The serialised reports are the lines of `metrics.jsonl`. There is no averaging anywhere: a
 //! line is one step. A value that is not finite is written as JSON `null` and read as NaN.
 
+use firebrand_datasets::RowKind;
+
 use crate::objective::{EvalMetrics, Parts};
 use crate::run::RunError;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -60,6 +62,9 @@ pub struct StepReport {
     /// Global norm over all trained parameters before clipping.
     #[serde(deserialize_with = "null_is_nan")]
     pub grad_norm: f64,
+    /// What the rows of the run are. Rows of tensors count as one token each.
+    #[serde(skip)]
+    pub rows: RowKind,
     /// Labelled tokens of this step.
     pub tokens: u64,
     /// Labelled tokens since the beginning of the run.
@@ -175,6 +180,7 @@ pub(crate) mod tests {
 
     pub(crate) fn step_report(step: u64, total_steps: u64) -> StepReport {
         StepReport {
+            rows: RowKind::Tokens,
             step,
             total_steps,
             epoch: step as f64 / 3.0,

@@ -20,7 +20,7 @@ fn model_of(kind: Kind) -> &'static str {
 /// The whole runs of the reference by which a pair is held.
 fn trajectories_of(objective: &ObjectiveRecipe, kind: Kind) -> &'static [&'static str] {
     match (objective, kind) {
-        (ObjectiveRecipe::Sft(_), Kind::Decoder) => &["trajectory-full", "trajectory-lora"],
+        (ObjectiveRecipe::Sft(_), Kind::Decoder) => &["trajectory-phi-full", "trajectory-phi-lora"],
         (ObjectiveRecipe::Contrastive(_), Kind::Towers) => {
             &["towers/trajectory-clip-full", "towers/trajectory-clip-lora"]
         }

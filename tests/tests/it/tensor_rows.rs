@@ -60,7 +60,7 @@ fn what_trains_on_tokens_refuses_rows_of_tensors_by_their_source() {
     let said = workshop.fail(&["score", "--model", "model", "--data", "data.jsonl", "--out", "scores.jsonl"]);
     assert_says!(&said, "data.jsonl:1", "rows of tokens", "rows of tensors");
     let said = workshop.fail(&["eval", "--model", "model", "--data", "data.jsonl"]);
-    assert_says!(&said, "data.jsonl holds rows of tensors");
+    assert_says!(&said, "data.jsonl:1", "rows of tokens", "rows of tensors");
 }
 
 #[test]

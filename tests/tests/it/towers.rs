@@ -50,8 +50,8 @@ merge = true
 fn workshop() -> Workshop {
     let workshop = Workshop::new();
     pairs::write_model(&workshop.path("towers"));
-    pairs::write_rows(&workshop.path("train"), 0, 20);
-    pairs::write_rows(&workshop.path("eval"), 20, 28);
+    pairs::write_rows(&workshop.path("train"), 0, 40);
+    pairs::write_rows(&workshop.path("eval"), 40, 52);
     workshop.write("recipe.toml", RECIPE);
     let (before, after) = (RECIPE.find("[adapter]").unwrap(), RECIPE.find("[[data.train]]").unwrap());
     let full = format!("{}{}", &RECIPE[..before], &RECIPE[after..]).replace("[export]\nmerge = true\n", "");
@@ -108,11 +108,11 @@ fn what_a_run_of_towers_leaves_can_be_used() {
     let check = workshop.succeed(&["check", "recipe.toml", "--json"]);
     let report: Value = serde_json::from_str(&check.stdout).unwrap();
     assert!(report["trained_parameters"].as_u64().unwrap() > 0, "{report}");
-    let longer = ["--set", "train.steps=60", "--set", "optimizer.learning_rate=3e-3", "--set", "eval.every=60"];
+    let longer = ["--set", "train.steps=60", "--set", "train.batch_size=8", "--set", "adapter.dropout=0.0"];
     workshop.succeed(&[&["train", "recipe.toml"], &longer[..]].concat());
     let lines = workshop.read_rows("run/metrics.jsonl");
     let evals: Vec<f64> = lines.iter().filter_map(|line| line["eval_loss"].as_f64()).collect();
-    assert!(evals.last().unwrap() < evals.first().unwrap(), "{evals:?}");
+    assert!(*evals.last().unwrap() < 0.8 * evals.first().unwrap(), "{evals:?}");
     for file in ["config.json", "preprocessor_config.json"] {
         assert!(workshop.path(&format!("run/model/{file}")).exists(), "{file} stands beside the weights");
     }
@@ -126,13 +126,15 @@ fn what_a_run_of_towers_leaves_can_be_used() {
     let base = score("base", &["--model", "towers"]);
     let adapted = score("adapted", &["--model", "towers", "--adapter", "run/adapter"]);
     let merged = score("merged", &["--model", "run/model"]);
-    let cosine = |rows: &[Value]| rows.iter().map(|row| row["cosine"].as_f64().unwrap()).collect::<Vec<_>>();
+    let numbers = |row: &Value| row["image_embeds"].as_array().unwrap().iter().map(|it| it.as_f64().unwrap()).collect();
+    let embeddings = |rows: &[Value]| rows.iter().map(numbers).collect::<Vec<Vec<f64>>>().concat();
     let apart = |left: &[f64], right: &[f64]| {
         left.iter().zip(right).map(|(left, right)| (left - right).abs()).fold(0.0, f64::max)
     };
-    assert_eq!(adapted.len(), 8);
-    assert!(apart(&cosine(&adapted), &cosine(&merged)) < 1e-5, "{adapted:?} {merged:?}");
-    assert!(apart(&cosine(&adapted), &cosine(&base)) > 1e-3, "{adapted:?} {base:?}");
+    let (base, adapted, merged) = (embeddings(&base), embeddings(&adapted), embeddings(&merged));
+    assert_eq!(adapted.len(), 12 * 10);
+    assert!(apart(&adapted, &merged) < 1e-5, "{adapted:?} {merged:?}");
+    assert!(apart(&adapted, &base) > 1e-2, "{adapted:?} {base:?}");
 
     let eval = |model: &[&str]| -> Value {
         let said = workshop.succeed(&[&["eval", "--data", "eval.jsonl", "--json"], model].concat());
@@ -187,7 +189,7 @@ fn what_towers_cannot_do_is_said_in_a_sentence() {
     let said = workshop.fail(&["generate", "--model", "towers", "--prompt", "A cat"]);
     assert_says!(&said, "clip");
     let said = workshop.fail(&["train", "recipe.toml", "--set", "sample.prompts=[\"A cat\"]"]);
-    assert_says!(&said, "sample");
+    assert_says!(&said, "`sample`", "writes no text");
     let said =
         workshop.fail(&["train", "recipe.toml", "--set", "train.batch_size=1", "--set", "train.micro_batch_size=1"]);
     assert_says!(&said, "batch_size = 2 or more");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use firebrand_datasets::Report;
+use firebrand_datasets::{Report, RowKind};
 use miette::Diagnostic;
 use serde_json::{Value, json};
 
@@ -55,6 +55,7 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
         "trained_base": if recipe.method == Method::Full { vec![] } else { model.trained_base_names()? },
         "rows": data.train.len(),
         "eval_rows": data.eval.as_ref().map(|eval| eval.len()),
+        "row_kind": data.train.kind().word(),
         "tokens": data.train.tokens(),
         "labelled_tokens": data.train.labelled_tokens(),
         "packing_efficiency": data.train.epoch(recipe.seed, 0).efficiency,
@@ -84,17 +85,21 @@ fn show(report: &Value, gate: &Report) -> Result<(), Error> {
         let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
         say!("  base     trained too: {}\n", names.join(", "))?;
     }
-    say!(
-        "  data     {} rows, {} labelled tokens of {}, {:.0} % of the room is used{}\n",
-        report["rows"],
-        report["labelled_tokens"],
-        report["tokens"],
-        report["packing_efficiency"].as_f64().unwrap_or(0.0) * 100.0,
-        match report["ungrouped_efficiency"].as_f64() {
-            Some(ungrouped) => format!(" ({:.0} % without group_by_length)", ungrouped * 100.0),
-            None => String::new(),
-        }
-    )?;
+    if report["row_kind"] == RowKind::Tensors.word() {
+        say!("  data     {} rows of tensors\n", report["rows"])?;
+    } else {
+        say!(
+            "  data     {} rows, {} labelled tokens of {}, {:.0} % of the room is used{}\n",
+            report["rows"],
+            report["labelled_tokens"],
+            report["tokens"],
+            report["packing_efficiency"].as_f64().unwrap_or(0.0) * 100.0,
+            match report["ungrouped_efficiency"].as_f64() {
+                Some(ungrouped) => format!(" ({:.0} % without group_by_length)", ungrouped * 100.0),
+                None => String::new(),
+            }
+        )?;
+    }
     say!("  steps    {}\n", report["steps"])?;
     say!(
         "  memory   about {:.0} MiB: weights {}, gradients {}, optimiser {}, activations {} (recompute {})\n",

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use firebrand_datasets::{CacheChoice, Kept};
+use firebrand_datasets::{CacheChoice, Kept, RowKind};
 use firebrand_models::Model;
 
 use crate::cli::TrainArgs;
@@ -143,15 +143,21 @@ impl Prepared {
             Recompute::Off => "",
             Recompute::Blocks => ", blocks recomputed",
         };
+        let rows = match data.kind() {
+            RowKind::Tokens => format!(
+                "{}, {} labelled tokens of {}, {} at {:.0} % efficiency{ungrouped}",
+                count(data.len(), "row"),
+                data.labelled_tokens(),
+                data.tokens(),
+                count(epoch.packs.len(), "pack"),
+                epoch.efficiency * 100.0
+            ),
+            RowKind::Tensors => format!("{} of tensors", count(data.len(), "row")),
+        };
         format!(
-            "model    {} ({}), training {trained}{recompute}\ndata     {}, {} labelled tokens of {}, {} at {:.0} % efficiency{ungrouped}{kept}\nsteps    {}\n",
+            "model    {} ({}), training {trained}{recompute}\ndata     {rows}{kept}\nsteps    {}\n",
             self.recipe().model,
             model.family().name(),
-            count(data.len(), "row"),
-            data.labelled_tokens(),
-            data.tokens(),
-            count(epoch.packs.len(), "pack"),
-            epoch.efficiency * 100.0,
             self.total_steps,
         )
     }

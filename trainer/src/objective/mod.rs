@@ -100,6 +100,14 @@ impl Objective {
         }
     }
 
+    /// What its rows are.
+    pub fn rows(&self) -> RowKind {
+        match self {
+            Self::Sft(_) => RowKind::Tokens,
+            Self::Contrastive(_) => RowKind::Tensors,
+        }
+    }
+
     /// The model with everything trained that a full run trains.
     pub fn train_all(&self, model: Model) -> Model {
         match self {

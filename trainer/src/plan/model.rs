@@ -50,7 +50,7 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(M
         })?,
         Init::Random => Model::random(folder, recipe.seed, device)?,
     };
-    if recipe.router_aux_loss().is_some() && !model.has_routers() {
+    if recipe.objective.and_then(|objective| objective.router_aux_loss()).is_some() && !model.has_routers() {
         let problem = format!("a model of type {} has no router", model.family().name());
         let help = "router_aux_loss is for models with experts, such as Mixtral; leave it out";
         return Err(loaded.complain("objective.router_aux_loss", problem, help).into());

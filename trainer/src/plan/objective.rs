@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use firebrand_datasets::RowKind;
 use firebrand_models::families::Family;
 use firebrand_models::hf_config::HfConfig;
 
@@ -29,6 +30,10 @@ pub fn decide_objective(loaded: &mut Loaded, folder: &Path) -> Result<(), Error>
     if let (ObjectiveRecipe::Contrastive(_), 1) = (objective, loaded.recipe.train.batch_size) {
         let problem = "a step of one pair has no other to tell it from, and teaches nothing";
         return Err(loaded.complain("train.batch_size", problem, "write batch_size = 2 or more").into());
+    }
+    if let (RowKind::Tensors, Some(_)) = (objective.rows(), &loaded.recipe.sample) {
+        let problem = format!("a model of type {} writes no text, so it cannot answer prompts", family.name());
+        return Err(loaded.complain("sample", problem, "leave [sample] out").into());
     }
     loaded.recipe.objective = Some(objective);
     Ok(())

@@ -3,7 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Recipe;
 use super::adapter::Method;
 
 /// What is minimised.
@@ -29,7 +28,8 @@ pub struct ContrastiveRecipe {
     pub learn_temperature: bool,
 }
 
-/// What is minimised. Leave the section out for what the model is made for: the likelihood of labelled tokens for a decoder.
+/// What is minimised. Leave the section out for what the model is made for: the likelihood of labelled tokens for a decoder, the
+/// distance of pairs for two towers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(super) enum ObjectiveSection {
@@ -71,6 +71,14 @@ impl ObjectiveRecipe {
     pub fn contrastive(method: &Method) -> Self {
         Self::Contrastive(ContrastiveRecipe { learn_temperature: *method == Method::Full })
     }
+
+    /// Factor of the load-balancing loss of routers; absent where it is not charged.
+    pub fn router_aux_loss(&self) -> Option<f64> {
+        match self {
+            Self::Sft(sft) => sft.router_aux_loss,
+            Self::Contrastive(_) => None,
+        }
+    }
 }
 
 impl ObjectiveSection {
@@ -93,16 +101,6 @@ impl From<ObjectiveRecipe> for ObjectiveSection {
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(ContrastiveKeys { learn_temperature: Some(contrastive.learn_temperature) })
             }
-        }
-    }
-}
-
-impl Recipe {
-    /// Factor of the load-balancing loss of routers; absent where it is not charged.
-    pub fn router_aux_loss(&self) -> Option<f64> {
-        match self.objective {
-            Some(ObjectiveRecipe::Sft(sft)) => sft.router_aux_loss,
-            Some(ObjectiveRecipe::Contrastive(_)) | None => None,
         }
     }
 }

@@ -201,6 +201,7 @@ impl<'a> Trainer<'a> {
         self.state.input_tokens += tokens as u64;
         self.state.elapsed_seconds += seconds;
         let report = StepReport {
+            rows: self.objective.rows(),
             step,
             total_steps: self.steps.total,
             epoch: data.epoch,

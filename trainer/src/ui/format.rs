@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use firebrand_datasets::RowKind;
+
 use crate::objective::EvalMetrics;
 use crate::observer::{EvalReport, StepReport};
 use std::time::Duration;
@@ -19,11 +21,15 @@ pub fn duration(value: Duration) -> String {
     }
 }
 
-/// `loss 2.3456  lr 2.00e-4  grad 0.912  1234 tokens/s  ETA 3m 05s`.
+/// `loss 2.3456  lr 2.00e-4  grad 0.912  1234 tokens/s  ETA 3m 05s`; of rows of tensors, rows/s.
 pub(super) fn step(report: &StepReport, eta: Option<Duration>) -> String {
     let eta = eta.map_or_else(|| "--".to_string(), duration);
+    let unit = match report.rows {
+        RowKind::Tokens => "tokens",
+        RowKind::Tensors => "rows",
+    };
     format!(
-        "loss {:.4}  lr {:.2e}  grad {:.3}  {:.0} tokens/s  ETA {eta}",
+        "loss {:.4}  lr {:.2e}  grad {:.3}  {:.0} {unit}/s  ETA {eta}",
         report.loss, report.learning_rate, report.grad_norm, report.tokens_per_second,
     )
 }

@@ -76,7 +76,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("train.micro_batch_size", "trainer/src/training/trainer.rs", "recipe.train.micro_batch_size"),
     ("train.max_grad_norm", "trainer/src/training/trainer.rs", "recipe.train.max_grad_norm"),
     ("train.recompute", "trainer/src/plan/recompute.rs", "recipe.train.recompute"),
-    ("objective.router_aux_loss", "trainer/src/training/trainer.rs", "recipe.router_aux_loss()"),
+    ("objective.router_aux_loss", "trainer/src/objective/mod.rs", "sft.router_aux_loss"),
     ("objective.learn_temperature", "trainer/src/recipe/conflicts.rs", "contrastive.learn_temperature"),
     ("optimizer.learning_rate", "trainer/src/training/trainer.rs", "optimizer.learning_rate(index)"),
     ("optimizer.betas", "trainer/src/optim/adamw.rs", "self.betas"),
