@@ -16,7 +16,8 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use crate::error::{ModelError, clip, nearest, nearest_note};
+use crate::error::ModelError;
+use crate::wording::{clip, nearest, nearest_note};
 
 pub use rope::{Rope, RopeDefaults, RopeScaling};
 

@@ -18,6 +18,7 @@ mod quantization_config;
 pub mod towers;
 mod views;
 pub mod weights;
+mod wording;
 
 pub use adapter::{extract as adapter_extract, folder as adapter_folder, merge as adapter_merge};
 pub use error::ModelError;

@@ -8,10 +8,11 @@
 use firebrand_kernels::{FourBit, QuantizationScheme};
 use serde_json::{Value, json};
 
-use crate::error::{ModelError, clip};
+use crate::error::ModelError;
 use crate::hf_config::HfConfig;
 use crate::parameters::{ParameterInfo, Role};
 use crate::weights::{Checkpoint, Dtype, Form, LoadPlan, RuleSet};
+use crate::wording::clip;
 
 /// The key in `config.json`.
 pub(crate) const KEY: &str = "quantization_config";

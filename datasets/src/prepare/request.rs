@@ -21,7 +21,7 @@ pub struct Prepare<'a> {
     pub split: Split,
     /// The folder that relative paths start from.
     pub base: &'a Path,
-    /// The model's tokenizer; only `tokens` rows do without.
+    /// The model's tokenizer; only rows of `tokens` and of `tensors` do without.
     pub tokenizer: Option<&'a Tokenizer>,
     /// The chat template; only rows with messages need it.
     pub template: Option<&'a ChatTemplate>,

@@ -11,7 +11,8 @@ use firebrand_adapters::{AdapterConfig, AdapterTensor, Extract, LoraConfig, Modu
 use serde::Serialize;
 
 use super::experts;
-use super::folder::{Tensors, write};
+use super::folder::write;
+use super::trained_base::Tensors;
 use crate::error::ModelError;
 use crate::model::{Model, ModelFiles};
 use crate::parameters::{ParameterInfo, Role};

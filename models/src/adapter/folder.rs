@@ -9,7 +9,8 @@ use firebrand_adapters::peft::{BaseModel, CONFIG_FILE, PeftConfig, TENSOR_FILE, 
 use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, LoraInit, Targets, Tying};
 
 use super::experts;
-use super::trained_base::{self, BaseParameter};
+use super::site::Original;
+use super::trained_base::{self, BaseParameter, Tensors};
 use crate::error::ModelError;
 use crate::model::{Model, ModelFiles};
 use crate::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
@@ -57,7 +58,8 @@ pub fn attach(model: &mut Model, config: &AdapterConfig, start: Start<'_>) -> Re
             (_, Some(values)) => values,
             (Start::Fresh { seed, original }, None) => {
                 let needed = original.filter(|_| config.starts_at_what_quantization_lost());
-                site.initial(config, seed, &path, needed)?
+                let read = needed.map(|files| |path: &str| files.values_of_map(path));
+                site.initial(config, seed, &path, read.as_ref().map(|read| read as &Original<'_>))?
             }
             // `read_values` gives one set a selected module.
             (Start::Folder(_), None) => continue,
@@ -167,9 +169,6 @@ pub fn save(model: &Model, config: &AdapterConfig, base_model: &str, folder: &Pa
     let base = BaseModel { name: base_model.into(), fan_in_fan_out: transposed, task: model.family().peft_task() };
     write(&tensors, &PeftConfig::render(config, &modules, &base), folder)
 }
-
-/// Shape and values of tensors by their name.
-pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// Writes tensors in f32 beside the text of the configuration.
 pub(crate) fn write(tensors: &Tensors, config: &str, folder: &Path) -> Result<(), ModelError> {

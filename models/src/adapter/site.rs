@@ -9,7 +9,6 @@ use firebrand_adapters::{
 };
 
 use crate::error::ModelError;
-use crate::model::ModelFiles;
 use crate::parameters::{ParameterInfo, Role, join};
 
 /// A place for an adapter.
@@ -22,6 +21,9 @@ pub(crate) enum Site<'a> {
     /// The output head with its matrix.
     Head(&'a mut Option<Lora>, Tensor<2>),
 }
+
+/// Reads the weight `[out, in]` of the linear map at a path in files.
+pub(crate) type Original<'a> = dyn Fn(&str) -> Result<Vec<f32>, ModelError> + 'a;
 
 /// A tensor of an adapter, its shape and its values.
 pub(crate) type Values = Vec<(AdapterTensor, Vec<usize>, Vec<f32>)>;
@@ -52,17 +54,18 @@ impl Site<'_> {
         Ok(shapes.into_iter().map(|(tensor, shape)| (self.in_files(tensor), shape)).collect())
     }
 
-    /// The starting values, as in files. `original`: the model's files, where the start needs what quantization lost.
+    /// The starting values, as in files. `original` reads the weight of a linear map from the model's files, where the start
+    /// needs what quantization lost.
     pub fn initial(
         &self,
         config: &AdapterConfig,
         seed: u64,
         path: &str,
-        original: Option<&ModelFiles>,
+        original: Option<&Original<'_>>,
     ) -> Result<AdapterValues, ModelError> {
         let values: AdapterValues = match self {
             Self::Linear(linear) => {
-                let weight = original.map(|files| files.values_of_map(path)).transpose()?;
+                let weight = original.map(|read| read(path)).transpose()?;
                 config.initial(seed, path, linear, weight)?
             }
             Self::Tokens(_, shape) => config.on_table(path)?.initial_of_table(seed, path, *shape)?.into(),

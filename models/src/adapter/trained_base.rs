@@ -7,11 +7,13 @@ use burn::tensor::{DType, Tensor, TensorData};
 use firebrand_adapters::peft::{TensorNames, base_tensor_name};
 use firebrand_adapters::{AdapterError, TrainedBase, Tying};
 
-use super::folder::Tensors;
 use crate::error::ModelError;
 use crate::model::Model;
 use crate::parameters::{ModulePath, ParameterView, Role, join, visit};
 use crate::weights::{Layout, SafetensorsFile};
+
+/// Shape and values of tensors by their name.
+pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]

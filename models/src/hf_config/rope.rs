@@ -14,7 +14,8 @@ use std::f64::consts::PI;
 use serde_json::Value;
 
 use super::HfConfig;
-use crate::error::{ModelError, clip};
+use crate::error::ModelError;
+use crate::wording::clip;
 
 /// What a family takes where its config is silent.
 #[derive(Debug, Clone, Copy, PartialEq)]

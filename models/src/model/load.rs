@@ -5,7 +5,8 @@ use std::sync::Arc;
 use burn::tensor::{Bytes, DType, Device, TensorData};
 use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
 
-use super::{Hold, ModelFiles};
+use super::files::ModelFiles;
+use super::hold::Hold;
 use crate::error::ModelError;
 use crate::parameters::{Given, ParameterSource, Wanted};
 use crate::weights::{Dtype, Form, Layout, TensorView, read_quantized};

@@ -11,11 +11,13 @@
 
 mod component;
 mod files;
+mod hold;
 mod load;
 mod save;
 mod write_as;
 
 pub use files::ModelFiles;
+pub use hold::Hold;
 pub use write_as::WriteAs;
 
 use std::collections::HashMap;
@@ -37,20 +39,6 @@ use crate::weights::{Dtype, HeadTie, Layout, RuleSet};
 use component::Component;
 use load::FromCheckpoint;
 use write_as::precision;
-
-/// How the matrices of the blocks are held in memory; everything else is f32. What a folder has quantized is held as it is: then
-/// [`Hold::Quantized`] may only name the scheme that is there, and the others are about what is not quantized.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
-    /// 4 bytes a parameter.
-    F32,
-    /// 2 bytes; exact when the file is bf16.
-    Bf16,
-    /// 2 bytes; exact when the file is f16.
-    F16,
-    /// Quantized while they are read, tensor by tensor: about half a byte in 4 bits, about one in 8.
-    Quantized(QuantizationScheme),
-}
 
 /// A model of any kind.
 #[derive(Debug, Clone)]

@@ -5,17 +5,16 @@
 //! Each expert computes the tokens sent to it and no others, so the cost follows the tokens. The choice itself has no gradient;
 //! the weights of the chosen experts, a softmax over all of them and then divided by their sum, carry one to the router.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use burn::module::Module;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use firebrand_adapters::{Linear, Place};
 use firebrand_kernels::gather_rows;
 
-use super::Context;
+use super::gated::GatedMlp;
 use super::maps::maps;
-use super::mlp::GatedMlp;
+use super::position::Context;
+use super::routing::Routed;
 use crate::parameters::{ParameterSource, Role, linear, under};
 
 /// The experts of a block and their router.
@@ -25,32 +24,6 @@ pub struct Experts {
     experts: Vec<GatedMlp>,
     #[module(skip)]
     chosen: usize,
-}
-
-/// What the routers of one forward pass computed, in the order of the blocks.
-#[derive(Debug, Clone, Default)]
-pub struct Routing {
-    layers: Arc<Mutex<Vec<Routed>>>,
-}
-
-/// What the router of one block computed.
-#[derive(Debug, Clone)]
-pub struct Routed {
-    /// Probabilities `[batch * time, experts]`, on the tape of the forward pass.
-    pub probabilities: Tensor<2>,
-    /// The experts of each token, `[batch * time, chosen]`.
-    pub chosen: Vec<usize>,
-}
-
-impl Routing {
-    fn push(&self, routed: Routed) {
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner).push(routed);
-    }
-
-    /// What was written since the last call.
-    pub fn take(&self) -> Vec<Routed> {
-        std::mem::take(&mut self.layers.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 impl Experts {

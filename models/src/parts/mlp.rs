@@ -2,11 +2,14 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use firebrand_adapters::{Linear, Mode, Place};
+use firebrand_adapters::Linear;
 use firebrand_kernels::{Activation, activate, gated};
 
+use super::config::{BlockInitials, MlpConfig};
+use super::experts::Experts;
+use super::gated::GatedMlp;
 use super::maps::maps;
-use super::{BlockInitials, Context, Experts, MlpConfig};
+use super::position::Context;
 use crate::parameters::{ParameterSource, Role, linear_from};
 
 /// The feed-forward part of a block.
@@ -21,16 +24,6 @@ pub enum Mlp {
     Plain(PlainMlp),
     /// Several gated parts and a router.
     Experts(Experts),
-}
-
-/// `down(activation(gate(x)) * up(x))`.
-#[derive(Module, Debug)]
-pub struct GatedMlp {
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-    #[module(skip)]
-    activation: Activation,
 }
 
 /// The same with gate and up in one matrix.
@@ -104,40 +97,5 @@ maps!(
         Experts,
     }
 );
-maps!(GatedMlp { gate, up, down });
 maps!(FusedGatedMlp { gate_up, down });
 maps!(PlainMlp { up, down });
-
-impl GatedMlp {
-    /// Reads the projections, whose matrices are for `role`; `shape` is that of gate and up, `[intermediate_size, width]`.
-    fn new(
-        shape: [usize; 2],
-        activation: Activation,
-        bias: bool,
-        (role, initials): (Role, BlockInitials),
-        source: &mut dyn ParameterSource,
-    ) -> Self {
-        let mut read = |name: &str, shape, initial| linear_from(source, name, shape, bias, role, initial);
-        let [intermediate_size, width] = shape;
-        Self {
-            gate: read("gate", shape, initials.up),
-            up: read("up", shape, initials.up),
-            down: read("down", [width, intermediate_size], initials.down),
-            activation,
-        }
-    }
-
-    /// `[batch, time, width]` to the same.
-    fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
-        let gate = self.gate.forward(x.clone(), mode);
-        let up = self.up.forward(x, mode);
-        self.down.forward(gated(gate, up, self.activation), mode)
-    }
-
-    /// `[1, tokens, width]` to the same, for the tokens at `places`.
-    pub(super) fn forward_at(&self, x: Tensor<3>, mode: Mode, places: &[Place]) -> Tensor<3> {
-        let gate = self.gate.forward_at(x.clone(), mode, places);
-        let up = self.up.forward_at(x, mode, places);
-        self.down.forward_at(gated(gate, up, self.activation), mode, places)
-    }
-}

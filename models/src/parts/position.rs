@@ -4,7 +4,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_kernels::{RopeStyle, rope};
 
-use super::{Inputs, PositionConfig, Routing};
+use super::config::PositionConfig;
+use super::inputs::Inputs;
+use super::routing::Routing;
 use crate::hf_config::Rope;
 
 /// What the blocks of one forward pass share: rotary tables, segments, and whether it trains.

@@ -14,7 +14,8 @@ use firebrand_kernels::{DoubleScales, FourBit, QuantizationScheme, QuantizedWeig
 use serde::Deserialize;
 
 use super::{checkpoint::Checkpoint, dtype::Dtype, plan::TensorSpec, view::TensorView};
-use crate::error::{ModelError, clip};
+use crate::error::ModelError;
+use crate::wording::clip;
 
 /// Scales that share one of the second level.
 const NESTED_BLOCK: usize = 256;

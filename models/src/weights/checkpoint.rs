@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{file::WeightsFile, index, view::TensorView};
-use crate::error::{ModelError, nearest};
+use crate::error::ModelError;
+use crate::wording::nearest;
 
 /// In the order of preference.
 const LOOKED_FOR: [&str; 4] =

@@ -10,7 +10,8 @@ use std::{collections::BTreeMap, fmt, ops::Range, path::Path};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::dtype::Dtype;
-use crate::error::{ModelError, clip};
+use crate::error::ModelError;
+use crate::wording::clip;
 
 const METADATA: &str = "__metadata__";
 /// torch tensors have at most 64 dimensions; weights of real models at most 6.

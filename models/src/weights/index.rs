@@ -13,7 +13,8 @@ use std::{
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use crate::error::{ModelError, clip};
+use crate::error::ModelError;
+use crate::wording::clip;
 
 /// The largest published indexes (100,000 tensors and more) are a quarter of this.
 const LARGEST: u64 = 64 << 20;

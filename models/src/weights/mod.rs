@@ -7,6 +7,7 @@
 //! checkpoint.rs   a folder: one file, or shards with an index
 //! rules.rs        our names <-> theirs, both ways
 //! account.rs      every tensor of file and model used exactly once, or named in the error
+//! accounting_error.rs  what is wrong where they do not match
 //! tie.rs          whether the output head shares the embedding
 //! plan.rs         which tensor goes where in the files to write
 //! bitsandbytes.rs the tensors of a weight in 4 bits
@@ -17,6 +18,7 @@
 //! file's own size and a few MiB.
 
 mod account;
+mod accounting_error;
 mod bitsandbytes;
 mod checkpoint;
 mod dtype;
@@ -33,7 +35,8 @@ mod tie;
 mod view;
 mod writer;
 
-pub use account::{AccountingError, Doubled, Expected, Form, Load, LoadPlan, Misshapen, Missing, Unused};
+pub use account::{Expected, Form, Load, LoadPlan};
+pub use accounting_error::{AccountingError, Doubled, Misshapen, Missing, Unused};
 pub use bitsandbytes::{QuantizedHeader, quantized_part_of, quantized_tensors, quantized_weights, read_quantized};
 pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;

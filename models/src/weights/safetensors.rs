@@ -18,7 +18,8 @@ use super::{
     mapping,
     view::{self, Data, TensorView},
 };
-use crate::error::{ModelError, nearest};
+use crate::error::ModelError;
+use crate::wording::nearest;
 
 /// The eight bytes in front that hold the header's length.
 const PREFIX: usize = 8;

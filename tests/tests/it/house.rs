@@ -85,7 +85,7 @@ fn crates_depend_in_one_direction() {
 }
 
 /// Crates whose files must not import each other, over however many others.
-const WITHOUT_CIRCLES: [&str; 4] = ["files", "datasets", "hub", "trainer"];
+const WITHOUT_CIRCLES: [&str; 5] = ["files", "models", "datasets", "hub", "trainer"];
 
 #[test]
 fn files_do_not_import_each_other() {

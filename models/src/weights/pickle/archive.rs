@@ -14,7 +14,7 @@
 use std::ops::Range;
 
 use super::values::{Heap, Problem, Storage};
-use crate::error::clip;
+use crate::wording::clip;
 
 const LOCAL: &[u8] = b"PK\x03\x04";
 const CENTRAL: &[u8] = b"PK\x01\x02";

@@ -4,7 +4,7 @@
 //! Arguments as in torch's `torch/_utils.py` and `torch/serialization.py`.
 
 use super::values::{self, Global, Heap, Problem, Value};
-use crate::error::clip;
+use crate::wording::clip;
 
 impl<'a> Heap<'a> {
     /// The value of `global(*arguments)`.

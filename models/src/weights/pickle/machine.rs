@@ -6,7 +6,7 @@
 //! read either, objects of classes, extension codes, buffers outside of the stream.
 
 use super::values::{Global, Heap, Problem, Value};
-use crate::error::clip;
+use crate::wording::clip;
 
 mod opcode {
     pub const PROTO: u8 = 0x80;

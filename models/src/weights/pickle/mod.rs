@@ -45,7 +45,8 @@ use super::{
     mapping,
     view::{self, Data, TensorView},
 };
-use crate::error::{ModelError, clip, nearest};
+use crate::error::ModelError;
+use crate::wording::{clip, nearest};
 
 /// An open PyTorch file whose pickle is a state dict.
 pub struct PickleFile {

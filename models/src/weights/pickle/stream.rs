@@ -15,7 +15,7 @@ use super::{
     machine,
     values::{Heap, Problem, Storage, Value},
 };
-use crate::error::clip;
+use crate::wording::clip;
 
 const VERSION: i64 = 1001;
 

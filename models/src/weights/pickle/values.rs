@@ -7,7 +7,8 @@
 use std::path::Path;
 
 use super::super::dtype::Dtype;
-use crate::error::{ModelError, clip};
+use crate::error::ModelError;
+use crate::wording::clip;
 
 /// A value on the stack of the machine or in a container.
 #[derive(Clone, Copy, Debug)]
