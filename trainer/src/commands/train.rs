@@ -1,4 +1,4 @@
-//! `firebrand train`: from a recipe to a run directory.
+//! `firebrand train`: runs a recipe and writes its run directory.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};

@@ -25,7 +25,7 @@ const OF_QUANTIZATION: f64 = 2.0;
 /// Positions whose logits are in memory at once.
 const CHUNK: usize = 32;
 
-/// How far the merged model is from the adapted one.
+/// The difference between a merged model and the adapted one, and its limit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Receipt {
     /// Rows compared.

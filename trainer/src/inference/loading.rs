@@ -67,7 +67,8 @@ pub fn base_of(adapters: &[PathBuf], base: Base) -> Result<Hold, Error> {
 /// start, if the base is the quantized one it was trained on.
 ///
 /// # Errors
-/// Folders that are not adapters or do not fit; several adapters of which one changes the quantized base by its start.
+/// Folders that are not adapters or do not fit; several adapters on their quantized base, one of them initialised by
+/// LoftQ.
 pub fn put_on(model: &mut Model, adapters: &[PathBuf], base: Base) -> Result<(), Error> {
     let inits = adapters.iter().map(|folder| companions::training_init(folder)).collect::<Result<Vec<_>, _>>()?;
     match (base, adapters, inits.as_slice()) {

@@ -6,7 +6,7 @@
 //! plain function, with an [`Observer`]. Model, optimiser and data stay in the loop; what
 //! burn-train's types require instead is an empty carrier.
 //!
-//! A report takes two ways:
+//! A report goes two ways:
 //! ```text
 //! records.rs      the whole record goes to metrics.jsonl, TensorBoard and a bar or lines, in the call that reports it
 //! metrics.rs      its numbers go to the dashboard, as burn-train's events

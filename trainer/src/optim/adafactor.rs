@@ -1,9 +1,9 @@
 //! The Adafactor optimiser (Shazeer & Stern 2018, arXiv:1804.04235), as `transformers.optimization.Adafactor` computes
 //! it.
 //!
-//! What is unusual: for a matrix, only the row and column means of the squared gradients are kept; for a vector, all
-//! running means of squares. Weight decay is multiplied by the tensor's own learning rate, which grows with the size of
-//! its values when `scale_parameter` is on. The relative step is `recipe::AdafactorRate`.
+//! What is unusual: for a matrix, only the row and column means of the squared gradients are kept; for a vector, the
+//! running mean of every squared gradient. Weight decay is multiplied by the tensor's own learning rate, which grows
+//! with the size of its values when `scale_parameter` is on. The relative step is `recipe::AdafactorRate`.
 
 use burn::tensor::Tensor;
 

@@ -39,8 +39,9 @@ impl Ready {
     /// Opens the device, finds the model, and loads data and weights at the same time.
     ///
     /// # Errors
-    /// A device that is not compiled into this build; those of [`Opened::new`], [`Data::load`] and [`build_model`], as
-    /// soon as one of the last two fails; what the data gate forbids; rows that the model cannot read.
+    /// A device that is not compiled into this build; those of [`Opened::new`]; those of [`Data::load`] and
+    /// [`build_model`], as soon as either fails; what the data gate forbids; rows that the model cannot read; no row to
+    /// train on.
     pub fn new(loaded: Loaded) -> Result<Self, Error> {
         let device = device::open(loaded.recipe.device)?;
         let opened = Opened::new(loaded)?;

@@ -1,8 +1,8 @@
 //! [`TrainerState`], the content of `trainer_state.json`: the keys and the `log_history` of
 //! transformers' `TrainerState` (transformers 5, `trainer_callback.py`), for plots and scripts made for it.
 //!
-//! The file is for other programs. A resume reads only [`TrainerState::log_history`] from it, to
-//! append to it; everything else it needs is in `state.json`.
+//! The file is for other programs. A resume reads it back to append to
+//! [`TrainerState::log_history`]; everything else that a resume needs is in `state.json`.
 
 use super::{RunError, write_atomically};
 use crate::objective::EvalMetrics;
@@ -23,9 +23,9 @@ pub struct TrainerState {
     pub best_global_step: Option<u64>,
     /// Value of the best evaluation.
     pub best_metric: Option<f64>,
-    /// Path of the checkpoint of the best evaluation.
+    /// Never set.
     pub best_model_checkpoint: Option<String>,
-    /// Passes over the data completed, with the current one as a fraction.
+    /// Never set; always 0. Each entry of the log has its epoch.
     pub epoch: f64,
     /// Steps between two evaluations.
     pub eval_steps: u64,
@@ -45,7 +45,7 @@ pub struct TrainerState {
     pub max_steps: u64,
     /// All tokens that went through the model, not only the labelled ones.
     pub num_input_tokens_seen: u64,
-    /// Planned passes over the data.
+    /// Never set; always 0.
     pub num_train_epochs: u64,
     /// Steps between two checkpoints.
     pub save_steps: u64,

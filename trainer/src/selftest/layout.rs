@@ -26,7 +26,7 @@ pub(super) fn packing(fixture: &Fixture) -> Result<Measured, Error> {
     Ok(compare(what, &packed, &[unpacked]))
 }
 
-/// Compares micro-batches of one row, and of four rows (the last one smaller), with one batch of all rows.
+/// Compares micro-batches of one row, and of four rows (the last has one), with one batch of all rows.
 pub(super) fn accumulation(fixture: &Fixture) -> Result<Measured, Error> {
     let run = |size: usize| {
         let micro_batch = format!("train.micro_batch_size={size}");
