@@ -1,6 +1,6 @@
-//! Optimiser state in 8 bits, block by block: [`DynamicMap`] (Dettmers et al. 2021, arXiv:2110.02861). A block holds its
-//! largest absolute value in f32, and for each value one byte: the index of one of 256 fractions of that maximum. The
-//! fractions are those of bitsandbytes' `create_dynamic_map`, dense near zero.
+//! Optimiser state in 8 bits, block by block: [`DynamicMap`] (Dettmers et al. 2021, arXiv:2110.02861). A block holds
+//! its largest absolute value in f32, and for each value one byte: the index of one of 256 fractions of that maximum.
+//! The fractions are those of bitsandbytes' `create_dynamic_map`, dense near zero.
 //!
 //! A value is rounded to the nearest fraction, to the lower one in a tie, as in bitsandbytes' default backend. Its CPU
 //! backend uses a lookup table of 65536 steps instead, which contains no fraction below 1e-5. Its CUDA kernel rounds as
