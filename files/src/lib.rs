@@ -1,32 +1,32 @@
-//! Files and folders that are whole or as they were before, whatever happens while they are written.
+//! Writes files and folders that are complete or unchanged: [`write_file`] and [`write_folder`].
 //!
-//! Everything appears under another name beside its place and is renamed when it is complete: an error, a panic or a crash leaves
-//! what was there. [`Durability`] says whether a power cut may undo it. A caller has its own error type, so each function is told
-//! how to make one of the system's error.
+//! New content is written under a temporary name beside its destination and renamed when it is complete, so an error, a
+//! panic or a crash while it is written leaves what was there. [`Durability`] says whether a power cut may undo the
+//! write. Callers have their own error types, so each function is given a closure that converts an [`io::Error`].
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What stands behind a folder's name while it is filled; the number of the process follows.
+/// Suffix of a folder's name while it is filled; the process id follows.
 pub const TEMPORARY: &str = ".tmp-";
-/// What stands behind a folder's name while it is replaced: the folder that was there.
+/// Suffix under which the previous folder is kept while it is replaced.
 pub const REPLACED: &str = ".tmp-replaced";
 
-/// What a power cut may undo.
+/// Whether a power cut may undo a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Nothing: content and name are on the disk when the call returns.
+    /// It may not: content and name are on the disk when the call returns.
     Synced,
-    /// The write. For what can be made again.
+    /// It may. For files that can be made again.
     Cached,
 }
 
-/// Writes `path` by `fill`, in place of what is there.
+/// Writes the file `path` with `fill`, replacing what is there. Errors of the system are converted by `failed`.
 ///
 /// # Errors
-/// Those of `fill` and of the system; then `path` is as it was.
+/// Those of `fill` and of the system. Unless the error comes after the rename, `path` is as it was.
 pub fn write_file<T, E>(
     path: &Path,
     durability: Durability,
@@ -49,11 +49,11 @@ pub fn write_file<T, E>(
     Ok(made)
 }
 
-/// Writes the folder `path` by `fill`, which gets an empty one, in place of what is there. Folders above it are created. Whoever
-/// wants files to be [`Durability::Synced`] syncs them in `fill`; names are synced here.
+/// Writes the folder `path`, replacing what is there. `fill` is given an empty folder. Missing parent folders are
+/// created. With [`Durability::Synced`] this function syncs the names; `fill` must sync the files.
 ///
 /// # Errors
-/// Those of `fill` and of the system; then `path` is as it was.
+/// Those of `fill` and of the system. Unless the error comes after the rename, `path` is as it was.
 pub fn write_folder<T, E>(
     path: &Path,
     durability: Durability,
@@ -74,13 +74,13 @@ pub fn write_folder<T, E>(
     Ok(made)
 }
 
-/// Gives a finished file its name, durably: `file`, which stands at `written`, is `path` from now on.
+/// Syncs the finished `file`, which is at `written`, renames it to `path`, and syncs the folder.
 ///
 /// # Errors
 /// Those of the system.
 pub fn keep(file: File, written: &Path, path: &Path) -> io::Result<()> {
     file.sync_all()?;
-    // Windows renames no open file.
+    // Windows cannot rename an open file.
     drop(file);
     fs::rename(written, path)?;
     sync_folder(parent(path))
@@ -91,11 +91,11 @@ pub fn keep(file: File, written: &Path, path: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of the system.
 pub fn sync_file(path: &Path) -> io::Result<()> {
-    // Opened for writing because Windows flushes no read-only handle.
+    // Opened for writing because Windows cannot flush a read-only handle.
     OpenOptions::new().write(true).open(path)?.sync_all()
 }
 
-/// Flushes a folder's list of names, which makes creations and renames in it durable.
+/// Flushes a folder's list of names to the disk, which makes creations and renames in it durable.
 ///
 /// # Errors
 /// Those of the system.
@@ -108,7 +108,7 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A name that no other thread or program gives a file on its way to becoming `name`.
+/// A temporary name for the file that will be called `name`; no other thread or process gets the same one.
 pub fn temporary_name(name: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -128,19 +128,19 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Is removed when dropped, unless it was renamed.
+/// A temporary file or folder. It is removed when dropped, unless it was renamed.
 struct Unfinished {
     path: PathBuf,
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // The first error is the one to report.
+        // This error is ignored: the earlier one is reported.
         let _ = remove(&self.path);
     }
 }
 
-/// Renames `temporary` to `path`. What is there is moved aside first, and back if that fails.
+/// Renames `temporary` to `path`. A folder already there is moved aside first, and back if the rename fails.
 fn replace_folder(temporary: &Path, path: &Path, sync: &impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     if fs::symlink_metadata(path).is_err() {
         fs::rename(temporary, path)?;
@@ -150,7 +150,7 @@ fn replace_folder(temporary: &Path, path: &Path, sync: &impl Fn(&Path) -> io::Re
     remove(&aside)?;
     fs::rename(path, &aside)?;
     if let Err(error) = fs::rename(temporary, path) {
-        // Back to how it was; the first error is the one to report.
+        // Restores the previous folder. An error here is ignored: the first one is reported.
         let _ = fs::rename(&aside, path);
         return Err(error);
     }

@@ -1,16 +1,16 @@
-//! The cache folder of one model or dataset, shared with the Python tools.
+//! Reads and writes the cache folder of one model or dataset, [`ModelCache`], which is shared with the Python tools.
 //!
 //! ```text
 //! models--owner--name/        (datasets--owner--name/)
 //!   blobs/<hash>              contents, named by their hash; <hash>.incomplete while being fetched
-//!   snapshots/<commit>/<file> links into blobs: the model folder
-//!   refs/<revision>           the commit a branch or tag was when last seen whole
+//!   snapshots/<commit>/<file> links to blobs: the model folder
+//!   refs/<revision>           the commit of a branch or tag when its files were last complete
 //!   trees/<commit>.json       the listing of a commit
-//!   checked/<hash>            size and time of a blob whose hash was found right (ours alone)
+//!   checked/<hash>            size and time of a blob whose hash was verified (written by firebrand only)
 //! .locks/models--owner--name/<hash>.lock
 //! ```
-//! A blob gets its name only once its hash is right. Since others write here too, a blob is hashed
-//! again before its first use and whenever its size or time changed, and one that is wrong is not used.
+//! A blob gets its name only after its hash was verified. Other programs write here too, so a blob is hashed
+//! again before its first use and whenever its size or time changed; a blob with a wrong hash is not used.
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
@@ -25,13 +25,13 @@ use crate::error::HubError;
 use crate::id::{HubId, is_commit};
 use crate::tree::{Tree, TreeFile};
 
-/// What the cache holds of a file.
+/// The state of a file in the cache.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// The right bytes.
+    /// The file is there and its hash is right.
     Good,
     Absent,
-    /// Other bytes; the reason ends a sentence.
+    /// The file is there with other content. The reason completes a sentence.
     Damaged(String),
 }
 
@@ -52,7 +52,7 @@ impl ModelCache {
         }
     }
 
-    /// The model folder of a commit, whether or not it is there.
+    /// The snapshot folder of a commit, whether or not it exists.
     pub fn snapshot(&self, commit: &str) -> PathBuf {
         self.layout.pointer_path(commit)
     }
@@ -61,7 +61,7 @@ impl ModelCache {
         self.layout.blob_path(digest.hex())
     }
 
-    /// The commit that `revision` was when it was last seen.
+    /// The commit that the cache last recorded for `revision`.
     pub fn commit(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_string());
@@ -70,8 +70,8 @@ impl ModelCache {
         Some(commit.trim().to_string()).filter(|commit| is_commit(commit))
     }
 
-    /// Remembers that `revision` is `commit`. Nothing is written if it is known already, so a cache
-    /// that may only be read works.
+    /// Records that `revision` is `commit`. Writes nothing if that is recorded already, so a read-only cache
+    /// works.
     pub fn remember_commit(&self, revision: &str, commit: &str) -> Result<(), HubError> {
         match self.commit(revision).as_deref() == Some(commit) {
             true => Ok(()),
@@ -89,13 +89,13 @@ impl ModelCache {
         write_whole(&path, json.as_bytes())
     }
 
-    /// What is there of the blob of `file`.
+    /// The state of the blob of `file`.
     pub fn blob_state(&self, file: &TreeFile, digest: &Digest) -> Result<State, HubError> {
         self.state(&self.blob(digest), digest, Some(file.size()))
     }
 
-    /// What is there of `name` in the snapshot of `commit`. Without a listing (`file`) the content is
-    /// held against the blob name that the snapshot links to, where it is a link.
+    /// The state of `name` in the snapshot of `commit`. Without a listing (`file`), a link's content is
+    /// compared with the name of the blob it points to.
     pub fn snapshot_state(&self, commit: &str, name: &str, file: Option<&TreeFile>) -> Result<State, HubError> {
         let path = self.snapshot(commit).join(name);
         let digest = match file {
@@ -112,7 +112,7 @@ impl ModelCache {
     }
 
     fn state(&self, path: &Path, digest: &Digest, size: Option<u64>) -> Result<State, HubError> {
-        // A link to a blob that is gone counts as absent, like no link.
+        // A link whose blob is missing counts as absent.
         let Ok(metadata) = fs::metadata(path) else {
             return Ok(State::Absent);
         };
@@ -133,31 +133,31 @@ impl ModelCache {
         Ok(State::Good)
     }
 
-    /// Notes that the content at `path` has this hash, so that it need not be computed again. Only saves
-    /// time; where it cannot be written the file is hashed each time.
+    /// Records that the content at `path` has this hash, so that it is not hashed again. This only saves time:
+    /// where it cannot be written, the file is hashed each time.
     pub fn remember_good(&self, path: &Path, digest: &Digest) {
         if let Some(stamp) = fs::metadata(path).ok().as_ref().and_then(stamp) {
             let _ = write_whole(&self.stamp_path(digest), stamp.as_bytes());
         }
     }
 
-    /// Makes `name` in the snapshot of `commit` mean the blob of `digest`.
+    /// Links `name` in the snapshot of `commit` to the blob of `digest`.
     pub fn link(&self, commit: &str, name: &str, digest: &Digest) -> Result<(), HubError> {
         let pointer = self.snapshot(commit).join(name);
         create_parent(&pointer)?;
-        // Made elsewhere, so that whoever lists the snapshot meanwhile sees finished names only.
+        // Made in another folder, so that a program that lists the snapshot sees finished names only.
         let staged = self.locks.join(temporary_name(digest.hex()));
         create_parent(&staged)?;
         let _ = fs::remove_file(&staged);
         let blob = self.blob(digest);
-        // One up for each folder that the name goes down, and two for the snapshot's.
+        // One level up for each folder in `name`, and two for the snapshot's own.
         let up = "../".repeat(2 + name.matches('/').count());
         link_file(&Path::new(&up).join("blobs").join(digest.hex()), &blob, &staged)
             .and_then(|()| fs::rename(&staged, &pointer))
             .map_err(HubError::io("create", &pointer))
     }
 
-    /// Waits until no other process fetches this blob; the lock ends with the returned file.
+    /// Waits until no other process fetches this blob. The lock is held until the returned file is dropped.
     pub fn lock(&self, digest: &Digest, name: &str) -> Result<File, HubError> {
         let path = self.locks.join(format!("{}.lock", digest.hex()));
         create_parent(&path)?;
@@ -167,7 +167,7 @@ impl ModelCache {
             Err(TryLockError::WouldBlock) => {
                 eprintln!("waiting for another program that is fetching {name}")
             }
-            // Some network file systems have no locks; the hash at the end still guards the file.
+            // Some network file systems have no locks. The hash check at the end still protects the file.
             Err(TryLockError::Error(_)) => return Ok(file),
         }
         file.lock().map_err(HubError::io("lock", &path))?;
@@ -183,21 +183,21 @@ impl ModelCache {
     }
 }
 
-/// What changes when a file's content does, as far as the file system tells.
+/// Size and modification time: a text that changes when the content does, as far as the file system tells.
 fn stamp(metadata: &Metadata) -> Option<String> {
     let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some(format!("{} {}", metadata.len(), modified.as_nanos()))
 }
 
-/// Writes a small file so that readers see all of it or nothing. Not synced: what a power cut leaves of
-/// a ref, a listing or a stamp is recognised, and costs a request or a hash.
+/// Writes a small file that readers see complete or not at all. It is not synced: a ref, listing or stamp
+/// damaged by a power cut is recognised, and costs one request or one hash.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
     create_parent(path)?;
     let failed = |error| HubError::io("write", path)(error);
     write_file(path, Durability::Cached, failed, |file| file.write_all(bytes).map_err(failed))
 }
 
-/// Creates the folder that `path` is to stand in.
+/// Creates the parent folders of `path`.
 pub(crate) fn create_parent(path: &Path) -> Result<(), HubError> {
     match path.parent() {
         Some(parent) => fs::create_dir_all(parent).map_err(HubError::io("create the folder", parent)),
@@ -210,7 +210,7 @@ fn link_file(relative: &Path, _absolute: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(relative, link)
 }
 
-/// Links need a privilege on Windows that most accounts lack: then a second name, then a copy.
+/// On Windows most accounts may not create symbolic links: a hard link is tried instead, then a copy.
 #[cfg(not(unix))]
 fn link_file(_relative: &Path, absolute: &Path, link: &Path) -> io::Result<()> {
     fs::hard_link(absolute, link).or_else(|_| fs::copy(absolute, link).map(|_| ()))

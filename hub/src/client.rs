@@ -1,8 +1,9 @@
-//! Talking to the hub: three addresses, one agent, and the meaning of every refusal.
+//! The HTTP client of the hub, [`Client`]: resolves revisions, lists files, opens files, and turns refusals into
+//! errors.
 //!
-//! Redirects are followed here and not by the agent, whose notion of the same host leaves out the port:
-//! large files live on other servers, which must not see the token and need none. Compression is
-//! declined, because a range of bytes means the bytes of the file.
+//! Redirects are followed here and not by the `ureq` agent, which ignores the port when it compares hosts:
+//! large files are on other servers, which must not see the token and need none. Compression is declined,
+//! because a byte range must be a range of the file's own bytes.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -21,16 +22,16 @@ use crate::id::{HubId, is_commit};
 use crate::options::HubOptions;
 use crate::tree::{Entry, Tree};
 
-/// The longest answer accepted from the two listing addresses, in bytes.
+/// The longest answer accepted from a listing address, in bytes.
 const LONGEST_ANSWER: u64 = 64 << 20;
 /// The most pages of a listing (the hub gives 1000 entries a page).
 const MOST_PAGES: usize = 1000;
-/// Listings are small; whoever waits for one wants to hear soon that the hub is down.
+/// Few retries, because listings are small and a user should soon be told that the hub is down.
 const LISTING_RETRIES: u32 = 2;
 const MOST_REDIRECTS: usize = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Asks one hub about one model or dataset.
+/// A client for one model or dataset of one hub.
 pub(crate) struct Client<'a> {
     agent: Agent,
     authorization: Option<String>,
@@ -56,7 +57,7 @@ impl<'a> Client<'a> {
             .timeout_connect(Some(options.timeout))
             .timeout_per_read(Some(options.timeout));
         if is_loopback(&options.endpoint) {
-            // A proxy on another machine cannot reach a hub on this one.
+            // A proxy on another machine cannot reach a hub on this machine.
             config = config.proxy(None);
         }
         if let Some(path) = &options.certificates {
@@ -71,7 +72,7 @@ impl<'a> Client<'a> {
         Ok(Self { agent: config.build().into(), authorization, options, id })
     }
 
-    /// The commit that the id's revision is now.
+    /// The commit that the id's revision currently names.
     pub fn commit(&self) -> Result<String, HubError> {
         #[derive(Deserialize)]
         struct Info {
@@ -95,7 +96,7 @@ impl<'a> Client<'a> {
             let (page, next): (Vec<Entry>, _) = self.listing(&address)?;
             entries.extend(page);
             match next {
-                // The token travels along, so a next page anywhere else is not followed.
+                // The token is sent with each request, so a next page at another address is not followed.
                 Some(next) if next.starts_with(&format!("{endpoint}/")) => address = next,
                 Some(next) => {
                     return Err(HubError::Answer { address, detail: format!("the next page is at {next}") });
@@ -106,8 +107,8 @@ impl<'a> Client<'a> {
         Err(HubError::Answer { address, detail: "the listing does not end".to_string() })
     }
 
-    /// Opens `file` of a commit for reading from byte `start` on. The answer is a success (200, 206) or
-    /// an unsatisfiable range (416); anything else is an error.
+    /// Opens `file` of a commit for reading from byte `start`. The response is a success (200, 206) or an
+    /// unsatisfiable range (416); anything else is an error.
     pub fn open(&self, commit: &str, file: &str, start: u64) -> Result<Response<Body>, HubError> {
         let repo = self.repo(commit);
         let address = format!(
@@ -129,8 +130,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// How long to wait before retry number `retry` (from 0) of something that failed with `error`;
-    /// `None` if trying again cannot help.
+    /// How long to wait before retry number `retry` (from 0) after `error`; `None` if a retry cannot help.
     pub fn pause(&self, error: &HubError, retry: u32) -> Option<Duration> {
         let helps = match error {
             HubError::Network { .. } | HubError::Cut { .. } => true,
@@ -145,7 +145,7 @@ impl<'a> Client<'a> {
         Repo::with_revision(self.id.repo(), self.id.repo_type(), revision.to_string())
     }
 
-    /// A JSON answer, and the address of its next page.
+    /// A JSON response, and the address of its next page if there is one.
     fn listing<T: DeserializeOwned>(&self, address: &str) -> Result<(T, Option<String>), HubError> {
         let mut retry = 0;
         loop {
@@ -154,7 +154,7 @@ impl<'a> Client<'a> {
                     return read_json(address, response);
                 }
                 Ok(response) => self.refusal(address, response),
-                // A hub that cannot even be connected to is reported at once.
+                // A hub that cannot be connected to is reported without a retry.
                 Err(error) => return Err(error),
             };
             match self.pause(&error, retry).filter(|_| retry < LISTING_RETRIES) {
@@ -165,7 +165,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Asks for `address`, wherever that leads. The token is sent to the endpoint's own origin only, also
+    /// Requests `address` and follows redirects. The token is sent only to the endpoint's own origin, also
     /// after a redirect; another port is another origin.
     fn get(&self, address: &str, range: Option<String>) -> Result<Response<Body>, HubError> {
         let mut target = address.to_string();
@@ -180,7 +180,7 @@ impl<'a> Client<'a> {
                 request = request.header(header::RANGE, range);
             }
             let response = request.call().map_err(|error| HubError::Network {
-                // The query may hold a signature.
+                // Without the query, which may contain a signature.
                 address: target.split('?').next().unwrap_or(&target).to_string(),
                 detail: error.to_string(),
             })?;
@@ -196,13 +196,13 @@ impl<'a> Client<'a> {
         Err(HubError::Answer { address: address.to_string(), detail: "too many redirects".to_string() })
     }
 
-    /// What an unsuccessful answer means. The hub answers 401 for models it does not want to admit to,
-    /// so the error code in its headers comes first.
+    /// The error that an unsuccessful response stands for. The hub answers 401 for models whose existence it
+    /// hides, so the error code in its headers is looked at first.
     fn refusal(&self, address: &str, mut response: Response<Body>) -> HubError {
         let status = response.status().as_u16();
         let code = text_header(response.headers(), "x-error-code").unwrap_or_default();
         let message = text_header(response.headers(), "x-error-message").unwrap_or_default();
-        // Reading the short body lets the connection be used again.
+        // The short body is read so that the connection can be used again.
         let _ = response.body_mut().with_config().limit(64 << 10).read_to_vec();
         let (repo, endpoint) = (self.id.place(), self.options.endpoint.clone());
         let who = match self.options.token {
@@ -235,7 +235,7 @@ fn read_json<T: DeserializeOwned>(address: &str, response: Response<Body>) -> Re
     Ok((value, next))
 }
 
-/// A header as printable text, cut to a length fit for a message.
+/// A header as printable text, cut to a length that fits into a message.
 fn text_header(headers: &HeaderMap, name: &str) -> Option<String> {
     let value = headers.get(name)?.to_str().ok()?;
     Some(value.chars().filter(|c| !c.is_control()).take(2000).collect())

@@ -1,8 +1,8 @@
-//! Datasets of the hub: the files of one split, into the cache that the Python tools use
-//! (`datasets--owner--name`). Which files those are `firebrand_datasets` decides from their names.
+//! Fetches the files of one split of a hub dataset into the cache that the Python tools use
+//! (`datasets--owner--name`): [`data_files`]. `firebrand_datasets` chooses the files by their names.
 //!
-//! Fetching is a model's: every file is checked against its hash, a whole copy is used without a network, and a branch
-//! comes to mean a commit only once all that was chosen of it is here.
+//! Files are fetched like those of a model: each is checked against its hash, a complete copy is used without a
+//! network, and a branch is recorded as a commit only after all chosen files are in the cache.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::id::HubId;
 use crate::options::HubOptions;
 use crate::progress::Progress;
 
-/// The hub of the environment, asked when the first address of it is met.
+/// Fetches datasets from the hub that the environment names. The environment is read at each call of `fetch`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HubDatasets;
 
@@ -28,10 +28,10 @@ impl FetchData for HubDatasets {
     }
 }
 
-/// The local places of the files that `choose` takes of a dataset, fetched where the cache lacks them.
+/// The local paths of the files of a dataset that `choose` selects, fetched where the cache lacks them.
 ///
 /// # Errors
-/// What went wrong between the hub, the cache and here, or why nothing was chosen.
+/// A failure of the hub, the network or the cache; or the reason why no file was chosen.
 pub fn data_files(
     repository: &Repository,
     choose: &Choose<'_>,
@@ -74,7 +74,7 @@ pub fn data_files(
     Ok(wanted.places(&commit, &chosen))
 }
 
-/// What is looked for, and where.
+/// A dataset, the choice of its files, and where they are cached.
 struct Wanted<'a> {
     id: &'a HubId,
     cache: &'a ModelCache,
@@ -91,13 +91,13 @@ impl Wanted<'_> {
         chosen.iter().map(|name| self.cache.snapshot(commit).join(name)).collect()
     }
 
-    /// The files as the cache holds them, without any request.
+    /// The paths of the files in the cache, found without any request.
     fn cached(&self) -> Result<Vec<PathBuf>, HubError> {
         let not_cached = || HubError::NotCached { id: self.id.to_string(), cache: self.options.cache.clone() };
         let commit = self.cache.commit(self.id.revision()).ok_or_else(not_cached)?;
         let snapshot = self.cache.snapshot(&commit);
         let tree = self.cache.tree(&commit);
-        // Without a listing (an older Python cached this) what is there must do.
+        // Without a listing (an older Python library filled this cache) the files that are there must do.
         let mut present = Vec::new();
         if tree.is_none() {
             walk(&snapshot, "", 0, &mut present);
@@ -120,7 +120,7 @@ impl Wanted<'_> {
     }
 }
 
-/// Paths of the files below a folder of the cache.
+/// Paths of the files in a folder of the cache and in its sub-folders.
 fn walk(root: &Path, below: &str, depth: usize, found: &mut Vec<String>) {
     const DEEPEST: usize = 16;
     let entries = std::fs::read_dir(root.join(below)).into_iter().flatten().flatten();

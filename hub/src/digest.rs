@@ -1,8 +1,8 @@
-//! The hashes by which the hub knows a file, and checking a file against them.
+//! The hashes by which the hub identifies a file, [`Digest`], and how they are computed.
 //!
-//! Large files (LFS, Xet) go by the sha256 of their content, all others by git's blob id, which is the
-//! sha1 of `blob <size>\0` and the content. The same hash is the name of the blob in the cache, so a
-//! cached file can be checked without asking anyone.
+//! Large files (LFS, Xet) are identified by the sha256 of their content, all others by git's blob id, the
+//! sha1 of `blob <size>\0` and the content. The hash is also the name of the blob in the cache, so a cached
+//! file can be checked without a network.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,10 +11,10 @@ use std::path::Path;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-/// Read in pieces of this size, in bytes.
+/// Size of the pieces in which files are read, in bytes.
 pub(crate) const PIECE: usize = 256 * 1024;
 
-/// The hash a file must have, in lower-case hexadecimal.
+/// The expected hash of a file, in lower-case hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Digest {
     Sha256(String),
@@ -31,14 +31,14 @@ impl Digest {
         }
     }
 
-    /// The digits, which are also the name of the blob.
+    /// The hexadecimal digits, which are also the name of the blob.
     pub fn hex(&self) -> &str {
         match self {
             Self::Sha256(hex) | Self::GitBlob(hex) => hex,
         }
     }
 
-    /// What the hash is called in messages.
+    /// The name of the hash in messages.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Sha256(_) => "sha256",
@@ -46,7 +46,7 @@ impl Digest {
         }
     }
 
-    /// A hasher for a content of `size` bytes.
+    /// A hasher for content of `size` bytes.
     pub fn hasher(&self, size: u64) -> Hasher {
         match self {
             Self::Sha256(_) => Hasher::Sha256(Sha256::new()),
@@ -54,7 +54,7 @@ impl Digest {
         }
     }
 
-    /// The hash that the file at `path`, of `size` bytes, really has.
+    /// Computes the hash of the file at `path`, which has `size` bytes.
     pub fn of_file(&self, path: &Path, size: u64) -> io::Result<String> {
         let mut hasher = self.hasher(size);
         let mut file = File::open(path)?;
@@ -68,7 +68,7 @@ impl Digest {
     }
 }
 
-/// A hash being computed.
+/// A running hash computation.
 #[derive(Clone)]
 pub(crate) enum Hasher {
     Sha256(Sha256),
@@ -83,7 +83,7 @@ impl Hasher {
         }
     }
 
-    /// The hash of everything so far.
+    /// The hash of all bytes given so far.
     pub fn hex(self) -> String {
         match self {
             Self::Sha256(hasher) => to_hex(&hasher.finalize()),

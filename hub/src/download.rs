@@ -1,9 +1,9 @@
-//! One file from the hub into the cache: resumed if it was cut, checked before it counts.
+//! Downloads one file into the cache, [`Job::run`]: it resumes a partial file and checks the hash.
 //!
-//! Bytes go to `<hash>.incomplete`, hashed as they arrive. When all are there and the hash is the one the
-//! hub stated, the file is synced and renamed; otherwise it is deleted. A partial file of an earlier
-//! program is trusted only as far as the final hash: if that is wrong, the file is fetched once more from
-//! its beginning.
+//! Bytes are written to `<hash>.incomplete` and hashed as they arrive. When all are there and the hash is the
+//! one the hub stated, the file is synced and renamed; otherwise it is deleted. A partial file from an
+//! earlier run is not trusted: if the final hash is wrong, the file is fetched once more from its
+//! beginning.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -19,10 +19,10 @@ use crate::digest::{Digest, Hasher, PIECE};
 use crate::error::HubError;
 use crate::progress::Progress;
 
-/// Retries are counted anew after this many bytes, so that a long download on a poor line can finish.
+/// After this many bytes the retries are counted from 0 again, so that a long download on a poor line can finish.
 const WORTHWHILE: u64 = 1 << 20;
 
-/// What to fetch and how it must turn out.
+/// A file to fetch, and its expected size and hash.
 pub(crate) struct Job<'a> {
     pub name: &'a str,
     /// In bytes.
@@ -35,7 +35,7 @@ impl Job<'_> {
     ///
     /// # Errors
     /// See [`HubError`]. After [`HubError::Cut`] and errors of the disk the partial file stays and the next
-    /// call goes on from it; after a wrong size or hash nothing stays.
+    /// call resumes from it; after a wrong size or hash it is deleted.
     pub fn run(&self, client: &Client, commit: &str, blob: &Path, progress: &mut Progress) -> Result<(), HubError> {
         create_parent(blob)?;
         let mut partial = Partial::open(self, blob.with_extension("incomplete"))?;
@@ -67,7 +67,7 @@ impl Job<'_> {
         }
     }
 
-    /// Requests until every byte is there, over as many connections as it takes.
+    /// Sends requests until every byte is there, over as many connections as it takes.
     fn fill(
         &self,
         client: &Client,
@@ -93,7 +93,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// One request, for what is missing.
+    /// Sends one request for the bytes that are missing.
     fn request(
         &self,
         client: &Client,
@@ -134,8 +134,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Whether the body goes on at byte `start`; if not, it is the file from its beginning (a server that
-    /// ignores ranges), or no body at all (a range the server finds unsatisfiable).
+    /// Whether the response body starts at byte `start`. Otherwise it is the file from its beginning (a server
+    /// that ignores ranges), or there is no body (the server finds the range unsatisfiable).
     fn continues(&self, response: &Response<Body>, start: u64) -> Result<bool, HubError> {
         match response.status().as_u16() {
             206 => {
@@ -163,13 +163,13 @@ impl Job<'_> {
     }
 }
 
-/// First byte and total size of `bytes first-last/total`.
+/// First byte and total size from a header `bytes first-last/total`.
 fn content_range(value: &str) -> Option<(u64, u64)> {
     let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
     Some((range.split_once('-')?.0.parse().ok()?, total.parse().ok()?))
 }
 
-/// The file being filled, and the hash of what it holds.
+/// The partial file, and the hash of its content so far.
 struct Partial {
     path: PathBuf,
     file: File,
@@ -179,7 +179,7 @@ struct Partial {
 }
 
 impl Partial {
-    /// Opens what an earlier attempt left, or an empty file.
+    /// Opens the partial file of an earlier attempt, or an empty one.
     fn open(job: &Job, path: PathBuf) -> Result<Self, HubError> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(HubError::io("create", &path))?;

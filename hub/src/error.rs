@@ -1,9 +1,9 @@
-//! Everything that can go wrong between a model's name and its files, each with what to do about it.
+//! [`HubError`]: everything that can go wrong between a model's name and its files, each with advice.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why [`crate::locate`] found no model.
+/// Why [`crate::locate`] found no model, or [`crate::data_files`] no dataset.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     #[error(
@@ -111,7 +111,7 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// Whether the hub could not be asked at all, so that a whole copy in the cache is the best answer.
+    /// Whether the hub could not be reached at all, so that a complete copy in the cache should be used.
     pub(crate) fn is_unreachable(&self) -> bool {
         matches!(self, Self::Network { .. } | Self::Server { .. })
     }

@@ -1,8 +1,7 @@
-//! From a hub id to a whole snapshot folder: what the hub says the model is, minus what the cache holds.
+//! Fetches the files of a hub id that the cache lacks and returns the snapshot folder: [`fetch`].
 //!
-//! The order is what makes a half copy harmless: files first, small ones before weights, and only when all
-//! are there does the branch name come to mean this commit. Until then an offline run gets the older, whole
-//! copy.
+//! The order makes a partial copy harmless: small files first, then weights, and only when all are there is
+//! the branch recorded as this commit. Until then an offline run gets the older, complete copy.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,17 +16,17 @@ use crate::options::HubOptions;
 use crate::progress::Progress;
 use crate::tree::Tree;
 
-/// The longest index of shards that is read, in bytes (a million tensors fit).
+/// The longest index of shards that is read, in bytes (enough for a million tensors).
 const LONGEST_INDEX: u64 = 256 << 20;
 
-/// The snapshot folder of `id`, fetched as far as the cache lacks it.
+/// The snapshot folder of `id`; files that the cache lacks are fetched.
 pub(crate) fn fetch(id: &HubId, options: &HubOptions) -> Result<PathBuf, HubError> {
     let cache = ModelCache::new(&options.cache, id);
     if options.offline {
         return cached(id, &cache, options);
     }
     if id.commit().is_some() {
-        // A commit never changes: if all of it is here, there is nothing to ask.
+        // A commit never changes: if all of it is cached, no request is needed.
         if let Ok(snapshot) = cached(id, &cache, options) {
             return Ok(snapshot);
         }
@@ -65,7 +64,7 @@ pub(crate) fn fetch(id: &HubId, options: &HubOptions) -> Result<PathBuf, HubErro
     Ok(cache.snapshot(&commit))
 }
 
-/// The commit that the revision is now, and its files.
+/// The commit that the revision currently names, and its files.
 pub(crate) fn listing(id: &HubId, cache: &ModelCache, client: &Client) -> Result<(String, Tree), HubError> {
     let commit = match id.commit() {
         Some(commit) => commit.to_string(),
@@ -75,25 +74,25 @@ pub(crate) fn listing(id: &HubId, cache: &ModelCache, client: &Client) -> Result
         return Ok((commit, tree));
     }
     let tree = client.tree(&commit)?;
-    // Saves the next request; a cache that may only be read still serves if it is whole.
+    // Saves the next request. The error is ignored because a complete read-only cache can still be used.
     let _ = cache.remember_tree(&commit, &tree);
     Ok((commit, tree))
 }
 
-/// The names in a folder that are safe as such.
+/// The names in a folder that are plain file names.
 fn names_in(folder: &Path) -> Option<Vec<String>> {
     let names = fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     Some(names.filter(|name| files::is_plain_name(name)).collect())
 }
 
-/// The snapshot folder of `id` if the cache holds all of it, without any request.
+/// The snapshot folder of `id` if the cache holds all of it. No request is made.
 fn cached(id: &HubId, cache: &ModelCache, options: &HubOptions) -> Result<PathBuf, HubError> {
     let not_cached = || HubError::NotCached { id: id.to_string(), cache: options.cache.clone() };
     let commit = cache.commit(id.revision()).ok_or_else(not_cached)?;
     let snapshot = cache.snapshot(&commit);
     let not_whole = |reason: String| HubError::NotWhole { id: id.to_string(), snapshot: snapshot.clone(), reason };
     let tree = cache.tree(&commit);
-    // Without a listing (an older Python cached this) what is there must at least make a model.
+    // Without a listing (an older Python library filled this cache) the files that are there must at least be a model.
     let mut present = names_in(&snapshot).ok_or_else(not_cached)?;
     let templates = names_in(&snapshot.join(NAMED_TEMPLATES)).unwrap_or_default();
     present.extend(templates.iter().map(|name| format!("{NAMED_TEMPLATES}/{name}")));
@@ -126,7 +125,7 @@ fn cached(id: &HubId, cache: &ModelCache, options: &HubOptions) -> Result<PathBu
     Ok(snapshot)
 }
 
-/// One run for one commit.
+/// Fetches files of one commit.
 pub(crate) struct Fetch<'a> {
     pub id: &'a HubId,
     pub commit: &'a str,
@@ -137,8 +136,8 @@ pub(crate) struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Brings these files into the snapshot; `needed_by` completes "the file, which ..." if the repository
-    /// has no such file.
+    /// Fetches these files into the snapshot. `needed_by` completes "the file, which ..." in the error for a
+    /// file that the repository does not have.
     pub fn files(&mut self, names: &[String], needed_by: &str) -> Result<(), HubError> {
         let mut jobs = Vec::new();
         for name in names {
@@ -173,7 +172,7 @@ impl Fetch<'_> {
     fn run(&mut self, job: &Job) -> Result<(), HubError> {
         let blob = self.cache.blob(&job.digest);
         let _lock = self.cache.lock(&job.digest, job.name)?;
-        // Another program may have fetched it while this one waited.
+        // Another program may have fetched it while this one waited for the lock.
         let file = self.tree.get(job.name);
         let there =
             file.is_some_and(|file| self.cache.blob_state(file, &job.digest).is_ok_and(|state| state == State::Good));
@@ -184,7 +183,7 @@ impl Fetch<'_> {
         self.cache.link(self.commit, job.name, &job.digest)
     }
 
-    /// The shards that the fetched index names.
+    /// The shards that a fetched index names.
     fn shards(&self, index: &str) -> Result<Vec<String>, HubError> {
         let path = self.cache.snapshot(self.commit).join(index);
         if self.tree.get(index).is_some_and(|file| file.size() > LONGEST_INDEX) {

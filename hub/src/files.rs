@@ -1,10 +1,10 @@
-//! Which files of a repository are a model as we read one.
+//! Chooses which files of a repository to fetch as a model: [`Selection::of`].
 //!
-//! Configuration, tokenizer and chat template by name; then one set of weights, because many
+//! Configuration, tokenizer and chat template are chosen by name, and then one set of weights, because many
 //! repositories hold the same weights several times (`consolidated.safetensors`, `onnx/`, `original/`,
-//! pickles): `model.safetensors`, else the shards its index names, else an adapter, else
-//! `pytorch_model.bin`, else the shards of its index, else whatever safetensors there are. Only the top
-//! folder counts, and the one of named chat templates; other folders hold other formats.
+//! pickles). The first that is there is taken: `model.safetensors`, the shards of its index, an adapter,
+//! `pytorch_model.bin`, the shards of its index, any other safetensors files. Only the top folder and the
+//! folder of named chat templates are read; other folders hold other formats.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ const SUPPORTING: &[&str] = &[
     "chat_template.json",
     "adapter_config.json",
 ];
-/// The folder of chat templates that have names.
+/// The folder of named chat templates.
 pub(crate) const NAMED_TEMPLATES: &str = "additional_chat_templates";
 const SUPPORTING_PREFIXES: &[&str] = &["tokenizer", "vocab."];
 const MODEL: &str = "model.safetensors";
@@ -31,11 +31,12 @@ const ADAPTER: &str = "adapter_model.safetensors";
 const PICKLE: &str = "pytorch_model.bin";
 const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
 
-/// What to fetch of a repository.
+/// The files of a repository to fetch.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Selection {
     /// Everything but the weights.
     pub supporting: Vec<String>,
+    /// One set of weights.
     pub weights: Weights,
 }
 
@@ -49,7 +50,7 @@ pub(crate) enum Weights {
 }
 
 impl Selection {
-    /// From the paths of repository `id`.
+    /// Chooses among the paths of repository `id`.
     ///
     /// # Errors
     /// No `config.json` (or `adapter_config.json`), or no weights in a format that is read.
@@ -91,10 +92,10 @@ impl Selection {
     }
 }
 
-/// The shard files that the `text` of the file `index` names, each once.
+/// The shard files that the index file `index`, whose content is `text`, names, each once.
 ///
 /// # Errors
-/// The reason why `text` is no index, as the end of a sentence.
+/// The reason why `text` is not an index, to end a sentence.
 pub(crate) fn shards(index: &str, text: &str) -> Result<Vec<String>, String> {
     let extension = if index == PICKLE_INDEX { ".bin" } else { ".safetensors" };
     #[derive(Deserialize)]
@@ -112,14 +113,14 @@ pub(crate) fn shards(index: &str, text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// Whether `name` is a file name and nothing more: no folder, no drive, nothing an address would escape.
+/// Whether `name` is a plain file name: no folder, no drive, no character that a URL escapes.
 pub(crate) fn is_plain_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+' | b'=');
     !name.is_empty() && name.len() <= 200 && name.bytes().all(allowed) && !name.starts_with('.') && !name.ends_with('.')
 }
 
-/// Whether `name` is a name of a file or folder here as well: people give data files names with blanks and letters of
-/// all kinds.
+/// Whether `name` can be the name of a file or folder on this system. Data files may have spaces and letters of any
+/// script in their names.
 pub(crate) fn is_safe_name(name: &str) -> bool {
     let forbidden = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|');
     !name.is_empty()
@@ -129,7 +130,7 @@ pub(crate) fn is_safe_name(name: &str) -> bool {
         && !name.ends_with(['.', ' '])
 }
 
-/// `path` as an address has it.
+/// `path` with the escapes it needs in a URL.
 pub(crate) fn escaped(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {

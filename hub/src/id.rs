@@ -1,4 +1,4 @@
-//! `owner/name[@revision]`: the name of a model, or of a dataset, on the hub.
+//! [`HubId`], parsed from `owner/name[@revision]`: the name of a model or dataset on the hub.
 //!
 //! The rules are the hub's own (letters, digits, `-`, `_`, `.`; no `--` and no `..`), which also makes
 //! every id safe as a folder name. A revision is a branch, a tag, `refs/pr/N` or a commit.
@@ -9,10 +9,10 @@ use hf_hub::RepoType;
 
 use crate::digest::is_lower_hex;
 
-/// The revision meant when none is written.
+/// The revision used when none is written.
 const DEFAULT_REVISION: &str = "main";
 
-/// What a repository of the hub holds.
+/// The type of a hub repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Model,
@@ -32,7 +32,7 @@ impl HubId {
     /// Reads `owner/name[@revision]`.
     ///
     /// # Errors
-    /// The reason why `text` is no such id, as the end of a sentence.
+    /// The reason why `text` is not such an id, to end a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (repo, revision) = match text.split_once('@') {
             Some((repo, revision)) => (repo, Some(revision)),
@@ -55,7 +55,7 @@ impl HubId {
     /// The dataset `owner/name` at a revision.
     ///
     /// # Errors
-    /// The reason why there is no such id, as the end of a sentence.
+    /// The reason why this is not an id, to end a sentence.
     pub fn dataset(repo: &str, revision: Option<&str>) -> Result<Self, String> {
         let text = revision.map_or_else(|| repo.to_string(), |revision| format!("{repo}@{revision}"));
         Ok(Self { kind: Kind::Dataset, ..Self::parse(&text)? })
@@ -66,7 +66,7 @@ impl HubId {
         format!("{}/{}", self.owner, self.name)
     }
 
-    /// Where the hub shows it: `owner/name`, or `datasets/owner/name`.
+    /// Its place on the hub's website: `owner/name`, or `datasets/owner/name`.
     pub fn place(&self) -> String {
         match self.kind {
             Kind::Model => self.repo(),
@@ -74,7 +74,7 @@ impl HubId {
         }
     }
 
-    /// What the hub's addresses and the cache's folders tell apart.
+    /// The type by which the hub's addresses and the cache's folders differ.
     pub(crate) fn repo_type(&self) -> RepoType {
         match self.kind {
             Kind::Model => RepoType::Model,
@@ -82,7 +82,7 @@ impl HubId {
         }
     }
 
-    /// The part of listing addresses that says what the repository holds.
+    /// The part of a listing address that names the type of repository.
     pub(crate) fn plural(&self) -> &'static str {
         match self.kind {
             Kind::Model => "models",
@@ -95,7 +95,7 @@ impl HubId {
         self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
     }
 
-    /// The revision if it is a full commit hash, which can never come to mean other files.
+    /// The revision if it is a full commit hash, whose files can never change.
     pub fn commit(&self) -> Option<&str> {
         self.revision.as_deref().filter(|revision| is_commit(revision))
     }

@@ -1,12 +1,12 @@
-//! Where a model comes from: a folder on this machine, or a model of the Hugging Face hub.
+//! Finds a model, given as a local folder or as an id of the Hugging Face hub: [`locate`].
 //!
-//! A hub id is written `owner/name` or `owner/name@revision`. Its files go into the cache that the
-//! Python tools use (`models--owner--name/{refs,blobs,snapshots,trees}`), so what one program fetched
-//! the other finds. Layout and addresses come from the `hf-hub` crate; what it does not do is here:
-//! every file is checked against the hash the hub states before it gets its name in the cache, a cut
-//! download goes on where it stopped, and without a network a complete copy is used as it is.
+//! A hub id is written `owner/name` or `owner/name@revision`. Its files go into the cache of the Python tools
+//! (`models--owner--name/{refs,blobs,snapshots,trees}`), so each program finds what the other fetched. Layout
+//! and addresses come from the `hf-hub` crate. This crate adds three things: every file is checked against
+//! the hash the hub states before it gets its name in the cache, an interrupted download resumes, and without
+//! a network a complete copy is used as it is.
 //!
-//! Only what training needs is fetched: configuration, tokenizer, chat template and one set
+//! Only what training needs is fetched: of a model the configuration, tokenizer, chat template and one set
 //! of weights (see `files`); of a dataset the files of one split (see `dataset`). Deliberately not here: uploads,
 //! and the Xet protocol (Xet repositories are read over plain HTTP, which the hub offers for all of them).
 
@@ -30,12 +30,12 @@ pub use options::{HubOptions, Token};
 
 use std::path::{Path, PathBuf};
 
-/// The local path of `model`: the path itself if it exists, else the snapshot folder of the hub model
-/// of that name, fetched if the cache does not hold it whole.
+/// The local path of `model`: the path itself if it exists, otherwise the snapshot folder of the hub model
+/// of that name, fetched if the cache does not hold all of it.
 ///
 /// # Errors
-/// [`HubError::NeitherPathNorId`] if nothing exists there and it cannot be a hub id; otherwise what
-/// went wrong between the hub, the cache and here, each with what to do about it.
+/// [`HubError::NeitherPathNorId`] if the path does not exist and cannot be a hub id; otherwise a failure of
+/// the hub, the network or the cache. Each error says what to do about it.
 pub fn locate(model: &str, options: &HubOptions) -> Result<PathBuf, HubError> {
     let path = Path::new(model);
     if path.exists() {

@@ -1,5 +1,5 @@
-//! What the user's environment says about the hub: the variables of the Python tools, with their
-//! meaning there, read once into a struct so that nothing below looks at the environment.
+//! [`HubOptions`]: the hub settings of the user's environment. The variables are those of the Python tools and
+//! mean the same; they are read once, and no other module looks at the environment.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,32 +9,32 @@ use crate::error::HubError;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
-/// Where the hub and its cache are, and how to talk to it.
+/// The addresses of the hub and its cache, and the settings of requests.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
     /// Address of the hub, without a slash at the end (`HF_ENDPOINT`).
     pub endpoint: String,
     /// Folder that holds `models--owner--name` (`HF_HUB_CACHE`, else `HF_HOME/hub`).
     pub cache: PathBuf,
-    /// Sent to the endpoint only, never to where it redirects (`HF_TOKEN`, else the token file).
+    /// Access token, sent to the endpoint only, never to where it redirects (`HF_TOKEN`, else the token file).
     pub token: Option<Token>,
-    /// Make no request, use what is cached (`HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`).
+    /// Make no request and use only what is cached (`HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`).
     pub offline: bool,
     /// Certificates to trust in place of the built-in ones, as PEM (`SSL_CERT_FILE`,
     /// `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`).
     pub certificates: Option<PathBuf>,
-    /// How often a request that broke is tried again before giving up.
+    /// How often a failed request is repeated.
     pub retries: u32,
     /// Pause before the first retry; it doubles with each one, up to 30 seconds.
     pub backoff: Duration,
-    /// How long to wait for a connection, and for the next bytes (`HF_HUB_DOWNLOAD_TIMEOUT`, seconds).
+    /// How long to wait for a connection and for the next bytes (`HF_HUB_DOWNLOAD_TIMEOUT`, in seconds).
     pub timeout: Duration,
     /// Show progress on stderr (off with `HF_HUB_DISABLE_PROGRESS_BARS`). Warnings are always shown.
     pub progress: bool,
 }
 
 impl HubOptions {
-    /// The public hub with this cache folder, no token, online.
+    /// The public hub with this cache folder, without a token, online.
     pub fn new(cache: impl Into<PathBuf>) -> Self {
         Self {
             endpoint: DEFAULT_ENDPOINT.to_string(),
@@ -49,18 +49,18 @@ impl HubOptions {
         }
     }
 
-    /// What this process's environment says.
+    /// The options of this process's environment.
     ///
     /// # Errors
-    /// [`HubError::Setting`] for a variable with a value that means nothing.
+    /// [`HubError::Setting`] for a variable whose value is not valid.
     pub fn from_env() -> Result<Self, HubError> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
-    /// As [`HubOptions::from_env`], from any source of variables. An empty variable counts as unset.
+    /// As [`HubOptions::from_env`], but from any source of variables. An empty variable counts as unset.
     ///
     /// # Errors
-    /// As there.
+    /// As [`HubOptions::from_env`].
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, HubError> {
         let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let user_home = set("HOME").map(PathBuf::from).or_else(std::env::home_dir).unwrap_or_default();
@@ -106,7 +106,7 @@ impl HubOptions {
 pub struct Token(String);
 
 impl Token {
-    /// A token as the hub's settings page shows it (`hf_...`).
+    /// A token as the hub's settings page displays it (`hf_...`).
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }

@@ -1,26 +1,26 @@
-//! What the user sees of a download, on stderr: a bar with rate and remaining time on a terminal, a line
-//! now and then where stderr goes to a file or a log.
+//! Shows the progress of a download on stderr, [`Progress`]: a bar with rate and remaining time on a terminal, and
+//! a line every few seconds where stderr is a file or a log.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Pause between two lines of one file in a log.
+/// Time between two lines about one file in a log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const TEMPLATE: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}";
 
-/// Progress over all files of one model.
+/// The progress of all downloads of one model or dataset.
 pub(crate) struct Progress {
     view: View,
     started: Instant,
     /// Bytes of all files to fetch.
     total: u64,
-    /// Bytes that are there, over all files.
+    /// Bytes present, over all files.
     position: u64,
-    /// Of those, the bytes of the current file.
+    /// Bytes of the current file, included in `position`.
     file_position: u64,
-    /// Bytes that came over the network.
+    /// Bytes received over the network.
     fetched: u64,
     files: u64,
 }
@@ -32,7 +32,7 @@ enum View {
 }
 
 impl Progress {
-    /// Over nothing yet. With `shown` false only warnings are shown.
+    /// Progress with nothing to fetch yet. If `shown` is false, only warnings are printed.
     pub fn new(shown: bool) -> Self {
         let now = Instant::now();
         let view = if !shown {
@@ -49,12 +49,12 @@ impl Progress {
         Self { view, started: now, total: 0, position: 0, file_position: 0, fetched: 0, files: 0 }
     }
 
-    /// Whether nothing was expected so far.
+    /// Whether no file was announced yet.
     pub fn is_new(&self) -> bool {
         self.total == 0
     }
 
-    /// More files to fetch, `bytes` in all.
+    /// Announces more files, of `bytes` in all.
     pub fn expect(&mut self, bytes: u64) {
         self.total += bytes;
         if let View::Bar(bar) = &self.view {
@@ -62,7 +62,7 @@ impl Progress {
         }
     }
 
-    /// The next file, of which `present` bytes are there from before.
+    /// Begins the next file, of which `present` bytes are there already.
     pub fn start(&mut self, name: &str, present: u64) {
         self.files += 1;
         self.file_position = present;
@@ -71,7 +71,7 @@ impl Progress {
             View::Bar(bar) => {
                 bar.set_message(name.to_string());
                 bar.set_position(self.position);
-                // Bytes from before say nothing about the speed of the line.
+                // Bytes that were there already say nothing about the speed of the line.
                 bar.reset_eta();
             }
             View::Lines { name: current, .. } => *current = name.to_string(),
@@ -79,7 +79,7 @@ impl Progress {
         }
     }
 
-    /// `bytes` more of the current file arrived.
+    /// Counts `bytes` more of the current file.
     pub fn advance(&mut self, bytes: u64) {
         self.position += bytes;
         self.file_position += bytes;
@@ -102,7 +102,7 @@ impl Progress {
         }
     }
 
-    /// The current file begins again.
+    /// Begins the current file again.
     pub fn restart(&mut self) {
         self.position -= self.file_position;
         self.file_position = 0;
@@ -112,7 +112,7 @@ impl Progress {
         }
     }
 
-    /// A line of its own, hidden with the rest.
+    /// Prints a line, if progress is shown.
     pub fn note(&self, text: &str) {
         match &self.view {
             View::Silent => {}
@@ -121,7 +121,7 @@ impl Progress {
         }
     }
 
-    /// A line of its own, always shown.
+    /// Prints a line in any case.
     pub fn warn(&self, text: &str) {
         match &self.view {
             View::Bar(bar) => bar.suspend(|| eprintln!("warning: {text}")),
@@ -129,7 +129,7 @@ impl Progress {
         }
     }
 
-    /// The end, with a summary if anything was fetched.
+    /// Ends the display, with a summary if anything was fetched.
     pub fn finish(self) {
         if let View::Bar(bar) = &self.view {
             bar.finish_and_clear();
@@ -140,7 +140,7 @@ impl Progress {
         }
     }
 
-    /// Bytes a second since the beginning.
+    /// Bytes per second since the start.
     fn rate(&self) -> f64 {
         self.fetched as f64 / self.started.elapsed().as_secs_f64().max(1e-3)
     }

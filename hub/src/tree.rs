@@ -1,7 +1,7 @@
-//! The files of a commit with their sizes and hashes, as the hub lists them.
+//! The listing of a commit, [`Tree`]: its files with sizes and hashes, as the hub states them.
 //!
-//! A commit never changes, so its listing is kept for good, in the file and the format of
-//! `huggingface_hub` (`trees/<commit>.json`). It tells a whole copy from a half one without a network.
+//! A commit never changes, so its listing is kept, in the file and format of `huggingface_hub`
+//! (`trees/<commit>.json`). With it a complete copy can be told from a partial one without a network.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::files;
 
-/// The number of the stored format; other numbers are ignored and the listing is asked for again.
+/// Version of the stored format. A listing of another version is ignored and requested again.
 const FORMAT_VERSION: u32 = 1;
 
 /// Every file of a commit by its path in the repository.
@@ -21,7 +21,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Of the entries the hub's `tree` address answers with; folders are dropped.
+    /// From the entries that the hub's `tree` address returns. Folders are left out.
     pub fn from_entries(entries: impl IntoIterator<Item = Entry>) -> Self {
         let files = entries.into_iter().filter(|entry| entry.kind == "file");
         Self {
@@ -43,7 +43,7 @@ impl Tree {
         self.files.get(path)
     }
 
-    /// The paths of all files whose folders and names are safe as such here.
+    /// The paths of all files whose file and folder names can be used on this system.
     pub fn plain_paths(&self) -> Vec<&str> {
         let is_plain = |path: &str| path.split('/').all(files::is_safe_name);
         self.files.keys().map(String::as_str).filter(|path| is_plain(path)).collect()
@@ -69,7 +69,7 @@ impl TreeFile {
         self.lfs_size.unwrap_or(self.size)
     }
 
-    /// The hash of the content; `None` if the hub stated something that is no hash.
+    /// The hash of the content; `None` if the hub stated something that is not a hash.
     pub fn digest(&self) -> Option<Digest> {
         let digest = Digest::from_blob_name(self.lfs_sha256.as_ref().unwrap_or(&self.blob_id))?;
         let is_lfs = self.lfs_sha256.is_some();

@@ -1,4 +1,4 @@
-//! The command line, as clap types: what can be asked, not how it is done.
+//! The command line as clap types, [`Cli`]: what can be asked for, and not how it is done.
 
 use std::path::PathBuf;
 
@@ -442,7 +442,7 @@ pub struct SelftestArgs {
     pub json: bool,
 }
 
-/// A format that can be written.
+/// Parses a dtype or 4-bit format that weights can be written in.
 fn written(text: &str) -> Result<WrittenDtype, String> {
     if text == "int8" {
         let reason = "no reader has names in files for blockwise int8: transformers' 8-bit folders are another format (LLM.int8)";
@@ -451,7 +451,7 @@ fn written(text: &str) -> Result<WrittenDtype, String> {
     word(text)
 }
 
-/// A word of the recipe as an argument.
+/// Parses a word that a recipe would use.
 fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }

@@ -1,11 +1,11 @@
-//! Opening the device a recipe or `--device` names.
+//! Opens the device that a recipe or `--device` names: [`open`].
 
 use burn::tensor::Device;
 
 use crate::error::Error;
 use crate::recipe::DeviceName;
 
-/// The device called `name`, if this build has it.
+/// The device called `name`.
 ///
 /// # Errors
 /// A device whose cargo feature is not compiled in.
@@ -20,7 +20,7 @@ pub fn open(name: DeviceName) -> Result<Device, Error> {
     }
 }
 
-/// The first of CUDA, ROCm, Metal and Vulkan that is compiled in, else the CPU.
+/// The first of CUDA, ROCm, Metal and Vulkan that is compiled in, otherwise the CPU.
 fn best() -> Device {
     [cuda(0), rocm(0), metal(), vulkan(0)].into_iter().find_map(Result::ok).unwrap_or_else(Device::flex)
 }

@@ -1,4 +1,4 @@
-//! Everything a command can fail with.
+//! [`Error`]: everything a command can fail with.
 
 use std::path::PathBuf;
 
@@ -10,46 +10,46 @@ use miette::Diagnostic;
 use crate::recipe::RecipeError;
 use crate::run::RunError;
 
-/// A failed command. The inner errors know file, line, key or tensor; this adds what to do.
+/// A failed command. The inner errors name file, line, key or tensor; this type adds advice.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The recipe.
+    /// An error in the recipe.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// Fetching a model.
+    /// A model or dataset that could not be fetched.
     #[error(transparent)]
     Hub(#[from] HubError),
-    /// Model or adapter files.
+    /// An error in model or adapter files.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// Data, tokenizer or template.
+    /// An error in data, tokenizer or template.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The run directory.
+    /// An error of the run directory.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// A device this build cannot open.
+    /// A device that is not compiled into this build.
     #[error("device {device} is not compiled into this build")]
     Device { device: String, feature: &'static str },
-    /// A loss or gradient that is no number.
+    /// A loss or gradient that is not finite.
     #[error("step {step}: {what} is not finite; rows of this step:\n{}", list(rows))]
     NotFinite { step: u64, what: String, rows: Vec<Location> },
     /// A resume that would not continue the same run.
     #[error("{}: {problem}", checkpoint.display())]
     Resume { checkpoint: PathBuf, problem: String },
-    /// A merge whose result is not the adapted model.
+    /// A merged model that differs too much from the adapted model.
     #[error("the merged model is not the adapted model: {problem}")]
     Merge { problem: String },
-    /// A request that cannot be carried out as it stands.
+    /// A request that cannot be carried out as given.
     #[error("{problem}")]
     Request { problem: String, help: String },
-    /// A file the command itself reads or writes.
+    /// A file that the command itself reads or writes.
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
 }
 
 impl Error {
-    /// For `map_err`.
+    /// Makes a closure for `map_err` that adds the path.
     pub fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, source }

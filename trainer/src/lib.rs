@@ -1,4 +1,4 @@
-//! Recipes, training, checkpoints, export, and the one binary.
+//! firebrand: recipes, training, checkpoints, export, and the commands of the `firebrand` binary.
 
 pub mod cli;
 pub mod commands;

@@ -1,10 +1,9 @@
-//! What a training loop tells the world: one report a step, one an evaluation, and the question
-//! whether it should stop.
+//! [`Observer`]: how a training loop reports its steps and evaluations and learns that it should stop.
 //!
 //! The loop is a plain function over `&mut dyn Observer` and knows no terminal, file or signal.
 //! [`crate::learner`] implements the trait on burn-train; [`Collector`] keeps reports in memory.
-//! The serialised reports are the lines of `metrics.jsonl`. There is no averaging anywhere: a
-//! line is one step. A value that is not finite is written as JSON `null` and read as NaN.
+//! The serialised reports are the lines of `metrics.jsonl`. Nothing is averaged: a line is one step.
+//! A value that is not finite is written as JSON `null` and read as NaN.
 
 use firebrand_datasets::RowKind;
 
@@ -13,23 +12,22 @@ use crate::run::RunError;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::time::Duration;
 
-/// Receives what happens in a run. An error it returns ends the run.
+/// Receives the reports of a run. An error it returns ends the run.
 pub trait Observer {
-    /// An optimiser step is complete. Called for every step; what is logged is the observer's
-    /// choice.
+    /// An optimiser step is complete. Called for every step; the observer decides what it logs.
     fn step(&mut self, report: &StepReport) -> Result<(), RunError>;
 
-    /// An evaluation is running: `done` of `total` rows.
+    /// An evaluation is running: `done` of `total` packs.
     fn evaluating(&mut self, _done: u64, _total: u64) {}
 
     /// An evaluation is complete.
     fn evaluated(&mut self, report: &EvalReport) -> Result<(), RunError>;
 
-    /// Something a person should read, such as "checkpoint-50 written".
+    /// A message for the user, such as "checkpoint-50 written".
     fn note(&mut self, _text: &str) {}
 
     /// Returns when everything reported so far is on disk. Called before a checkpoint, so that
-    /// the metrics never end before the newest checkpoint.
+    /// the metrics on disk reach at least to the newest checkpoint.
     fn flush(&mut self) -> Result<(), RunError> {
         Ok(())
     }
@@ -40,26 +38,26 @@ pub trait Observer {
     }
 }
 
-/// One optimiser step.
+/// The report of one optimiser step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// Optimiser steps completed, this one included.
     pub step: u64,
     /// Steps of the whole run.
     pub total_steps: u64,
-    /// Passes over the training data, with the started one as a fraction.
+    /// Passes over the training data completed, with the current one as a fraction.
     #[serde(deserialize_with = "null_is_nan")]
     pub epoch: f64,
-    /// Sum of token losses / labelled tokens, over the whole step. Nats.
+    /// The objective's value over the whole step. For `sft`: the weighted mean over labelled tokens, in nats.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
-    /// What the objective reports beside it, such as `router_aux_loss`: the load-balancing loss without its coefficient.
+    /// The other numbers of the objective, such as `router_aux_loss`: the load-balancing loss without its coefficient.
     #[serde(flatten)]
     pub parts: Parts,
-    /// The rate this step was made with.
+    /// The learning rate of this step, after the schedule.
     #[serde(deserialize_with = "null_is_nan")]
     pub learning_rate: f64,
-    /// Global norm over all trained parameters before clipping.
+    /// Global gradient norm over all trained parameters, before clipping.
     #[serde(deserialize_with = "null_is_nan")]
     pub grad_norm: f64,
     /// What the rows of the run are. Rows of tensors count as one token each.
@@ -70,26 +68,26 @@ pub struct StepReport {
     /// Labelled tokens since the beginning of the run.
     #[serde(rename = "num_tokens")]
     pub tokens_total: u64,
-    /// Tokens processed per second of this step.
+    /// Tokens per second of this step, those without a label included.
     #[serde(deserialize_with = "null_is_nan")]
     pub tokens_per_second: f64,
-    /// Time spent training since the beginning of the run, earlier sessions included.
+    /// Time spent training since the beginning of the run, earlier program starts included.
     #[serde(rename = "elapsed_seconds", with = "seconds")]
     pub elapsed: Duration,
 }
 
-/// One evaluation.
+/// The report of one evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalReport {
     /// Optimiser steps completed.
     pub step: u64,
-    /// Passes over the training data, with the started one as a fraction.
+    /// Passes over the training data completed, with the current one as a fraction.
     #[serde(deserialize_with = "null_is_nan")]
     pub epoch: f64,
-    /// Sum of token losses / labelled tokens, over all evaluation rows. Nats.
+    /// The objective's value over all evaluation rows. For `sft`: the weighted mean over labelled tokens, in nats.
     #[serde(rename = "eval_loss", deserialize_with = "null_is_nan")]
     pub loss: f64,
-    /// What else was measured.
+    /// The other measurements.
     #[serde(flatten)]
     pub metrics: EvalMetrics,
 }
@@ -105,7 +103,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// Optimiser steps completed when it was made.
+    /// Optimiser steps completed at the report.
     pub fn step(&self) -> u64 {
         match self {
             Record::Step(report) => report.step,
@@ -113,19 +111,19 @@ impl Record {
         }
     }
 
-    /// The JSON object, on one line, without the line end.
+    /// The record as a JSON object on one line, without the line end.
     pub fn to_line(&self) -> String {
         // Neither report holds a map or a type whose serialisation can fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Reads what [`Record::to_line`] wrote; `None` for anything else.
+    /// Reads what [`Record::to_line`] returned; `None` for anything else.
     pub fn from_line(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
     }
 
-    /// Whether a run that logs every `every` steps logs it. The first and the last step and
-    /// every evaluation always are.
+    /// Whether a run that logs every `every` steps logs this record. The first and the last step and
+    /// all evaluations are always logged.
     pub fn is_logged(&self, every: u64) -> bool {
         match self {
             Record::Eval(_) => true,

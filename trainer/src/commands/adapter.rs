@@ -1,4 +1,4 @@
-//! `firebrand adapter`.
+//! `firebrand adapter`: merges, inspects and extracts adapters.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -101,7 +101,7 @@ fn extract(arguments: &AdapterExtractArgs) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The result in a few lines; every tensor that the adapter cannot hold is named.
+/// Prints the result in a few lines, with the name of every tensor that the adapter cannot hold.
 fn tell(found: &Extracted, out: &Path) -> Result<(), Error> {
     let percent = |share: f64| share * 100.0;
     let (count, rank) = (found.modules.len(), found.rank);

@@ -1,4 +1,4 @@
-//! `firebrand cache`: prepared rows that are kept for the next start.
+//! `firebrand cache`: lists and removes prepared rows that are kept for the next start.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::cli::{CacheClearArgs, CacheCommand, CacheListArgs};
 use crate::error::Error;
 use crate::say;
 
-/// Letters of a key that are shown; no two of a cache agree in so many.
+/// Number of characters of a key that are shown: enough to tell the keys of a cache apart.
 const SHOWN: usize = 12;
 
 pub fn run(command: &CacheCommand) -> Result<ExitCode, Error> {

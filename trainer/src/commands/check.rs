@@ -1,4 +1,4 @@
-//! `firebrand check`: everything that can be known before training.
+//! `firebrand check`: checks everything that can be known before training.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `firebrand completions`.
+//! `firebrand completions`: prints a completion script for a shell.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `firebrand data`: rows as training will see them, how long they are, and a table of what is known of each.
+//! `firebrand data`: shows rows as training will see them, their lengths, and a table with statistics of each.
 
 mod paint;
 mod stats;
@@ -22,7 +22,7 @@ use crate::say;
 use crate::ui::bars::DataProgress;
 use paint::Paint;
 
-/// Rows shown when nobody says how many.
+/// Rows shown when `--rows` is not given.
 const SHOWN: usize = 5;
 
 pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
@@ -56,7 +56,7 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The first `limit` rows of a split, with their texts; nothing is kept.
+/// Shows the first `limit` rows of a split with their texts, without caching them.
 fn show_rows(
     arguments: &DataArgs,
     recipe: &Recipe,
@@ -96,8 +96,8 @@ fn show_rows(
     Ok(())
 }
 
-/// At least `wanted` rows of a split, with their texts, where there are so many. More are read where some are left out or
-/// stand on the other side.
+/// At least `wanted` rows of a split with their texts, if there are that many. More rows are read when some are left
+/// out or belong to the other split.
 fn first(recipe: &Recipe, text: &Text, split: Split, wanted: Option<usize>) -> Result<Dataset, Error> {
     let mut limit = wanted;
     loop {
@@ -117,7 +117,7 @@ fn first(recipe: &Recipe, text: &Text, split: Split, wanted: Option<usize>) -> R
     }
 }
 
-/// All rows of a split as training has them, from the cache where they are in it.
+/// All rows of a split as training has them, from the cache if it holds them.
 fn whole(recipe: &Recipe, text: &Text, split: Split) -> Result<Dataset, Error> {
     let name = match split {
         Split::Train => "train",
@@ -158,7 +158,7 @@ fn request<'a>(
     }
 }
 
-/// Pack and segment of each row in the first epoch, over the rows read.
+/// The pack and segment of each row in the first epoch, over the rows that were read.
 fn pack_numbers(dataset: &Dataset, recipe: &Recipe) -> Vec<Option<(usize, usize)>> {
     let mut places = vec![None; dataset.len()];
     for (pack, packed) in dataset.epoch(recipe.seed, 0).packs.iter().enumerate() {
@@ -181,7 +181,7 @@ fn show(
     }
 }
 
-/// The names, types and shapes of a row's arrays.
+/// Prints the names, types and shapes of a row's arrays.
 fn show_tensors(source: &Location, file: &TensorFile, paint: Paint) -> Result<(), Error> {
     say!("\n{}{}\n", paint.bold(&format!("{source}  ")), paint::visible(&file.path.display().to_string()))?;
     let arrays = file.read(source)?;

@@ -1,4 +1,4 @@
-//! `firebrand eval`.
+//! `firebrand eval`: measures loss, perplexity and token accuracy on data.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `firebrand generate`: a prompt, a file of prompts, or a dialogue.
+//! `firebrand generate`: answers a prompt, a file of prompts, or a dialogue.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::say;
 pub fn run(arguments: &GenerateArgs) -> Result<ExitCode, Error> {
     check_numbers(arguments)?;
     let loaded = LoadedModel::new(&arguments.model, &arguments.template)?;
-    // Before anything is said of tokenizers and templates, which only a language model needs.
+    // Checked first, because only a language model needs the tokenizer and template that are checked next.
     predictor(&loaded.model)?;
     let check = if arguments.allow_template_mismatch { TemplateCheck::Waived } else { TemplateCheck::Required };
     match (&arguments.prompt, &arguments.data) {
@@ -61,7 +61,7 @@ fn one(arguments: &GenerateArgs, loaded: &LoadedModel, prompt: &str) -> Result<(
     Ok(())
 }
 
-/// Each row's `messages` (up to the last user turn), `prompt` or `input_ids`; one JSON object a line on stdout.
+/// Answers each row's `messages` (up to the last user turn), `prompt` or `input_ids`; prints one JSON object a line.
 fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path) -> Result<(), Error> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let stop = match &loaded.text.tokenizer {
@@ -158,7 +158,7 @@ fn dialogue(arguments: &GenerateArgs, loaded: &LoadedModel) -> Result<(), Error>
     }
 }
 
-/// Prints the answer as it comes; gives its text.
+/// Prints the answer token by token and returns its text.
 fn write_answer(
     arguments: &GenerateArgs,
     tokenizer: &Tokenizer,

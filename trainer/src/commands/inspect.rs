@@ -1,4 +1,4 @@
-//! `firebrand inspect`.
+//! `firebrand inspect`: reports what a file or folder holds.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `firebrand merge`.
+//! `firebrand merge`: merges an adapter into its base model.
 
 use std::process::ExitCode;
 

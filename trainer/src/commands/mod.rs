@@ -1,4 +1,4 @@
-//! The verbs: each reads its arguments, calls the library, and prints.
+//! The commands of the binary, started by [`run`]: each reads its arguments, calls the library, and prints.
 
 mod adapter;
 mod cache;
@@ -19,12 +19,12 @@ use std::process::ExitCode;
 use crate::cli::{Cli, Command};
 use crate::error::Error;
 
-/// Carries out a command. The exit code is 0 for what was done and 1 for a check that failed without an error.
+/// Carries out a command. The exit code is 0 for success and 1 for a check that failed without an error.
 ///
 /// # Errors
-/// Whatever went wrong, to be shown once.
+/// Those of the command. `main` prints them.
 pub fn run(cli: Cli) -> Result<ExitCode, Error> {
-    // Output cut short by `head` is no error. A training run, however, must outlive its reader.
+    // When a reader such as `head` closes the pipe, the program ends without an error. A training run must continue.
     if !matches!(cli.command, Command::Train(_)) {
         sigpipe::reset();
     }

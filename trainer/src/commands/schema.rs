@@ -1,4 +1,4 @@
-//! `firebrand schema`.
+//! `firebrand schema`: prints the JSON Schema of recipes.
 
 use std::process::ExitCode;
 

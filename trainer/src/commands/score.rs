@@ -1,4 +1,4 @@
-//! `firebrand score`.
+//! `firebrand score`: writes the log-probabilities of the tokens of rows, or the embeddings of pairs.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `firebrand selftest`.
+//! `firebrand selftest`: trains a tiny model and checks the numbers on this machine.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `firebrand train`: from a recipe to a run directory.
+//! `firebrand train`: runs a recipe and writes its run directory.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -45,7 +45,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         (true, None) => Some(TensorBoard::create(&directory.tensorboard_path(), &toml)?),
         (true, Some(step)) => Some(TensorBoard::resume(&directory.tensorboard_path(), step, &toml)?),
     };
-    // From here on a signal means: finish the step, write a checkpoint. Before and after, it ends the program.
+    // From here on the first signal finishes the step and writes a checkpoint. Before and after, it ends the program.
     let signals = SignalScope::begin().map_err(Error::io(Path::new("signal handlers")))?;
     let session = Session {
         ui: Ui::choose(arguments.ui, Terminals::of_process()),
@@ -74,7 +74,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
     conclude(finished, &recipe, &directory, &opened, &before)
 }
 
-/// What the training loop hands back.
+/// What the training loop returns.
 struct Finished {
     outcome: Outcome,
     steps: u64,
@@ -82,7 +82,7 @@ struct Finished {
     data: Data,
 }
 
-/// Everything in place for the first step.
+/// Everything that the first step needs.
 struct Prepared {
     ready: Ready,
     recompute: Recompute,
@@ -261,7 +261,7 @@ fn conclude(
     if recipe.log.tensorboard {
         report += &format!("tensorboard  {}\n", directory.tensorboard_path().display());
     }
-    // The run is complete and on disk; a reader that has gone away is no reason to fail.
+    // The run is complete and on disk, so a closed stdout is not an error.
     let _ = std::io::stdout().write_all(report.as_bytes());
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! The files beside the weights: configuration, tokenizer, chat template.
+//! Writes the files beside the weights: configuration, tokenizer, chat template, and `firebrand.json` beside adapters.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::recipe::{LoraInit, Quantization};
 
-/// What a model folder may hold beside weights, as it is.
+/// Files of a model folder that are copied unchanged, if they are there.
 const COPIED: &[&str] = &[
     "generation_config.json",
     "preprocessor_config.json",
@@ -27,10 +27,10 @@ const COPIED: &[&str] = &[
 ];
 
 const TEMPLATE: &str = "chat_template.jinja";
-/// The folder of the templates that have names.
+/// The folder of named templates.
 const NAMED: &str = "additional_chat_templates";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-/// Beside an adapter: what it was trained with, for `generate` to compare.
+/// The file beside an adapter that says what it was trained with. `generate` compares it.
 const TRAINED_WITH: &str = "firebrand.json";
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -40,13 +40,13 @@ struct TrainedWith {
     /// How the base was quantized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quantization: Option<Quantization>,
-    /// How the factors started, where that has to be known: `loftq`, whose start belongs to the quantized base.
+    /// The initialisation of the factors, if loading must know it: `loftq`, which depends on the quantized base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     init: Option<LoraInit>,
 }
 
-/// Writes `config.json` and copies the tokenizer's files from `base` into `folder`; `template` becomes the folder's chat
-/// template, with its named ones, in both places where readers look for them.
+/// Writes `config.json` and copies the tokenizer's files from `base` into `folder`. `template` becomes the folder's
+/// chat template, with its named ones, in both places where libraries look for it.
 ///
 /// # Errors
 /// Those of reading and writing, with the path.
@@ -82,7 +82,7 @@ pub fn write(
     Ok(())
 }
 
-/// The templates as `tokenizer_config.json` holds them: text, or a list where there are several.
+/// The value of `chat_template` in `tokenizer_config.json`: text, or a list if there are named templates.
 fn in_config(template: &ChatTemplate) -> Value {
     if template.named().is_empty() {
         return template.source().into();
@@ -92,7 +92,7 @@ fn in_config(template: &ChatTemplate) -> Value {
     all.map(|(name, source)| json!({ "name": name, "template": source })).collect()
 }
 
-/// Copies the named templates that lie in files.
+/// Copies the named templates that are files.
 fn copy_named(base: &Path, folder: &Path) -> Result<(), Error> {
     let from = base.join(NAMED);
     if !from.is_dir() {
@@ -110,7 +110,8 @@ fn copy_named(base: &Path, folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Notes beside an adapter which template and which base it was trained with, and by which start, if that is a part of it on this base.
+/// Writes `firebrand.json` beside an adapter: the template and the quantization of the base it was trained with, and
+/// its initialisation if loading must know it.
 ///
 /// # Errors
 /// Those of writing, with the path.
@@ -125,26 +126,26 @@ pub fn write_trained_with(
     write_text(&folder.join(TRAINED_WITH), &(text + "\n"))
 }
 
-/// The hash of the template that the adapter in `folder` was trained with, if it says so.
+/// The hash of the template that the adapter in `folder` was trained with, if its `firebrand.json` says so.
 ///
 /// # Errors
-/// A note that cannot be read.
+/// A `firebrand.json` that cannot be read.
 pub fn training_template(folder: &Path) -> Result<Option<String>, Error> {
     Ok(trained_with(folder)?.template_hash)
 }
 
-/// How the base was quantized that the adapter in `folder` was trained on, if it says so.
+/// How the base of the adapter in `folder` was quantized in training, if its `firebrand.json` says so.
 ///
 /// # Errors
-/// A note that cannot be read.
+/// A `firebrand.json` that cannot be read.
 pub fn training_quantization(folder: &Path) -> Result<Option<Quantization>, Error> {
     Ok(trained_with(folder)?.quantization)
 }
 
-/// The start that the adapter in `folder` needs on the quantized base it was trained on, if it says so.
+/// The initialisation that the adapter in `folder` needs on its quantized base, if its `firebrand.json` says so.
 ///
 /// # Errors
-/// A note that cannot be read.
+/// A `firebrand.json` that cannot be read.
 pub fn training_init(folder: &Path) -> Result<Option<LoraInit>, Error> {
     Ok(trained_with(folder)?.init)
 }

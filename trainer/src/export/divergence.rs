@@ -1,4 +1,4 @@
-//! How far two distributions over tokens are apart.
+//! The KL divergence of two distributions over tokens.
 
 /// KL(left || right) of the distributions with these logits, in nats.
 pub(super) fn divergence(left: &[f32], right: &[f32]) -> f64 {

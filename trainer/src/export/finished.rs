@@ -1,4 +1,4 @@
-//! What a finished run leaves for others: the adapter folder and the model folder.
+//! Writes the results of a finished run, the adapter folder and the model folder: [`export`].
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::plan::{Data, Text};
 use crate::recipe::{Recipe, WrittenDtype};
 use crate::run::RunDirectory;
 
-/// What was written.
+/// The folders that were written.
 #[derive(Debug, Default)]
 pub struct Exported {
     adapter: Option<PathBuf>,
@@ -28,7 +28,7 @@ pub struct Exported {
 /// Writes `adapter/` and `model/` as the recipe asks.
 ///
 /// # Errors
-/// Those of writing; a merged model that is not the adapted one.
+/// Those of writing; a merged model that differs too much from the adapted one.
 pub fn export(
     model: &Model,
     recipe: &Recipe,

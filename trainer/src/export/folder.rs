@@ -1,4 +1,4 @@
-//! A folder of results: whole, or as it was.
+//! Writes a folder of results that is complete or unchanged: [`write_folder`].
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use firebrand_files::Durability;
 
 use crate::error::Error;
 
-/// Fills a folder under another name and puts it in place when it is whole, instead of what was there.
+/// Fills a folder under a temporary name and renames it to `target` when it is complete, replacing what is there.
 ///
 /// # Errors
 /// Those of `fill` and of the file system; then `target` is as it was.

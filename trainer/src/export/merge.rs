@@ -1,7 +1,7 @@
-//! Merging an adapter into its base, with a receipt.
+//! Merges an adapter into its base and compares the result with the adapted model: [`merge_into`].
 //!
 //! A merge is right when the written folder computes what the adapted model computes. So the folder is read back and
-//! both models are compared on probe rows.
+//! both models are compared on probe rows; the comparison is returned as a receipt.
 
 use std::path::Path;
 
@@ -16,11 +16,12 @@ use super::probe::Probe;
 use super::receipt::{Comparison, Receipt};
 use crate::error::Error;
 
-/// Folds the adapters of `adapted` into its weights, writes a model folder to `out`, reads it back and compares. Without `asked` each tensor
-/// is written as in the base; a quantized base is dequantized to the precision it was quantized from.
+/// Merges the adapters of `adapted` into its weights, writes a model folder to `out`, reads it back and compares. If
+/// `asked` is `None`, each tensor is written with the dtype it has in the base, and a quantized base is dequantized to
+/// the precision it was quantized from.
 ///
 /// # Errors
-/// Those of reading and writing; a result that costs more than the limit. Then `out` is as it was.
+/// Those of reading and writing; a result whose cost is above the limit. Then `out` is as it was.
 pub fn merge_into(
     adapted: &Model,
     base: &Path,
@@ -55,7 +56,7 @@ pub fn merge_into(
     receipt.ok_or_else(|| Error::Merge { problem: "nothing was compared".into() })
 }
 
-/// Codes that the base is quantized with, in its folder or in memory, are written as they are quantized there.
+/// How to write. If 4-bit codes of the kind the base is quantized with are asked for, they get the base's own scheme.
 fn decide(asked: Option<WriteAs>, adapted: &Model) -> WriteAs {
     let held = adapted.quantized_weights().first().map(|weight| weight.scheme());
     match (asked, held, adapted.stored_scheme()) {
@@ -70,8 +71,8 @@ fn decide(asked: Option<WriteAs>, adapted: &Model) -> WriteAs {
     }
 }
 
-/// What it costs to quantize the base so. A base that is quantized already is quantized down its columns, which disturbs it as much as
-/// quantization disturbed it before.
+/// The cost of quantizing the base alone by `scheme`. A base that is quantized already is quantized along its columns
+/// this time, which changes it about as much as its own quantization did.
 fn cost_of_quantization(adapted: &Model, scheme: QuantizationScheme, probe: &Probe) -> Result<f64, Error> {
     let base = adapted.clone().with_network(|mut network| {
         network.linears_mut().into_iter().for_each(|(_, map)| drop(map.detach()));

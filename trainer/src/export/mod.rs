@@ -1,11 +1,11 @@
-//! What is written for others: adapter folders and model folders.
+//! Writes results for use elsewhere: adapter folders and model folders.
 //!
 //! ```text
-//! finished.rs     what a finished run leaves
-//! merge.rs        an adapter folded into its base, read back and compared
-//! receipt.rs      the comparison; probe.rs the rows it is made on, divergence.rs a measure
+//! finished.rs     the results of a finished run
+//! merge.rs        an adapter merged into its base, read back and compared
+//! receipt.rs      the comparison; probe.rs is the rows it uses, divergence.rs a measure
 //! companions.rs   the files beside the weights
-//! folder.rs       whole, or as it was
+//! folder.rs       a folder that is complete or unchanged
 //! ```
 
 pub mod companions;

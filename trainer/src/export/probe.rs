@@ -1,27 +1,28 @@
-//! Rows on which two models are compared.
+//! [`Probe`]: the rows on which two models are compared.
 
-use firebrand_datasets::{Batch, BatchContent, Dataset, Example, ExampleContent, RowKind, Tokenizer};
+use firebrand_datasets::{Batch, BatchContent, Dataset, ExampleContent, RowKind, Tokenizer};
 use firebrand_models::towers::{TextInputs, Towers};
 use firebrand_models::{Model, Predictor};
 
 use crate::error::Error;
 use crate::objective::{Pairs, Pictures};
 
-/// Probe rows and their length, in tokens.
+/// The number of probe rows and their largest length, in tokens.
 const ROWS: usize = 8;
 const LENGTH: usize = 128;
 
-/// Rows on which two models are compared.
+/// The inputs on which two models are compared.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Probe {
-    /// Token ids.
+    /// Rows of token ids.
     Tokens(Vec<Vec<u32>>),
-    /// Pictures and texts.
+    /// Pairs of a picture and a text.
     Pairs(Pairs),
 }
 
 impl Probe {
-    /// The first rows of `dataset`, which `model` can read; rows of tokens have at least one and are cut to a bounded length.
+    /// The first rows of `dataset`, which `model` can read. Rows of tokens are not empty and are cut to a bounded
+    /// length.
     ///
     /// # Errors
     /// A row that is not on disk as it was prepared.
@@ -39,13 +40,15 @@ impl Probe {
                 Ok(Self::Pairs(Pairs::of(&Batch { examples: vec![], content }, towers.config())?))
             }
             (RowKind::Tensors, None) | (RowKind::Tokens, _) => {
-                let ids = |example: Example| example.tokens().ok().map(|tokens| tokens.input_ids.clone());
-                Ok(Self::from_rows(dataset.examples().filter_map(Result::ok).filter_map(ids)))
+                let ids = dataset.examples().map(|example| Ok(example?.tokens()?.input_ids.clone()));
+                let filled =
+                    ids.filter(|ids: &Result<Vec<u32>, Error>| ids.as_ref().map_or(true, |ids| !ids.is_empty()));
+                Ok(Self::from_rows(filled.take(ROWS).collect::<Result<Vec<_>, _>>()?.into_iter()))
             }
         }
     }
 
-    /// The first of these rows.
+    /// The first of these rows that are not empty, cut to a bounded length.
     pub fn from_rows(rows: impl Iterator<Item = Vec<u32>>) -> Self {
         let rows = rows.filter(|row| !row.is_empty()).take(ROWS);
         let cut = |mut row: Vec<u32>| {
@@ -55,7 +58,7 @@ impl Probe {
         Self::Tokens(rows.map(cut).collect())
     }
 
-    /// Rows for when there is no data.
+    /// Built-in rows, for when there is no data.
     ///
     /// # Errors
     /// A tokenizer that cannot encode them.
@@ -67,7 +70,7 @@ impl Probe {
         }
     }
 
-    /// Sentences, or token ids where there is no tokenizer.
+    /// Built-in sentences, or token ids where there is no tokenizer.
     fn sentences(tokenizer: Option<&Tokenizer>, predictor: Predictor<'_>) -> Result<Self, Error> {
         const SENTENCES: [&str; 4] = [
             "The lighthouse keeper writes down the weather every morning before breakfast.",
@@ -84,7 +87,7 @@ impl Probe {
         Ok(Self::Tokens(rows))
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         match self {
             Self::Tokens(rows) => rows.len(),
@@ -92,18 +95,18 @@ impl Probe {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Ids all over a vocabulary: a stride that is prime to most sizes.
+/// Token ids spread over a vocabulary, by a stride that is coprime to most sizes.
 fn strided(row: usize, length: usize, vocabulary: usize) -> Vec<u32> {
     (0..length).map(|index| ((row * length + index) * 7919 % vocabulary) as u32).collect()
 }
 
-/// Waves as pictures, and ids all over the vocabulary as texts.
+/// Waves as pictures, and ids spread over the vocabulary as texts.
 fn patterns(towers: &Towers) -> Pairs {
     let config = towers.config();
     let patches = config.vision.patches;

@@ -1,12 +1,12 @@
-//! What a merge is judged by: how far the written model is from the adapted one, on probe rows.
+//! [`Receipt`]: how far a merged model, as written, is from the adapted model, measured on probe rows.
 //!
-//! A model that predicts tokens is compared by the divergence of its next-token distributions, how often both agree on the most
-//! likely token, and the largest difference of any logit. Towers are compared by the distance of their embeddings. The numbers
-//! depend on the dtype written: f32 differs by rounding only, bf16 by what its 8 bits lose.
+//! Models that predict tokens are compared by the divergence of their next-token distributions, by how often both agree
+//! on the most likely token, and by the largest difference of any logit. Towers are compared by the distance of their
+//! embeddings. The numbers depend on the dtype written: f32 differs by rounding only, bf16 by its 8-bit significand.
 //!
-//! 4 bits lose so much more that a fixed limit would either fail good merges of small models or pass broken ones of large
-//! ones. What quantization costs is therefore measured on the base alone, without the adapter and without files, and the merge
-//! may cost twice that on top of what every merge may, and never more than a limit at which it is another model.
+//! 4 bits lose so much more that a fixed limit would either fail good merges of small models or pass broken ones of
+//! large models. The cost of quantization is therefore measured on the base alone, without the adapter and without
+//! files. The merge may cost twice that on top of the usual limit, up to a limit above which it is a different model.
 
 use std::fmt;
 
@@ -19,29 +19,30 @@ use super::divergence::{best, divergence};
 use super::probe::Probe;
 use crate::objective::Embeddings;
 
-/// How often a quantized merge may lose what quantizing the base loses: the weights are others, and probes few.
+/// Factor on the cost of quantizing the base: a quantized merge may cost more, as its weights differ and probes are
+/// few.
 const OF_QUANTIZATION: f64 = 2.0;
-/// Positions whose logits are held at once.
+/// Positions whose logits are in memory at once.
 const CHUNK: usize = 32;
 
-/// How far the merged model is from the adapted one.
+/// The difference between a merged model and the adapted one, and its limit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Receipt {
     /// Rows compared.
     pub rows: usize,
-    /// Dtype written; absent: each tensor's own.
+    /// Dtype written; absent if each tensor kept its own.
     pub dtype: Option<String>,
-    /// What was compared.
+    /// The measured differences.
     #[serde(flatten)]
     pub comparison: Comparison,
-    /// What quantizing the base alone costs, where the model is written quantized; in the unit of [`Comparison::cost`].
+    /// The cost of quantizing the base alone, if the model is written quantized. In the unit of [`Comparison::cost`].
     #[serde(rename = "packing_kl", skip_serializing_if = "Option::is_none")]
     pub quantization_cost: Option<f64>,
-    /// What the cost may be at most.
+    /// The largest cost allowed.
     pub limit: f64,
 }
 
-/// What two models make of probe rows.
+/// The measured differences of two models on probe rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Comparison {
@@ -51,43 +52,43 @@ pub enum Comparison {
     Distances(Distances),
 }
 
-/// Next-token distributions.
+/// Differences of next-token distributions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Distributions {
     /// Tokens compared.
     pub tokens: usize,
     /// Mean KL(adapter || merged), nats a token.
     pub kl: f64,
-    /// Largest of them.
+    /// Largest KL divergence of a token.
     pub kl_max: f64,
-    /// Share of tokens with the same most likely continuation.
+    /// Share of tokens for which both models find the same next token most likely.
     pub top1_agreement: f64,
     /// Largest difference of any logit.
     pub largest_logit_difference: f64,
 }
 
-/// Normalised embeddings.
+/// Distances of normalised embeddings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Distances {
     /// Embeddings compared.
     pub embeddings: usize,
-    /// Mean distance of an embedding from its own; they are of length one.
+    /// Mean Euclidean distance between the two models' embeddings, which have length one.
     pub distance: f64,
-    /// Largest of them.
+    /// Largest distance.
     pub distance_max: f64,
-    /// Smallest cosine.
+    /// Smallest cosine similarity.
     pub cosine_min: f64,
 }
 
 impl Receipt {
-    /// Of `adapted` and what was written of it. `quantization_cost` is what quantizing the base alone costs.
+    /// The receipt of a comparison. `quantization_cost` is the cost of quantizing the base alone.
     pub fn new(comparison: Comparison, rows: usize, dtype: Option<String>, quantization_cost: Option<f64>) -> Self {
         let (usual, largest) = comparison.limits();
         let limit = quantization_cost.map_or(usual, |cost| (usual + OF_QUANTIZATION * cost).min(largest));
         Self { rows, dtype, comparison, quantization_cost, limit }
     }
 
-    /// Whether the written model is the adapted one.
+    /// Whether the cost is within the limit.
     pub fn holds(&self) -> bool {
         self.comparison.cost() <= self.limit
     }
@@ -109,7 +110,7 @@ impl Comparison {
         }
     }
 
-    /// What the merge is judged by: mean divergence in nats, or mean distance of embeddings.
+    /// The number that is compared with the limit: mean divergence in nats, or mean distance of embeddings.
     pub fn cost(&self) -> f64 {
         match self {
             Self::Distributions(found) => found.kl,
@@ -117,8 +118,8 @@ impl Comparison {
         }
     }
 
-    /// The cost above which a merge fails, because a model that far away answers differently; and that above which it is another
-    /// model, whatever quantization costs.
+    /// The cost above which a merge fails, because the model would answer differently; and the cost above which it
+    /// fails whatever quantization costs.
     fn limits(&self) -> (f64, f64) {
         match self {
             Self::Distributions(_) => (0.05, 1.0),
@@ -164,7 +165,7 @@ impl Distances {
     }
 }
 
-/// The logits at every position of `row`, a chunk of positions in memory at a time.
+/// The logits at every position of `row`. Only a chunk of positions is in memory at once.
 fn logits(predictor: Predictor<'_>, row: &[u32]) -> impl Iterator<Item = Vec<f32>> {
     let hidden = predictor.hidden(&Inputs::row(row, 0), Mode::Inference);
     let head = predictor.head();

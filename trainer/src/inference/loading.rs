@@ -1,4 +1,4 @@
-//! The model of a command that has no recipe: base, adapter, tokenizer and template.
+//! Loads the model of a command that has no recipe, with adapter, tokenizer and template: [`LoadedModel`].
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -12,33 +12,34 @@ use crate::error::Error;
 use crate::export::companions;
 use crate::plan::{Text, fits, sources};
 
-/// Longer than any row that fits into memory.
+/// A length in tokens above that of any row that fits into memory.
 const UNBOUNDED: usize = 1 << 30;
 
 /// A model ready for inference.
 #[derive(Debug)]
 pub struct LoadedModel {
-    /// Its folder.
+    /// The model's folder.
     pub folder: PathBuf,
-    /// The model, with the adapter on it if one was named.
+    /// The model, with the adapters that were named.
     pub model: Model,
     /// Tokenizer and template.
     pub text: Text,
 }
 
-/// What happens when an adapter was trained with another chat template than the one in use.
+/// What to do when an adapter was trained with another chat template than the one in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TemplateCheck {
-    /// It is an error: the model would be asked in a way it was not taught.
+    /// Return an error: the prompts would differ from those in training.
     Required,
-    /// The user said to go on.
+    /// Continue, as the user asked.
     Waived,
 }
 
-/// How the base of an adapter is held: quantized, where the adapter was trained on it so.
+/// How the base of adapters is held: quantized if the adapters were trained on a quantized base and `base` asks for
+/// that.
 ///
 /// # Errors
-/// An adapter's note about its training cannot be read; adapters on bases that are quantized differently.
+/// A `firebrand.json` that cannot be read; adapters that were trained on bases quantized differently.
 pub fn base_of(adapters: &[PathBuf], base: Base) -> Result<Hold, Error> {
     let quantized = match (adapters.split_first(), base) {
         (Some((first, others)), Base::Trained) => {
@@ -62,11 +63,12 @@ pub fn base_of(adapters: &[PathBuf], base: Base) -> Result<Hold, Error> {
     Ok(quantized.map_or(Hold::F32, |quantization| Hold::Quantized(quantization.scheme())))
 }
 
-/// Puts adapters on their model, whose base is held as [`base_of`] says: one that started by LoftQ with its start where the base
-/// is the quantized one of its training.
+/// Puts adapters on their model, whose base is held as [`base_of`] says. An adapter initialised by LoftQ also gets its
+/// start, if the base is the quantized one it was trained on.
 ///
 /// # Errors
-/// Folders that are no adapters or do not fit, and several of which one needs the quantized base for itself.
+/// Folders that are not adapters or do not fit; several adapters on their quantized base, one of them initialised by
+/// LoftQ.
 pub fn put_on(model: &mut Model, adapters: &[PathBuf], base: Base) -> Result<(), Error> {
     let inits = adapters.iter().map(|folder| companions::training_init(folder)).collect::<Result<Vec<_>, _>>()?;
     match (base, adapters, inits.as_slice()) {
@@ -85,7 +87,7 @@ pub fn put_on(model: &mut Model, adapters: &[PathBuf], base: Base) -> Result<(),
 }
 
 impl LoadedModel {
-    /// Loads what the arguments name.
+    /// Loads the model, adapters, tokenizer and template that the arguments name.
     ///
     /// # Errors
     /// Files that are missing, damaged or do not fit together.
@@ -98,10 +100,10 @@ impl LoadedModel {
         Ok(Self { folder, model: model.for_inference(), text })
     }
 
-    /// Whether chats are rendered as the adapter was taught.
+    /// Checks that chats are rendered by the template that the adapters were trained with.
     ///
     /// # Errors
-    /// Another template.
+    /// An adapter that was trained with another template.
     pub fn check_template(&self, arguments: &ModelArgs, check: TemplateCheck) -> Result<(), Error> {
         if check == TemplateCheck::Waived {
             return Ok(());
@@ -129,7 +131,7 @@ impl LoadedModel {
     /// Reads and tokenises rows.
     ///
     /// # Errors
-    /// Broken rows, or ids outside the vocabulary.
+    /// Broken rows, or token ids outside the vocabulary.
     pub fn rows(&self, files: &[String], arguments: &RowArgs) -> Result<Dataset, Error> {
         let config = DataConfig {
             max_length: arguments.max_length.unwrap_or(UNBOUNDED),

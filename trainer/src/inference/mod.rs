@@ -1,11 +1,11 @@
-//! Models that are used and not trained.
+//! Uses models without training them: loading, scoring and text generation.
 //!
 //! ```text
 //! loading.rs      the model of a command that has no recipe
-//! predicting.rs   the view of what writes or weighs text
-//! scoring.rs      rows as a model sees them: probabilities of tokens, embeddings
+//! predicting.rs   the view of models that predict tokens
+//! scoring.rs      log-probabilities of tokens, losses of rows, embeddings
 //! samples.rs      a recipe's questions, answered before and after training
-//! generate/       text, with a KV cache
+//! generate/       text generation with a KV cache
 //! ```
 
 pub mod generate;

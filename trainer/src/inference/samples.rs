@@ -1,4 +1,4 @@
-//! The recipe's `[sample]` questions, answered before and after training.
+//! Answers the questions in `[sample]` of a recipe, before and after training: [`answer`].
 
 use firebrand_datasets::{Message, Role};
 use firebrand_models::Model;
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::plan::Text;
 use crate::recipe::Sample;
 
-/// A question and what the model said.
+/// A question and the model's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The question.
@@ -19,7 +19,7 @@ pub struct Answer {
     pub text: String,
 }
 
-/// Greedy answers to the questions, rendered as a chat where the model has a template, else continued as text.
+/// Greedy answers to the questions: rendered as a chat if the model has a template, otherwise continued as text.
 ///
 /// # Errors
 /// A template that cannot render a question.
@@ -43,7 +43,7 @@ pub fn answer(model: &Model, text: &Text, sample: Option<&Sample>) -> Result<Vec
     sample.prompts.iter().map(ask).collect()
 }
 
-/// Both answers to every question, one below the other.
+/// A text with both answers to every question, one below the other.
 pub fn comparison(before: &[Answer], after: &[Answer], colour: bool) -> String {
     let (dim, bold, reset) = if colour { ("\x1b[2m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
     let mut lines = String::new();

@@ -1,4 +1,4 @@
-//! Rows as a model sees them, outside of training: probabilities of tokens, or embeddings.
+//! Scores rows outside of training: log-probabilities of tokens, losses, or embeddings. See [`score`] and [`measure`].
 
 use burn::tensor::{Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
@@ -11,7 +11,7 @@ use super::predictor;
 use crate::error::Error;
 use crate::objective::{Embeddings, LabelledTokens, Pairs, Sft, TokenSums};
 
-/// One line of `firebrand score`.
+/// The scores of one row: one line of `firebrand score`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Scored {
@@ -21,32 +21,32 @@ pub enum Scored {
     Pair(ScoredPair),
 }
 
-/// What towers make of a pair: embeddings of length one. A pair alone has no loss.
+/// The embeddings of a pair, of length one. A pair alone has no contrastive loss.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScoredPair {
-    /// Of the picture.
+    /// Embedding of the picture.
     pub image_embeds: Vec<f32>,
-    /// Of the text.
+    /// Embedding of the text.
     pub text_embeds: Vec<f32>,
 }
 
-/// What a model that predicts tokens makes of a row.
+/// The scores of a row of tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScoredTokens {
     /// Token ids.
     pub tokens: Vec<u32>,
     /// Natural log-probability of every token after the first.
     pub logprobs: Vec<f32>,
-    /// Whether each token is trained.
+    /// Whether each token is labelled.
     pub labels: Vec<bool>,
-    /// Mean loss over the trained tokens after the first; absent when there are none.
+    /// Mean loss in nats over the labelled tokens after the first; absent when there are none.
     pub loss: Option<f64>,
 }
 
 /// Scores one row. The model must be on a device without autodiff.
 ///
 /// # Errors
-/// A row that the model does not read.
+/// A row that the model cannot read.
 pub fn score(model: &Model, example: &Example) -> Result<Scored, Error> {
     match (&example.content, model.network().towers()) {
         (ExampleContent::Tensors(file), Some(towers)) => {
@@ -71,14 +71,14 @@ fn score_tokens(predictor: Predictor<'_>, tokens: &Tokens) -> ScoredTokens {
     ScoredTokens { tokens: ids.clone(), logprobs, labels, loss: (count > 0).then(|| sum / f64::from(count)) }
 }
 
-/// Loss and accuracy of every row, absent where none of its tokens is trained, and the sums over all of them. A token counts
-/// once, whatever its weight. `room` tokens are computed at a time, or the longest row; `progress` is told how many
-/// rows are done.
+/// Loss and accuracy of every row, `None` for a row without labelled tokens; and the sums over all rows. Every token
+/// counts once, whatever its weight. At most `room` tokens are computed at a time, or one longer row. `progress` is
+/// called with the number of rows done.
 ///
 /// The model must be for inference ([`Model::for_inference`]).
 ///
 /// # Errors
-/// A row that is not on disk as it was prepared.
+/// A model that does not predict tokens; a row that changed on disk since it was prepared.
 pub fn measure(
     model: &Model,
     dataset: &Dataset,
@@ -105,7 +105,7 @@ pub fn measure(
     Ok((scores, all))
 }
 
-/// The sums of each row, all rows in one pack.
+/// The sums of each example. All examples are computed in one pack.
 fn measure_together(predictor: Predictor<'_>, examples: &[Tokens]) -> Vec<TokenSums> {
     let length = examples.iter().map(|example| example.input_ids.len()).sum();
     let batch = TokenBatch::new(examples, &[Pack { examples: (0..examples.len()).collect(), length }]);
@@ -116,7 +116,7 @@ fn measure_together(predictor: Predictor<'_>, examples: &[Tokens]) -> Vec<TokenS
     }
     let predictions = Sft::predictions(predictor, &batch, &labelled);
     for ((log_probability, is_best), position) in predictions.into_iter().zip(&labelled.positions) {
-        // Segments count from 1; those of padding (0) have no label, and there is no padding here.
+        // Segments count from 1. Padding (0) has no labels, and there is none here.
         let row = batch.segments[*position as usize].max(1) as usize - 1;
         sums[row] +=
             TokenSums { loss: -f64::from(log_probability), weight: 1.0, tokens: 1, correct: usize::from(is_best) };

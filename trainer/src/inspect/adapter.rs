@@ -1,4 +1,4 @@
-//! An adapter folder. Without its base model: whether it fits one is seen when it is put on.
+//! Reports on an adapter folder, without its base model: whether it fits one is checked when it is loaded onto it.
 
 use std::path::Path;
 

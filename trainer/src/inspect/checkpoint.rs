@@ -1,4 +1,4 @@
-//! A checkpoint of a run: every byte compared with its manifest, then the adapter or the model in it.
+//! Reports on a checkpoint of a run: compares every byte with its manifest, then reports on the adapter or model in it.
 
 use std::path::Path;
 

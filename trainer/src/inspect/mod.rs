@@ -1,10 +1,11 @@
-//! `firebrand inspect PATH`: what a model, an adapter, a checkpoint or a file of weights holds.
+//! `firebrand inspect PATH`: reports what a model, an adapter, a checkpoint or a file of weights holds. See
+//! [`inspect`].
 //!
-//! Files are read by the code that loads them for training and with all of its checks, down to every
-//! weight being finite; so what inspects well also loads, and a bad file gives the loader's message. Only
-//! a model of an unknown architecture still gets a report, of its tensors. What an adapter does to every module is a report of its
-//! own (`modules.rs`). Nothing is run and no model is
-//! built. Not here: GGUF, and hub ids (see [`firebrand_hub::locate`]).
+//! Files are read by the code that loads them for training, with all of its checks, also that every weight is finite.
+//! So what can be inspected can be loaded, and a bad file gives the loader's message. The exception is a model of an
+//! unknown architecture, which gets a report of its tensors. How much an adapter changes each module is a report of its
+//! own (`modules.rs`). Nothing is computed with a model and none is built. Not here: GGUF, and hub ids (see
+//! [`firebrand_hub::locate`]).
 
 mod adapter;
 mod checkpoint;
@@ -28,10 +29,10 @@ use firebrand_adapters::peft;
 use crate::error::Error;
 use crate::run::{MANIFEST, STATE, TRAINER_STATE};
 
-/// Looks at `path`: a folder, a file of weights or an index of shards. Every file is read whole.
+/// Reports on `path`: a folder, a file of weights or an index of shards. Every file is read completely.
 ///
 /// # Errors
-/// What loading it would fail with, and [`Error::Request`] for a folder that is none of these.
+/// Those of loading it, and [`Error::Request`] for a folder of another kind.
 pub fn inspect(path: &Path) -> Result<InspectReport, Error> {
     if !std::fs::metadata(path).map_err(Error::io(path))?.is_dir() {
         return tensors::inspect(path);

@@ -1,6 +1,6 @@
-//! A model folder: its configuration, its weights, and whether they belong together.
+//! Reports on a model folder: its configuration, its weights, and whether they belong together.
 //!
-//! A configuration without weights (a model still to be trained) is told from its shapes.
+//! A configuration without weights (a model still to be trained) is reported by the shapes it describes.
 
 use std::path::Path;
 
@@ -44,7 +44,7 @@ pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
                 files.quantized(&parameter.path)?;
             }
             scheme = files.scheme().map(|scheme| scheme.to_string());
-            // Shapes were compared, so what is expected is what is there.
+            // Shapes were compared, so the expected numbers are those in the files.
             report.parameters = elements(files.parameters());
             (Some(sizes(files.network())), None)
         }

@@ -1,4 +1,5 @@
-//! `firebrand adapter inspect`: what every module of an adapter changes, and by how much. Without its base model.
+//! `firebrand adapter inspect`: measures how much an adapter changes each module, without the base model. See
+//! [`inspect_adapter`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,26 +13,26 @@ use serde::Serialize;
 
 use crate::error::Error;
 
-/// An adapter folder, module by module.
+/// A report on an adapter folder, module by module.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AdapterModules {
-    /// As given.
+    /// The folder as given.
     pub path: PathBuf,
-    /// As recipes name it.
+    /// The method, as recipes name it.
     pub method: &'static str,
-    /// As the folder names it.
+    /// The base model, as the folder names it.
     pub base_model: Option<String>,
-    /// Elements of all tensors.
+    /// Number of values in all tensors.
     pub parameters: u64,
-    /// Over all modules.
+    /// Sums over all modules.
     pub summary: Summary,
-    /// Tensors of the base that were trained beside them and are written with them.
+    /// Names of base tensors that were trained beside the adapter and are saved with it.
     pub trained_base: Vec<String>,
     /// Sorted by path.
     pub modules: Vec<ModuleReport>,
 }
 
-/// All modules together. The change of a module is [`ModuleReport::change`].
+/// Sums over all modules. The change of a module is [`ModuleReport::change`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     /// Root of the sum of squares of all changes.
@@ -40,51 +41,51 @@ pub struct Summary {
     pub largest: Option<String>,
     /// The module with the smallest change.
     pub smallest: Option<String>,
-    /// Modules that change nothing: they were never trained.
+    /// Modules that change nothing, because they were never trained.
     pub never_trained: Vec<String>,
 }
 
-/// One module.
+/// A report on one module.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModuleReport {
     /// Path in the model.
     pub module: String,
-    /// Frobenius norm of `s B A`; for IA3 that of the factors' distance from 1. DoRA's magnitudes cannot be compared with the
-    /// lengths they started at without the base, and are not in it.
+    /// Frobenius norm of `s B A`; for IA3 the norm of the factors minus 1. DoRA's magnitudes are not included, because
+    /// the lengths they started at are not known without the base.
     pub change: f64,
-    /// Factors of low rank.
+    /// The factors of LoRA and DoRA.
     #[serde(flatten)]
     pub low_rank: Option<LowRank>,
-    /// DoRA's lengths of the weight's rows.
+    /// DoRA's magnitudes: the lengths of the weight's rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub magnitude: Option<Spread>,
-    /// IA3's factors of inputs or outputs.
+    /// IA3's factors on inputs or outputs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub factors: Option<Spread>,
 }
 
-/// What LoRA and DoRA have on a module.
+/// A report on the factors of LoRA or DoRA on a module.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LowRank {
     /// `[out, in]` of the weight.
     pub shape: [usize; 2],
-    /// As in the file.
+    /// The rank, as in the file.
     pub rank: usize,
-    /// As used here.
+    /// `alpha`, as used for this module.
     pub alpha: f64,
-    /// `s`.
+    /// The scale `s`.
     pub scale: f64,
     /// Frobenius norm of `A`.
     pub a_norm: f64,
     /// Frobenius norm of `B`.
     pub b_norm: f64,
-    /// Of `s B A`, falling.
+    /// Singular values of `s B A`, in falling order.
     pub singular_values: Vec<f64>,
     /// See [`Spectrum::effective_rank`].
     pub effective_rank: f64,
 }
 
-/// Numbers of a vector.
+/// Statistics of a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
     /// The smallest.
@@ -97,10 +98,10 @@ pub struct Spread {
     pub deviation: f64,
 }
 
-/// Looks at the adapter in `folder`.
+/// Reports on the adapter in `folder`.
 ///
 /// # Errors
-/// A folder that is no adapter, or tensors that are not those its configuration names.
+/// A folder that is not an adapter, or tensors that do not match its configuration.
 pub fn inspect_adapter(folder: &Path) -> Result<AdapterModules, Error> {
     let config = read_config(folder)?;
     let file = SafetensorsFile::open(folder.join(TENSOR_FILE))?;
@@ -167,10 +168,10 @@ impl Tensors<'_> {
     }
 }
 
-/// The report, and whether the module changes nothing.
+/// The report on a module, and whether the module changes nothing.
 fn low_rank(tensors: &Tensors<'_>, lora: &LoraConfig) -> Result<(ModuleReport, bool), ModelError> {
     let rank = lora.rank_at(tensors.module)?;
-    // To an embedding the adapter is that of the map from one-hot ids.
+    // On an embedding the factors belong to the map from one-hot ids.
     let (a, b) = match tensors.names.contains_key(&AdapterTensor::EmbeddingA) {
         true => (AdapterTensor::EmbeddingA, AdapterTensor::EmbeddingB),
         false => (AdapterTensor::A, AdapterTensor::B),

@@ -1,11 +1,11 @@
-//! The modules of an adapter as a table for people.
+//! Prints the modules of an adapter as a table.
 
 use std::fmt;
 
 use super::modules::{AdapterModules, ModuleReport};
 use super::text::thousands;
 
-/// Modules named where there may be many.
+/// Modules that are named where there may be many.
 const NAMED: usize = 8;
 
 impl fmt::Display for AdapterModules {
@@ -31,7 +31,7 @@ impl fmt::Display for AdapterModules {
     }
 }
 
-/// The columns that the modules have, right-aligned but the first.
+/// A table of the columns that the modules have; all but the first are right-aligned.
 fn table(f: &mut fmt::Formatter<'_>, modules: &[ModuleReport]) -> fmt::Result {
     let rows: Vec<Vec<(&str, String)>> = modules.iter().map(row).collect();
     let Some(first) = rows.first() else { return Ok(()) };
@@ -87,7 +87,7 @@ fn named(modules: &[String]) -> String {
     }
 }
 
-/// Four digits.
+/// A number with four digits.
 fn number(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 {
@@ -100,7 +100,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// A name comes from an untrusted file, and a terminal obeys control characters.
+/// A name from an untrusted file, with control characters escaped because a terminal would obey them.
 fn printable(name: &str) -> String {
     name.escape_debug().to_string()
 }

@@ -1,4 +1,4 @@
-//! What an inspection found, as one JSON object.
+//! [`InspectReport`]: the result of an inspection, which serialises to one JSON object.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Everything about one path.
+/// A report on one path.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InspectReport {
-    /// As given.
+    /// The path as given.
     pub path: PathBuf,
-    /// What it is.
+    /// The kind of file or folder.
     pub kind: Kind,
     /// Architecture, for model folders.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -22,24 +22,24 @@ pub struct InspectReport {
     /// Progress, for checkpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointReport>,
-    /// Elements of all weights: a tied head counts once, quantized weights by their numbers and not their bytes, buffers that the model
-    /// recomputes not at all.
+    /// Number of values of all weights. A tied head counts once, quantized weights by their values and not their bytes,
+    /// and buffers that the model recomputes are left out.
     pub parameters: u64,
-    /// By name of the dtype, over all tensors in the files.
+    /// Sums by name of the dtype, over all tensors in the files.
     pub dtypes: BTreeMap<&'static str, DtypeReport>,
-    /// In the order of files and bytes.
+    /// All tensors, in the order of files and bytes.
     pub tensors: Vec<TensorReport>,
-    /// Sorted by name.
+    /// All files, sorted by name.
     pub files: Vec<FileReport>,
 }
 
-/// What a path is.
+/// The kind of a file or folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A folder with `config.json` and weights.
     Model,
-    /// A PEFT folder.
+    /// A PEFT adapter folder.
     Adapter,
     /// A `checkpoint-N` of a run.
     Checkpoint,
@@ -56,9 +56,9 @@ pub struct FamilyReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(rename = "packing")]
     pub scheme: Option<String>,
-    /// Its sizes, if this program can train it.
+    /// Sizes of the network, if this program can train it.
     pub architecture: Option<Architecture>,
-    /// Why it cannot.
+    /// The reason why it cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsupported: Option<String>,
 }
@@ -76,48 +76,48 @@ pub enum Architecture {
 /// Sizes of a decoder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DecoderSizes {
-    /// Rows of the embedding.
+    /// Number of tokens in the vocabulary: rows of the embedding.
     pub vocab_size: usize,
-    /// The blocks.
+    /// Sizes of the blocks.
     #[serde(flatten)]
     pub blocks: BlockSizes,
     /// Longest sequence the model was made for, in tokens.
     pub max_positions: usize,
-    /// Whether the output head is the embedding, by configuration and files together.
+    /// Whether output head and embedding are one matrix, by configuration and files together.
     pub tied_head: bool,
 }
 
 /// Sizes of two towers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TowersSizes {
-    /// Width of the common space.
+    /// Width of the common embedding space.
     pub embedding: usize,
-    /// The tower of texts.
+    /// Sizes of the text tower.
     pub text: TextSizes,
-    /// The tower of pictures.
+    /// Sizes of the picture tower.
     pub vision: VisionSizes,
 }
 
-/// Sizes of a tower of texts.
+/// Sizes of the text tower.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TextSizes {
-    /// Rows of the embedding.
+    /// Number of tokens in the vocabulary: rows of the embedding.
     pub vocab_size: usize,
-    /// The blocks.
+    /// Sizes of the blocks.
     #[serde(flatten)]
     pub blocks: BlockSizes,
     /// Longest text, in tokens.
     pub max_positions: usize,
 }
 
-/// Sizes of a tower of pictures.
+/// Sizes of the picture tower.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VisionSizes {
-    /// Height and width of a picture.
+    /// Height and width of a picture, in pixels.
     pub image_size: usize,
-    /// Height and width of a patch.
+    /// Height and width of a patch, in pixels.
     pub patch_size: usize,
-    /// The blocks.
+    /// Sizes of the blocks.
     #[serde(flatten)]
     pub blocks: BlockSizes,
 }
@@ -135,14 +135,14 @@ pub struct BlockSizes {
     pub kv_heads: usize,
     /// Width of one head.
     pub head_dim: usize,
-    /// Width of the feed-forward part.
+    /// Width inside the MLP.
     pub intermediate_size: usize,
 }
 
-/// What an `adapter_config.json` says.
+/// The settings of an `adapter_config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AdapterReport {
-    /// The recipe's word for the method.
+    /// The method, as recipes name it.
     pub method: &'static str,
     /// `base_model_name_or_path`.
     pub base_model: Option<String>,
@@ -155,20 +155,20 @@ pub struct AdapterReport {
     pub modules: usize,
 }
 
-/// What it says of LoRA and DoRA.
+/// The settings of LoRA and DoRA.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LowRankReport {
-    /// Rank, where no pattern says otherwise.
+    /// Rank, unless a pattern sets another.
     pub rank: usize,
-    /// Scale numerator, where no pattern says otherwise.
+    /// `alpha`, the numerator of the scale, unless a pattern sets another.
     pub alpha: f64,
     /// Dropout in training.
     pub dropout: f64,
-    /// Scale by the root of the rank.
+    /// Whether the scale is divided by the square root of the rank instead of the rank.
     pub rslora: bool,
 }
 
-/// Where a run stood.
+/// The position of a run at a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CheckpointReport {
     /// Optimiser steps completed.
@@ -179,33 +179,33 @@ pub struct CheckpointReport {
     pub tokens: u64,
     /// The recipe's seed.
     pub seed: u64,
-    /// The value the best checkpoint is chosen by, if it was measured at this step.
+    /// The value by which the best checkpoint is chosen, if the manifest has it.
     pub metric: Option<f64>,
-    /// Tensors of the optimiser.
+    /// Number of tensors in the optimiser state.
     pub optimizer_tensors: usize,
     /// Size of their file in bytes.
     pub optimizer_bytes: u64,
 }
 
-/// The tensors of one dtype.
+/// Sums over the tensors of one dtype.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct DtypeReport {
-    /// How many.
+    /// Number of tensors.
     pub tensors: u64,
-    /// Their elements.
+    /// Number of values.
     pub elements: u64,
-    /// Their bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
 /// One tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TensorReport {
-    /// As in the file.
+    /// The name, as in the file.
     pub name: String,
-    /// As in the file.
+    /// The shape, as in the file.
     pub shape: Vec<usize>,
-    /// As in the file: `BF16`.
+    /// The dtype, as in the file, such as `BF16`.
     pub dtype: &'static str,
     /// Name of the file.
     pub file: String,
@@ -216,8 +216,8 @@ pub struct TensorReport {
 pub struct FileReport {
     /// Name in the folder.
     pub name: String,
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Of the content, in lower-case hexadecimal.
+    /// sha256 of the content, in lower-case hexadecimal.
     pub sha256: String,
 }

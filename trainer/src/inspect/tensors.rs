@@ -1,4 +1,4 @@
-//! Tensors and files, whatever they are for.
+//! Reports on tensors and files, whatever their purpose.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::report::{DtypeReport, FileReport, InspectReport, Kind, TensorReport};
 use crate::error::Error;
 use crate::run::sha256_file;
 
-/// A file of weights or an index of shards.
+/// Reports on a file of weights or an index of shards.
 pub(super) fn inspect(path: &Path) -> Result<InspectReport, Error> {
     let checkpoint = Checkpoint::open(path)?;
     let mut files = Vec::new();
@@ -24,13 +24,13 @@ pub(super) fn inspect(path: &Path) -> Result<InspectReport, Error> {
     Ok(report)
 }
 
-/// Elements of all tensors, as if all were weights; the numbers of quantized ones, not their bytes.
+/// Number of values of all tensors, as if all were weights. Quantized weights count by their values, not their bytes.
 fn parameters(checkpoint: &Checkpoint) -> Result<u64, Error> {
     let quantized = quantized_weights(checkpoint)?;
     let is_part =
         |view: &TensorView<'_>| quantized_part_of(view.name).is_some_and(|weight| quantized.contains_key(weight));
     let count = |view: TensorView<'_>| match quantized.get(view.name) {
-        // What a state says is not held against anything here.
+        // A quantization state has no other source to compare it with.
         Some(header) => header.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size as u64)),
         None => view.elements() as u64,
     };
@@ -38,7 +38,7 @@ fn parameters(checkpoint: &Checkpoint) -> Result<u64, Error> {
     Ok(weights.fold(0, |sum, view| sum.saturating_add(count(view))))
 }
 
-/// A report of these tensors, each read and found finite. Parameters are counted as if all were weights that are not quantized.
+/// A report on these tensors; each is read and checked to be finite. They are counted as if all were dense weights.
 pub(super) fn report<'a>(
     path: &Path,
     kind: Kind,
@@ -65,12 +65,12 @@ pub(super) fn report<'a>(
     Ok(InspectReport { path, kind, family: None, adapter: None, checkpoint: None, parameters, dtypes, tensors, files })
 }
 
-/// The files of a folder, those of sub-folders not.
+/// The files of a folder, without those in sub-folders.
 pub(super) fn folder_files(folder: &Path) -> Result<Vec<FileReport>, Error> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
-        // Through links: a snapshot of the hub's cache is a folder of links.
+        // Follows links: a snapshot in the hub's cache is a folder of links.
         if path.is_file() {
             files.push(file_report(&path)?);
         }

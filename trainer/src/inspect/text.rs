@@ -1,4 +1,4 @@
-//! The report for people: a page, however many layers there are.
+//! Prints a report for people, on about one page however many layers there are.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -38,7 +38,7 @@ impl fmt::Display for InspectReport {
     }
 }
 
-/// The lines about blocks.
+/// The lines about the sizes of blocks.
 fn blocks(sizes: &BlockSizes) -> [(&'static str, String); 3] {
     let BlockSizes { hidden_size, layers, heads, kv_heads, head_dim, intermediate_size } = sizes;
     [
@@ -49,7 +49,7 @@ fn blocks(sizes: &BlockSizes) -> [(&'static str, String); 3] {
 }
 
 impl InspectReport {
-    /// The lines of the head, label and value.
+    /// The lines at the top, each a label and a value.
     fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = Vec::new();
         if let Some(family) = &self.family {
@@ -107,7 +107,7 @@ impl InspectReport {
     }
 }
 
-/// The pattern, or the last parts of the names in the list: the list may name every module of every layer.
+/// The pattern, or the last parts of the listed names, because the list may name every module of every layer.
 fn targets(value: &Value) -> String {
     match value {
         Value::Array(names) => {
@@ -118,7 +118,7 @@ fn targets(value: &Value) -> String {
     }
 }
 
-/// Tensors that differ in a number of their name only.
+/// Tensors whose names differ in one number only.
 struct Group<'a> {
     name: String,
     shape: &'a [usize],
@@ -126,12 +126,13 @@ struct Group<'a> {
     count: usize,
 }
 
-/// Joins `layers.0.x`, `layers.1.x`, ... of one shape and dtype, at the place of the first.
+/// Joins `layers.0.x`, `layers.1.x`, ... if they have one shape and dtype. The group is listed in the place of the
+/// first.
 fn group(tensors: &[TensorReport]) -> Vec<Group<'_>> {
     let mut keys = std::collections::HashMap::new();
     let mut groups: Vec<(Group, Vec<u64>)> = Vec::new();
     for tensor in tensors {
-        // A name comes from an untrusted file, and a terminal obeys control characters.
+        // The name comes from an untrusted file, and a terminal would obey control characters in it.
         let name = tensor.name.escape_debug().to_string();
         let Some((template, number)) = number(&name) else {
             let (shape, dtype) = (&*tensor.shape, tensor.dtype);
@@ -153,7 +154,7 @@ fn group(tensors: &[TensorReport]) -> Vec<Group<'_>> {
         .collect()
 }
 
-/// The first part of a name that is a number, and the name with `{}` in its place.
+/// The first part of a name that is a number, and the name with `{}` instead of it.
 fn number(name: &str) -> Option<(String, u64)> {
     let parts: Vec<&str> = name.split('.').collect();
     let (place, number) = parts.iter().enumerate().find_map(|(place, part)| Some((place, part.parse().ok()?)))?;
@@ -162,7 +163,7 @@ fn number(name: &str) -> Option<(String, u64)> {
     Some((template.join("."), number))
 }
 
-/// `{0..29}`, or the numbers themselves when some between are missing.
+/// `{0..29}`, or the numbers themselves if some between are missing.
 fn span(mut numbers: Vec<u64>) -> String {
     numbers.sort_unstable();
     match numbers[..] {
@@ -173,7 +174,7 @@ fn span(mut numbers: Vec<u64>) -> String {
     }
 }
 
-/// In decimal units, as disks are sold and downloads counted.
+/// A size in decimal units, as disks and downloads are measured.
 fn size(bytes: u64) -> String {
     let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
     match units.into_iter().find(|(_, unit)| bytes as f64 >= *unit) {

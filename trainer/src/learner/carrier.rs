@@ -1,4 +1,4 @@
-//! What burn-train's types insist on and our loop does not use: a module, an optimiser, a
+//! The objects that burn-train's types require and our training loop does not use: a module, an optimiser, a
 //! schedule, two data loaders and a logger.
 
 use crate::observer::{EvalReport, StepReport};
@@ -14,15 +14,15 @@ use burn_train::metric::{MetricDefinition, NumericEntry};
 use burn_train::{InferenceStep, ItemLazy, Learner, TrainOutput, TrainStep};
 use std::sync::Arc;
 
-/// The module in the place of the model. It has one parameter because burn-train asks the model
-/// for its first device even when a custom strategy makes that unnecessary.
+/// Stands in for the model. It has one parameter because burn-train asks the model for its first
+/// device, although a custom strategy makes that unnecessary.
 #[derive(Module, Debug)]
 pub(super) struct Carrier {
     weight: Param<Tensor<1>>,
 }
 
 impl Carrier {
-    /// With an optimiser and a schedule that are never stepped.
+    /// A learner whose optimiser and schedule are never stepped.
     pub(super) fn learner() -> Learner<Self> {
         let weight = Param::from_tensor(Tensor::zeros([1], &Device::flex().autodiff()));
         Learner::new(Self { weight }, SgdConfig::new().init(), 0.0)
@@ -47,7 +47,7 @@ impl InferenceStep for Carrier {
     }
 }
 
-// Reports hold numbers, not tensors that are still being computed.
+// Reports hold numbers, and no tensors that are still being computed.
 impl ItemLazy for StepReport {
     fn sync(self) -> Result<Self, ExecutionError> {
         Ok(self)
@@ -60,7 +60,7 @@ impl ItemLazy for EvalReport {
     }
 }
 
-/// A loader of nothing: the loop has its own data.
+/// An empty data loader: the training loop has its own data.
 pub(super) struct NoBatches;
 
 impl<T: 'static> DataLoader<T> for NoBatches {
@@ -97,7 +97,7 @@ impl<T> DataLoaderIterator<T> for Nothing<T> {
     }
 }
 
-/// A logger that writes nothing. Without one burn-train would register its own, which writes files, rounded and averaged.
+/// A logger that writes nothing. Without it burn-train would register its own, which writes rounded averages to files.
 pub(super) struct NoFiles;
 
 impl MetricLogger for NoFiles {

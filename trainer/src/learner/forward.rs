@@ -1,4 +1,4 @@
-//! The observer that hands reports to files and screen, and turns them into burn-train events.
+//! `Forward`: the observer that passes reports to files and screen and converts them to burn-train events.
 
 use super::carrier::Carrier;
 use super::records::Records;
@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// To burn-train the whole run is its first epoch, one item a step.
+/// burn-train sees the whole run as its first epoch, with one item for each step.
 const EPOCH: usize = 1;
 
-/// What an observer needs beside burn-train's components.
+/// The outputs and switches that an observer needs beside burn-train's components.
 pub(super) struct Surroundings {
     pub(super) records: Records,
     pub(super) stop: StopRequest,
@@ -42,13 +42,13 @@ impl Forward {
         Self { events, interrupter, surroundings, started: false }
     }
 
-    /// The run ended, early or not.
+    /// Ends the display after a run, complete or not.
     pub(super) fn finish(mut self) -> SupervisedTrainingEventProcessor<Carrier> {
         self.surroundings.records.finish();
         self.events
     }
 
-    /// burn-train's screen switches between training and validation with the start of a split.
+    /// Starts a training split. burn-train's screen switches between training and validation when a split starts.
     fn start_training(&mut self) -> Result<(), RunError> {
         self.started = true;
         let sent = self.events.process_train(self.start_split());
@@ -64,7 +64,7 @@ impl Forward {
         LearnerEvent::ProcessedItem(TrainingItem::new(item, progress, Some(count(step)), None))
     }
 
-    /// burn-train processes events on other threads; their failures surface here, at a later call.
+    /// burn-train processes events on other threads. Their errors are returned by a later call.
     fn check(&self, sent: Result<(), EventProcessorError>) -> Result<(), RunError> {
         sent.map_err(|error| RunError::Report(error.to_string()))?;
         match self.interrupter.error() {
@@ -112,7 +112,7 @@ impl Observer for Forward {
     }
 }
 
-/// Answers a stop request at once, though the step may take a while.
+/// Prints a note as soon as a stop is requested, although the current step may take a while.
 pub(super) struct StopWatcher {
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -132,7 +132,7 @@ impl StopWatcher {
                 thread::park_timeout(Duration::from_millis(100));
             }
         };
-        // Without the thread only the note is missing.
+        // If the thread cannot start, only the note is missing.
         let thread = thread::Builder::new().name("stop-watcher".to_string()).spawn(watch).ok();
         Self { ended, thread }
     }
@@ -143,7 +143,7 @@ impl Drop for StopWatcher {
         self.ended.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // It cannot panic with anything a training run should care about.
+            // A panic in it does not concern the training run.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,5 @@
-//! What burn-train shows of a report: numbers to plot, and a line about where the run is.
+//! The metrics that burn-train's dashboard shows of a report: numbers to plot, and a line about the progress of the
+//! run.
 
 use crate::objective::EvalMetrics;
 use crate::observer::{EvalReport, Record, StepReport};
@@ -22,7 +23,7 @@ impl Adaptor<Record> for EvalReport {
     }
 }
 
-/// Where the run is, in words.
+/// A line about the progress of the run.
 #[derive(Clone)]
 pub(super) struct ProgressMetric;
 
@@ -58,7 +59,7 @@ impl Metric for ProgressMetric {
     fn clear(&mut self) {}
 }
 
-/// One number of a report, never averaged.
+/// One number of a report. It is never averaged.
 #[derive(Clone)]
 pub(super) struct NumberMetric {
     name: &'static str,
@@ -113,7 +114,7 @@ impl NumberMetric {
         ]
     }
 
-    /// One metric for both splits, so that the dashboard draws them into one plot.
+    /// One metric for both splits, so that the dashboard draws both into one plot.
     fn loss() -> Self {
         Self::new(
             "Loss",
@@ -159,7 +160,7 @@ impl Metric for NumberMetric {
 }
 
 impl Numeric for NumberMetric {
-    /// A value that is not finite has no place on a plot.
+    /// `None` for a value that is not finite, because it cannot be plotted.
     fn value(&self) -> Option<NumericEntry> {
         self.current.is_finite().then_some(NumericEntry::Value(self.current))
     }

@@ -1,21 +1,21 @@
-//! Runs a training loop inside burn-train, and says what the loop reports.
+//! Runs the training loop inside burn-train and shows and logs what the loop reports: [`observe`].
 //!
-//! burn-train counts in epochs over a data loader and takes optimiser and schedule into its own
-//! hands. firebrand counts in optimiser steps with exact accumulation and resume. The seam is
-//! `SupervisedLearningStrategy`: ours calls the loop, a plain function, with an [`Observer`].
-//! Model, optimiser and data stay in the loop; what burn-train's types insist on is an empty
-//! carrier.
+//! burn-train counts epochs over a data loader and owns the optimiser and the schedule. firebrand
+//! counts optimiser steps, with exact accumulation and resume. The connection between the two is
+//! burn-train's trait `SupervisedLearningStrategy`: our implementation calls the training loop, a
+//! plain function, with an [`Observer`]. Model, optimiser and data stay in the loop; what
+//! burn-train's types require instead is an empty carrier.
 //!
 //! A report goes two ways:
 //! ```text
-//! records.rs      the whole record, as the value it is: metrics.jsonl, TensorBoard, a bar or lines, in the call that reports it
-//! metrics.rs      its numbers, one by one, as burn-train's events: what the dashboard plots
+//! records.rs      the whole record goes to metrics.jsonl, TensorBoard and a bar or lines, in the call that reports it
+//! metrics.rs      its numbers go to the dashboard, as burn-train's events
 //! ```
-//! burn-train gives: the dashboard (its renderer), the metrics and events that feed it, an event
-//! store, which holds nothing for us, and the interrupter, by which the dashboard stops a run.
-//! It does not give: files, checkpoints, averages, early stopping, the order of what is written,
-//! or its errors. Its events are processed on other threads and carry numbers that are shown,
-//! so nothing that is kept travels by them; its own metric files and `experiment.log` are off.
+//! burn-train provides the dashboard (its renderer), the metrics and events that feed it, an event
+//! store, which is empty here, and the interrupter, by which the dashboard stops a run. It does
+//! not provide files, checkpoints, averages, early stopping, the order of what is written, or its
+//! errors. Its events are processed on other threads, so they carry only numbers to show and
+//! nothing that is kept; its own metric files and `experiment.log` are off.
 
 mod carrier;
 mod forward;
@@ -37,28 +37,28 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use strategy::LoopStrategy;
 
-/// What surrounds a training loop.
+/// The outputs of a training loop, and its means to be stopped.
 pub struct Session {
-    /// How it is shown.
+    /// How the run is shown.
     pub ui: Ui,
     /// The name of the run in the dashboard.
     pub label: String,
     /// Optimiser steps of the whole run.
     pub total_steps: u64,
-    /// Steps between two logged ones; see [`crate::observer::Record::is_logged`].
+    /// Steps between two logged steps; see [`crate::observer::Record::is_logged`].
     pub log_every: u64,
-    /// Where the metrics go.
+    /// The file of metrics.
     pub metrics: Option<MetricsFile>,
-    /// Where TensorBoard's events go.
+    /// The TensorBoard event file.
     pub tensorboard: Option<TensorBoard>,
-    /// Asked after every step, together with the dashboard's own stop.
+    /// Is asked after every step, together with the dashboard's own stop button.
     pub stop: StopRequest,
 }
 
-/// Runs `train` and shows and logs what it reports. Returns what it returns.
+/// Runs `train`, shows and logs what it reports, and returns its result.
 ///
 /// # Errors
-/// Those of `train`, to which its observer gives the error of a report that could not be logged.
+/// Those of `train`. A report that could not be logged is an error of the observer, which `train` passes on.
 pub fn observe<T, E, F>(session: Session, train: F) -> Result<T, E>
 where
     T: Send + 'static,
@@ -91,7 +91,7 @@ where
         let result = train(observer);
         *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     });
-    // The folder is named for burn-train's own files only, all of which are off.
+    // This folder is used by burn-train's own files only, all of which are off.
     let mut training = SupervisedTraining::<Carrier>::new(Path::new(""), Arc::new(NoBatches), Arc::new(NoBatches))
         .num_epochs(1)
         .label(&session.label)
@@ -108,7 +108,7 @@ where
     for metric in NumberMetric::of_evaluation() {
         training = training.metric_valid_numeric(metric);
     }
-    // Dropping the result gives the screen back.
+    // Dropping the result releases the screen.
     let ran = catch_unwind(AssertUnwindSafe(|| {
         drop(training.launch(Carrier::learner()));
     }));
@@ -123,7 +123,7 @@ where
     outcome.unwrap_or_else(|| Err(RunError::Report("the training loop did not run".to_string()).into()))
 }
 
-/// burn-train's dashboard ends a run "immediately" by a panic with this message.
+/// Whether a panic is that by which burn-train's dashboard ends a run "immediately".
 fn is_kill(panic: &(dyn Any + Send)) -> bool {
     panic.downcast_ref::<&str>().is_some_and(|message| message.starts_with("Killing training"))
 }

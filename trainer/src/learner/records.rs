@@ -1,27 +1,27 @@
-//! Where whole records go, in the order in which the loop reports them: `metrics.jsonl`, TensorBoard, a bar or lines.
+//! Writes whole records, in the order of the reports, to `metrics.jsonl`, TensorBoard, and a bar or lines: `Records`.
 //!
-//! They are written by the call that reports them, so an error is that call's, and nothing that was reported is missing on disk
-//! when a checkpoint begins.
+//! They are written in the call that reports them. So an error belongs to that call, and everything that was reported
+//! is on disk when a checkpoint begins.
 
 use crate::observer::Record;
 use crate::run::{MetricsFile, RunError, TensorBoard};
 use crate::ui::Reports;
 
-/// What takes records.
+/// The outputs that take whole records.
 pub(super) struct Records {
     pub(super) metrics: Option<MetricsFile>,
     pub(super) tensorboard: Option<TensorBoard>,
-    /// Absent where burn-train's dashboard shows its own metrics.
+    /// Absent if burn-train's dashboard is shown, which has its own metrics.
     pub(super) screen: Option<Reports>,
-    /// Steps between two that are written; see [`Record::is_logged`].
+    /// Steps between two written records; see [`Record::is_logged`].
     pub(super) log_every: u64,
 }
 
 impl Records {
-    /// Shows a record, and writes it if it is a logged one.
+    /// Shows a record, and writes it if it is due to be logged.
     ///
     /// # Errors
-    /// Those of the files. One that failed gets nothing more, because what follows half a line would be damaged, too.
+    /// Those of the files. After an error a file gets no more records, because they would follow half a line.
     pub(super) fn take(&mut self, record: &Record) -> Result<(), RunError> {
         if let Some(screen) = &mut self.screen {
             screen.show(record);
@@ -42,7 +42,7 @@ impl Records {
         self.metrics.as_ref().map_or(Ok(()), MetricsFile::sync)
     }
 
-    /// The run ended, early or not.
+    /// Ends the display after a run, complete or not.
     pub(super) fn finish(&mut self) {
         if let Some(screen) = &mut self.screen {
             screen.finish();

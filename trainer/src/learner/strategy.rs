@@ -1,4 +1,4 @@
-//! The `SupervisedLearningStrategy` whose `fit` is a call of our loop.
+//! `LoopStrategy`: the `SupervisedLearningStrategy` whose `fit` calls our training loop.
 
 use super::carrier::Carrier;
 use super::forward::{Forward, StopWatcher, Surroundings};
@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 type Loop = Box<dyn FnOnce(&mut dyn Observer) + Send>;
 
-/// Calls the loop it was made with, once.
+/// Calls the loop it was created with, once.
 pub(super) struct LoopStrategy {
     run: Mutex<Option<(Loop, Surroundings)>>,
 }

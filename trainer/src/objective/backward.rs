@@ -1,8 +1,8 @@
-//! The backward pass through the blocks of a network, whole or block by block.
+//! The backward pass through the blocks of a network, whole or block by block: [`backward`].
 //!
 //! Keeping every block's activations costs memory in proportion to depth. Block-wise recomputation (Chen et al. 2016,
-//! arXiv:1604.06174) keeps only each block's input and runs the block again when its gradient is due: one more forward
-//! pass for the memory of a single block. Both give the same gradients.
+//! arXiv:1604.06174) keeps only each block's input and runs the block again when its gradient is needed: this costs one
+//! more forward pass, and only one block's activations are in memory at a time. Both give the same gradients.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -11,7 +11,7 @@ use firebrand_models::{Network, Stack};
 
 use super::gradients::Gradients;
 
-/// What the backward pass recomputes.
+/// What the backward pass recomputes instead of keeping it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Recompute {
     /// Nothing: all activations are kept.
@@ -21,28 +21,28 @@ pub enum Recompute {
     Blocks,
 }
 
-/// One way through blocks of a network, from what an objective has of a micro-batch to its loss. Each method is given the
-/// network to run: the trained one, or the same without autodiff.
+/// The forward pass of a micro-batch through one stack of blocks, from an objective's inputs to its loss. Each method
+/// is given the network to run: the trained one, or the same without autodiff.
 pub trait Passage {
-    /// What the blocks share.
+    /// What all blocks share.
     fn context(&self, network: &Network) -> Context;
-    /// What leads into the blocks, `[batch, time, width]`.
+    /// The input of the first block, `[batch, time, width]`.
     fn embed(&self, network: &Network) -> Tensor<3>;
     /// The blocks.
     fn stack<'n>(&self, network: &'n Network) -> Stack<'n>;
-    /// The loss `[1]` of what comes out of the blocks.
+    /// The loss `[1]`, given the output of the last block, `[batch, time, width]`.
     fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1>;
-    /// Whether what routers choose is charged.
+    /// Whether the routers' load-balancing loss is added.
     fn charges_routers(&self) -> bool {
         false
     }
-    /// The loss of what the routers of some blocks chose; absent where there is no router.
+    /// The load-balancing loss for what the routers of some blocks chose; `None` where there is no router.
     fn routed(&self, _routed: &[Routed]) -> Option<Tensor<1>> {
         None
     }
 }
 
-/// Runs `passage` through `network`, adds the gradients of all trained parameters to `gradients`, and gives the loss.
+/// Runs `passage` through `network`, adds the gradients of all trained parameters to `gradients`, and returns the loss.
 pub fn backward(passage: &impl Passage, network: &Network, recompute: Recompute, gradients: &mut Gradients) -> f64 {
     match recompute {
         Recompute::Off => {
@@ -55,7 +55,7 @@ pub fn backward(passage: &impl Passage, network: &Network, recompute: Recompute,
                 None => value,
             };
             let scalar = f64::from(value.clone().into_scalar::<f32>());
-            // A tower may have nothing that is trained.
+            // Nothing in a tower may be trained.
             if value.is_tracked() {
                 let mut tape = value.backward();
                 gradients.collect(network, "", &mut tape);
@@ -70,7 +70,7 @@ fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradient
     let frozen = network.valid();
     let (context, routing) = begin(passage, &frozen);
     let embedded = passage.embed(network);
-    // A frozen embedding needs no gradient, and neither does anything below the first trained block.
+    // A frozen embedding needs no gradient; nor does anything before the first trained block.
     let embedding_trained = embedded.is_tracked();
     let mut x = embedded.clone().inner();
     let mut block_inputs = vec![];
@@ -89,7 +89,7 @@ fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradient
         scalar += f64::from(term.into_scalar::<f32>());
     }
     let mut tape = value.backward();
-    // Everything outside the blocks: final norm, head, and a tied embedding's use as head.
+    // The parameters outside the blocks: final norm, head, and an embedding that is tied to the head.
     gradients.collect(network, "", &mut tape);
     let mut upstream = last.grad_remove(&mut tape);
 
@@ -120,7 +120,7 @@ fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradient
     scalar
 }
 
-/// A context in which routers write down what they chose, if that is charged.
+/// The context of a pass. It records the choices of routers if their loss is added.
 fn begin(passage: &impl Passage, network: &Network) -> (Context, Option<Routing>) {
     let mut context = passage.context(network);
     context.routing = passage.charges_routers().then(Routing::default);
@@ -128,7 +128,7 @@ fn begin(passage: &impl Passage, network: &Network) -> (Context, Option<Routing>
     (context, routing)
 }
 
-/// The loss of what was written down since the last call.
+/// The load-balancing loss of the choices recorded since the last call.
 fn routed(passage: &impl Passage, routing: &Option<Routing>) -> Option<Tensor<1>> {
     passage.routed(&routing.as_ref()?.take())
 }

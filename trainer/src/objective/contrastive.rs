@@ -1,13 +1,14 @@
-//! Contrastive learning of two towers (Radford et al. 2021, arXiv:2103.00020; reference: `clip_loss` in transformers'
-//! `models/clip/modeling_clip.py`).
+//! The contrastive objective for two towers, [`Contrastive`] (Radford et al. 2021, arXiv:2103.00020; reference:
+//! `clip_loss` in transformers' `models/clip/modeling_clip.py`).
 //!
-//! With `I` and `T` the normalised embeddings of the `n` pairs of a step and `t` the temperature, logits are `exp(t) T I^T`, and the
-//! loss is the mean of two cross-entropies, of the right picture for each text and of the right text for each picture. Every
-//! pair of the whole step is compared with every other, whatever the micro-batches: all embeddings are computed first without
-//! a tape, then their gradients, and then each micro-batch goes backward by itself (GradCache, Gao et al. 2021,
-//! arXiv:2101.06983).
+//! With `I` and `T` the normalised embeddings of the `n` pairs of a step and `t` the temperature, the logits are
+//! `exp(t) T I^T`. The loss is the mean of two cross-entropies: of the right picture for each text, and of the right
+//! text for each picture. Every pair of the step is compared with every other, whatever the micro-batches (GradCache,
+//! Gao et al. 2021, arXiv:2101.06983): all embeddings are computed without a tape, then the gradients of the loss by
+//! the embeddings, and then each micro-batch runs again and goes backward by itself.
 //!
-//! After each step a trained temperature is put back into `[0, ln 100]`, as OpenCLIP does; the first loss sees that of the file.
+//! After each step a trained temperature is clamped to `[0, ln 100]`, as OpenCLIP does. The first loss uses the value
+//! in the file.
 
 use burn::module::Module;
 use burn::tensor::activation::log_softmax;
@@ -23,12 +24,12 @@ use super::pairs::{Pairs, Pictures};
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
 use super::views::towers;
 
-/// The largest temperature, as a logarithm: a factor of 100.
+/// The largest temperature: the logarithm of a factor of 100.
 const LARGEST: f64 = 4.605_170_185_988_092;
-/// Rows whose logits with all others are in one array.
+/// Rows of the logit matrix that are computed at once.
 const CHUNK: usize = 1024;
 
-/// The objective.
+/// The contrastive objective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contrastive {
     /// What the backward pass recomputes.
@@ -37,7 +38,7 @@ pub struct Contrastive {
     pub learn_temperature: bool,
 }
 
-/// Embeddings of pairs, as the towers give them: not normalised.
+/// Embeddings of pairs, not normalised.
 #[derive(Debug, Clone, Default)]
 pub struct Embeddings {
     /// `[pairs, embedding]` each.
@@ -46,7 +47,7 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    /// Of pairs, in their order. Without a tape if the towers are on a device without autodiff.
+    /// Computes the embeddings of `pairs`, in order. There is no tape if the towers are on a device without autodiff.
     pub fn of(towers: &Towers, pairs: &Pairs, mode: Mode) -> Self {
         let pixels = pixels(&pairs.pictures, &towers.device());
         let images = towers.vision().forward(pixels, mode);
@@ -57,18 +58,18 @@ impl Embeddings {
         Self { images: vec![images], texts }
     }
 
-    /// Adds more pairs.
+    /// Appends the embeddings of more pairs.
     pub fn extend(&mut self, more: Self) {
         self.images.extend(more.images);
         self.texts.extend(more.texts);
     }
 
-    /// Of pictures and of texts, `[pairs, embedding]` each.
+    /// The embeddings of all pictures and of all texts, `[pairs, embedding]` each.
     fn together(self) -> [Tensor<2>; 2] {
         [Tensor::cat(self.images, 0), Tensor::cat(self.texts, 0)]
     }
 
-    /// The same, each divided by its length; one vector a pair.
+    /// The embeddings of pictures and of texts, each scaled to length one; one vector for each pair.
     pub fn normalised(self) -> [Vec<Vec<f32>>; 2] {
         self.together().map(|embeddings| {
             let width = embeddings.dims()[1];
@@ -79,7 +80,7 @@ impl Embeddings {
 }
 
 impl Contrastive {
-    /// Adds the gradient of a step, all of whose micro-batches are given, to `gradients`; gives its loss.
+    /// Adds the gradient of a step to `gradients` and returns the loss. `batches` are all micro-batches of the step.
     pub(super) fn accumulate_step(
         &self,
         network: &Network,
@@ -97,7 +98,7 @@ impl Contrastive {
         let loss = loss(images.clone(), texts.clone(), temperature);
         let value = f64::from(loss.clone().into_scalar::<f32>());
         let mut tape = loss.backward();
-        // The temperature is the one parameter that the loss sees by itself.
+        // The temperature is the only parameter that the loss depends on directly.
         gradients.collect(network, "", &mut tape);
         let upstream = [images.grad_remove(&mut tape), texts.grad_remove(&mut tape)];
         if let [Some(images), Some(texts)] = upstream {
@@ -106,7 +107,7 @@ impl Contrastive {
         StepLoss { loss: value, ..StepLoss::default() }
     }
 
-    /// Each micro-batch by itself, with its part of the gradients of all embeddings.
+    /// Runs each micro-batch again and goes backward with its part of the gradients of the embeddings.
     fn go_backward(
         &self,
         network: &Network,
@@ -129,7 +130,7 @@ impl Contrastive {
         }
     }
 
-    /// Puts a trained temperature back into its bounds.
+    /// Clamps a trained temperature to its bounds.
     pub(super) fn after_step(&self, towers: Towers) -> Towers {
         match self.learn_temperature {
             true => towers.with_temperature(|temperature| temperature.clamp(0.0, LARGEST)),
@@ -146,7 +147,7 @@ impl Contrastive {
     }
 }
 
-/// The texts of a micro-batch, each with the number of its first row.
+/// The groups of texts of a micro-batch, each with the index of its first pair.
 fn texts_with_rows(pairs: &Pairs) -> impl Iterator<Item = (usize, &TextInputs)> {
     pairs.texts.iter().scan(0, |row, inputs| {
         let first = *row;
@@ -162,7 +163,7 @@ fn loss(images: Tensor<2>, texts: Tensor<2>, temperature: Tensor<1>) -> Tensor<1
     (own(texts.clone() * factor.clone(), &images) + own(images * factor, &texts)) / 2.0
 }
 
-/// The mean cross-entropy `[1]` of each row's own partner among all, both `[pairs, embedding]`.
+/// The mean cross-entropy `[1]` of finding each row's own partner among all partners, both `[pairs, embedding]`.
 fn own(rows: Tensor<2>, partners: &Tensor<2>) -> Tensor<1> {
     let pairs = rows.dims()[0];
     let chunk = |start: usize| {
@@ -175,7 +176,7 @@ fn own(rows: Tensor<2>, partners: &Tensor<2>) -> Tensor<1> {
     Tensor::cat(sums, 0).sum() / -(pairs as f64)
 }
 
-/// Each row divided by its length.
+/// Each row scaled to length one.
 fn normalised(embeddings: Tensor<2>) -> Tensor<2> {
     let length = (embeddings.clone() * embeddings.clone()).sum_dim(1).sqrt();
     embeddings / length
@@ -187,7 +188,8 @@ fn pixels(pictures: &Pictures, device: &Device) -> Tensor<4> {
     Tensor::from_data(TensorData::new(pictures.pixels.clone(), shape), device)
 }
 
-/// Pictures through the blocks to the product of their embeddings with a gradient, whose own gradient is that of the loss.
+/// Pictures through the blocks to the inner product of their embeddings with a given gradient. The gradient of that
+/// product by a parameter is that of the loss.
 struct PicturePassage<'a> {
     pictures: &'a Pictures,
     upstream: Tensor<2>,
@@ -212,7 +214,7 @@ impl Passage for PicturePassage<'_> {
     }
 }
 
-/// Texts, likewise.
+/// The same for texts.
 struct TextPassage<'a> {
     inputs: &'a TextInputs,
     upstream: Tensor<2>,

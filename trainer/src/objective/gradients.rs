@@ -1,4 +1,4 @@
-//! Gradients by parameter path, summed over micro-batches.
+//! The gradients of a step by parameter path, summed over micro-batches: [`Gradients`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,7 +16,7 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// Adds the gradients that a backward pass left for the parameters of `module`, whose own path is `prefix`.
+    /// Adds the gradients in `tape` for the parameters of `module`, whose path in the network is `prefix`.
     pub fn collect<M: Module>(&mut self, module: &M, prefix: &str, tape: &mut Tape) {
         let mut path = ModulePath::default();
         prefix.split('.').filter(|name| !name.is_empty()).for_each(|name| path.enter(name, ""));
@@ -30,7 +30,7 @@ impl Gradients {
         }
     }
 
-    /// The gradients in the order of their paths.
+    /// The gradients, in the order of their paths.
     pub fn values(&self) -> impl Iterator<Item = &Tensor<1>> {
         self.by_path.values()
     }
@@ -40,7 +40,7 @@ impl Gradients {
         self.by_path.iter().map(|(path, gradient)| (path.as_str(), gradient))
     }
 
-    /// The first parameter with a gradient that is not finite. Waits for the device once.
+    /// The path of the first parameter whose gradient is not finite. Waits for the device once.
     pub fn first_non_finite(&self) -> Option<&str> {
         let sums: Vec<Tensor<1>> = self.by_path.values().map(|gradient| gradient.clone().sum()).collect();
         if sums.is_empty() {
@@ -50,7 +50,7 @@ impl Gradients {
         self.by_path.keys().zip(sums.iter::<f32>()).find(|(_, sum)| !sum.is_finite()).map(|(path, _)| path.as_str())
     }
 
-    /// One optimiser step on `module`, of which the parameters in `trained` are trained.
+    /// Makes one optimiser step on `module`, of which the parameters in `trained` are trained.
     pub fn apply<M: Module>(
         mut self,
         module: M,
@@ -119,8 +119,8 @@ impl ModuleMapper for Updater<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join();
         let Some(info) = self.trained.get(path.as_str()) else { return param };
-        // Without a gradient: an expert that no token of the step went to. The reference keeps all experts of a layer in one
-        // parameter, so its momentum and weight decay act on idle ones too.
+        // Without a gradient: an expert to which no token of the step went. The reference keeps all experts of a layer
+        // in one parameter, so momentum and weight decay change unused ones too.
         let idle = || Tensor::zeros([param.lazy_shape().num_elements()], &param.lazy_device().inner());
         let gradient = self.gradients.remove(&path).unwrap_or_else(idle);
         param.map(|value| {

@@ -1,16 +1,17 @@
-//! What is minimised, and its gradient.
+//! Computes the loss that a run minimises and its gradient: [`Objective`].
 //!
 //! ```text
-//! sft.rs          cross-entropy of labelled tokens; router.rs is the loss of experts' routers beside it
-//! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs is what rows of tensors are to it
+//! sft.rs          cross-entropy of labelled tokens; router.rs is the load-balancing loss of routers beside it
+//! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
 //! parts.rs        the named numbers of a step and of an evaluation
-//! views.rs        a network as an objective reads it
+//! views.rs        the views through which objectives read a network
 //! ```
-//! An objective is given all micro-batches of a step. It measures first what they share, then adds up gradients that are already
-//! divided by it, so no split of a step changes its result. Objectives know views of a network ([`firebrand_models::Predictor`] and
-//! others), not kinds; [`Objective::fits`] is the one place where the two meet.
+//! An objective is given all micro-batches of a step. It first measures what they share, then adds up gradients that
+//! are already divided by it, so no split of a step into micro-batches changes the result. Objectives know views of a
+//! network ([`firebrand_models::Predictor`] and others), not kinds; [`ObjectiveRecipe::fits`] is the one place where
+//! the two meet.
 
 mod backward;
 mod contrastive;
@@ -49,14 +50,14 @@ pub enum Objective {
 }
 
 impl Recipe {
-    /// What a model of a kind is trained for: what the recipe says, or what is usual for the kind.
+    /// The objective for a model of a kind: the recipe's, or the default of the kind.
     pub fn objective_of(&self, kind: Kind) -> ObjectiveRecipe {
         self.objective.unwrap_or(ObjectiveRecipe::of_kind(kind, &self.method))
     }
 }
 
 impl ObjectiveRecipe {
-    /// What a kind of model is trained for where the recipe does not say.
+    /// The default objective of a kind of model.
     pub fn of_kind(kind: Kind, method: &Method) -> Self {
         match kind {
             Kind::Decoder => Self::sft(),
@@ -64,7 +65,7 @@ impl ObjectiveRecipe {
         }
     }
 
-    /// The word for it in recipes.
+    /// Its name in recipes.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Sft(_) => "sft",
@@ -72,7 +73,7 @@ impl ObjectiveRecipe {
         }
     }
 
-    /// Whether it can train a kind of model: the one place where objectives and kinds meet.
+    /// Whether it can train a kind of model. This is the one place where objectives and kinds meet.
     pub fn fits(&self, kind: Kind) -> bool {
         match (self, kind) {
             (Self::Sft(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
@@ -80,7 +81,7 @@ impl ObjectiveRecipe {
         }
     }
 
-    /// What its rows are.
+    /// The kind of rows it trains on.
     pub fn rows(&self) -> RowKind {
         match self {
             Self::Sft(_) => RowKind::Tokens,
@@ -90,7 +91,7 @@ impl ObjectiveRecipe {
 }
 
 impl Objective {
-    /// That of a recipe, which [fits](ObjectiveRecipe::fits) the model.
+    /// The objective of a recipe. It must [fit](ObjectiveRecipe::fits) the model.
     pub fn new(recipe: &ObjectiveRecipe, recompute: Recompute) -> Self {
         match recipe {
             ObjectiveRecipe::Sft(sft) => Self::Sft(Sft { recompute, router_aux_loss: sft.router_aux_loss }),
@@ -100,7 +101,7 @@ impl Objective {
         }
     }
 
-    /// What its rows are.
+    /// The kind of rows that it learns from.
     pub fn rows(&self) -> RowKind {
         match self {
             Self::Sft(_) => RowKind::Tokens,
@@ -108,7 +109,7 @@ impl Objective {
         }
     }
 
-    /// The model with everything trained that a full run trains.
+    /// Makes trainable everything that full fine-tuning trains.
     pub fn train_all(&self, model: Model) -> Model {
         match self {
             Self::Sft(_) => model.train_all(),
@@ -117,15 +118,15 @@ impl Objective {
         }
     }
 
-    /// That by which a kind of model is evaluated.
+    /// The objective by which models of a kind are evaluated.
     pub fn of_kind(kind: Kind) -> Self {
         Self::new(&ObjectiveRecipe::of_kind(kind, &Method::Full), Recompute::Off)
     }
 
-    /// Adds the gradient of a step, all of whose micro-batches are given with their modes, to `gradients`; gives its loss.
+    /// Adds the gradient of a step to `gradients` and returns the loss. `batches` are all micro-batches of the step.
     ///
     /// # Errors
-    /// Rows that are not the objective's, or that the network cannot read.
+    /// Rows that the objective or the network cannot read.
     pub fn accumulate(
         &self,
         network: &Network,
@@ -142,7 +143,7 @@ impl Objective {
         }
     }
 
-    /// The network after an optimiser step: what the objective keeps within bounds is put back into them.
+    /// The network after an optimiser step, with the parameters that the objective bounds clamped to their bounds.
     pub fn after_step(&self, network: Network) -> Network {
         match self {
             Self::Sft(_) => network,
@@ -153,10 +154,11 @@ impl Objective {
         }
     }
 
-    /// The loss and what else is measured over batches, without gradients. The network must be on a device without autodiff.
+    /// The loss and the other measurements over `batches`, without gradients. The network must be on a device without
+    /// autodiff.
     ///
     /// # Errors
-    /// Those of the batches; as [`Self::accumulate`].
+    /// Those of the batches, and those of [`Self::accumulate`].
     pub fn evaluate(
         &self,
         network: &Network,

@@ -1,4 +1,4 @@
-//! Rows of tensors as pairs of a picture and a text.
+//! Converts rows of tensors into pairs of a picture and a text: [`Pairs::of`].
 
 use firebrand_datasets::{Array, ArrayValues, Batch, BatchContent, NamedArrays};
 use firebrand_models::towers::{TextInputs, TowersConfig};
@@ -8,7 +8,7 @@ use crate::error::Error;
 /// The pictures of rows, all of one size.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pictures {
-    /// How many.
+    /// Number of pictures.
     pub count: usize,
     /// `[count, channels, height, width]`, row-major.
     pub pixels: Vec<f32>,
@@ -16,8 +16,8 @@ pub struct Pictures {
     pub shape: [usize; 3],
 }
 
-/// The pairs of a micro-batch. Texts of one length that follow each other are computed together, others one after the other:
-/// nothing is padded.
+/// The pairs of a micro-batch. Consecutive texts of the same length are computed together, others one after the other,
+/// so nothing is padded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pairs {
     /// The pictures, in the order of the rows.
@@ -31,10 +31,10 @@ const IDS: &str = "input_ids";
 const MASK: &str = "attention_mask";
 
 impl Pairs {
-    /// Those of `batch`.
+    /// The pairs of `batch`.
     ///
     /// # Errors
-    /// Rows that are no tensors, lack one, have one that is not used, or one of another shape than the towers read.
+    /// Rows without tensors; a row that lacks a tensor, has one too many, or has one of a shape the towers do not read.
     pub fn of(batch: &Batch, config: &TowersConfig) -> Result<Self, Error> {
         let BatchContent::Tensors(rows) = &batch.content else {
             return Err(Error::Request {
@@ -46,12 +46,12 @@ impl Pairs {
         Ok(Self::together(rows.map_err(wrong)?, config))
     }
 
-    /// How many there are.
+    /// Number of pairs.
     pub fn len(&self) -> usize {
         self.pictures.count
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -78,10 +78,10 @@ impl Pairs {
     }
 }
 
-/// Whether towers can read a row of tensors.
+/// Checks that towers can read a row of tensors.
 ///
 /// # Errors
-/// What is wrong with it, without saying where it stands.
+/// What is wrong with the row, without its location.
 pub fn check_row(row: &NamedArrays, config: &TowersConfig) -> Result<(), String> {
     Row::of(row, config).map(|_| ())
 }

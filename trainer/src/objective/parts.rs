@@ -4,29 +4,30 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Numbers that an objective reports beside the loss, by their names in `metrics.jsonl`; in TensorBoard they stand under `train/`.
+/// Numbers that an objective reports beside the loss, by their names in `metrics.jsonl`. TensorBoard has them under
+/// `train/`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Parts(BTreeMap<String, f64>);
 
 impl Parts {
-    /// Adds a number.
+    /// Sets a number.
     pub fn set(&mut self, name: &str, value: f64) {
         self.0.insert(name.into(), value);
     }
 
-    /// The number of that name.
+    /// The number of that name; `None` if it is not reported.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.0.get(name).copied()
     }
 
-    /// All of them, by name.
+    /// All numbers, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
         self.0.iter().map(|(name, value)| (name.as_str(), *value))
     }
 }
 
-/// A number that is not finite is `null` in JSON.
+/// Reads `null` as NaN, because JSON has no numbers that are not finite.
 impl<'de> Deserialize<'de> for Parts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let read = BTreeMap::<String, Option<f64>>::deserialize(deserializer)?;
@@ -34,41 +35,41 @@ impl<'de> Deserialize<'de> for Parts {
     }
 }
 
-/// What a step cost.
+/// The loss of a step.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepLoss {
-    /// What is minimised, over the whole step.
+    /// The objective's value over the whole step.
     pub loss: f64,
-    /// What it is made of.
+    /// The other numbers that it reports.
     pub parts: Parts,
 }
 
-/// What an evaluation found.
+/// The result of an evaluation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluated {
-    /// What is minimised, over all rows.
+    /// The objective's value over all rows.
     pub loss: f64,
-    /// The rest of it.
+    /// The other measurements.
     pub metrics: EvalMetrics,
 }
 
-/// What an evaluation found beside the loss, with its names in `metrics.jsonl`.
+/// The measurements of an evaluation beside the loss, with their names in `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum EvalMetrics {
-    /// Over labelled tokens.
+    /// Of labelled tokens.
     Tokens {
         /// `exp(loss)`.
         #[serde(rename = "eval_perplexity", deserialize_with = "null_is_nan")]
         perplexity: f64,
-        /// Share of labelled tokens that are the model's first choice, 0 to 1.
+        /// Share of labelled tokens that the model found most likely, 0 to 1.
         #[serde(rename = "eval_token_accuracy", deserialize_with = "null_is_nan")]
         token_accuracy: f64,
         /// Labelled tokens evaluated.
         #[serde(rename = "eval_tokens")]
         tokens: u64,
     },
-    /// Over pairs.
+    /// Of pairs.
     Pairs {
         /// Pairs evaluated.
         #[serde(rename = "eval_pairs")]
@@ -77,7 +78,7 @@ pub enum EvalMetrics {
 }
 
 impl EvalMetrics {
-    /// `exp(loss)` over tokens; NaN for what has none.
+    /// `exp(loss)` over tokens; NaN for pairs.
     pub fn perplexity(&self) -> f64 {
         match self {
             Self::Tokens { perplexity, .. } => *perplexity,
@@ -85,7 +86,7 @@ impl EvalMetrics {
         }
     }
 
-    /// Share of labelled tokens that are the model's first choice; NaN for what has none.
+    /// Share of labelled tokens that the model found most likely; NaN for pairs.
     pub fn token_accuracy(&self) -> f64 {
         match self {
             Self::Tokens { token_accuracy, .. } => *token_accuracy,

@@ -1,11 +1,11 @@
-//! The load-balancing loss of routers (Switch Transformer, Fedus et al. 2021, arXiv:2101.03961, equations 4 to 6, as transformers
-//! computes it in `models/mixtral/modeling_mixtral.py`).
+//! The load-balancing loss of routers, [`RouterBalance`] (Switch Transformer, Fedus et al. 2021, arXiv:2101.03961,
+//! equations 4 to 6, as transformers computes it in `models/mixtral/modeling_mixtral.py`).
 //!
-//! With `f_e` the visits to expert `e` and `P_e` the sum of its probabilities, each divided by the routed rows (tokens times
-//! layers, padding left out), the loss is `experts * sum_e f_e P_e`: as many as the experts a token goes through when all are
-//! equally used. The reference computes it for each forward pass. Here rows are those of the whole optimiser step, so that it
-//! does not depend on the split into micro-batches; visits have no gradient, so a first pass over the step counts them, and the
-//! loss is then a sum over tokens like any other.
+//! Let `f_e` be the number of visits to expert `e` and `P_e` the sum of its probabilities, both divided by the number
+//! of routed positions (tokens times layers, without padding). The loss is `experts * sum_e f_e P_e`. When all experts
+//! are used equally, it is the number of experts that a token goes through. The reference computes it for each forward
+//! pass. Here it is computed over the whole optimiser step, so that it does not depend on the split into micro-batches.
+//! Visits have no gradient: a first pass over the step counts them, and the loss is then a sum over tokens.
 
 use burn::tensor::{Tensor, TensorData};
 use firebrand_adapters::Mode;
@@ -20,12 +20,13 @@ use super::views::inputs;
 pub struct RouterBalance {
     /// The loss without its coefficient.
     pub loss: f64,
-    /// What a token's probability of each expert adds to the step's loss, coefficient included.
+    /// For each expert: the factor of a token's probability in the step's loss, coefficient included.
     factors: Vec<f32>,
 }
 
 impl RouterBalance {
-    /// Over the micro-batches of a step, each with its mode. The network is on a device without autodiff. Absent: it has no router.
+    /// Measures the micro-batches of a step, given with their modes. The network must be on a device without autodiff.
+    /// `None` if it has no router.
     pub fn measure<'a>(
         predictor: Predictor<'_>,
         batches: impl Iterator<Item = (&'a TokenBatch, Mode)>,
@@ -62,7 +63,7 @@ impl RouterBalance {
         (rows > 0.0).then_some(Self { loss, factors })
     }
 
-    /// The share of some blocks of one micro-batch, `[1]`.
+    /// The part `[1]` of the step's loss that comes from these blocks of one micro-batch.
     pub(super) fn term(&self, routed: &[Routed], batch: &TokenBatch) -> Option<Tensor<1>> {
         let device = routed.first()?.probabilities.device();
         let tokens = batch.segments.len();

@@ -1,7 +1,7 @@
-//! Supervised fine-tuning: cross-entropy of the next token at labelled positions.
+//! The objective of supervised fine-tuning, [`Sft`]: cross-entropy of the next token at labelled positions.
 //!
-//! Hidden states are gathered at labelled positions before the output head, and the head and its loss are one operation
-//! that works in chunks, so no `[tokens, vocab]` array exists.
+//! Hidden states are gathered at labelled positions before the output head. Head and loss are one operation that works
+//! in chunks, so no `[tokens, vocab]` array exists.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -16,12 +16,12 @@ use super::parts::{EvalMetrics, Evaluated, StepLoss};
 use super::router::RouterBalance;
 use super::views::{inputs, predictor};
 
-/// The objective.
+/// The objective of supervised fine-tuning.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Sft {
     /// What the backward pass recomputes.
     pub recompute: Recompute,
-    /// Factor of the load-balancing loss of routers; absent: it is not charged.
+    /// Coefficient of the routers' load-balancing loss; without it that loss is not added.
     pub router_aux_loss: Option<f64>,
 }
 
@@ -30,18 +30,18 @@ pub struct Sft {
 pub struct StepScale {
     /// Sum of the weights of all labelled tokens of the step.
     pub total_weight: f64,
-    /// The load-balancing loss, where it is charged.
+    /// The load-balancing loss, where it is added.
     pub router: Option<RouterBalance>,
 }
 
 /// The labelled positions of a batch.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LabelledTokens {
-    /// Index into `[rows * length]`.
+    /// Indices into the flattened `[batch * time]` positions.
     pub positions: Vec<i32>,
-    /// The token that follows.
+    /// Ids of the tokens to predict.
     pub targets: Vec<i32>,
-    /// Weight of its loss.
+    /// Weights of their losses.
     pub weights: Vec<f32>,
 }
 
@@ -50,16 +50,16 @@ pub struct LabelledTokens {
 pub struct TokenSums {
     /// Weighted negative log-likelihood, in nats.
     pub loss: f64,
-    /// Weights.
+    /// Sum of the weights.
     pub weight: f64,
-    /// Tokens.
+    /// Number of tokens.
     pub tokens: usize,
-    /// Tokens whose most likely continuation was right.
+    /// Number of tokens that the model found most likely.
     pub correct: usize,
 }
 
 impl StepScale {
-    /// Over all micro-batches of a step.
+    /// Measures all micro-batches of a step. The load-balancing loss is left out.
     pub fn new<'a>(batches: impl Iterator<Item = &'a TokenBatch>) -> Self {
         let weights = batches.flat_map(|batch| LabelledTokens::of(batch).weights);
         Self { total_weight: weights.map(f64::from).sum(), router: None }
@@ -67,7 +67,7 @@ impl StepScale {
 }
 
 impl LabelledTokens {
-    /// Those of `batch`.
+    /// The labelled positions of `batch`.
     pub fn of(batch: &TokenBatch) -> Self {
         let mut labelled = Self::default();
         for (index, (&target, &weight)) in batch.targets.iter().zip(&batch.weights).enumerate() {
@@ -90,7 +90,7 @@ impl LabelledTokens {
 }
 
 impl Sft {
-    /// Adds the gradient of a step, all of whose micro-batches are given, to `gradients`; gives its loss.
+    /// Adds the gradient of a step to `gradients` and returns the loss. `batches` are all micro-batches of the step.
     pub(super) fn accumulate_step(
         &self,
         network: &Network,
@@ -112,7 +112,7 @@ impl Sft {
         step
     }
 
-    /// Adds the gradient of one micro-batch to `gradients`; gives its share of the step's loss.
+    /// Adds the gradient of one micro-batch to `gradients` and returns its part of the step's loss.
     pub fn accumulate(
         &self,
         network: &Network,
@@ -129,7 +129,7 @@ impl Sft {
         backward(&passage, network, self.recompute, gradients)
     }
 
-    /// Loss and accuracy sums of one batch, without gradients. The network must be on a device without autodiff.
+    /// Sums of loss and accuracy over one batch, without gradients. The network must be on a device without autodiff.
     pub fn evaluate(predictor: Predictor<'_>, batch: &TokenBatch) -> TokenSums {
         let labelled = LabelledTokens::of(batch);
         if labelled.positions.is_empty() {
@@ -148,8 +148,8 @@ impl Sft {
         sums
     }
 
-    /// Of each labelled token, of which there must be one: its log-probability, and whether it was the most likely one.
-    /// The network must be on a device without autodiff.
+    /// For each labelled token, of which there must be at least one: its natural log-probability, and whether it was
+    /// the most likely token. The network must be on a device without autodiff.
     pub fn predictions(predictor: Predictor<'_>, batch: &TokenBatch, labelled: &LabelledTokens) -> Vec<(f32, bool)> {
         let hidden = gather(predictor.hidden(&inputs(batch), Mode::Inference), labelled);
         let targets = labelled.targets(&hidden.device());
@@ -160,7 +160,7 @@ impl Sft {
     }
 }
 
-/// Tokens through the blocks to the loss of those that are labelled.
+/// The forward pass of a micro-batch of tokens, up to the loss of the labelled ones.
 struct TokenPassage<'a> {
     batch: &'a TokenBatch,
     inputs: Inputs,
@@ -205,17 +205,17 @@ impl Passage for TokenPassage<'_> {
 }
 
 impl TokenSums {
-    /// Mean loss in nats.
+    /// Mean loss in nats, weighted.
     pub fn mean_loss(&self) -> f64 {
         self.loss / self.weight
     }
 
-    /// Share of tokens whose most likely continuation was right.
+    /// Share of tokens that the model found most likely, 0 to 1.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.tokens as f64
     }
 
-    /// What an evaluation reports of them.
+    /// The sums as the result of an evaluation.
     pub fn evaluated(&self) -> Evaluated {
         let loss = self.mean_loss();
         let (token_accuracy, tokens) = (self.accuracy(), self.tokens as u64);

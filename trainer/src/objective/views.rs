@@ -1,11 +1,11 @@
-//! What objectives read of a network, and what of a batch a network reads.
+//! The views through which objectives read a network, and the inputs that a network reads of a batch.
 
 use firebrand_datasets::TokenBatch;
 use firebrand_models::parts::Inputs;
 use firebrand_models::towers::Towers;
 use firebrand_models::{Network, Predictor};
 
-/// The view of an objective over tokens. That the network has it was checked before.
+/// The view for objectives over tokens. The caller has checked that the network has it.
 pub(super) fn predictor(network: &Network) -> Predictor<'_> {
     match network.predictor() {
         Some(predictor) => predictor,
@@ -13,7 +13,7 @@ pub(super) fn predictor(network: &Network) -> Predictor<'_> {
     }
 }
 
-/// The view of an objective over pairs, likewise.
+/// The view for objectives over pairs. The caller has checked that the network has it.
 pub(super) fn towers(network: &Network) -> &Towers {
     match network.towers() {
         Some(towers) => towers,
@@ -21,7 +21,7 @@ pub(super) fn towers(network: &Network) -> &Towers {
     }
 }
 
-/// What a network over tokens reads of a batch.
+/// The inputs of a network over tokens, from a batch.
 pub fn inputs(batch: &TokenBatch) -> Inputs {
     Inputs::new(
         batch.rows,

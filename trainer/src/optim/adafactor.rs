@@ -1,8 +1,9 @@
-//! Adafactor (Shazeer & Stern 2018, arXiv:1804.04235), as `transformers.optimization.Adafactor` computes it.
+//! The Adafactor optimiser (Shazeer & Stern 2018, arXiv:1804.04235), as `transformers.optimization.Adafactor` computes
+//! it.
 //!
-//! What is unusual: of the squares of a matrix's gradients only the means of rows and columns are kept; vectors keep
-//! every square. Weight decay takes the tensor's own learning rate, scaled by its size when `scale_parameter` is on. The
-//! relative step is `recipe::AdafactorRate`.
+//! What is unusual: for a matrix, only the row and column means of the squared gradients are kept; for a vector, the
+//! running mean of every squared gradient. Weight decay is multiplied by the tensor's own learning rate, which grows
+//! with the size of its values when `scale_parameter` is on. The relative step is `recipe::AdafactorRate`.
 
 use burn::tensor::Tensor;
 
@@ -17,7 +18,7 @@ const ROWS: &str = "exp_avg_sq_row";
 const COLUMNS: &str = "exp_avg_sq_col";
 
 impl AdafactorRecipe {
-    /// One update of a parameter, its value and gradient flat.
+    /// Updates one parameter, given with its gradient as flat tensors; returns the new value.
     pub(super) fn update(
         &self,
         state: &mut OptimizerState,
@@ -63,7 +64,7 @@ impl AdafactorRecipe {
         value * (1.0 - self.weight_decay * rate) - update
     }
 
-    /// The tensors kept for a parameter.
+    /// The state tensors of a parameter.
     pub(super) fn quantities(&self, parameter: Parameter<'_>) -> Vec<Quantity> {
         let mut kept = match factors(parameter) {
             Some([matrices, rows, columns]) => {
@@ -78,7 +79,8 @@ impl AdafactorRecipe {
     }
 }
 
-/// `[matrices, rows, columns]`: the last two sizes are factored, those before them count matrices. Absent: a vector.
+/// The shape as `[matrices, rows, columns]`: the last two dimensions are factored, the others are a batch. `None` for a
+/// vector.
 fn factors(parameter: Parameter<'_>) -> Option<[usize; 3]> {
     match parameter.shape {
         [matrices @ .., rows, columns] => Some([matrices.iter().product(), *rows, *columns]),

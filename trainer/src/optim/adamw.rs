@@ -1,11 +1,11 @@
-//! AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101), as `torch.optim.AdamW` computes it: decoupled weight decay
-//! first, bias-corrected moments, `eps` added after the corrected square root.
+//! The AdamW optimiser (Loshchilov & Hutter 2017, arXiv:1711.05101), as `torch.optim.AdamW` computes it: decoupled
+//! weight decay first, then bias-corrected moments, with `eps` added after the corrected square root.
 
 use burn::tensor::Tensor;
 
 use crate::recipe::AdamwRecipe;
 
-/// Moments of one parameter, flat.
+/// The moments of one parameter, flat.
 #[derive(Debug, Clone)]
 pub struct Moments {
     /// Running mean of the gradient.
@@ -15,7 +15,7 @@ pub struct Moments {
 }
 
 impl AdamwRecipe {
-    /// One update of a flat parameter; `step` counts from 1.
+    /// Updates one flat parameter; `step` counts from 1.
     pub(super) fn step(
         &self,
         value: Tensor<1>,

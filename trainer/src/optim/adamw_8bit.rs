@@ -1,9 +1,9 @@
-//! AdamW whose running means are held in 8 bits (Dettmers et al. 2021, arXiv:2110.02861), as
-//! `bitsandbytes.optim.AdamW8bit` computes it: means are widened, moved and used in f32, then rounded again.
+//! AdamW with its moments in 8 bits (Dettmers et al. 2021, arXiv:2110.02861), as `bitsandbytes.optim.AdamW8bit`
+//! computes it: at each step the moments are widened to f32, updated, used, and rounded to 8 bits again.
 //!
-//! What is unusual: it runs on the host, block by block, whatever the device, and keeps its codes there. Tensors below
-//! `min_8bit_size` go by AdamW in f32. Of bitsandbytes' roundings this is the exact one, see `blockwise.rs`. Embeddings
-//! are no exception, which they are in transformers' trainer.
+//! What is unusual: the update runs on the host, block by block, on every device, and the codes stay there. Tensors
+//! with fewer than `min_8bit_size` values use AdamW in f32. bitsandbytes rounds in several ways; this is the exact one,
+//! see `blockwise.rs`. Embeddings are in 8 bits too, unlike in transformers' trainer.
 
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
@@ -18,25 +18,25 @@ const SECOND: &str = "exp_avg_sq";
 const FIRST_ABSMAX: &str = "exp_avg.absmax";
 const SECOND_ABSMAX: &str = "exp_avg_sq.absmax";
 
-/// A running mean in 8 bits.
+/// A moment in 8 bits: codes, and the largest absolute value of each block.
 struct Mean {
     codes: Vec<u8>,
     absmax: Vec<f32>,
 }
 
 impl Adamw8bitRecipe {
-    /// Whether the means of a parameter are held in 8 bits.
+    /// Whether the moments of a parameter are held in 8 bits.
     pub(super) fn is_quantized(&self, parameter: Parameter<'_>) -> bool {
         parameter.elements() >= self.min_8bit_size
     }
 
-    /// The rule for the other parameters.
+    /// The AdamW settings for all other parameters.
     pub(super) fn in_f32(&self) -> AdamwRecipe {
         let Self { learning_rate, betas, eps, weight_decay, min_8bit_size: _ } = *self;
         AdamwRecipe { learning_rate, betas, eps, weight_decay }
     }
 
-    /// One update of a parameter, its value and gradient flat.
+    /// Updates one parameter, given with its gradient as flat tensors; returns the new value.
     pub(super) fn update(
         &self,
         state: &mut OptimizerState,
@@ -64,7 +64,7 @@ impl Adamw8bitRecipe {
         Tensor::from_data(TensorData::new(values, [length]), &device)
     }
 
-    /// The tensors kept for a parameter of so many values.
+    /// The state tensors of a parameter with `elements` values.
     pub(super) fn quantities(&self, elements: usize) -> Vec<Quantity> {
         vec![
             Quantity::codes(FIRST, elements),
@@ -88,7 +88,7 @@ impl Adamw8bitRecipe {
     }
 }
 
-/// The numbers of one step.
+/// The constants of one step.
 struct Numbers {
     betas: [f32; 2],
     rests: [f32; 2],
@@ -99,7 +99,7 @@ struct Numbers {
 }
 
 impl Numbers {
-    /// One block: values, gradients, and both means as codes and largest size.
+    /// Updates one block: values, gradients, and both moments as codes and largest absolute value.
     fn update(
         &self,
         values: &mut [f32],
@@ -123,12 +123,12 @@ impl Numbers {
 }
 
 impl Mean {
-    /// The mean out of the state; zero before the first step.
+    /// Takes the moment out of the state; zero before the first step.
     fn take(state: &mut OptimizerState, parameter: Parameter<'_>, [codes, absmax]: [&str; 2]) -> Self {
         let elements = parameter.elements();
         let absmax = state.take(parameter, absmax).map(|absmax| absmax.into_data().iter::<f32>().collect());
         Self {
-            // Zero times any code is zero.
+            // With an `absmax` of zero every code stands for zero.
             codes: state.take_codes(parameter, codes).unwrap_or_else(|| vec![0; elements]),
             absmax: absmax.unwrap_or_else(|| vec![0.0; blocks(elements)]),
         }

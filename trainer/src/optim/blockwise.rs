@@ -1,22 +1,22 @@
-//! 8-bit numbers in blocks, for the state of optimisers (Dettmers et al. 2021, arXiv:2110.02861): a block's largest size
-//! in f32, and a byte a value that names one of 256 shares of it. The shares are those of bitsandbytes'
-//! `create_dynamic_map`, dense near zero.
+//! Optimiser state in 8 bits, block by block: [`DynamicMap`] (Dettmers et al. 2021, arXiv:2110.02861). A block holds
+//! its largest absolute value in f32, and for each value one byte: the index of one of 256 fractions of that maximum.
+//! The fractions are those of bitsandbytes' `create_dynamic_map`, dense near zero.
 //!
-//! A value is rounded to the nearest share, the lower of two that are as near, as in bitsandbytes' default backend. Its
-//! CPU backend looks shares up in a table of 65536 steps instead, which holds no share below a hundred-thousandth of the
-//! largest; its CUDA kernel rounds as here, but for keeping the sign of a mean that rounds to zero.
+//! A value is rounded to the nearest fraction, to the lower one in a tie, as in bitsandbytes' default backend. Its CPU
+//! backend uses a lookup table of 65536 steps instead, which contains no fraction below 1e-5. Its CUDA kernel rounds as
+//! here, but keeps the sign of a mean that rounds to zero.
 
 use std::sync::LazyLock;
 
-/// Values of a block.
+/// Values in a block.
 pub const BLOCK: usize = 256;
 
-/// Blocks of so many values; the last may be shorter.
+/// Number of blocks for `elements` values; the last block may be shorter.
 pub(super) fn blocks(elements: usize) -> usize {
     elements.div_ceil(BLOCK)
 }
 
-/// The 256 shares that codes stand for.
+/// A table of the 256 fractions that codes stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DynamicMap {
     /// From nearly -1 to 1.
@@ -29,7 +29,7 @@ static SIGNED: LazyLock<[f32; 256]> = LazyLock::new(|| shares(true));
 static UNSIGNED: LazyLock<[f32; 256]> = LazyLock::new(|| shares(false));
 
 impl DynamicMap {
-    /// The shares, rising.
+    /// The fractions, in rising order.
     pub fn shares(self) -> &'static [f32; 256] {
         match self {
             Self::Signed => &SIGNED,
@@ -37,7 +37,7 @@ impl DynamicMap {
         }
     }
 
-    /// The values that `codes` stand for in a block whose largest size is `absmax`.
+    /// Writes the values that `codes` stand for into `values`; `absmax` is the block's largest absolute value.
     pub fn widen(self, codes: &[u8], absmax: f32, values: &mut [f32]) {
         let shares = self.shares();
         for (value, code) in values.iter_mut().zip(codes) {
@@ -45,7 +45,7 @@ impl DynamicMap {
         }
     }
 
-    /// Rounds a block into `codes`; gives its largest size.
+    /// Rounds a block into `codes`; returns its largest absolute value.
     pub fn narrow(self, values: &[f32], codes: &mut [u8]) -> f32 {
         let absmax = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         if absmax == 0.0 {
@@ -61,7 +61,7 @@ impl DynamicMap {
     }
 }
 
-/// The index of the share nearest to `value`.
+/// The index of the fraction nearest to `value`.
 fn nearest(shares: &[f32; 256], value: f32) -> u8 {
     let above = shares.partition_point(|share| *share < value).min(255);
     let below = above.saturating_sub(1);
@@ -88,7 +88,7 @@ fn shares(signed: bool) -> [f32; 256] {
     std::array::from_fn(|index| found[index])
 }
 
-/// `count` numbers from 0.1 to 1, in the arithmetic of `torch.linspace`: from both ends to the middle, each rounded once.
+/// `count` numbers from 0.1 to 1, computed as `torch.linspace` does: from both ends to the middle, each rounded once.
 fn evenly(count: usize) -> Vec<f32> {
     let (start, end) = (0.1_f32, 1.0_f32);
     let step = (end - start) / (count - 1) as f32;

@@ -1,30 +1,32 @@
-//! Clipping by the global norm, as `torch.nn.utils.clip_grad_norm_` does it.
+//! Gradient clipping by the global norm, as `torch.nn.utils.clip_grad_norm_` does it: [`global_norm`] and
+//! [`clip_factor`].
 //!
-//! What is unusual: squares are added up in pieces, in order. Burn's own sum of a large tensor on the CPU adds its parts as
-//! threads become free, so its last digit may change from run to run. The sums of all pieces of all tensors are read together,
-//! so a norm waits for the device once.
+//! What is unusual: squares are summed in pieces, in a fixed order. Burn's own sum of a large tensor on the CPU adds
+//! partial sums in the order in which threads finish, so its last digit may change from run to run. The sums of all
+//! pieces of all tensors are read together, so the host waits for the device once per norm.
 
 use burn::tensor::Tensor;
 
-/// Values whose squares are added at once in f32: few enough that little is rounded away, and far below the 4 Mi from which
-/// Burn's sum is shared by threads.
+/// Values whose squares are summed at once in f32: few enough for a small rounding error, and far below the 4 Mi values
+/// from which Burn shares a sum among threads.
 const PIECE: usize = 1 << 16;
-/// Pieces whose squares are in memory at once: 4 MiB, which is in the cache of a CPU and enough for a launch on a GPU.
+/// Pieces whose squares are in memory at once: 4 MiB, which fits the cache of a CPU and is enough for a kernel launch
+/// on a GPU.
 const TOGETHER: usize = 16;
 
-/// The Euclidean norm over all `gradients` together.
+/// The Euclidean norm over all values of all `gradients`.
 ///
-/// The sums of squares are added in order, in f64.
+/// The sums of squares of the pieces are added in order, in f64.
 pub fn global_norm<'a>(gradients: impl Iterator<Item = &'a Tensor<1>>) -> f64 {
     sums_of_squares(gradients).into_iter().sum::<f64>().sqrt()
 }
 
-/// The sum of the squares of all values, the same bits on any number of threads.
+/// The sum of the squares of all values, with the same bits for any number of threads.
 pub(super) fn sum_of_squares(values: &Tensor<1>) -> f64 {
     sums_of_squares(std::iter::once(values)).into_iter().sum()
 }
 
-/// The sum of squares of each of `tensors`, for one wait.
+/// The sum of squares of each of `tensors`. Waits for the device once.
 fn sums_of_squares<'a>(tensors: impl Iterator<Item = &'a Tensor<1>>) -> Vec<f64> {
     let (mut sums, mut pieces) = (vec![], vec![]);
     for values in tensors {
@@ -39,7 +41,7 @@ fn sums_of_squares<'a>(tensors: impl Iterator<Item = &'a Tensor<1>>) -> Vec<f64>
     pieces.into_iter().map(|pieces| sums.by_ref().take(pieces).sum()).collect()
 }
 
-/// Adds the sum of squares of each piece of `values` to `sums`, in order, still on the device.
+/// Appends the sum of squares of each piece of `values` to `sums`, in order; the sums stay on the device.
 fn sums_of_pieces(values: &Tensor<1>, sums: &mut Vec<Tensor<1>>) {
     let length = values.dims()[0];
     let whole = length / PIECE;
@@ -55,7 +57,8 @@ fn sums_of_pieces(values: &Tensor<1>, sums: &mut Vec<Tensor<1>>) {
     }
 }
 
-/// The factor on every gradient so that their global norm is at most `max_norm`: `min(1, max / (norm + 1e-6))`.
+/// The factor to multiply every gradient by so that the global norm is at most `max_norm`: `min(1, max_norm / (norm +
+/// 1e-6))`.
 pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
     (max_norm / (norm + 1e-6)).min(1.0)
 }

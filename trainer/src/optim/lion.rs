@@ -1,12 +1,12 @@
-//! Lion (Chen et al. 2023, arXiv:2302.06675), as the package lion-pytorch computes it: decoupled weight decay first, then
-//! the sign of the gradient mixed into its running mean. A weight whose mixture is zero stays.
+//! The Lion optimiser (Chen et al. 2023, arXiv:2302.06675), as the package lion-pytorch computes it: decoupled weight
+//! decay first, then a step by the sign of a mix of gradient and momentum. Where the mix is zero there is no step.
 
 use burn::tensor::Tensor;
 
 use crate::recipe::LionRecipe;
 
 impl LionRecipe {
-    /// One update of a flat parameter; gives the new value and the running mean.
+    /// Updates one flat parameter; returns the new value and the running mean of its gradients.
     pub(super) fn step(
         &self,
         value: Tensor<1>,

@@ -1,10 +1,10 @@
 //! Optimisers, learning-rate schedules and gradient clipping, each equal to its namesake in torch, transformers,
 //! bitsandbytes, PEFT or lion-pytorch.
 //!
-//! The settings are the recipe's own types (`recipe::Optimizer`, `recipe::Curve`); this module gives them their meaning.
-//! An optimiser sees flat f32 tensors by parameter path and keeps its state by the same path, so its state file is
-//! readable and a resumed run continues bit for bit. Adding one: a variant of the recipe's `[optimizer]`, a file here,
-//! an arm in `update.rs`.
+//! The settings are the recipe's own types (`recipe::Optimizer`, `recipe::Curve`); this module implements them.
+//! An optimiser is given flat f32 tensors by parameter path and keeps its state under the same path, so its state file
+//! is readable and a resumed run continues bit for bit. To add one: a variant of the recipe's `[optimizer]`, a file
+//! here, an arm in `update.rs`.
 
 mod adafactor;
 mod adamw;

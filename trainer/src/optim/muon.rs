@@ -1,9 +1,9 @@
-//! Muon (Jordan et al. 2024, <https://kellerjordan.github.io/posts/muon/>): the momentum of a matrix, made nearly
-//! orthogonal by Newton-Schulz steps, as `torch.optim.Muon` computes it.
+//! The Muon optimiser (Jordan et al. 2024, <https://kellerjordan.github.io/posts/muon/>), as `torch.optim.Muon`
+//! computes it: the momentum of a matrix is made nearly orthogonal by Newton-Schulz iterations.
 //!
-//! What is unusual: torch rounds to bf16 within the Newton-Schulz steps, here they are in f32. The result differs by that
-//! rounding, one to four percent of the update (on random matrices). Not here: parameters that are no matrix of a layer,
-//! which go by AdamW.
+//! What is unusual: torch rounds to bf16 in the Newton-Schulz iterations, here they are in f32. The updates differ by
+//! that rounding, by one to four percent (on random matrices). Not here: parameters that are not a matrix of a block,
+//! which are updated by AdamW.
 
 use burn::tensor::Tensor;
 use firebrand_kernels::linear;
@@ -11,13 +11,13 @@ use firebrand_kernels::linear;
 use super::clip::sum_of_squares;
 use crate::recipe::{MuonAdjustment, MuonRecipe};
 
-/// Of the quintic `a x + b x^3 + c x^5`, steepest at zero (Jordan's).
+/// Jordan's coefficients of the quintic `a x + b x^3 + c x^5`, chosen for a steep slope at zero.
 const COEFFICIENTS: [f64; 3] = [3.4445, -4.7750, 2.0315];
-/// The least norm a matrix is divided by.
+/// The smallest number that a matrix is divided by when it is normalised.
 const LEAST_NORM: f64 = 1e-7;
 
 impl MuonRecipe {
-    /// One update of a flat matrix of the given shape; gives the new value and the momentum buffer.
+    /// Updates one flat matrix of the given shape; returns the new value and the momentum buffer.
     pub(super) fn step(
         &self,
         shape: &[usize],
@@ -49,10 +49,11 @@ impl MuonAdjustment {
     }
 }
 
-/// `U S' V^T` for the singular value decomposition `U S V^T` of `matrix`, whose norm is one, with all of `S'` around one.
+/// `U S' V^T`, where `U S V^T` is the singular value decomposition of `matrix` (of norm one) and all values of `S'` are
+/// near one.
 fn orthogonal(matrix: Tensor<2>, steps: usize) -> Tensor<2> {
     let [rows, columns] = matrix.dims();
-    // The products are cheapest on the shorter side.
+    // The products are cheaper when there are no more rows than columns.
     let tall = rows > columns;
     let mut x = if tall { matrix.transpose() } else { matrix };
     let [a, b, c] = COEFFICIENTS;

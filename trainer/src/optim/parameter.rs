@@ -1,26 +1,27 @@
-//! What an optimiser is told about a parameter, and the learning rate that is the parameter's.
+//! A parameter as an optimiser sees it, [`Parameter`], and its learning rate, [`LearningRates::of`].
 //!
-//! LoRA+ (Hayou et al. 2024, arXiv:2402.12354) as `peft.optimizers.create_loraplus_optimizer` groups parameters: `B` and
-//! vectors learn faster than `A`, and factors on an embedding have a rate of their own. Weight decay is the optimiser's for all of them.
+//! LoRA+ (Hayou et al. 2024, arXiv:2402.12354) groups parameters as `peft.optimizers.create_loraplus_optimizer` does:
+//! `B` and vectors have a higher rate than `A`, and factors on an embedding have their own rate. All use the
+//! optimiser's weight decay.
 
 use firebrand_adapters::AdapterTensor;
 use firebrand_models::parameters::{ParameterInfo, Role};
 
-/// A parameter without its value.
+/// The description of a parameter, without its value.
 #[derive(Debug, Clone, Copy)]
 pub struct Parameter<'a> {
-    /// Its path in the model: the name of what an optimiser keeps of it.
+    /// Its path in the model, under which its optimiser state is kept.
     pub path: &'a str,
-    /// Its shape; the optimiser is given the values flat.
+    /// Its shape. Optimisers are given the values flat.
     pub shape: &'a [usize],
-    /// What it is for; of an adapter's tensor, what the matrix that it adapts is for.
+    /// What it is for. For an adapter's tensor: what the adapted matrix is for.
     pub role: Role,
-    /// Which tensor of an adapter it is; absent: a parameter of the base model.
+    /// Which tensor of an adapter it is; `None` for a parameter of the base model.
     pub adapter: Option<AdapterTensor>,
 }
 
 impl<'a> Parameter<'a> {
-    /// That of which `info` is known.
+    /// The parameter that `info` describes.
     pub fn of(info: &'a ParameterInfo) -> Self {
         Self { path: &info.path, shape: &info.shape, role: info.role, adapter: info.adapter }
     }
@@ -30,7 +31,7 @@ impl<'a> Parameter<'a> {
         self.shape.iter().product()
     }
 
-    /// Whether it is a matrix of a transformer block, adapters included: what Muon is for.
+    /// Whether it is a matrix of a transformer block, adapters included: Muon updates these.
     pub(super) fn is_matrix_of_a_layer(&self) -> bool {
         self.shape.len() == 2 && self.role.is_matrix_of_block()
     }
@@ -39,16 +40,16 @@ impl<'a> Parameter<'a> {
 /// The learning rates of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LearningRates {
-    /// Of the optimiser, after the schedule.
+    /// The optimiser's rate, after the schedule.
     pub base: f64,
-    /// Absent: all parameters learn alike.
+    /// The rates of LoRA+; without them all parameters have the same rate.
     pub loraplus: Option<LoraPlus>,
 }
 
-/// What LoRA+ says of parameters.
+/// The rates of LoRA+.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LoraPlus {
-    /// What `B` of an adapter, and every vector, multiplies the rate by.
+    /// Factor on the rate of an adapter's `B` and of every vector.
     pub ratio: f64,
     /// Rate of both factors on an embedding, after the schedule.
     pub embedding: f64,

@@ -1,11 +1,13 @@
-//! Learning-rate schedules: the `get_*_schedule_with_warmup` of transformers (`optimization.py`), step by step.
+//! Learning-rate schedules, [`Curve::factor`]: the `get_*_schedule_with_warmup` of transformers (`optimization.py`),
+//! step by step.
 
 use crate::recipe::Curve;
 
 impl Curve {
-    /// The factor for the optimiser step with index `step` (0 for the first) of `total`, after `warmup` warm-up steps.
+    /// The factor on the learning rate at the optimiser step with index `step` (0 for the first) of `total`, of which
+    /// the first `warmup` are warm-up.
     ///
-    /// With warm-up the first step has the factor 0, as in the reference.
+    /// With warm-up the factor of the first step is 0, as in the reference.
     pub fn factor(self, step: u64, warmup: u64, total: u64) -> f64 {
         if step < warmup {
             return step as f64 / warmup.max(1) as f64;

@@ -1,12 +1,12 @@
 //! Stochastic gradient descent with momentum, as `torch.optim.SGD` computes it: weight decay is added to the gradient,
-//! the first buffer is the first gradient.
+//! and the momentum buffer starts as the first gradient.
 
 use burn::tensor::Tensor;
 
 use crate::recipe::SgdRecipe;
 
 impl SgdRecipe {
-    /// One update of a flat parameter; gives the new value and the momentum buffer.
+    /// Updates one flat parameter; returns the new value and the momentum buffer.
     pub(super) fn step(
         &self,
         value: Tensor<1>,

@@ -1,6 +1,6 @@
-//! What an optimiser remembers, by name.
+//! The state of an optimiser, [`OptimizerState`]: tensors by name, and the number of steps.
 //!
-//! Floats live on the device, codes of 8-bit optimisers on the host, one byte each.
+//! Float tensors are on the device; codes of 8-bit optimisers are on the host, one byte each.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,12 +10,12 @@ use firebrand_models::weights::Dtype;
 
 use super::parameter::Parameter;
 
-/// A tensor that an optimiser keeps for a parameter.
+/// A kind of tensor that an optimiser keeps for each parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantity {
-    /// Its name; the tensor's is `{parameter}.{name}`.
+    /// Its name. The tensor is called `{parameter}.{name}`.
     pub name: &'static str,
-    /// What its values are held in, in memory and in files.
+    /// The dtype of its values, in memory and in files.
     pub dtype: Dtype,
     /// Number of values.
     pub length: usize,
@@ -30,13 +30,13 @@ impl Quantity {
         Self { name, dtype: Dtype::U8, length }
     }
 
-    /// Bytes, in memory and in files.
+    /// Size in bytes, in memory and in files.
     pub fn bytes(&self) -> usize {
         self.length * self.dtype.size()
     }
 }
 
-/// What an optimiser remembers: flat tensors by `{parameter}.{quantity}`, and the number of steps done.
+/// The state of an optimiser: flat tensors by `{parameter}.{quantity}`, and the number of steps done.
 #[derive(Debug, Clone, Default)]
 pub struct OptimizerState {
     /// Steps done.
@@ -46,23 +46,23 @@ pub struct OptimizerState {
 }
 
 impl OptimizerState {
-    /// The state after `steps` steps, its tensors to be put back by [`Self::import`].
+    /// The state after `steps` steps, without tensors; [`Self::import`] and [`Self::import_codes`] add them.
     pub fn after(steps: u64) -> Self {
         Self { steps, ..Self::default() }
     }
 
-    /// Counts a step; its updates follow.
+    /// Counts a step. Call it before the updates of that step.
     pub fn begin_step(&mut self) {
         self.steps += 1;
     }
 
-    /// Name, type and number of values of all tensors.
+    /// Name, dtype and number of values of all tensors.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, Dtype, usize)> {
         let floats = self.floats.iter().map(|(name, tensor)| (name.as_str(), Dtype::F32, tensor.dims()[0]));
         floats.chain(self.codes.iter().map(|(name, codes)| (name.as_str(), Dtype::U8, codes.len())))
     }
 
-    /// The little-endian bytes of a tensor, as files hold them.
+    /// The bytes of a tensor in little-endian order, as files hold them; `None` if there is no tensor of that name.
     pub fn bytes(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let codes = self.codes.get(name).map(|codes| Cow::Borrowed(codes.as_slice()));
         codes.or_else(|| {
@@ -71,13 +71,13 @@ impl OptimizerState {
         })
     }
 
-    /// Puts back f32 values that [`Self::bytes`] gave.
+    /// Adds a float tensor with the values that [`Self::bytes`] returned as bytes.
     pub fn import(&mut self, name: String, values: Vec<f32>, device: &Device) {
         let length = values.len();
         self.floats.insert(name, Tensor::from_data(TensorData::new(values, [length]), device));
     }
 
-    /// Puts back codes that [`Self::bytes`] gave.
+    /// Adds the codes that [`Self::bytes`] returned.
     pub fn import_codes(&mut self, name: String, codes: Vec<u8>) {
         self.codes.insert(name, codes);
     }

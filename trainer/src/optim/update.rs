@@ -1,4 +1,5 @@
-//! One optimiser over all trained parameters: which rule runs, and what it keeps.
+//! Updates one parameter by the optimiser of the recipe: [`Optimizer::update`] chooses the rule,
+//! [`Optimizer::quantities`] lists its state.
 
 use burn::tensor::Tensor;
 
@@ -8,8 +9,8 @@ use super::state::{OptimizerState, Quantity};
 use crate::recipe::{AdamwRecipe, Optimizer};
 
 impl Optimizer {
-    /// Updates one parameter, its value and gradient flat. Call once a parameter between two calls of
-    /// [`OptimizerState::begin_step`]. `learning_rate` is the parameter's, after the schedule.
+    /// Updates one parameter, given with its gradient as flat tensors; returns the new value. Call it once for each
+    /// parameter after [`OptimizerState::begin_step`]. `learning_rate` is the parameter's own, after the schedule.
     pub fn update(
         &self,
         state: &mut OptimizerState,
@@ -52,7 +53,7 @@ impl Optimizer {
         }
     }
 
-    /// The tensors kept for a parameter, after at least one step.
+    /// The state tensors of a parameter, after at least one step.
     pub fn quantities(&self, parameter: Parameter<'_>) -> Vec<Quantity> {
         let elements = parameter.elements();
         match self {

@@ -1,9 +1,9 @@
-//! Where prepared rows are kept from one start to the next.
+//! The folder in which prepared rows are cached: [`folder`].
 
 use std::path::PathBuf;
 
-/// The cache folder: `FIREBRAND_CACHE`, else `firebrand` in the platform's folder for caches (`XDG_CACHE_HOME` or
-/// `~/.cache`; `~/Library/Caches` on macOS, `%LOCALAPPDATA%` on Windows). Absent where the user has no home.
+/// The cache folder: `FIREBRAND_CACHE`, else `firebrand` in the platform's cache folder (`XDG_CACHE_HOME` or
+/// `~/.cache`; `~/Library/Caches` on macOS, `%LOCALAPPDATA%` on Windows). `None` if the user has no home folder.
 pub fn folder() -> Option<PathBuf> {
     from_variables(|name| std::env::var_os(name).map(PathBuf::from), std::env::home_dir())
 }

@@ -1,4 +1,4 @@
-//! The rows of a recipe, prepared and judged.
+//! Prepares the rows of a recipe and checks them with the data gate: [`Data::load`].
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -13,23 +13,24 @@ use crate::error::Error;
 use crate::recipe::{ObjectiveRecipe, Recipe};
 use crate::training::Steps;
 
-/// The data of a recipe, tokenised.
+/// The tokenised data of a recipe.
 #[derive(Debug)]
 pub struct Data {
     /// Rows to train on.
     pub train: Dataset,
     /// Rows to evaluate on.
     pub eval: Option<Dataset>,
-    /// What the data gate found.
+    /// The findings of the data gate.
     pub report: Report,
 }
 
 impl Data {
-    /// Reads, renders and tokenises all rows, or finds them in the cache folder if one is given. `progress` is told the
-    /// split's name with each report.
+    /// Reads, renders and tokenises all rows, or takes them from the folder `cache` if it holds them. `progress` is
+    /// called with the name of the split.
     ///
     /// # Errors
-    /// Broken rows, and what the data gate forbids is *not* one of them: see [`Report::pass`].
+    /// Broken rows; a validation split without rows; rows that the objective does not train on. What the data gate
+    /// forbids is *not* an error here: see [`Report::pass`].
     pub fn load(
         recipe: &Recipe,
         text: &Text,
@@ -74,15 +75,15 @@ impl Data {
         Ok(Self { train, eval, report })
     }
 
-    /// Whether a chat template wrote any of the rows.
+    /// Whether any row was rendered by a chat template.
     pub fn rendered(&self) -> bool {
         [Some(&self.train), self.eval.as_ref()].into_iter().flatten().any(Dataset::rendered)
     }
 
-    /// Whether the model can read all rows.
+    /// Checks that the model can read all rows.
     ///
     /// # Errors
-    /// The first row it cannot.
+    /// A row that it cannot read.
     pub fn check_fits(&self, model: &Model) -> Result<(), Error> {
         [Some(&self.train), self.eval.as_ref()]
             .into_iter()
@@ -91,12 +92,12 @@ impl Data {
     }
 }
 
-/// Steps of the run.
+/// Number of optimiser steps of the run.
 pub fn total_steps(recipe: &Recipe, data: &Data) -> u64 {
     Steps::new(&data.train, recipe.seed, recipe.train.batch_size, recipe.train.duration).total
 }
 
-/// The sources of a command that has files and no recipe.
+/// The data sources of a command that is given files instead of a recipe.
 pub fn sources(paths: &[String], format: Format) -> Vec<SourceConfig> {
     paths.iter().map(|path| SourceConfig { format, ..SourceConfig::new(path) }).collect()
 }

@@ -1,6 +1,6 @@
 //! Today's date, for templates that print it.
 
-/// `YYYY-MM-DD`, in local time, as templates of served models print it.
+/// Today in local time, `YYYY-MM-DD`, which is what the template of a served model prints.
 pub fn today() -> String {
     chrono::Local::now().format("%Y-%m-%d").to_string()
 }

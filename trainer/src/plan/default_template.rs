@@ -1,8 +1,10 @@
-//! The chat template of models that ship none: base models, and the first files of some chat models.
+//! Chooses a built-in chat template for a model that ships none: [`of_folder`]. These are base models, and the first
+//! files of some chat models.
 //!
-//! A model whose vocabulary has the control tokens of a format was made for it. Else a family has the prompt that its publishers
-//! documented, or one in plain words that ends in the model's own end token: control tokens that are not in the vocabulary would
-//! be taken apart into letters, and the end of a turn would never be learned.
+//! If the vocabulary has the control tokens of a chat format, the model was made for that format. Otherwise the
+//! family's template is used: the prompt that its publishers documented, or a plain-text prompt that ends in the
+//! model's own end token. Control tokens that the vocabulary lacks would be split into pieces, and the end of a turn
+//! would not be learned.
 
 use std::path::Path;
 
@@ -10,13 +12,13 @@ use firebrand_datasets::{Builtin, Tokenizer};
 use firebrand_models::families::{BasePrompt, Family};
 use firebrand_models::hf_config::HfConfig;
 
-/// That of the model in `folder`; absent when no family knows it.
+/// The template for the model in `folder`; `None` if its `config.json` cannot be read or names no known family.
 pub fn of_folder(folder: &Path, tokenizer: &Tokenizer) -> Option<Builtin> {
     let family = HfConfig::open(folder).ok().and_then(|config| Family::of(&config).ok())?;
     Some(of(family, |token| tokenizer.token_to_id(token).is_some()))
 }
 
-/// That of a family, with a vocabulary that `knows` some tokens.
+/// The template for a family. `knows` says whether a token is in the vocabulary.
 fn of(family: Family, knows: impl Fn(&str) -> bool) -> Builtin {
     let formats = [
         (Builtin::ChatMl, "<|im_end|>"),

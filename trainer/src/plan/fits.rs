@@ -1,4 +1,4 @@
-//! Whether rows fit the model that is to read them, and the objective that is to learn from them.
+//! Checks that rows fit the model, [`check`], and the objective, [`check_objective`].
 
 use firebrand_datasets::{Dataset, ExampleContent, Format, RowKind};
 use firebrand_models::towers::Towers;
@@ -8,11 +8,11 @@ use crate::error::Error;
 use crate::objective::check_row;
 use crate::recipe::ObjectiveRecipe;
 
-/// Whether the model can read every row: ids that are in its vocabulary, rows that are not longer than it has positions for,
-/// tensors of its shapes.
+/// Checks that the model can read every row: token ids are in its vocabulary, rows are not longer than its number of
+/// positions, and tensors have its shapes.
 ///
 /// # Errors
-/// A row it cannot read.
+/// A row that it cannot read.
 pub fn check(dataset: &Dataset, model: &Model) -> Result<(), Error> {
     match (dataset.kind(), model.network().predictor(), model.network().towers()) {
         (RowKind::Tokens, Some(predictor), _) => check_tokens(dataset, predictor),
@@ -34,7 +34,7 @@ fn other_rows(dataset: &Dataset, model: &Model, reads: RowKind) -> Error {
     }
 }
 
-/// Error: the row with the largest id, or the longest one.
+/// The error names the row with the largest id, or the longest row.
 fn check_tokens(dataset: &Dataset, predictor: Predictor<'_>) -> Result<(), Error> {
     let vocabulary = predictor.vocab_size();
     if let Some((id, location)) = dataset.largest_id().filter(|(id, _)| *id as usize >= vocabulary) {
@@ -56,7 +56,7 @@ fn check_tokens(dataset: &Dataset, predictor: Predictor<'_>) -> Result<(), Error
     }
 }
 
-/// Error: the first row whose tensors are not those of a pair.
+/// The error names the first row whose tensors are not those of a pair.
 fn check_pairs(dataset: &Dataset, towers: &Towers) -> Result<(), Error> {
     for example in dataset.examples() {
         let example = example?;
@@ -71,7 +71,8 @@ fn check_pairs(dataset: &Dataset, towers: &Towers) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether an objective learns from these rows: `sft` has no use for answers that somebody judged.
+/// Checks that an objective trains on these rows. `sft` trains neither on preference rows nor on answers labelled good
+/// or bad.
 ///
 /// # Errors
 /// A source of other rows.

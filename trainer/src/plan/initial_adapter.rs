@@ -1,4 +1,4 @@
-//! Whether the adapter that a run starts from is the one that its recipe describes.
+//! Checks that the adapter a run starts from is the one its recipe describes.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use crate::error::Error;
 use crate::export::companions;
 use crate::recipe::Loaded;
 
-/// An initial adapter must mean what the recipe says: its scale is not in its tensors.
+/// Compares the settings of an initial adapter with the recipe, because its tensors alone do not say its scale.
 ///
 /// # Errors
-/// The difference, shown in the recipe.
+/// The first difference, shown in the recipe.
 pub(super) fn check_initial_adapter(loaded: &Loaded, wanted: &AdapterConfig, folder: &Path) -> Result<(), Error> {
     if loaded.recipe.quantization.is_some() && companions::training_init(folder)?.is_some() {
         let message = format!("the adapter in {} started by loftq and is for the original weights", folder.display());
@@ -22,7 +22,7 @@ pub(super) fn check_initial_adapter(loaded: &Loaded, wanted: &AdapterConfig, fol
     let (given, wanted) = match (&adapter_folder::read_config(folder)?.method, wanted) {
         (AdapterConfig::Lora(given), AdapterConfig::Lora(wanted))
         | (AdapterConfig::Dora(given), AdapterConfig::Dora(wanted)) => (given.clone(), wanted),
-        // Its tensors say everything.
+        // The tensors of IA3 say everything.
         (AdapterConfig::Ia3(_), AdapterConfig::Ia3(_)) => return Ok(()),
         (given, _) => {
             let message = format!("the adapter in {} is of another kind than the recipe's", folder.display());

@@ -1,7 +1,7 @@
-//! How much memory a run will need, estimated before it starts.
+//! Estimates the memory of a run before it starts: [`MemoryPlan`].
 //!
-//! An estimate of what dominates (weights, gradients, optimiser state, activations of one micro-batch), made to choose
-//! between keeping activations and computing them again, and shown by `check`. Measured numbers are in
+//! The estimate counts what dominates: weights, gradients, optimiser state, and activations of one micro-batch. It
+//! decides between keeping activations and recomputing them, and `check` shows it. Measured numbers are in
 //! `docs/performance.md`.
 
 use firebrand_models::Model;
@@ -10,20 +10,20 @@ use serde::Serialize;
 
 use crate::objective::Recompute;
 
-/// The work of one micro-batch, and what is trained.
+/// The size of one micro-batch, and of what is trained.
 #[derive(Debug, Clone, Copy)]
 pub struct Work {
-    /// Rows (packs).
+    /// Packs in a micro-batch.
     pub rows: usize,
-    /// Tokens of the longest row.
+    /// Tokens of the longest pack.
     pub length: usize,
-    /// Trained values.
+    /// Number of trained values.
     pub trained: usize,
-    /// Bytes of what the optimiser keeps.
+    /// Bytes of the optimiser state.
     pub optimizer_bytes: usize,
 }
 
-/// Estimated bytes.
+/// An estimate in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
     /// All weights, adapters included.
@@ -34,21 +34,21 @@ pub struct MemoryPlan {
     pub optimizer: u64,
     /// Activations of one micro-batch when all are kept.
     pub activations: u64,
-    /// Activations of one micro-batch when blocks are computed again.
+    /// Activations of one micro-batch when blocks are recomputed.
     pub activations_recomputed: u64,
-    /// Memory that is free now, where the system tells.
+    /// Free memory, where the system tells.
     pub available: Option<u64>,
 }
 
 impl MemoryPlan {
-    /// For `model` doing `work`.
+    /// The estimate for `model` doing `work`.
     pub fn new(model: &Model, work: Work) -> Self {
         let (base, adapters) = model.parameter_counts();
         let quantized = model.quantized_weights();
         let dense = base + adapters - quantized.iter().map(|weight| weight.len()).sum::<usize>();
         let quantized = quantized.iter().map(|weight| weight.bytes() as u64).sum::<u64>();
         let config = model.network().config();
-        // Kept, and computed again block by block: values of the stack that has most.
+        // Values of the largest stack: all kept, and recomputed block by block.
         let most = |values: &dyn Fn(&StackConfig<'_>, u64) -> u64| {
             let tokens = |stack: &StackConfig<'_>| (work.rows * stack.length.unwrap_or(work.length)) as u64;
             config.stacks().iter().map(|stack| tokens(stack) * values(stack, stack.layers as u64)).max().unwrap_or(0)
@@ -66,7 +66,7 @@ impl MemoryPlan {
         }
     }
 
-    /// All of it, with the given way of going backward.
+    /// The sum of all parts, with or without recomputation.
     pub fn total(&self, recompute: Recompute) -> u64 {
         let activations = match recompute {
             Recompute::Off => self.activations,
@@ -75,7 +75,7 @@ impl MemoryPlan {
         self.weights + self.gradients + self.optimizer + activations
     }
 
-    /// Recomputation, when keeping everything would take more than 70 % of the free memory.
+    /// Recomputation, if keeping all activations would take more than 70 % of the free memory.
     pub fn recommended(&self) -> Recompute {
         match self.available {
             Some(available) if self.total(Recompute::Off) > available / 10 * 7 => Recompute::Blocks,

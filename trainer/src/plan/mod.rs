@@ -1,15 +1,17 @@
-//! Everything a run needs, found, read and checked, before anything is trained.
+//! Finds, reads and checks everything a run needs before training starts: [`Opened`], then [`Ready`].
 //!
 //! ```text
-//! text.rs             tokenizer and template of the model folder; default_template.rs where it has none, date.rs for those that print it
-//! data.rs             the rows; fits.rs says whether model and objective can read them, cache.rs where prepared rows are kept
-//! objective.rs        what is minimised, where the recipe leaves it to the model
-//! model.rs            the folder and the model; initial_adapter.rs is about adapters to go on from
+//! text.rs             tokenizer and template of the model folder; default_template.rs for models without a template,
+//!                     date.rs for templates that print the date
+//! data.rs             the rows; fits.rs checks that model and objective can read them, cache.rs finds the cache
+//! objective.rs        the objective, where the recipe leaves it to the model
+//! model.rs            the folder and the model; initial_adapter.rs checks the adapter a run starts from
 //! memory.rs           an estimate of bytes, from which recompute.rs decides
-//! opened.rs           what is known before rows are read; ready.rs goes on from there, data and model side by side
-//! notes.rs            what a user should know, though nothing is wrong
+//! opened.rs           what is known before rows are read; ready.rs then loads data and model side by side
+//! notes.rs            what a user should know although nothing is wrong
 //! ```
-//! `data` begins with [`Opened`], `train` and `check` with [`Ready`], so a recipe that `check` accepts is one that `train` starts.
+//! `data` starts from [`Opened`], `train` and `check` from [`Ready`], so `train` starts any recipe that `check`
+//! accepts.
 
 pub mod cache;
 mod data;

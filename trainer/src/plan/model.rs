@@ -1,4 +1,4 @@
-//! The model of a recipe: its folder, and the weights with what is trained made trainable.
+//! Finds and builds the model of a recipe, with its trained parameters made trainable: [`build_model`].
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::objective::{Objective, Recompute};
 use crate::recipe::{Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
 
-/// Finds the model folder of a recipe, fetching it if need be.
+/// The model folder of a recipe, fetched if necessary.
 ///
 /// # Errors
 /// Those of the hub.
@@ -24,7 +24,7 @@ pub fn model_folder(source: &ModelSource) -> Result<PathBuf, Error> {
     }
 }
 
-/// How a recipe holds its frozen weights.
+/// The storage of frozen weights that a recipe asks for.
 pub fn hold(recipe: &Recipe) -> Hold {
     match (recipe.quantization, recipe.base_dtype) {
         (Some(quantization), _) => Hold::Quantized(quantization.scheme()),
@@ -34,10 +34,10 @@ pub fn hold(recipe: &Recipe) -> Hold {
     }
 }
 
-/// The model of a recipe with what is trained made trainable; the paths of adapted modules.
+/// Builds the model of a recipe and makes its trained parameters trainable; also returns the paths of adapted modules.
 ///
 /// # Errors
-/// Files that do not fit together, or targets that match nothing (shown in the recipe).
+/// Files that do not fit together, or targets that match no module (shown in the recipe).
 pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(Model, Vec<String>), Error> {
     let recipe = &loaded.recipe;
     let mut model = match recipe.init {
@@ -94,7 +94,7 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(M
     }
 }
 
-/// Weights that their folder has quantized are frozen, and held as they are.
+/// Checks that the recipe neither trains weights that are quantized in their folder nor holds them in another way.
 fn check_quantized_base(loaded: &Loaded, model: &Model) -> Result<(), Error> {
     let Some((scheme, _)) = model.stored_scheme() else { return Ok(()) };
     let starts_by_loftq =

@@ -1,11 +1,11 @@
-//! What a user should know before a run, though nothing is wrong.
+//! Notes for the user before a run, about settings that are valid but may surprise: [`notes`].
 
 use firebrand_models::Model;
 use firebrand_models::weights::Head;
 
 use crate::recipe::{ObjectiveRecipe, Recipe};
 
-/// What a user should know before a run of `steps` steps over `rows` rows, though nothing is wrong.
+/// Notes about a run of `steps` steps over `rows` rows.
 pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<String> {
     let mut notes = vec![];
     let warmup = recipe.schedule.warmup.steps(steps as usize) as u64;

@@ -1,4 +1,4 @@
-//! What a run minimises: the recipe's objective, or that of the kind of model.
+//! Decides the objective of a run, from the recipe or by the kind of model: [`decide_objective`].
 
 use std::path::Path;
 
@@ -9,10 +9,11 @@ use firebrand_models::hf_config::HfConfig;
 use crate::error::Error;
 use crate::recipe::{Loaded, ObjectiveRecipe};
 
-/// Decides the objective where the recipe leaves it to the model in `folder`, whose kind its `config.json` tells.
+/// Decides the objective. Where the recipe names none, the `config.json` in `folder` tells the kind of model.
 ///
 /// # Errors
-/// A configuration that is not supported; an objective that the kind cannot have, shown in the recipe.
+/// A configuration that is not supported; an objective that does not fit the kind, or a step of one pair, shown in the
+/// recipe.
 pub fn decide_objective(loaded: &mut Loaded, folder: &Path) -> Result<(), Error> {
     let family = Family::of(&HfConfig::open(folder)?)?;
     let kind = family.kind();

@@ -1,4 +1,5 @@
-//! A recipe with its model folder found, its objective decided and its text read: what `train`, `check` and `data` share.
+//! [`Opened`]: a recipe with its model folder, objective, tokenizer and template; shared by `train`, `check` and
+//! `data`.
 
 use std::path::PathBuf;
 
@@ -8,19 +9,19 @@ use super::text::{Text, dated_text};
 use crate::error::Error;
 use crate::recipe::{Loaded, Recipe};
 
-/// Everything that is known before rows are read.
+/// What is known before rows are read.
 #[derive(Debug)]
 pub struct Opened {
-    /// The recipe, its objective and its day decided.
+    /// The recipe, with its objective and date decided.
     pub loaded: Loaded,
-    /// The folder of the model, fetched if need be.
+    /// The folder of the model.
     pub folder: PathBuf,
     /// Tokenizer and template.
     pub text: Text,
 }
 
 impl Opened {
-    /// Opens what `loaded` names.
+    /// Fetches the model folder if necessary, decides the objective, and reads tokenizer and template.
     ///
     /// # Errors
     /// Those of the hub, of [`decide_objective`] and of [`dated_text`].

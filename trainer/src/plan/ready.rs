@@ -1,4 +1,5 @@
-//! What `train` and `check` begin with: rows are read and encoded while the weights are loaded.
+//! [`Ready`]: data and model of a recipe, from which `train` and `check` start. Rows are encoded while weights are
+//! loaded.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,25 +22,26 @@ use crate::objective::Recompute;
 use crate::recipe::{Loaded, Recipe};
 use crate::ui::bars::DataProgress;
 
-/// A run that could begin.
+/// A run that can start.
 #[derive(Debug)]
 pub struct Ready {
     /// Recipe, folder and text.
     pub opened: Opened,
-    /// The rows, which have passed their gate.
+    /// The rows, which passed the data gate.
     pub data: Data,
-    /// The model that reads them, what is trained made trainable.
+    /// The model, with its trained parameters made trainable.
     pub model: Model,
     /// Paths of adapted modules.
     pub modules: Vec<String>,
 }
 
 impl Ready {
-    /// Opens the device, finds the model, and loads data and weights side by side.
+    /// Opens the device, finds the model, and loads data and weights at the same time.
     ///
     /// # Errors
-    /// A device that this build has not; those of [`Opened::new`]; as soon as either is known to fail, those of [`Data::load`], what the
-    /// gate forbids, and those of [`build_model`]; rows that the model cannot read.
+    /// A device that is not compiled into this build; those of [`Opened::new`]; those of [`Data::load`] and
+    /// [`build_model`], as soon as either fails; what the data gate forbids; rows that the model cannot read; no row to
+    /// train on.
     pub fn new(loaded: Loaded) -> Result<Self, Error> {
         let device = device::open(loaded.recipe.device)?;
         let opened = Opened::new(loaded)?;
@@ -57,12 +59,12 @@ impl Ready {
         total_steps(self.recipe(), &self.data)
     }
 
-    /// What the backward pass recomputes, and why.
+    /// What the backward pass recomputes, and the estimate behind it.
     pub fn recompute(&self) -> (Recompute, MemoryPlan) {
         recompute(self.recipe(), &self.model, &self.data)
     }
 
-    /// What a user should know, though nothing is wrong.
+    /// Notes for the user, although nothing is wrong.
     pub fn notes(&self) -> Vec<String> {
         let of_text = self.opened.text.note(self.data.rendered());
         notes(self.recipe(), &self.model, self.data.train.len(), self.total_steps())
@@ -77,7 +79,7 @@ fn load(opened: &Opened, device: &Device) -> Result<(Data, Model, Vec<String>), 
     let building = {
         let (failed, loaded, folder, device) =
             (failed.clone(), opened.loaded.clone(), opened.folder.clone(), device.clone());
-        // Left to itself when the data fail: the program ends then, and an error should not wait for gigabytes.
+        // Not joined when the data fail: the program ends then, and the error should not wait for gigabytes of weights.
         std::thread::spawn(move || {
             build_model(&loaded, &folder, &device).inspect_err(|_| failed.store(true, Ordering::Relaxed))
         })

@@ -1,4 +1,4 @@
-//! What the backward pass recomputes.
+//! Decides what the backward pass recomputes: [`recompute`].
 
 use firebrand_models::Model;
 
@@ -8,7 +8,7 @@ use crate::objective::Recompute;
 use crate::optim::Parameter;
 use crate::recipe::{self, Recipe};
 
-/// What the backward pass recomputes, and why.
+/// The recipe's choice, or for `auto` the choice by the estimated memory; also returns the estimate.
 pub fn recompute(recipe: &Recipe, model: &Model, data: &Data) -> (Recompute, MemoryPlan) {
     let longest = data.train.epoch(recipe.seed, 0).packs.lengths().max().unwrap_or(1);
     let work = Work {

@@ -1,4 +1,4 @@
-//! Tokenizer and chat template of a model folder.
+//! Reads the tokenizer and chat template of a model folder: [`Text`].
 
 use std::path::Path;
 
@@ -8,21 +8,21 @@ use super::{date, default_template};
 use crate::error::Error;
 use crate::recipe::Recipe;
 
-/// Tokenizer and template of a model folder, as far as they are there.
+/// Tokenizer and template of a model folder; each may be absent.
 #[derive(Debug)]
 pub struct Text {
-    /// Absent when the folder has none: rows of token ids need none.
+    /// Absent when the folder has none. Rows of token ids need none.
     pub tokenizer: Option<Tokenizer>,
-    /// Absent when there is none to be found; rows of messages then say so.
+    /// Absent when there is none. Rows of messages are then an error.
     pub template: Option<ChatTemplate>,
-    /// Name of the model's template and why it cannot be used.
+    /// The name of the model's own template and the reason why it cannot be used.
     unusable: Option<(String, String)>,
-    /// The template is that of the family, because the model ships none and none was asked for.
+    /// The default template of the family, used because the model ships none and the recipe names none.
     by_default: Option<Builtin>,
 }
 
 /// Tokenizer and template of a run. A template that prints the date must print the same one when the run is resumed, so
-/// its day is decided here and written into the recipe.
+/// the date is decided here and written into the recipe.
 ///
 /// # Errors
 /// As [`Text::load`].
@@ -36,10 +36,10 @@ pub fn dated_text(recipe: &mut Recipe, folder: &Path) -> Result<Text, Error> {
 }
 
 impl Text {
-    /// Reads tokenizer and template; `sources` say whether rows can be anything but token ids.
+    /// Reads tokenizer and template. `date` is what templates print as today's date.
     ///
     /// # Errors
-    /// A damaged file, or a template that was asked for by name and is not there.
+    /// A damaged file, or a template that was asked for by name and does not exist.
     pub fn load(folder: &Path, choice: &TemplateChoice, date: Option<&str>) -> Result<Self, Error> {
         if !Tokenizer::is_in(folder) {
             return Ok(Self { tokenizer: None, template: None, unusable: None, by_default: None });
@@ -52,19 +52,19 @@ impl Text {
         let choice = &by_default.map_or_else(|| choice.clone(), TemplateChoice::Builtin);
         let (template, unusable) = match ChatTemplate::load(choice, Path::new(""), &tokenizer, date) {
             Ok(template) => (Some(template), None),
-            // A model whose own template is missing or broken is fine until a row needs one.
+            // A model whose own template is missing or broken can be used until a row needs the template.
             Err(DataError::Template { name, why }) if *choice == TemplateChoice::Model => (None, Some((name, why))),
             Err(error) => return Err(error.into()),
         };
         Ok(Self { tokenizer: Some(tokenizer), template, unusable, by_default })
     }
 
-    /// The template to hand on with a model: one that nobody chose only where rows were written with it.
+    /// The template to write into exported folders. A default template is written only if it rendered rows.
     pub fn template_to_export(&self, rendered: bool) -> Option<&ChatTemplate> {
         self.template.as_ref().filter(|_| rendered || self.by_default.is_none())
     }
 
-    /// What a user should know about the template, where it rendered any of the rows.
+    /// A note for the user if the default template rendered any row.
     pub fn note(&self, rendered: bool) -> Option<String> {
         let builtin = self.by_default.filter(|_| rendered)?;
         Some(format!(
@@ -74,7 +74,7 @@ impl Text {
         ))
     }
 
-    /// Says why the model's own template cannot be used, where rows need it.
+    /// Adds to an error about a missing template why the model's own cannot be used.
     pub fn explain(&self, error: DataError) -> DataError {
         match (error, &self.unusable) {
             (DataError::Template { .. }, Some((name, why))) => {

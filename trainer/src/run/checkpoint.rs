@@ -1,13 +1,13 @@
-//! Checkpoints that are whole or absent.
+//! Writes, lists and opens checkpoints, which are complete or absent: [`Checkpoints`].
 //!
-//! `checkpoint-N` is written as `checkpoint-N.tmp-PID` beside it: files, fsync of each,
-//! `manifest.json` last, fsync of the folder, rename, fsync of the parent. A crash at any moment
-//! leaves the older checkpoints and at most a temporary folder, which nothing reads and the next
-//! run removes. A checkpoint without a valid manifest is never selected, and says why.
+//! `checkpoint-N` is first written as `checkpoint-N.tmp-PID`: its files, each with fsync, then
+//! `manifest.json`, fsync of the folder, rename, fsync of the parent. A crash at any moment leaves
+//! the older checkpoints and at most a temporary folder, which nothing reads and the next run
+//! removes. A checkpoint without a valid manifest is never selected, and the reason is reported.
 //!
-//! When the same step is written again (a resume from an earlier checkpoint), the old folder is
-//! moved to `checkpoint-N.tmp-replaced` first and restored by [`Checkpoints::clean_leftovers`]
-//! if the crash comes between the two renames.
+//! When the same step is written again (after a resume from an earlier checkpoint), the old folder
+//! is first moved to `checkpoint-N.tmp-replaced`. If a crash comes between the two renames,
+//! [`Checkpoints::clean_leftovers`] restores it.
 
 use super::files::{sync_file, sync_folder};
 use super::manifest::Depth;
@@ -19,34 +19,34 @@ use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "checkpoint-";
 
-/// The checkpoints of one output folder. Reading needs no lock; writing is for the owner of the
-/// [`RunDirectory`](super::RunDirectory).
+/// The checkpoints in one output folder. Reading needs no lock; only the owner of the
+/// [`RunDirectory`](super::RunDirectory) may write.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     root: PathBuf,
 }
 
-/// A checkpoint whose every byte was compared with its manifest.
+/// A checkpoint that was compared with its manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// The folder.
     pub path: PathBuf,
     /// Optimiser steps completed.
     pub step: u64,
-    /// What it holds.
+    /// The list of its files.
     pub manifest: Manifest,
 }
 
-/// One `checkpoint-N` folder as found.
+/// The state of one `checkpoint-N` folder.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CheckpointStatus {
-    /// Can be resumed from.
+    /// A resume can start from it.
     Whole(Checkpoint),
-    /// Cannot, and why.
+    /// It cannot be used, for the reason given.
     Broken(PassedOver),
 }
 
-/// The answer to "where do we resume?".
+/// The checkpoint to resume from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selection {
     /// The newest whole checkpoint.
@@ -61,12 +61,12 @@ impl Checkpoints {
         Self { root: output.to_path_buf() }
     }
 
-    /// Writes `checkpoint-{step}`. `files` fills the (empty) folder it is given with regular
-    /// files; `metric` is what the best checkpoint is chosen by, if it was measured at this step.
+    /// Writes `checkpoint-{step}`. `files` writes regular files into the empty folder it is given.
+    /// `metric` is the value by which the best checkpoint is chosen, if this one can be the best.
     ///
     /// # Errors
     /// Those of `files` and of the disk. Then the temporary folder is removed and the older
-    /// checkpoints are as they were.
+    /// checkpoints are unchanged.
     pub fn write<E: From<RunError>>(
         &self,
         step: u64,
@@ -87,7 +87,7 @@ impl Checkpoints {
         Ok(Checkpoint { path, step, manifest })
     }
 
-    /// Every `checkpoint-N`, newest first, each compared byte for byte with its manifest.
+    /// Every `checkpoint-N`, newest first, each with all its bytes compared with its manifest.
     pub fn list(&self) -> Result<Vec<CheckpointStatus>, RunError> {
         Ok(self
             .steps()?
@@ -99,7 +99,7 @@ impl Checkpoints {
             .collect())
     }
 
-    /// The checkpoint to resume from, and the broken ones that are newer than it.
+    /// The newest whole checkpoint, and the broken ones that are newer.
     pub fn newest_whole(&self) -> Result<Selection, RunError> {
         let mut passed_over = Vec::new();
         for step in self.steps()? {
@@ -113,12 +113,12 @@ impl Checkpoints {
         Ok(Selection { checkpoint: None, passed_over })
     }
 
-    /// `checkpoint-{step}`, compared byte for byte with its manifest.
+    /// Opens `checkpoint-{step}` and compares every byte with its manifest.
     pub fn open(&self, step: u64) -> Result<Checkpoint, RunError> {
         Checkpoint::open(&self.folder(step))
     }
 
-    /// Removes what an interrupted write left behind. Returns what was removed or restored.
+    /// Removes what an interrupted write left, or restores a folder that it moved aside. Returns the paths of both.
     pub fn clean_leftovers(&self) -> Result<Vec<PathBuf>, RunError> {
         let mut cleaned = Vec::new();
         for name in self.names()? {
@@ -143,7 +143,7 @@ impl Checkpoints {
         Ok(cleaned)
     }
 
-    /// Steps of all `checkpoint-N` folders, newest first, whole or not.
+    /// Steps of all `checkpoint-N` folders, newest first, whole or broken.
     pub(super) fn steps(&self) -> Result<Vec<u64>, RunError> {
         let mut steps: Vec<u64> = self
             .names()?
@@ -156,13 +156,13 @@ impl Checkpoints {
         Ok(steps)
     }
 
-    /// The manifest of `checkpoint-{step}`, when names and lengths fit it.
+    /// The manifest of `checkpoint-{step}`, if the names and lengths of the files agree with it.
     pub(super) fn plausible(&self, step: u64) -> Option<Manifest> {
         verify(&self.folder(step), Depth::Lengths).ok().map(|checkpoint| checkpoint.manifest)
     }
 
-    /// Removes `checkpoint-{step}`. It is renamed first, so that a crash half way leaves no
-    /// folder that looks like a checkpoint.
+    /// Removes `checkpoint-{step}`. It is renamed first, so that a crash in between leaves no folder
+    /// with the name of a checkpoint.
     pub(super) fn remove(&self, step: u64) -> Result<PathBuf, RunError> {
         let path = self.folder(step);
         let doomed = self.root.join(format!("{PREFIX}{step}{TEMPORARY}removed"));
@@ -185,7 +185,7 @@ impl Checkpoints {
         };
         let mut names = Vec::new();
         for entry in entries {
-            // A name that is no UTF-8 is none of ours.
+            // A name that is not UTF-8 was not written here.
             if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
                 names.push(name);
             }
@@ -204,14 +204,14 @@ impl Checkpoint {
         verify(path, Depth::Content).map_err(|PassedOver { path, flaw }| RunError::BrokenCheckpoint { path, flaw })
     }
 
-    /// Path of one of its files.
+    /// The path of one of its files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 }
 
 impl Selection {
-    /// The checkpoint, or an error that tells why every one was passed over.
+    /// The checkpoint, or an error with the reason why each one was passed over.
     pub fn require(self, output: &Path) -> Result<Checkpoint, RunError> {
         self.checkpoint.ok_or(RunError::NoWholeCheckpoint { path: output.to_path_buf(), passed_over: self.passed_over })
     }
@@ -233,7 +233,7 @@ fn verify(path: &Path, depth: Depth) -> Result<Checkpoint, PassedOver> {
     Ok(Checkpoint { path: path.to_path_buf(), step: manifest.step, manifest })
 }
 
-/// `checkpoint-12.tmp-3` -> `(12, ".tmp-3")`. Only the one spelling of a number counts, so that
+/// `checkpoint-12.tmp-3` -> `(12, ".tmp-3")`. A number counts only without leading zeros, so that
 /// `checkpoint-012` is not taken for `checkpoint-12`.
 fn split_name(name: &str) -> Option<(u64, &str)> {
     let rest = name.strip_prefix(PREFIX)?;

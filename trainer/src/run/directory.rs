@@ -1,8 +1,8 @@
-//! The output folder of a run, and the claim that only one run writes into it.
+//! [`RunDirectory`]: the output folder of a run, locked so that only one run writes into it.
 //!
-//! The claim is an advisory lock on the file `.lock`, which the operating system gives back when
-//! the process ends, however it ends. The file itself stays: removing it would let two runs lock
-//! two files of the same name.
+//! The lock is an advisory lock on the file `.lock`, which the operating system releases when the
+//! process ends, however it ends. The file stays: if it were removed, two runs could lock two
+//! different files of that name.
 
 use super::files::sync_folder;
 use super::{Checkpoint, Checkpoints, RunError, RunInfo, Selection, write_atomically};
@@ -14,19 +14,19 @@ const LOCK: &str = ".lock";
 const RECIPE: &str = "recipe.toml";
 const INFO: &str = "run.json";
 
-/// An output folder that this process alone writes into, as long as the value lives.
+/// An output folder. While this value exists, no other run can write into the folder.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
-    // Held for its lock.
+    // Kept open for its lock.
     _lock: File,
 }
 
 impl RunDirectory {
-    /// Claims `path` for a new run; it is created if it does not exist.
+    /// Locks `path` for a new run. The folder is created if it does not exist.
     ///
     /// # Errors
-    /// When it is not empty (use resume), is a file, is not writable, or is in use.
+    /// A folder that is not empty (use resume), is not writable, or is in use; a file in its place.
     pub fn create(path: &Path) -> Result<Self, RunError> {
         if path.is_file() {
             return Err(RunError::NotAFolder { path: path.to_path_buf() });
@@ -37,8 +37,8 @@ impl RunDirectory {
             }
             _ => RunError::io("creating", path, error),
         })?;
-        // Nothing is written into a folder that turns out to be somebody else's. One that is in
-        // use by another run says that instead.
+        // Checked before anything is written, because the folder may belong to someone else. A folder in
+        // use by another run is reported as locked instead.
         if !is_empty(path)? {
             if path.join(LOCK).is_file() {
                 lock(path)?;
@@ -50,10 +50,10 @@ impl RunDirectory {
         Ok(directory)
     }
 
-    /// Claims the folder of an earlier run, and removes what a crash left in it.
+    /// Locks the folder of an earlier run, and removes what a crash left in it.
     ///
     /// # Errors
-    /// When there is no such folder, it is not writable, or it is in use.
+    /// A folder that does not exist, is not writable, or is in use.
     pub fn open_for_resume(path: &Path) -> Result<Self, RunError> {
         if path.is_file() {
             return Err(RunError::NotAFolder { path: path.to_path_buf() });
@@ -71,22 +71,22 @@ impl RunDirectory {
         &self.path
     }
 
-    /// Where `metrics.jsonl` is.
+    /// The path of `metrics.jsonl`.
     pub fn metrics_path(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }
 
-    /// Where TensorBoard's event files are.
+    /// The folder of TensorBoard's event files.
     pub fn tensorboard_path(&self) -> PathBuf {
         self.path.join("tensorboard")
     }
 
-    /// Where the trained adapter goes.
+    /// The folder of the trained adapter.
     pub fn adapter_path(&self) -> PathBuf {
         self.path.join("adapter")
     }
 
-    /// Where the merged or fully trained model goes.
+    /// The folder of the merged or fully trained model.
     pub fn model_path(&self) -> PathBuf {
         self.path.join("model")
     }
@@ -96,8 +96,8 @@ impl RunDirectory {
         Checkpoints::new(&self.path)
     }
 
-    /// What `--resume [PATH]` means: the newest whole checkpoint of this output, or the one at
-    /// `requested`, which may also be the name of a checkpoint in this output.
+    /// The checkpoint that `--resume [PATH]` names: the newest whole one of this output, or the one at
+    /// `requested`, which is a path or the name of a checkpoint in this output.
     pub fn select(&self, requested: Option<&Path>) -> Result<Selection, RunError> {
         let Some(requested) = requested else {
             return self.checkpoints().newest_whole();
@@ -107,12 +107,12 @@ impl RunDirectory {
         Ok(Selection { checkpoint: Some(Checkpoint::open(path)?), passed_over: Vec::new() })
     }
 
-    /// Writes the resolved recipe.
+    /// Writes the resolved recipe of the run.
     pub fn write_recipe(&self, recipe: &str) -> Result<(), RunError> {
         write_atomically(&self.path.join(RECIPE), recipe.as_bytes())
     }
 
-    /// The recipe of the run to be resumed.
+    /// Reads the recipe of the run to be resumed.
     pub fn read_recipe(&self) -> Result<String, RunError> {
         let path = self.path.join(RECIPE);
         fs::read_to_string(&path).map_err(|error| RunError::io("reading", &path, error))
@@ -127,7 +127,7 @@ impl RunDirectory {
         write_atomically(&path, text.as_bytes())
     }
 
-    /// The `run.json` of the run to be resumed.
+    /// Reads the `run.json` of the run to be resumed.
     pub fn read_info(&self) -> Result<RunInfo, RunError> {
         let path = self.path.join(INFO);
         let text = fs::read_to_string(&path).map_err(|error| RunError::io("reading", &path, error))?;
@@ -142,7 +142,7 @@ impl RunDirectory {
 fn is_empty(path: &Path) -> Result<bool, RunError> {
     let failed = |error| RunError::io("reading", path, error);
     for entry in fs::read_dir(path).map_err(failed)? {
-        // What a run that failed before its first file leaves.
+        // A run that failed before its first file leaves only the lock file.
         if entry.map_err(failed)?.file_name() != LOCK {
             return Ok(false);
         }
@@ -163,14 +163,14 @@ fn lock(folder: &Path) -> Result<File, RunError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut process = String::new();
-            // Only for the message.
+            // The process id is used in the message only.
             let _ = file.take(32).read_to_string(&mut process);
             return Err(RunError::Locked {
                 path: folder.to_path_buf(),
                 process: Some(process.trim().to_string()).filter(|id| !id.is_empty()),
             });
         }
-        // Some network file systems have no locks. Refusing to train there helps nobody.
+        // Some network file systems have no locks. Training is allowed there without one.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
         Err(TryLockError::Error(error)) => return Err(RunError::io("locking", &path, error)),
     }

@@ -1,10 +1,10 @@
-//! What can go wrong with a run's files, each with its path and what to do about it.
+//! [`RunError`]: everything that can go wrong with a run's files, each with its path and advice.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An error at the boundary between a run and the disk.
+/// A failure to read or write the files of a run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The output already holds something.
@@ -22,10 +22,10 @@ pub enum RunError {
     /// Resume was asked for, but no checkpoint is whole.
     #[error("{}: no whole checkpoint to resume from{}; start again with another --output", .path.display(), reasons(.passed_over))]
     NoWholeCheckpoint { path: PathBuf, passed_over: Vec<PassedOver> },
-    /// This checkpoint cannot be trusted.
+    /// A checkpoint that does not agree with its manifest.
     #[error("{}: this checkpoint is broken: {flaw}; choose another one", .path.display())]
     BrokenCheckpoint { path: PathBuf, flaw: Flaw },
-    /// No space, or over the quota.
+    /// No space left, or the quota is used up.
     #[error("{}: the disk is full ({action}); free some space and continue with --resume. What was complete before is untouched", .path.display())]
     DiskFull { path: PathBuf, action: &'static str },
     /// Read-only file system or missing permission.
@@ -34,13 +34,13 @@ pub enum RunError {
     /// Any other failure of the operating system.
     #[error("{}: {action} failed: {source}", .path.display())]
     Io { path: PathBuf, action: &'static str, source: io::Error },
-    /// A file of a run does not read as what it should be.
+    /// A file of a run cannot be parsed.
     #[error("{}: expected {expected}, found {found}", .path.display())]
     Malformed { path: PathBuf, expected: &'static str, found: String },
-    /// A file was written by another firebrand.
+    /// A file was written by a version of firebrand with another format.
     #[error("{}: format version {found}, but this firebrand reads versions 1 to {supported}; use the firebrand that wrote it", .path.display())]
     Version { path: PathBuf, found: u64, supported: u64 },
-    /// A number that must be finite is not, so it cannot be stored exactly.
+    /// A number is not finite and cannot be stored exactly.
     #[error("{}: {name} is {value}, which cannot be saved", .path.display())]
     NotFinite { path: PathBuf, name: &'static str, value: f64 },
     /// burn-train could not process a report.
@@ -52,7 +52,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// Sorts an operating system error by what the user can do about it.
+    /// Chooses the variant that tells the user what to do about an error of the operating system.
     pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {
@@ -65,42 +65,42 @@ impl RunError {
     }
 }
 
-/// Why a checkpoint cannot be trusted.
+/// Why a checkpoint cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
-    /// Most often a checkpoint that was copied by hand and incompletely.
+    /// It has no manifest; often it was copied by hand and incompletely.
     #[error("it has no manifest.json")]
     NoManifest,
-    /// Not JSON, or not our JSON.
+    /// The manifest is not JSON, or not in the expected form.
     #[error("manifest.json cannot be read: {0}")]
     Manifest(String),
-    /// The manifest belongs to another step than the folder's name says.
+    /// The manifest is of another step than the folder's name says.
     #[error("manifest.json is of step {found}, the folder of step {expected}")]
     Step { expected: u64, found: u64 },
-    /// A name that could lead out of the folder.
+    /// The manifest has a name that could lead out of the folder.
     #[error("manifest.json names the file {0:?}, which is no plain file name")]
     UnsafeName(String),
-    /// Listed, but not there.
+    /// A listed file is missing.
     #[error("{0} is missing")]
     Missing(String),
-    /// There, but not listed.
+    /// A file is not listed.
     #[error("{0} is not listed in manifest.json")]
     Extra(String),
-    /// A link, folder, pipe or device.
+    /// An entry is a link, folder, pipe or device.
     #[error("{0} is not a regular file")]
     NotRegular(String),
-    /// Truncated or grown.
+    /// A file has another length than listed.
     #[error("{name} has {found} bytes instead of {expected}")]
     Size { name: String, expected: u64, found: u64 },
-    /// Same length, other content.
+    /// A file has the listed length but other content.
     #[error("the content of {name} changed: sha256 {found} instead of {expected}")]
     Hash { name: String, expected: String, found: String },
-    /// The operating system refused.
+    /// A file cannot be read.
     #[error("{name} cannot be read: {reason}")]
     Unreadable { name: String, reason: String },
 }
 
-/// A checkpoint that was not selected, and why.
+/// A checkpoint that was not selected, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PassedOver {
     /// Its folder.

@@ -1,4 +1,4 @@
-//! Durable writes and digests.
+//! Writes files durably and computes their sha256.
 
 use super::RunError;
 use firebrand_files::{Durability, write_file};
@@ -7,18 +7,18 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Replaces `path` by `content`: after a crash it holds the old content or the new, never a part.
+/// Replaces `path` by `content`. After a crash it holds the old content or the new, never a part.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), RunError> {
     let failed = |error| RunError::io("writing", path, error);
     write_file(path, Durability::Synced, failed, |file| file.write_all(content).map_err(failed))
 }
 
-/// Lowercase hexadecimal sha256 of a file, read in pieces.
+/// The sha256 of a file in lower-case hexadecimal. The file is read in pieces.
 pub fn sha256_file(path: &Path) -> Result<String, RunError> {
     digest(path).map(|(_, hash)| hash).map_err(|error| RunError::io("reading", path, error))
 }
 
-/// Lowercase hexadecimal sha256 of `bytes`.
+/// The sha256 of `bytes` in lower-case hexadecimal.
 pub fn sha256_bytes(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
@@ -47,12 +47,12 @@ pub(super) fn sync_file(path: &Path) -> Result<(), RunError> {
     firebrand_files::sync_file(path).map_err(|error| RunError::io("syncing", path, error))
 }
 
-/// Flushes a folder's list of names, which makes creations and renames in it durable.
+/// Flushes a folder's list of names to the disk, which makes creations and renames in it durable.
 pub(super) fn sync_folder(path: &Path) -> Result<(), RunError> {
     firebrand_files::sync_folder(path).map_err(|error| RunError::io("syncing", path, error))
 }
 
-/// Reads a small text file; more than `limit` bytes are refused before they are read.
+/// Reads a small text file. A file of more than `limit` bytes is refused before it is read.
 pub(super) fn read_bounded(path: &Path, limit: u64) -> io::Result<String> {
     let file = File::open(path)?;
     let mut text = String::new();

@@ -1,21 +1,21 @@
-//! `run.json`: what a run was made from, so that it can be repeated and a resume can tell
-//! whether something changed underneath it.
+//! [`RunInfo`], the content of `run.json`: what a run was made from, so that it can be repeated and
+//! a resume can tell whether anything has changed since.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The content of `run.json`. All hashes are lowercase hexadecimal sha256.
+/// The content of `run.json`. All hashes are sha256 in lower-case hexadecimal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunInfo {
-    /// File name -> hash, for the base model's weights, configuration and tokenizer.
+    /// Hash by file name, for the base model's weights, configuration and tokenizer.
     pub base: BTreeMap<String, String>,
-    /// Path -> hash, for every training and evaluation file.
+    /// Hash by path, for every training and evaluation file.
     pub data: BTreeMap<String, String>,
     /// Hash of the chat template, when one is used.
     pub template: Option<String>,
     /// Hash of the resolved recipe.
     pub recipe: String,
-    /// Program or library -> version.
+    /// Version by name of the program or library.
     pub versions: BTreeMap<String, String>,
     /// The device the run computes on, as `--device` names it.
     pub device: String,
@@ -24,7 +24,7 @@ pub struct RunInfo {
 }
 
 impl RunInfo {
-    /// What differs from an earlier run, one line each; empty when a resume gives the same bytes.
+    /// The differences from an earlier run, one line each; empty if a resume gives the same bytes.
     pub fn differences(&self, earlier: &RunInfo) -> Vec<String> {
         let mut lines = Vec::new();
         compare_maps("base model file", &earlier.base, &self.base, &mut lines);

@@ -1,8 +1,8 @@
-//! `manifest.json`: the list that makes a folder of files a checkpoint.
+//! [`Manifest`], the content of `manifest.json`: the list of files that makes a folder a checkpoint.
 //!
-//! It is written last, after every file it lists is on disk, and holds their lengths and
-//! sha256. A folder is trusted only when it holds exactly these files with exactly this content.
-//! The manifest may come from elsewhere, so its names are checked before they touch a path.
+//! It holds the lengths and sha256 of all other files and is written last, when they are on disk. A
+//! folder is trusted only if it holds exactly these files with exactly this content. A manifest may
+//! come from elsewhere, so its names are checked before they are used in a path.
 
 use super::files::{digest, read_bounded};
 use super::{Flaw, RunError, write_atomically};
@@ -17,7 +17,7 @@ pub const MANIFEST: &str = "manifest.json";
 
 const FORMAT: &str = "firebrand-checkpoint";
 const VERSION: u64 = 1;
-/// A real manifest has a few hundred bytes; the limit is for files that only claim to be one.
+/// Largest manifest that is read, in bytes. A real one has a few hundred.
 const LARGEST: u64 = 1 << 22;
 
 /// The content of `manifest.json`.
@@ -27,28 +27,28 @@ pub struct Manifest {
     version: u64,
     /// Optimiser steps completed.
     pub step: u64,
-    /// The value by which the best checkpoint is chosen (lower is better), if it was measured at
-    /// this step.
+    /// The value by which the best checkpoint is chosen (lower is better), if this one was the best
+    /// when it was written.
     pub metric: Option<f64>,
-    /// File name -> digest of every file beside the manifest.
+    /// Digest by file name, of every file beside the manifest.
     pub files: BTreeMap<String, FileDigest>,
 }
 
-/// Identity of one file.
+/// Length and hash of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileDigest {
-    /// Length.
+    /// Length in bytes.
     pub bytes: u64,
-    /// Lowercase hexadecimal sha256 of the content.
+    /// sha256 of the content, in lower-case hexadecimal.
     pub sha256: String,
 }
 
-/// How much of a checkpoint's content is compared with the manifest.
+/// What is compared with the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Depth {
-    /// Names and lengths: catches what crashes and full disks do, without reading the weights.
+    /// Names and lengths. This finds the damage of crashes and full disks without reading the weights.
     Lengths,
-    /// Every byte.
+    /// Names and every byte.
     Content,
 }
 
@@ -56,7 +56,7 @@ impl Manifest {
     /// Hashes every file of `folder`.
     ///
     /// # Errors
-    /// When the folder holds anything but regular files.
+    /// A folder that holds anything but regular files.
     pub(super) fn of_folder(folder: &Path, step: u64, metric: Option<f64>) -> Result<Self, RunError> {
         let broken = |flaw| RunError::BrokenCheckpoint { path: folder.to_path_buf(), flaw };
         let mut files = BTreeMap::new();
@@ -72,7 +72,7 @@ impl Manifest {
             format: FORMAT.to_string(),
             version: VERSION,
             step,
-            // JSON has no NaN; a metric that is not finite is never the best one.
+            // JSON has no NaN, and a metric that is not finite is never the best one.
             metric: metric.filter(|value| value.is_finite()),
             files,
         })
@@ -87,7 +87,7 @@ impl Manifest {
         write_atomically(&path, text.as_bytes())
     }
 
-    /// Reads the manifest of `folder` without looking at the files it lists.
+    /// Reads the manifest of `folder` without checking the files it lists.
     pub(super) fn read(folder: &Path) -> Result<Self, Flaw> {
         let path = folder.join(MANIFEST);
         match fs::symlink_metadata(&path) {
@@ -140,8 +140,8 @@ impl Manifest {
     }
 }
 
-/// Names of all files of a checkpoint folder except the manifest; anything but a regular file is
-/// a flaw, because a link could point anywhere and a pipe never ends.
+/// Names of all files of a checkpoint folder except the manifest. Anything but a regular file is a
+/// flaw, because a link could point anywhere and reading a pipe might never end.
 fn regular_files(folder: &Path) -> Result<BTreeSet<String>, Flaw> {
     let here = |error: io::Error| unreadable(".", &error);
     let mut names = BTreeSet::new();
@@ -158,7 +158,7 @@ fn regular_files(folder: &Path) -> Result<BTreeSet<String>, Flaw> {
     Ok(names)
 }
 
-/// A name that stays in its folder on every operating system.
+/// Whether a name stays in its folder on every operating system.
 fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && name != "."

@@ -1,8 +1,8 @@
-//! `metrics.jsonl`: one JSON object a logged step or evaluation.
+//! [`MetricsFile`]: writes `metrics.jsonl`, one JSON object for each logged step or evaluation.
 //!
-//! Each line is one write to the file, so a reader sees whole lines and a crash loses at most
-//! the last one. On resume from step N the lines after N, and lines that do not read as records
-//! (a half-written last one), are left out, so that the file always reads as one run.
+//! Each line is written in one call, so a reader sees whole lines and a crash loses at most the
+//! last one. A resume from step N removes the lines after N, and lines that cannot be read as
+//! records (a half-written last one), so that the file always describes one run.
 
 use super::RunError;
 use super::files::sync_folder;
@@ -13,7 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-/// The open file.
+/// The file, open for appending.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
@@ -31,7 +31,7 @@ impl MetricsFile {
         Self::open(path, OpenOptions::new().append(true).create_new(true))
     }
 
-    /// Goes on after `step`: what was logged later is cut. A missing file is started.
+    /// Continues after `step`: later lines are removed. A missing file is created.
     pub fn resume(path: &Path, step: u64) -> Result<Self, RunError> {
         match File::open(path) {
             Ok(earlier) => cut(path, earlier, step)
@@ -45,7 +45,7 @@ impl MetricsFile {
         Self::open(path, OpenOptions::new().append(true).create(true))
     }
 
-    /// Appends one line.
+    /// Appends a record as one line.
     pub fn write(&mut self, record: &Record) -> Result<(), RunError> {
         let mut line = record.to_line();
         line.push('\n');

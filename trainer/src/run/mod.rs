@@ -1,9 +1,9 @@
-//! What a run leaves on disk: the output folder, its checkpoints, and its metrics.
+//! The files that a run leaves on disk: the output folder, its checkpoints, and its metrics.
 //!
-//! Two promises hold everywhere here. A file either has its old content or its new one, never a
-//! part (temporary name, fsync, rename, fsync of the folder), and a failure names its path and
-//! what to do. What goes *into* a checkpoint (weights, optimiser) is the caller's; this module
-//! sees files only.
+//! Two rules hold in this module. A file has either its old content or its new content, never a
+//! part (temporary name, fsync, rename, fsync of the folder). An error names its path and says what
+//! to do. The *content* of a checkpoint (weights, optimiser state) is written by the caller; this
+//! module sees only files.
 
 mod checkpoint;
 mod directory;

@@ -1,24 +1,24 @@
-//! Which checkpoints stay when a new one is complete.
+//! Removes checkpoints that are no longer needed after a new one was written: [`Retention`].
 
 use super::{Checkpoints, RunError};
 use std::path::PathBuf;
 
-/// Keep the `newest` newest checkpoints, and the best one if asked.
+/// Which checkpoints are kept: the newest ones, and on request the best one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// How many; 0 counts as 1, because the one just written always stays.
+    /// How many of the newest; 0 counts as 1, because the one just written is always kept.
     pub newest: usize,
-    /// Also keep the one with the lowest metric in its manifest (the oldest of equals).
+    /// Whether the one with the lowest metric in its manifest is also kept (among equals, the oldest).
     pub best: bool,
 }
 
 impl Retention {
-    /// Removes what need not stay, after `checkpoint-{written}` was written. Returns the removed
-    /// folders.
+    /// Removes the checkpoints that are not kept, after `checkpoint-{written}` was written. Returns
+    /// the removed folders.
     ///
-    /// Checkpoints of later steps belong to a continuation that was given up by resuming before
-    /// them; they go, or the next resume would pick them. Broken older ones count for nothing and
-    /// are left for the user to look at.
+    /// Checkpoints of later steps are removed too: they are left from before a resume at an earlier
+    /// step, and the next resume would select them. Broken older checkpoints are not counted and
+    /// stay for the user to look at.
     pub fn apply(&self, checkpoints: &Checkpoints, written: u64) -> Result<Vec<PathBuf>, RunError> {
         let mut removed = Vec::new();
         let mut whole = Vec::new();

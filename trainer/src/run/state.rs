@@ -1,8 +1,8 @@
-//! `state.json`: everything a resume needs that is not a tensor.
+//! [`RunState`], the content of `state.json`: everything a resume needs that is not a tensor.
 //!
-//! Random numbers are derived from the seed and counters, so counters are all there is to save,
-//! and the data position is a place to seek to, not a history to replay. Integers and floats
-//! round-trip bit for bit. The optimiser's moments are in `optimizer.safetensors`.
+//! Random numbers are derived from the seed and from counters, so only the counters are saved, and
+//! the position in the data is a place to seek to, not a history to replay. Integers and floats
+//! round-trip bit for bit. The optimiser's tensors are in `optimizer.safetensors`.
 //!
 //! Version 1 had two more keys, which followed from the others and which nothing read.
 
@@ -15,11 +15,11 @@ use std::path::Path;
 pub const STATE: &str = "state.json";
 
 const VERSION: u64 = 2;
-/// Keys of version 1 that are passed over: counters of random streams, and the steps of the schedule.
+/// Keys of version 1 that are ignored: counters of random streams, and the steps of the schedule.
 const OF_VERSION_1: [&str; 2] = ["rng", "schedule_step"];
 const LARGEST: u64 = 1 << 26;
 
-/// Where a run stands between two optimiser steps.
+/// The position of a run between two optimiser steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunState {
@@ -27,9 +27,9 @@ pub struct RunState {
     pub step: u64,
     /// Passes over the data completed.
     pub epoch: u64,
-    /// Rows (packs when packing) of the current pass already trained on.
+    /// Packs of the current pass already trained on.
     pub position: u64,
-    /// The recipe's seed; a resume with another one is refused by the caller.
+    /// The recipe's seed. The caller refuses a resume with another one.
     pub seed: u64,
     /// Labelled tokens trained on.
     pub tokens: u64,
@@ -39,11 +39,11 @@ pub struct RunState {
     pub best: Option<Best>,
     /// Evaluations since the best one, for early stopping.
     pub evaluations_without_improvement: u64,
-    /// Time spent training, all sessions together.
+    /// Time spent training, over all starts of the program.
     pub elapsed_seconds: f64,
 }
 
-/// The best value of the metric that `[checkpoint] best` names.
+/// The best evaluation, by the metric that `[checkpoint] best` names.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
@@ -69,7 +69,7 @@ impl RunState {
     /// Writes `state.json` into `folder`.
     ///
     /// # Errors
-    /// When a number is not finite, for JSON could not hold it.
+    /// A number that is not finite, because JSON cannot hold it; those of writing.
     pub fn write(&self, folder: &Path) -> Result<(), RunError> {
         let path = folder.join(STATE);
         let floats = [("elapsed_seconds", Some(self.elapsed_seconds)), ("best", self.best.map(|best| best.value))];
@@ -85,10 +85,10 @@ impl RunState {
         write_atomically(&path, text.as_bytes())
     }
 
-    /// Reads `state.json` from `folder`, of this version or version 1.
+    /// Reads `state.json` of this version or version 1 from `folder`.
     ///
     /// # Errors
-    /// Another version, or a file that is no such state.
+    /// Another version, or a file that is not such a state.
     pub fn read(folder: &Path) -> Result<Self, RunError> {
         let path = folder.join(STATE);
         let text = read_bounded(&path, LARGEST).map_err(|error| RunError::io("reading", &path, error))?;
@@ -97,7 +97,7 @@ impl RunState {
             expected: "the state of a run",
             found: error.to_string(),
         };
-        // The version first: the fields of a newer one would only confuse the message.
+        // The version is read first: parsing the fields of a newer version would give a misleading message.
         let Version { version } = serde_json::from_str(&text).map_err(malformed)?;
         let passed_over: &[&str] = match version {
             1 => &OF_VERSION_1,

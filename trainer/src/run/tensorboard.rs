@@ -1,14 +1,14 @@
-//! TensorBoard event files: `train/{loss,learning_rate,grad_norm,tokens_per_second,num_tokens}`,
+//! [`TensorBoard`]: writes event files with `train/{loss,learning_rate,grad_norm,tokens_per_second,num_tokens}`,
 //! `eval/{loss,perplexity}`, and the recipe as text.
 //!
 //! The records and protocol buffers are those of tensorboard-rs. Its `SummaryWriter` is not used:
-//! it panics when the disk is full, has no text, and names files so that two of one second
-//! collide. Every record is flushed, so TensorBoard follows a running run.
+//! it panics when the disk is full, has no text, and gives two files of one second the same name.
+//! Every record is flushed, so TensorBoard can follow a run.
 //!
-//! Every file begins with a `SessionLog` START; a resumed run opens a new one, with START at the
-//! first step to come. That makes TensorBoard forget what an earlier session logged from there
-//! on, and one continuous curve remains. (The very first START means nothing to TensorBoard, but
-//! without it the second one would count as the first.)
+//! Every file begins with a `SessionLog` START. A resumed run opens a new file, with START at the
+//! first step to come; TensorBoard then drops what an earlier file logged from that step on, and
+//! shows one continuous curve. (The START of the first file has no effect in TensorBoard, but
+//! without it the second START would count as the first.)
 
 use super::RunError;
 use crate::objective::EvalMetrics;
@@ -28,7 +28,7 @@ use tensorboard_rs::record_writer::RecordWriter;
 const PREFIX: &str = "events.out.tfevents.";
 const SUFFIX: &str = ".firebrand";
 
-/// The open event file.
+/// The event file, open for appending.
 pub struct TensorBoard {
     path: PathBuf,
     writer: RecordWriter<BufWriter<File>>,
@@ -43,7 +43,7 @@ impl TensorBoard {
         Ok(board)
     }
 
-    /// Goes on after `step`: what was logged later is hidden by the new file.
+    /// Continues after `step` in a new file, which hides later values.
     pub fn resume(folder: &Path, step: u64, recipe: &str) -> Result<Self, RunError> {
         let mut board = Self::open(folder)?;
         board.write_event(step + 1, session_start())?;
@@ -80,8 +80,8 @@ impl TensorBoard {
     fn open(folder: &Path) -> Result<Self, RunError> {
         fs::create_dir_all(folder).map_err(|error| RunError::io("creating", folder, error))?;
         let newest = newest_file(folder).map_err(|error| RunError::io("reading", folder, error))?;
-        // TensorBoard reads files in the order of their names, so a later one must have a later
-        // name, even within one second or after the clock was set back.
+        // TensorBoard reads files in the order of their names, so a later file must have a later name, also
+        // within one second or after the clock was set back.
         let seconds = (wall_time() as u64).max(newest.map_or(0, |seconds| seconds + 1));
         let path = folder.join(format!("{PREFIX}{seconds:010}{SUFFIX}"));
         let file = OpenOptions::new()
@@ -123,7 +123,7 @@ fn scalar(tag: &str, number: f32) -> Summary_Value {
     value
 }
 
-/// As `torch.utils.tensorboard` writes text: a string tensor marked for the text plugin, which
+/// Text as `torch.utils.tensorboard` writes it: a string tensor marked for the text plugin, which
 /// renders it as Markdown.
 fn text(tag: &str, content: &str) -> Event {
     let mut plugin = SummaryMetadata_PluginData::new();
@@ -154,7 +154,7 @@ fn summary(values: Vec<Summary_Value>) -> Event {
     event
 }
 
-/// Seconds in the name of the newest event file.
+/// The seconds in the name of the newest event file.
 fn newest_file(folder: &Path) -> io::Result<Option<u64>> {
     let mut newest = None;
     for entry in fs::read_dir(folder)? {

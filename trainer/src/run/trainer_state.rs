@@ -1,8 +1,8 @@
-//! `trainer_state.json`, with the keys and the `log_history` of transformers' `TrainerState`
-//! (transformers 5, `trainer_callback.py`), so that its users' plots and scripts work here.
+//! [`TrainerState`], the content of `trainer_state.json`: the keys and the `log_history` of
+//! transformers' `TrainerState` (transformers 5, `trainer_callback.py`), for plots and scripts made for it.
 //!
-//! It is written for others. A resume reads only [`TrainerState::log_history`] back, to go on
-//! with it; everything else it needs is in `state.json`.
+//! The file is for other programs. A resume reads it back to append to
+//! [`TrainerState::log_history`]; everything else that a resume needs is in `state.json`.
 
 use super::{RunError, write_atomically};
 use crate::objective::EvalMetrics;
@@ -23,9 +23,9 @@ pub struct TrainerState {
     pub best_global_step: Option<u64>,
     /// Value of the best evaluation.
     pub best_metric: Option<f64>,
-    /// Path of the checkpoint of the best evaluation.
+    /// Never set.
     pub best_model_checkpoint: Option<String>,
-    /// Passes over the data, with the started one as a fraction.
+    /// Never set; always 0. Each entry of the log has its epoch.
     pub epoch: f64,
     /// Steps between two evaluations.
     pub eval_steps: u64,
@@ -45,15 +45,15 @@ pub struct TrainerState {
     pub max_steps: u64,
     /// All tokens that went through the model, not only the labelled ones.
     pub num_input_tokens_seen: u64,
-    /// Passes over the data planned.
+    /// Never set; always 0.
     pub num_train_epochs: u64,
     /// Steps between two checkpoints.
     pub save_steps: u64,
-    /// What transformers' own callbacks saved.
+    /// What transformers' own callbacks save.
     pub stateful_callbacks: Value,
     /// Not counted; always 0.
     pub total_flos: f64,
-    /// Rows per optimiser step.
+    /// Packs in a micro-batch.
     pub train_batch_size: Option<u64>,
     /// Never set.
     pub trial_name: Option<String>,
@@ -139,8 +139,7 @@ impl TrainerState {
         write_atomically(&path, text.as_bytes())
     }
 
-    /// Reads `trainer_state.json` from `folder`; keys of other transformers versions are passed
-    /// over.
+    /// Reads `trainer_state.json` from `folder`. Keys of other versions of transformers are ignored.
     pub fn read(folder: &Path) -> Result<Self, RunError> {
         let path = folder.join(TRAINER_STATE);
         let text = fs::read_to_string(&path).map_err(|error| RunError::io("reading", &path, error))?;
@@ -156,7 +155,7 @@ impl TrainerState {
     }
 }
 
-/// JSON has no NaN: a value that is not finite is `null`.
+/// A value that is not finite becomes `null`, because JSON has no NaN.
 fn number(value: f64) -> Value {
     json!(value)
 }

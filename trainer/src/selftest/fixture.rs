@@ -1,4 +1,4 @@
-//! The files and runs of the self-test, made by code in a temporary folder.
+//! Makes the files of the self-test in a temporary folder and runs its trainings: `Fixture`.
 
 use std::path::{Path, PathBuf};
 
@@ -18,21 +18,21 @@ use crate::recipe::Recipe;
 use crate::run::{Checkpoint, Checkpoints, RunDirectory};
 use crate::training::Trainer;
 
-/// The folder all checks work in, and the device they work on.
+/// The temporary folder and the device of all checks.
 #[derive(Debug)]
 pub(super) struct Fixture {
     folder: TempDir,
     device: Device,
 }
 
-/// What a run trains.
+/// Which parameters a run trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trains {
     Adapter,
     Everything,
 }
 
-/// A run that is over.
+/// The results of a finished run.
 #[derive(Debug)]
 pub(super) struct Trained {
     pub steps: Vec<StepReport>,
@@ -42,7 +42,7 @@ pub(super) struct Trained {
 }
 
 impl Fixture {
-    /// Writes model and rows.
+    /// Writes the model and the rows.
     pub fn new(device: &Device) -> Result<Self, Error> {
         let folder = tempfile::tempdir().map_err(Error::io(&std::env::temp_dir()))?;
         let fixture = Self { folder, device: device.clone() };
@@ -56,7 +56,7 @@ impl Fixture {
         Ok(fixture)
     }
 
-    /// A file or folder of the self-test.
+    /// The path of a file or folder of the self-test.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -66,7 +66,8 @@ impl Fixture {
         self.path("model")
     }
 
-    /// Trains with the recipe below, changed as by `--set`, from the start or from a checkpoint. Every run has a name.
+    /// Trains by the recipe below with some keys changed, from the start or from a checkpoint. Each run needs its own
+    /// name.
     pub fn train(
         &self,
         name: &str,
@@ -96,7 +97,7 @@ impl Fixture {
         Ok(Trained { steps: collector.steps, model, data, checkpoints })
     }
 
-    /// Three epochs of six packs: a step of four and one of what is left. Warm-up, decay and clipping.
+    /// A recipe of three epochs of six packs: a step of four packs, then one of two. With warm-up, decay and clipping.
     fn recipe(&self, name: &str, trains: Trains) -> String {
         let quoted = |path: PathBuf| toml::Value::String(path.display().to_string()).to_string();
         let (adapter, learning_rate) = match trains {

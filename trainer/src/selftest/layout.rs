@@ -1,13 +1,13 @@
-//! How rows are laid out for the device must not change what is learned.
+//! Checks that packing, accumulation and recomputation do not change what is learned.
 //!
-//! Every run here trains all weights on all rows in every step, so two layouts see the same step. Plain gradient descent:
-//! an adaptive optimiser would blow up the rounding of gradients that are zero.
+//! Every run here trains all weights on all rows in every step, so two layouts see the same step. The optimiser is
+//! plain gradient descent: an adaptive one would amplify the rounding of gradients that are zero.
 
 use super::Measured;
 use super::fixture::{Fixture, Trained, Trains};
 use crate::error::Error;
 
-/// Of losses, and of gradient norms relative to their size.
+/// Largest difference of losses, and largest relative difference of gradient norms.
 const LIMIT: f64 = 1e-5;
 const ALL_ROWS_IN_A_STEP: [&str; 5] = [
     "train.steps=3",
@@ -17,7 +17,7 @@ const ALL_ROWS_IN_A_STEP: [&str; 5] = [
     "schedule.warmup_steps=0",
 ];
 
-/// Several rows in one window against one row a window.
+/// Compares several rows in one window with one row in each window.
 pub(super) fn packing(fixture: &Fixture) -> Result<Measured, Error> {
     let packed = run(fixture, "packed", &["data.packing=true", "train.micro_batch_size=16"])?;
     let unpacked = run(fixture, "unpacked", &["data.packing=false", "train.micro_batch_size=16"])?;
@@ -26,7 +26,7 @@ pub(super) fn packing(fixture: &Fixture) -> Result<Measured, Error> {
     Ok(compare(what, &packed, &[unpacked]))
 }
 
-/// One row at a time, and four (the last one alone), against all at once.
+/// Compares micro-batches of one row, and of four rows (the last has one), with one batch of all rows.
 pub(super) fn accumulation(fixture: &Fixture) -> Result<Measured, Error> {
     let run = |size: usize| {
         let micro_batch = format!("train.micro_batch_size={size}");
@@ -36,7 +36,7 @@ pub(super) fn accumulation(fixture: &Fixture) -> Result<Measured, Error> {
     Ok(compare("micro-batches of 1, 4 and all rows".into(), &whole, &[fours, ones]))
 }
 
-/// Activations computed again against activations kept.
+/// Compares recomputed activations with kept ones.
 pub(super) fn recomputation(fixture: &Fixture) -> Result<Measured, Error> {
     let run = |recompute: &str| {
         let recompute_key = format!("train.recompute=\"{recompute}\"");

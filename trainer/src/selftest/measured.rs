@@ -1,15 +1,15 @@
-//! What a claim was found to be.
+//! [`Measured`]: the result of checking one claim.
 
 use serde::Serialize;
 
-/// The number a claim is about, and how large it may be.
+/// The number that a claim is about, and its limit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measured {
     /// What was measured, with the numbers around it.
     pub what: String,
-    /// How far the two sides of the claim are apart.
+    /// The difference between the two sides of the claim.
     pub value: f64,
-    /// How far they may be.
+    /// The largest difference allowed.
     pub limit: f64,
 }
 

@@ -1,8 +1,8 @@
-//! `firebrand selftest`: what the tests promise, proved again on this machine.
+//! `firebrand selftest`: checks the promises about numbers again on this machine. See [`run`].
 //!
-//! Processors, drivers and builds differ, so a tiny model made here is trained on the device that will be used, and every
-//! promise about numbers is tried with the same functions that `train`, `merge` and `generate` call. No file is
-//! shipped and nothing is kept. Not here: text, templates and the command line, which do not depend on a machine.
+//! Processors, drivers and builds differ, so a tiny model made here is trained on the device that will be used, and
+//! every promise is checked with the functions that `train`, `merge` and `generate` call. The checks need no shipped
+//! file and leave none behind. Not here: text, templates and the command line, which do not depend on the machine.
 
 mod fixture;
 mod goldens;
@@ -23,7 +23,7 @@ use fixture::Fixture;
 
 pub use measured::Measured;
 
-/// The claims, in the order they are tried.
+/// The claims, in the order in which they are checked.
 const CLAIMS: &[(&str, Claim)] = &[
     ("losses of an adapter run are the reference's", goldens::adapter),
     ("losses of a full run are the reference's", goldens::full),
@@ -37,25 +37,25 @@ const CLAIMS: &[(&str, Claim)] = &[
 
 type Claim = fn(&Fixture) -> Result<Measured, Error>;
 
-/// A claim that was tried.
+/// The check of one claim.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
-    /// What should hold.
+    /// The claim in words.
     pub claim: &'static str,
-    /// Whether it does.
+    /// Whether it holds.
     pub passed: bool,
-    /// The number behind it; absent when it could not be measured.
+    /// The measured number; absent if it could not be measured.
     pub measured: Option<Measured>,
-    /// Why it could not.
+    /// The reason why it could not be measured.
     pub error: Option<String>,
-    /// Seconds it took.
+    /// Duration of the check in seconds.
     pub seconds: f64,
 }
 
-/// Tries every claim on `device`; `report` is given each as it is known.
+/// Checks every claim on `device`. `report` is called with each result as it is known.
 ///
 /// # Errors
-/// Only what keeps the tiny model from being made, such as a full disk. A claim that cannot be tried is one that failed.
+/// Only those of making the tiny model, such as a full disk. A claim that cannot be checked counts as failed.
 pub fn run(device: &Device, mut report: impl FnMut(&Check)) -> Result<Vec<Check>, Error> {
     let fixture = Fixture::new(device)?;
     let tried = CLAIMS.iter().map(|(claim, measure)| {
@@ -88,7 +88,7 @@ impl fmt::Display for Check {
     }
 }
 
-/// A small number for people.
+/// A small number in short form, for people.
 fn short(number: f64) -> String {
     if number == 0.0 { "0".into() } else { format!("{number:.0e}") }
 }

@@ -1,4 +1,4 @@
-//! What a trained adapter becomes: a merged model, and generated text.
+//! Checks what is made of a trained adapter: a merged model, and generated text.
 
 use burn::tensor::Tensor;
 use firebrand_adapters::Mode;
@@ -13,11 +13,11 @@ use crate::export::{Comparison, Distributions, Probe, merge_into};
 use crate::inference::generate::{Sampling, Session};
 use crate::inference::predictor;
 
-/// Of single logits, which are a few units large.
+/// Largest difference of a single logit. Logits here are a few units large.
 const LIMIT: f64 = 1e-4;
 const NEW_TOKENS: usize = 24;
 
-/// The receipt of a merge in f32.
+/// Checks a merge in f32 by its receipt.
 pub(super) fn merging(fixture: &Fixture) -> Result<Measured, Error> {
     let trained = fixture.train("to-merge", Trains::Adapter, &[], None)?;
     let probe = Probe::from_dataset(&trained.data.train, &trained.model)?;
@@ -36,7 +36,7 @@ pub(super) fn merging(fixture: &Fixture) -> Result<Measured, Error> {
     })
 }
 
-/// Tokens written with a cache are those that reading everything at once makes most likely, for the same logits.
+/// Checks generation with a KV cache against reading the whole sequence at once: the same tokens and the same logits.
 pub(super) fn caching(fixture: &Fixture) -> Result<Measured, Error> {
     let trained = fixture.train("to-generate", Trains::Adapter, &[], None)?;
     let model = trained.model.for_inference();
@@ -67,7 +67,7 @@ pub(super) fn caching(fixture: &Fixture) -> Result<Measured, Error> {
     })
 }
 
-/// The logits of every position of one row of hidden states `[1, time, hidden_size]`.
+/// The logits at every position, for hidden states `[1, time, hidden_size]`.
 fn logits(predictor: Predictor<'_>, hidden: Tensor<3>) -> Vec<Vec<f32>> {
     let logits = predictor.head().logits(hidden);
     let vocabulary = logits.dims()[2];

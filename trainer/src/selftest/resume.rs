@@ -1,11 +1,11 @@
-//! A run that stopped and went on must end where an uninterrupted one ends.
+//! Checks that an interrupted and resumed run ends where an uninterrupted one ends.
 
 use super::Measured;
 use super::fixture::{Fixture, Trained, Trains};
 use crate::error::Error;
 use crate::run::{Checkpoint, CheckpointStatus};
 
-/// Weights and optimiser state after a resume in the middle of an epoch, with dropout where there is an adapter.
+/// Compares weights and optimiser state after a resume in the middle of an epoch, with dropout on the adapter.
 pub(super) fn bytes(fixture: &Fixture) -> Result<Measured, Error> {
     let dropout = ["checkpoint.every=3", "adapter.dropout=0.1"];
     let runs: [(Trains, &[&str]); 2] = [(Trains::Adapter, &dropout), (Trains::Everything, &dropout[..1])];

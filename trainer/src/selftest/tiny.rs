@@ -1,7 +1,7 @@
-//! The tiny model and its rows.
+//! The tiny model of the self-test and its rows.
 //!
-//! Nothing in it is a default that could hide a mistake: grouped heads, a head width of its own, biases everywhere, a
-//! tied head, and norms and biases that are random too.
+//! No part of it has a default that could hide a mistake: it has grouped heads, a head width of its own, biases
+//! everywhere, a tied head, and random norms and biases.
 
 use burn::module::{ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
@@ -9,12 +9,12 @@ use firebrand_adapters::{stream, uniform};
 use firebrand_models::parameters::ModulePath;
 use serde_json::json;
 
-/// Of everything random in the self-test.
+/// The seed of everything random in the self-test.
 pub(super) const SEED: u64 = 20_170_612;
 const VOCABULARY: usize = 61;
 const ROWS: usize = 13;
 
-/// `config.json`.
+/// The content of `config.json`.
 pub(super) fn config() -> serde_json::Value {
     json!({
         "architectures": ["LlamaForCausalLM"],
@@ -33,12 +33,13 @@ pub(super) fn config() -> serde_json::Value {
         "attention_bias": true,
         "mlp_bias": true,
         "tie_word_embeddings": true,
-        // Wide enough that logits differ and attention is not flat.
+        // Large enough that logits differ and attention weights are not all equal.
         "initializer_range": 0.2,
     })
 }
 
-/// Lines of token ids: rows of 5 to 13 tokens, counting up by a step of their own; the first tokens of each are not trained.
+/// Lines of token ids: rows of 5 to 13 tokens that count up in steps of their own. The first tokens of each are not
+/// labelled.
 pub(super) fn rows() -> String {
     let row = |row: usize| {
         let length = 5 + row * 5 % 9;
@@ -52,7 +53,7 @@ pub(super) fn rows() -> String {
     (0..ROWS).map(row).collect()
 }
 
-/// Moves every norm and bias away from one and zero.
+/// Changes every norm and bias to values other than one and zero.
 #[derive(Debug, Default)]
 pub(super) struct Unsettle {
     path: ModulePath,

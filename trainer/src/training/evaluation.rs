@@ -1,4 +1,4 @@
-//! What a model makes of held-out rows.
+//! Evaluates a model on held-out rows: [`evaluate`].
 
 use firebrand_datasets::Dataset;
 use firebrand_models::Model;
@@ -6,12 +6,13 @@ use firebrand_models::Model;
 use crate::error::Error;
 use crate::objective::{Evaluated, Objective};
 
-/// Evaluates `objective` over all rows of `dataset`, `batch_size` packs at a time. `progress` is told (done, total) packs.
+/// Evaluates `objective` over all rows of `dataset`, `batch_size` packs at a time. `progress` is called with the number
+/// of packs done and of all packs.
 ///
 /// The model must be for inference ([`Model::for_inference`]).
 ///
 /// # Errors
-/// A row that is not on disk as it was prepared, or that the model cannot read.
+/// A row that changed on disk since it was prepared, or that the model cannot read.
 pub fn evaluate(
     objective: &Objective,
     model: &Model,

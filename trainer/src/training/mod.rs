@@ -1,12 +1,12 @@
-//! The training loop: a plain function of plan, data and an observer.
+//! The training loop, [`Trainer`]: a plain function of recipe, model, data and an observer.
 //!
 //! ```text
-//! steps.rs        which packs a step trains on
+//! steps.rs        which packs each step trains on
 //! trainer.rs      one step, and the loop around it
-//! evaluation.rs   loss on held-out rows
-//! snapshot.rs     the loop's state as checkpoint files, both ways
+//! evaluation.rs   the loss on held-out rows
+//! snapshot.rs     the state of the run, to and from checkpoint files
 //! ```
-//! No terminal, signal or recipe file is known here.
+//! Nothing here knows a terminal, a signal or a recipe file.
 
 mod evaluation;
 mod snapshot;

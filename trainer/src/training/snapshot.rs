@@ -1,6 +1,6 @@
-//! The state of a run as the files of a checkpoint, both ways.
+//! Writes the state of a run into a checkpoint folder and restores it.
 //!
-//! Weights are written in f32 whatever the export says, because a resumed run must continue with the same bits.
+//! Weights are written in f32 whatever the export dtype is, because a resumed run must continue with the same bits.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::run::{Checkpoint, RunState, TrainerState};
 const OPTIMIZER: &str = "optimizer.safetensors";
 
 impl Trainer<'_> {
-    /// Writes everything a resume needs into an empty folder.
+    /// Writes everything a resume needs into `folder`, which is empty.
     pub(super) fn snapshot(&mut self, folder: &Path) -> Result<(), Error> {
         match self.recipe.method.adapter() {
             Some(config) => adapter_folder::save(&self.model, &config, &self.base_model, folder)?,
@@ -36,7 +36,7 @@ impl Trainer<'_> {
         Ok(self.state.write(folder)?)
     }
 
-    /// Takes everything back from a checkpoint.
+    /// Restores weights, optimiser state, history and position from a checkpoint.
     pub(super) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let state = RunState::read(&checkpoint.path)?;
         if state.seed != self.recipe.seed {
@@ -50,7 +50,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Takes the weights back.
+    /// Restores the weights from a checkpoint.
     pub(super) fn restore_weights(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let device = self.model.device().inner();
         self.model = match self.recipe.method.adapter() {

@@ -1,7 +1,7 @@
-//! Which packs every optimiser step trains on: a pure function of the recipe and the data.
+//! Chooses the packs of every optimiser step, [`Steps`]: a pure function of the recipe and the data.
 //!
-//! An epoch's packs are taken in order, `batch_size` at a time; what is left at the end of an epoch is a step of its own.
-//! Because nothing depends on what ran before, a resumed run seeks to its step instead of replaying data.
+//! The packs of an epoch are taken in order, `batch_size` at a time; those left at the end of an epoch are a smaller
+//! step. Nothing depends on earlier steps, so a resumed run seeks to its step instead of replaying the data.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use firebrand_datasets::{Dataset, Epoch, Pack};
 
 use crate::recipe::Duration;
 
-/// Rows from which packing an epoch takes long enough to be done ahead.
+/// Rows from which on the next epoch is packed ahead, because packing takes noticeable time.
 const MANY_ROWS: usize = 100_000;
 
 /// The steps of a run.
@@ -25,17 +25,17 @@ pub struct Steps<'a> {
     next: usize,
 }
 
-/// One step's share of the data.
+/// The packs of one step.
 #[derive(Debug, Clone)]
 pub struct StepData {
     /// The packs, in order.
     pub packs: Vec<Pack>,
-    /// Epochs passed when the step is done, with the started one as a fraction.
+    /// Epochs completed after this step, with the current one as a fraction.
     pub epoch: f64,
 }
 
 impl<'a> Steps<'a> {
-    /// The steps of a run of this length, standing before the first.
+    /// The steps of a run of this duration, positioned before the first one.
     pub fn new(dataset: &'a Dataset, seed: u64, batch_size: usize, duration: Duration) -> Self {
         let epoch = dataset.epoch(seed, 0);
         let mut steps = Self { dataset, seed, batch_size, total: 0, number: 0, epoch, next: 0 };
@@ -47,7 +47,7 @@ impl<'a> Steps<'a> {
         steps
     }
 
-    /// Goes to the place after `position` packs of `epoch`.
+    /// Moves to the position after `position` packs of `epoch`.
     pub fn seek(&mut self, epoch: u64, position: u64) {
         if epoch != self.number {
             self.epoch = self.dataset.epoch(self.seed, epoch);
@@ -56,12 +56,12 @@ impl<'a> Steps<'a> {
         self.next = position as usize;
     }
 
-    /// Epochs passed and packs of the current one taken.
+    /// The current position: epochs completed, and packs of the current epoch already taken.
     pub fn place(&self) -> (u64, u64) {
         (self.number, self.next as u64)
     }
 
-    /// The next step's data. The caller counts steps, of which there are `total`.
+    /// Returns the next step's packs. The caller counts the steps; there are `total`.
     pub fn advance(&mut self) -> StepData {
         if self.next >= self.epoch.packs.len() {
             self.seek(self.number + 1, 0);
@@ -76,7 +76,7 @@ impl<'a> Steps<'a> {
         StepData { packs, epoch: self.number as f64 + end as f64 / count as f64 }
     }
 
-    /// Packs the next epoch on another thread, so that the first step of it need not wait. The dataset remembers it.
+    /// Packs the next epoch on another thread, so that its first step need not wait. The dataset caches the result.
     fn lay_out_next(&self) {
         let (dataset, seed, next) = (self.dataset.clone(), self.seed, self.number + 1);
         std::thread::spawn(move || dataset.epoch(seed, next));
@@ -86,7 +86,7 @@ impl<'a> Steps<'a> {
         self.dataset.packs(self.seed, epoch).div_ceil(self.batch_size) as u64
     }
 
-    /// `count`, or fewer where the data ends before: with sources that all have a limit of epochs.
+    /// `count` steps, or fewer if the data end before, which they do when every source has a limit of epochs.
     fn at_most(&self, count: u64, epochs: u64) -> u64 {
         if epochs == u64::MAX {
             return if self.epoch.packs.is_empty() { 0 } else { count };

@@ -1,4 +1,4 @@
-//! One step, and the loop around it.
+//! One training step and the loop around it: [`Trainer::run`].
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub struct Trainer<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) base_model: String,
     pub(super) model: Model,
-    /// What of it is trained.
+    /// The trained parameters of the model.
     pub(super) trained: Vec<ParameterInfo>,
     pub(super) optimizer: OptimizerState,
     pub(super) state: RunState,
@@ -39,20 +39,21 @@ pub struct Trainer<'a> {
 pub enum Outcome {
     /// All steps are done.
     Finished,
-    /// The evaluation loss no longer fell; the model is that of the best evaluation.
+    /// The evaluation loss stopped improving; the model is that of the best evaluation.
     StoppedEarly {
         /// The best evaluation.
         best: Best,
     },
-    /// Somebody asked to stop; the checkpoint continues the run.
+    /// The observer asked to stop; the run can continue from the checkpoint.
     Interrupted {
-        /// Where the run stands.
+        /// The checkpoint written when the run stopped.
         checkpoint: Checkpoint,
     },
 }
 
 impl<'a> Trainer<'a> {
-    /// A run before its first step. `model` has its trained parameters active; `base_model` is its name for others.
+    /// A run before its first step. The trained parameters of `model` require gradients; `base_model` is the name of
+    /// the base model that is written into adapters.
     pub fn new(
         recipe: &'a Recipe,
         objective: Objective,
@@ -95,17 +96,17 @@ impl<'a> Trainer<'a> {
         self.state.step
     }
 
-    /// The model as it is.
+    /// The model in its current state.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// The model as it is, to keep.
+    /// Takes the model out of the trainer.
     pub fn into_model(self) -> Model {
         self.model
     }
 
-    /// Goes to where `checkpoint` was written.
+    /// Restores the state of `checkpoint` and moves to its position in the data.
     ///
     /// # Errors
     /// A checkpoint of another run, or damaged files.
@@ -115,10 +116,11 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Runs to the end, or until the observer asks to stop; gives the trainer back where it stands.
+    /// Runs to the end, or until the observer asks to stop. Returns the trainer in its final state and how the run
+    /// ended.
     ///
     /// # Errors
-    /// A loss or gradient that is not finite, and those of writing. What was written before stays.
+    /// A loss or gradient that is not finite, and those of writing. Checkpoints written before stay.
     pub fn run(mut self, checkpoints: &Checkpoints, observer: &mut dyn Observer) -> Result<(Self, Outcome), Error> {
         let mut last = None;
         while self.state.step < self.steps.total {
@@ -153,7 +155,7 @@ impl<'a> Trainer<'a> {
         Ok((self, Outcome::Finished))
     }
 
-    /// One optimiser step. By value, so that the network is nowhere else and can be updated in place.
+    /// One optimiser step. Takes `self` by value so that the network has one owner and is updated in place.
     fn train_step(mut self) -> Result<(Self, StepReport), Error> {
         let start = Instant::now();
         let data = self.steps.advance();
@@ -217,12 +219,12 @@ impl<'a> Trainer<'a> {
         Ok((self, report))
     }
 
-    /// The rate of the step with index `index`, 0 for the first.
+    /// The learning rate of the step with index `index`, from 0.
     fn learning_rate(&self, index: u64) -> f64 {
         self.recipe.optimizer.learning_rate(index) * self.schedule_factor(index)
     }
 
-    /// What the schedule multiplies a rate by in that step.
+    /// The schedule's factor on a learning rate in that step.
     fn schedule_factor(&self, index: u64) -> f64 {
         let schedule = &self.recipe.schedule;
         let total = self.steps.total;
@@ -304,7 +306,7 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// What an evaluation said.
+/// Whether an evaluation was better than the best before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Improvement {
     Better,

@@ -1,4 +1,4 @@
-//! A progress bar on stderr: steps, loss, tokens/s, ETA; evaluations stay above it.
+//! `BarScreen`: a progress bar on stderr with steps, loss, tokens/s and ETA; evaluations stay above it.
 
 use super::format;
 use super::screen::Screen;
@@ -14,16 +14,16 @@ pub(super) struct BarScreen {
 
 impl BarScreen {
     pub(super) fn new() -> Self {
-        // Zero steps are drawn as a full bar, which would be a strange beginning.
+        // With a length of zero the bar would be drawn as full.
         let bar = ProgressBar::new(1);
-        // The template is constant and valid (a test builds it); the default is a bar, too.
+        // The template is constant, and a test checks it; the default is a bar too.
         let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("━╸─"));
         bar.set_message("starting");
         Self { bar }
     }
 
-    /// A handle of the same bar.
+    /// A handle to the same bar.
     pub(super) fn bar(&self) -> ProgressBar {
         self.bar.clone()
     }

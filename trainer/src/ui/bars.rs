@@ -1,4 +1,4 @@
-//! Progress bars of everything but training: reading, tokenising, evaluating.
+//! Progress bars of everything but training: reading, tokenising, evaluating, loading.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -6,24 +6,24 @@ use std::time::Duration;
 use firebrand_datasets::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar on stderr with rate and remaining time; nothing when stderr is no terminal.
+/// A bar on stderr with rate and remaining time; hidden when stderr is not a terminal.
 #[derive(Debug)]
 pub struct DataProgress {
     bar: ProgressBar,
 }
 
 impl DataProgress {
-    /// A bar that appears with the first report.
+    /// A bar that appears at the first report.
     pub fn new() -> Self {
         let bar = bar("{prefix:8} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {msg} ETA {eta}");
         bar.enable_steady_tick(Duration::from_millis(200));
         Self { bar }
     }
 
-    /// Shows where the reading of `split` stands.
+    /// Shows how far the reading of `split` is.
     pub fn report(&self, split: &str, progress: Progress) {
         if progress.rows == 0 {
-            // A split begins; its rates are its own.
+            // A new split begins, with its own rates.
             self.bar.reset_elapsed();
             self.bar.reset_eta();
         }
@@ -39,7 +39,7 @@ impl DataProgress {
         ));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -51,12 +51,12 @@ impl Default for DataProgress {
     }
 }
 
-/// A bar over rows on stderr; hidden when stderr is no terminal.
+/// A bar over rows on stderr; hidden when stderr is not a terminal.
 pub fn rows_bar() -> ProgressBar {
     bar("{wide_bar} {pos}/{len} rows {per_sec} ETA {eta}")
 }
 
-/// A bar over the tensors of a model on stderr; hidden when stderr is no terminal.
+/// A bar over the tensors of a model on stderr; hidden when stderr is not a terminal.
 pub fn tensors_bar() -> ProgressBar {
     bar("{wide_bar} {pos}/{len} tensors ETA {eta}")
 }

@@ -1,24 +1,24 @@
-//! Where notes for the user go while something else owns the screen.
+//! [`Console`]: prints notes for the user while something else is displayed.
 
 use super::terminal;
 use indicatif::ProgressBar;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Prints lines without damaging what is displayed. Clones write to the same place. An output
-/// that went away (a closed pipe) does not end a training run, so failures are passed over.
+/// Prints lines without damaging what is displayed. Clones print to the same place. Errors are ignored, because
+/// a closed output must not end a training run.
 #[derive(Clone)]
 pub enum Console {
-    /// Straight to a writer.
+    /// Lines are written directly.
     Lines(Arc<Mutex<dyn Write + Send>>),
-    /// Above a progress bar.
+    /// Lines are printed above a progress bar.
     Bar(ProgressBar),
-    /// Kept until [`Console::release`], because the dashboard owns the whole screen.
+    /// Lines are kept until [`Console::release`], because the dashboard uses the whole screen.
     Held(Arc<Mutex<Vec<String>>>),
 }
 
 impl Console {
-    /// Lines on stderr.
+    /// Prints to stderr.
     pub fn stderr() -> Self {
         Console::Lines(Arc::new(Mutex::new(std::io::stderr())))
     }
@@ -39,14 +39,14 @@ impl Console {
         }
     }
 
-    /// Shows how far an evaluation is, where that can be overwritten.
+    /// Shows how far an evaluation is, if the display can be updated in place.
     pub fn evaluating(&self, done: u64, total: u64) {
         if let Console::Bar(bar) = self {
             bar.set_message(format!("evaluating {done}/{total}"));
         }
     }
 
-    /// Prints what was held. To be called when the screen is free again.
+    /// Prints the lines that were kept. Call it when the screen is free again.
     pub fn release(&self) {
         if let Console::Held(lines) = self {
             terminal::forget();

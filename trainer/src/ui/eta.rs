@@ -1,10 +1,10 @@
-//! Time remaining: the average step time of this session times the steps to go.
+//! Estimates the remaining time: the average step time since this start, times the steps to go.
 
 use crate::observer::StepReport;
 use std::time::Duration;
 
-/// The first report of a session is only the mark to measure from: the time before it holds the
-/// work of earlier sessions and of starting up.
+/// The first report after a start is only the point to measure from: the time before it includes
+/// earlier starts and the start-up itself.
 #[derive(Debug, Default)]
 pub(super) struct Eta {
     mark: Option<(u64, Duration)>,

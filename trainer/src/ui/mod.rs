@@ -1,7 +1,7 @@
-//! How a run is shown: burn-train's terminal dashboard, a progress bar, or plain lines.
+//! Displays a run, as [`Ui`] says: burn-train's terminal dashboard, a progress bar, or plain lines.
 //!
-//! Everything goes to stderr, so that a command's result on stdout can be piped; the dashboard
-//! alone draws on stdout, because burn-train does. `bar` and `plain` are `Screen`s, which get whole
+//! Everything goes to stderr, so that a command's result on stdout can be piped; only the dashboard
+//! draws on stdout, because burn-train does. `bar` and `plain` implement `Screen`, which gets whole
 //! reports; the dashboard gets burn-train's metrics.
 
 mod bar;
@@ -46,18 +46,18 @@ pub enum UiChoice {
     Plain,
 }
 
-/// What is shown in the end.
+/// The display that is used, after `auto` was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ui {
-    /// burn-train's dashboard.
+    /// burn-train's terminal dashboard.
     Tui,
     /// A progress bar.
     Bar,
-    /// Lines.
+    /// Plain lines.
     Plain,
 }
 
-/// Which of the two outputs a person looks at.
+/// Which of the two outputs is a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terminals {
     /// stdout is a terminal.
@@ -67,14 +67,14 @@ pub struct Terminals {
 }
 
 impl Terminals {
-    /// Those of this process.
+    /// The outputs of this process.
     pub fn of_process() -> Self {
         Self { stdout: std::io::stdout().is_terminal(), stderr: std::io::stderr().is_terminal() }
     }
 }
 
 impl Ui {
-    /// What of `choice` is possible on these terminals: what cannot be drawn becomes lines.
+    /// The display for `choice` on these terminals. A display that cannot be drawn becomes plain lines.
     pub fn choose(choice: UiChoice, terminals: Terminals) -> Self {
         match choice {
             UiChoice::Tui if terminals.stdout && terminals.stderr => Ui::Tui,
@@ -83,7 +83,7 @@ impl Ui {
         }
     }
 
-    /// Opens the display. `log_every` is the interval of plain lines.
+    /// Opens the display. `log_every` is the number of steps between plain lines.
     pub(crate) fn open(self, interrupter: &Interrupter, log_every: u64) -> Display {
         match self {
             Ui::Tui => {
@@ -104,11 +104,11 @@ impl Ui {
 
 /// An open display.
 pub(crate) struct Display {
-    /// What burn-train draws on.
+    /// The renderer for burn-train.
     pub(crate) renderer: Box<dyn MetricsRenderer>,
     /// Where notes go.
     pub(crate) console: Console,
-    /// What shows whole reports; absent where the dashboard shows burn-train's metrics.
+    /// The display of whole reports; absent where the dashboard shows burn-train's metrics.
     pub(crate) reports: Option<Reports>,
 }
 

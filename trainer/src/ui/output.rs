@@ -1,4 +1,5 @@
-//! Where a command's result goes: standard output, or a file. A full disk behind it is an error like any other, not a panic.
+//! Writes a command's result to standard output or a file. A full disk is an error here, not a panic as with
+//! `println!`.
 
 use std::fmt;
 use std::fs::File;
@@ -9,7 +10,7 @@ use firebrand_files::{Durability, write_file};
 
 use crate::error::Error;
 
-/// Writes text as it is, at once.
+/// Writes text to standard output and flushes it.
 ///
 /// # Errors
 /// Those of the system.
@@ -18,10 +19,11 @@ pub fn write(text: fmt::Arguments<'_>) -> Result<(), Error> {
     out.write_fmt(text).and_then(|()| out.flush()).map_err(Error::io(Path::new("standard output")))
 }
 
-/// Writes a file that is whole or not there. A pipe or device is written to directly, because a rename would replace it.
+/// Writes a file that is complete or not there. A pipe or device is written to directly, because a rename would replace
+/// it.
 ///
 /// # Errors
-/// Those of the system, found before `fill` begins where the folder cannot be written to; and those of `fill`.
+/// Those of the system, before `fill` is called if the folder cannot be written to; those of `fill`.
 pub fn file<T>(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<T, Error>) -> Result<T, Error> {
     let failed = |error| Error::io(path)(error);
     if path.metadata().is_ok_and(|there| !there.is_file()) {
@@ -33,7 +35,7 @@ pub fn file<T>(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<T, Error
     write_file(path, Durability::Cached, failed, fill)
 }
 
-/// Writes formatted text to standard output, like `print!`, and gives the error to the caller.
+/// Writes formatted text to standard output, like `print!`, but returns errors.
 #[macro_export]
 macro_rules! say {
     ($($argument:tt)*) => {

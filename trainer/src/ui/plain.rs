@@ -1,4 +1,4 @@
-//! One line a logged step, for logs, pipes and CI.
+//! `PlainScreen`: one line for each logged step, for logs, pipes and CI.
 
 use super::screen::Screen;
 use super::{Console, format};

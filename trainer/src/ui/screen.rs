@@ -1,20 +1,20 @@
-//! Screens that show whole reports as they come.
+//! `Screen`, the trait of displays that show whole reports, and `Reports`, which feeds one.
 
 use super::eta::Eta;
 use crate::observer::{EvalReport, Record, StepReport};
 use std::time::Duration;
 
-/// Shows reports.
+/// Displays reports.
 pub(super) trait Screen: Send {
-    /// A step; `eta` is the time remaining.
+    /// Shows a step; `eta` is the remaining time.
     fn step(&mut self, report: &StepReport, eta: Option<Duration>);
-    /// An evaluation.
+    /// Shows an evaluation.
     fn evaluated(&mut self, report: &EvalReport);
-    /// The run ended, early or not.
+    /// Ends the display after a run, complete or not.
     fn finish(&mut self);
 }
 
-/// A screen, and how long the run will still take.
+/// A screen with an estimate of the remaining time.
 pub(crate) struct Reports {
     screen: Box<dyn Screen>,
     eta: Eta,
@@ -36,7 +36,7 @@ impl Reports {
         }
     }
 
-    /// The run ended, early or not.
+    /// Ends the display after a run, complete or not.
     pub(crate) fn finish(&mut self) {
         self.screen.finish();
     }

@@ -1,8 +1,8 @@
-//! Ctrl-C and SIGTERM: the first one asks the run to finish its step and write a checkpoint,
-//! the second one ends the process at once (exit code 130 or 143).
+//! Handles Ctrl-C and SIGTERM: the first signal asks the run to finish its step and write a
+//! checkpoint, the second one ends the process at once (exit code 130 or 143). See [`SignalScope`].
 //!
-//! Outside of a run the first one ends the process. One flag does all of it: while it is set, a
-//! signal ends the process; a run clears it, and the first signal sets it again.
+//! Outside a run the first signal ends the process. One flag decides: while it is set, a signal
+//! ends the process. A run clears the flag, and the first signal sets it again.
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io;
@@ -11,35 +11,35 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 static ARMED: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
 
-/// Whether a stop was asked for. Clones share the answer.
+/// Whether a stop was requested. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct StopRequest {
     requested: Arc<AtomicBool>,
 }
 
 impl StopRequest {
-    /// Asks for a stop.
+    /// Requests a stop.
     pub fn request(&self) {
         self.requested.store(true, Ordering::SeqCst);
     }
 
-    /// Whether a stop was asked for.
+    /// Whether a stop was requested.
     pub fn is_requested(&self) -> bool {
         self.requested.load(Ordering::SeqCst)
     }
 }
 
-/// While it lives, a first signal is a request and not the end of the process.
+/// While it exists, the first signal requests a stop instead of ending the process.
 #[derive(Debug)]
 pub struct SignalScope {
     request: StopRequest,
 }
 
 impl SignalScope {
-    /// Begins a run that can be stopped by signals.
+    /// Begins a run that signals can stop.
     ///
     /// # Errors
-    /// When the operating system refuses the handlers.
+    /// Those of the operating system when the handlers are registered.
     pub fn begin() -> io::Result<Self> {
         let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
         let flag = match armed.as_ref() {
@@ -54,7 +54,7 @@ impl SignalScope {
         Ok(Self { request: StopRequest { requested: flag } })
     }
 
-    /// Becomes true with the first signal.
+    /// The request that the first signal makes.
     pub fn request(&self) -> StopRequest {
         self.request.clone()
     }
@@ -70,7 +70,7 @@ impl Drop for SignalScope {
 fn register(armed: Arc<AtomicBool>) -> io::Result<()> {
     use signal_hook::iterator::Signals;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    // A thread and no handler, because giving the terminal back is more than a handler may do.
+    // A thread and not a handler, because a handler may not restore the terminal.
     std::thread::Builder::new().name("signals".to_string()).spawn(move || {
         for signal in signals.forever() {
             if armed.swap(true, Ordering::SeqCst) {
@@ -85,7 +85,7 @@ fn register(armed: Arc<AtomicBool>) -> io::Result<()> {
 #[cfg(not(unix))]
 fn register(armed: Arc<AtomicBool>) -> io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
-        // In this order: the shutdown looks at the flag before the same signal sets it.
+        // In this order, so that the shutdown checks the flag before the same signal sets it.
         flag::register_conditional_shutdown(signal, 128 + signal, armed.clone())?;
         flag::register(signal, armed.clone())?;
     }

@@ -1,4 +1,5 @@
-//! A `MetricsRenderer` that draws nothing: burn-train insists on one, and a bar or lines get whole reports instead.
+//! `Silent`: a `MetricsRenderer` that draws nothing. burn-train requires one, and a bar or lines get whole reports
+//! instead.
 
 use burn_train::LearnerSummary;
 use burn_train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
@@ -16,7 +17,7 @@ impl MetricsRendererTraining for Silent {
 
     fn update_valid(&mut self, _: MetricState) {}
 
-    /// burn-train's own would print a summary.
+    /// Overridden because burn-train's default prints a summary.
     fn on_train_end(&mut self, _: Option<LearnerSummary>) -> Result<(), Box<dyn Error>> {
         Ok(())
     }

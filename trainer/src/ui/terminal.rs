@@ -1,8 +1,8 @@
-//! The terminal under the full-screen dashboard.
+//! Keeps Ctrl-C working under the full-screen dashboard and restores the terminal after it.
 //!
-//! burn-train's dashboard puts the terminal into raw mode, where Ctrl-C is a key like any other,
-//! and it knows no such key. Here the terminal is told to keep turning Ctrl-C into a signal, and
-//! is put back when the process ends without the dashboard's own clean-up.
+//! burn-train's dashboard puts the terminal into raw mode, in which Ctrl-C is an ordinary key, and the
+//! dashboard ignores that key. This module makes the terminal send Ctrl-C as a signal again, and
+//! restores the terminal when the process ends without the dashboard's own clean-up.
 
 #[cfg(unix)]
 pub(super) use unix::{forget, keep_interrupt_key, remember, restore};
@@ -23,28 +23,28 @@ mod unix {
 
     static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
-    /// Keeps the terminal's modes for [`restore`]. Before the dashboard starts.
+    /// Stores the terminal's modes for [`restore`]. Call it before the dashboard starts.
     pub(crate) fn remember() {
         *before() = modes();
     }
 
-    /// The dashboard has restored the terminal itself.
+    /// Drops the stored modes, after the dashboard has restored the terminal itself.
     pub(crate) fn forget() {
         *before() = None;
     }
 
-    /// Puts the terminal back, if a dashboard is on it.
+    /// Restores the terminal, if a dashboard is on it.
     pub(crate) fn restore() {
         if let Some(modes) = before().take() {
-            // The process is about to end, whatever comes of it.
+            // The process is about to end, so an error is ignored.
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &modes);
             let mut stdout = std::io::stdout();
             let _ = stdout.write_all(MAIN_SCREEN).and_then(|()| stdout.flush());
         }
     }
 
-    /// Waits until the dashboard, which starts on its own thread, has set raw mode, and gives
-    /// Ctrl-C its meaning back. If that fails, the dashboard's own `q` is still there.
+    /// Waits until the dashboard, which starts on its own thread, has set raw mode, and makes Ctrl-C a
+    /// signal again. If that fails, the dashboard's own `q` still works.
     pub(crate) fn keep_interrupt_key() {
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(2) {

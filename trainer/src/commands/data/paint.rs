@@ -1,27 +1,27 @@
-//! Colours, where there is a terminal; brackets mark trained text elsewhere.
+//! Colours text on a terminal; elsewhere brackets mark trained text.
 
 /// Whether text is coloured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paint {
-    /// Stdout is a terminal.
+    /// Whether stdout is a terminal.
     pub on: bool,
 }
 
-/// The colours that packs take in turn: neither the green of trained tokens nor the grey of others.
+/// The colours that packs take in turn; the green of trained tokens and the grey of others are not among them.
 const PACKS: [&str; 5] = ["\x1b[36m", "\x1b[35m", "\x1b[33m", "\x1b[34m", "\x1b[31m"];
 
 impl Paint {
-    /// What only explains.
+    /// Paints an explanation.
     pub fn dim(self, text: &str) -> String {
         self.wrap(text, "\x1b[2m")
     }
 
-    /// What says where and how long a row is.
+    /// Paints the location and length of a row.
     pub fn bold(self, text: &str) -> String {
         self.wrap(text, "\x1b[1m")
     }
 
-    /// Something of a row in pack `number`, from 1.
+    /// Paints text of a row in the pack `number`, counted from 1.
     pub fn pack(self, text: &str, number: Option<usize>) -> String {
         match number {
             Some(number) => self.wrap(text, PACKS[number.saturating_sub(1) % PACKS.len()]),
@@ -29,7 +29,7 @@ impl Paint {
         }
     }
 
-    /// A token.
+    /// Paints a token.
     pub fn token(self, text: &str, trained: bool, special: bool) -> String {
         match (self.on, trained) {
             (false, true) => format!("[{text}]"),
@@ -47,7 +47,7 @@ impl Paint {
     }
 }
 
-/// A token's text on one line: rows come from anywhere, and what they hold must not steer the terminal.
+/// A token's text on one line, without control characters: rows are untrusted and must not control the terminal.
 pub(super) fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! `firebrand data --stats`: a table of all rows, and with a model of what it makes of each.
+//! `firebrand data --stats`: writes a table of all rows, with each row's loss if a model is given.
 
 use std::path::Path;
 
@@ -15,21 +15,21 @@ use crate::recipe::Recipe;
 use crate::say;
 use crate::ui::{bars, output};
 
-/// Rows that are named as the worst.
+/// Number of rows named as those with the highest loss.
 const WORST: usize = 5;
 
-/// What a model makes of the rows.
+/// A model's scores of the rows.
 struct Scores {
     rows: Vec<Option<RowScore>>,
     all: TokenSums,
-    /// The rows, highest loss first, those without one last.
+    /// Row indices: the highest loss first, rows without a loss last.
     order: Vec<u32>,
 }
 
-/// The kind of file that `path` asks for.
+/// The type of table that the ending of `path` asks for.
 ///
 /// # Errors
-/// An ending that names none.
+/// An ending of no known type.
 pub fn kind(path: &Path) -> Result<TableKind, Error> {
     TableKind::of(path).ok_or_else(|| Error::Request {
         problem: format!(
@@ -40,7 +40,7 @@ pub fn kind(path: &Path) -> Result<TableKind, Error> {
     })
 }
 
-/// Writes the table and says what is in it.
+/// Writes the table and prints a summary of it.
 pub fn write(
     arguments: &DataArgs,
     recipe: &Recipe,
@@ -107,7 +107,7 @@ impl Scores {
         bar.finish_and_clear();
         let (rows, all) = measured?;
         let mut order: Vec<u32> = (0..rows.len() as u32).collect();
-        // What is no number is the worst of all; a row without a loss is no finding.
+        // A loss that is NaN sorts first, a row without a loss last.
         let badness = |row: &u32| rows[*row as usize].map_or(-1.0, |score| score.loss.abs());
         order.sort_by(|left, right| badness(right).total_cmp(&badness(left)));
         Ok(Self { rows, all, order })
@@ -127,7 +127,7 @@ impl Scores {
         Ok(())
     }
 
-    /// Adds what is said of all rows to an object.
+    /// Adds the sums over all rows to a JSON object.
     fn add_to(&self, summary: &mut Value, dataset: &Dataset) {
         if self.all.tokens > 0 {
             let loss = self.all.mean_loss();

@@ -1,13 +1,13 @@
-//! Choosing the next token.
+//! Chooses the next token from logits: [`Sampler`].
 
 use firebrand_adapters::stream;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-/// How the next token is chosen.
+/// The method by which the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sampling {
-    /// The most likely token; of equals, the one with the lowest id.
+    /// The most likely token; among equals, the one with the lowest id.
     Greedy,
     /// A random token from the nucleus (Holtzman et al. 2019, arXiv:1904.09751).
     Nucleus {
@@ -21,12 +21,12 @@ pub enum Sampling {
 }
 
 impl Sampling {
-    /// Temperature 0 is greedy.
+    /// Greedy for temperature 0, otherwise nucleus sampling.
     pub fn new(temperature: f64, top_p: f64, seed: u64) -> Self {
         if temperature == 0.0 { Self::Greedy } else { Self::Nucleus { temperature, top_p, seed } }
     }
 
-    /// A sampler at the start of its sequence of draws.
+    /// A sampler at the start of its random stream.
     pub fn start(self) -> Sampler {
         let seed = match self {
             Self::Greedy => 0,
@@ -36,7 +36,7 @@ impl Sampling {
     }
 }
 
-/// Draws one token after the other.
+/// Chooses one token after the other.
 #[derive(Debug)]
 pub struct Sampler {
     sampling: Sampling,
@@ -44,7 +44,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The next token id for the logits of the whole vocabulary.
+    /// The next token id. `logits` are those of the whole vocabulary.
     pub fn next(&mut self, logits: &[f32]) -> u32 {
         match self.sampling {
             Sampling::Greedy => greedy(logits),
@@ -74,7 +74,7 @@ fn greedy(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// The most likely tokens, best first, until they cover `top_p`, with unnormalised weights.
+/// The most likely tokens, best first, until they cover `top_p`; each with its unnormalised probability.
 fn nucleus(logits: &[f32], temperature: f64, top_p: f64) -> Vec<(u32, f64)> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut weights: Vec<(u32, f64)> = logits

@@ -1,11 +1,11 @@
-//! One sequence that grows: tokens in, logits out, keys and values kept.
+//! [`Session`]: generates tokens for one growing sequence, whose keys and values are cached.
 
 use firebrand_models::Predictor;
 use firebrand_models::parts::{Cache, Inputs};
 
 use super::Sampler;
 
-/// A network reading and writing one sequence.
+/// A network and the sequence it has read and written so far.
 #[derive(Debug)]
 pub struct Session<'a> {
     predictor: Predictor<'a>,
@@ -16,9 +16,9 @@ pub struct Session<'a> {
 /// Why generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// The model wrote one of the stop tokens; it is not part of the result.
+    /// The model chose a stop token, which is not part of the result.
     Stop,
-    /// The allowed number of tokens is reached.
+    /// The largest number of tokens is reached.
     Length,
 }
 
@@ -28,11 +28,11 @@ impl<'a> Session<'a> {
         Self { predictor, cache: predictor.cache(), seen: vec![] }
     }
 
-    /// Makes the sequence equal to `prompt` without reading again what the cache already holds, then writes at most
-    /// `max_new_tokens`, each given to `on_token` as it comes.
+    /// Makes the sequence equal to `prompt` and generates at most `max_new_tokens`. What the cache holds is not read
+    /// again. Each new token is passed to `on_token`.
     ///
-    /// A prompt that differs from the tokens seen starts over. Reads at least one token, so an empty prompt must be
-    /// refused before. Writing ends where the model has no more positions.
+    /// If `prompt` does not continue the tokens read so far, the sequence starts over. At least one token must be read,
+    /// so the caller must refuse an empty prompt. Generation ends where the model has no more positions.
     pub fn generate(
         &mut self,
         prompt: &[u32],
@@ -68,7 +68,7 @@ impl<'a> Session<'a> {
         self.read(&fresh)
     }
 
-    /// Reads more tokens; gives the logits after the last one.
+    /// Reads more tokens; returns the logits after the last one.
     fn read(&mut self, tokens: &[u32]) -> Vec<f32> {
         let before = self.seen.len();
         self.seen.extend_from_slice(tokens);
