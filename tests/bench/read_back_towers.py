@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import CLIPModel
 from transformers.utils import logging
@@ -33,7 +33,7 @@ def adapt(base: CLIPModel, folder: Path) -> PeftModel:
     model = PeftModel.from_pretrained(base, folder)
     # PEFT drops tensors it has no place for without a word, so names and values are compared.
     stored = load_file(folder / "adapter_model.safetensors")
-    placed = {name.replace(".default.", "."): value for name, value in model.named_parameters() if "lora_" in name}
+    placed = get_peft_model_state_dict(model, save_embedding_layers=False)
     missing, unexpected = placed.keys() - stored.keys(), stored.keys() - placed.keys()
     if missing or unexpected:
         raise SystemExit(f"{folder}: missing {sorted(missing)}, unexpected {sorted(unexpected)}")

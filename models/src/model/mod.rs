@@ -297,7 +297,8 @@ impl Model {
     }
 
     /// Keys of its `config.json` that ask for dropout of the base model in training, which is not applied.
-    pub fn dropout_keys(&self) -> Vec<&'static str> {
+    /// Those of a tower have the name of its section in front.
+    pub fn dropout_keys(&self) -> Vec<String> {
         const KEYS: [&str; 10] = [
             "attention_dropout",
             "attn_pdrop",
@@ -310,8 +311,16 @@ impl Model {
             "hidden_dropout",
             "layerdrop",
         ];
-        let asked = |key: &&str| self.config().optional_f64(key).ok().flatten().is_some_and(|share| share > 0.0);
-        KEYS.into_iter().filter(asked).collect()
+        let asked =
+            |config: &HfConfig, key: &str| config.optional_f64(key).ok().flatten().is_some_and(|share| share > 0.0);
+        let config = self.config();
+        let whole = KEYS.into_iter().filter(|key| asked(config, key)).map(String::from);
+        let sections = config.map().keys().filter_map(|name| Some((name, config.section(name).ok()??)));
+        let of_sections = sections.flat_map(|(name, section)| {
+            let found: Vec<&str> = KEYS.into_iter().filter(|key| asked(&section, key)).collect();
+            found.into_iter().map(|key| format!("{name}.{key}")).collect::<Vec<_>>()
+        });
+        whole.chain(of_sections).collect()
     }
 
     /// Names of the parameters of the base that are trained beside adapters.

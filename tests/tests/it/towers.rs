@@ -206,6 +206,18 @@ fn what_towers_cannot_do_is_said_in_a_sentence() {
 }
 
 #[test]
+fn what_is_odd_about_a_run_of_towers_is_noted() {
+    let workshop = workshop();
+    let config = String::from_utf8(workshop.read("towers/config.json")).unwrap();
+    let dropout = config.replacen("\"attention_dropout\": 0.0", "\"attention_dropout\": 0.1", 1);
+    workshop.write("towers/config.json", &dropout);
+    let check = workshop.succeed(&["check", "recipe.toml", "--json", "--set", "train.batch_size=13"]);
+    let report: Value = serde_json::from_str(&check.stdout).unwrap();
+    let notes = report["notes"].to_string();
+    assert_says!(&notes, "text_config.attention_dropout", "the last step of an epoch has one pair");
+}
+
+#[test]
 fn a_row_that_a_tower_cannot_read_is_named_before_training() {
     let workshop = workshop();
     let ids = |ids: &[i64]| ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
