@@ -1,4 +1,4 @@
-//! Feed-forward parts.
+//! [`Mlp`]: the feed-forward part of a block, in its variants.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -17,9 +17,9 @@ pub enum Mlp {
     Gated(GatedMlp),
     /// Gated, with gate and up in one matrix.
     GatedFused(FusedGatedMlp),
-    /// Two matrices.
+    /// Two matrices without a gate.
     Plain(PlainMlp),
-    /// Several gated parts and a router.
+    /// Several gated MLPs and a router.
     Experts(Experts),
 }
 
@@ -52,7 +52,7 @@ pub struct PlainMlp {
 }
 
 impl Mlp {
-    /// Reads the projections for a residual stream of `width`.
+    /// Reads the matrices for a residual stream of `width`.
     pub fn new(config: MlpConfig, width: usize, initials: BlockInitials, source: &mut dyn ParameterSource) -> Self {
         let BlockInitials { up, down, .. } = initials;
         let mut read = |name: &str, shape, bias, initial| linear_from(source, name, shape, bias, Role::Map, initial);
@@ -79,7 +79,7 @@ impl Mlp {
         }
     }
 
-    /// `[batch, time, width]` to the same.
+    /// `[batch, time, width]` to the same shape.
     pub fn forward(&self, x: Tensor<3>, context: &Context) -> Tensor<3> {
         let mode = context.mode;
         match self {
@@ -109,7 +109,7 @@ maps!(FusedGatedMlp { gate_up, down });
 maps!(PlainMlp { up, down });
 
 impl GatedMlp {
-    /// Reads the projections, whose matrices are for `role`; `shape` is that of gate and up, `[intermediate_size, width]`.
+    /// Reads the matrices, which have the role `role`; `shape` is that of gate and up, `[intermediate_size, width]`.
     fn new(
         shape: [usize; 2],
         activation: Activation,
@@ -127,14 +127,14 @@ impl GatedMlp {
         }
     }
 
-    /// `[batch, time, width]` to the same.
+    /// `[batch, time, width]` to the same shape.
     fn forward(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
         let gate = self.gate.forward(x.clone(), mode);
         let up = self.up.forward(x, mode);
         self.down.forward(gated(gate, up, self.activation), mode)
     }
 
-    /// `[1, tokens, width]` to the same, for the tokens at `places`.
+    /// `[1, tokens, width]` to the same shape, for the tokens at `places`.
     pub(super) fn forward_at(&self, x: Tensor<3>, mode: Mode, places: &[Place]) -> Tensor<3> {
         let gate = self.gate.forward_at(x.clone(), mode, places);
         let up = self.up.forward_at(x, mode, places);
