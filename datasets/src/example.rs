@@ -1,4 +1,4 @@
-//! Examples: [`Example`] is a row as a model sees it, with what the gate must know about its making.
+//! Examples: [`Example`] is a row as a model sees it, with what the gate must know about how it was made.
 
 mod notes;
 mod part;

@@ -1,5 +1,5 @@
-//! Files of arrays: [`TensorFile`] is a safetensors file (https://github.com/huggingface/safetensors#format) that a row
-//! names.
+//! Files of arrays: [`TensorFile`] is a file in the format of safetensors that a row names
+//! (<https://github.com/huggingface/safetensors#format>).
 //!
 //! An example holds the path and the hash of the file, not its arrays. They are read when a batch is laid out, and a
 //! file with other bytes is an error. Reading takes the memory of the file and of its arrays, and no more.

@@ -1,4 +1,5 @@
-//! CLIP (Radford et al. 2021, arXiv:2103.00020). `model_type` "clip"; reference: transformers `models/clip/modeling_clip.py`.
+//! CLIP (Radford et al. 2021, arXiv:2103.00020). `model_type` "clip"; reference: transformers
+//! `models/clip/modeling_clip.py`.
 //!
 //! A text tower and an image tower, LayerNorm before each branch, biases in all blocks, no biases on the projections.
 //! Oddities: all files spell the norm before the first image block `pre_layrnorm`. Where `eos_token_id` is 2, a default

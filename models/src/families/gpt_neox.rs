@@ -1,5 +1,5 @@
-//! GPT-NeoX (Black et al. 2022, arXiv:2204.06745), Pythia (Biderman et al. 2023, arXiv:2304.01373) and RedPajama-INCITE.
-//! `model_type` "gpt_neox"; reference: transformers `models/gpt_neox/modeling_gpt_neox.py`.
+//! GPT-NeoX (Black et al. 2022, arXiv:2204.06745), Pythia (Biderman et al. 2023, arXiv:2304.01373) and
+//! RedPajama-INCITE. `model_type` "gpt_neox"; reference: transformers `models/gpt_neox/modeling_gpt_neox.py`.
 //!
 //! Attention and MLP in parallel, each with a norm of its own; in RedPajama they are sequential. q, k and v are one
 //! matrix, head by head. A quarter of each head is rotated unless `rotary_pct` (or `partial_rotary_factor`) says

@@ -1,4 +1,5 @@
-//! Qwen 2 and 2.5 (2024, arXiv:2407.10671). `model_type` "qwen2"; reference: transformers `models/qwen2/modeling_qwen2.py`.
+//! Qwen 2 and 2.5 (2024, arXiv:2407.10671). `model_type` "qwen2"; reference: transformers
+//! `models/qwen2/modeling_qwen2.py`.
 //!
 //! LLaMA with biases on q, k and v. With `use_sliding_window` the layers from `max_window_layers` on have a sliding
 //! window; the published models leave it off, although they hold a `sliding_window`.

@@ -244,7 +244,8 @@ pub enum Affine {
     WeightAndBias,
 }
 
-/// How attention and MLP are added to the residual stream. All but [`Residual::After`] end with a norm after the last block.
+/// How attention and MLP are added to the residual stream. Except with [`Residual::After`], a norm follows the last
+/// block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Residual {
     /// `h = x + attention(norm(x))`, then `h + mlp(norm(h))`.
