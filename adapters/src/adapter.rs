@@ -1,4 +1,4 @@
-//! The methods, as one sum type.
+//! The adapter methods as sum types: [`Adapter`] is an adapter on a linear map, [`AdapterConfig`] how a run makes them.
 
 use std::collections::BTreeMap;
 
@@ -10,37 +10,37 @@ use crate::{
     ModulePattern, Place, Targets, TrainedBase, dora,
 };
 
-/// What changes one linear map. A variant is a file of its own.
+/// An adapter on one linear map. Each variant has a file of its own.
 #[derive(Module, Debug)]
 pub enum Adapter {
-    /// Low-rank additive update.
+    /// LoRA: an additive update of low rank.
     Lora(Lora),
-    /// Low-rank update of the direction, and a magnitude.
+    /// DoRA: a low-rank update of the direction, and a magnitude.
     Dora(Dora),
-    /// Factors of inputs or outputs.
+    /// IA3: factors on inputs or outputs.
     Ia3(Ia3),
 }
 
 /// How the adapters of a run are made.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AdapterConfig {
-    /// Low-rank additive updates.
+    /// LoRA adapters.
     Lora(LoraConfig),
-    /// The same of directions, with magnitudes.
+    /// DoRA adapters.
     Dora(LoraConfig),
-    /// Factors of inputs or outputs.
+    /// IA3 adapters.
     Ia3(Ia3Config),
 }
 
-/// Values of one adapter's tensors, row-major.
+/// Values of one adapter's tensors by tensor, row-major.
 pub type AdapterValues = BTreeMap<AdapterTensor, Vec<f32>>;
 
 /// Tensors of one adapter with their shapes.
 pub(crate) type Shapes = Vec<(AdapterTensor, Vec<usize>)>;
 
 impl Adapter {
-    /// The adapted map of `x`, bias included: `x` is `[batch, time, in]`, the result `[batch, time, out]`. For `places` see
-    /// [`Linear::forward_at`].
+    /// The adapted map of `x`, with the bias: `x` is `[batch, time, in]`, the result `[batch, time, out]`. For `places`
+    /// see [`Linear::forward_at`].
     pub(crate) fn project(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>, base: &Linear) -> Tensor<3> {
         match self {
             Self::Lora(lora) => base.with_bias(base.product(x.clone())) + lora.forward(x, mode, places),
@@ -49,7 +49,7 @@ impl Adapter {
         }
     }
 
-    /// Where its parameters are.
+    /// The device of its parameters.
     pub(crate) fn device(&self) -> Device {
         match self {
             Self::Lora(lora) => lora.a.lazy_device(),
@@ -58,7 +58,7 @@ impl Adapter {
         }
     }
 
-    /// The dense weight `[out, in]` that has the same effect in inference, made from the base's `weight` in f32.
+    /// The dense weight `[out, in]` with the same effect in inference, computed from the base's `weight` in f32.
     pub fn apply(&self, weight: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Lora(lora) => weight + lora.delta(),
@@ -67,7 +67,7 @@ impl Adapter {
         }
     }
 
-    /// The same for the base's bias.
+    /// The bias with the same effect, computed from the base's bias.
     pub(crate) fn apply_to_bias(&self, bias: Tensor<1>) -> Tensor<1> {
         match self {
             Self::Lora(_) | Self::Dora(_) => bias,
@@ -75,10 +75,10 @@ impl Adapter {
         }
     }
 
-    /// This adapter and another on the same map, for inference.
+    /// Combines this adapter with another one on the same map, for inference.
     ///
     /// # Errors
-    /// Other methods than LoRA: what they mean together depends on their order.
+    /// Methods other than LoRA: their combined effect depends on their order.
     pub fn beside(&self, other: &Self) -> Result<Self, AdapterError> {
         match (self, other) {
             (Self::Lora(left), Self::Lora(right)) if left.makes_up_for_base() || right.makes_up_for_base() => {
@@ -97,7 +97,7 @@ impl Adapter {
         }
     }
 
-    /// The tensors of its file, with shape and values.
+    /// The tensors of its file, with shapes and values.
     pub fn tensors(&self) -> Vec<(AdapterTensor, Vec<usize>, Vec<f32>)> {
         match self {
             Self::Lora(lora) => lora.tensors(),
@@ -117,7 +117,7 @@ impl Adapter {
 }
 
 impl AdapterConfig {
-    /// The word recipes have for the method.
+    /// The name of the method in recipes.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Lora(_) => "lora",
@@ -150,7 +150,7 @@ impl AdapterConfig {
         }
     }
 
-    /// What of the base is trained beside the adapters.
+    /// The parameters of the base that are trained beside the adapters.
     pub fn trained_base(&self) -> &TrainedBase {
         match self {
             Self::Lora(lora) | Self::Dora(lora) => &lora.base,
@@ -158,7 +158,7 @@ impl AdapterConfig {
         }
     }
 
-    /// The paths to adapt of `modules`, which are the linear maps that could be.
+    /// The paths to adapt among `modules`, which are all linear maps that can be adapted.
     ///
     /// # Errors
     /// A pattern that does not compile or selects nothing.
@@ -172,7 +172,7 @@ impl AdapterConfig {
         }
     }
 
-    /// Tensors of the adapter on the module at `path` with weight `[out, in]`, and their shapes in files.
+    /// Tensors of the adapter on the module at `path` with weight `[out, in]`, with their shapes in files.
     ///
     /// # Errors
     /// A pattern that does not compile.
@@ -186,16 +186,16 @@ impl AdapterConfig {
         }
     }
 
-    /// Whether [`Self::initial`] needs the weight as it was before it was quantized.
+    /// Whether [`Self::initial`] needs the weight as it was before quantization.
     pub fn starts_at_what_quantization_lost(&self) -> bool {
         matches!(self, Self::Lora(lora) if lora.init == LoraInit::Loftq)
     }
 
-    /// The starting values of the adapter on `base`, the module at `path`; `original` is its weight before it was quantized, where
-    /// [`Self::starts_at_what_quantization_lost`].
+    /// The initial values of the adapter on `base`, the module at `path`. `original` is the weight of `base` before
+    /// quantization, needed where [`Self::starts_at_what_quantization_lost`].
     ///
     /// # Errors
-    /// A pattern that does not compile, or a start that the module does not allow.
+    /// A pattern that does not compile, or an initialisation that the module does not allow.
     pub fn initial(
         &self,
         seed: u64,
@@ -221,7 +221,7 @@ impl AdapterConfig {
         }
     }
 
-    /// The trainable adapter on `base`, the module at `path`, with values of [`Self::shapes`].
+    /// The trainable adapter on `base`, the module at `path`, with values for the tensors of [`Self::shapes`].
     ///
     /// # Errors
     /// A pattern that does not compile.
@@ -288,7 +288,7 @@ mod tests {
         linear
     }
 
-    /// As after some training.
+    /// Values as after some training.
     fn moved(method: &AdapterConfig) -> AdapterValues {
         let shapes = method.shapes("q", [5, 6]).unwrap().into_iter();
         shapes.map(|(tensor, shape)| (tensor, numbers(shape.iter().product(), 1.7 + tensor as u8 as f32))).collect()

@@ -1,44 +1,46 @@
-//! Several LoRA adapters made into one, as PEFT's `add_weighted_adapter` does it, for one module at a time.
+//! Combination of several LoRA adapters into one, as in PEFT's `add_weighted_adapter`: [`Combination::combine`] does it
+//! for one module.
 //!
-//! `cat` and `svd` combine products `s B A`: the first exactly, at the sum of the ranks, the second at a chosen rank. The others
-//! combine the factors one by one, each weighted by the root of `weight * scale`, which is not the sum of the products:
-//! `linear` (PEFT calls it a rough approximation), `ties` (Yadav et al. 2023, arXiv:2306.01708) and the two DARE forms (Yu et al.
-//! 2023, arXiv:2311.03099), whose draws are ours, from a seed. The result has scale 1.
+//! `cat` and `svd` combine the products `s B A`: the first exactly, at the sum of the ranks, the second at a chosen
+//! rank. The other methods combine the factors element by element, each weighted by the root of `weight * scale`, which
+//! is not the sum of the products: `linear` (PEFT calls it a rough approximation), `ties` (Yadav et al. 2023,
+//! arXiv:2306.01708) and the two DARE methods (Yu et al. 2023, arXiv:2311.03099), which use our own random draws, from
+//! a seed. The result has scale 1.
 
 use firebrand_kernels::low_rank_svd;
 use rand::Rng;
 
 use crate::{AdapterError, LoraFactors, stream};
 
-/// How adapters become one.
+/// The methods of combination.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Combination {
     /// Weighted sums of `A` and of `B`.
     Linear,
-    /// All rows of `A` and columns of `B` side by side.
+    /// Concatenation of all rows of `A` and of all columns of `B`.
     Cat,
-    /// The best approximation of the weighted sum of the products.
+    /// The best low-rank approximation of the weighted sum of the products.
     Svd {
-        /// Its rank; the largest of the adapters' when absent.
+        /// Rank of the result; absent: the largest rank of the adapters.
         rank: Option<usize>,
     },
-    /// The largest numbers of each factor, where most of them agree on the sign.
+    /// The elements of largest magnitude in each factor, where most of them agree on the sign.
     Ties {
-        /// Share of numbers kept.
+        /// Share of elements kept.
         density: f64,
     },
-    /// Random numbers of each factor, enlarged by as much as is left out.
+    /// Random elements of each factor, scaled up to make up for those left out.
     DareLinear {
-        /// Share of numbers kept.
+        /// Share of elements kept.
         density: f64,
-        /// Seed of the draws.
+        /// Seed of the random draws.
         seed: u64,
     },
-    /// Both of the two before.
+    /// Random elements as in `DareLinear`, combined by sign as in `Ties`.
     DareTies {
-        /// Share of numbers kept.
+        /// Share of elements kept.
         density: f64,
-        /// Seed of the draws.
+        /// Seed of the random draws.
         seed: u64,
     },
 }
@@ -50,17 +52,18 @@ pub struct Part {
     pub factors: LoraFactors,
     /// Their rank.
     pub rank: usize,
-    /// What stands before `B A`.
+    /// The factor on `B A`.
     pub scale: f64,
-    /// How much of it is wanted; may be negative.
+    /// Its weight in the combination; may be negative.
     pub weight: f64,
 }
 
 impl Combination {
-    /// The factors of `parts`, all on the module at `path` with weight `[out, in]`, as one adapter of scale 1; and their rank.
+    /// Combines `parts`, all on the module at `path` with weight `[out, in]`, into factors of scale 1; returns them and
+    /// their rank.
     ///
     /// # Errors
-    /// Different ranks where numbers are combined one by one, or numbers that are not finite.
+    /// Different ranks where elements are combined one by one, or values that are not finite.
     pub fn combine(
         self,
         parts: &[Part],
@@ -76,7 +79,7 @@ impl Combination {
                 let Some(found) = low_rank_svd(&sum.b, &sum.a, own) else {
                     return refuse("a factor holds a number that is not finite");
                 };
-                // PEFT's division: all of the size in B.
+                // Divided as in PEFT: the singular values go into B.
                 let components = found.values.len();
                 let kept = rank.min(components);
                 let mut a = found.right[..kept * input].to_vec();
@@ -95,7 +98,7 @@ impl Combination {
                     return refuse("the adapters have different ranks; use --method cat or svd");
                 }
                 let size = |part: &Part| (part.weight * part.scale).abs().sqrt() as f32;
-                // The sign stands on one side only, else it would cancel.
+                // The sign goes into one factor only, or it would cancel.
                 let signed = |part: &Part| size(part) * (part.weight * part.scale).signum() as f32;
                 let a = parts.iter().map(|part| (part.factors.a.as_slice(), signed(part))).collect();
                 let b = parts.iter().map(|part| (part.factors.b.as_slice(), size(part))).collect();
@@ -106,7 +109,7 @@ impl Combination {
         }
     }
 
-    /// Numbers combined one by one.
+    /// Combines tensors element by element.
     fn numbers(self, tensors: Vec<(&[f32], f32)>, name: &str) -> Vec<f32> {
         let kept: Vec<(Vec<f32>, f32)> = tensors
             .into_iter()
@@ -143,7 +146,7 @@ fn sum(tensors: &[(Vec<f32>, f32)], index: usize) -> f32 {
     tensors.iter().map(|(values, weight)| values[index] * weight).sum()
 }
 
-/// The mean of the weighted numbers whose sign is that of their unweighted sum.
+/// The mean of those weighted elements whose sign is that of their unweighted sum.
 fn elected(tensors: &[(Vec<f32>, f32)], index: usize) -> f32 {
     let total: f32 = tensors.iter().map(|(values, _)| values[index]).sum();
     let positive = total >= 0.0;
@@ -156,7 +159,7 @@ fn elected(tensors: &[(Vec<f32>, f32)], index: usize) -> f32 {
     sum / (count.max(1) as f32)
 }
 
-/// The `density * length` largest numbers, the others zero; of equals, the first.
+/// The `density * length` elements of largest magnitude, the others zero; of equal ones the first are kept.
 fn largest(values: &[f32], density: f64) -> Vec<f32> {
     if density >= 1.0 {
         return values.to_vec();
@@ -224,7 +227,7 @@ mod tests {
         assert_eq!(rank, 3);
         assert_near(&cat, &sum);
         assert_near(&combined(Combination::Svd { rank: Some(3) }, &parts).1, &sum);
-        // More than the weight has: the rest is zero.
+        // A rank above that of the weight: the rest is zero.
         assert_near(&combined(Combination::Svd { rank: Some(8) }, &parts).1, &sum);
         assert_eq!(combined(Combination::Svd { rank: None }, &parts).2, 2);
     }

@@ -1,10 +1,10 @@
-//! DoRA: `y = m / |W + s B A| * (W + s B A) x`, a direction that LoRA changes and a length for each output that is learned by
-//! itself (Liu et al. 2024, arXiv:2402.09353).
+//! DoRA: `y = m / |W + s B A| * (W + s B A) x`. LoRA changes the direction of each row of the weight, and a magnitude
+//! for each output is learned separately (Liu et al. 2024, arXiv:2402.09353). The adapter is [`Dora`].
 //!
-//! `m`, the magnitude `[out]`, starts at the norms of the base's rows, so the first forward pass is the base model's. The
-//! norm in the denominator follows `A` and `B` but takes no gradient (section 4.3 of the paper). The bias is not scaled.
-//! With dropout, `W x` enters unscaled, and what DoRA adds to it is computed from the dropped input, as in PEFT
-//! (`tuners/lora/dora.py`).
+//! `m`, the magnitude `[out]`, starts at the norms of the base's rows, so the first forward pass is that of the base
+//! model. The norm in the denominator depends on `A` and `B` but has no gradient (section 4.3 of the paper). The bias
+//! is not scaled. With dropout, `W x` is computed from the full input, and DoRA's change to it from the dropped input,
+//! as in PEFT (`tuners/lora/dora.py`).
 //!
 //! The norms need no matrix of the weight's shape: the square of a row of `W + s B A` is
 //! `|w|^2 + 2 s b.(A w) + s^2 b.(A A^T b)`, where `|w|^2` never changes and `A W^T` is a product with `rank` rows.
@@ -16,7 +16,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 
 use crate::{AdapterTensor, AdapterValues, Linear, Lora, LoraConfig, Mode, Place};
 
-/// The factors and the magnitude of one adapted linear map.
+/// The DoRA adapter of one linear map: factors and magnitude.
 #[derive(Module, Debug)]
 pub struct Dora {
     /// `[rank, in]`.
@@ -32,18 +32,18 @@ pub struct Dora {
 #[derive(Debug, Clone)]
 struct Fixed {
     lora: crate::lora::Settings,
-    /// Sums of squares of the rows of the base, `[out]`.
+    /// Sums of squares of the base weight's rows, `[out]`.
     squares: Arc<Vec<f32>>,
 }
 
-/// The starting values on `base`: LoRA's, and the norms of the rows of `W + s B A`, where `B` is zero.
+/// The initial values on `base`: those of LoRA, and the norms of the rows of `W + s B A`, where `B` is zero.
 pub(crate) fn initial(lora: AdapterValues, base: &Linear) -> AdapterValues {
     let norms = base.row_squares().iter().map(|square| square.sqrt()).collect();
     lora.into_iter().chain([(AdapterTensor::Magnitude, norms)]).collect()
 }
 
 impl Dora {
-    /// The given factors with a magnitude `[out]`, on `base`.
+    /// A DoRA adapter on `base` with the given factors and magnitude `[out]`.
     pub(crate) fn new(lora: Lora, magnitude: Vec<f32>, base: &Linear) -> Self {
         let [out, _] = base.shape();
         let device = lora.a.val().device();
@@ -76,7 +76,7 @@ impl Dora {
         changed * (magnitude / norms)
     }
 
-    /// Its tensors as in files.
+    /// Its tensors, laid out as in files.
     pub(crate) fn tensors(&self) -> Vec<(AdapterTensor, Vec<usize>, Vec<f32>)> {
         let magnitude: Vec<f32> = self.magnitude.val().into_data().iter::<f32>().collect();
         let mut tensors = self.factors().tensors();
@@ -91,7 +91,7 @@ impl Dora {
         parameters
     }
 
-    /// `A` and `B` as LoRA has them.
+    /// `A` and `B` as a LoRA adapter.
     pub fn factors(&self) -> Lora {
         Lora { a: self.a.clone(), b: self.b.clone(), settings: self.fixed.lora.clone() }
     }
@@ -106,13 +106,13 @@ impl Dora {
         let gram = a.clone().matmul(a.transpose());
         let terms = (across * 2.0 + b.clone().matmul(gram) * scale) * b * scale;
         let squares = Tensor::<1>::from_data(TensorData::new(self.fixed.squares.to_vec(), [out]), &terms.device());
-        // Rounding may leave a row that the adapter takes to zero a little below it.
+        // Rounding may make the sum slightly negative for a row that the adapter takes to zero.
         (squares + terms.sum_dim(1).squeeze_dim::<1>(1)).cast(DType::F32).clamp_min(f32::MIN_POSITIVE).sqrt()
     }
 }
 
 impl LoraConfig {
-    /// The magnitude's shape beside those of the factors.
+    /// The tensor and shape of the magnitude.
     pub(crate) fn magnitude_shape([out, _]: [usize; 2]) -> (AdapterTensor, Vec<usize>) {
         (AdapterTensor::Magnitude, vec![out])
     }

@@ -1,8 +1,8 @@
-//! Errors of adapter configuration and adapter files.
+//! The errors of adapter configurations and files: [`AdapterError`].
 
 use std::path::PathBuf;
 
-/// What can be wrong with an adapter before it runs.
+/// A problem with an adapter that is found before it runs.
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
     /// A regular expression of the targets or a pattern does not compile.
@@ -11,13 +11,13 @@ pub enum AdapterError {
     /// No module of the model is selected.
     #[error("{key} = {targets} matches no linear module of the model\n  its linear modules end in: {available}")]
     NoMatch { key: String, targets: String, available: String },
-    /// One entry of a target list selects nothing, so the list says something the run would not do.
+    /// One entry of a target list selects nothing, so the run would not do what the list says.
     #[error("{key}: `{target}` matches no linear module of the model\n  its linear modules end in: {available}")]
     UnusedTarget { key: String, target: String, available: String },
-    /// One entry of `modules_to_save` is no module.
+    /// One entry of `modules_to_save` is not a module of the model.
     #[error("adapter.modules_to_save: no module of the model ends in `{module}`\n  they end in: {available}")]
     UnusedModule { module: String, available: String },
-    /// An adapter file means something that is not implemented.
+    /// An adapter file has a setting that is not implemented.
     #[error("{}: `{key} = {value}` changes what the adapter means and is not supported; supported: {supported}", path.display())]
     Unsupported { path: PathBuf, key: String, value: String, supported: String },
     /// A key of an adapter file has the wrong type or value.
@@ -26,19 +26,19 @@ pub enum AdapterError {
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
-    /// A file is no JSON.
+    /// A file is not valid JSON.
     #[error("{}: not valid JSON: {source}", path.display())]
     Json { path: PathBuf, source: serde_json::Error },
-    /// A start that the module's shape or rank does not allow.
+    /// An initialisation that the module's shape or rank does not allow.
     #[error("{path}: {problem}")]
     Initial { path: String, problem: String },
-    /// Adapters that cannot be on one module together.
+    /// Adapters that cannot share a module.
     #[error("{problem}")]
     Several { problem: String },
-    /// PEFT would not read the adapter as it is meant.
+    /// PEFT would misread the adapter.
     #[error("PEFT does not read {problem}")]
     Unreadable { problem: String },
-    /// Tensors of the adapter and modules of the model do not fit one to one.
+    /// Tensors of the adapter and modules of the model do not match one to one.
     #[error("{}: the adapter does not fit the model: {problem}", path.display())]
     Mismatch { path: PathBuf, problem: String },
 }

@@ -1,24 +1,25 @@
-//! The difference of two weights as factors of low rank: `D ~ B A` with `B = U sqrt(S)` and `A = sqrt(S) V^T`.
+//! Extraction: [`Extract`] approximates the difference of two weights by low-rank factors, `D ~ B A` with `B = U
+//! sqrt(S)` and `A = sqrt(S) V^T`.
 
 use firebrand_kernels::{distance_to_product, leading_svd};
 
 use crate::initial::principal;
 use crate::{LoraFactors, normal, stream};
 
-/// Factors, and how far their product is from the difference.
+/// Factors of a difference, with their error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Extract {
-    /// Of scale 1 and the rank asked for; zero beyond the rank that the weight can have.
+    /// Factors of scale 1 and the requested rank; zero beyond the largest rank that the weight can have.
     pub factors: LoraFactors,
     /// Frobenius norm of the difference.
     pub difference: f64,
-    /// Frobenius norm of what the factors, as they are in f32, leave of it.
+    /// Frobenius norm of what the factors leave out, computed with their values in f32.
     pub error: f64,
 }
 
 impl Extract {
-    /// Of `difference` `[out, in]`, row-major, on the module at `path`. The start of the search for directions is drawn from `seed`
-    /// and `path`. None where the decomposition is not finite.
+    /// The factors of `difference` `[out, in]`, row-major, on the module at `path`. The random start of the
+    /// decomposition depends on `seed` and `path`. `None` where the decomposition is not finite.
     pub fn new(difference: &[f32], [out, input]: [usize; 2], rank: usize, seed: u64, path: &str) -> Option<Self> {
         let mut rng = stream(seed, path);
         let found = leading_svd(difference, out, input, rank, &mut || normal(&mut rng) as f32)?;
@@ -63,7 +64,7 @@ mod tests {
             let found = Extract::new(&difference, SHAPE, rank, 1, "q").unwrap();
             let error = apart(&product(&found.factors, rank), &difference);
             assert!(error < most * found.difference, "rank {rank}: {error:e}");
-            // Both are sums of what f32 leaves; above that they agree.
+            // Both errors contain the rounding of f32, up to which they agree.
             assert!((found.error - error).abs() < 1e-6 * found.difference, "{} {error}", found.error);
         }
         let best = firebrand_kernels::svd(&difference, SHAPE[0], SHAPE[1]).unwrap().values[2..4].to_vec();

@@ -1,8 +1,9 @@
-//! IA3: `y = l * (W x + b)` where outputs are scaled, `y = W (l * x) + b` where inputs are (Liu et al. 2022, arXiv:2205.05638).
+//! IA3: `y = l * (W x + b)` where outputs are scaled, `y = W (l * x) + b` where inputs are (Liu et al. 2022,
+//! arXiv:2205.05638). The adapter is [`Ia3`].
 //!
-//! One factor for each output (of keys and values in the paper) or input (of the second matrix of an MLP). All start at 1.
-//! Which maps have their inputs scaled is `feedforward`; PEFT compares its entries with the end of a path without regard to
-//! dots (`tuners/ia3/model.py`), and so does this.
+//! There is one factor for each output (in the paper: of keys and values) or input (of the second matrix of an MLP).
+//! All start at 1. `feedforward` selects the maps whose inputs are scaled; PEFT compares its entries with the end of a
+//! path without regard to dots (`tuners/ia3/model.py`), and so does this code.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -10,10 +11,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use crate::adapter::Shapes;
 use crate::{AdapterError, AdapterTensor, Linear, ModulePattern, Targets, TrainedBase};
 
-/// The factors of one linear map.
+/// The IA3 adapter of one linear map.
 #[derive(Module, Debug)]
 pub struct Ia3 {
-    /// `[out]` or `[in]`.
+    /// The factors, `[out]` or `[in]`.
     pub scale: Param<Tensor<1>>,
     #[module(skip)]
     side: Side,
@@ -32,9 +33,9 @@ pub struct Ia3Config {
     pub targets: Targets,
     /// Modules to leave out.
     pub exclude: Option<ModulePattern>,
-    /// Those whose inputs are scaled instead of their outputs.
+    /// Modules whose inputs are scaled instead of their outputs.
     pub feedforward: ModulePattern,
-    /// What of the base is trained beside them.
+    /// The parameters of the base that are trained beside the adapters.
     pub base: TrainedBase,
 }
 
@@ -62,7 +63,7 @@ impl Ia3Config {
         Ok(sides.into_iter().filter(|(_, side)| *side == Side::Inputs).map(|(path, _)| path.clone()).collect())
     }
 
-    /// Error: an entry of `feedforward` is no module that is adapted.
+    /// Error: an entry of `feedforward` is not a module that is adapted.
     pub(crate) fn check(&self, selected: &[String]) -> Result<(), AdapterError> {
         let ModulePattern::Suffixes(names) = &self.feedforward else { return Ok(()) };
         match names.iter().find(|name| !selected.iter().any(|path| path.ends_with(name.as_str()))) {
@@ -82,7 +83,7 @@ impl Ia3Config {
 }
 
 impl Ia3 {
-    /// Where its factors are.
+    /// The device of its factors.
     pub(crate) fn device(&self) -> Device {
         self.scale.lazy_device()
     }
@@ -112,7 +113,7 @@ impl Ia3 {
         }
     }
 
-    /// Its tensor as in files.
+    /// Its tensor, laid out as in files.
     pub(crate) fn tensors(&self) -> Vec<(AdapterTensor, Vec<usize>, Vec<f32>)> {
         let values: Vec<f32> = self.scale.val().into_data().iter::<f32>().collect();
         let shape = match self.side {

@@ -1,14 +1,16 @@
-//! Where the factors of a low-rank adapter start.
+//! Initialisation of low-rank adapters: [`LoraInit`] says at which values the factors start.
 //!
-//! `kaiming` and `gaussian` start at `B A = 0` with `B = 0`; `orthogonal` at `B A = 0` with both factors at work
-//! (<https://datta0.github.io/posts/rethink-lora-init/>). PiSSA (arXiv:2404.02948) and OLoRA (arXiv:2406.01775) start at a part of
-//! the weight: its largest singular components, or the first columns of `Q` and rows of `R` of its QR decomposition. There
-//! PEFT takes `s B0 A0` out of the base's weight. Here the base stays as it is and the start is subtracted in the product:
-//! the same function and the same gradients, without rounding a weight again, and what is written is from the first step on
-//! an adapter of twice the rank, `[B, -B0] [A; A0]`, for the *original* base, which is what PEFT's
-//! `path_initial_model_for_weight_conversion` makes. The signs of the components are as in `kernels`.
+//! `kaiming` and `gaussian` start at `B A = 0` with `B = 0`; `orthogonal` starts at `B A = 0` with both factors
+//! non-zero (<https://datta0.github.io/posts/rethink-lora-init/>). PiSSA (arXiv:2404.02948) and OLoRA
+//! (arXiv:2406.01775) start at a part of the weight: its largest singular components, or the first columns of `Q` and
+//! rows of `R` of its QR decomposition. For these PEFT subtracts `s B0 A0` from the base's weight. Here the base is not
+//! changed and the start is subtracted in the product: this is the same function with the same gradients, and no weight
+//! is rounded again. What is written is at every step an adapter of twice the rank, `[B, -B0] [A; A0]`, for the
+//! *original* base, as PEFT's `path_initial_model_for_weight_conversion` makes it. The signs of the components are as
+//! in `kernels`.
 //!
-//! LoftQ needs the weight beside its quantized form and is in `loftq.rs`. Not here: EVA, CorDA and LoRA-GA, which need data.
+//! LoftQ needs the original weight beside the quantized one and is in `loftq.rs`. Not here: EVA, CorDA and LoRA-GA,
+//! which need data.
 
 use std::sync::Arc;
 
@@ -16,32 +18,32 @@ use firebrand_kernels::{Svd, leading_svd, qr};
 
 use crate::{AdapterError, Linear, LoraFactors, normal, stream, uniform};
 
-/// How factors start; the names are PEFT's, where `true` is `Kaiming`.
+/// The initialisations of factors; the names are PEFT's, where `true` is `Kaiming`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LoraInit {
     /// `A` uniform in `+-1/sqrt(in)`, which is kaiming-uniform with `a = sqrt(5)`; `B` zero.
     #[default]
     Kaiming,
-    /// `A` normal with deviation `1/rank`; `B` zero.
+    /// `A` normal with standard deviation `1/rank`; `B` zero.
     Gaussian,
-    /// `A` and `B` random in parts of the rank's space that are orthogonal to each other. The rank must be even.
+    /// `A` and `B` random in orthogonal subspaces of the rank's space. The rank must be even.
     Orthogonal,
     /// The largest singular components of the weight.
     Pissa,
     /// The first components of the weight's QR decomposition.
     Olora,
-    /// The largest singular components of what the quantized base lost of the weight; they stay in the product.
+    /// The largest singular components of the quantization error of the base; they stay in the product.
     Loftq,
 }
 
-/// What files hold the difference to.
+/// The start to which the tensors in files are relative.
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
-    /// Nothing: they hold the factors.
+    /// No start: files hold the factors.
     Zero,
-    /// A part of the weight, which is subtracted in the product too.
+    /// A part of the weight, which is also subtracted in the product.
     Subtracted(Arc<LoraFactors>),
-    /// What the quantized weight lost, which stays in the product.
+    /// The quantization error of the weight, which stays in the product.
     Kept(Arc<LoraFactors>),
 }
 
@@ -54,7 +56,7 @@ impl Origin {
     }
 }
 
-/// What a start needs to know.
+/// The settings that an initialisation needs.
 pub(crate) struct Start<'a> {
     pub seed: u64,
     pub path: &'a str,
@@ -63,8 +65,8 @@ pub(crate) struct Start<'a> {
 }
 
 impl LoraInit {
-    /// Whether files hold the difference to the start, as an adapter of twice the rank: those that start at something else
-    /// than nothing.
+    /// Whether files hold the difference to the start, as an adapter of twice the rank: true for starts whose product
+    /// is not zero.
     pub fn is_written_as_difference(self) -> bool {
         match self {
             Self::Kaiming | Self::Gaussian | Self::Orthogonal => false,
@@ -72,10 +74,10 @@ impl LoraInit {
         }
     }
 
-    /// The factors on `base`.
+    /// The initial factors on `base`.
     ///
     /// # Errors
-    /// A rank that the start does not allow.
+    /// A rank that the initialisation does not allow.
     pub(crate) fn factors(self, start: &Start<'_>, base: &Linear) -> Result<LoraFactors, AdapterError> {
         let [out, input] = base.shape();
         let Start { seed, path, rank, .. } = *start;
@@ -117,7 +119,7 @@ impl LoraInit {
     }
 }
 
-/// `A` and `B` whose product times `scale` is that of the decomposition, the size shared evenly.
+/// `A` and `B` whose product times `scale` is that of the decomposition; both take the root of each singular value.
 pub(crate) fn principal(svd: &Svd, scale: f64) -> LoraFactors {
     let components = svd.values.len();
     let roots: Vec<f64> = svd.values.iter().map(|value| (f64::from(*value) / scale).sqrt()).collect();

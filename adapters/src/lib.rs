@@ -1,10 +1,10 @@
-//! What a weight can be: dense or quantized, and changed by an adapter.
+//! Linear maps and their adapters: a weight may be dense or quantized, and an adapter changes its effect.
 //!
-//! [`Linear`] is the only place that looks inside a weight. Everything above it says *which* weights are adapted
-//! ([`Targets`], in the vocabulary of Hugging Face module paths) and *how* ([`AdapterConfig`]); everything below it is a
-//! kernel. The [`peft`] module reads and writes the files other tools share adapters in.
+//! Only [`Linear`] looks inside a weight. The code above it says *which* weights are adapted ([`Targets`], in Hugging
+//! Face's module paths) and *how* ([`AdapterConfig`]); the code below it is kernels. [`peft`] reads and writes the
+//! files in which other tools exchange adapters.
 //!
-//! Adding a method: its own file beside `lora.rs`, a variant in [`Adapter`], a variant in [`AdapterConfig`].
+//! To add a method: a file beside `lora.rs`, a variant of [`Adapter`], a variant of [`AdapterConfig`].
 
 mod adapter;
 mod combine;

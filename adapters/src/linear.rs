@@ -1,7 +1,7 @@
-//! The linear map of every model: `y = x W^T + b`, plus what an adapter adds.
+//! [`Linear`]: the linear map of every model, `y = x W^T + b`, plus the effect of an adapter.
 //!
-//! The weight has the layout of the files, `[out, in]`, so loading and saving never transpose. A frozen weight may be
-//! held in bf16 or f16, or in 4 or 8 bits; the product is f32 in every case.
+//! The weight has the layout of files, `[out, in]`, so loading and saving never transpose. A frozen weight may be held
+//! in bf16 or f16, or quantized to 4 or 8 bits; the product is f32 in every case.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Linear {
         Self { weight: Weight::Dense(weight), bias, adapter: None }
     }
 
-    /// A map with a frozen weight in few bits, without an adapter.
+    /// A map with a frozen quantized weight, without an adapter.
     pub fn quantized(weight: Arc<QuantizedWeight>, bias: Option<Param<Tensor<1>>>) -> Self {
         Self { weight: Weight::quantized(weight), bias, adapter: None }
     }
@@ -36,8 +36,8 @@ impl Linear {
         self.run(x, mode, None)
     }
 
-    /// Some tokens of a micro-batch in any order: `x` is `[1, tokens, in]`, and `places` says which they are, so that dropout
-    /// does not depend on their order.
+    /// As [`Self::forward`] for some tokens of a micro-batch in any order: `x` is `[1, tokens, in]`, and `places` gives
+    /// the position of each, so that dropout does not depend on their order.
     pub fn forward_at(&self, x: Tensor<3>, mode: Mode, places: &[Place]) -> Tensor<3> {
         self.run(x, mode, Some(places))
     }
@@ -49,12 +49,12 @@ impl Linear {
         }
     }
 
-    /// `x W^T` with the base weight alone.
+    /// `x W^T` with the base weight, without the adapter.
     pub(crate) fn product(&self, x: Tensor<3>) -> Tensor<3> {
         self.weight.product(x)
     }
 
-    /// `y` and the bias.
+    /// Adds the bias to `y`.
     pub(crate) fn with_bias(&self, y: Tensor<3>) -> Tensor<3> {
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
@@ -62,7 +62,7 @@ impl Linear {
         }
     }
 
-    /// The base weight, row-major.
+    /// The values of the base weight, row-major.
     pub(crate) fn values(&self) -> Vec<f32> {
         self.weight.values()
     }
@@ -80,23 +80,24 @@ impl Linear {
         self.weight.shape()
     }
 
-    /// The quantized weight, if this one is.
+    /// The quantized weight, if the map has one.
     pub fn quantized_weight(&self) -> Option<&Arc<QuantizedWeight>> {
         self.weight.as_quantized()
     }
 
-    /// Puts the dequantized weight on `device` in place of a quantized one; a dense weight stays as it is.
+    /// Replaces a quantized weight by its dequantized form on `device`; a dense weight is not changed.
     pub fn dequantize(&mut self, device: &Device) {
         if self.weight.as_quantized().is_some() {
             self.weight = self.weight.changed(device, |weight| weight);
         }
     }
 
-    /// Disturbs the weight as quantization does, to measure what that costs. A dense one is quantized. One that is quantized lies on the numbers of its code
-    /// already, so it is quantized down its columns, where others share a scale, and is dense from then on.
+    /// Adds a quantization error to the weight, to measure what quantization costs. A dense weight is quantized. The
+    /// values of a quantized weight are already values of its code, so it is quantized along its columns, where other
+    /// values share a scale, and is dense afterwards.
     ///
     /// # Errors
-    /// A block that the format does not have, a value that is not finite.
+    /// A block size that the format does not have, a value that is not finite.
     pub fn quantize_anew(&mut self, scheme: QuantizationScheme, device: &Device) -> Result<(), QuantizationError> {
         self.weight = match self.weight.as_quantized() {
             None => {
@@ -116,18 +117,18 @@ impl Linear {
         self.adapter.as_ref()
     }
 
-    /// Takes the adapter off.
+    /// Removes the adapter and returns it.
     pub fn detach(&mut self) -> Option<Adapter> {
         self.adapter.take()
     }
 
-    /// Puts an adapter on this map, in place of any other.
+    /// Puts an adapter on this map, replacing any other.
     pub fn attach(&mut self, adapter: Adapter) {
         self.adapter = Some(adapter);
     }
 
-    /// Folds the adapter into the weight, in f32, and removes it. What an adapter on a quantized weight was trained against is the dequantized
-    /// weight, so that is what it is folded into, and the map is dense from then on.
+    /// Merges the adapter into the weight, in f32, and removes it. An adapter on a quantized weight was trained with
+    /// the dequantized weight, so it is merged into that, and the map is dense afterwards.
     pub fn merge(&mut self) {
         if let Some(adapter) = self.adapter.take() {
             let device = adapter.device();
@@ -210,7 +211,7 @@ mod tests {
         let distance = |before: &[f32], linear: &Linear| -> f32 {
             before.iter().zip(linear.values()).map(|(left, right)| (left - right).powi(2)).sum::<f32>().sqrt()
         };
-        // As weights are: many blocks, whose scales differ.
+        // Like real weights: many blocks with different scales.
         let shape = [48, 96];
         let mut random = crate::stream(1, "weight");
         let values: Vec<f32> = (0..48 * 96).map(|_| crate::normal(&mut random) as f32).collect();
@@ -226,7 +227,7 @@ mod tests {
         assert!(once > 0.0 && twice > 0.5 * once && twice < 2.0 * once, "{once} {twice}");
     }
 
-    /// Names and shapes of the parameters a walk meets.
+    /// Names and shapes of the parameters that a walk finds.
     fn walk(linear: &Linear) -> Vec<(String, Vec<usize>)> {
         #[derive(Default)]
         struct Walk {

@@ -1,12 +1,14 @@
-//! LoftQ's start (Li et al. 2023, arXiv:2310.08659): the factors make up for what the quantized base lost, `s B0 A0 ~ W - Q`.
+//! LoftQ initialisation (Li et al. 2023, arXiv:2310.08659): the factors approximate the quantization error of the base,
+//! `s B0 A0 ~ W - Q`.
 //!
-//! One iteration with `Q` the quantized weight as it is, which is PEFT's `replace_lora_weights_loftq` and the first round of the paper's
-//! algorithm. Later rounds would quantize `W - s B A` in place of `W`, and no method here changes the base. Unlike PEFT, which takes
-//! the scale for 1, the product is divided by `s`, so that the sum approximates `W` whatever alpha is.
+//! There is one iteration, with the quantized weight `Q` unchanged: PEFT's `replace_lora_weights_loftq`, and the first
+//! iteration of the paper's algorithm. Later iterations would quantize `W - s B A` instead of `W`, but no method here
+//! changes the base. PEFT takes the scale for 1; here the product is divided by `s`, so that the sum approximates `W`
+//! for every alpha.
 //!
-//! In training the start stays in the product: the weight is `Q + s B A`. Files hold the difference to the start, `[B, -B0] [A; A0]`
-//! of twice the rank, as for PiSSA: that is an adapter for the *original* weight. On the quantized weight it is put with its start again
-//! ([`LoraConfig::started_by`]).
+//! In training the start stays in the product: the weight is `Q + s B A`. Files hold the difference to the start, `[B,
+//! -B0] [A; A0]` of twice the rank, as for PiSSA, which is an adapter for the *original* weight. To put it on the
+//! quantized weight, its start is added again ([`LoraConfig::started_by`]).
 
 use firebrand_kernels::leading_svd;
 
@@ -14,11 +16,11 @@ use crate::initial::{Start, principal};
 use crate::{AdapterError, Linear, LoraConfig, LoraFactors, LoraInit, normal, stream};
 
 impl LoraConfig {
-    /// The starting values on `base`, the module at `path` whose weight `[out, in]` was `original` before it was quantized, as files have
-    /// them. On a weight that is not quantized, the product starts at zero.
+    /// The initial values on `base`, the module at `path`, laid out as in files; `original` is its weight `[out, in]`
+    /// before quantization. On a weight that is not quantized, the product starts at zero.
     ///
     /// # Errors
-    /// A pattern that does not compile, or a rank that the weight does not have.
+    /// A pattern that does not compile, or a rank above that of the weight.
     pub fn initial_loftq(
         &self,
         seed: u64,
@@ -29,7 +31,7 @@ impl LoraConfig {
         let refuse = |problem: String| AdapterError::Initial { path: path.into(), problem };
         let (rank, [out, input]) = (self.rank_at(path)?, base.shape());
         if base.quantized_weight().is_none() {
-            // Nothing was lost; PEFT leaves such modules at their usual start.
+            // There is no quantization error; PEFT leaves such modules at their default initialisation.
             let start = LoraInit::Kaiming.factors(&Start { seed, path, rank, scale: self.scale_at(path)? }, base)?;
             return Ok(start.without(&start, rank));
         }
@@ -45,10 +47,11 @@ impl LoraConfig {
         Ok(start.without(&start, rank))
     }
 
-    /// The settings of an adapter that was started so, from those of its files: the inverse of [`Self::in_files`].
+    /// The settings of an adapter with this initialisation, from the settings in its files: the inverse of
+    /// [`Self::in_files`].
     ///
     /// # Errors
-    /// A rank that is not twice another.
+    /// A rank in the files that is not twice another rank.
     pub fn started_by(&self, init: LoraInit) -> Result<Self, AdapterError> {
         if !init.is_written_as_difference() {
             return Ok(Self { init, ..self.clone() });
@@ -154,7 +157,7 @@ mod tests {
         let config = config(true);
         let mut file = config.initial_loftq(1, "q", &quantized(), original()).unwrap();
         let before = with(quantized(), &config, file.clone());
-        // The first half of A's rows and of B's columns is what is trained.
+        // Training changes the first half of A's rows and of B's columns.
         file.a[..30].iter_mut().zip(numbers(30, 0.5)).for_each(|(value, step)| *value += 0.1 * step);
         let trained = with(quantized(), &config, file.clone());
         assert!(apart(&outputs(&trained), &outputs(&before)) > 0.1);

@@ -1,8 +1,9 @@
-//! LoRA: `y = W x + s B A dropout(x)`, with `A [rank, in]`, `B [out, rank]` (Hu et al. 2021, arXiv:2106.09685).
+//! LoRA: `y = W x + s B A dropout(x)`, with `A [rank, in]`, `B [out, rank]` (Hu et al. 2021, arXiv:2106.09685). The
+//! adapter is [`Lora`].
 //!
-//! The product stays factored in training, so no `[out, in]` matrix beyond the frozen weight exists, forward or
-//! backward. The scale is `alpha / rank`, or `alpha / sqrt(rank)` with rank stabilisation (arXiv:2312.03732). However the
-//! factors start (`initial.rs`), the first forward pass is the base model's. Names and layouts are PEFT's
+//! The product stays factored in training, so no `[out, in]` matrix beside the frozen weight exists, forward or
+//! backward. The scale is `alpha / rank`, or `alpha / sqrt(rank)` with rank stabilisation (arXiv:2312.03732). With
+//! every initialisation (`initial.rs`) the first forward pass is that of the base model. Names and layouts are PEFT's
 //! (`tuners/lora/layer.py`).
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::{
     TrainedBase, low_rank_delta, stream,
 };
 
-/// The factors of one adapted linear map.
+/// The LoRA adapter of one linear map.
 #[derive(Module, Debug)]
 pub struct Lora {
     /// `[rank, in]`.
@@ -32,7 +33,7 @@ pub struct Lora {
     pub(crate) settings: Settings,
 }
 
-/// What is not trained.
+/// The settings of an adapter, which are not trained.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     scale: f64,
@@ -44,13 +45,13 @@ pub(crate) struct Settings {
 /// How LoRA adapters are made; the recipe's `[adapter]` and PEFT's `adapter_config.json` both become this.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraConfig {
-    /// Rank where `rank_pattern` has nothing to say.
+    /// Rank of modules that no `rank_pattern` matches.
     pub rank: usize,
-    /// Scale numerator where `alpha_pattern` has nothing to say.
+    /// Alpha, the numerator of the scale, of modules that no `alpha_pattern` matches.
     pub alpha: f64,
     /// Probability of zeroing an input of `A` in training.
     pub dropout: f64,
-    /// Scale by `alpha / sqrt(rank)`.
+    /// Whether the scale is `alpha / sqrt(rank)` instead of `alpha / rank`.
     pub rslora: bool,
     /// Modules to adapt.
     pub targets: Targets,
@@ -62,13 +63,13 @@ pub struct LoraConfig {
     pub alpha_pattern: Vec<(String, f64)>,
     /// The layers to adapt, if not all.
     pub layers: Option<Layers>,
-    /// Where the factors start.
+    /// Initialisation of the factors.
     pub init: LoraInit,
-    /// What of the base is trained beside them.
+    /// The parameters of the base that are trained beside the adapters.
     pub base: TrainedBase,
 }
 
-/// Values of `A` and `B`, row-major; a map of [`AdapterValues`] by name.
+/// Values of `A` and `B`, row-major: [`AdapterValues`] with named fields.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraFactors {
     /// `[rank, in]`.
@@ -98,13 +99,13 @@ impl LoraFactors {
         Self { a: [self.a.as_slice(), &other.a].concat(), b }
     }
 
-    /// The factors of the difference to `start`, of the same rank.
+    /// The factors of the difference to `start`, which has the same rank; their rank is twice that.
     pub(crate) fn without(&self, start: &Self, rank: usize) -> Self {
         let negative = Self { a: start.a.clone(), b: start.b.iter().map(|value| -value).collect() };
         self.concatenated(&negative, rank, rank)
     }
 
-    /// Undoes [`Self::without`].
+    /// The inverse of [`Self::without`].
     fn split(&self, rank: usize) -> (Self, Arc<Self>) {
         let (a, start_a) = self.a.split_at(self.a.len() / 2);
         let halves = self.b.chunks(2 * rank).map(|row| row.split_at(rank));
@@ -115,7 +116,7 @@ impl LoraFactors {
 }
 
 impl LoraConfig {
-    /// Adapters of one rank on all `targets`, everything else as it usually is.
+    /// Adapters of one rank on all `targets`, with default values for everything else.
     pub fn new(rank: usize, alpha: f64, targets: Targets) -> Self {
         Self {
             rank,
@@ -140,7 +141,7 @@ impl LoraConfig {
         Ok(pattern_value("adapter.rank_pattern", &self.rank_pattern, path)?.unwrap_or(self.rank))
     }
 
-    /// Scale numerator of the module at `path`.
+    /// Alpha of the module at `path`.
     ///
     /// # Errors
     /// A pattern that does not compile.
@@ -158,17 +159,17 @@ impl LoraConfig {
         Ok(if self.rslora { alpha / rank.sqrt() } else { alpha / rank })
     }
 
-    /// The starting values on `base`, the module at `path`, as files have them.
+    /// The initial values on `base`, the module at `path`, laid out as in files.
     ///
     /// # Errors
-    /// A pattern that does not compile, or a rank that the start does not allow.
+    /// A pattern that does not compile, or a rank that the initialisation does not allow.
     pub fn initial(&self, seed: u64, path: &str, base: &Linear) -> Result<LoraFactors, AdapterError> {
         let rank = self.rank_at(path)?;
         let factors = self.init.factors(&Start { seed, path, rank, scale: self.scale_at(path)? }, base)?;
         Ok(if self.init.is_written_as_difference() { factors.without(&factors, rank) } else { factors })
     }
 
-    /// The same settings for an adapter as files have it: of twice the rank where that is the difference to the start.
+    /// The settings of the adapter in files: with twice the rank where files hold the difference to the start.
     pub fn in_files(&self) -> Self {
         if !self.init.is_written_as_difference() {
             return self.clone();
@@ -184,13 +185,13 @@ impl LoraConfig {
         }
     }
 
-    /// Shapes of the factors in files, of the module at `path` with weight `[out, in]`.
+    /// Shapes in files of the factors of the module at `path` with weight `[out, in]`.
     pub(crate) fn shapes(&self, path: &str, [out, input]: [usize; 2]) -> Result<Shapes, AdapterError> {
         let rank = self.in_files().rank_at(path)?;
         Ok(vec![(AdapterTensor::A, vec![rank, input]), (AdapterTensor::B, vec![out, rank])])
     }
 
-    /// The trainable module at `path` with the given values, as files have them, for a weight `[out, in]`.
+    /// The trainable adapter at `path` for a weight `[out, in]`, with values laid out as in files.
     ///
     /// # Errors
     /// A pattern that does not compile.
@@ -225,17 +226,18 @@ impl LoraConfig {
 impl Lora {
     /// `s B A dropout(x)`; `x` is `[batch, time, in]`.
     ///
-    /// `places` say which tokens `x` `[1, tokens, in]` are, where those are not the micro-batch as it is.
+    /// `places` gives the positions of the tokens of `x` `[1, tokens, in]`, where `x` is not the whole micro-batch in
+    /// order.
     pub fn forward(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
         self.product(self.dropped(x, mode, places))
     }
 
-    /// Whether training drops inputs.
+    /// Whether it has dropout in training.
     pub(crate) fn drops(&self) -> bool {
         self.settings.dropout > 0.0
     }
 
-    /// The input of `A`.
+    /// The input of `A`: `x`, with dropout in training.
     pub(crate) fn dropped(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
         match mode {
             Mode::Training { key, first_row } if self.drops() => match places {
@@ -248,7 +250,7 @@ impl Lora {
 
     /// `s B A x`.
     pub(crate) fn product(&self, x: Tensor<3>) -> Tensor<3> {
-        // Scaling the narrow side costs `rank` values a token instead of `out`.
+        // Scaling the narrow side takes `rank` products per token instead of `out`.
         let through = |x, a, b| linear(linear(x, a) * self.settings.scale, b);
         match self.start(&x.device()) {
             None => through(x, self.a.val(), self.b.val()),
@@ -256,7 +258,7 @@ impl Lora {
         }
     }
 
-    /// `s B A`, `[out, in]`, without the start where that is subtracted.
+    /// `s B A`, `[out, in]`, minus the start where that is subtracted.
     pub fn delta(&self) -> Tensor<2> {
         let delta = low_rank_delta(self.a.val(), self.b.val(), self.settings.scale);
         match self.start(&delta.device()) {
@@ -277,14 +279,14 @@ impl Lora {
         Self { a: matrix(factors.a, [rank, input]), b: matrix(factors.b, [out, rank]), settings }
     }
 
-    /// Its factors as files have them, the scale in `B`; and their rank.
+    /// Its factors laid out as in files, with the scale in `B`; and their rank.
     fn unscaled(&self) -> (LoraFactors, usize) {
         let mut factors = self.values();
         factors.b.iter_mut().for_each(|value| *value *= self.settings.scale as f32);
         (factors, self.rank_in_files())
     }
 
-    /// Its factors as files have them.
+    /// Its factors, laid out as in files.
     fn values(&self) -> LoraFactors {
         let host = |matrix: &Param<Tensor<2>>| matrix.val().into_data().iter::<f32>().collect();
         let factors = LoraFactors { a: host(&self.a), b: host(&self.b) };
@@ -299,12 +301,12 @@ impl Lora {
         if self.settings.start.factors().is_some() { 2 * rank } else { rank }
     }
 
-    /// Whether the base is not itself without this adapter.
+    /// Whether the adapter makes up for the base's quantization error, so that the base needs it.
     pub(crate) fn makes_up_for_base(&self) -> bool {
         matches!(self.settings.start, Origin::Kept(_))
     }
 
-    /// Its tensors as files have them.
+    /// Its tensors, laid out as in files.
     pub(crate) fn tensors(&self) -> Vec<(AdapterTensor, Vec<usize>, Vec<f32>)> {
         let ([_, input], [out, _]) = (self.a.lazy_shape().dims::<2>(), self.b.lazy_shape().dims::<2>());
         let rank = self.rank_in_files();
@@ -317,7 +319,7 @@ impl Lora {
         vec![(AdapterTensor::A, self.a.lazy_shape().to_vec()), (AdapterTensor::B, self.b.lazy_shape().to_vec())]
     }
 
-    /// What is subtracted.
+    /// The start that is subtracted, if there is one.
     fn start(&self, device: &Device) -> Option<(Tensor<2>, Tensor<2>)> {
         let Origin::Subtracted(start) = &self.settings.start else { return None };
         let matrix =
@@ -325,7 +327,7 @@ impl Lora {
         Some((matrix(&start.a, self.a.lazy_shape()), matrix(&start.b, self.b.lazy_shape())))
     }
 
-    /// The factor in front of `B A`.
+    /// The factor on `B A`.
     pub fn scale(&self) -> f64 {
         self.settings.scale
     }
@@ -339,13 +341,13 @@ impl Lora {
         masked(x, mask)
     }
 
-    /// The same masks for tokens in another order: a token has the one it has in its row.
+    /// As in [`Self::dropped`], for tokens in another order: each token has the mask of its position.
     fn drop_at(&self, x: Tensor<3>, key: u64, first_row: usize, places: &[Place]) -> Tensor<3> {
         let [_, tokens, width] = x.dims();
         let mut mask = Vec::with_capacity(tokens * width);
         for place in places {
             let mut rng = self.row_stream(key, first_row + place.row);
-            // A value takes one word of the stream.
+            // Each value takes one word of the random stream.
             rng.set_word_pos((place.time * width) as u128);
             self.extend_mask(&mut mask, &mut rng, width);
         }

@@ -1,4 +1,4 @@
-//! Adapters as dense matrices.
+//! Adapters as dense matrices: [`low_rank_delta`].
 
 use burn::tensor::Tensor;
 

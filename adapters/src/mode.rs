@@ -1,18 +1,19 @@
-//! Whether a forward pass trains.
+//! [`Mode`]: whether a forward pass trains, and with which dropout masks.
 
-/// Where a token stands in its micro-batch, for maps that see tokens out of their order: those of experts.
+/// The position of a token in its micro-batch, for the maps of experts, which see tokens in another order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Row of the micro-batch.
+    /// Row of the micro-batch: its pack.
     pub row: usize,
-    /// Token of the row.
+    /// Position in the row.
     pub time: usize,
 }
 
-/// The only thing a forward pass needs to know beyond its inputs.
+/// Training or inference: all that a forward pass depends on beside its inputs.
 ///
-/// Dropout masks are a pure function of `key`, the row's place in the optimiser step and the module's own path, never of
-/// a global generator: a resumed or recomputed pass draws the same masks, and so does any split into micro-batches.
+/// Dropout masks are a pure function of `key`, the row's number in the optimiser step and the module's own path, never
+/// of a global generator. So a resumed or recomputed pass draws the same masks, and so does every split into
+/// micro-batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// No dropout.
@@ -21,13 +22,13 @@ pub enum Mode {
     Training {
         /// Seed of this optimiser step's masks.
         key: u64,
-        /// Place in the step of the first row of this micro-batch.
+        /// Number in the step of the first row of this micro-batch.
         first_row: usize,
     },
 }
 
 impl Mode {
-    /// The mode of the rows of a micro-batch that follow its first `rows`.
+    /// The mode for the rows of a micro-batch after its first `rows`.
     pub fn after(self, rows: usize) -> Self {
         match self {
             Self::Inference => Self::Inference,

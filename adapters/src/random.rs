@@ -1,12 +1,12 @@
-//! Reproducible random numbers for initial values and dropout.
+//! Reproducible random numbers for initial values and dropout: [`stream`] gives a named random stream.
 //!
-//! Every stream is named by a seed and a text (a parameter's or module's path), so the values of one tensor do not
-//! depend on the order in which tensors are made, on the device, or on the number of threads.
+//! A seed and a text (the path of a parameter or module) name a stream. So the values of one tensor do not depend on
+//! the order in which tensors are made, on the device, or on the number of threads.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The generator of the stream called `name` under `seed`.
+/// The random generator of the stream called `name` under `seed`.
 pub fn stream(seed: u64, name: &str) -> ChaCha8Rng {
     // FNV-1a: stable across versions and platforms, unlike the standard library's hasher.
     let hash = name

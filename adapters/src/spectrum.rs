@@ -1,25 +1,25 @@
-//! How much a low-rank adapter changes its weight, and in how many directions.
+//! [`Spectrum`]: how much a low-rank adapter changes its weight, and in how many directions.
 //!
-//! The singular values of `s B A` are those of `R_B R_A^T`, of the rank's size, from the QR decompositions of both factors; the
-//! dense product is never made.
+//! The singular values of `s B A` are those of `R_B R_A^T`, a matrix of the rank's size, where `R_A` and `R_B` come
+//! from the QR decompositions of the factors. The dense product is never computed.
 
 use firebrand_kernels::low_rank_svd;
 
 use crate::LoraFactors;
 
-/// Sizes of one module's change. Norms are Frobenius norms.
+/// Norms and singular values of one module's change. Norms are Frobenius norms.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spectrum {
     /// Norm of `A`.
     pub a: f64,
     /// Norm of `B`.
     pub b: f64,
-    /// Singular values of `s B A`, falling; `min(rank, in, out)` of them.
+    /// Singular values of `s B A`, in descending order; `min(rank, in, out)` of them.
     pub values: Vec<f64>,
 }
 
 impl Spectrum {
-    /// Of factors as files have them. None where a number, or the product, is not finite.
+    /// The spectrum of factors laid out as in files. `None` where a value, or the product, is not finite.
     pub fn new(factors: &LoraFactors, rank: usize, scale: f64) -> Option<Self> {
         let found = low_rank_svd(&factors.b, &factors.a, rank)?;
         let values = found.values.iter().map(|value| f64::from(*value) * scale).collect();
@@ -31,8 +31,8 @@ impl Spectrum {
         self.values.iter().map(|value| value * value).sum::<f64>().sqrt()
     }
 
-    /// `exp` of the entropy of the singular values by their sum (Roy and Vetterli 2007, "The effective rank"): from 1, one
-    /// direction, to the rank, all directions alike; 0 where there is no change.
+    /// `exp` of the entropy of the normalised singular values (Roy and Vetterli 2007, "The effective rank"): between 1
+    /// (one direction) and the rank (all directions equal); 0 where there is no change.
     pub fn effective_rank(&self) -> f64 {
         let sum: f64 = self.values.iter().sum();
         if sum <= 0.0 {
@@ -42,7 +42,7 @@ impl Spectrum {
         shares.map(|share| -share * share.ln()).sum::<f64>().exp()
     }
 
-    /// Whether nothing is changed: a factor is zero, or the product is, up to what rounding leaves of a start that is
+    /// Whether nothing is changed: a factor is zero, or the product is, up to the rounding of a start that is
     /// subtracted.
     pub fn is_zero(&self, scale: f64) -> bool {
         self.norm() <= 1e-10 * scale * self.a * self.b

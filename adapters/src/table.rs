@@ -1,9 +1,9 @@
-//! LoRA where the product is not a linear map's: on the token table, whose rows are looked up, and on the output head, which
-//! is one operation with the loss.
+//! LoRA on the token table and the output head: [`Lora::look_up`] for the table, whose rows are looked up, and
+//! [`Lora::widened`] for the head, which is one operation with the loss.
 //!
-//! To the table (PEFT's `lora.Embedding`) the adapter is that of the map from one-hot ids, with weight `[width, rows]`: `A [rank, rows]`
-//! starts at zero, `B [width, rank]` is normal, and nothing is dropped. On the head the narrow side joins the hidden states and `B` joins the
-//! matrix: `W h + B (s A h) = [W B] [h; s A h]`.
+//! On the table (PEFT's `lora.Embedding`) the adapter is that of the map from one-hot ids, with weight `[width, rows]`:
+//! `A [rank, rows]` starts at zero, `B [width, rank]` is normal, and there is no dropout. On the head, `s A h` is
+//! appended to the hidden states and `B` to the matrix: `W h + B (s A h) = [W B] [h; s A h]`.
 
 use burn::tensor::Tensor;
 use firebrand_kernels::linear;
@@ -11,12 +11,12 @@ use firebrand_kernels::linear;
 use crate::{AdapterConfig, AdapterError, Linear, Lora, LoraConfig, LoraFactors, LoraInit, Mode, normal, stream};
 
 impl Lora {
-    /// What the adapter adds to looked-up rows. `rows` looks up a table `[rows, any]` as it does the base's.
+    /// The adapter's addition to looked-up rows. `rows` looks up a table `[rows, any]` in the same way as the base's.
     pub fn look_up(&self, rows: impl FnOnce(Tensor<2>) -> Tensor<3>) -> Tensor<3> {
         linear(rows(self.a.val().transpose()) * self.scale(), self.b.val())
     }
 
-    /// `x` `[batch, time, in]` and beside it `s A dropout(x)`, for a product with `[W B]`.
+    /// `x` `[batch, time, in]` with `s A dropout(x)` appended, `[batch, time, in + rank]`, for a product with `[W B]`.
     pub fn widened(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
         let narrow = linear(self.dropped(x.clone(), mode, None), self.a.val()) * self.scale();
         Tensor::cat(vec![x, narrow], 2)
@@ -24,10 +24,10 @@ impl Lora {
 }
 
 impl LoraConfig {
-    /// The starting values on a token table, whose adapter is that of a weight `[width, rows]`.
+    /// The initial values on a token table, whose adapter is that of a weight `[width, rows]`.
     ///
     /// # Errors
-    /// A pattern that does not compile, or a start that tables do not have.
+    /// A pattern that does not compile, or an initialisation that tables do not support.
     pub fn initial_of_table(
         &self,
         seed: u64,
@@ -46,7 +46,7 @@ impl LoraConfig {
         Ok(LoraFactors { a: vec![0.0; rank * rows], b })
     }
 
-    /// The starting values on the head, given as a map.
+    /// The initial values on the head, given as a linear map.
     ///
     /// # Errors
     /// As [`Self::initial_of_table`].
@@ -59,10 +59,10 @@ impl LoraConfig {
 }
 
 impl AdapterConfig {
-    /// The LoRA that goes on the table or the head at `path`.
+    /// The LoRA configuration for an adapter on the table or the head at `path`.
     ///
     /// # Errors
-    /// Another method.
+    /// A method other than LoRA.
     pub fn on_table(&self, path: &str) -> Result<&LoraConfig, AdapterError> {
         match self {
             Self::Lora(lora) => Ok(lora),

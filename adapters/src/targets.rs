@@ -1,19 +1,19 @@
-//! Which modules are adapted, in the vocabulary of Hugging Face module paths.
+//! Target modules: [`Targets`] says which modules are adapted, by their Hugging Face paths.
 //!
-//! The rules are PEFT's (`tuners_utils.check_target_module_exists`): a list matches whole path suffixes, a regex must
-//! match the whole path, `all-linear` takes every linear module but the output head. Unlike PEFT, a list entry that
-//! selects nothing is an error.
+//! The rules are PEFT's (`tuners_utils.check_target_module_exists`): an entry of a list matches whole path suffixes, a
+//! regular expression must match the whole path, and `all-linear` selects every linear module except the output head.
+//! Unlike in PEFT, a list entry that selects nothing is an error.
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use crate::AdapterError;
 
-/// A set of modules, as a list of path suffixes or one regular expression over whole paths.
+/// A set of modules: a list of path suffixes, or one regular expression for whole paths.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ModulePattern {
-    /// `["q_proj", "layers.3.mlp.up_proj"]`: paths that are, or end in `.` followed by, one of these.
+    /// Paths that equal one of these, or end in `.` and one of these: `["q_proj", "layers.3.mlp.up_proj"]`.
     Suffixes(Vec<String>),
     /// A regular expression that must match a whole path.
     Regex(String),
@@ -24,24 +24,25 @@ pub enum ModulePattern {
 pub enum Targets {
     /// Every linear module except the output head.
     AllLinear,
-    /// Those a pattern selects.
+    /// The modules that a pattern selects.
     Pattern(ModulePattern),
 }
 
-/// Some of the layers, as PEFT's `layers_to_transform` and `layers_pattern` name them: a layer is the first number in a path.
+/// A choice of layers, as by PEFT's `layers_to_transform` and `layers_pattern`: the first number in a path is its
+/// layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layers {
     /// Numbers of the layers, from 0.
     pub indices: Vec<usize>,
-    /// Regular expressions, one of which must match the name before the number; any name does where there are none.
+    /// Regular expressions, one of which must match the name before the number; empty: any name.
     pub patterns: Vec<String>,
 }
 
 impl Layers {
-    /// Those of `paths` that are in the layers.
+    /// The ones of `paths` that are in these layers.
     ///
     /// # Errors
-    /// A pattern that does not compile, or a layer that has none of the paths.
+    /// A pattern that does not compile, or a layer without any of the paths.
     pub fn select(&self, paths: Vec<String>) -> Result<Vec<String>, AdapterError> {
         let any = [String::from(r"[^.]*")];
         let patterns = if self.patterns.is_empty() { any.as_slice() } else { self.patterns.as_slice() };
@@ -63,7 +64,8 @@ impl Layers {
 }
 
 impl ModulePattern {
-    /// Whether PEFT counts `path` among IA3's feedforward modules: the end of the path, dot or not, or a whole match.
+    /// Whether PEFT counts `path` among IA3's feedforward modules: by the end of the path, with or without a dot before
+    /// it, or by a match of the whole path.
     pub(crate) fn ends(&self, key: &str, path: &str) -> Result<bool, AdapterError> {
         match self {
             Self::Suffixes(names) => Ok(names.iter().any(|name| path.ends_with(name.as_str()))),
@@ -125,7 +127,7 @@ impl Targets {
     }
 }
 
-/// The value of the first pattern that matches `path`, as PEFT's `rank_pattern` and `alpha_pattern` do: a key is a
+/// The value of the first pattern that matches `path`, as for PEFT's `rank_pattern` and `alpha_pattern`: a key is a
 /// regular expression that must match the end of the path, from a dot or the start.
 ///
 /// # Errors

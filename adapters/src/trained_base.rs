@@ -1,20 +1,22 @@
-//! What of the base is trained beside the adapters: PEFT's `modules_to_save`, `bias` and `ensure_weight_tying`.
+//! Training of base parameters beside adapters: [`TrainedBase`] holds PEFT's `modules_to_save`, `bias` and
+//! `ensure_weight_tying`.
 //!
-//! Names mean what they mean to PEFT (`utils/other.py`, `tuners/tuners_utils.py`), which has two rules for one list: a module is trained
-//! whole where its path *ends* in a name, dot or not (`norm` is every `post_attention_layernorm` too), and adapters pass by where a whole
-//! part of the path matches. Not here: which tensors of a model these are.
+//! Names have PEFT's meaning (`utils/other.py`, `tuners/tuners_utils.py`), which has two rules for one list: a module
+//! is trained as a whole where its path *ends* in a name, with or without a dot before it (`norm` includes every
+//! `post_attention_layernorm`); adapters leave out modules where a whole part of the path matches. Not here: which
+//! tensors of a model these are.
 
 use crate::AdapterError;
 use crate::targets::compile;
 
-/// Parts of the base that learn too, in the vocabulary of Hugging Face module paths.
+/// The parameters of the base that are trained, in terms of Hugging Face module paths.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrainedBase {
-    /// Ends of paths of modules that are trained whole.
+    /// Ends of the paths of modules that are trained as a whole.
     pub modules: Vec<String>,
     /// Which biases are trained.
     pub biases: Biases,
-    /// What becomes of a head that is the token table, when one of the two is trained or adapted.
+    /// What happens to a tied head when the token table or the head is trained or adapted.
     pub tying: Tying,
 }
 
@@ -30,13 +32,13 @@ pub enum Biases {
     OfAdapted,
 }
 
-/// A head that is the token table.
+/// What happens to a tied head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tying {
-    /// It becomes a matrix of its own, as large as the table: what is trained of one is not of the other.
+    /// It becomes a matrix of its own, as large as the table: training one of the two does not change the other.
     #[default]
     Broken,
-    /// Both stay one, and are trained as one.
+    /// Both stay one matrix and are trained together.
     Kept,
 }
 
@@ -46,7 +48,7 @@ impl TrainedBase {
         self.modules.is_empty() && self.biases == Biases::None
     }
 
-    /// Whether the tensor `name` (`model.norm.weight`) is trained, where adapters are on the modules at `adapted`.
+    /// Whether the tensor `name` (`model.norm.weight`) is trained where adapters are on the modules `adapted`.
     pub fn trains(&self, name: &str, adapted: &[String]) -> bool {
         let of_module = modules_of(name).any(|module| self.modules.iter().any(|end| module.ends_with(end.as_str())));
         let bias = name.strip_suffix(".bias");
@@ -58,17 +60,17 @@ impl TrainedBase {
             }
     }
 
-    /// Those of `paths` that adapters may be on: modules that are trained whole have none.
+    /// The ones of `paths` that may have adapters: modules trained as a whole have none.
     ///
     /// # Errors
-    /// A name that is no regular expression.
+    /// A name that is not a valid regular expression.
     pub(crate) fn leaves(&self, paths: Vec<String>) -> Result<Vec<String>, AdapterError> {
         let regex = |name: &String| compile("adapter.modules_to_save", &format!(r"^(?:|.*\.)(?:{name})(?:$|\.)"));
         let taken = self.modules.iter().map(regex).collect::<Result<Vec<_>, _>>()?;
         Ok(paths.into_iter().filter(|path| !taken.iter().any(|regex| regex.is_match(path))).collect())
     }
 
-    /// The first of its modules that none of the tensors `names` belongs to.
+    /// The first of its modules to which none of the tensors `names` belongs.
     pub fn unused<'a>(&'a self, names: &[&str]) -> Option<&'a str> {
         let used =
             |end: &String| names.iter().flat_map(|name| modules_of(name)).any(|module| module.ends_with(end.as_str()));
@@ -76,7 +78,7 @@ impl TrainedBase {
     }
 }
 
-/// The modules that a tensor is in, from the outermost.
+/// The modules that contain a tensor, from the outermost.
 fn modules_of(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('.').map(|(at, _)| &name[..at])
 }

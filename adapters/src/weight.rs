@@ -1,7 +1,8 @@
-//! What a linear map multiplies with: a dense matrix, or a frozen one in few bits.
+//! The weight of a linear map: [`Weight`] is a dense matrix, or a frozen quantized one.
 //!
-//! A dense weight is a parameter, found by Burn's walks under the map's `weight`. A quantized one is no tensor and never trained, so walks pass it by:
-//! it is a handle that clones, devices and autodiff leave as it is. Every product with it goes through `frozen_matmul`.
+//! A dense weight is a parameter, which Burn's walks find under the map's `weight`. A quantized weight is no tensor and
+//! is never trained, so walks skip it: it is a handle that clones, devices and autodiff do not change. Every product
+//! with it goes through `frozen_matmul`.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 use firebrand_kernels::{QuantizedWeight, frozen_matmul, linear};
 
-/// A matrix `[out, in]`.
+/// The weight of a linear map, `[out, in]`.
 #[derive(Module, Debug)]
 pub(crate) enum Weight {
     /// In f32, bf16 or f16.
@@ -38,7 +39,7 @@ impl Weight {
         }
     }
 
-    /// All numbers in f32, row-major.
+    /// All values in f32, row-major.
     pub fn values(&self) -> Vec<f32> {
         match self {
             Self::Dense(weight) => weight.val().into_data().iter::<f32>().collect(),
@@ -62,7 +63,7 @@ impl Weight {
         }
     }
 
-    /// The weight that `change` makes of this one in f32; a quantized weight is dequantized to `device` and stays dense.
+    /// The dense weight that `change` makes of this one in f32. A quantized weight is first dequantized on `device`.
     pub fn changed(&self, device: &Device, change: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Self {
         Self::Dense(match self {
             Self::Dense(weight) => weight.clone().map(|weight| change(weight.cast(DType::F32))),

@@ -1,8 +1,9 @@
-//! Arrays of numbers with names: what a row of tensors gives a model. Plain memory; no library of tensors is involved.
+//! Arrays of numbers: [`NamedArrays`] is what a row of tensors gives a model, in plain memory and without a tensor
+//! library.
 
 use std::collections::BTreeMap;
 
-/// Arrays by their names, in the order of these.
+/// Arrays by name, sorted by name.
 pub type NamedArrays = BTreeMap<String, Array>;
 
 /// An array of any rank.
@@ -24,7 +25,7 @@ pub enum ArrayValues {
 }
 
 impl ArrayValues {
-    /// The name of the element type, as safetensors' is in lower case.
+    /// The name of the element type: safetensors' name in lower case (`f32`, `i64`).
     pub fn dtype(&self) -> &'static str {
         match self {
             ArrayValues::F32(_) => "f32",

@@ -1,4 +1,4 @@
-//! What a step computes on: the examples of some packs, laid out for a model.
+//! Batches: [`Batch`] lays out the examples of some packs as the arrays that a model computes on in one step.
 
 use crate::array::NamedArrays;
 use crate::error::DataError;
@@ -7,37 +7,38 @@ use crate::kind::RowKind;
 use crate::pack::Pack;
 use crate::tokens::{NOT_TRAINED, Tokens};
 
-/// A batch.
+/// The examples of some packs, laid out for a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// The examples in each pack, by their number in the dataset, in the order they stand in it.
+    /// The examples of each pack, by their numbers in the dataset, in the order in which they stand in the pack.
     pub examples: Vec<Vec<usize>>,
     /// What the model is given.
     pub content: BatchContent,
 }
 
-/// What a model is given of a batch.
+/// The arrays that a model is given for a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BatchContent {
     /// Packs of tokens side by side.
     Tokens(TokenBatch),
-    /// The arrays of each example, in the order of the packs: such rows are not packed, so a pack is one of them.
+    /// The arrays of each example, in the order of the packs. Rows of tensors are not packed: each pack is one example.
     Tensors(Vec<NamedArrays>),
 }
 
 /// Packs side by side, padded on the right to the longest of them. All arrays are `[rows, length]` in row-major order.
 ///
-/// Padding is known by its segment (0), never by a token's id, because `pad == eos` is common and the EOS of a row must
-/// be trained. A target is the label of the next token of the *same* example, so nothing is predicted across examples.
+/// Padding is marked by its segment (0), never by a token's id, because `pad == eos` is common and the EOS token of an
+/// example must be trained. A target is the label of the next token of the *same* example, so nothing is predicted
+/// across examples.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TokenBatch {
     /// Packs in the batch.
     pub rows: usize,
     /// Tokens of the longest pack.
     pub length: usize,
-    /// Tokens; 0 in padding.
+    /// Token ids; 0 in padding.
     pub input_ids: Vec<i32>,
-    /// Place of each token in its own example, from 0; 0 in padding.
+    /// Position of each token in its own example, from 0; 0 in padding.
     pub positions: Vec<i32>,
     /// Which example of its pack a token belongs to, from 1; 0 = padding. Tokens attend within their segment only.
     pub segments: Vec<i32>,
@@ -48,8 +49,8 @@ pub struct TokenBatch {
 }
 
 impl Batch {
-    /// Lays out `packs` of examples of `kind`. `length` gives an example's length, `example` the example itself: each is
-    /// fetched once, by its number.
+    /// Lays out `packs`, whose examples are of `kind`. `length` gives the length of an example by its number, `example`
+    /// the example itself; each example is fetched once.
     pub(crate) fn fetch(
         kind: RowKind,
         packs: &[Pack],
@@ -73,7 +74,7 @@ impl Batch {
         Ok(Self { examples: packs.iter().map(|pack| pack.examples.clone()).collect(), content })
     }
 
-    /// How many predictions count; a row of tensors counts as one.
+    /// Number of predictions that count in the loss; a row of tensors counts as one.
     pub fn labelled_tokens(&self) -> usize {
         match &self.content {
             BatchContent::Tokens(batch) => batch.labelled_tokens(),
@@ -81,7 +82,7 @@ impl Batch {
         }
     }
 
-    /// How many tokens are not padding; a row of tensors counts as one.
+    /// Number of tokens that are not padding; a row of tensors counts as one.
     pub fn tokens(&self) -> usize {
         match &self.content {
             BatchContent::Tokens(batch) => batch.tokens(),
@@ -89,10 +90,10 @@ impl Batch {
         }
     }
 
-    /// The tokens, for what computes on tokens only.
+    /// The tokens, for code that computes on tokens only.
     ///
     /// # Errors
-    /// A batch of tensors.
+    /// The batch holds tensors.
     pub fn into_tokens(self) -> Result<TokenBatch, DataError> {
         match self.content {
             BatchContent::Tokens(batch) => Ok(batch),
@@ -115,7 +116,7 @@ fn arrays(example: &Example) -> Result<NamedArrays, DataError> {
 }
 
 impl TokenBatch {
-    /// Lays out `packs`, whose examples are numbers into `examples`.
+    /// Lays out `packs`, whose examples are indices into `examples`.
     pub fn new(examples: &[Tokens], packs: &[Pack]) -> Self {
         let mut batch = Self::padding(packs);
         for (place, number) in batch.places(packs, |number| examples[number].input_ids.len()) {
@@ -124,7 +125,7 @@ impl TokenBatch {
         batch
     }
 
-    /// Nothing but padding, as large as the packs need it.
+    /// A batch of nothing but padding, as large as `packs` need it.
     fn padding(packs: &[Pack]) -> Self {
         let length = packs.iter().map(|pack| pack.length).max().unwrap_or(0);
         let size = packs.len() * length;
@@ -139,7 +140,7 @@ impl TokenBatch {
         }
     }
 
-    /// Where each example begins and its segment, with its number.
+    /// For each example: the index in the flat arrays where it begins, its segment, and its number in the dataset.
     fn places(&self, packs: &[Pack], length: impl Fn(usize) -> usize) -> Vec<((usize, i32), usize)> {
         let mut places = Vec::new();
         for (index, pack) in packs.iter().enumerate() {
@@ -167,12 +168,12 @@ impl TokenBatch {
         }
     }
 
-    /// How many predictions count.
+    /// Number of predictions that count in the loss.
     pub fn labelled_tokens(&self) -> usize {
         self.targets.iter().filter(|target| **target != NOT_TRAINED as i32).count()
     }
 
-    /// How many tokens are not padding.
+    /// Number of tokens that are not padding.
     pub fn tokens(&self) -> usize {
         self.segments.iter().filter(|segment| **segment != 0).count()
     }
@@ -207,7 +208,7 @@ mod tests {
         assert_eq!(batch.input_ids, [5, 6, 7, 8, 9, 4, 4, 4, 0, 0]);
         assert_eq!(batch.positions, [0, 1, 2, 0, 1, 0, 1, 2, 0, 0]);
         assert_eq!(batch.segments, [1, 1, 1, 2, 2, 1, 1, 1, 0, 0]);
-        // 7 does not predict 8, although 8 is labelled: they are not of one row.
+        // 7 does not predict 8, although 8 is labelled: they belong to different examples.
         assert_eq!(batch.targets, [6, 7, -100, 9, -100, -100, 4, -100, -100, -100]);
         assert_eq!(batch.weights, [0.5, 0.5, 0.0, 0.5, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0]);
         assert_eq!(batch.labelled_tokens(), 4);

@@ -1,6 +1,7 @@
-//! A split, encoded: its rows in the order of the data, and from them the packs of an epoch and the batches of a step.
+//! An encoded split: [`Dataset`] holds its rows in the order of the data and makes the packs of an epoch and the
+//! batches of a step from them.
 //!
-//! The rows are in a store on disk. What stays in memory is a few bytes a row: lengths, and what differs from the usual.
+//! The rows are in a store on disk. A few bytes per row stay in memory: lengths, and exceptions from the usual case.
 
 mod epoch;
 mod rows;
@@ -34,38 +35,39 @@ use epoch::{Layout, Memory};
 pub struct Dataset {
     /// Which half of the data it is.
     pub split: Split,
-    /// The format of each source, and why.
+    /// The format of each source, and why it was chosen.
     pub decisions: Vec<Decision>,
-    /// The files the rows came from, with their hashes; empty where only the first rows were asked for.
+    /// The files the rows came from, with their hashes; empty where only the first rows were asked for
+    /// (`Prepare::limit`).
     pub files: Vec<FileInfo>,
     /// Whether the rows are kept for the next start.
     pub kept: Kept,
     store: Arc<Store>,
     rows: Arc<Rows>,
-    /// What is visited of each source, and its weight as the hash has it.
+    /// For each source, how much of it is visited, and its weight as it enters the hash.
     portions: Vec<(Portion, f64)>,
     layout: Layout,
     validation: Option<f64>,
     memory: Arc<Mutex<Memory>>,
 }
 
-/// Rows that could not be used.
+/// Rows that could not be used and were left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Broken {
     /// How many.
     pub count: usize,
-    /// The first of them, and what is wrong with each.
+    /// The first of them, with what is wrong with each.
     pub first: Vec<(Location, String)>,
 }
 
 /// Whether prepared rows are kept for the next start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
-    /// They were there already.
+    /// They were found in the cache.
     Found,
-    /// They are now.
+    /// They were prepared and stored in the cache.
     Stored,
-    /// They are not, for this reason.
+    /// They are not kept, for this reason.
     Not(String),
 }
 
@@ -94,27 +96,27 @@ impl Dataset {
         }
     }
 
-    /// What its examples are made of.
+    /// What the examples are made of: tokens or arrays.
     pub fn kind(&self) -> RowKind {
         self.store.kind
     }
 
-    /// How many examples there are: one a row, two where the row is a pair.
+    /// Number of examples: one per row, two where the row is a pair.
     pub fn len(&self) -> usize {
         self.rows.lengths.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no examples.
     pub fn is_empty(&self) -> bool {
         self.rows.lengths.is_empty()
     }
 
-    /// The rows, each as the numbers of its examples: one, or a pair.
+    /// The rows, each as the numbers of its examples: one, or two for a pair.
     pub fn rows(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         (0..self.rows.len()).map(|row| self.rows.examples(row))
     }
 
-    /// Example `number`, from 0, in the order of sources, files and lines.
+    /// The example of this number, counted from 0 in the order of sources, files and lines.
     ///
     /// # Errors
     /// When its bytes on disk are not those that were written.
@@ -122,24 +124,25 @@ impl Dataset {
         self.store.read(self.rows.in_store(number))
     }
 
-    /// All examples, one after the other.
+    /// All examples, in order.
     pub fn examples(&self) -> impl Iterator<Item = Result<Example, DataError>> + '_ {
         (0..self.len()).map(|number| self.example(number))
     }
 
-    /// Tokens of example `number`; 1 of a row of tensors.
+    /// Number of tokens of example `number`; 1 for a row of tensors.
     pub fn length(&self, number: usize) -> usize {
         self.rows.lengths[number] as usize
     }
 
-    /// Where the row of example `number` stood.
+    /// File and line of the row of example `number`.
     pub fn location(&self, number: usize) -> Location {
         self.store
             .entry(self.rows.in_store(number))
             .map_or_else(|| self.store.place(u32::MAX, 0), |entry| self.store.location(&entry))
     }
 
-    /// Shows what is known of every example without reading it: in order, once, in bounded memory.
+    /// Calls `look` with the number and index entry of every example, in order and in bounded memory. No example is
+    /// read.
     pub fn entries(&self, mut look: impl FnMut(usize, &Entry)) {
         let mut next = 0;
         self.store.entries(|index, entry| {
@@ -150,7 +153,7 @@ impl Dataset {
         });
     }
 
-    /// Rows left out because of their length, with their length.
+    /// Rows left out because of their length, with that length in tokens.
     pub fn dropped(&self) -> Vec<(Location, usize)> {
         let is_ours = |share: u64| {
             let aside = |fraction| split::is_set_aside(share, fraction) == (self.split == Split::Eval);
@@ -160,7 +163,7 @@ impl Dataset {
         dropped.map(|dropped| (self.store.place(dropped.file, dropped.line), dropped.tokens)).collect()
     }
 
-    /// Rows left out because they could not be used. They are counted with the training rows.
+    /// Rows left out because they could not be used. With `validation_split` all of them count for the training split.
     pub fn broken(&self) -> Broken {
         let broken = &self.store.meta.broken;
         if self.validation.is_some() && self.split == Split::Eval {
@@ -170,7 +173,7 @@ impl Dataset {
         Broken { count: broken.count, first: first.collect() }
     }
 
-    /// The rows that `validation_split` sets aside, as the data to evaluate on; absent without it.
+    /// The rows that `validation_split` sets aside, as the evaluation split; absent without `validation_split`.
     pub fn set_aside(&self, config: &DataConfig) -> Option<Dataset> {
         self.validation?;
         let micro_batch = self.layout.micro_batch();
@@ -180,9 +183,10 @@ impl Dataset {
     }
 
     /// The packs of epoch `epoch` (from 0) under `seed`: a pure function of the two and the data. Rows without a
-    /// labelled token teach nothing and are left out. Evaluation visits every row once, in the order of the data.
+    /// labelled token are left out, because they train nothing. Evaluation visits every row once, in the order of the
+    /// data.
     ///
-    /// The first epoch and the last one asked for are remembered.
+    /// The first epoch and the one asked for last are remembered.
     pub fn epoch(&self, seed: u64, epoch: u64) -> Arc<Epoch> {
         let remembered = |memory: &Memory| memory.find(seed, epoch);
         if let Some(found) = remembered(&self.memory.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -193,18 +197,18 @@ impl Dataset {
         made
     }
 
-    /// How many rows an epoch visits.
+    /// Number of rows that an epoch visits, before limits over the whole run.
     pub(crate) fn visits(&self) -> u64 {
         self.portions.iter().fold(0, |sum, (portion, _)| sum.saturating_add(portion.each()))
     }
 
-    /// How many packs an epoch has; remembered for every epoch.
+    /// Number of packs in an epoch. It is remembered for every epoch that was laid out.
     pub fn packs(&self, seed: u64, epoch: u64) -> usize {
         let known = self.memory.lock().unwrap_or_else(PoisonError::into_inner).count(seed, epoch);
         known.unwrap_or_else(|| self.epoch(seed, epoch).packs.len())
     }
 
-    /// After how many epochs nothing is left to visit; absent when there always is.
+    /// Number of epochs after which no row is left to visit; absent when there is no such end.
     pub fn epochs(&self) -> Option<u64> {
         match self.split {
             Split::Train => {
@@ -222,32 +226,33 @@ impl Dataset {
         Batch::fetch(self.kind(), packs, |number| self.length(number), |number| self.example(number))
     }
 
-    /// Tokens of all examples.
+    /// Number of tokens of all examples.
     pub fn tokens(&self) -> usize {
         self.rows.tokens as usize
     }
 
-    /// Tokens that are learned to be predicted, in all examples.
+    /// Number of tokens that are learned to be predicted, in all examples.
     pub fn labelled_tokens(&self) -> usize {
         self.rows.labelled as usize
     }
 
-    /// The longest example.
+    /// The number of the longest example; absent when there are no examples.
     pub fn longest(&self) -> Option<usize> {
         (0..self.len()).max_by_key(|number| self.rows.lengths[*number])
     }
 
-    /// Whether a chat template wrote any of the rows.
+    /// Whether a chat template rendered any of the rows.
     pub fn rendered(&self) -> bool {
         self.rows.rendered
     }
 
-    /// The largest id among tokens and labels; it must be below the model's vocabulary size.
+    /// The largest id among tokens and labels, with its row; it must be below the model's vocabulary size.
     pub fn largest_id(&self) -> Option<(u32, Location)> {
         self.rows.largest.map(|(id, number)| (id, self.location(number)))
     }
 
-    /// SHA-256 of all tokens, labels and weights: what the run really sees of its data.
+    /// SHA-256 over the tokens, labels and weights of all examples (of tensors, over their files), and over the size,
+    /// weight and limits of each source.
     pub fn hash(&self) -> String {
         let mut hash = Sha256::new();
         self.entries(|_, entry| hash.update(entry.digest));
@@ -255,7 +260,7 @@ impl Dataset {
             hash.update((*rows as u64).to_le_bytes());
             hash.update(weight.to_le_bytes());
         }
-        // Limits came later; without them the hash is what it was.
+        // Only limited sources add to the hash, so that data without limits keeps its hash.
         for (portion, _) in self.portions.iter().filter(|(portion, _)| portion.is_limited()) {
             hash.update(format!("{:?} {:?}", portion.amount, portion.epochs));
         }

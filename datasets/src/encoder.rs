@@ -1,4 +1,4 @@
-//! From records to examples: text is rendered and tokenised, labels are found, and what is too long is cut.
+//! Encoding: [`Encoder`] renders and tokenises a record, labels its tokens, and cuts what is too long.
 
 use crate::config::{TrainOn, Truncation};
 use crate::error::DataError;
@@ -10,30 +10,30 @@ use crate::template::{Builtin, ChatTemplate};
 use crate::tokenizer::{Encoding, Tokenizer};
 use crate::tokens::{NOT_TRAINED, Tokens};
 
-/// Turns records into examples; the same one for training, evaluation and looking at data. It owns what it needs, as rows
-/// are encoded on threads that may outlive who asked; clones of a tokenizer and a template share what is large.
+/// Turns records into examples, the same way for training, evaluation and display. It owns what it needs, because rows
+/// are encoded on threads that may outlive the caller; clones of a tokenizer or a template share their large parts.
 #[derive(Debug, Clone)]
 pub struct Encoder {
-    /// Needed for everything but `tokens` rows.
+    /// The tokenizer. Needed for everything but `tokens` and `tensors` rows.
     pub tokenizer: Option<Tokenizer>,
-    /// Needed for rows with messages.
+    /// The chat template. Needed for rows with messages.
     pub template: Option<ChatTemplate>,
-    /// What is trained.
+    /// Which messages are trained.
     pub train_on: TrainOn,
-    /// What happens to long rows.
+    /// What happens to rows longer than `max_length`.
     pub truncation: Truncation,
-    /// The longest row.
+    /// The most tokens an example may have.
     pub max_length: usize,
-    /// Keep rendered texts and roles in the examples.
+    /// Whether rendered texts and roles are kept in the examples.
     pub keep_text: bool,
 }
 
 impl Encoder {
-    /// Encodes a record. `source_index` is kept in the example.
+    /// Encodes a record. `source_index` is stored in the example.
     ///
     /// # Errors
-    /// When the record needs a tokenizer or template that is not there, the template refuses it, or it is too long
-    /// where that is refused.
+    /// When the record needs a tokenizer or template that is absent, the template refuses it, or it is too long and
+    /// truncation is refused.
     pub fn encode(&self, record: &Record, location: &Location, source_index: usize) -> Result<Encoded, DataError> {
         let example = |content: ExampleContent, notes: Notes, part: Part| Example {
             source: location.clone(),
@@ -84,11 +84,11 @@ impl Encoder {
         }
     }
 
-    /// What a draft becomes where its row weighs `weight`.
+    /// Applies the weight of its row to a draft.
     fn weighed(&self, draft: Draft, weight: f32) -> Piece {
         let Draft { encoding, labels, factors, text, roles, mut notes } = draft;
         notes.lossy = text.as_ref().is_some_and(|text| text.contains('\u{fffd}'));
-        // What weighs nothing is not trained, and is left out as such.
+        // A row of weight 0 is not trained: it loses its labels and is left out as a row without labels.
         let labels = if weight == 0.0 { vec![NOT_TRAINED; labels.len()] } else { labels };
         let factor = |index: usize| factors.get(index).copied().unwrap_or(1.0);
         let weights = labels
@@ -103,7 +103,7 @@ impl Encoder {
         Piece { tokens, notes }
     }
 
-    /// An answer that is judged: never its prompt, whatever `train_on` says.
+    /// An answer that is judged. Its prompt is never labelled, whatever `train_on` says.
     fn answered(&self, answered: &Answered, location: &Location) -> Result<Draft, DataError> {
         let train_on = match self.train_on {
             TrainOn::Last => TrainOn::Last,
@@ -126,7 +126,7 @@ impl Encoder {
         draft.notes.straddles = draft.encoding.offsets.iter().any(straddles);
         draft.notes.empty = (usize::from(completion.trim().is_empty()), 0);
         let special = self.tokenizer()?.special();
-        // BOS and EOS where they belong are no accident.
+        // BOS and EOS are allowed in the text: they may be written there on purpose.
         let bos = special.texts.get("bos_token").map_or("", String::as_str);
         let eos = special.texts.get("eos_token").map_or("", String::as_str);
         let inner = [prompt.strip_prefix(bos).unwrap_or(prompt), completion.strip_suffix(eos).unwrap_or(completion)];
@@ -135,15 +135,15 @@ impl Encoder {
         Ok(draft)
     }
 
-    /// Whether a part of the text would become a control token.
+    /// Whether the tokenizer would read a part of the text as a control token.
     fn spells_control(&self, text: &str) -> bool {
         self.tokenizer.as_ref().is_some_and(|tokenizer| {
             tokenizer.special_texts().iter().any(|special| !special.is_empty() && text.contains(special.as_str()))
         })
     }
 
-    /// Text without a template: what the tokenizer puts before it, and the EOS token after it. Trained from byte
-    /// `start` on, the EOS included.
+    /// Text without a template: the tokens that the tokenizer puts before it, the text, and the EOS token. Everything
+    /// from byte `start` on is labelled, the EOS included.
     fn plain(&self, text: &str, start: usize) -> Result<Draft, DataError> {
         let tokenizer = self.tokenizer()?;
         let mut encoding = tokenizer.encode_with_offsets(text, false)?;
@@ -155,7 +155,7 @@ impl Encoder {
             *last = i64::from(eos);
         }
         if start == 0 {
-            // The tokens around the text cover none of it.
+            // Tokens around the text cover no byte of it, so labels by bytes would miss them.
             labels = encoding.ids.iter().map(|id| i64::from(*id)).collect();
         }
         let notes = Notes { unended: usize::from(eos.is_none()), end: eos, ..Notes::default() };
@@ -201,7 +201,7 @@ impl Encoder {
         Ok(Draft { encoding, labels, factors, text: Some(rendered.text), roles, notes })
     }
 
-    /// The role of each token, from where the messages end in the text.
+    /// The role of each token, from the bytes at which messages end in the rendered text.
     fn roles(&self, encoding: &Encoding, ends: &[(Role, usize)]) -> Option<Vec<Option<Role>>> {
         let role = |start: usize| ends.iter().find(|(_, end)| start < *end).map(|(role, _)| *role);
         self.keep_text.then(|| encoding.offsets.iter().map(|offset| role(offset.start)).collect())
@@ -251,13 +251,13 @@ impl Encoder {
     }
 }
 
-/// Tokens that become an example, and what the gate must know of them.
+/// The tokens of one example, with the notes that the gate needs.
 struct Piece {
     tokens: Tokens,
     notes: Notes,
 }
 
-/// What truncation leaves of a row.
+/// The result of truncating a row.
 enum Truncated {
     Pieces(Vec<Piece>),
     Dropped { tokens: usize },
@@ -268,7 +268,7 @@ enum Truncated {
 struct Draft {
     encoding: Encoding,
     labels: Vec<i64>,
-    /// As long as `labels` where messages have weights of their own, else empty.
+    /// One factor per label where messages have weights of their own, else empty.
     factors: Vec<f32>,
     text: Option<String>,
     roles: Option<Vec<Option<Role>>>,

@@ -1,4 +1,4 @@
-//! The one error of this crate: what was wrong, where, what was expected, and what to do.
+//! The error type of this crate: [`DataError`] says what was wrong, where, what was expected, and what to do.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::location::Location;
 /// Everything that can go wrong between a data file and a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// Whoever asked for the rows no longer wants them.
+    /// The caller ended the preparation.
     #[error("the preparation of the rows was ended")]
     Interrupted,
     /// A file or folder that cannot be read.
@@ -102,7 +102,7 @@ pub enum DataError {
         /// What the template said.
         why: String,
     },
-    /// A chat template that is missing, does not parse, or does not run.
+    /// A chat template that is missing, does not compile, or does not run.
     #[error("chat template {name}: {why}")]
     Template {
         /// Where the template comes from.
@@ -130,7 +130,7 @@ pub enum DataError {
         /// The limit.
         max_length: usize,
     },
-    /// A setting that makes no sense.
+    /// A setting with a value that is not allowed.
     #[error("data: {0}")]
     Config(String),
     /// The data gate refuses the data.
@@ -139,12 +139,12 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// A row error.
+    /// A [`DataError::Row`] at `location`.
     pub(crate) fn row(location: &Location, expected: impl Into<String>, found: impl Into<String>) -> Self {
         DataError::Row { location: location.clone(), expected: expected.into(), found: found.into() }
     }
 
-    /// The row, where only one is concerned.
+    /// The location of the row, where the error concerns one row only.
     pub(crate) fn location(&self) -> Option<&Location> {
         match self {
             DataError::Row { location, .. }
@@ -155,7 +155,7 @@ impl DataError {
         }
     }
 
-    /// Whether only one row is concerned, so that reading may go on to collect the others.
+    /// Whether only one row is concerned, so that reading can go on and collect further errors.
     pub(crate) fn is_about_one_row(&self) -> bool {
         self.location().is_some()
     }

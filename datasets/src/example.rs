@@ -1,4 +1,4 @@
-//! One row as the trainer sees it, and what the gate must know about how it came to be.
+//! Examples: [`Example`] is a row as a model sees it, with what the gate must know about how it was made.
 
 mod notes;
 mod part;
@@ -23,15 +23,15 @@ pub struct Example {
     pub source: Location,
     /// What the model is given.
     pub content: ExampleContent,
-    /// Whether the example stands alone or is judged, and how.
+    /// Whether the example stands alone or is an answer with a judgement, and which one.
     pub part: Part,
-    /// Which of the recipe's sources the row came from.
+    /// The number of the recipe's source that the row came from, from 0.
     pub source_index: usize,
-    /// What the gate reports.
+    /// What the gate reports about the row.
     pub notes: Notes,
 }
 
-/// What a model is given of a row.
+/// What a model is given of an example.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExampleContent {
     /// Tokens with labels and weights.
@@ -41,7 +41,7 @@ pub enum ExampleContent {
 }
 
 impl Example {
-    /// Its length in a window: its tokens, or 1 for a row of tensors, which has a window of its own.
+    /// Its length in a window: its number of tokens, or 1 for a row of tensors, which has a window of its own.
     pub fn length(&self) -> usize {
         match &self.content {
             ExampleContent::Tokens(tokens) => tokens.input_ids.len(),
@@ -49,7 +49,7 @@ impl Example {
         }
     }
 
-    /// How many tokens are learned to be predicted; a row of tensors counts as one.
+    /// Number of tokens that are learned to be predicted; a row of tensors counts as one.
     pub fn labelled_tokens(&self) -> usize {
         match &self.content {
             ExampleContent::Tokens(tokens) => tokens.labelled(),
@@ -57,7 +57,7 @@ impl Example {
         }
     }
 
-    /// What kind of example it is.
+    /// Which kind of example it is.
     pub fn kind(&self) -> RowKind {
         match &self.content {
             ExampleContent::Tokens(_) => RowKind::Tokens,
@@ -68,7 +68,7 @@ impl Example {
     /// Its tokens.
     ///
     /// # Errors
-    /// A row of tensors, which has none.
+    /// The example is a row of tensors, which has no tokens.
     pub fn tokens(&self) -> Result<&Tokens, DataError> {
         match &self.content {
             ExampleContent::Tokens(tokens) => Ok(tokens),
@@ -78,11 +78,11 @@ impl Example {
         }
     }
 
-    /// The example as one JSON object: `source` and `part`, and of tokens `text`, `input_ids`, `labels`, `weights` and
-    /// `roles`, of tensors the type and shape of each under `tensors`.
+    /// The example as one JSON object: `source` and `part`; for tokens also `text`, `input_ids`, `labels`, `weights`
+    /// and `roles`; for tensors also `tensors`, with the type and shape of each array.
     ///
     /// # Errors
-    /// A file of tensors that cannot be read, or changed.
+    /// A file of tensors cannot be read, or has changed.
     pub fn json(&self) -> Result<String, DataError> {
         #[derive(Serialize)]
         struct Shown<'a> {
@@ -108,7 +108,7 @@ impl Example {
         }
     }
 
-    /// A hash of what the row teaches: its tokens, labels and weights, or the bytes of its file.
+    /// A hash of what the example trains: its tokens, labels and weights, or the bytes of its file.
     pub(crate) fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         match &self.content {
@@ -138,32 +138,32 @@ impl Example {
     }
 }
 
-/// The rows that examples came from: single ones, and pairs.
+/// Groups examples by the row they came from: one example, or the two of a pair.
 pub fn rows(examples: &[Example]) -> impl Iterator<Item = &[Example]> {
     examples.chunk_by(|before, after| (before.part, after.part) == (Part::Chosen, Part::Rejected))
 }
 
-/// What became of a row.
+/// The result of encoding a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Encoded {
-    /// One example, or several where a long text was split.
+    /// One example, or several where a long text was split into windows.
     Examples(Vec<Example>),
-    /// A better and a worse answer to one prompt, which stay together.
+    /// A better and a worse answer to one prompt; they stay together.
     Pair {
         /// The better one.
         chosen: Box<Example>,
         /// The worse one.
         rejected: Box<Example>,
     },
-    /// Left out, being `tokens` long.
+    /// The row was left out because of its length.
     Dropped {
-        /// Its length.
+        /// Its length in tokens.
         tokens: usize,
     },
 }
 
 impl Encoded {
-    /// The two sides of a pair as one; it is left out where one of them is.
+    /// Joins the two answers of a pair; the pair is left out where one of them is.
     pub(crate) fn paired(self, rejected: Self) -> Self {
         match (self, rejected) {
             (Encoded::Examples(mut chosen), Encoded::Examples(mut rejected)) => match (chosen.pop(), rejected.pop()) {

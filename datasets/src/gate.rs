@@ -1,7 +1,8 @@
-//! The data gate: what is looked at before the first step, because training would hide it.
+//! The data gate: it checks all rows before the first step, for mistakes that training would hide. Its result is a
+//! [`Report`].
 //!
-//! Each check counts rows and shows the first ones by file and line. Errors stop a run, warnings are listed; which is
-//! which follows from [`GateConfig`] and from how surely the run would be wrong.
+//! Each check counts rows and shows the first of them by file and line. Errors stop a run, warnings are only listed.
+//! Which of the two a finding is follows from [`GateConfig`] and from how certain it is that the run would go wrong.
 
 mod checks;
 mod report;
@@ -14,7 +15,7 @@ use crate::error::DataError;
 use crate::tokenizer::Tokenizer;
 
 impl Report {
-    /// Looks at the splits of a run. `tokenizer` is the one they were encoded with.
+    /// Checks the splits of a run. `tokenizer` is the one they were encoded with.
     pub fn new(
         train: Option<&Dataset>,
         eval: Option<&Dataset>,
@@ -31,10 +32,10 @@ impl Report {
         report
     }
 
-    /// The report, when nothing in it forbids training.
+    /// Returns the report if nothing in it forbids training.
     ///
     /// # Errors
-    /// When there is an error in it; the error holds the report.
+    /// When the report holds an error; the error returned holds the report.
     pub fn pass(self) -> Result<Self, DataError> {
         match self.errors.is_empty() {
             true => Ok(self),

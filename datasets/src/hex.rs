@@ -1,4 +1,4 @@
-//! Hashes as text.
+//! Hashes as hexadecimal text.
 
 use std::fmt::Write;
 

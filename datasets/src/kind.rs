@@ -1,14 +1,14 @@
-//! What the examples of a split are made of.
+//! The kinds of examples: [`RowKind`] tells tokens from arrays.
 
 use std::fmt;
 
-/// The kinds of examples. A split holds one of them, because a batch is laid out in one way.
+/// What examples are made of. A split holds one kind only, because a batch is laid out in one way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum RowKind {
     /// Tokens with labels and weights.
     #[default]
     Tokens,
-    /// Arrays in a file of their own.
+    /// Arrays in a file that the row names.
     Tensors,
 }
 

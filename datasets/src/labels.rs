@@ -1,14 +1,15 @@
-//! Which part of a rendered dialogue is trained, and which tokens that is.
+//! Labels: [`render`] finds which bytes of a rendered dialogue are trained, and [`labels`] which tokens those are.
 //!
 //! Spans come from the template's `{% generation %}` blocks when it has them: exactly their bytes, as transformers'
-//! `return_assistant_tokens_mask` takes them. Else they come from prefixes: what message `i` adds to the rendering of
-//! the messages before it *with* the generation prompt is what a model would have to write at that place. Such a span
-//! ends with the turn's end token; whitespace after a control token (the newline of ChatML) is layout and not trained.
+//! `return_assistant_tokens_mask` takes them. Otherwise they come from prefixes: the span of message `i` is what the
+//! message adds to the rendering of the messages before it *with* the generation prompt, because this is what the model
+//! has to write there. Such a span ends with the turn's end token; whitespace after a control token (the newline of
+//! ChatML) is layout and not trained.
 //!
-//! The dialogue is tokenised once as a whole. A token is trained when it *starts* inside a span: a token that starts
-//! before one begins in the prompt, so no model is ever asked for it, and one that starts inside and ends after it is what
-//! the model writes to end its turn. transformers' mask is the same but in two corners: it takes in a token that covers
-//! the start of a span, and of a last character that takes several tokens it leaves out all but the first.
+//! The dialogue is tokenised once, as a whole. A token is trained when it *starts* inside a span. One that starts
+//! before the span belongs to the prompt, so a model is never asked for it; one that starts inside and ends after it is
+//! what the model writes to end its turn. transformers' mask differs in two cases: it includes a token that covers the
+//! start of a span, and where the last character of a span takes several tokens it leaves out all but the first.
 
 use std::ops::Range;
 
@@ -20,20 +21,20 @@ use crate::template::{ChatTemplate, calls};
 use crate::tokenizer::Encoding;
 use crate::tokens::NOT_TRAINED;
 
-/// A rendered dialogue and the bytes of it that are trained.
+/// A rendered dialogue, with the bytes of it that are trained.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rendered {
     pub text: String,
-    /// In order, without overlap.
+    /// Byte ranges of `text`, in order and without overlap.
     pub spans: Vec<Range<usize>>,
     /// The factor on the loss of each span's tokens.
     pub factors: Vec<f32>,
 }
 
-/// Renders a dialogue and finds what is trained of it.
+/// Renders a dialogue and finds the spans that are trained.
 ///
 /// # Errors
-/// When the template refuses the dialogue, or prefixes do not nest.
+/// When the template refuses the dialogue, or the rendering of its beginning is no prefix of the whole.
 pub(crate) fn render(
     template: &ChatTemplate,
     special_texts: &[String],
@@ -66,7 +67,8 @@ pub(crate) fn render(
     Ok(Rendered { text, spans, factors })
 }
 
-/// Where each message ends in the rendered text, as far as prefixes tell; for showing roles, never for labels.
+/// The byte at which each message ends in the rendered text, as far as prefixes tell; for showing roles, never for
+/// labels.
 pub(crate) fn message_ends(template: &ChatTemplate, chat: &Chat, text: &str) -> Vec<(Role, usize)> {
     let values = calls::values(template, chat);
     let mut ends = Vec::new();
@@ -81,7 +83,7 @@ pub(crate) fn message_ends(template: &ChatTemplate, chat: &Chat, text: &str) -> 
     ends
 }
 
-/// The labels of an encoded text: a token's own id where it is trained, else -100.
+/// The labels of an encoded text: a token's own id where it starts inside one of `spans`, else -100.
 pub(crate) fn labels(encoding: &Encoding, spans: &[Range<usize>]) -> Vec<i64> {
     let mut spans = spans.iter().peekable();
     encoding
@@ -100,14 +102,14 @@ pub(crate) fn labels(encoding: &Encoding, spans: &[Range<usize>]) -> Vec<i64> {
         .collect()
 }
 
-/// The factor of each token: that of the span it starts in, else 1.
+/// The loss factor of each token: that of the span it starts in, else 1.
 pub(crate) fn factors(encoding: &Encoding, spans: &[Range<usize>], factors: &[f32]) -> Vec<f32> {
     let of =
         |start: usize| spans.iter().zip(factors).find(|(span, _)| span.contains(&start)).map(|(_, factor)| *factor);
     encoding.offsets.iter().map(|offset| of(offset.start).unwrap_or(1.0)).collect()
 }
 
-/// The positions of the messages that are trained.
+/// The indices of the messages that are trained.
 fn turns(chat: &Chat, train_on: TrainOn) -> Vec<usize> {
     let messages = &chat.messages;
     // Only the completion of a prompt-completion row is ever trained.
@@ -127,7 +129,7 @@ fn turns(chat: &Chat, train_on: TrainOn) -> Vec<usize> {
     turns
 }
 
-/// A dialogue on its way through the template.
+/// A dialogue that is rendered several times.
 struct Dialogue<'a> {
     template: &'a ChatTemplate,
     chat: &'a Chat,
@@ -140,7 +142,7 @@ impl Dialogue<'_> {
         DataError::Render { location: self.location.clone(), message: index + 1, why }
     }
 
-    /// Renders the first `count` messages; an error is put down to message `blame` (one-based).
+    /// Renders the first `count` messages; an error is attributed to message `blame` (one-based).
     fn render(
         &self,
         count: usize,
@@ -152,7 +154,7 @@ impl Dialogue<'_> {
             .map_err(|why| self.error(blame.saturating_sub(1), why))
     }
 
-    /// What message `index` adds after the generation prompt.
+    /// The bytes that message `index` adds after the generation prompt.
     fn added_span(&self, text: &str, index: usize, special_texts: &[String]) -> Result<Range<usize>, DataError> {
         let (before, _) = self.render(index, true, index + 1)?;
         let whole;
@@ -200,7 +202,8 @@ impl Dialogue<'_> {
         if turns == assistant && turns.iter().all(|&index| self.factor(index) == 1.0) {
             return Ok(marked.into_iter().map(|span| (span, 1.0)).collect());
         }
-        // A template may mark several parts of a message (reasoning, answer), so count what each message brings.
+        // A template may mark several parts of a message (reasoning, answer), so count the marks that each message
+        // adds.
         let mut spans = Vec::new();
         for &index in turns {
             let before = match index {

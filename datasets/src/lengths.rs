@@ -1,4 +1,5 @@
-//! How long the rows of a split are, as a histogram for a terminal: what `max_length` cuts and where the labels are.
+//! The lengths of a split's rows as a histogram for a terminal: [`Lengths`] shows what `max_length` cuts and where
+//! labels are.
 
 use std::fmt;
 
@@ -6,36 +7,36 @@ use serde_json::{Value, json};
 
 use crate::dataset::Dataset;
 
-/// Lines of a histogram; one more where the shortest row begins in the middle of one.
+/// Most lines of a histogram; one more where the shortest row lies inside a line's range.
 const BINS: usize = 16;
 /// Characters of the longest bar.
 const BAR: usize = 40;
 
-/// The lengths of rows, counted. Each example of a pair counts by itself.
+/// The lengths of examples, counted. The two examples of a pair count separately.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lengths {
-    /// How many examples there are.
+    /// Number of examples.
     pub rows: usize,
-    /// Tokens of all of them.
+    /// Number of tokens of all examples.
     pub tokens: usize,
-    /// Tokens that are learned to be predicted.
+    /// Number of tokens that are learned to be predicted.
     pub labelled: usize,
-    /// How many were cut.
+    /// Number of examples that were cut.
     pub cut: usize,
-    /// Half of the rows are at most this long.
+    /// Median length: half of the examples are at most this long.
     pub median: usize,
-    /// 95 % of the rows are at most this long.
+    /// 95th percentile: 95 % of the examples are at most this long.
     pub most: usize,
-    /// The longest row.
+    /// Length of the longest example.
     pub longest: usize,
-    /// Lengths that share a line: a power of two.
+    /// Number of lengths that share a line: a power of two.
     width: usize,
-    /// How many lines are left out before the shortest row's.
+    /// Number of lines left out before the shortest example's.
     first: usize,
     bins: Vec<Bin>,
 }
 
-/// The rows of a line.
+/// The examples of a line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Bin {
     rows: usize,
@@ -45,7 +46,7 @@ struct Bin {
 }
 
 impl Lengths {
-    /// Those of all rows of `dataset`, from its index: no row is read.
+    /// The lengths of all examples of `dataset`, from its index: no example is read.
     pub fn of(dataset: &Dataset) -> Self {
         let mut lengths: Vec<usize> = (0..dataset.len()).map(|row| dataset.length(row)).collect();
         lengths.sort_unstable();
@@ -55,7 +56,7 @@ impl Lengths {
         };
         let (shortest, longest) = (at(0.0), at(1.0));
         let width = (longest - shortest + 1).div_ceil(BINS).next_power_of_two();
-        // A bin holds the lengths from its start, not included, to its end.
+        // A bin holds the lengths above its start, up to and including its end.
         let bin_of = |length: usize| length.saturating_sub(1) / width;
         let first = bin_of(shortest);
         let mut bins = vec![Bin::default(); bin_of(longest) - first + 1];
@@ -83,7 +84,7 @@ impl Lengths {
 }
 
 impl Lengths {
-    /// All of it as an object; its `histogram` is a list of lines, each with the lengths `from` and `to` that it counts.
+    /// All values as a JSON object; each line of its `histogram` counts the lengths from `from` to `to`.
     pub fn json(&self) -> Value {
         let line = |(index, bin): (usize, &Bin)| {
             let (from, to) = self.bounds(index);
@@ -114,7 +115,7 @@ impl Lengths {
     }
 }
 
-/// The first line is a summary, the others are the histogram.
+/// Writes a summary line, then the histogram.
 impl fmt::Display for Lengths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rows, tokens, labelled, cut, median, most, longest, bins, .. } = self;
@@ -128,7 +129,7 @@ impl fmt::Display for Lengths {
         let largest = bins.iter().map(|bin| bin.rows).max().unwrap_or(0).max(1);
         for (index, bin) in bins.iter().enumerate() {
             let (start, end) = self.bounds(index);
-            // Few rows are still a mark.
+            // Rounded up, so that few rows still have a bar.
             let bar = "█".repeat((bin.rows * BAR).div_ceil(largest));
             let labelled = share(bin.labelled, bin.tokens);
             let lengths = if start == end {
@@ -146,7 +147,7 @@ impl fmt::Display for Lengths {
     }
 }
 
-/// A part in percent; nothing of nothing.
+/// A part in percent; empty where the whole is 0.
 fn share(part: usize, whole: usize) -> String {
     match whole {
         0 => String::new(),

@@ -1,10 +1,10 @@
-//! From data files to batches: records -> rendered chat -> tokens and labels -> packed batches.
+//! From data files to batches: records -> rendered chat -> tokens and labels -> packs -> batches.
 //!
-//! The way of a row: [`source`] reads it, [`mod@format`] says what its keys mean ([`record`]), [`template`] renders a
-//! dialogue, [`tokenizer`] makes tokens of the text, `labels` says which of them are trained, [`Encoder`] makes an
-//! [`example`] of it, `store` keeps it in a file that [`cache`] may find again, [`gate`] looks at all of them, [`order`] and
-//! [`pack`] lay out an epoch, [`batch`] lays out a step.
-//! [`prepare`] does it for one split of a recipe. Nothing here knows tensors, devices or Burn.
+//! The way of a row: [`source`] reads it from a file, [`mod@format`] parses its keys into a [`record`], [`template`]
+//! renders a dialogue, [`tokenizer`] makes tokens of the text, `labels` says which of them are trained, and [`Encoder`]
+//! makes an [`example`]. `store` keeps examples in a file, which [`cache`] finds again; [`gate`] checks all of them.
+//! [`order`] and [`pack`] lay out an epoch, [`batch`] lays out a step. [`prepare`] does all this for one split of a
+//! recipe. Nothing here knows tensor libraries, devices or Burn.
 
 mod array;
 pub mod batch;

@@ -1,4 +1,4 @@
-//! Where a row stands: the file and the line, so that every message can say it.
+//! The place of a row: [`Location`] is its file and line, which every message names.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 /// The place of one row. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location {
-    /// The file, as it was found.
+    /// The path of the file, as it was found.
     pub path: Arc<Path>,
     /// One-based line of a JSONL file, one-based row of a table.
     pub line: usize,
@@ -22,7 +22,7 @@ impl Location {
         Self { path: Arc::from(path.into()), line }
     }
 
-    /// The same file, another line.
+    /// Row `line` of the same file.
     pub(crate) fn at(path: &Arc<Path>, line: usize) -> Self {
         Self { path: Arc::clone(path), line }
     }
@@ -34,7 +34,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// Written as `{"file": .., "line": ..}`; a path that is no UTF-8 is written lossily.
+/// Serialised as `{"file": .., "line": ..}`; a path that is not UTF-8 is converted lossily.
 impl Serialize for Location {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_struct("Location", 2)?;

@@ -1,12 +1,12 @@
-//! The order in which an epoch visits the rows: a pure function of seed, epoch and number of rows, so that a resumed run
-//! seeks instead of replaying, and no thread has a say in it.
+//! The order of an epoch: [`visits`] is a pure function of seed, epoch and number of rows, so a resumed run seeks to
+//! its place instead of replaying, and threads have no influence.
 //!
-//! The shuffle is written out here (Fisher-Yates over ChaCha8) because its result is part of a run's identity, which an
-//! upgrade of a random-number library must not change.
+//! The shuffle (Fisher-Yates over ChaCha8) is implemented here because its result identifies a run, and an upgrade of a
+//! random-number library must not change it.
 //!
-//! Several sources take turns: each is gone through in shuffled passes of its own, and its visits are spread evenly over
-//! the epoch by Webster's method (the j-th of k visits is due at (2j + 1) / 2k of the epoch), so that its share is right
-//! in every stretch of the epoch and not only in expectation.
+//! Several sources alternate. Each is visited in shuffled passes of its own, and its visits are spread evenly over the
+//! epoch by Webster's method (the j-th of k visits is due at (2j + 1) / 2k of the epoch), so that a source's share is
+//! right in every stretch of the epoch and not only in expectation.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -15,33 +15,33 @@ use std::ops::Range;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// A source as an epoch sees it.
+/// A source, and how much of it an epoch visits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Portion {
-    /// The rows it holds.
+    /// Number of rows in the source.
     pub rows: usize,
-    /// How many of them an epoch visits.
+    /// How many rows an epoch visits.
     pub amount: Amount,
-    /// How often its rows are visited in the whole run at most.
+    /// The most visits of the whole run, in passes over the source; absent without a limit.
     pub epochs: Option<f64>,
 }
 
-/// How much of a source an epoch visits.
+/// How many rows of a source an epoch visits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Amount {
-    /// Its rows this many times.
+    /// All rows, this many times; fractions are allowed.
     Times(f64),
     /// This many rows.
     Rows(usize),
 }
 
 impl Portion {
-    /// Whether anything but a weight says how often it is visited.
+    /// Whether the source has a limit, or a number of rows in place of a weight.
     pub(crate) fn is_limited(&self) -> bool {
         self.epochs.is_some() || matches!(self.amount, Amount::Rows(_))
     }
 
-    /// How many epochs it takes until nothing of it is left; absent when there is no limit.
+    /// Number of epochs after which no visits of it are left; absent without a limit.
     pub(crate) fn ends(&self) -> Option<u64> {
         match self.each() {
             0 => Some(0),
@@ -49,7 +49,7 @@ impl Portion {
         }
     }
 
-    /// The visits of an epoch without a limit.
+    /// Number of visits per epoch, before the limit.
     pub(crate) fn each(&self) -> u64 {
         match self.amount {
             Amount::Times(times) => self.part(times),
@@ -62,7 +62,7 @@ impl Portion {
         (times * self.rows as f64).round() as u64
     }
 
-    /// The visits of epoch `epoch`, counted from the first of the run.
+    /// The visits of epoch `epoch`, as a range counted from the first visit of the run.
     fn visits(&self, epoch: u64) -> Range<u64> {
         let each = self.each();
         let limit = self.epochs.map_or(u64::MAX, |epochs| self.part(epochs));
@@ -71,16 +71,16 @@ impl Portion {
     }
 }
 
-/// The numbers `0..n` in the order of epoch `epoch` under `seed`.
+/// The numbers `0..n`, shuffled for epoch `epoch` under `seed`.
 pub fn permutation(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
     stream(seed, epoch, 0, n)
 }
 
 /// The rows that an epoch visits, by number: the rows of the first source come first, then those of the second.
 ///
-/// A single source of which an epoch visits `times * rows` rows is visited `floor(times)` times, and for what is left a
-/// part of it is drawn anew each epoch. Other sources go on where the epoch before stopped, so every row of a source
-/// comes before one comes again. Without `shuffle` the visits are in the order of the data.
+/// A single source of which an epoch visits `times * rows` rows is visited `floor(times)` times; for the remaining
+/// fraction rows are drawn anew each epoch. Other sources continue where the epoch before stopped, so every row of a
+/// source is visited before one is visited again. Without `shuffle` the visits are in the order of the data.
 pub fn visits(seed: u64, epoch: u64, portions: &[Portion], shuffle: bool) -> Vec<u32> {
     if let [Portion { rows, amount: Amount::Times(times), epochs: None }] = *portions {
         return alone(seed, epoch, rows, times, shuffle);
@@ -96,7 +96,7 @@ pub fn visits(seed: u64, epoch: u64, portions: &[Portion], shuffle: bool) -> Vec
     if shuffle { take_turns(&each) } else { each.concat() }
 }
 
-/// Changing this changes every run that was ever made of one source.
+/// The visits of a single source. Changing this changes the order of every run with one source.
 fn alone(seed: u64, epoch: u64, rows: usize, times: f64, shuffle: bool) -> Vec<u32> {
     let mut visits: Vec<u32> = Vec::new();
     let mut left = (times * rows as f64).round() as usize;
@@ -116,7 +116,7 @@ fn alone(seed: u64, epoch: u64, rows: usize, times: f64, shuffle: bool) -> Vec<u
     permutation(seed, epoch, visits.len()).into_iter().map(|index| visits[index as usize]).collect()
 }
 
-/// A stretch of the endless sequence of passes over a source.
+/// The visits `stretch` of the endless sequence of passes over a source.
 fn passes(seed: u64, source: usize, rows: usize, stretch: Range<u64>, shuffle: bool) -> Vec<u32> {
     let mut visits = Vec::with_capacity((stretch.end - stretch.start) as usize);
     let mut next = stretch.start;
@@ -154,7 +154,7 @@ impl PartialOrd for Due {
     }
 }
 
-/// Each source's visits in their order, spread evenly.
+/// Merges the visits of all sources, each in its own order and spread evenly.
 fn take_turns(each: &[Vec<u32>]) -> Vec<u32> {
     let counts = each.iter().map(|visits| visits.len() as u64).enumerate();
     let mut due: BinaryHeap<Reverse<Due>> = counts
@@ -171,7 +171,7 @@ fn take_turns(each: &[Vec<u32>]) -> Vec<u32> {
     visits
 }
 
-/// A permutation of its own for every purpose.
+/// A permutation of `0..n` for one `purpose`; different purposes have independent permutations.
 pub(crate) fn stream(seed: u64, epoch: u64, purpose: u64, n: usize) -> Vec<u32> {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -187,7 +187,7 @@ pub(crate) fn stream(seed: u64, epoch: u64, purpose: u64, n: usize) -> Vec<u32> 
     order
 }
 
-/// A uniform number below `bound`, without bias: numbers that would favour some remainders are drawn again.
+/// A uniform random number below `bound`. Rejection sampling keeps it free of bias.
 fn below(rng: &mut ChaCha8Rng, bound: u64) -> u64 {
     let unfair = u64::MAX - u64::MAX % bound;
     loop {

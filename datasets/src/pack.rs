@@ -1,7 +1,8 @@
-//! Packing: several rows into one window of `max_length` tokens, so that little is padding.
+//! Packing: [`best_fit`] puts several rows into one window of `max_length` tokens, so that little of it is padding.
 //!
-//! Best fit, in the order of the epoch: a row goes into the fullest open window that still has room for it (the oldest
-//! of several equally full), else it opens a new one. Deterministic, n log n, and above 95 % full on chat data.
+//! Rows are taken in the order of the epoch. A row goes into the fullest open window that still has room for it (the
+//! oldest of several equally full), or else opens a new window. This is deterministic, takes n log n, and fills chat
+//! data above 95 %.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,34 +11,34 @@ use serde::Serialize;
 
 use crate::order;
 
-/// Batches of similar length are drawn from so many batches of the epoch's order.
+/// Number of batches whose rows are sorted by length together.
 const BATCHES: usize = 50;
 
-/// Examples that share one window. They never see each other; see [`crate::TokenBatch`].
+/// Examples that share one window. They never attend to each other; see [`crate::TokenBatch`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Pack {
-    /// The examples, by their number in the dataset, in the order they stand in the window.
+    /// The examples, by their numbers in the dataset, in the order in which they stand in the window.
     pub examples: Vec<usize>,
-    /// Their tokens together.
+    /// Number of tokens of all of them.
     pub length: usize,
 }
 
-/// The packs of an epoch, as compact as an epoch of millions of rows needs them.
+/// The packs of an epoch, stored compactly for epochs of millions of rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Packs {
-    /// The examples of all packs, one pack behind the other; rows until [`Packs::expanded`].
+    /// The examples of all packs, one pack after the other; numbers of rows until [`Packs::expanded`].
     numbers: Vec<u32>,
-    /// Where each pack ends in `numbers`, and its tokens.
+    /// For each pack, its end in `numbers` and its number of tokens.
     packs: Vec<(u32, u32)>,
 }
 
 impl Packs {
-    /// How many packs there are.
+    /// Number of packs.
     pub fn len(&self) -> usize {
         self.packs.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no packs.
     pub fn is_empty(&self) -> bool {
         self.packs.is_empty()
     }
@@ -55,12 +56,12 @@ impl Packs {
         (0..self.len()).map(|index| self.get(index))
     }
 
-    /// The tokens of each pack, in order.
+    /// Number of tokens of each pack, in order.
     pub fn lengths(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
         self.packs.iter().map(|(_, length)| *length as usize)
     }
 
-    /// The same packs, with the examples of each row in place of the row.
+    /// The same packs with each row replaced by its examples.
     pub(crate) fn expanded(self, examples: impl Fn(usize) -> Range<usize>) -> Self {
         let (mut numbers, mut packs) = (Vec::new(), Vec::with_capacity(self.packs.len()));
         let mut start = 0;
@@ -74,7 +75,7 @@ impl Packs {
         Self { numbers, packs }
     }
 
-    /// One pack a row, for runs without packing.
+    /// One pack per row, for runs without packing.
     pub(crate) fn singles(rows: Vec<u32>, length: impl Fn(usize) -> usize) -> Self {
         let packs =
             rows.iter().enumerate().map(|(index, &row)| (index as u32 + 1, length(row as usize) as u32)).collect();
@@ -82,13 +83,13 @@ impl Packs {
     }
 }
 
-/// Packs the rows of `order` (numbers into `lengths`) into windows of `window` tokens. A row longer than that, which
-/// truncation does not leave, gets a window of its own.
+/// Packs the rows of `order` into windows of `window` tokens. `lengths` gives the tokens of a row by its number. A row
+/// longer than a window (truncation leaves none) gets a window of its own.
 pub fn best_fit(order: &[u32], lengths: impl Fn(usize) -> usize, window: usize) -> Packs {
-    // Rows and tokens of each pack; the pack of each place in the order.
+    // The number of rows and tokens of each pack, and the pack of each row of the order.
     let mut packs: Vec<(u32, u32)> = Vec::new();
     let mut chosen: Vec<u32> = Vec::with_capacity(order.len());
-    // Room left and number of every window with room.
+    // Room left and number of every window that has room.
     let mut open: BTreeSet<(u32, u32)> = BTreeSet::new();
     for &row in order {
         let length = lengths(row as usize) as u32;
@@ -109,7 +110,7 @@ pub fn best_fit(order: &[u32], lengths: impl Fn(usize) -> usize, window: usize) 
             open.insert((room - length, index));
         }
     }
-    // Each pack's rows side by side, in the order they came.
+    // Gather each pack's rows, in the order in which they came.
     let mut next = 0;
     let mut places: Vec<u32> = Vec::with_capacity(packs.len());
     for pack in &mut packs {
@@ -126,10 +127,9 @@ pub fn best_fit(order: &[u32], lengths: impl Fn(usize) -> usize, window: usize) 
     Packs { numbers: rows, packs }
 }
 
-/// The rows of `order` so that those of similar length stand in one batch of `batch` rows: stretches of 50 batches are
-/// sorted by length, cut into batches, and the batches put in an order drawn from seed and epoch, so that lengths do not
-/// rise and fall with the steps. A row is never moved further than its stretch. After the length-grouped sampler of
-/// transformers.
+/// The rows of `order`, reordered so that each batch of `batch` rows holds rows of similar length, like the
+/// length-grouped sampler of transformers. Stretches of 50 batches are sorted by length and cut into batches, whose
+/// order is drawn from seed and epoch, so that lengths do not rise and fall with the steps. No row leaves its stretch.
 pub fn group_by_length(
     order: &[u32],
     lengths: impl Fn(usize) -> usize,
@@ -141,9 +141,9 @@ pub fn group_by_length(
     for (number, stretch) in order.chunks(batch * BATCHES).enumerate() {
         let mut sorted = stretch.to_vec();
         sorted.sort_by_key(|&row| std::cmp::Reverse(lengths(row as usize)));
-        // What does not fill a batch stays last, so that all batches before it are whole.
+        // Rows that do not fill a batch stay last, so that all batches before them are whole.
         let (batches, rest) = sorted.split_at(sorted.len() / batch * batch);
-        // Far from the purposes of sources.
+        // A purpose that cannot collide with those of sources.
         let drawn = order::stream(seed, epoch, (1 << 32) + number as u64, batches.len() / batch);
         for index in drawn {
             grouped.extend(&batches[index as usize * batch..][..batch]);
@@ -153,12 +153,13 @@ pub fn group_by_length(
     grouped
 }
 
-/// The share of windows of `window` tokens that holds tokens, 0 to 1.
+/// The share of token positions that hold tokens, 0 to 1, with windows of `window` tokens.
 pub fn efficiency(packs: &Packs, window: usize) -> f64 {
     share(packs.lengths().sum(), packs.len() * window)
 }
 
-/// The share of batches of `batch` packs that holds tokens, each batch as long as its longest pack.
+/// The share of token positions that hold tokens, 0 to 1, in batches of `batch` packs, each as long as its longest
+/// pack.
 pub fn padded_efficiency(packs: &Packs, batch: usize) -> f64 {
     let lengths: Vec<usize> = packs.lengths().collect();
     let room = lengths.chunks(batch.max(1)).map(|batch| batch.len() * batch.iter().max().unwrap_or(&0)).sum();
@@ -231,7 +232,7 @@ mod tests {
         let efficiency = |rows: &[u32]| padded_efficiency(&Packs::singles(rows.to_vec(), |row| lengths[row]), 8);
         assert!(efficiency(&order) < 0.5, "{}", efficiency(&order));
         assert!(efficiency(&grouped) > 0.9, "{}", efficiency(&grouped));
-        // Nobody is moved out of a stretch of 50 batches.
+        // No row leaves its stretch of 50 batches.
         for (before, after) in order.chunks(400).zip(grouped.chunks(400)) {
             assert_eq!(sorted(before.iter().map(|row| *row as usize)), sorted(after.iter().map(|row| *row as usize)));
         }
@@ -244,7 +245,7 @@ mod tests {
         let packs = best_fit(&permutation(42, 0, 1_000_000), |row| lengths[row], 4096);
         println!("{} packs of a million rows in {:?}", packs.len(), start.elapsed());
         assert!(efficiency(&packs, 4096) > 0.99);
-        // An algorithm that looks at every open window would take hours.
+        // An algorithm that looks at every open window for each row would take hours.
         assert!(start.elapsed().as_secs() < 60);
     }
 }

@@ -1,5 +1,5 @@
-//! From a recipe's sources to a dataset: found in the cache, or read, encoded on all cores, and written in the order of
-//! the files. Memory is bounded by a few chunks of rows, whatever the size of the files.
+//! Preparation: [`prepare`] turns a recipe's sources into a dataset. Rows are found in the cache, or read, encoded on
+//! all cores, and written in the order of the files. Memory holds a few chunks of rows, whatever the size of the files.
 
 mod named;
 mod pipeline;
@@ -19,14 +19,14 @@ use crate::source;
 use crate::store::{Store, Writer};
 use request::Work;
 
-/// Rows that an epoch may visit: its order is held in memory, four bytes a visit.
+/// The most rows that an epoch may visit: its order is held in memory, four bytes per visit.
 const MOST_VISITS: u64 = 1 << 28;
 
-/// Reads and encodes one split of the recipe. The result depends on the files, the tokenizer, the template and the
-/// configuration, and on nothing else.
+/// Reads and encodes one split of the recipe. The result depends only on the files, the tokenizer, the template and the
+/// configuration.
 ///
 /// # Errors
-/// When a file cannot be read, a format cannot be decided, or rows are broken: of those the first ten are named.
+/// When a file cannot be read, a format cannot be decided, or rows are broken (the first ten of them are named).
 pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     check(request.config)?;
     let sources = request.config.sources(request.rows_of());
@@ -71,7 +71,7 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     Ok(dataset)
 }
 
-/// Rows, and where they came from.
+/// Prepared rows, and where they came from.
 struct Made {
     store: Store,
     decisions: Vec<Decision>,
@@ -117,7 +117,7 @@ fn make(request: &Prepare<'_>, work: &[Work<'_>], files: &[PathBuf], progress: P
     let store = store.inspect_err(|_| temporary.discard())?;
     let kept = match temporary.keep() {
         Ok(()) => kept,
-        // Somebody cleared the cache meanwhile; the file itself is still there for us.
+        // Another program cleared the cache meanwhile; the open file can still be read.
         Err(problem) => Kept::Not(problem.to_string()),
     };
     Ok(made(store, kept))
@@ -138,7 +138,7 @@ fn write(
     writer.finish(kind, &meta).map_err(unwritable)
 }
 
-/// Where prepared rows go.
+/// Where prepared rows are written.
 enum Place {
     Cached { cache: Cache, key: String },
     Temporary { why: &'static str },
@@ -165,7 +165,7 @@ fn place(request: &Prepare<'_>, work: &[Work<'_>], hashes: &[cache::Hashed], cac
     }
 }
 
-/// The files must be what their hashes say, or rows would be kept under the wrong name.
+/// Checks that the files have not changed since they were hashed; otherwise rows would be kept under a wrong key.
 fn unchanged(files: &[cache::Hashed]) -> Result<(), DataError> {
     match files.iter().find(|file| !file.is_unchanged()) {
         None => Ok(()),

@@ -1,5 +1,5 @@
-//! What every format becomes before it is rendered: a dialogue, a prompt with its completion, text, tokens, answers
-//! with a judgement on them, or arrays.
+//! Records: [`Record`] is what every format becomes before it is rendered: a dialogue, a prompt with its completion,
+//! text, tokens, answers with a judgement, or arrays.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 
 use crate::tensor_file::TensorFile;
 
-/// One row, whatever format it came in.
+/// One row, whatever its format was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// What is learned from.
+    /// The content that is learned from.
     pub content: Content,
     /// Factor on the loss of the row's tokens.
     pub weight: f32,
@@ -20,9 +20,9 @@ pub struct Record {
 /// The content of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
-    /// A dialogue; a chat template renders it.
+    /// A dialogue, rendered by a chat template.
     Chat(Chat),
-    /// A prompt and what follows it, as they are: no template.
+    /// A prompt and its completion, joined without a template.
     Completion {
         /// Not trained.
         prompt: String,
@@ -31,27 +31,27 @@ pub enum Content {
     },
     /// Text that is trained whole.
     Text(String),
-    /// Tokens as they are.
+    /// Tokens, taken as they are.
     Tokens {
-        /// The tokens.
+        /// Token ids.
         input_ids: Vec<u32>,
         /// As long as `input_ids`; -100 = not trained.
         labels: Vec<i64>,
     },
-    /// The arrays of a file, as they are.
+    /// The arrays of a file, taken as they are.
     Tensors(TensorFile),
     /// A better and a worse answer to one prompt.
     Preference {
-        /// The better one, with the prompt.
+        /// The better answer, with the prompt.
         chosen: Answered,
-        /// The worse one, with the same prompt.
+        /// The worse answer, with the same prompt.
         rejected: Answered,
     },
     /// An answer that is good or bad.
     Unpaired {
         /// The answer, with its prompt.
         answered: Answered,
-        /// Which of the two.
+        /// Whether it is good or bad.
         judgement: Judgement,
     },
 }
@@ -59,13 +59,13 @@ pub enum Content {
 /// A prompt with an answer to it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answered {
-    /// A dialogue; its `prompt_messages` say where the answer begins.
+    /// A dialogue; its `prompt_messages` is the index at which the answer begins.
     Chat(Chat),
     /// Text without a template.
     Plain {
         /// Not trained.
         prompt: String,
-        /// What is judged.
+        /// The answer that is judged.
         completion: String,
     },
 }
@@ -79,7 +79,7 @@ impl From<Answered> for Content {
     }
 }
 
-/// What somebody thought of an answer.
+/// The judgement on an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Judgement {
@@ -94,14 +94,14 @@ pub enum Judgement {
 pub struct Chat {
     /// The messages, in order; never empty.
     pub messages: Vec<Message>,
-    /// The tools the row offers, as the template takes them.
+    /// The tools that the row offers, in the form that the template takes.
     pub tools: Option<Vec<Value>>,
-    /// How many of the messages are the prompt of a prompt-completion row.
+    /// Number of messages that are the prompt, in rows that tell prompt and answer apart.
     pub prompt_messages: Option<usize>,
 }
 
 impl Chat {
-    /// The messages as a template sees them.
+    /// The messages as values of a template.
     pub fn values(&self) -> Vec<Value> {
         self.messages.iter().map(|message| Value::Object(message.fields.clone())).collect()
     }
@@ -114,14 +114,14 @@ pub struct Message {
     pub role: Role,
     /// `Some(false)`: not trained, whatever the recipe says.
     pub train: Option<bool>,
-    /// Factor on the loss of the message's tokens, beside the row's; 0: not trained. Absent: 1.
+    /// Factor on the loss of the message's tokens, multiplied with the row's; 0: not trained. Absent: 1.
     pub weight: Option<f32>,
-    /// What the template sees: `role`, `content` (a string), and every other key of the row but nulls.
+    /// The keys that the template sees: `role`, `content` (a string), and every other key of the row that is not null.
     pub fields: Map<String, Value>,
 }
 
 impl Message {
-    /// A message of `role` saying `content`.
+    /// A message of `role` with the text `content`.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
         let mut fields = Map::new();
         fields.insert("role".into(), role.name().into());
@@ -129,37 +129,37 @@ impl Message {
         Self { role, train: None, weight: None, fields }
     }
 
-    /// The text of the message; a call of a tool may have none.
+    /// The text of the message; a message that calls a tool may have none.
     pub fn content(&self) -> Option<&str> {
         self.fields.get("content").and_then(Value::as_str)
     }
 
-    /// Whether the message is left out of training, whoever speaks.
+    /// Whether the message itself excludes it from training, whatever its role.
     pub fn is_untrained(&self) -> bool {
         self.train == Some(false) || self.weight == Some(0.0)
     }
 
-    /// Whether the message says nothing and calls nothing.
+    /// Whether the message has neither text nor calls.
     pub fn is_empty(&self) -> bool {
         self.content().is_none_or(|text| text.trim().is_empty()) && !self.fields.contains_key("tool_calls")
     }
 }
 
-/// Who speaks.
+/// The author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Sets the scene.
+    /// Instructions for the whole dialogue.
     System,
-    /// Asks.
+    /// The person who asks.
     User,
-    /// Answers: what is trained.
+    /// The model; its messages are trained.
     Assistant,
-    /// What a tool returned.
+    /// The result of a tool call.
     Tool,
 }
 
-/// Names that programs and collections give to roles.
+/// Other names for roles, as programs and collections write them.
 const OTHER_NAMES: [(&str, Role); 17] = [
     ("human", Role::User),
     ("prompter", Role::User),
@@ -184,7 +184,7 @@ impl Role {
     /// All roles.
     pub const ALL: [Role; 4] = [Role::System, Role::User, Role::Assistant, Role::Tool];
 
-    /// The word in a message's `role`.
+    /// The name in a message's `role`.
     pub fn name(self) -> &'static str {
         match self {
             Role::System => "system",
@@ -199,7 +199,7 @@ impl Role {
         Role::ALL.into_iter().find(|role| role.name() == name)
     }
 
-    /// The role of that name, or of another one that is common for it, in any case.
+    /// The role of that name or of a common other name for it, ignoring case.
     pub fn by_alias(name: &str) -> Option<Role> {
         let name = name.to_ascii_lowercase();
         let other = || OTHER_NAMES.iter().find(|(other, _)| *other == name).map(|(_, role)| *role);

@@ -1,7 +1,7 @@
-//! Files that a row names, such as the tensors of a row of tensors.
+//! Files that a row names, such as the file of a row of tensors: [`resolve`] finds them.
 //!
-//! Rows come from anybody, so what they name is theirs only as long as it lies below the folder of the row's own file: no
-//! absolute path, no `..`, no link that leads out. `data.allow_outside = true` is for data whose rows are trusted.
+//! Rows are untrusted, so a row may only name files below the folder of its own file: no absolute path, no `..`, no
+//! link that leads out. `data.allow_outside = true` permits any file, for data whose rows are trusted.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -11,16 +11,16 @@ use crate::location::Location;
 /// Which files rows may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Those below the folder of the row's own file.
+    /// Files below the folder of the row's own file.
     Below,
-    /// Any.
+    /// All files.
     Anywhere,
 }
 
-/// Where the file `name` of the row at `location` lies; it is there, and is a file.
+/// The path of the file `name` in the row at `location`. The file exists and is a regular file.
 ///
 /// # Errors
-/// A file that is not there, or out of reach.
+/// When there is no such file, or it is out of reach.
 pub(crate) fn resolve(name: &str, location: &Location, reach: Reach) -> Result<PathBuf, DataError> {
     let wrong = |found: String| {
         DataError::row(location, "the path of a file, starting at the folder of the row's own file", found)
@@ -50,10 +50,10 @@ pub(crate) fn resolve(name: &str, location: &Location, reach: Reach) -> Result<P
     }
 }
 
-/// The folder that the names in a row start from.
+/// The folder that the paths in a row are relative to.
 pub(crate) fn folder(location: &Location) -> &Path {
     match location.path.parent() {
-        // The parent of a bare name is empty, which is no folder to the system.
+        // The parent of a bare file name is empty, and the system knows no folder of that name.
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
@@ -129,7 +129,7 @@ mod tests {
             assert!(resolve(name, &location, Reach::Anywhere).is_ok());
         }
         assert!(resolve("loop", &location, Reach::Anywhere).is_err());
-        // A link to the rows themselves: names start where the link lies.
+        // A link to the data file itself: paths are relative to the link's folder.
         link("deep/rows.jsonl", "linked.jsonl");
         let linked = Location::new(dir.path().join("rows/linked.jsonl"), 1);
         assert!(resolve("a.bin", &linked, Reach::Below).is_ok());

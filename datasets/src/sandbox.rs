@@ -1,11 +1,11 @@
-//! Where templates are compiled and rendered: on threads with a deep stack, for a limited time.
+//! The sandbox of templates: [`run`] compiles and renders them on threads with a deep stack and a time limit.
 //!
-//! The engine counts what a template does, and stops it. It does not count everything: comparing lists that hold each
-//! other many times, say; and lists in lists in lists take stack when they are dropped. A template comes with a model,
-//! from anybody, so neither may take a run with it.
+//! The engine counts what a template does, and stops it. It does not count everything: comparing lists that contain
+//! each other many times is not counted, and deeply nested lists take stack when they are dropped. A template comes
+//! with a model, from anybody, so neither may end the process.
 //!
 //! Passing work to another thread and back takes longer than rendering a message, so rows are prepared here in batches:
-//! what asks for a thread on one of these threads has it already.
+//! a call of [`run`] on one of these threads stays on it.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,36 +14,38 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
 
-/// Time that one rendering may take. What is counted ends after a second or two.
+/// Time limit of one rendering. What the engine counts ends after a second or two.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// Address space of a thread's stack; memory is taken as it is used. What the fuel of a rendering can nest takes less.
+/// Address space of a thread's stack; memory is only taken when it is used. Nesting within the fuel of a rendering
+/// fits.
 const STACK: usize = 512 << 20;
 
-/// How often a waiting caller looks at the clock. A process that was suspended has lost one of these, not all its time.
+/// Interval at which a waiting caller checks the clock. A process that was suspended loses one interval, not all its
+/// time.
 const TICK: Duration = Duration::from_millis(250);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Counts the beginnings and the ends of what is timed on a thread: odd while something is under way.
+/// Counts the starts and ends of timed work on a thread: odd while timed work is running.
 type Clock = Arc<AtomicU64>;
 
-/// A thread that takes jobs.
+/// A thread that runs jobs.
 struct Thread {
     jobs: Sender<Job>,
     clock: Clock,
 }
 
-/// Threads that wait for work.
+/// Threads without a job.
 static IDLE: Mutex<Vec<Thread>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// The clock of this thread, if it is one of these.
+    /// The clock of this thread, if it is a thread of the sandbox.
     static CLOCK: RefCell<Option<Clock>> = const { RefCell::new(None) };
 }
 
-/// What `work` returns, or why it does not: something it timed took longer than `limit` (its thread is left to itself), it
-/// panicked, or no thread could be made.
+/// Runs `work` and returns its result, or why there is none: some timed part took longer than `limit` (its thread is
+/// abandoned), it panicked, or no thread could be started.
 pub(crate) fn run<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     if CLOCK.with_borrow(Option::is_some) {
         return Ok(work());
@@ -72,7 +74,7 @@ pub(crate) fn run<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T +
     Err(format!("the template has not ended after {} s", limit.as_secs_f64()))
 }
 
-/// Does `work` with an eye on the clock, where [`run`] waits for it.
+/// Runs `work` under the time limit of the enclosing [`run`].
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> T {
     let count = || {
         CLOCK.with_borrow(|clock| clock.as_ref().map(|clock| clock.fetch_add(1, Ordering::Relaxed)));
@@ -83,7 +85,7 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Hands `job` to a thread that waits, or to a new one.
+/// Hands `job` to a waiting thread, or to a new one.
 fn start(mut job: Job) -> Result<Thread, String> {
     loop {
         let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -129,7 +131,7 @@ mod tests {
     fn the_clock_is_that_of_one_rendering() {
         let limit = Duration::from_millis(200);
         let many = run(limit, move || {
-            // Longer together than any of them may be; what is not timed may take as long as it likes.
+            // Together the timed parts take longer than the limit, each alone does not; untimed work has no limit.
             (0..10).for_each(|_| timed(|| std::thread::sleep(Duration::from_millis(40))));
             std::thread::sleep(Duration::from_millis(500));
             run(limit, || std::thread::current().name() == Some("sandbox"))

@@ -1,14 +1,16 @@
-//! Which rows `validation_split` sets aside: those whose content hashes below the share.
+//! Splitting off evaluation rows: [`is_set_aside`] says which rows `validation_split` sets aside, by a hash of their
+//! content.
 //!
-//! The content is what the row says, before any template or tokenizer: the same rows are set aside whatever model is
-//! trained. Spacing and order of a JSON object's keys, columns that no format reads, and weights are not content.
+//! The content is what the row says, before any template or tokenizer, so the same rows are set aside for every model.
+//! Spacing and order of the keys in a JSON object, columns that no format reads, and weights are not part of the
+//! content.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::record::{Answered, Chat, Content, Judgement, Record};
 
-/// A uniform number that follows from the content of a row.
+/// A number that depends only on the content of a row, uniform below 2^64.
 pub(crate) fn share(record: &Record) -> u64 {
     let mut hash = Hasher(Sha256::new());
     match &record.content {
@@ -46,7 +48,7 @@ pub(crate) fn share(record: &Record) -> u64 {
 
 /// Whether a row with this number is set aside for evaluation.
 pub(crate) fn is_set_aside(share: u64, fraction: f64) -> bool {
-    // 2^64 as a float; the conversion back stops at the largest number.
+    // 2^64 as a float; the conversion back saturates at the largest number.
     share < (fraction * 18_446_744_073_709_551_616.0) as u64
 }
 
@@ -76,7 +78,7 @@ impl Hasher {
         }
     }
 
-    /// Its length first, so that no two sequences of texts look the same.
+    /// Hashes the length first, so that different sequences of texts have different hashes.
     fn text(&mut self, text: &str) {
         self.0.update((text.len() as u64).to_le_bytes());
         self.0.update(text.as_bytes());

@@ -1,5 +1,6 @@
-//! What is known of every row, as a table in a file: the way to find rows that are too long, cut, unlabelled, or that a
-//! model finds odd. Rows are written as they come, so memory does not grow with the table.
+//! Statistics of every example as a table file: [`StatisticsFile`] writes it. The table shows examples that are too
+//! long, cut or unlabelled, or on which a model has a high loss. Rows are written as they come, so memory does not grow
+//! with the table.
 
 mod cell;
 mod parquet;
@@ -14,55 +15,55 @@ use crate::tokens::Tokens;
 use cell::Cell;
 use parquet::ParquetFile;
 
-/// What is known of one example.
+/// The statistics of one example.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowStatistics {
-    /// Its number in the dataset, from 0: tells the windows of a split text apart, which stand at one line.
+    /// Its number in the dataset, from 0; it tells windows of a split text apart, which have the same line.
     pub example: usize,
-    /// Where it stood.
+    /// Its file and line.
     pub source: Location,
     /// Which of the recipe's sources it came from, from 0.
     pub source_index: usize,
     /// The format of that source.
     pub format: Format,
-    /// The word for what it is of its row: see [`crate::Part`].
+    /// The name of its part of the row: see [`crate::Part`].
     pub part: &'static str,
-    /// Its tokens; a row of tensors counts as one.
+    /// Number of tokens; a row of tensors counts as one.
     pub tokens: usize,
-    /// How many of them are learned to be predicted.
+    /// Number of tokens that are learned to be predicted.
     pub labelled_tokens: usize,
-    /// Its tokens before it was cut; absent where it was not.
+    /// Number of tokens before it was cut; absent where it was not cut.
     pub truncated_from: Option<usize>,
     /// The mean weight of its labelled tokens; 0 without one.
     pub weight: f64,
-    /// What a model makes of it; absent without a model or without a labelled token.
+    /// The scores of a model; absent without a model or without a labelled token.
     pub score: Option<RowScore>,
 }
 
-/// What a model makes of a row.
+/// The scores of a model on an example.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RowScore {
-    /// Mean loss over the labelled tokens, in nats; their weights are left out of it.
+    /// Mean loss over the labelled tokens, in nats, without their weights.
     pub loss: f64,
-    /// Share of the labelled tokens that were the most likely ones.
+    /// Share of the labelled tokens that the model found most likely.
     pub token_accuracy: f64,
 }
 
-/// The kinds of files, by their endings.
+/// The kinds of table files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableKind {
-    /// A header line, then a line a row; what is absent is an empty cell.
+    /// A header line, then one line per row; an absent value is an empty cell.
     Csv,
-    /// One row group for some ten thousand rows, compressed by zstd; what is absent is null.
+    /// Row groups of 65,536 rows, compressed by zstd; an absent value is null.
     Parquet,
 }
 
-/// Which columns there are.
+/// The columns of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Columns {
-    /// What is known without a model.
+    /// Columns that need no model.
     Plain,
-    /// And the losses.
+    /// The same and the scores of a model.
     Scored,
 }
 
@@ -78,7 +79,7 @@ enum Out<W: Write> {
 }
 
 impl RowStatistics {
-    /// What is known of `example`, number `number` of its dataset, without a model.
+    /// The statistics of `example`, number `number` of its dataset, without a model.
     pub fn new(number: usize, example: &Example, format: Format) -> Self {
         let labelled_tokens = example.labelled_tokens();
         let weight: f64 = match &example.content {
@@ -102,7 +103,7 @@ impl RowStatistics {
         }
     }
 
-    /// All values with the names of their columns: the one place that knows both.
+    /// All values with the names of their columns. Only this function knows both.
     fn cells(&self, columns: Columns) -> Vec<(&'static str, Cell)> {
         let whole = |number: usize| Cell::Whole(i64::try_from(number).ok());
         let mut cells = vec![
@@ -126,7 +127,7 @@ impl RowStatistics {
         cells
     }
 
-    /// A row of which nothing but the columns matters.
+    /// A row that is only used for its columns.
     fn blank() -> Self {
         Self {
             example: 0,
@@ -144,7 +145,7 @@ impl RowStatistics {
 }
 
 impl TableKind {
-    /// By the ending of a file; absent for any other ending.
+    /// The kind that a file's ending states; absent for any other ending.
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "csv" => Some(Self::Csv),
@@ -155,10 +156,10 @@ impl TableKind {
 }
 
 impl<W: Write> StatisticsFile<W> {
-    /// Begins a file in `out`.
+    /// Writes the beginning of a file to `out`.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Errors of writing.
     pub fn new(kind: TableKind, columns: Columns, out: W) -> io::Result<Self> {
         let header = RowStatistics::blank().cells(columns);
         let out = match kind {
@@ -175,7 +176,7 @@ impl<W: Write> StatisticsFile<W> {
     /// Adds a row.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Errors of writing.
     pub fn push(&mut self, row: &RowStatistics) -> io::Result<()> {
         let cells = row.cells(self.columns).into_iter().map(|(_, cell)| cell);
         match &mut self.out {
@@ -184,10 +185,10 @@ impl<W: Write> StatisticsFile<W> {
         }
     }
 
-    /// Writes what is left of it.
+    /// Writes the rest of the file.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Errors of writing.
     pub fn finish(self) -> io::Result<()> {
         match self.out {
             Out::Csv(mut writer) => writer.flush(),

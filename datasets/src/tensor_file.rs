@@ -1,7 +1,8 @@
-//! A file of arrays that a row names, in the format of safetensors: https://github.com/huggingface/safetensors#format.
+//! Files of arrays: [`TensorFile`] is a file in the format of safetensors that a row names
+//! (<https://github.com/huggingface/safetensors#format>).
 //!
-//! An example keeps which file it is and what its bytes hash to, not the arrays: they are read when a batch is laid out,
-//! and a file with other bytes is an error. Reading takes the memory of the file and of its arrays, and no more.
+//! An example holds the path and the hash of the file, not its arrays. They are read when a batch is laid out, and a
+//! file with other bytes is an error. Reading takes the memory of the file and of its arrays, and no more.
 
 use std::fs::File;
 use std::io::Read;
@@ -19,19 +20,19 @@ use crate::location::Location;
 /// A file of arrays, as it was when its row was prepared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorFile {
-    /// Where it lies.
+    /// The path of the file.
     pub path: PathBuf,
     /// SHA-256 of its bytes, as hexadecimal digits.
     pub sha256: String,
-    /// Its bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
 impl TensorFile {
-    /// The file at `path`, all of whose arrays can be read; the row at `location` names it.
+    /// Opens the file at `path` and checks that all its arrays can be read; the row at `location` names it.
     ///
     /// # Errors
-    /// A file that cannot be read, is no safetensors file, or holds arrays of other types.
+    /// The file cannot be read, is no safetensors file, or holds arrays of other types.
     pub(crate) fn open(path: PathBuf, location: &Location) -> Result<Self, DataError> {
         let wrong = |why| error(location, &path, why);
         let bytes = bytes(&path).map_err(wrong)?;
@@ -39,10 +40,10 @@ impl TensorFile {
         Ok(Self { sha256: hex(&Sha256::digest(&bytes)), size: bytes.len() as u64, path })
     }
 
-    /// Its arrays: F32, F16 and BF16 as f32, I64 and I32 as i64. The row at `location` names it.
+    /// Reads its arrays: F32, F16 and BF16 as f32, I64 and I32 as i64. The row at `location` names it.
     ///
     /// # Errors
-    /// A file that cannot be read, or has other bytes than when its row was prepared.
+    /// The file cannot be read, or its bytes differ from those when its row was prepared.
     pub fn read(&self, location: &Location) -> Result<NamedArrays, DataError> {
         let wrong = |why| error(location, &self.path, why);
         let bytes = bytes(&self.path).map_err(wrong)?;
@@ -59,11 +60,11 @@ fn error(location: &Location, path: &Path, why: String) -> DataError {
     DataError::Tensors { location: location.clone(), path: path.to_path_buf(), why }
 }
 
-/// All bytes of a file, which must not grow meanwhile.
+/// All bytes of a file, which must not grow while it is read.
 fn bytes(path: &Path) -> Result<Vec<u8>, String> {
     let said = |problem: std::io::Error| format!("cannot be read: {problem}");
     let metadata = std::fs::metadata(path).map_err(said)?;
-    // Opening a pipe would wait for somebody to write to it.
+    // Opening a pipe would wait until another program writes to it.
     if !metadata.is_file() {
         return Err("is no file".into());
     }
@@ -90,7 +91,7 @@ fn arrays(bytes: &[u8]) -> Result<NamedArrays, String> {
     named.collect()
 }
 
-/// The values of an array of `dtype`; absent for a type that rows do not have.
+/// The values of an array of `dtype`; absent for a type that rows cannot have.
 fn values(dtype: Dtype, bytes: &[u8]) -> Option<ArrayValues> {
     fn read<const N: usize, T>(bytes: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> {
         bytes.as_chunks::<N>().0.iter().map(|bytes| value(*bytes)).collect()

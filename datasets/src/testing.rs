@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 
-/// Where the test data lies.
+/// The folder of the test data.
 pub fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }

@@ -1,4 +1,4 @@
-//! A sequence of tokens with what is learned from it.
+//! Tokens of an example: [`Tokens`] is a sequence of token ids with labels and weights.
 
 use std::ops::Range;
 
@@ -6,33 +6,33 @@ use serde::Serialize;
 
 use crate::record::Role;
 
-/// The label and target of a token that is not trained.
+/// The label, and target, of a token that is not trained.
 pub const NOT_TRAINED: i64 = -100;
 
-/// Tokens, labels and weights of one example.
+/// Token ids, labels and weights of one example.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Tokens {
-    /// The text as rendered, of rows that have one, where asked for; the whole of it, also when tokens were cut.
+    /// The rendered text, where the row has one and it was asked for; all of it, even when tokens were cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// The tokens.
+    /// Token ids.
     pub input_ids: Vec<u32>,
-    /// As long as `input_ids`: a token's own id where it is trained, else -100. The shift by one is the batch's.
+    /// As long as `input_ids`: a token's own id where it is trained, else -100. The shift by one happens in the batch.
     pub labels: Vec<i64>,
     /// As long as `input_ids`: factor on the loss of predicting the token; 0 where it is not trained.
     pub weights: Vec<f32>,
-    /// Whose text each token is, where asked for and known.
+    /// The role of the message that each token belongs to, where it was asked for and is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<Option<Role>>>,
 }
 
 impl Tokens {
-    /// How many tokens are learned to be predicted. The first token never is: nothing comes before it.
+    /// Number of tokens that are learned to be predicted. The first token never is, because nothing comes before it.
     pub fn labelled(&self) -> usize {
         self.labels.iter().skip(1).filter(|label| **label != NOT_TRAINED).count()
     }
 
-    /// The tokens of `range`, with everything that is said of them.
+    /// The tokens of `range`, with their labels, weights and roles.
     pub(crate) fn slice(&self, range: Range<usize>) -> Self {
         Self {
             text: self.text.clone(),
@@ -43,7 +43,7 @@ impl Tokens {
         }
     }
 
-    /// Adds the tokens of `other` behind these. The text stays.
+    /// Appends the tokens of `other`. The text stays as it is.
     pub(crate) fn append(&mut self, other: Self) {
         self.input_ids.extend(other.input_ids);
         self.labels.extend(other.labels);

@@ -1,4 +1,4 @@
-//! What can go wrong at the boundary of this crate: files, configs, names.
+//! The errors of this crate: [`ModelError`] covers what can be wrong with files, configurations and names.
 //!
 //! Each variant names the file, the tensor or key, what was expected and what was found; [`ModelError::help`] says what
 //! to do about it. Inside the maths there are assertions, not errors.
@@ -14,7 +14,7 @@ use crate::wording::{clip, nearest_note};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// The operating system refused: missing file, permission, full disk.
+    /// The operating system reported an error: missing file, permission, full disk.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
         path: PathBuf,
@@ -23,22 +23,22 @@ pub enum ModelError {
         source: std::io::Error,
     },
 
-    /// A file is not what its format says.
+    /// A file does not follow its format.
     #[error("{}: expected {expected}, found {found}", path.display())]
     Malformed { path: PathBuf, expected: String, found: String },
 
-    /// A file that PyTorch saved has more in it than tensors by name.
+    /// A file saved by PyTorch holds more than tensors by name.
     #[error(
         "{}: {found}; a weights file holds tensors by name and nothing else, and nothing was executed",
         path.display()
     )]
     NotTensorsOnly {
         path: PathBuf,
-        /// The beginning of a sentence: "asks for `os.system`".
+        /// The beginning of a sentence, such as "asks for `os.system`".
         found: String,
     },
 
-    /// One tensor of a file is not what it must be.
+    /// One tensor of a file is not as expected.
     #[error("{}: tensor `{tensor}`: expected {expected}, found {found}", path.display())]
     Tensor { path: PathBuf, tensor: String, expected: String, found: String },
 
@@ -46,19 +46,19 @@ pub enum ModelError {
     #[error("{}: tensor `{tensor}`: element {index} is {value}, not a finite f32", path.display())]
     NonFinite { path: PathBuf, tensor: String, index: usize, value: f64 },
 
-    /// A tensor was asked for that the checkpoint does not hold.
+    /// The checkpoint does not hold a tensor that was asked for.
     #[error("{}: no tensor `{tensor}`{}", path.display(), nearest_note(nearest.as_deref()))]
     NoSuchTensor { path: PathBuf, tensor: String, nearest: Option<String> },
 
-    /// A folder that holds no weights in a format that is read.
+    /// A folder holds no weights in a format that can be read.
     #[error("{}: no weights: looked for {}; the folder holds {}", path.display(), looked_for.join(", "), list(present))]
     NoWeights { path: PathBuf, looked_for: Vec<&'static str>, present: Vec<String> },
 
-    /// Writing here would leave other weights beside the new ones, and a reader might pick those.
+    /// The target folder holds other weights, which a reader might take for the new ones.
     #[error("{}: already holds {}, which would be mistaken for the weights written now", path.display(), list(present))]
     OtherWeights { path: PathBuf, present: Vec<String> },
 
-    /// The tensors of the file and of the model are not the same set.
+    /// The file and the model do not have the same tensors.
     #[error(transparent)]
     Accounting(#[from] Box<AccountingError>),
 
@@ -66,19 +66,19 @@ pub enum ModelError {
     #[error(transparent)]
     Adapter(#[from] firebrand_adapters::AdapterError),
 
-    /// Two models that are compared tensor by tensor have different tensors.
+    /// Two models that are to be compared have different tensors.
     #[error("{} is no fine-tune of {}: {problem}", tuned.display(), base.display())]
     Unlike { base: PathBuf, tuned: PathBuf, problem: String },
 
-    /// The name rules of a family contradict themselves: an error in this program.
+    /// The name rules of a family contradict each other: an error in this program.
     #[error("weight rule `{rule}`: {problem}")]
     Rules { rule: String, problem: String },
 
-    /// A folder of quantized weights, where they were to be quantized in another way.
+    /// A folder of quantized weights was to be quantized in another way.
     #[error("{}: the weights are quantized as {found}, asked for is {asked}", path.display())]
     OtherQuantization { path: PathBuf, asked: String, found: String },
 
-    /// A tensor has no form in which the asked format could hold it.
+    /// The requested format cannot hold a tensor.
     #[error("cannot write {tensor}: {problem}")]
     Unwritable { tensor: String, problem: String },
 

@@ -1,9 +1,10 @@
-//! `config.json` of a Hugging Face folder: the raw map, with typed getters whose errors name file and key.
+//! `config.json` of a Hugging Face folder: [`HfConfig`] is the raw map, with typed getters whose errors name file and
+//! key.
 //!
-//! Keys that nothing here knows are kept, because the config is written back beside the weights; unchanged, it is
-//! written back as it was read. `null` counts as absent, as it does for transformers. Numbers that decide how much
-//! memory is needed have limits, so that a hostile config is refused before anything is allocated. What a family needs
-//! of it, and its defaults, is the family's business.
+//! Unknown keys are kept, because the config is written back beside the weights; an unchanged config is written back as
+//! it was read. `null` counts as absent, as in transformers. Numbers that decide how much memory is needed have limits,
+//! so that a hostile config is refused before anything is allocated. Which keys a family needs, and their defaults, is
+//! up to the family.
 
 mod rope;
 
@@ -21,25 +22,26 @@ use crate::wording::{clip, nearest, nearest_note};
 
 pub use rope::{Rope, RopeDefaults, RopeScaling};
 
-/// The largest width, length or count that is believed. The largest published: a vocabulary of 256 thousand, a context
-/// of 10 million.
+/// The largest width, length or count that is accepted. The largest published values are a vocabulary of 256 thousand
+/// and a context of 10 million.
 const LARGEST_SIZE: usize = 1 << 24;
-/// The largest published configs, with a thousand class labels each way, are a few hundred KB.
+/// The largest file in bytes. The largest published configs, with a thousand class labels each way, have a few hundred
+/// KB.
 const LARGEST_FILE: u64 = 4 << 20;
 
-/// A config, or an object within one.
+/// A config, or an object inside one.
 #[derive(Debug, Clone)]
 pub struct HfConfig {
     path: PathBuf,
-    /// What stands in front of a key in messages: empty, or `rope_scaling.`.
+    /// What messages put in front of a key: nothing, or `rope_scaling.`.
     prefix: String,
     map: Map<String, Value>,
-    /// As read, until something is changed.
+    /// The text as read, until a key is changed.
     text: Option<String>,
 }
 
 impl HfConfig {
-    /// Reads `config.json` of a folder, or the file itself.
+    /// Opens the `config.json` of a folder, or the file itself.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let mut path = path.as_ref().to_owned();
         if path.is_dir() {
@@ -56,7 +58,7 @@ impl HfConfig {
         HfConfig::from_json(path, text)
     }
 
-    /// Takes the text of a config; `path` is for messages.
+    /// Parses the text of a config; `path` is for messages.
     pub fn from_json(path: impl Into<PathBuf>, text: impl Into<String>) -> Result<Self, ModelError> {
         let (path, text) = (path.into(), text.into());
         match serde_json::from_str(&text) {
@@ -66,17 +68,17 @@ impl HfConfig {
         }
     }
 
-    /// Takes a config made in memory; `path` is for messages.
+    /// Wraps a config made in memory; `path` is for messages.
     pub fn from_map(path: impl Into<PathBuf>, map: Map<String, Value>) -> Self {
         HfConfig { path: path.into(), prefix: String::new(), map, text: None }
     }
 
-    /// The file it was read from.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Everything in it.
+    /// All keys and values.
     pub fn map(&self) -> &Map<String, Value> {
         &self.map
     }
@@ -87,7 +89,7 @@ impl HfConfig {
         self.text = None;
     }
 
-    /// The text to write: as it was read if nothing was changed, else indented by two.
+    /// The text to write: as it was read if nothing was changed, else indented by two spaces.
     pub fn to_json(&self) -> String {
         match &self.text {
             Some(text) => text.clone(),
@@ -95,7 +97,7 @@ impl HfConfig {
         }
     }
 
-    /// The same config with nothing said about `key`.
+    /// The same config without `key`.
     pub fn without(&self, key: &str) -> HfConfig {
         let mut config = self.clone();
         config.map.remove(key);
@@ -113,28 +115,28 @@ impl HfConfig {
         }))
     }
 
-    /// An integer from 0 on.
+    /// An integer of at least 0.
     pub fn usize(&self, key: &str) -> Result<usize, ModelError> {
         self.required(key, self.optional_usize(key)?, "an integer")
     }
 
-    /// An integer from 0 on, if it is there.
+    /// An integer of at least 0, if the key is present.
     pub fn optional_usize(&self, key: &str) -> Result<Option<usize>, ModelError> {
         let integer = |value: &Value| value.as_u64().and_then(|value| usize::try_from(value).ok());
         self.optional(key, "an integer, 0 or more", integer)
     }
 
-    /// A width, length or count: 1 to 2^24.
+    /// A width, length or count from 1 to 2^24.
     pub fn size(&self, key: &str) -> Result<usize, ModelError> {
         self.required(key, self.optional_size(key)?, "a size")
     }
 
-    /// A width, length or count, if it is there: 1 to 2^24.
+    /// A width, length or count from 1 to 2^24, if the key is present.
     pub fn optional_size(&self, key: &str) -> Result<Option<usize>, ModelError> {
         self.optional_size_in(key, 1..=LARGEST_SIZE)
     }
 
-    /// A count within narrower limits, such as the number of layers.
+    /// A count within given limits, such as the number of layers.
     pub fn size_in(&self, key: &str, limits: RangeInclusive<usize>) -> Result<usize, ModelError> {
         self.required(key, self.optional_size_in(key, limits)?, "a size")
     }
@@ -152,7 +154,7 @@ impl HfConfig {
         self.required(key, self.optional_f64(key)?, "a number")
     }
 
-    /// A number, if it is there. JSON has no NaN and no infinity, so it is finite.
+    /// A number, if the key is present. JSON has no NaN and no infinity, so it is finite.
     pub fn optional_f64(&self, key: &str) -> Result<Option<f64>, ModelError> {
         self.optional(key, "a number", Value::as_f64)
     }
@@ -162,12 +164,12 @@ impl HfConfig {
         self.required(key, self.optional_positive_f64(key)?, "a number above 0")
     }
 
-    /// A number above 0, if it is there.
+    /// A number above 0, if the key is present.
     pub fn optional_positive_f64(&self, key: &str) -> Result<Option<f64>, ModelError> {
         self.optional(key, "a number above 0", |value| value.as_f64().filter(|number| *number > 0.0))
     }
 
-    /// A truth value, or `default` where it is absent.
+    /// A boolean, or `default` where the key is absent.
     pub fn bool_or(&self, key: &str, default: bool) -> Result<bool, ModelError> {
         Ok(self.optional(key, "true or false", Value::as_bool)?.unwrap_or(default))
     }
@@ -177,15 +179,16 @@ impl HfConfig {
         self.required(key, self.optional_string(key)?, "a string")
     }
 
-    /// A string, if it is there.
+    /// A string, if the key is present.
     pub fn optional_string(&self, key: &str) -> Result<Option<&str>, ModelError> {
         self.optional(key, "a string", Value::as_str)
     }
 
-    /// The key among `spellings` that the config has. Families renamed keys over time and files keep what they were written
-    /// with.
+    /// The one of `spellings` that the config has. Families renamed keys over time, and files keep the names of their
+    /// time.
     ///
-    /// Errors: two spellings with different values.
+    /// # Errors
+    /// Two spellings with different values.
     pub fn spelling<'a>(&self, spellings: &[&'a str]) -> Result<&'a str, ModelError> {
         let present = |key: &&&str| self.map.get(**key).is_some_and(|value| !value.is_null());
         let mut present = spellings.iter().filter(present);
@@ -196,13 +199,13 @@ impl HfConfig {
         }
     }
 
-    /// Whether the key is written, also as `null`: some defaults hold only where nothing is said.
+    /// Whether the key is present, even as `null`: some defaults hold only where the key is absent.
     pub fn says(&self, key: &str) -> bool {
         self.map.contains_key(key)
     }
 
-    /// Error, unless the key is absent or has this value: everything else would change the arithmetic in a way that is not
-    /// implemented.
+    /// Error unless the key is absent or has this value: any other value would change the arithmetic in a way that is
+    /// not implemented.
     pub fn only(&self, key: &str, supported: impl Into<Value>) -> Result<(), ModelError> {
         let supported = supported.into();
         let same = |value: &Value| match (value.as_f64(), supported.as_f64()) {
@@ -216,12 +219,12 @@ impl HfConfig {
         }
     }
 
-    /// A list of strings, if it is there.
+    /// A list of strings, if the key is present.
     pub fn optional_strings(&self, key: &str) -> Result<Option<Vec<&str>>, ModelError> {
         self.optional(key, "a list of strings", |value| value.as_array()?.iter().map(Value::as_str).collect())
     }
 
-    /// A list of integers from 0 on, if it is there.
+    /// A list of integers of at least 0, if the key is present.
     pub fn optional_sizes(&self, key: &str) -> Result<Option<Vec<usize>>, ModelError> {
         let integer = |value: &Value| value.as_u64().and_then(|value| usize::try_from(value).ok());
         self.optional(key, "a list of integers, 0 or more", |value| value.as_array()?.iter().map(integer).collect())
@@ -236,7 +239,7 @@ impl HfConfig {
         Err(self.wrong(key, format!("one of {}", known.join(", ")), format!("`{}`", clip(value))))
     }
 
-    /// The error that the value of `key` is not what it must be.
+    /// The error that the value of `key` is not as expected.
     pub fn wrong(&self, key: &str, expected: impl Into<String>, found: impl Into<String>) -> ModelError {
         ModelError::Config {
             path: self.path.clone(),
@@ -266,7 +269,7 @@ impl HfConfig {
     }
 }
 
-/// A value for a message: short ones as they are.
+/// A value for a message: short values in full, others by their type.
 fn kind_of(value: &Value) -> String {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),

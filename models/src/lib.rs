@@ -1,9 +1,9 @@
-//! Networks, their families, and how their files name tensors.
+//! Transformer networks, the families of published models, and their weights files.
 //!
-//! [`parts`] are what networks are made of; [`decoder`] and [`towers`] are networks, and [`network`] is the sum of them.
-//! [`families`] say, a file each, how a published `config.json` chooses parts and how its tensors are called; [`weights`] reads
-//! and writes the files. A [`Model`] is a network with its names and with the adapters on it. Not here: recipes, experiments,
-//! the command line.
+//! [`parts`] are what networks are made of; [`decoder`] and [`towers`] are networks, and [`network`] is the sum of
+//! their kinds. [`families`] has a file for each architecture, which says how its `config.json` chooses parts and how
+//! its files name tensors; [`weights`] reads and writes those files. A [`Model`] is a network with the names of its
+//! tensors and the adapters on it. Not here: recipes, run folders, the command line.
 
 mod adapter;
 pub mod decoder;

@@ -1,4 +1,4 @@
-//! What a model computes, apart from what its files are called.
+//! [`Network`]: what a model computes, as a sum of kinds, independent of the names in its files.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ use crate::parameters::ParameterSource;
 use crate::parts::{BlockConfig, Maps, maps};
 use crate::towers::{Towers, TowersConfig};
 
-/// A network of any kind. The kind is no part of a parameter's path.
+/// A network of any kind. The kind is not part of a parameter's path.
 #[derive(Module, Debug)]
 #[expect(clippy::large_enum_variant, reason = "one a model")]
 pub enum Network {
     /// A decoder-only transformer with an output head.
     Decoder(Decoder),
-    /// Two towers into one space.
+    /// A text tower and an image tower that embed into one space.
     Towers(Towers),
 }
 
@@ -52,40 +52,40 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Sizes and variants of a network.
+/// Sizes and variants of a network of any kind.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "one a model")]
 pub enum NetworkConfig {
-    /// Of [`Network::Decoder`].
+    /// The configuration of a [`Network::Decoder`].
     Decoder(DecoderConfig),
-    /// Of [`Network::Towers`].
+    /// The configuration of [`Network::Towers`].
     Towers(TowersConfig),
 }
 
-/// Blocks that follow each other, by what they cost.
+/// A stack of blocks, as the memory plan needs it.
 #[derive(Debug, Clone, Copy)]
 pub struct StackConfig<'a> {
     /// The blocks.
     pub block: &'a BlockConfig,
-    /// How many.
+    /// Number of blocks.
     pub layers: usize,
-    /// Vectors of a row in the stream, where that is the network's own; absent: the tokens of the row.
+    /// Number of positions in the residual stream, where the network fixes it; absent: the number of tokens.
     pub length: Option<usize>,
 }
 
-/// The token table and the output head of a network that has both: two matrices, or one.
+/// The token table and the output head of a network that has both, as two matrices or as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ends {
-    /// The parameter that is the token table.
+    /// Path of the token table.
     pub embedding: &'static str,
-    /// The parameter that is the matrix of the head; none of its own where the two are tied.
+    /// Path of the head's matrix; no parameter has this path while the two are tied.
     pub head: &'static str,
     /// Whether they are one matrix.
     pub tied: bool,
 }
 
 impl NetworkConfig {
-    /// What it is of.
+    /// The kind of network that it configures.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Decoder(_) => Kind::Decoder,
@@ -93,7 +93,7 @@ impl NetworkConfig {
         }
     }
 
-    /// That of a decoder, if it is one.
+    /// The configuration of a decoder, if it is one.
     pub fn decoder(&self) -> Option<&DecoderConfig> {
         match self {
             Self::Decoder(config) => Some(config),
@@ -101,7 +101,7 @@ impl NetworkConfig {
         }
     }
 
-    /// Its stacks of blocks, which are run one after the other.
+    /// Its stacks of blocks, in the order in which they run.
     pub fn stacks(&self) -> Vec<StackConfig<'_>> {
         match self {
             Self::Decoder(config) => vec![StackConfig { block: &config.block, layers: config.layers, length: None }],
@@ -112,7 +112,7 @@ impl NetworkConfig {
         }
     }
 
-    /// Token table and head, where there are both.
+    /// The token table and the head, where the network has both.
     pub fn ends(&self) -> Option<Ends> {
         match self {
             Self::Decoder(config) => {
@@ -122,7 +122,7 @@ impl NetworkConfig {
         }
     }
 
-    /// The same with token table and head tied or not; a network without both stays as it is.
+    /// The same with token table and head tied or not; a network without both is not changed.
     pub fn with_tied(self, tied: bool) -> Self {
         match self {
             Self::Decoder(mut config) => {
@@ -133,7 +133,7 @@ impl NetworkConfig {
         }
     }
 
-    /// Whether the other is the same but for how it is trained and how its head is stored.
+    /// Whether both compute the same: they may differ in training settings and in how the head is stored.
     pub fn computes_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Decoder(base), Self::Decoder(other)) => {
@@ -158,7 +158,7 @@ impl NetworkConfig {
         }
     }
 
-    /// Standard deviation of freshly made matrices.
+    /// Standard deviation of new matrices.
     pub fn initializer_range(&self) -> f64 {
         match self {
             Self::Decoder(config) => config.initializer_range,
@@ -176,7 +176,7 @@ impl Network {
         }
     }
 
-    /// What it is.
+    /// The kind of this network.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Decoder(_) => Kind::Decoder,
@@ -184,7 +184,7 @@ impl Network {
         }
     }
 
-    /// Sizes and variants, as it is now.
+    /// Its present sizes and variants.
     pub fn config(&self) -> NetworkConfig {
         match self {
             Self::Decoder(decoder) => NetworkConfig::Decoder(decoder.config().clone()),
@@ -192,26 +192,26 @@ impl Network {
         }
     }
 
-    /// Token table and head, where there are both.
+    /// The token table and the head, where the network has both.
     pub fn ends(&self) -> Option<Ends> {
         self.config().ends()
     }
 
-    /// Every linear map but the head, with its path.
+    /// All linear maps except the head, with their paths.
     pub fn linears(&self) -> Vec<(String, &Linear)> {
         let mut found = vec![];
         self.maps("", &mut found);
         found
     }
 
-    /// The same, to be changed.
+    /// As [`Self::linears`], by mutable reference.
     pub fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
         let mut found = vec![];
         self.maps_mut("", &mut found);
         found
     }
 
-    /// Everything that adapters can be on, by the path of the parameter that is adapted.
+    /// The places for adapters, by the path of the parameter that is adapted.
     pub(crate) fn sites_mut(&mut self) -> Vec<(String, Site<'_>)> {
         match self {
             Self::Decoder(decoder) => decoder.sites_mut(),
@@ -219,7 +219,7 @@ impl Network {
         }
     }
 
-    /// The adapters that are on it.
+    /// The adapters on the network.
     pub(crate) fn adapters(&self) -> Vec<Placed<'_>> {
         let outer = match self {
             Self::Decoder(decoder) => decoder.outer_adapters(),
@@ -233,7 +233,7 @@ impl Network {
         placed
     }
 
-    /// Gives a head that is the token table a matrix of its own.
+    /// Gives a tied head a matrix of its own.
     pub(crate) fn untie(&mut self) {
         match self {
             Self::Decoder(decoder) => decoder.untie(),
@@ -241,8 +241,8 @@ impl Network {
         }
     }
 
-    /// Folds all adapters into what they are on, in f32; quantized weights become dense. A head that was the token table is a
-    /// matrix of its own afterwards if either was adapted.
+    /// Merges all adapters into their weights, in f32; quantized weights become dense. If a tied table or head was
+    /// adapted, the head has a matrix of its own afterwards.
     pub(crate) fn merge(&mut self) {
         self.linears_mut().into_iter().for_each(|(_, map)| map.merge());
         match self {
@@ -251,7 +251,7 @@ impl Network {
         }
     }
 
-    /// Where the parameters are.
+    /// The device of the parameters.
     pub fn device(&self) -> Device {
         match self {
             Self::Decoder(decoder) => decoder.device(),

@@ -1,10 +1,10 @@
-//! Where a model's parameters come from, and what is known of them.
+//! The parameters of a model: a [`ParameterSource`] gives their values, and [`Role`] says what each is for.
 //!
-//! A model is built in one walk that asks a [`ParameterSource`] for each parameter by path, shape and role, so a weight is
-//! read once, straight into its place. Three sources: a checkpoint (`load.rs`), random values, and shapes alone. A part asks
-//! by the names of its own fields; [`Under`] puts the names of the parts around it in front.
+//! A model is built in one walk that asks the source for each parameter by path, shape and role, so a weight is read
+//! once, directly into its place. There are three sources: a checkpoint (`load.rs`), random values, and shapes without
+//! values. A part asks by the names of its own fields; [`Under`] puts the names of the enclosing parts in front.
 //!
-//! What a parameter is for is said by the part that asks ([`Role`]) and is kept with the model. Nothing reads it out of a path.
+//! The part that asks for a parameter states its role, which is kept with the model. No code reads it out of a path.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use firebrand_kernels::QuantizedWeight;
 /// What a parameter is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The matrix of a linear map in a block: held in 16 bits or quantized where a run asks for it.
+    /// The matrix of a linear map in a block: held in 16 bits or quantized if a run asks for it.
     Map,
     /// The same in one of several experts.
     ExpertMap,
     /// The matrix of a linear map that leads into the blocks or out of them; held in f32.
     Projection,
-    /// The matrix by which tokens choose experts: held in 16 bits where a run asks for it, never quantized.
+    /// The matrix that scores experts for each token: held in 16 bits if a run asks for it, never quantized.
     Router,
     /// The table of token embeddings.
     TokenTable,
@@ -38,7 +38,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether it is the matrix of a linear map, which products alone look into.
+    /// Whether it is the matrix of a linear map that is only used in products.
     pub fn is_linear(self) -> bool {
         match self {
             Self::Map | Self::ExpertMap | Self::Projection => true,
@@ -46,7 +46,7 @@ impl Role {
         }
     }
 
-    /// Whether it is a matrix inside a block.
+    /// Whether it is the matrix of a linear map inside a block.
     pub fn is_matrix_of_block(self) -> bool {
         match self {
             Self::Map | Self::ExpertMap | Self::Router => true,
@@ -55,10 +55,10 @@ impl Role {
     }
 }
 
-/// The values of a parameter that is new.
+/// The initial values of a new parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Initial {
-    /// All the same.
+    /// One value for all elements.
     Constant(f32),
     /// Normal, with the standard deviation of the model (`initializer_range`).
     Normal,
@@ -66,24 +66,24 @@ pub enum Initial {
     NormalWith(f64),
 }
 
-/// What a source is asked for.
+/// A request to a source.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
-    /// What a walk through the finished model says (`layers.0.attention.qkv.q.weight`): field names and indices, without
-    /// the names of enum variants.
+    /// The path that a walk over the finished model gives (`layers.0.attention.qkv.q.weight`): field names and indices,
+    /// without the names of enum variants.
     pub path: &'a str,
-    /// Shape; a matrix of a linear map is `[out, in]`.
+    /// Shape; the matrix of a linear map is `[out, in]`.
     pub shape: &'a [usize],
-    /// What it is for.
+    /// What the parameter is for.
     pub role: Role,
-    /// Its values where it is new.
+    /// Its initial values, if it is new.
     pub initial: Initial,
 }
 
-/// What a source gives.
+/// The answer of a source.
 #[derive(Debug)]
 pub enum Given {
-    /// Values in the dtype in which they are held, and where they live.
+    /// Values in the dtype in which they are held, and their device.
     Values(TensorData, Device),
     /// A shape without values.
     Shape,
@@ -91,9 +91,9 @@ pub enum Given {
     Quantized(Arc<QuantizedWeight>),
 }
 
-/// Gives parameters.
+/// A source of parameters.
 pub trait ParameterSource {
-    /// The parameter that is wanted.
+    /// Gives the requested parameter.
     fn give(&mut self, wanted: Wanted<'_>) -> Given;
 }
 
@@ -103,7 +103,7 @@ pub struct Under<'a> {
     source: &'a mut dyn ParameterSource,
 }
 
-/// `source` for the part that stands under `name` in the part that asks.
+/// `source` for the field `name` of the part that asks.
 pub fn under<'a>(source: &'a mut dyn ParameterSource, name: impl Into<String>) -> Under<'a> {
     Under { prefix: name.into(), source }
 }
@@ -115,7 +115,7 @@ impl ParameterSource for Under<'_> {
     }
 }
 
-/// The path of `name` under `prefix`; the empty prefix is the whole model.
+/// The path of `name` under `prefix`; an empty prefix stands for the whole model.
 pub fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") }
 }
@@ -131,7 +131,7 @@ pub fn tensor<const D: usize>(
     dense(source.give(Wanted { path, shape: &shape, role, initial }), shape)
 }
 
-/// A vector, all `initial` where it is new.
+/// A vector; if it is new, all its elements are `initial`.
 pub fn vector(source: &mut dyn ParameterSource, path: &str, length: usize, initial: f32) -> Param<Tensor<1>> {
     tensor(source, path, [length], Role::Vector, Initial::Constant(initial))
 }
@@ -141,7 +141,7 @@ pub fn linear(source: &mut dyn ParameterSource, path: &str, shape: [usize; 2], b
     linear_from(source, path, shape, bias, role, Initial::Normal)
 }
 
-/// The same with initial values of its own.
+/// As [`linear`], with given initial values.
 pub fn linear_from(
     source: &mut dyn ParameterSource,
     path: &str,
@@ -173,14 +173,14 @@ fn dense<const D: usize>(given: Given, shape: [usize; D]) -> Param<Tensor<D>> {
     }
 }
 
-/// Fresh values, as in Hugging Face's `_init_weights`. They depend on the seed and the path only.
+/// Random initial values, as in Hugging Face's `_init_weights`. They depend only on the seed and the path.
 #[derive(Debug)]
 pub struct Random {
     /// Seed of all values.
     pub seed: u64,
-    /// Standard deviation of what is [`Initial::Normal`] (`initializer_range`).
+    /// Standard deviation of [`Initial::Normal`] values (`initializer_range`).
     pub deviation: f64,
-    /// Where the parameters live.
+    /// The device of the parameters.
     pub device: Device,
 }
 
@@ -200,7 +200,7 @@ impl ParameterSource for Random {
     }
 }
 
-/// Shapes without values: a model made from it costs no memory and must not be run.
+/// Shapes without values: a model made from it takes no memory and must not be run.
 #[derive(Debug, Default)]
 pub struct Shapes;
 
@@ -210,15 +210,15 @@ impl ParameterSource for Shapes {
     }
 }
 
-/// Notes what is asked of another source.
+/// Lists what is asked of another source.
 pub struct Listing<'a> {
     source: &'a mut dyn ParameterSource,
-    /// What was asked for, in order.
+    /// The requested parameters, in order.
     pub parameters: Vec<ParameterInfo>,
 }
 
 impl<'a> Listing<'a> {
-    /// Of what will be asked of `source`.
+    /// A listing of requests to `source`.
     pub fn of(source: &'a mut dyn ParameterSource) -> Self {
         Self { source, parameters: vec![] }
     }
@@ -232,14 +232,14 @@ impl ParameterSource for Listing<'_> {
     }
 }
 
-/// What is known of a parameter.
+/// Path, shape and role of a parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterInfo {
-    /// Path as sources know it.
+    /// Its path, as sources know it.
     pub path: String,
     /// Shape.
     pub shape: Vec<usize>,
-    /// What it is for; of an adapter's tensor, what the matrix that it adapts is for.
+    /// What it is for; an adapter's tensor has the role of the matrix that it adapts.
     pub role: Role,
     /// Which tensor of an adapter it is; absent: a parameter of the base model.
     pub adapter: Option<AdapterTensor>,
@@ -277,7 +277,7 @@ impl AnyTensor {
         data.iter::<f32>().collect()
     }
 
-    /// Whether it is trained.
+    /// Whether it is trainable.
     pub fn is_require_grad(&self) -> bool {
         match self {
             Self::Rank1(tensor) => tensor.is_require_grad(),
@@ -287,7 +287,7 @@ impl AnyTensor {
         }
     }
 
-    /// The values of its gradient on a tape, if it has one.
+    /// The values of its gradient, row-major, if the tape has one.
     pub fn gradient(&self, tape: &Gradients) -> Option<Vec<f32>> {
         let data = match self {
             Self::Rank1(tensor) => tensor.grad(tape)?.into_data(),
@@ -299,14 +299,14 @@ impl AnyTensor {
     }
 }
 
-/// A parameter on a walk, its value not yet asked for.
+/// A parameter during a walk. Its value is computed only on request.
 #[derive(Clone, Copy)]
 pub struct ParameterView<'a> {
-    /// Path as sources know it.
+    /// Its path, as sources know it.
     pub path: &'a str,
     /// Shape.
     pub shape: &'a [usize],
-    /// Gives the value; a parameter of [`Shapes`] comes into being by this.
+    /// Gives the value; this creates the values of a parameter from [`Shapes`].
     pub value: &'a dyn Fn() -> AnyTensor,
 }
 
@@ -325,7 +325,7 @@ pub fn visit<M: Module>(model: &M, f: &mut dyn FnMut(ParameterView<'_>)) {
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let shape = param.lazy_shape();
-            // Through the untyped form, so that a tracked parameter stays the same leaf.
+            // Through the untyped form, so that a tracked parameter stays the same leaf of the tape.
             let value = || match D {
                 1 => AnyTensor::Rank1(Tensor::from_dispatch(param.val().into_dispatch())),
                 2 => AnyTensor::Rank2(Tensor::from_dispatch(param.val().into_dispatch())),
@@ -338,7 +338,7 @@ pub fn visit<M: Module>(model: &M, f: &mut dyn FnMut(ParameterView<'_>)) {
     model.visit(&mut Walk { path: ModulePath::default(), f });
 }
 
-/// The module with the parameters trained whose paths `choose` takes, and the others frozen.
+/// The module with the parameters trainable whose paths `choose` accepts, and all others frozen.
 pub fn trained<M: Module>(module: M, choose: impl Fn(&str) -> bool) -> M {
     struct Choose<F> {
         path: ModulePath,
@@ -359,19 +359,19 @@ pub fn trained<M: Module>(module: M, choose: impl Fn(&str) -> bool) -> M {
     module.map(&mut Choose { path: ModulePath::default(), choose })
 }
 
-/// The path of a module walk, without the names of enum variants: which variant a part is, is not part of its name.
+/// The path of a module during a walk. Names of enum variants are left out of it.
 #[derive(Debug, Default)]
 pub struct ModulePath {
     names: Vec<Option<String>>,
 }
 
 impl ModulePath {
-    /// Going into a module.
+    /// Enters a module.
     pub fn enter(&mut self, name: &str, container: &str) {
         self.names.push((!container.starts_with("Enum:")).then(|| name.to_string()));
     }
 
-    /// Coming out again.
+    /// Leaves it.
     pub fn exit(&mut self) {
         self.names.pop();
     }

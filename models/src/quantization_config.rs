@@ -1,9 +1,11 @@
-//! `quantization_config`: what a `config.json` says about quantized weights, held against the tensors.
+//! `quantization_config` of a `config.json`: [`FourBitConfig`] reads it, and [`check_quantization`] compares it with
+//! the tensors.
 //!
-//! Read and written is bitsandbytes in 4 bits, as transformers has it (`BitsAndBytesConfig`, `integrations/bitsandbytes.py`). There every linear
-//! map is quantized but the head and what `llm_int8_skip_modules` names; routers are no linear maps to it, and experts are stacked tensors that it
-//! leaves alone, though older versions quantized them, so they may be either. How many weights share a scale stands with each weight. Not here:
-//! GPTQ, AWQ, LLM.int8 and the like, which are refused by name.
+//! Supported is bitsandbytes in 4 bits, as in transformers (`BitsAndBytesConfig`, `integrations/bitsandbytes.py`). It
+//! quantizes every linear map except the head and what `llm_int8_skip_modules` names. Routers are no linear maps to it.
+//! Experts are stacked tensors that it does not quantize, though older versions did, so they may be either. The number
+//! of weights that share a scale is stored with each weight. Not here: GPTQ, AWQ, LLM.int8 and the like, which are
+//! refused by name.
 
 use firebrand_kernels::{FourBit, QuantizationScheme};
 use serde_json::{Value, json};
@@ -22,15 +24,15 @@ pub(crate) const KEY: &str = "quantization_config";
 pub struct FourBitConfig {
     code: FourBit,
     double: bool,
-    /// Modules that are left as they are; absent: the head.
+    /// Modules that are not quantized; absent: the head.
     skip: Option<Vec<String>>,
 }
 
 impl FourBitConfig {
-    /// What `config` says; `None` where it says nothing, and so nothing is quantized.
+    /// The quantization in `config`; `None` where it has none.
     ///
     /// # Errors
-    /// Another method, 8 bits, a key that is not supported.
+    /// Another method, 8 bits, or a key that is not supported.
     pub fn of(config: &HfConfig) -> Result<Option<Self>, ModelError> {
         const INSTEAD: &str = "take the folder with the weights in f32, f16 or bf16";
         let Some(section) = config.section(KEY)? else { return Ok(None) };
@@ -61,7 +63,8 @@ impl FourBitConfig {
             }
         };
         let skip = section.optional_strings("llm_int8_skip_modules")?;
-        // They are regular expressions to the reference. A dot that stands for itself reads the same.
+        // The reference reads them as regular expressions. In plain names a dot is the only special character, and it
+        // also matches a dot.
         let plain = |name: &&&str| name.chars().all(|letter| letter.is_alphanumeric() || "._-".contains(letter));
         if let Some(pattern) = skip.iter().flatten().find(|name| !plain(name)) {
             return Err(section.wrong("llm_int8_skip_modules", "names of modules", format!("`{}`", clip(pattern))));
@@ -70,7 +73,8 @@ impl FourBitConfig {
         Ok(Some(Self { code, double: section.bool_or("bnb_4bit_use_double_quant", false)?, skip }))
     }
 
-    /// For weights quantized so, with the usual modules left as they are; `None` for 8 bits, for which there are no names in files.
+    /// The configuration for weights of this scheme, with the default modules skipped; `None` for 8 bits, which have no
+    /// names in files.
     pub fn new(scheme: QuantizationScheme) -> Option<Self> {
         match scheme {
             QuantizationScheme::FourBit { code, double, .. } => Some(Self { code, double, skip: None }),
@@ -78,7 +82,7 @@ impl FourBitConfig {
         }
     }
 
-    /// The value of `quantization_config` as transformers writes it. `compute` is the dtype it multiplies in.
+    /// The value of `quantization_config` as transformers writes it. `compute` is the dtype of products.
     pub fn to_json(&self, compute: Dtype) -> Value {
         json!({
             "_load_in_4bit": true,
@@ -97,7 +101,7 @@ impl FourBitConfig {
         })
     }
 
-    /// Whether the linear map of this name in files is quantized.
+    /// Whether the linear map with this name in files is quantized.
     pub(crate) fn quantizes(&self, module: &str) -> bool {
         let skips = |name: &String| {
             let below = module.strip_prefix(name.as_str());
@@ -108,11 +112,12 @@ impl FourBitConfig {
     }
 }
 
-/// Holds what `config` says against the tensors of `plan`, which was made for `parameters`; how the quantized ones are quantized, if there are any.
+/// Compares `config` with the tensors of `plan`, which was made for `parameters`; returns the scheme of the quantized
+/// tensors, if there are any.
 ///
 /// # Errors
-/// Tensors quantized though the configuration does not say so, or otherwise than it says; a map not quantized though it should be; anything
-/// quantized that is no linear map. The message names the tensor.
+/// Tensors that are quantized although the configuration does not say so, or in another way; a map that should be
+/// quantized and is not; a quantized tensor that is no linear map. The message names the tensor.
 pub(crate) fn check_quantization(
     config: &HfConfig,
     checkpoint: &Checkpoint,
@@ -202,7 +207,7 @@ mod tests {
             }
         }
         assert_eq!(FourBitConfig::new(QuantizationScheme::INT8), None);
-        // The reference's defaults.
+        // The defaults of the reference.
         let short = read(r#"{"load_in_4bit": true}"#).unwrap().unwrap();
         assert_eq!(short, FourBitConfig { code: FourBit::Fp4, double: false, skip: None });
     }

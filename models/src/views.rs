@@ -1,7 +1,7 @@
-//! What objectives and inference read of a network, whatever its kind.
+//! Views of a network: [`Predictor`] and others are what objectives and inference read, whatever the kind of network.
 //!
-//! A view is had by some kinds and not by others. What needs a view asks for it and knows no kind; so a new kind that has one can
-//! do at once all that is written for it.
+//! Some kinds have a view and others do not. Code that needs a view asks for it and knows no kind. So a new kind that
+//! has a view works at once with all code written for it.
 
 use burn::tensor::{Device, Tensor};
 use firebrand_adapters::Mode;
@@ -11,17 +11,17 @@ use crate::network::Network;
 use crate::parts::{Block, Cache, Context, Inputs};
 use crate::towers::Towers;
 
-/// A network that predicts the next token: hidden states, and a head that makes predictions of them.
+/// A view of a network that predicts the next token: its hidden states and its head.
 #[derive(Debug, Clone, Copy)]
 pub enum Predictor<'a> {
     /// A decoder.
     Decoder(&'a Decoder),
 }
 
-/// The blocks of a network that follow each other, for callers that drive them one by one.
+/// The blocks of a network that follow each other, for callers that run them one by one.
 #[derive(Debug, Clone, Copy)]
 pub struct Stack<'a> {
-    /// Our path of the list; that of a block has its number behind it.
+    /// Our path of the list; a block's path adds its index.
     pub path: &'static str,
     /// The blocks.
     pub blocks: &'a [Block],
@@ -35,7 +35,7 @@ impl Stack<'_> {
 }
 
 impl Network {
-    /// It as one that predicts tokens, if it does.
+    /// The network as a predictor of tokens, if it is one.
     pub fn predictor(&self) -> Option<Predictor<'_>> {
         match self {
             Self::Decoder(decoder) => Some(Predictor::Decoder(decoder)),
@@ -43,7 +43,7 @@ impl Network {
         }
     }
 
-    /// It as two towers into one space, if it is.
+    /// The network as two towers, if it is that.
     pub fn towers(&self) -> Option<&Towers> {
         match self {
             Self::Towers(towers) => Some(towers),
@@ -63,17 +63,17 @@ impl<'a> Predictor<'a> {
         self.decoder().forward(inputs, mode)
     }
 
-    /// The same in a context of the caller's.
+    /// As [`Self::hidden`], with a given context.
     pub fn hidden_with(self, inputs: &Inputs, context: &Context) -> Tensor<3> {
         self.decoder().forward_with(inputs, context)
     }
 
-    /// The same in inference for one more piece of the sequence in `cache`.
+    /// As [`Self::hidden`] in inference, for tokens that continue the sequence in `cache`.
     pub fn hidden_cached(self, inputs: &Inputs, cache: &mut Cache) -> Tensor<3> {
         self.decoder().forward_cached(inputs, cache)
     }
 
-    /// A cache of nothing yet.
+    /// An empty cache.
     pub fn cache(self) -> Cache {
         Cache::new(self.decoder().layers().len())
     }
@@ -83,12 +83,12 @@ impl<'a> Predictor<'a> {
         self.decoder().head()
     }
 
-    /// Tokens that there are.
+    /// Number of tokens in the vocabulary.
     pub fn vocab_size(self) -> usize {
         self.decoder().config().vocab_size
     }
 
-    /// The longest sequence that can be computed at all, where there is a limit.
+    /// The longest sequence that can be computed, in tokens, where there is a limit.
     pub fn position_limit(self) -> Option<usize> {
         self.decoder().config().position_limit()
     }
@@ -98,7 +98,7 @@ impl<'a> Predictor<'a> {
         self.decoder().config().max_positions
     }
 
-    /// The length after which what a cache holds is worth nothing, where there is one.
+    /// The sequence length after which a cache becomes useless, where there is one.
     pub fn positions_change_after(self) -> Option<usize> {
         self.decoder().config().positions_change_after()
     }
@@ -108,7 +108,7 @@ impl<'a> Predictor<'a> {
         self.decoder().context(inputs, mode)
     }
 
-    /// What leads into the blocks: embedded tokens `[batch, time, width]`.
+    /// Embedded tokens `[batch, time, width]`, the input of the first block.
     pub fn embed(self, inputs: &Inputs, mode: Mode) -> Tensor<3> {
         self.decoder().embed(inputs, mode)
     }
@@ -118,24 +118,24 @@ impl<'a> Predictor<'a> {
         Stack { path: "layers", blocks: self.decoder().layers() }
     }
 
-    /// What follows the blocks: `[batch, time, width]` to the hidden states that the head reads.
+    /// Turns the output of the last block, `[batch, time, width]`, into the hidden states that the head reads.
     pub fn finish(self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
         self.decoder().finish(x, mode)
     }
 
-    /// Where the parameters are.
+    /// The device of the parameters.
     pub fn device(self) -> Device {
         self.decoder().device()
     }
 }
 
 impl Towers {
-    /// The blocks of the tower of texts.
+    /// The blocks of the text tower.
     pub fn text_stack(&self) -> Stack<'_> {
         Stack { path: "text.layers", blocks: self.text().layers() }
     }
 
-    /// The blocks of the tower of pictures.
+    /// The blocks of the image tower.
     pub fn vision_stack(&self) -> Stack<'_> {
         Stack { path: "vision.layers", blocks: self.vision().layers() }
     }

@@ -1,8 +1,8 @@
-//! How names from files stand in messages: cut to a length, with the most similar known name.
+//! Names from files in messages: [`clip`] shortens one, [`nearest`] finds the most similar known one.
 
-/// The candidate most like `name`, if any is alike.
+/// The candidate most similar to `name`, if one is similar enough.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    // A hostile file may hold very many names; a hint is not worth more time than this.
+    // A hostile file may hold very many names, and a hint is not worth the time to compare all of them.
     const CONSIDERED: usize = 2_000;
     const ALIKE: f64 = 0.6;
     candidates
@@ -14,7 +14,7 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| clip(candidate))
 }
 
-/// Names come from untrusted files: a message shows at most this much of one.
+/// Shortens a name for a message: names come from untrusted files.
 pub(crate) fn clip(text: &str) -> String {
     const SHOWN: usize = 200;
     match text.char_indices().nth(SHOWN) {

@@ -1,4 +1,4 @@
-//! `adapter_config.json`, both ways.
+//! `adapter_config.json`: [`PeftConfig`] parses and renders it.
 
 use std::path::Path;
 
@@ -12,32 +12,32 @@ use crate::{
 /// A parsed `adapter_config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeftConfig {
-    /// What the file says about the adapter.
+    /// The adapter's configuration.
     pub method: AdapterConfig,
     /// `base_model_name_or_path`, if the file names one.
     pub base_model: Option<String>,
-    /// The whole file, unknown keys included.
+    /// The whole file, including unknown keys.
     pub raw: Map<String, Value>,
 }
 
-/// What `adapter_config.json` says of the model that an adapter is for.
+/// The base model of an adapter, as `adapter_config.json` describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseModel {
-    /// Where it is: `base_model_name_or_path`.
+    /// Its path or id: `base_model_name_or_path`.
     pub name: String,
-    /// Whether files hold the matrices of the adapted modules `[in, out]`; readers correct a wrong value by the type of the module, so
-    /// it is read over.
+    /// Whether files hold the matrices of the adapted modules as `[in, out]`. Readers correct a wrong value by the type
+    /// of the module, so it is ignored when reading.
     pub fan_in_fan_out: bool,
-    /// What PEFT wraps it as.
+    /// The task type under which PEFT wraps it.
     pub task: Task,
 }
 
-/// What PEFT wraps a model as.
+/// The task type under which PEFT wraps a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
     /// `CAUSAL_LM`.
     CausalLm,
-    /// No task: the model as it is. Readers find its class by these names (`auto_mapping`).
+    /// No task: the model itself. Readers find its class by these names (`auto_mapping`).
     Plain {
         /// The class in transformers.
         class: String,
@@ -54,14 +54,14 @@ impl Task {
         }
     }
 
-    /// Older readers of language models do not need the key.
+    /// Adds `auto_mapping` where it is needed; readers of language models do without.
     fn add_mapping(&self, config: &mut Value) {
         if let Self::Plain { class, library } = self {
             config["auto_mapping"] = json!({ "base_model_class": class, "parent_library": library });
         }
     }
 
-    /// That of a whole file.
+    /// The task in a parsed file.
     fn of(raw: &Map<String, Value>) -> Self {
         let name = |key: &str| Some(raw.get("auto_mapping")?.get(key)?.as_str()?.to_string());
         match (name("base_model_class"), name("parent_library")) {
@@ -73,7 +73,7 @@ impl Task {
 
 type IsInert = fn(&Value) -> bool;
 
-/// Keys that change the meaning, with the values under which they do not.
+/// Keys that change the meaning of an adapter, with a check for the values that do not.
 const INERT: &[(&str, IsInert)] = &[
     ("use_qalora", is_off),
     ("lora_bias", is_off),
@@ -87,17 +87,17 @@ const INERT: &[(&str, IsInert)] = &[
     ("velora_config", is_off),
     ("monteclora_config", is_off),
     ("loftq_config", is_off),
-    // Initialisations that subtract from the base weight: the tensors alone are not the adapter.
+    // Initialisations that change the base weight: without the change the tensors alone are not the adapter.
     ("init_lora_weights", |value| {
         value.as_str().is_none_or(|name| matches!(name, "gaussian" | "orthogonal" | "eva" | "true" | "false"))
     }),
 ];
 
 impl PeftConfig {
-    /// Reads the text of `path`.
+    /// Parses `text`, the content of `path`.
     ///
     /// # Errors
-    /// No JSON object, a key of the wrong type, or a key whose meaning is not implemented.
+    /// The text is not a JSON object, a key has the wrong type, or a key has a meaning that is not implemented.
     pub fn parse(path: &Path, text: &str) -> Result<Self, AdapterError> {
         let raw: Map<String, Value> =
             serde_json::from_str(text).map_err(|source| AdapterError::Json { path: path.to_path_buf(), source })?;
@@ -119,7 +119,7 @@ impl PeftConfig {
         Ok(Self { method, base_model, raw })
     }
 
-    /// What the file says of the base model.
+    /// The base model in the file.
     pub fn base(&self) -> BaseModel {
         BaseModel {
             name: self.base_model.clone().unwrap_or_default(),
@@ -128,7 +128,7 @@ impl PeftConfig {
         }
     }
 
-    /// The text of an `adapter_config.json` for `method`. `modules` are the paths the adapter is on; they replace
+    /// The text of an `adapter_config.json` for `method`. `modules` are the paths of the adapted modules; they replace
     /// `all-linear`, which PEFT resolves differently for some families.
     pub fn render(method: &AdapterConfig, modules: &[String], base: &BaseModel) -> String {
         match method {
@@ -141,7 +141,7 @@ impl PeftConfig {
 
 fn render_low_rank(lora: &LoraConfig, dora: bool, modules: &[String], base: &BaseModel) -> String {
     let mut config = json!({
-        // The order of patterns matters: the first match wins.
+        // The order of patterns matters, because the first match counts.
         "alpha_pattern": table(lora.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), number(*alpha)))),
         "base_model_name_or_path": base.name,
         "bias": biases(lora.base.biases),
@@ -164,7 +164,7 @@ fn render_low_rank(lora: &LoraConfig, dora: bool, modules: &[String], base: &Bas
     if lora.base.tying == Tying::Kept {
         config["ensure_weight_tying"] = json!(true);
     }
-    // Where targets are written out in full, they are of these layers already.
+    // Where targets are full paths, these already belong to the chosen layers.
     if let (Some(layers), None) = (&lora.layers, &lora.exclude) {
         config["layers_to_transform"] = json!(layers.indices);
         config["layers_pattern"] = if layers.patterns.is_empty() { Value::Null } else { json!(layers.patterns) };
@@ -174,7 +174,7 @@ fn render_low_rank(lora: &LoraConfig, dora: bool, modules: &[String], base: &Bas
 
 fn render_ia3(ia3: &Ia3Config, modules: &[String], base: &BaseModel) -> String {
     let chosen = targets(&ia3.targets, ia3.exclude.as_ref(), modules);
-    // PEFT refuses lists of which one is not within the other.
+    // PEFT refuses lists of which one does not contain the other.
     let within =
         |names: &Vec<String>| names.iter().all(|name| chosen.as_array().is_some_and(|all| all.contains(&json!(name))));
     let (chosen, feedforward) = match &ia3.feedforward {
@@ -210,7 +210,8 @@ fn biases(biases: Biases) -> &'static str {
     }
 }
 
-/// Older readers do not know `exclude_modules`, so a selection with exclusions is written out in full.
+/// The value of `target_modules`. Older readers do not know `exclude_modules`, so a selection with exclusions lists
+/// full paths.
 fn targets(targets: &Targets, exclude: Option<&ModulePattern>, modules: &[String]) -> Value {
     match (targets, exclude) {
         (_, Some(_)) => json!(modules),
@@ -230,12 +231,12 @@ fn table(entries: impl Iterator<Item = (String, Value)>) -> Value {
     Value::Object(entries.collect())
 }
 
-/// PEFT's own defaults write whole numbers as integers, and `8` equals `8.0` for its readers.
+/// A number as PEFT writes it: whole numbers as integers. To its readers `8` and `8.0` are equal.
 fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
 }
 
-/// The distinct last names of `modules`: `["q_proj", "v_proj"]` for every layer's.
+/// The distinct last names of `modules`, such as `["q_proj", "v_proj"]` for the modules of all layers.
 fn shared_suffixes(modules: &[String]) -> Vec<&str> {
     let mut names: Vec<&str> = modules.iter().map(|path| path.rsplit('.').next().unwrap_or(path)).collect();
     names.sort_unstable();
@@ -271,7 +272,7 @@ impl Reader<'_> {
             rank_pattern: self.patterns("rank_pattern", |value| self.rank("rank_pattern", Some(value)))?,
             alpha_pattern: self.patterns("alpha_pattern", |value| self.number("alpha_pattern", Some(value)))?,
             layers: self.layers()?,
-            // How a finished adapter started is no longer of interest.
+            // A finished adapter does not depend on its initialisation.
             init: LoraInit::Kaiming,
             base: self.trained_base()?,
         };

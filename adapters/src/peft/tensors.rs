@@ -1,4 +1,4 @@
-//! Names of the tensors in `adapter_model.safetensors`.
+//! Names of the tensors in `adapter_model.safetensors`: [`tensor_name`] makes them, [`group_tensors`] reads them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,10 +11,10 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 pub const TENSOR_FILE: &str = "adapter_model.safetensors";
 
 const PREFIX: &str = "base_model.model.";
-/// Where PEFT keeps what a module had before it was adapted.
+/// PEFT's name for the original module inside an adapted one.
 const BASE_LAYER: &str = "base_layer.";
 
-/// What a tensor of an adapter is.
+/// The tensors that an adapter may have, with their names and shapes in files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AdapterTensor {
     /// `lora_A`, `[rank, in]`.
@@ -45,7 +45,7 @@ impl AdapterTensor {
         }
     }
 
-    /// The field of the adapter in memory that holds it.
+    /// The field of the adapter that holds it in memory.
     pub fn field(self) -> &'static str {
         match self {
             Self::A | Self::EmbeddingA => "a",
@@ -55,7 +55,7 @@ impl AdapterTensor {
         }
     }
 
-    /// Whether it is the factor that starts at zero and learns faster in LoRA+: `B`.
+    /// Whether it is `B`, the factor with the higher learning rate in LoRA+.
     pub fn is_b(self) -> bool {
         match self {
             Self::B | Self::EmbeddingB => true,
@@ -64,12 +64,13 @@ impl AdapterTensor {
     }
 }
 
-/// The file's name for a tensor of the adapter on the module at the Hugging Face path `module`.
+/// The name in files of a tensor of the adapter on the module at the Hugging Face path `module`.
 pub fn tensor_name(module: &str, tensor: AdapterTensor) -> String {
     format!("{PREFIX}{module}{}", tensor.suffix())
 }
 
-/// The file's name for the tensor of the base called `name` (`model.norm.weight`), which is trained beside adapters on the modules at `adapted`.
+/// The name in files of the base's tensor `name` (`model.norm.weight`), which is trained beside adapters on the modules
+/// `adapted`.
 pub fn base_tensor_name(name: &str, adapted: &[String]) -> String {
     match name.rsplit_once('.') {
         Some((module, last)) if adapted.iter().any(|path| path == module) => {
@@ -79,19 +80,19 @@ pub fn base_tensor_name(name: &str, adapted: &[String]) -> String {
     }
 }
 
-/// The names of a file, by what they are of.
+/// The names of the tensors in a file, grouped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TensorNames {
-    /// Of adapters: path of the module -> what the tensor is -> its name.
+    /// For adapters: path of the module -> tensor -> name in the file.
     pub adapters: BTreeMap<String, BTreeMap<AdapterTensor, String>>,
-    /// Of the base: name in the base's files -> name in this one.
+    /// For the base: name in the base's files -> name in this file.
     pub base: BTreeMap<String, String>,
 }
 
-/// Groups the names of a file.
+/// Groups the names of the tensors in a file.
 ///
 /// # Errors
-/// A name of no module, or one of two factors without the other.
+/// A name that belongs to no module, or one of two factors without the other.
 pub fn group_tensors<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> Result<TensorNames, AdapterError> {
     let mismatch = |problem| AdapterError::Mismatch { path: path.to_path_buf(), problem };
     let mut found = TensorNames::default();

@@ -1,5 +1,5 @@
-//! What prepared rows are made of, as one hash. What is not known to be harmless is part of it, so a new setting can
-//! only cause rows to be made again, never to be taken for others.
+//! The key of a store: one hash of everything its prepared rows depend on. Every setting that is not known to be
+//! harmless is part of it, so a new setting can only cause rows to be prepared again, never the wrong rows to be found.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -9,17 +9,17 @@ use crate::hex::hex;
 use crate::prepare::Prepare;
 use crate::store::STORE_VERSION;
 
-/// Settings of `[data]` that change no prepared row: they say which rows are visited when, or stand in the key by content.
+/// Settings of `[data]` that change no prepared row: they say which rows are visited when, or their content is hashed.
 const ELSEWHERE: [&str; 10] =
     ["packing", "shuffle", "group_by_length", "validation_split", "cache", "template", "date", "gate", "train", "eval"];
-/// The same of a source. Its files stand in the key by what they are and hold.
+/// The same for settings of a source. Its files are part of the key by how they are read and by their content.
 const ELSEWHERE_IN_SOURCE: [&str; 4] = ["path", "weight", "rows", "epochs"];
 
-/// The key of the rows of `request`, whose sources have files of these kinds with these hashes; `None` when the rows
-/// depend on something that no key can hold.
+/// The key of the rows of `request`. `files` gives, for each source, how each file is read and its hash. `None` when
+/// the rows depend on something that no key can hold.
 pub(crate) fn key(request: &Prepare<'_>, files: &[Vec<(&str, &str)>]) -> Option<String> {
     let config = request.config;
-    // A template that prints the day prints that of the clock, unless the recipe says one.
+    // A template that prints today's date takes it from the clock, unless the recipe sets a date.
     let dated = request.template.is_some_and(|template| template.tells_the_date());
     if dated && config.date.is_none() {
         return None;
@@ -50,7 +50,7 @@ fn settings(config: &DataConfig) -> Option<Value> {
     let mut settings = serde_json::to_value(config).ok()?;
     let mut gate = settings.get("gate").cloned().unwrap_or_default();
     remove(&mut settings, &ELSEWHERE);
-    // Thresholds are held against prepared rows. What else the gate is told may change them.
+    // Thresholds are compared with prepared rows and do not change them. Other settings of the gate may.
     if let Some(gate) = gate.as_object_mut() {
         gate.retain(|name, _| !name.starts_with("allow_") && name != "few_labels");
     }

@@ -1,12 +1,13 @@
-//! Prepared rows kept from one start to the next, found by what they were made of.
+//! The cache of prepared rows: [`Cache`] keeps stores from one start to the next and finds them by what they were made
+//! of.
 //!
 //! ```text
 //! <folder>/rows/<key>.rows       a store; its key says what it was made of (`key.rs`)
-//! <folder>/rows/.<key>.*.tmp     a store on its way, locked by whoever writes it
-//! <folder>/files/<hash of path>  the hash of a data file, with what tells that it is still the same (`stamps.rs`)
+//! <folder>/rows/.<key>.*.tmp     a store being written, locked by the program that writes it
+//! <folder>/files/<hash of path>  the hash of a data file, with what tells that it is unchanged (`stamps.rs`)
 //! ```
-//! A store gets its name when it is whole and on disk, by a rename; so a build that was interrupted is never found, and
-//! of two programs that build the same store both are right and the last one's stays. The caller says which folder.
+//! A store gets its name by a rename when it is whole and on disk, so a build that was interrupted is never found. When
+//! two programs build the same store, both results are right and the later one stays. The caller chooses the folder.
 
 mod key;
 mod stamps;
@@ -35,28 +36,28 @@ pub struct Cache {
     folder: PathBuf,
 }
 
-/// Prepared rows in the cache.
+/// A store of prepared rows in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// What they were made of, as a hash.
+    /// The key: a hash of what the rows were made of.
     pub key: String,
     /// Size of their file.
     pub bytes: u64,
-    /// How many rows; absent where the file is none of this version.
+    /// Number of rows; absent where the file is no store of this version.
     pub rows: Option<u64>,
-    /// Their tokens.
+    /// Number of tokens of all rows; absent as `rows` is.
     pub tokens: Option<u64>,
-    /// The data files they were made from, as they were named then.
+    /// The data files they were made from, under the names they had then.
     pub files: Vec<String>,
     /// Seconds since they were last used.
     pub unused_seconds: u64,
 }
 
-/// Where a store is written, and its index meanwhile.
+/// A store being written, with a temporary file for its index.
 pub(crate) struct Temporary {
     pub file: File,
     pub index: File,
-    /// Its name, and the one it gets when it is whole; absent where it need not stay.
+    /// Its temporary path, and the one it gets when it is whole; absent where it is not kept.
     names: Option<(PathBuf, PathBuf)>,
 }
 
@@ -66,12 +67,12 @@ impl Cache {
         Self { folder: folder.to_path_buf() }
     }
 
-    /// Where it is.
+    /// The cache folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// All prepared rows, the last used first.
+    /// All prepared rows, the most recently used first.
     ///
     /// # Errors
     /// When the folder is there and cannot be read.
@@ -86,16 +87,16 @@ impl Cache {
         Ok(entries)
     }
 
-    /// Removes prepared rows by key. Programs that use them go on with what they have open.
+    /// Removes prepared rows by key. Programs that have them open can go on reading them.
     ///
     /// # Errors
-    /// When there are none of that key, or they cannot be removed.
+    /// When there are no rows of that key, or they cannot be removed.
     pub fn remove(&self, key: &str) -> Result<(), DataError> {
         let path = self.store(key);
         fs::remove_file(&path).map_err(|source| DataError::Write { path, source })
     }
 
-    /// Removes what builds left that were interrupted, and what is known of data files.
+    /// Removes what interrupted builds left behind, and the remembered hashes of data files.
     ///
     /// # Errors
     /// When a folder cannot be read.
@@ -107,16 +108,16 @@ impl Cache {
         Ok(())
     }
 
-    /// The store of `key`, if there is a whole one. One that is damaged is as good as none: it is made again.
+    /// The store of `key`, if there is a whole one. A damaged store counts as absent: it is made again.
     pub(crate) fn open(&self, key: &str, files: Vec<Arc<Path>>) -> Option<Store> {
         let path = self.store(key);
         let store = Store::open(&File::open(&path).ok()?, &path, files).ok()?;
-        // Says that it is in use; a cache that may only be read works too.
+        // Marks the store as in use; a cache that can only be read works too.
         let _ = File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         Some(store)
     }
 
-    /// A place to write the store of `key`.
+    /// Creates a temporary file for the store of `key`.
     pub(crate) fn create(&self, key: &str) -> io::Result<Temporary> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         fs::create_dir_all(self.rows_folder())?;
@@ -126,7 +127,7 @@ impl Cache {
         let path = self.rows_folder().join(name);
         let index = tempfile::tempfile_in(self.rows_folder())?;
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        // Where the file system has no locks, nobody takes the file for abandoned either: see below.
+        // Where the file system has no locks, `remove_stale` takes no file for abandoned either.
         let _ = file.try_lock();
         Ok(Temporary { file, index, names: Some((path, self.store(key))) })
     }
@@ -134,7 +135,7 @@ impl Cache {
     fn remove_stale(&self) {
         for path in self.names(&self.rows_folder()).unwrap_or_default() {
             let temporary = path.extension().is_some_and(|ending| ending == TEMPORARY);
-            // A lock that nobody holds belongs to a program that is gone.
+            // A file whose lock is free belongs to a program that has ended.
             if temporary && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
                 let _ = fs::remove_file(&path);
             }
@@ -160,29 +161,29 @@ impl Cache {
 }
 
 impl Temporary {
-    /// Files that go when they are closed, in the system's folder for such files.
+    /// Temporary files without a name, in the system's folder for such files; they are gone once they are closed.
     pub fn unnamed() -> io::Result<Self> {
         Ok(Self { file: tempfile::tempfile()?, index: tempfile::tempfile()?, names: None })
     }
 
-    /// What messages call it.
+    /// The path that messages name.
     pub fn path(&self) -> PathBuf {
         self.names.as_ref().map_or_else(std::env::temp_dir, |(path, _)| path.clone())
     }
 
-    /// Gives the written store its name.
+    /// Renames the written store to its final name.
     pub fn keep(&self) -> io::Result<()> {
         let Some((path, target)) = &self.names else { return Ok(()) };
         self.file.sync_all()?;
         fs::rename(path, target)?;
-        // The name is on disk once its folder is. Not every system can sync one.
+        // The rename is on disk once the folder is. Not every system can sync a folder.
         if let Some(Ok(folder)) = target.parent().map(File::open) {
             let _ = folder.sync_all();
         }
         Ok(())
     }
 
-    /// Takes its name away.
+    /// Removes the temporary file.
     pub fn discard(&self) {
         if let Some((path, _)) = &self.names {
             let _ = fs::remove_file(path);

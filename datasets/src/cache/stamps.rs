@@ -1,8 +1,8 @@
-//! The hashes of data files, remembered: 10 GB are read once and not at every start.
+//! Remembered hashes of data files: [`hash_files`] reads 10 GB once and not at every start.
 //!
-//! A remembered hash is trusted while the file has the same path, size, time of last change (to the nanosecond, as far as
-//! the file system tells it) and inode. A program that changes a file and puts size and time back would not be noticed;
-//! `data.cache = "off"` always reads.
+//! A remembered hash is trusted while the file has the same path, size, modification time (to the nanosecond, as far as
+//! the file system gives it) and inode. A program that changes a file and restores all of these is not noticed;
+//! `data.cache = "off"` always reads the file.
 
 use std::fs::{self, File, Metadata};
 use std::io::Read;
@@ -16,7 +16,7 @@ use super::Cache;
 use crate::error::DataError;
 use crate::hex::hex;
 
-/// A file with its hash, and what it looked like.
+/// A file with its hash, and its stamp when it was hashed.
 #[derive(Debug, Clone)]
 pub(crate) struct Hashed {
     pub path: PathBuf,
@@ -31,7 +31,7 @@ impl Hashed {
     }
 }
 
-/// The hashes of files, in their order; those that `cache` remembers are not read.
+/// The hashes of files, in the order of `files`. Files whose hash `cache` remembers are not read.
 pub(crate) fn hash_files(files: &[PathBuf], cache: Option<&Cache>) -> Result<Vec<Hashed>, DataError> {
     files.par_iter().map(|path| hash_file(path, cache)).collect()
 }
@@ -49,7 +49,7 @@ fn hash_file(path: &Path, cache: Option<&Cache>) -> Result<Hashed, DataError> {
         return Ok(hashed(sha256.to_string()));
     }
     let hashed = hashed(sha256(path)?);
-    // Only saves time; a cache that may only be read works too.
+    // This only saves time; a cache that can only be read works too.
     if let (Some(stamp), Some(note)) = (&stamp, note)
         && hashed.is_unchanged()
     {
@@ -58,7 +58,7 @@ fn hash_file(path: &Path, cache: Option<&Cache>) -> Result<Hashed, DataError> {
     Ok(hashed)
 }
 
-/// What changes when a file's content does, as far as the file system tells.
+/// A text that changes when the content of a file does, as far as the file system tells.
 fn stamp(metadata: &Metadata) -> Option<String> {
     let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
     #[cfg(unix)]
@@ -73,7 +73,7 @@ fn note(cache: &Cache, path: &Path) -> Option<PathBuf> {
     Some(cache.folder().join("files").join(hex(&Sha256::digest(whole.as_os_str().as_encoded_bytes()))))
 }
 
-/// Readers see all of it or nothing.
+/// Writes the file under another name and renames it, so that readers see all of it or nothing.
 fn remember(note: &Path, text: &str) -> std::io::Result<()> {
     let folder = note.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;

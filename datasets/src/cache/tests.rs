@@ -1,4 +1,4 @@
-//! What was prepared before is found again, and only then.
+//! Rows that were prepared before are found again, and only when they are the same.
 
 use serde_json::json;
 use std::ops::ControlFlow;
@@ -73,7 +73,7 @@ impl Place {
         config
     }
 
-    /// The one store there is.
+    /// The only store in the cache.
     fn store(&self) -> PathBuf {
         let [entry] = &self.cache().entries().unwrap()[..] else { panic!("not one entry") };
         self.cache().store(&entry.key)
@@ -176,14 +176,14 @@ fn what_is_damaged_or_interrupted_is_made_again() {
     let store = place.store();
     let bytes = fs::read(&store).unwrap();
     for length in [0, 100, bytes.len() / 2, bytes.len() - 1] {
-        // As when a disk lost its end.
+        // As when a disk lost the end of a file.
         fs::remove_file(&store).unwrap();
         fs::write(&store, &bytes[..length]).unwrap();
         let again = place.prepare();
         assert_eq!((again.kept.clone(), again.hash()), (Kept::Stored, good.clone()));
         assert_eq!(fs::read(&store).unwrap(), bytes);
     }
-    // A build that was interrupted leaves a file that nobody holds; one under way is held.
+    // A build that was interrupted leaves a file that no program has locked; one in progress is locked.
     let rows = store.parent().unwrap();
     let (left, held) = (rows.join(".a.1-0.tmp"), rows.join(".b.1-0.tmp"));
     fs::write(&left, &bytes).unwrap();

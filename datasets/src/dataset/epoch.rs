@@ -1,4 +1,5 @@
-//! An epoch laid out: which rows, in which order, in which packs; and the epochs that were laid out before.
+//! An epoch laid out: [`Layout`] decides which rows are visited, in which order and in which packs; [`Memory`] keeps
+//! epochs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use crate::pack::{self, Packs};
 pub struct Epoch {
     /// The packs; a step takes the next `batch_size` of them.
     pub packs: Packs,
-    /// The share of the room that holds tokens, 0 to 1. With packing the room is all windows; without, every micro-batch
-    /// is as long as its longest row.
+    /// The share of token positions that hold tokens, 0 to 1. With packing these are the positions of all windows;
+    /// without, every micro-batch is as long as its longest row.
     pub efficiency: f64,
-    /// What the share would be without `group_by_length`; absent where rows are not grouped.
+    /// The same share without `group_by_length`; absent where rows are not grouped.
     pub ungrouped: Option<f64>,
 }
 
@@ -52,7 +53,7 @@ impl Layout {
             Split::Eval => Visits::Once,
         };
         let packing = match (kind, config.packing, config.group_by_length, split) {
-            // They have no length that could be added up or compared.
+            // Rows of tensors have no length that could be added up or compared.
             (RowKind::Tensors, ..) => Packing::Singles,
             (RowKind::Tokens, true, ..) => Packing::Windows(config.max_length),
             (RowKind::Tokens, false, true, Split::Train) => Packing::Grouped,
@@ -74,7 +75,7 @@ impl Layout {
         let padded = |packs: &Packs| pack::padded_efficiency(packs, self.micro_batch);
         let mut epoch = match self.packing {
             Packing::Windows(window) => {
-                // Each of a pair may be as long as a window, and both lie in one.
+                // Each example of a pair may be as long as a window, and both lie in one.
                 let window = window * rows.width();
                 let packs = pack::best_fit(&visits, length, window);
                 Epoch { efficiency: pack::efficiency(&packs, window), packs, ungrouped: None }
@@ -102,7 +103,8 @@ fn visits(seed: u64, epoch: u64, rows: &Rows, portions: &[(Portion, f64)], shuff
     let Some(trained) = &rows.trained else {
         return order::visits(seed, epoch, &portions, shuffle);
     };
-    // The order of a source that is alone was fixed when rows that train nothing were still part of it.
+    // A single source is ordered before rows that train nothing are left out, so that its order does not depend on
+    // them.
     if let [Portion { amount: Amount::Times(_), epochs: None, .. }] = portions[..] {
         let mut visits = order::visits(seed, epoch, &portions, shuffle);
         visits.retain(|row| trained.binary_search(row).is_ok());
@@ -115,7 +117,7 @@ fn visits(seed: u64, epoch: u64, rows: &Rows, portions: &[(Portion, f64)], shuff
     visits.into_iter().map(|index| trained[index as usize]).collect()
 }
 
-/// The epochs that were laid out before; they are pure, so remembering them changes nothing.
+/// Epochs that were laid out before. Layouts are pure functions, so remembering them changes nothing.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     counts: HashMap<(u64, u64), usize>,

@@ -1,35 +1,36 @@
-//! What stays in memory of the rows of a split.
+//! The part of a split's rows that stays in memory: [`Rows`] holds the lengths of examples and which of them form a
+//! row.
 
 use std::ops::Range;
 
 use crate::example::Part;
 use crate::store::Store;
 
-/// A choice of the rows of a store, and the lengths of their examples.
+/// The rows chosen from a store, with the lengths of their examples.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    /// Tokens of each example.
+    /// Number of tokens of each example.
     pub lengths: Vec<u32>,
-    /// Where each example is in the store; absent when they are all of its examples.
+    /// The number in the store of each example; absent when all examples of the store are chosen.
     chosen: Option<Vec<u32>>,
     /// The first example of each row; absent where every row is one example.
     starts: Option<Vec<u32>>,
     /// The rows that train something; absent when all do.
     pub trained: Option<Vec<u32>>,
-    /// Rows of each source, a pair being one, and how many of them train something.
+    /// Number of rows of each source (a pair is one row), and how many of them train something.
     pub sources: Vec<usize>,
     pub trained_sources: Vec<usize>,
-    /// Sums over all rows.
+    /// Sums over all rows: of tokens, and of labelled tokens.
     pub tokens: u64,
     pub labelled: u64,
-    /// The largest id, and the first example that has it.
+    /// The largest token id or label, and the first example that has it.
     pub largest: Option<(u32, usize)>,
-    /// Whether a chat template wrote any of them.
+    /// Whether a chat template rendered any of them.
     pub rendered: bool,
 }
 
 impl Rows {
-    /// The rows whose share of `0..2^64` is `wanted`.
+    /// Chooses the rows whose share, a number below 2^64, is `wanted`.
     pub fn choose(store: &Store, sources: usize, wanted: impl Fn(u64) -> bool) -> Self {
         let mut rows = Self {
             lengths: Vec::new(),
@@ -57,7 +58,7 @@ impl Rows {
             before = entry.part;
             let row = starts.len() as u32;
             if let (Some(all), Some(of)) = (rows.sources.get_mut(source), rows.trained_sources.get_mut(source)) {
-                // A pair trains something when both of its answers do.
+                // A pair trains something only when both of its answers do.
                 match (is_second, entry.labelled > 0) {
                     (false, labelled) => {
                         starts.push(example as u32);
@@ -88,12 +89,12 @@ impl Rows {
         rows
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.starts.as_ref().map_or(self.lengths.len(), Vec::len)
     }
 
-    /// The examples of a row: one, or a pair.
+    /// The numbers of a row's examples: one, or two for a pair.
     pub fn examples(&self, row: usize) -> Range<usize> {
         match &self.starts {
             None => row..row + 1,
@@ -104,17 +105,17 @@ impl Rows {
         }
     }
 
-    /// Tokens of a row.
+    /// Number of tokens of a row, all of its examples together.
     pub fn length(&self, row: usize) -> usize {
         self.lengths[self.examples(row)].iter().map(|length| *length as usize).sum()
     }
 
-    /// Examples of the widest row.
+    /// Number of examples of the widest row.
     pub fn width(&self) -> usize {
         if self.starts.is_some() { 2 } else { 1 }
     }
 
-    /// The place of an example in the store.
+    /// The number of an example in the store.
     pub fn in_store(&self, example: usize) -> usize {
         self.chosen.as_ref().map_or(example, |chosen| chosen[example] as usize)
     }

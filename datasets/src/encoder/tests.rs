@@ -1,4 +1,4 @@
-//! From records to tokens, labels and weights, and what truncation leaves of them.
+//! Records become tokens, labels and weights, and truncation leaves the right part of them.
 
 use super::*;
 use crate::example::rows;
@@ -49,7 +49,7 @@ fn talk(answer: &str) -> Content {
     })
 }
 
-/// The text of the tokens that are trained.
+/// The text of the labelled tokens.
 fn trained(tokenizer: &Tokenizer, example: &Example) -> String {
     let ids: Vec<u32> =
         example.tokens().unwrap().labels.iter().filter(|label| **label >= 0).map(|label| *label as u32).collect();

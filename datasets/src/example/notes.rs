@@ -1,45 +1,45 @@
-//! What the gate must know of a row that its tokens do not say.
+//! What the gate must know of an example that its tokens do not say: [`Notes`].
 
 use serde::Serialize;
 
 use crate::record::{Chat, Role};
 
-/// How a row came to be, as far as the gate reports it.
+/// What encoding noticed about a row, for the gate's report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// Its length before truncation, when it was cut.
+    /// Length in tokens before truncation, when it was cut.
     pub cut_from: Option<usize>,
-    /// Labelled tokens before truncation.
+    /// Number of labelled tokens before truncation.
     pub labelled_before: usize,
-    /// Trained turns that do not end in a control token.
+    /// Number of trained turns that do not end in a control token.
     pub unended: usize,
     /// The token that ended its last trained turn.
     pub end: Option<u32>,
-    /// Messages without text: of the user or assistant, and of others.
+    /// Number of messages without text: of the user or the assistant, and of other roles.
     pub empty: (usize, usize),
     /// Whether a token covers the end of the prompt and the start of the completion.
     pub straddles: bool,
-    /// Whether a chat template wrote its text.
+    /// Whether a chat template rendered its text.
     pub rendered: bool,
-    /// Whether the text holds U+FFFD, the mark of bytes lost elsewhere.
+    /// Whether the text holds U+FFFD, the mark of bytes lost before.
     pub lossy: bool,
     /// Whether a message, a prompt or a completion spells a control token.
     pub control: bool,
-    /// Whether its messages follow each other as no dialogue does.
+    /// How the order of its messages differs from a dialogue's, if it does.
     pub order: Option<OddOrder>,
 }
 
-/// Messages that do not follow each other as in a dialogue.
+/// Orders of messages that differ from a dialogue's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OddOrder {
-    /// The assistant speaks before anybody asked.
+    /// The assistant speaks before any user message.
     AssistantFirst,
-    /// A system message is not the first.
+    /// A system message is not the first message.
     LateSystem,
     /// The user, or the assistant, speaks twice in a row.
     Repeated,
-    /// Nobody answers the last message.
+    /// The last message has no answer.
     Unanswered,
 }
 

@@ -1,29 +1,29 @@
-//! How examples belong together: a row is one of them, or a pair.
+//! The part that an example is of its row: [`Part`] tells single examples from the two of a pair.
 
 use serde::Serialize;
 
-/// What an example is of its row.
+/// Which part of its row an example is.
 ///
-/// A preference row is two examples, one behind the other: `Chosen`, then `Rejected`. Nothing separates them: they are
-/// visited, packed and laid into a batch together.
+/// A preference row is two examples, `Chosen` directly followed by `Rejected`. They are always visited, packed and laid
+/// into a batch together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
-    /// All of it (or a window of a long text).
+    /// The whole row, without a judgement (or a window of a long text).
     #[default]
     Alone,
     /// The better answer of a pair; the next example is the worse one.
     Chosen,
     /// The worse answer of a pair; the example before it is the better one.
     Rejected,
-    /// All of it, an answer that is good.
+    /// The whole row: an answer that is judged good.
     Good,
-    /// All of it, an answer that is bad.
+    /// The whole row: an answer that is judged bad.
     Bad,
 }
 
 impl Part {
-    /// The word for it in tables.
+    /// The word for it in tables and JSON.
     pub fn name(&self) -> &'static str {
         match self {
             Part::Alone => "alone",
@@ -34,7 +34,7 @@ impl Part {
         }
     }
 
-    /// Whether nobody judged it.
+    /// Whether it has no judgement.
     pub fn is_alone(&self) -> bool {
         *self == Part::Alone
     }

@@ -1,7 +1,8 @@
-//! `{"instruction", "input", "output"}`, as Stanford's Alpaca has it (Taori et al. 2023): a dialogue of one round, the
-//! input below the instruction on a line of its own. Optionally `history`, earlier rounds as pairs of texts, and `system`.
+//! Format `alpaca`: `{"instruction", "input", "output"}`, as in Stanford's Alpaca (Taori et al. 2023). A row becomes a
+//! dialogue of one round, with the input below the instruction on its own line. Optional keys are `history`, earlier
+//! rounds as pairs of texts, and `system`.
 //!
-//! Rows go through the chat template as any dialogue; `template = "alpaca"` writes the prompts of the original.
+//! The chat template renders such rows as any dialogue; `template = "alpaca"` writes the prompts of the original.
 
 use serde_json::{Map, Value};
 
@@ -39,7 +40,7 @@ pub(super) fn parse(row: &Row) -> Result<Content, DataError> {
         None => instruction.to_string(),
     };
     messages.push(Message::new(Role::User, asked));
-    // An empty cell of a table is an absent key; the gate counts answers without text.
+    // An empty cell of a table is an absent key; the gate counts the answers without text.
     messages.push(Message::new(Role::Assistant, optional_text(row, "output")?.unwrap_or_default()));
     Ok(Content::Chat(Chat { messages, tools: None, prompt_messages: None }))
 }

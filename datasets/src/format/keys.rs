@@ -1,11 +1,11 @@
-//! The keys of a row: what must be there, what may be, and what is said when it is something else.
+//! Access to the keys of a row: required and optional values, and the errors for values of another type.
 
 use serde_json::{Map, Value};
 
 use crate::error::DataError;
 use crate::source::{Row, kind, shown};
 
-/// The names of a row's keys, for messages.
+/// The names of a row's keys, as messages print them.
 pub(super) fn keys(row: &Map<String, Value>) -> String {
     if row.is_empty() {
         return "(none)".into();
@@ -14,20 +14,20 @@ pub(super) fn keys(row: &Map<String, Value>) -> String {
     keys.join(", ")
 }
 
-/// The value of a key that must be there.
+/// The value of a required key.
 pub(super) fn required<'r>(row: &'r Row, key: &str, what: &str) -> Result<&'r Value, DataError> {
     row.object.get(key).ok_or_else(|| {
         DataError::row(&row.location, format!("`{key}` ({what})"), format!("the keys {}", keys(&row.object)))
     })
 }
 
-/// The text of a key that must be there.
+/// The text of a required key.
 pub(super) fn required_text<'r>(row: &'r Row, key: &str) -> Result<&'r str, DataError> {
     let value = required(row, key, "a string")?;
     value.as_str().ok_or_else(|| wrong(row, key, "a string", value))
 }
 
-/// The text of a key that may be absent.
+/// The text of an optional key.
 pub(super) fn optional_text<'r>(row: &'r Row, key: &str) -> Result<Option<&'r str>, DataError> {
     match row.object.get(key) {
         None | Some(Value::Null) => Ok(None),

@@ -1,9 +1,9 @@
-//! `{"messages": [{"role", "content"}, ..]}`, as OpenAI's API writes dialogues.
+//! Format `messages`: `{"messages": [{"role", "content"}, ..]}`, dialogues as in OpenAI's API.
 //!
-//! `content` is a string, or a list of text parts, which are joined. A row may hold `tools` (a list, or the JSON text
-//! of one) and `weight`; a message `train: false` or a `weight` of its own. `tool_calls` are a list, or the JSON text of
-//! one, each with `arguments` that are an object or JSON text. Other keys (`name`, `reasoning_content`) go to the
-//! template as they are; keys whose value is null are dropped, as transformers does.
+//! `content` is a string, or a list of text parts, which are joined. A row may hold `tools` (a list, or its JSON text)
+//! and `weight`; a message may hold `train: false` or a `weight` of its own. `tool_calls` is a list, or its JSON text,
+//! of calls whose `arguments` are an object or JSON text. Other keys (`name`, `reasoning_content`) are passed to the
+//! template unchanged; keys whose value is null are dropped, as transformers does.
 
 use serde_json::{Map, Value};
 
@@ -22,7 +22,7 @@ pub(super) fn parse(row: &Row) -> Result<Content, DataError> {
     Ok(Content::Chat(Chat { messages: list(row, "messages", value)?, tools: tools(row)?, prompt_messages: None }))
 }
 
-/// One message that stands under `key` by itself, or the list of them.
+/// The messages under `key`: a list of them, or a single message.
 pub(super) fn one_or_list(row: &Row, key: &str, value: &Value) -> Result<Vec<Message>, DataError> {
     match value {
         Value::Object(_) => list(row, key, &Value::Array(vec![value.clone()])),
@@ -64,7 +64,7 @@ pub(super) fn tools(row: &Row) -> Result<Option<Vec<Value>>, DataError> {
     }
 }
 
-/// One message, or what was expected of it (following its place) and what was found.
+/// Parses one message. The error is what was expected (to be appended to the message's place) and what was found.
 pub(super) fn message(value: &Value) -> Result<Message, (String, String)> {
     let found = |value: &Value| format!("{}: {}", kind(value), shown(value));
     let Value::Object(object) = value else {
@@ -113,7 +113,7 @@ pub(super) fn message(value: &Value) -> Result<Message, (String, String)> {
     Ok(Message { role, train, weight, fields })
 }
 
-/// The names of OpenAI's API: its own four, the newer one of `system` and the older one of `tool`.
+/// The role of a name in OpenAI's API: the four roles, `developer` for `system`, and the older `function` for `tool`.
 fn role(value: &Value) -> Result<Role, (String, String)> {
     let name = value.as_str().unwrap_or_default();
     let known = Role::ALL.map(Role::name);
@@ -131,7 +131,7 @@ fn role(value: &Value) -> Result<Role, (String, String)> {
     })
 }
 
-/// The calls of tools in a message.
+/// The tool calls of a message.
 fn calls(value: &Value) -> Result<Vec<Value>, (String, String)> {
     let what = ".tool_calls to be a list of objects, or the JSON text of one";
     let wrong = || (what.to_string(), format!("{}: {}", kind(value), shown(value)));

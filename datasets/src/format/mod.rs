@@ -1,4 +1,4 @@
-//! From rows to records: what the keys of a row mean.
+//! Data formats: [`decide`] chooses what the keys of a source's rows mean, and `parse` turns a row into a [`Record`].
 //!
 //! A format is one file with a function `fits` (do the keys look like it?) and a function `parse`, one variant of
 //! [`Format`], and one arm in each match below.
@@ -37,21 +37,21 @@ const FORMATS: [Format; 9] = [
     Format::Tensors,
 ];
 
-/// Which format the rows of a source have, and why.
+/// The format of a source's rows, and why it was chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Decision {
-    /// As written in the recipe.
+    /// The source's path, as written in the recipe.
     pub path: String,
-    /// Never `auto`.
+    /// The format; never `auto`.
     pub format: Format,
-    /// A sentence for people.
+    /// The reason, as a sentence for users.
     pub why: String,
 }
 
-/// Reads a row in a format other than `auto`; `reach` says which files it may name.
+/// Parses a row in a format other than `auto`; `reach` says which files it may name.
 ///
 /// # Errors
-/// When the row is not of that format; the error names the row, what was expected and what was found.
+/// When the row does not have that format; the error names the row, what was expected and what was found.
 pub(crate) fn parse(format: Format, row: &Row, reach: Reach) -> Result<Record, DataError> {
     let content = match format {
         Format::Messages => messages::parse(row)?,
@@ -71,10 +71,11 @@ pub(crate) fn parse(format: Format, row: &Row, reach: Reach) -> Result<Record, D
     Ok(Record { content, weight })
 }
 
-/// Decides the format of a source from its first rows. Where broken rows are skipped, a row that no format fits is one.
+/// Decides the format of a source from its first rows. Where broken rows are skipped, a row that fits no format is
+/// skipped.
 ///
 /// # Errors
-/// When no format fits a row, when two fit, or when rows differ.
+/// When a row fits no format, when it fits two, or when rows fit different formats.
 pub fn decide(path: &str, asked: Format, rows: &[Row], broken: BrokenRows) -> Result<Decision, DataError> {
     let decision = |format, why: String| Decision { path: path.to_string(), format, why };
     if asked != Format::Auto {
@@ -88,7 +89,7 @@ pub fn decide(path: &str, asked: Format, rows: &[Row], broken: BrokenRows) -> Re
         };
         let fitting: Vec<Format> = FORMATS.into_iter().filter(|format| fits(*format, &row.object)).collect();
         let format = match (fitting.as_slice(), decided) {
-            // Among rows of a format it is a broken one, and its turn to be named comes.
+            // Where other rows have a format, this row is a broken one; `parse` will name it.
             ([], Some(_)) => continue,
             ([], None) if broken == BrokenRows::Skip => continue,
             ([], None) => {

@@ -1,7 +1,8 @@
-//! `{"prompt", "chosen", "rejected"}`: a better and a worse answer, as strings or as messages.
+//! Format `preference`: `{"prompt", "chosen", "rejected"}`, a better and a worse answer, as strings or as messages.
 //!
-//! Without `prompt` both are whole dialogues, and what they begin with alike is the prompt; of two strings that is so only
-//! where they are written with `\n\nHuman:` and `\n\nAssistant:`. Answers that repeat the prompt's messages are read too.
+//! Without `prompt`, both answers are whole dialogues, and their common beginning is the prompt. Two strings have a
+//! common prompt only where they are written with `\n\nHuman:` and `\n\nAssistant:`. Answers that repeat the prompt's
+//! messages are also read.
 
 use serde_json::{Map, Value};
 
@@ -11,7 +12,7 @@ use crate::error::DataError;
 use crate::record::{Answered, Chat, Content, Message, Role};
 use crate::source::Row;
 
-/// What an answer follows in dialogues that are one string.
+/// The text before each answer in a dialogue that is one string.
 const ASSISTANT: &str = "\n\nAssistant:";
 const WHAT: &str = "a string or a list of messages";
 
@@ -45,7 +46,7 @@ pub(super) fn parse(row: &Row) -> Result<Content, DataError> {
     Ok(Content::Preference { chosen, rejected })
 }
 
-/// The prompt and the answer under `answer` of a row that is judged by itself.
+/// The prompt and the answer of a row with one answer; `key` is the answer's key, for messages.
 pub(super) fn answered(row: &Row, prompt: &Value, key: &str, answer: &Value) -> Result<Answered, DataError> {
     if let (Some(prompt), Some(completion)) = (prompt.as_str(), answer.as_str()) {
         return Ok(Answered::Plain { prompt: prompt.into(), completion: completion.into() });
@@ -72,11 +73,11 @@ fn dialogues(
     let tools = messages::tools(row)?;
     let alike = chosen.iter().zip(&rejected).take_while(|(chosen, rejected)| chosen == rejected).count();
     let common = &chosen[..alike];
-    // Answers that are alike leave the last messages to tell apart.
+    // The prompt ends after the last common message that is not the assistant's, so equal answers stay answers.
     let last = common.iter().rposition(|message| message.role != Role::Assistant).map_or(0, |index| index + 1);
     let prompt = match prompt {
         Some(prompt) if common.starts_with(&prompt) => chosen[..last.max(prompt.len())].to_vec(),
-        // The text of the first question stands in a column of its own, beside whole dialogues.
+        // `prompt` holds the text of the first question, and both answers are whole dialogues that begin with it.
         Some(prompt) if alike > 0 && prompt.len() == 1 && asks(common, &prompt[0]) => common[..last].to_vec(),
         Some(prompt) => {
             let prompt_and = |answer, key| joined(row, key, &prompt, answer, tools.clone());
@@ -92,7 +93,7 @@ fn dialogues(
     Ok((rest(chosen, "chosen")?, rest(rejected, "rejected")?))
 }
 
-/// Whether one of the user's messages says what `prompt` says.
+/// Whether one of `messages` has the role and the text of `prompt`.
 fn asks(messages: &[Message], prompt: &Message) -> bool {
     messages.iter().any(|message| message.role == prompt.role && message.content() == prompt.content())
 }
@@ -117,7 +118,7 @@ fn joined(
     }
 }
 
-/// The prompt that two dialogues, each one string, have in common, and what follows.
+/// Splits two dialogues, each one string, into their common prompt and the two answers.
 fn split<'t>(row: &Row, chosen: &'t str, rejected: &'t str) -> Result<(&'t str, &'t str, &'t str), DataError> {
     let alike = chosen.bytes().zip(rejected.bytes()).take_while(|(left, right)| left == right).count();
     let alike = (0..=alike).rev().find(|at| chosen.is_char_boundary(*at)).unwrap_or(0);
@@ -180,7 +181,7 @@ mod tests {
             (json!({"prompt": [user("q")], "chosen": [assistant("a")], "rejected": "b"}), chat),
             (json!({"prompt": "q", "chosen": assistant("a"), "rejected": assistant("b")}), chat),
             (json!({"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]}), chat),
-            // The prompt beside whole dialogues.
+            // A prompt beside whole dialogues.
             (
                 json!({"prompt": "q", "chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]}),
                 chat,
@@ -189,7 +190,7 @@ mod tests {
                 json!({"chosen": "\n\nHuman: q\n\nAssistant: abc", "rejected": "\n\nHuman: q\n\nAssistant: abd"}),
                 ("\n\nHuman: q\n\nAssistant:", " abc", " abd"),
             ),
-            // Earlier answers are of the prompt, equal last ones are not.
+            // Earlier answers belong to the prompt; the last answers do not, even when they are equal.
             (
                 json!({"chosen": [user("p"), assistant("o"), user("q"), assistant("a")],
                     "rejected": [user("p"), assistant("o"), user("q"), assistant("a")]}),

@@ -1,5 +1,5 @@
-//! `{"prompt", "completion"}`: two strings, which are joined as they are (no template), or two lists of messages (or a
-//! single string on either side of a list, which is then the user's prompt or the assistant's completion).
+//! Format `prompt-completion`: `{"prompt", "completion"}`. Both are strings, which are joined without a template, or
+//! lists of messages. A single string beside a list is the user's prompt or the assistant's completion.
 
 use serde_json::{Map, Value};
 

@@ -1,8 +1,9 @@
-//! `{"conversations": [{"from": "human", "value": ".."}, ..]}`, as collections of shared conversations are written.
+//! Format `sharegpt`: `{"conversations": [{"from": "human", "value": ".."}, ..]}`, as in collections of shared
+//! conversations.
 //!
 //! `role` and `content` may stand in place of `from` and `value`, and roles have many names (`Role::by_alias`). A turn
-//! `function_call` holds the JSON of a call, or of a list of them. The row may hold `system` and `tools`. Everything else
-//! is as in `messages`.
+//! of `function_call` holds the JSON of one call or of a list of calls. The row may hold `system` and `tools`.
+//! Everything else is as in `messages`.
 
 use serde_json::{Map, Value, json};
 
@@ -14,7 +15,7 @@ use crate::source::columns::nearest;
 use crate::source::{Row, kind, shown};
 
 const KEY: &str = "conversations";
-/// Names of turns that call tools.
+/// Names of turns that are calls of tools.
 const CALLS: [&str; 2] = ["function_call", "tool_call"];
 
 pub(super) fn fits(row: &Map<String, Value>) -> bool {
@@ -74,7 +75,7 @@ fn turn(value: &Value) -> Result<Message, (String, String)> {
     messages::message(&Value::Object(message))
 }
 
-/// The calls that a turn writes down: `{"name", "arguments"}`, or a list of such.
+/// The calls in the text of a turn: `{"name", "arguments"}`, or a list of such objects.
 fn calls(said: &Value) -> Result<Value, (String, String)> {
     let what = || (".value to be the JSON of a call, with `name` and `arguments`".to_string(), shown(said));
     let parsed = match said {

@@ -1,5 +1,5 @@
-//! `{"tensors": "row.safetensors"}`: arrays for the model as they are, under the names of its own inputs and without a
-//! dimension for the batch. No tokenizer, template or random draw has a part in them.
+//! Format `tensors`: `{"tensors": "row.safetensors"}`. The file holds arrays for the model under the names of its
+//! inputs, without a batch dimension. No tokenizer, template or random draw is involved.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::reference::{Reach, resolve};
 use crate::source::Row;
 use crate::tensor_file::TensorFile;
 
-/// Only where nothing else is said of the row: `tensors` beside other keys may be anything.
+/// Whether `tensors` is the only key: beside other keys it may mean anything.
 pub(super) fn fits(row: &Map<String, Value>) -> bool {
     row.len() == 1 && row.get("tensors").is_some_and(Value::is_string)
 }

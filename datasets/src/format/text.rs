@@ -1,4 +1,4 @@
-//! `{"text": ".."}`: trained whole, as in pre-training.
+//! Format `text`: `{"text": ".."}`, all of whose tokens are trained, as in pre-training.
 
 use serde_json::{Map, Value};
 

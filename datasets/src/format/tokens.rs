@@ -1,5 +1,5 @@
-//! `{"input_ids": [..], "labels": [..]}`: tokens from elsewhere, taken as they are. `labels` may be absent (all
-//! trained); -100 = not trained. Labels stand at the token they are the id of, not at the one before it.
+//! Format `tokens`: `{"input_ids": [..], "labels": [..]}`, tokens that were made elsewhere and are not changed. Without
+//! `labels` all are trained; -100 = not trained. A label stands at its own token, not at the token before it.
 
 use serde_json::{Map, Value};
 

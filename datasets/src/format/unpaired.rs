@@ -1,5 +1,5 @@
-//! `{"prompt", "completion", "label"}`: an answer and whether it is a good one; `label` is true or false, or 1 or 0, or one
-//! of these as text.
+//! Format `unpaired`: `{"prompt", "completion", "label"}`, an answer and whether it is good. `label` is true or false,
+//! 1 or 0, or one of these as text.
 
 use serde_json::{Map, Value};
 

@@ -1,6 +1,7 @@
-//! The checks of the gate: one walk over the index of the rows that counts, then what the counts mean. No tokens are read.
+//! The checks of the gate: [`look`] counts in one pass over the index of a split, then decides what the counts mean. No
+//! tokens are read.
 //!
-//! What is kept of a row is 16 bytes of its hash, so that duplicates among many millions are found in bounded memory.
+//! Each row is kept as 16 bytes of its hash, so duplicates among many millions of rows are found in bounded memory.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -13,10 +14,10 @@ use crate::location::Location;
 use crate::store::Entry;
 use crate::tokenizer::Tokenizer;
 
-/// Rows shown of each finding.
+/// Number of rows shown with each finding.
 const SHOWN: usize = 3;
 
-/// Looks at one split.
+/// Checks one split.
 pub(super) fn look(report: &mut Report, dataset: &Dataset, tokenizer: Option<&Tokenizer>, config: &GateConfig) {
     let mut counts = Counts::default();
     let known_ends = tokenizer.map(Tokenizer::eos_ids).filter(|ids| !ids.is_empty());
@@ -25,7 +26,7 @@ pub(super) fn look(report: &mut Report, dataset: &Dataset, tokenizer: Option<&To
         counts.rows += 1;
         match dataset.kind() {
             RowKind::Tokens => counts.tokens(first, row, bos, known_ends, config),
-            // What is known of them is their bytes.
+            // A row of tensors has no tokens to check, only a hash.
             RowKind::Tensors => {}
         }
         counts.content(first, row, dataset.split);
@@ -36,7 +37,7 @@ pub(super) fn look(report: &mut Report, dataset: &Dataset, tokenizer: Option<&To
     counts.report(&mut Findings { report, dataset, rows }, &unknown, config);
 }
 
-/// Looks for evaluation rows among the training rows.
+/// Searches the training rows for evaluation rows.
 pub(super) fn compare(report: &mut Report, train: &Dataset, eval: &Dataset, config: &GateConfig) {
     let (mut wanted, mut trained) = (HashSet::new(), HashSet::new());
     walk(eval, |_, row| {
@@ -54,8 +55,8 @@ pub(super) fn compare(report: &mut Report, train: &Dataset, eval: &Dataset, conf
     Findings { report, dataset: eval, rows }.limited(Check::EvalInTrain, message, &leaked, limit);
 }
 
-/// Shows every row: the number of its first example, and its examples, which are both answers of a pair, or the windows
-/// of a text that was split.
+/// Calls `look` for every row with the number of its first example and the entries of its examples: both answers of a
+/// pair, or all windows of a text that was split.
 fn walk(dataset: &Dataset, mut look: impl FnMut(usize, &[Entry])) {
     let mut row: Vec<Entry> = Vec::new();
     let mut first = 0;
@@ -74,20 +75,21 @@ fn walk(dataset: &Dataset, mut look: impl FnMut(usize, &[Entry])) {
     }
 }
 
-/// An odd number, so that no bit of an example is lost however many follow it.
+/// An odd factor: multiplication by it loses no bit of an example's hash, however many examples follow.
 const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
-/// What a row teaches, in 128 bits.
+/// A hash of what a row trains, in 128 bits.
 fn fingerprint(row: &[Entry]) -> u128 {
     row.iter().fold(0, |sum: u128, entry| {
         let mut half = [0; 16];
         half.copy_from_slice(&entry.digest[..16]);
-        // A pair is told from the same answers the other way round by the digests, which know their part.
+        // The digest covers an example's part, so a pair differs from the same pair with its answers exchanged.
         sum.wrapping_mul(SPREAD) ^ u128::from_le_bytes(half)
     })
 }
 
-/// The tokens that a row trains: of a pair in the answer with fewer, of a text in all its windows.
+/// Number of labelled tokens of a row: for a pair, those of the answer with fewer; for a text, those of all its
+/// windows.
 fn labelled(row: &[Entry]) -> usize {
     let labelled = row.iter().map(|entry| entry.labelled as usize);
     match row.first().map(|entry| entry.part) {
@@ -96,7 +98,7 @@ fn labelled(row: &[Entry]) -> usize {
     }
 }
 
-/// Rows that have something.
+/// The rows that have a finding: their number and the first of them.
 #[derive(Default)]
 struct Tally {
     count: usize,
@@ -104,7 +106,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Counts a row by the example that has it.
+    /// Counts a row, if one of its examples has the finding; `example` is the first that has it.
     fn add(&mut self, example: Option<usize>) {
         if let Some(example) = example {
             self.count += 1;
@@ -115,7 +117,7 @@ impl Tally {
     }
 }
 
-/// What is counted in the walk.
+/// The counts of one pass over the rows.
 #[derive(Default)]
 struct Counts {
     rows: usize,
@@ -141,7 +143,7 @@ struct Counts {
 
 impl Counts {
     fn tokens(&mut self, first: usize, row: &[Entry], bos: Option<u32>, ends: Option<&[u32]>, config: &GateConfig) {
-        // The first example that has it: of a pair that is the one to look at.
+        // The first example of the row that has the finding, so that the right answer of a pair is shown.
         let has = |has: &dyn Fn(&Entry) -> bool| row.iter().position(has).map(|index| first + index);
         self.double_bos.add(has(&|entry| bos.is_some() && entry.opening == [bos, bos]));
         self.unended.add(has(&|entry| entry.notes.unended > 0));
@@ -253,11 +255,11 @@ fn odd(order: OddOrder) -> &'static str {
     }
 }
 
-/// Where findings about one split go.
+/// Collects the findings about one split.
 struct Findings<'a> {
     report: &'a mut Report,
     dataset: &'a Dataset,
-    /// How many rows its examples come from.
+    /// Number of rows of the split, its pairs and split texts counted once.
     rows: usize,
 }
 
@@ -284,7 +286,7 @@ impl Findings<'_> {
         }
     }
 
-    /// An error above a share of the rows, a warning below.
+    /// Reports an error if the share of rows is above the limit, a warning below it.
     fn limited(&mut self, check: Check, message: &str, rows: &Tally, limit: (&str, f64)) {
         self.limited_at(check, message, self.places(rows), limit);
     }

@@ -1,4 +1,4 @@
-//! What the gate says: findings with their counts and the first rows.
+//! The report of the gate: [`Report`] holds findings with their counts and the first rows.
 
 use std::fmt;
 
@@ -10,34 +10,34 @@ use crate::location::Location;
 /// What the gate found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
-    /// What must be mended before training.
+    /// Findings that forbid training.
     pub errors: Vec<Finding>,
-    /// What should be known.
+    /// Findings that should be known but do not stop a run.
     pub warnings: Vec<Finding>,
 }
 
-/// One thing that was found.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
-    /// What was looked for.
+    /// Which check found it.
     pub check: Check,
-    /// Where.
+    /// In which split.
     pub split: Split,
-    /// How many rows have it.
+    /// Number of rows that have it.
     pub count: usize,
-    /// Of how many.
+    /// Number of rows in all.
     pub of: usize,
-    /// What it means and what to do.
+    /// What it means, and what to do.
     pub message: String,
-    /// The first rows.
+    /// The places of the first rows that have it.
     pub examples: Vec<Location>,
 }
 
-/// What the gate looks for.
+/// The checks of the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
-    /// There is no row at all.
+    /// The split has no row.
     NoRows,
     /// A row begins with two BOS tokens.
     DoubleBos,
@@ -49,25 +49,25 @@ pub enum Check {
     MissingEnd,
     /// The end token of a turn is not one that generation stops at.
     UnknownEnd,
-    /// Truncation cut the whole answer away.
+    /// Truncation removed the whole answer.
     AnswerTruncated,
-    /// Truncation cut a part of what is trained.
+    /// Truncation removed a part of what is trained.
     Truncated,
     /// A row was left out because of its length.
     Dropped,
     /// A message, text or completion is empty.
     EmptyMessage,
-    /// A row stands there twice.
+    /// A row occurs twice.
     Duplicate,
     /// An evaluation row is also trained on.
     EvalInTrain,
-    /// The text holds marks of bytes lost elsewhere.
+    /// The text holds U+FFFD, the mark of bytes lost before.
     LossyText,
     /// A token covers the end of a prompt and the beginning of its completion.
     Straddling,
-    /// A message spells a control token, which the model would read as one.
+    /// The text of a message spells a control token, which the model would read as one.
     ControlToken,
-    /// Messages follow each other as in no dialogue.
+    /// The order of messages is not that of a dialogue.
     OddOrder,
     /// Both answers of a pair are the same.
     EqualPair,
@@ -76,7 +76,7 @@ pub enum Check {
 }
 
 impl Check {
-    /// The name in reports.
+    /// The name of the check in reports.
     pub fn name(self) -> &'static str {
         match self {
             Check::NoRows => "no-rows",

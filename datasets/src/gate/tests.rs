@@ -1,4 +1,4 @@
-//! Each check finds its mistake, names the row, and is silent on good data.
+//! Each check finds its mistake, names the row, and reports nothing on good data.
 
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -76,7 +76,7 @@ fn shares_are_those_of_rows_and_not_of_windows() {
     let found_in = report(&windows);
     let finding = found(&found_in.errors, Check::Broken);
     assert_eq!((finding.count, finding.of), (2, 3));
-    // Windows of one text that are alike are no duplicates; two texts that are alike are.
+    // Equal windows of one text are no duplicates; two equal texts are.
     assert!(found_in.warnings.iter().all(|finding| finding.check != Check::Duplicate), "{found_in}");
     let twice = report(&dataset(&[long.clone(), long], CHATML, Split::Train, split));
     let finding = found(&twice.warnings, Check::Duplicate);
@@ -197,7 +197,7 @@ fn text_that_would_become_a_control_token_is_found() {
     let tokenizer = testing::tokenizer();
     let allowed = Report::new(Some(&train(&[injected, talk("one?", "two")])), None, Some(&tokenizer), &allow);
     found(&allowed.warnings, Check::ControlToken);
-    // The end of a completion may be spelled.
+    // A completion may spell its end token.
     let spelled = [json!({"prompt": "one?", "completion": " two<|im_end|>"})];
     assert!(report(&train(&spelled)).errors.is_empty());
     let inside = [json!({"prompt": "one?", "completion": " two<|im_end|> three"})];

@@ -121,7 +121,7 @@ fn several_blocks_of_a_message_stay_together() {
 #[test]
 fn a_token_is_trained_when_it_starts_inside_a_span() {
     let encoding = Encoding { ids: vec![1, 2, 3, 4, 5, 6], offsets: vec![0..0, 0..4, 4..8, 8..11, 11..12, 12..14] };
-    // The span begins inside token 2 (4..8) and ends inside token 4 (11..12 is inside, 12..14 is after).
+    // The span begins inside the token 4..8 and ends with the token 11..12; the token 12..14 comes after it.
     assert_eq!(labels(&encoding, std::slice::from_ref(&(5..12))), [-100, -100, -100, 4, 5, -100]);
     assert_eq!(labels(&encoding, &[0..2, 11..13]), [1, 2, -100, -100, 5, 6]);
     assert_eq!(labels(&encoding, &[]), [-100; 6]);
@@ -175,7 +175,7 @@ fn random_text(rng: &mut ChaCha8Rng) -> String {
         let piece = PIECES[(rng.next_u32() as usize) % PIECES.len()];
         let before = text.len();
         text.push_str(piece);
-        // Two pieces may happen to spell a control token; the gate reports those, here they are left out.
+        // Two pieces may happen to spell a control token. The gate reports those; here they are left out.
         if CONTROL.iter().any(|control| text.contains(control)) {
             text.truncate(before);
         }
@@ -214,14 +214,14 @@ fn trained_texts(tokenizer: &Tokenizer, encoding: &Encoding, labels: &[i64]) -> 
     runs.iter().map(|run| tokenizer.decode(run, false).unwrap()).collect()
 }
 
-/// A template, the end of its turns, and what it makes of a message's text.
+/// A template, the end of its turns, and the function that turns a message's text into its trained text.
 type Shape<'a> = (&'a str, &'a str, &'a dyn Fn(&str) -> String);
 
 const MARKED: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation %}\
     {{ m.content + '<|im_end|>' }}{% endgeneration %}{% else %}{{ m.content + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}\
     {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
-/// What a person would say is trained: the messages by `train_on`, without those that are left out.
+/// The messages that should be trained by `train_on`, without those that are left out.
 fn wanted(chat: &Chat, train_on: TrainOn) -> Vec<usize> {
     let is_answer = |index: &usize| chat.messages[*index].role == Role::Assistant;
     let last_question = chat.messages.iter().rposition(|message| message.role == Role::User);
@@ -259,7 +259,7 @@ fn labels_cover_exactly_what_is_asked_for_in_random_dialogues() {
         (Builtin::Zephyr.source(), "<|im_end|>", &keeps),
         (Builtin::Vicuna.source(), "<|im_end|>", &after_a_space),
         (Builtin::Alpaca.source(), "<|im_end|>", &trims),
-        // No control token of this tokenizer, so the newline after it is text.
+        // `<|end|>` is no control token of this tokenizer, so the newline after it is text.
         (Builtin::Phi3.source(), "<|end|>\n", &keeps),
         (Builtin::Falcon.source(), "<|im_end|>", &after_a_space),
         (Builtin::RedPajama.source(), "<|im_end|>", &after_a_space),
@@ -275,7 +275,7 @@ fn labels_cover_exactly_what_is_asked_for_in_random_dialogues() {
             let train_on = [TrainOn::Assistant, TrainOn::Last, TrainOn::Completion, TrainOn::All][round % 4];
             if train_on != TrainOn::All {
                 if rng.next_u32().is_multiple_of(4) {
-                    // A prompt ends before an answer.
+                    // The prompt must end before an answer.
                     let answers = chat.messages.iter().filter(|message| message.role == Role::Assistant).count();
                     let answer = rng.next_u32() as usize % answers;
                     chat.prompt_messages = Some(chat.messages.len() - 1 - 2 * answer);

@@ -1,4 +1,4 @@
-//! Orders are pure, exact, and even in every stretch.
+//! Orders are pure, exact, and balanced in every stretch.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn order_is_a_pure_function_of_seed_epoch_and_rows() {
 
 #[test]
 fn the_order_is_fixed_for_good() {
-    // Changing these numbers changes every run that was ever made.
+    // If these numbers change, the order of every run changes.
     assert_eq!(permutation(42, 0, 10), [5, 0, 2, 4, 6, 7, 8, 9, 3, 1]);
     assert_eq!(visits(42, 0, &[times(10, 1.0)], true), [5, 0, 2, 4, 6, 7, 8, 9, 3, 1]);
 }
@@ -98,7 +98,7 @@ fn a_source_ends_after_its_epochs_and_the_others_go_on() {
 
 #[test]
 fn the_share_of_a_source_is_right_in_every_window() {
-    // Many mixtures; each window of each may be off by what Webster's method allows.
+    // For many mixtures, each window may deviate by what Webster's method allows.
     for mixture in 0..40_u64 {
         let draw = |purpose: u64, most: u64| u64::from(stream(mixture, 0, purpose, most as usize)[0]) + 1;
         let sources = 2 + (mixture % 4) as usize;

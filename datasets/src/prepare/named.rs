@@ -1,5 +1,5 @@
-//! Files that prepared rows name: their bytes are no part of the rows' key, because the key must be known before any row
-//! is read. So they are looked at when prepared rows are found again.
+//! Files that prepared rows name: [`are_unchanged`] compares them with their hashes when prepared rows are found again.
+//! Their bytes are no part of a store's key, because the key must be known before any row is read.
 
 use std::path::PathBuf;
 
@@ -10,11 +10,11 @@ use crate::reference::{self, Reach};
 use crate::store::Store;
 use crate::tensor_file::TensorFile;
 
-/// Files that are looked at together.
+/// Number of files that are hashed together.
 const MANY: usize = 4096;
 
-/// Whether every file that the rows of `store` name is still there, within reach, and the one it was. The hash of a file
-/// that `cache` remembers is not computed again.
+/// Whether every file that the rows of `store` name is present, within reach, and has its old hash. Hashes that `cache`
+/// remembers are not computed again.
 pub(super) fn are_unchanged(store: &Store, cache: &Cache, reach: Reach) -> bool {
     match store.kind {
         RowKind::Tokens => true,
@@ -29,7 +29,7 @@ pub(super) fn are_unchanged(store: &Store, cache: &Cache, reach: Reach) -> bool 
     }
 }
 
-/// The file that a row names; absent where it is out of reach or gone, or the row is damaged.
+/// The file that a row names; absent where the file is out of reach or missing, or the row is damaged.
 fn file(store: &Store, row: usize, reach: Reach) -> Option<TensorFile> {
     let example = store.read(row).ok()?;
     let ExampleContent::Tensors(file) = example.content else { return None };

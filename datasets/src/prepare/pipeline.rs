@@ -1,5 +1,6 @@
-//! Reading, encoding and writing at the same time: a thread reads chunks of rows, the calling thread and its pool encode
-//! them, a thread writes them. Chunks pass in order, so the number of threads changes no byte.
+//! The pipeline of a preparation: [`run`] reads, encodes and writes at the same time. One thread reads chunks of rows,
+//! the calling thread and its pool encode them, and one thread writes them. Chunks stay in order, so the number of
+//! threads changes no byte.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -26,39 +27,39 @@ use crate::split;
 use crate::store::{BrokenMeta, Dropped, Meta, Prepared, SourceMeta, Writer};
 use crate::template::ChatTemplate;
 
-/// Rows that `auto` looks at.
+/// Number of rows from which `auto` decides the format.
 const FIRST_ROWS: usize = 32;
-/// Rows in a chunk, or bytes that they take, whichever comes first.
+/// Number of rows in a chunk, or of bytes that they take, whichever is reached first.
 const CHUNK: usize = 2048;
 const CHUNK_BYTES: usize = 4 << 20;
-/// Bytes in the first chunk, which `auto` looks at.
+/// Number of bytes in the first chunk, from which `auto` decides the format.
 const FIRST_BYTES: usize = 64 << 20;
-/// Chunks that wait for the next thread.
+/// Number of chunks that wait for the next thread.
 const WAITING: usize = 2;
-/// Rows that are encoded on a thread at a time.
+/// Number of rows that one thread encodes at a time.
 const BATCH: usize = 64;
-/// Broken rows after which reading stops, and how many kinds of them are shown.
+/// Number of broken rows after which reading stops, and of kinds of them that are shown.
 const BROKEN: usize = 100;
 const SHOWN: usize = 10;
 
-/// What the reading thread sends.
+/// A message of the reading thread.
 enum Read {
     /// The next rows of the source, each with the number of its file.
     Rows(Vec<(u32, Result<Row, DataError>)>),
-    /// The source is read; whether it stopped at the limit of rows.
+    /// The end of the source, and whether reading stopped at the limit of rows.
     End { taken: usize, limited: bool },
-    /// A file as a whole cannot be read.
+    /// A whole file cannot be read.
     Failed(DataError),
 }
 
-/// What became of a row.
+/// The result of encoding a row.
 enum Outcome {
     Rows(Vec<Prepared>),
     Dropped(Dropped),
     Broken(u32, DataError),
 }
 
-/// Reads, encodes and writes all rows. What is said of all of them is still to be written.
+/// Reads, encodes and writes all rows. The caller writes what is stored about all of them together.
 pub(super) fn run(
     request: &Prepare<'_>,
     work: &[Work<'_>],
@@ -74,10 +75,10 @@ pub(super) fn run(
         scope.spawn(move || read(limit, work, &send_rows));
         let writing = scope.spawn(move || write(writer, &prepared));
         let encoded = Encoding::new(request, progress).all(work, files, &rows, &send_prepared);
-        // Both threads end when nobody listens or speaks any more.
+        // Dropping the channels ends both threads.
         drop((rows, send_prepared));
         let written = writing.join().unwrap_or_else(|_| Err(std::io::Error::other("the writing thread ended")));
-        // A writer that stopped early is why the encoding did.
+        // Encoding stops when the writer has failed, so the writer's error is the cause.
         let writer = written.map_err(unwritable)?;
         let (kind, meta) = encoded?;
         Ok((writer, kind, meta))
@@ -93,7 +94,7 @@ fn write(mut writer: Writer, prepared: &Receiver<Vec<Prepared>>) -> std::io::Res
     Ok(writer)
 }
 
-/// Sends all rows, until the receiver is gone.
+/// Sends all rows until the receiver is dropped.
 fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
     let mut left = limit.unwrap_or(usize::MAX);
     let mut number = 0;
@@ -137,7 +138,7 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
     }
 }
 
-/// About how many bytes a row takes in memory: more than in its file, where that is compressed.
+/// The approximate memory of a row in bytes: more than in its file, where the file is compressed.
 fn weight(object: &Map<String, Value>) -> usize {
     fn of(value: &Value) -> usize {
         const EACH: usize = 48;
@@ -151,14 +152,14 @@ fn weight(object: &Map<String, Value>) -> usize {
     object.iter().map(|(key, value)| key.len() + of(value)).sum()
 }
 
-/// An encoding under way.
+/// The state of encoding.
 struct Encoding<'a> {
     request: &'a Prepare<'a>,
     encoder: Arc<Encoder>,
     meta: Meta,
-    /// What the rows become, and the source that said so.
+    /// The kind of examples, and the source that decided it.
     kind: Option<(RowKind, String)>,
-    /// What was wrong with rows, without their places.
+    /// The problems of broken rows, without their locations.
     kinds: BTreeSet<String>,
     progress: Progress,
 }
@@ -242,7 +243,7 @@ impl<'a> Encoding<'a> {
             && let Some(location) = error.location()
         {
             let said = error.to_string();
-            // A column that is missing is missing in every row.
+            // A problem that all rows share, such as a missing column, is shown once.
             let kind = said.strip_prefix(&location.to_string()).unwrap_or(&said).to_string();
             if self.kinds.insert(kind) {
                 broken.first.push((file, location.line as u64, said));
@@ -250,7 +251,7 @@ impl<'a> Encoding<'a> {
         }
     }
 
-    /// The rows of a split are of one kind, because they come into the same batches.
+    /// Checks that all rows of a split become examples of one kind, because they enter the same batches.
     fn one_kind(&mut self, decision: &Decision) -> Result<(), DataError> {
         let kind = decision.format.kind().unwrap_or_default();
         match &self.kind {
@@ -315,7 +316,7 @@ impl<'a> Encoding<'a> {
     }
 }
 
-/// What the rows of a source are read as.
+/// How the rows of a source are parsed.
 #[derive(Clone, Copy)]
 struct As {
     format: Format,
@@ -325,7 +326,7 @@ struct As {
     source: usize,
 }
 
-/// Encodes rows where a template that does not end can be left behind.
+/// Encodes rows on a thread that can be abandoned if a template does not end.
 fn encode_batch(
     encoder: &Arc<Encoder>,
     reading: As,

@@ -1,4 +1,4 @@
-//! What is asked of a preparation, and what it says of itself.
+//! The request for a preparation, [`Prepare`], and the progress that it reports.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -12,35 +12,35 @@ use crate::source::Fetch;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 
-/// What is to be prepared, and with what.
+/// What to prepare, and with what.
 #[derive(Clone, Copy)]
 pub struct Prepare<'a> {
-    /// The recipe's section.
+    /// The recipe's `[data]` section.
     pub config: &'a DataConfig,
-    /// Which half of it.
+    /// The split to prepare.
     pub split: Split,
     /// The folder that relative paths start from.
     pub base: &'a Path,
-    /// The model's tokenizer; only rows of `tokens` and of `tensors` do without.
+    /// The model's tokenizer. Only `tokens` and `tensors` rows do without.
     pub tokenizer: Option<&'a Tokenizer>,
-    /// The chat template; only rows with messages need it.
+    /// The chat template. Only rows with messages need it.
     pub template: Option<&'a ChatTemplate>,
-    /// Brings the files of `hf://` sources here.
+    /// Downloads the files of `hf://` sources.
     pub fetch: &'a dyn Fetch,
-    /// Rows that are laid out side by side, for grouping by length and for what is said of padding.
+    /// Number of packs in a micro-batch, for grouping by length and for the reported share of padding.
     pub micro_batch: usize,
     /// The folder of the cache; absent = rows go to a temporary file.
     pub cache: Option<&'a Path>,
-    /// Keep rendered texts and roles in the examples, for showing them; such rows are not cached.
+    /// Keep rendered texts and roles in the examples, to show them; such rows are not cached.
     pub keep_text: bool,
-    /// Stop after so many rows; such rows are not cached.
+    /// Stop after this many rows; such rows are not cached.
     pub limit: Option<usize>,
-    /// Called now and then, from the calling thread; may end the preparation.
+    /// Called now and then from the calling thread; `Break` ends the preparation.
     pub progress: &'a dyn Fn(Progress) -> ControlFlow<()>,
 }
 
 impl Prepare<'_> {
-    /// The split whose sources are read.
+    /// The split whose sources are read: with `validation_split`, both splits read the training sources.
     pub(crate) fn rows_of(&self) -> Split {
         match self.config.validation_split {
             Some(_) => Split::Train,
@@ -53,7 +53,7 @@ impl Prepare<'_> {
         if self.config.allow_outside { Reach::Anywhere } else { Reach::Below }
     }
 
-    /// Tells how far the preparation has come.
+    /// Reports the progress; an error when the caller ends the preparation.
     pub(super) fn report(&self, progress: Progress) -> Result<(), DataError> {
         match (self.progress)(progress) {
             ControlFlow::Continue(()) => Ok(()),
@@ -62,16 +62,16 @@ impl Prepare<'_> {
     }
 }
 
-/// How far a preparation has come.
+/// The progress of a preparation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Rows encoded.
+    /// Number of rows encoded.
     pub rows: usize,
-    /// Tokens they have.
+    /// Number of tokens of these rows.
     pub tokens: usize,
-    /// Bytes of the files read.
+    /// Number of bytes of the files read.
     pub bytes: u64,
-    /// Bytes of all files.
+    /// Number of bytes of all files.
     pub total_bytes: u64,
 }
 

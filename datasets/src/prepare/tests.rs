@@ -98,7 +98,7 @@ fn an_epoch_packs_every_row_once_and_batches_keep_their_labels() {
     let mut rows: Vec<_> = epoch.packs.iter().flat_map(|pack| pack.examples).collect();
     rows.sort_unstable();
     assert_eq!(rows, (0..300).collect::<Vec<_>>());
-    // 300 rows are few: the last windows stay half open. `pack` has the claim for many.
+    // With 300 rows the last windows stay half open; the tests of `pack` claim more for many rows.
     assert!(epoch.efficiency > 0.9, "{}", epoch.efficiency);
     let packs: Vec<_> = epoch.packs.iter().collect();
     let batches: Vec<_> = packs.chunks(8).map(|packs| dataset.batch(packs).unwrap()).collect();

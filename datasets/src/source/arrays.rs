@@ -1,9 +1,9 @@
-//! A cell of an Arrow array as JSON: lists and structs become lists and objects, maps objects where their keys are
-//! text, dates and times text, and dictionaries what they stand for.
+//! Cells of Arrow arrays as JSON: [`json`] turns lists and structs into lists and objects, maps with text keys into
+//! objects, dates and times into text, and dictionaries into the values they stand for.
 //!
-//! A field of a struct that is null is dropped, because writers of tables give every struct the keys of all others
-//! (`tool_calls` in each message of a dialogue). NaN is null, as it is to the libraries that write tables. What JSON has
-//! no word for (images, intervals) is an error where it is used, and null where nobody looks at it.
+//! A null field of a struct is dropped, because writers of tables give every struct the keys of all others
+//! (`tool_calls` in each message of a dialogue). NaN becomes null, as in the libraries that write tables. A value that
+//! JSON cannot hold (images, intervals) is an error where a row uses it, and null elsewhere.
 
 use chrono::{NaiveTime, TimeDelta};
 use polars_arrow::array::{
@@ -18,16 +18,16 @@ use serde_json::{Map, Number, Value};
 
 use super::columns::Use;
 
-/// Digits behind the point of the longest decimal number there is, one of 256 bits.
+/// Digits after the decimal point of the longest decimal type, which has 256 bits.
 const LARGEST_SCALE: usize = 76;
 
-/// A value, absent where it is null, or why JSON has none for it.
+/// A value (absent: null), or the reason why JSON cannot hold it.
 type Cell = Result<Option<Value>, String>;
 
-/// The cell `index`.
+/// The JSON value of cell `index`.
 ///
 /// # Errors
-/// What stands there, when it is used and no JSON.
+/// The cell is used and JSON cannot hold it; the error says what it holds.
 pub(super) fn json(array: &dyn Array, index: usize, used: &Use<'_>) -> Result<Value, String> {
     match cell(array, index, used) {
         Err(_) if *used == Use::Nothing => Ok(Value::Null),
@@ -53,7 +53,7 @@ fn cell(array: &dyn Array, index: usize, used: &Use<'_>) -> Cell {
         Type::UInt32 => number::<u32>(array, index).map(Value::from),
         Type::UInt64 => number::<u64>(array, index).map(Value::from),
         Type::Float16 => return half(array, index).map_or(Ok(None), float),
-        // An f32 by its own shortest digits: 0.1 and not 0.10000000149011612.
+        // An f32 is written with its own shortest digits: 0.1 and not 0.10000000149011612.
         Type::Float32 => {
             let value = number::<f32>(array, index).and_then(|value| value.to_string().parse().ok());
             return value.map_or(Ok(None), float);
@@ -70,7 +70,7 @@ fn cell(array: &dyn Array, index: usize, used: &Use<'_>) -> Cell {
             number::<i64>(array, index).and_then(time::timestamp_ms_to_datetime_opt).map(|date| shown(date.date()))
         }
         Type::Timestamp(unit, zone) => {
-            // Arrow's moments with a zone are in UTC, whatever the zone.
+            // Arrow stores timestamps with a zone in UTC, whatever the zone.
             let zone = if zone.is_some() { "Z" } else { "" };
             let moment = number::<i64>(array, index).and_then(|value| match unit {
                 TimeUnit::Second => time::timestamp_s_to_datetime_opt(value),
@@ -86,7 +86,7 @@ fn cell(array: &dyn Array, index: usize, used: &Use<'_>) -> Cell {
         Type::Utf8 => text::<i32>(array, index),
         Type::LargeUtf8 => text::<i64>(array, index),
         Type::Utf8View => array.as_any().downcast_ref::<Utf8ViewArray>().map(|array| array.value(index).into()),
-        // Writers that do not mark text as text are common.
+        // Many writers store text without marking it as text.
         Type::Binary => bytes::<i32>(array, index).and_then(utf8),
         Type::LargeBinary => bytes::<i64>(array, index).and_then(utf8),
         Type::BinaryView => array.as_any().downcast_ref::<BinaryViewArray>().and_then(|array| utf8(array.value(index))),
@@ -144,7 +144,7 @@ fn number<T: NativeType>(array: &dyn Array, index: usize) -> Option<T> {
     array.as_any().downcast_ref::<PrimitiveArray<T>>().map(|array| array.value(index))
 }
 
-/// A number of 16 bits. Its type belongs to another crate, so it is read as it is shown, which loses nothing.
+/// An f16 value. Its type belongs to another crate, so its printed form is read, which loses nothing.
 fn half(array: &dyn Array, index: usize) -> Option<f64> {
     let mut text = String::new();
     get_display::<String>(array, "")(&mut text, index).ok()?;
@@ -175,7 +175,7 @@ fn time_of_day(value: i64, unit: TimeUnit) -> Option<Value> {
     Some(shown(time.format("%H:%M:%S%.f")))
 }
 
-/// A span of time, which is shown as ISO 8601 has it (`PT5S`).
+/// A duration, which becomes ISO 8601 text (`PT5S`).
 fn duration(value: i64, unit: TimeUnit) -> Option<TimeDelta> {
     match unit {
         TimeUnit::Second => TimeDelta::try_seconds(value),
@@ -212,7 +212,7 @@ fn object(array: &StructArray, index: usize, used: &Use<'_>) -> Cell {
     let mut object = Map::new();
     for (field, values) in array.fields().iter().zip(array.values()) {
         let name = field.name.as_str();
-        // That it is there twice matters where either of the two is not null.
+        // A field that occurs twice is an error only where both values are not null.
         match json(values.as_ref(), index, &used.field(name))? {
             Value::Null => {}
             value => insert(&mut object, name.to_string(), value)?,
@@ -231,8 +231,8 @@ fn insert(object: &mut Map<String, Value>, key: String, value: Value) -> Result<
     }
 }
 
-/// Whether a list has the entries of a map: Parquet's maps come as lists of what its specification calls `key_value`,
-/// and Arrow's `entries`.
+/// Whether a list holds the entries of a map: Parquet's maps are read as lists of what its specification calls
+/// `key_value`, Arrow's as `entries`.
 fn is_entries(field: &Field) -> bool {
     let named = matches!(field.name.as_str(), "entries" | "key_value");
     match field.dtype.to_storage() {
@@ -243,7 +243,7 @@ fn is_entries(field: &Field) -> bool {
     }
 }
 
-/// The entries of a map, a struct of key and value each: an object where keys are text, else a list of objects with
+/// A map from its entries (structs of key and value): an object where the keys are text, else a list of objects with
 /// `key` and `value`.
 fn map(entries: &dyn Array, used: &Use<'_>) -> Cell {
     let pair = entries.as_any().downcast_ref::<StructArray>().map(StructArray::values);
@@ -274,7 +274,7 @@ fn is_text(dtype: &ArrowDataType) -> bool {
     }
 }
 
-/// A decimal number as its digits, which no float may hold.
+/// A decimal number as text, because a float may not hold its digits.
 fn decimal(unscaled: &str, scale: usize) -> String {
     let (sign, digits) = unscaled.strip_prefix('-').map_or(("", unscaled), |digits| ("-", digits));
     let digits = format!("{digits:0>width$}", width = scale.saturating_add(1));

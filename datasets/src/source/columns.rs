@@ -1,12 +1,12 @@
-//! Columns under other names: `columns = { prompt = "question", completion = "answer" }`, ours = theirs. A dot leads into
-//! an object: `completion = "answer.text"`.
+//! Renamed columns: [`Columns`] is `columns = { prompt = "question", completion = "answer" }`, with the names of
+//! formats on the left and those of the file on the right. A dot leads into an object: `completion = "answer.text"`.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Names that formats know, and whether rows may do without.
+/// Column names that formats know, and whether every row must have them once they are renamed.
 const KNOWN: [(&str, Presence); 18] = [
     ("messages", Presence::Always),
     ("conversations", Presence::Always),
@@ -40,22 +40,22 @@ enum Presence {
 pub struct Columns(BTreeMap<String, String>);
 
 impl Columns {
-    /// Every column under its own name.
+    /// No renamed column.
     pub const fn none() -> Self {
         Self(BTreeMap::new())
     }
 
-    /// Our names, each with theirs.
+    /// Pairs of our name and the file's name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(ours, theirs)| (ours.as_str(), theirs.as_str()))
     }
 
-    /// Whether no column has another name.
+    /// Whether no column is renamed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What rows take from a column of a file.
+    /// The parts of a file's column that rows use.
     pub(super) fn used(&self, column: &str) -> Use<'_> {
         let known = KNOWN.iter().any(|(name, _)| *name == column) && !self.0.contains_key(column);
         if known || self.0.values().any(|theirs| theirs == column) {
@@ -65,10 +65,10 @@ impl Columns {
         if parts.is_empty() { Use::Nothing } else { Use::Parts(parts) }
     }
 
-    /// Whether our names are names of something.
+    /// Checks that all of our names are columns that formats know.
     ///
     /// # Errors
-    /// The first that is not, with the nearest that is.
+    /// The first name that is not known, with the nearest known name.
     pub fn check(&self) -> Result<(), String> {
         let known = || KNOWN.iter().map(|(name, _)| *name);
         match self.0.keys().find(|ours| !known().any(|name| name == ours.as_str())) {
@@ -88,22 +88,22 @@ impl<const N: usize> From<[(&str, &str); N]> for Columns {
     }
 }
 
-/// Whether rows may do without a column of ours.
+/// Whether rows may lack the column that we call `ours`.
 pub(super) fn is_optional(ours: &str) -> bool {
     KNOWN.contains(&(ours, Presence::Sometimes))
 }
 
-/// What of a column rows are made from.
+/// The parts of a column that rows use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Use<'a> {
     Nothing,
-    /// What these paths lead to.
+    /// The values at these paths.
     Parts(Vec<&'a str>),
     Whole,
 }
 
 impl Use<'_> {
-    /// The same of a field.
+    /// The parts of the field `name` that rows use.
     pub fn field(&self, name: &str) -> Self {
         let Self::Parts(paths) = self else { return self.clone() };
         if paths.contains(&name) {
@@ -114,12 +114,12 @@ impl Use<'_> {
     }
 }
 
-/// The rest of a path that leads through `name`.
+/// The rest of `path` after `name`, if the path leads through it.
 fn part<'p>(path: &'p str, name: &str) -> Option<&'p str> {
     path.strip_prefix(name)?.strip_prefix('.')
 }
 
-/// The end of a sentence that says which name was probably meant.
+/// The end of a message, naming the known name nearest to `name`.
 pub(crate) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
     known
         .map(|known| (strsim::jaro_winkler(name, known), known))

@@ -1,8 +1,9 @@
-//! Tables of text with a header line: commas (`.csv`) or tabs (`.tsv`) between the cells, quotes around those that hold
-//! them. Every cell is text, because a column of digits may be prose; an empty cell is an absent key.
+//! CSV and TSV: tables of text with a header line, commas (`.csv`) or tabs (`.tsv`) between the cells, and quotes
+//! around cells that contain a separator. Every cell is text, because a column of digits may be prose; an empty cell is
+//! an absent key.
 //!
-//! Read by the `csv` crate and not by polars: it streams in bounded memory, knows the line of a row, and reads through
-//! a decompressor.
+//! The `csv` crate reads them, not polars: it streams in bounded memory, knows the line of a row, and can read from a
+//! decompressor.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -48,7 +49,7 @@ impl Reader for Csv {
             .delimiter(self.separator)
             .has_headers(false)
             .flexible(true)
-            // With `\r\n` as one end of a line the crate's line numbers are off by one; the `\r` is cut off below.
+            // With `\r\n` as the terminator the crate's line numbers are off by one; the `\r` is removed below.
             .terminator(Terminator::Any(b'\n'))
             .from_reader(Bounded { input, room: Rc::clone(&room), end: Rc::clone(&end) });
         let mut record = ByteRecord::new();
@@ -69,7 +70,8 @@ impl Reader for Csv {
             if record.len() == 1 && record[0].trim_ascii().is_empty() {
                 continue;
             }
-            // The position of a record is where the blank lines before it begin.
+            // The position of a record includes the blank lines before it, so its line is counted back from the
+            // position after it.
             let breaks = record.as_slice().iter().filter(|byte| **byte == b'\n').count();
             let unclosed = end.get() == End::Passed;
             let after = reader.position().line() as usize;
@@ -87,7 +89,7 @@ impl Reader for Csv {
     }
 }
 
-/// The names of the columns.
+/// The names of the columns, from the header line.
 fn header(path: &Path, record: &ByteRecord) -> Result<Vec<String>, DataError> {
     let refuse = |why: String| DataError::Table { path: path.to_path_buf(), why };
     let mut names: Vec<String> = Vec::new();
@@ -123,23 +125,24 @@ fn cells(header: &[String], record: &ByteRecord, location: &Location) -> Result<
     Ok(object)
 }
 
-/// Text of which no more than `room` is read until somebody makes room again: an open quote takes in all that follows.
+/// Text of which at most `room` bytes are read until the caller makes room again: an open quote would take in all the
+/// rest.
 ///
-/// It ends in a line break of its own. So a row whose end is the end of the file has an open quote; the `csv` crate
-/// would not say so.
+/// A line break is added after the last byte of the file. A row that still reaches the end of the file has an open
+/// quote, which the `csv` crate does not report.
 struct Bounded {
     input: Input,
     room: Rc<Cell<usize>>,
     end: Rc<Cell<End>>,
 }
 
-/// How far the end of a text is.
+/// How far reading has come at the end of the text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Ahead,
-    /// The line break that is not in the file was read.
+    /// The added line break was read.
     Broken,
-    /// Somebody read on.
+    /// The end was read after it.
     Passed,
 }
 

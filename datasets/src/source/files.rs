@@ -1,5 +1,6 @@
-//! Which files a recipe's `path` means: a file, a glob, a folder (its data files, not its subfolders), or a dataset of a
-//! hub, always in the order of their names, because the order of rows is part of a run's identity.
+//! The files of a source: [`expand`] finds what a recipe's `path` names, which is a file, a glob, a folder (its data
+//! files, without subfolders) or a dataset of a hub. Files are sorted by name, because the order of rows identifies a
+//! run.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -8,11 +9,11 @@ use super::remote::{Fetch, Repository, SCHEME};
 use crate::config::Split;
 use crate::error::DataError;
 
-/// The data files `pattern` names; a relative one is looked up in `base`. Of a hub's dataset those of `split` are
-/// brought here by `fetch`.
+/// The data files that `pattern` names; a relative one is looked up in `base`. For a dataset of a hub, `fetch`
+/// downloads the files of `split`.
 ///
 /// # Errors
-/// When nothing is found, or a file's ending is not one of a data file.
+/// When no file is found, or a file's ending is not that of a data file.
 pub fn expand(pattern: &str, base: &Path, split: Split, fetch: &dyn Fetch) -> Result<Vec<PathBuf>, DataError> {
     let error = |why: String| DataError::Source { path: pattern.to_string(), why };
     if let Some(address) = pattern.strip_prefix(SCHEME) {
@@ -54,13 +55,13 @@ pub fn expand(pattern: &str, base: &Path, split: Split, fetch: &dyn Fetch) -> Re
     for entry in entries {
         let entry = match entry {
             Ok(entry) => entry,
-            // The end of a link that leads nowhere, or of a circle of them.
+            // A link that leads nowhere, or a circle of links.
             Err(problem) if problem.path().metadata().is_err() => continue,
             Err(problem) => {
                 return Err(DataError::Read { path: problem.path().to_path_buf(), source: problem.into() });
             }
         };
-        // Links may lead around in a circle; a file is read once.
+        // Links may form a circle; each file is read once.
         if entry.is_file() && seen.insert(entry.canonicalize().unwrap_or_else(|_| entry.clone())) {
             found.push(entry);
         }
@@ -68,7 +69,7 @@ pub fn expand(pattern: &str, base: &Path, split: Split, fetch: &dyn Fetch) -> Re
     sorted(found).ok_or_else(|| error("no file matches".to_string()))
 }
 
-/// What a dataset's folders hold beside its rows.
+/// Files in a dataset's folders that hold no rows.
 const ABOUT: [&str; 4] = ["dataset_info.json", "dataset_infos.json", "state.json", SPLITS];
 const SPLITS: &str = "dataset_dict.json";
 
@@ -77,7 +78,7 @@ fn sorted(mut files: Vec<PathBuf>) -> Option<Vec<PathBuf>> {
     (!files.is_empty()).then_some(files)
 }
 
-/// Whether a path is an address on a hub, and no place on this machine.
+/// Whether a path is an address on a hub and not a local path.
 pub fn is_remote(path: &str) -> bool {
     path.starts_with(SCHEME)
 }

@@ -1,7 +1,8 @@
-//! The bytes of a text file: opened, decompressed where its name ends in `.gz` or `.zst`, and counted.
+//! Text files as streams of bytes: [`Input`] opens a file, decompresses it where its name ends in `.gz` or `.zst`, and
+//! counts the bytes read.
 //!
-//! Decompression is streamed, and the readers above bound what they hold ([`LONGEST`]), so a file that grows a
-//! thousandfold costs time and no memory.
+//! Decompression is streamed, and the readers of formats bound what they hold ([`LONGEST`]). So a file that grows a
+//! thousandfold when decompressed costs time and no memory.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -16,13 +17,13 @@ pub(super) const LONGEST: usize = 64 << 20;
 
 const BUFFER: usize = 1 << 20;
 
-/// Endings of compressed files.
+/// File-name endings of compressed files.
 pub(super) const COMPRESSED: [&str; 2] = ["gz", "zst"];
 
-/// A text file under way.
+/// An open text file.
 pub(super) struct Input {
     reader: Box<dyn BufRead>,
-    /// Bytes taken from the file itself.
+    /// Number of bytes read from the file itself, before decompression.
     taken: Rc<Cell<u64>>,
     reported: u64,
 }
@@ -45,7 +46,7 @@ impl Input {
         Ok(Self { reader, taken, reported: 0 })
     }
 
-    /// Bytes of the file that were read since the last call: what the rows since then took of it.
+    /// Number of bytes of the file read since the last call: the share of the rows since then.
     pub fn take_bytes(&mut self) -> u64 {
         let taken = self.taken.get();
         let since = taken - self.reported;
@@ -53,13 +54,13 @@ impl Input {
         since
     }
 
-    /// What [`Input::take_bytes`] counts, for whoever gives the reader away.
+    /// The counter behind [`Input::take_bytes`], for callers that give the reader away.
     pub fn counter(&self) -> Rc<Cell<u64>> {
         Rc::clone(&self.taken)
     }
 
-    /// Reads through the next newline into `line`, which is emptied first; 0 at the end. Of a line longer than
-    /// [`LONGEST`] only the beginning is kept, and all of it is counted.
+    /// Reads one line with its newline into `line`, which is cleared first; returns its length, 0 at the end. Of a line
+    /// longer than [`LONGEST`] only the beginning is kept, but its whole length is returned.
     pub fn line(&mut self, line: &mut Vec<u8>) -> io::Result<usize> {
         line.clear();
         let mut length = 0;
@@ -96,13 +97,13 @@ impl BufRead for Input {
     }
 }
 
-/// How the name says a file is compressed.
+/// The compression that a file's name states.
 pub(super) fn compression(path: &Path) -> Option<&'static str> {
     let ending = path.extension()?.to_str()?.to_ascii_lowercase();
     COMPRESSED.into_iter().find(|known| *known == ending)
 }
 
-/// Without the mark that some programs put at the beginning of UTF-8.
+/// The bytes without the byte order mark that some programs write before UTF-8.
 pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
@@ -146,7 +147,7 @@ mod tests {
         std::fs::write(&plain, text).unwrap();
         let gz = dir.path().join("a.jsonl.gz");
         let mut bytes = Vec::new();
-        // Two members, as programs that append write them.
+        // A gzip file of two members, as programs that append write it.
         for half in [&text[..5], &text[5..]] {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
             encoder.write_all(half).unwrap();

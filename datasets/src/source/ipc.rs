@@ -1,8 +1,8 @@
-//! Arrow IPC: `.arrow` files as `datasets` saves them (streams), Feather and IPC files (a stream between two magic
-//! words and a directory), through polars' reader of streams, one record batch after the other.
+//! Arrow IPC: [`Ipc`] reads `.arrow` files as `datasets` saves them (streams), and Feather and IPC files (a stream
+//! between two magic words, with a footer). polars' stream reader reads one record batch after the other.
 //!
-//! The reader trusts the lengths in a file, so they are checked against the file's size before it sees them. It reads no
-//! directory, so what that says of the file is held against what was found: a file that is cut off is an error.
+//! That reader trusts the lengths in a file, so they are checked against the file's size first. It also ignores the
+//! footer, so the footer is compared with what the stream holds: a file that is cut off is an error.
 
 mod footer;
 mod problem;
@@ -78,7 +78,7 @@ impl Reader for Ipc {
     }
 }
 
-/// What the stream holds, and that it is all of what the file's directory says, where it has one.
+/// The content of the stream, checked against the file's footer where there is one.
 fn check(file: &mut BufReader<File>, start: u64, size: u64, guard: Guard<'_>) -> Result<Content, Problem> {
     let footer = if start == 0 { None } else { Some(Footer::read(file, size, guard)?) };
     let end = footer.as_ref().map_or(size, |footer| footer.start);

@@ -1,9 +1,10 @@
-//! `.json` files: a list of objects, an object around one (`{"version": .., "data": [..]}`), a single object, or JSON Lines
-//! under another name, which are common. Rows are read one at a time; a row's place is its number in the list.
+//! JSON files: [`Json`] reads a list of objects, an object around one (`{"version": .., "data": [..]}`), a single
+//! object, or JSON Lines, which often have this ending too. Rows are read one at a time; the location of a row is its
+//! number in the list.
 //!
-//! A row may hold lists of objects too (`messages`, answers). So an object is one around rows only when a list of objects
-//! in it, and no other, has a name that says so, and no key of it is one that rows have. It is a row when it has such a
-//! key, or no list at all. Everything else is refused.
+//! A row may hold lists of objects too (`messages`, answers). An object is taken as one around rows only when exactly
+//! one list of objects in it has a name from [`ROWS`] and no key of it is one that rows have. It is taken as a row when
+//! it has such a key, or no list at all. Everything else is refused.
 
 use std::cell::Cell;
 use std::fmt;
@@ -25,7 +26,7 @@ use super::row::{Receiver, Row};
 use crate::error::DataError;
 use crate::location::Location;
 
-/// What a list of rows is called in an object around it.
+/// Names of the list of rows in an object around it.
 const ROWS: [&str; 16] = [
     "data",
     "dataset",
@@ -94,7 +95,7 @@ impl Reader for Json {
     }
 }
 
-/// Whether a `.json` file is JSON Lines: its first line is an object by itself, and another follows.
+/// Whether a `.json` file is JSON Lines: its first line is a whole object, and another line follows.
 fn is_lines(path: &Path) -> Result<bool, DataError> {
     let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
     let mut input = Input::open(path)?;
@@ -131,7 +132,7 @@ fn read_up_to(input: &mut Input, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(read)
 }
 
-/// Text of which no more than `room` is read until somebody makes room again.
+/// Text of which at most `room` bytes are read until the caller makes room again.
 struct Bounded<R> {
     inner: R,
     room: Rc<Cell<usize>>,
@@ -149,7 +150,7 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// Where the rows of a document go.
+/// Passes the rows of a document on to the receiver.
 struct Rows<'a, 'r> {
     path: Arc<Path>,
     names: &'a Columns,
@@ -162,7 +163,7 @@ struct Rows<'a, 'r> {
 }
 
 impl Rows<'_, '_> {
-    /// Whether a key is one that a row has, by a format or by the recipe, or a message.
+    /// Whether rows have this key: by a format, by the recipe, or as a message.
     fn is_of_rows(&self, key: &str) -> bool {
         self.names.used(key) != Use::Nothing || ["role", "content", "from", "value"].contains(&key)
     }
@@ -184,7 +185,7 @@ impl Rows<'_, '_> {
     }
 }
 
-/// The whole file.
+/// The whole document.
 struct Document<'d, 'a, 'r>(&'d mut Rows<'a, 'r>);
 
 impl<'de> DeserializeSeed<'de> for Document<'_, '_, '_> {
@@ -209,12 +210,12 @@ impl<'de> Visitor<'de> for Document<'_, '_, '_> {
         Ok(())
     }
 
-    /// A row, or an object around rows. Where it may be either, or neither, it is refused: the wrong choice would
-    /// train on something else in silence.
+    /// A row, or an object around rows. An object that may be both, or neither, is refused: a wrong choice would train
+    /// on the wrong data without a message.
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let refuse = |why: String| Err(A::Error::custom(why));
         let mut rows: Option<String> = None;
-        // The first key that a row has.
+        // The first key that rows have.
         let mut own: Option<String> = None;
         let mut rest = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
@@ -265,7 +266,7 @@ impl<'de> Visitor<'de> for Document<'_, '_, '_> {
     }
 }
 
-/// A value of the object around the rows, which are handed on where it is a list; else it is given back.
+/// A value of the object around the rows. Rows are passed on if it is a list; otherwise it is returned.
 struct Member<'d, 'a, 'r>(&'d mut Rows<'a, 'r>);
 
 impl<'de> DeserializeSeed<'de> for Member<'_, '_, '_> {

@@ -1,4 +1,4 @@
-//! JSON Lines: one object a line. Blank lines are skipped, and counted as lines.
+//! JSON Lines: [`Jsonl`] reads one object per line. Blank lines are skipped, but counted as lines.
 
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -1,7 +1,7 @@
-//! From a path to rows: every file format becomes the same thing, a JSON object with its file and line.
+//! Sources: [`read`] turns a data file of any format into rows, each a JSON object with its file and line.
 //!
-//! A format is one `Reader` in a file of its own and one line in `READERS`. All of them stream: what is held at a time is
-//! a row, or of tables a slice of a row group or a batch.
+//! A format is one `Reader` in a file of its own and one line in `READERS`. All readers stream: they hold one row at a
+//! time, or, for tables, a slice of a row group or a batch.
 
 mod arrays;
 pub(crate) mod columns;
@@ -46,7 +46,7 @@ static READERS: [&dyn Reader; 7] = [
     &ipc::Ipc,
 ];
 
-/// Reads a file that is a source by itself, its format chosen by its ending.
+/// Reads a file that is a source of its own. Its ending decides the format.
 ///
 /// # Errors
 /// When the ending is unknown, the file as a whole cannot be read, or no row has a column that the recipe names.
@@ -56,7 +56,7 @@ pub fn read(path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> 
     names.finish(&path.display().to_string())
 }
 
-/// Reads one file of a source; [`Names::finish`] is for after the last one.
+/// Reads one file of a source; call [`Names::finish`] after the last one.
 ///
 /// # Errors
 /// When the ending is unknown or the file as a whole cannot be read.
@@ -93,12 +93,12 @@ fn reader_of(path: &Path) -> Option<&'static dyn Reader> {
     (!compressed || reader.is_text()).then_some(reader)
 }
 
-/// How a file of that name is read: the ending that stands for its format.
+/// The ending that stands for the format of a file of that name; empty for no data file.
 pub(crate) fn read_as(path: &Path) -> &'static str {
     reader_of(path).and_then(|reader| reader.extensions().first().copied()).unwrap_or_default()
 }
 
-/// Whether a file of that name can be read.
+/// Whether a file of that name is a data file that can be read.
 pub fn is_data_file(path: &Path) -> bool {
     reader_of(path).is_some()
 }

@@ -1,4 +1,4 @@
-//! The renaming of columns, row by row, and what must hold of all rows of a source.
+//! Renaming of columns: [`Names`] renames those of each row, and checks what must hold of all rows of a source.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,22 +14,22 @@ pub struct Names<'a> {
     columns: &'a Columns,
     rows: usize,
     seen: BTreeSet<&'a str>,
-    /// Whether somebody had enough before all rows were read.
+    /// Whether reading stopped before the end of the source.
     stopped: bool,
 }
 
 impl<'a> Names<'a> {
-    /// For a source of which nothing is read yet.
+    /// The renaming of a source of which nothing has been read.
     pub fn new(columns: &'a Columns) -> Self {
         Self { columns, rows: 0, seen: BTreeSet::new(), stopped: false }
     }
 
-    /// Not all rows are read.
+    /// Notes that not all rows are read.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// Gives a row's columns our names.
+    /// Renames a row's columns to our names.
     pub(super) fn apply(&mut self, row: &mut Row) -> Result<(), DataError> {
         if self.columns.is_empty() {
             return Ok(());
@@ -66,16 +66,16 @@ impl<'a> Names<'a> {
         Ok(())
     }
 
-    /// What must hold when the last file of a source is read: a column that rows may do without is in one of them. Of a
-    /// source that was not read to its end nothing is known.
+    /// Checks a source after its last file: a renamed column that rows may lack must be in at least one row. A source
+    /// that was not read to its end is not checked.
     ///
     /// # Errors
-    /// The column that no row has; `path` is the source as the recipe names it.
+    /// A column that no row has; `path` is the source as the recipe names it.
     pub fn finish(self, path: &str) -> Result<(), DataError> {
         let asked = self.rows > 0 && !self.stopped;
         let absent = self.columns.iter().find(|(ours, _)| asked && !self.seen.contains(ours));
         match absent {
-            // One that rows must have was missed in each of them, and they said so.
+            // A column that every row must have is no case for this: rows without it were errors already.
             Some((ours, theirs)) if is_optional(ours) => Err(DataError::Source {
                 path: path.to_string(),
                 why: format!("no row has the column `{theirs}` (for `{ours}`)"),
@@ -85,7 +85,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// A column by its name, else by a path of names.
+/// The value of a column by its name, or else by a path of names.
 fn find<'v>(object: &'v Map<String, Value>, name: &str) -> Option<Cow<'v, Value>> {
     if let Some(value) = object.get(name) {
         return Some(Cow::Borrowed(value));
@@ -93,7 +93,7 @@ fn find<'v>(object: &'v Map<String, Value>, name: &str) -> Option<Cow<'v, Value>
     let (first, rest) = name.split_once('.')?;
     match object.get(first)? {
         Value::Object(inner) => find(inner, rest),
-        // A struct that is null, of a table: its fields are too.
+        // In a table, the fields of a null struct are null too.
         Value::Null => Some(Cow::Owned(Value::Null)),
         _ => None,
     }

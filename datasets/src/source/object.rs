@@ -1,5 +1,5 @@
-//! A row as JSON text. Stricter than JSON parsers are: a key that stands twice in an object is an error, because one
-//! of the two values would be lost in silence.
+//! Strict JSON: a row's JSON text becomes an object. Unlike other parsers, [`Strict`] refuses a key that occurs twice
+//! in an object, because one of the two values would be lost without a message.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::row::{kind, shown};
 use crate::error::DataError;
 use crate::location::Location;
 
-/// Reads one value, each of its objects with every key once.
+/// Reads one value and refuses keys that occur twice in an object.
 pub(super) struct Strict;
 
 impl<'de> DeserializeSeed<'de> for Strict {
@@ -78,7 +78,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
-/// The object that one line of a file holds.
+/// The object on one line of a file.
 pub(super) fn of_line(line: &[u8], location: &Location) -> Result<Map<String, Value>, DataError> {
     let expected = "one JSON object a line";
     if line.len() > super::input::LONGEST {
@@ -94,14 +94,14 @@ pub(super) fn of_line(line: &[u8], location: &Location) -> Result<Map<String, Va
     match value {
         Ok(value) => of_value(value, location, expected),
         Err(problem) => {
-            // serde counts lines within the row; only the column means something here.
+            // serde counts lines within the row, so only the column is useful here.
             let found = format!("no JSON ({} at column {})", reason(&problem), problem.column());
             Err(DataError::row(location, expected, found))
         }
     }
 }
 
-/// The object that a value is.
+/// The object that a value must be.
 pub(super) fn of_value(value: Value, location: &Location, expected: &str) -> Result<Map<String, Value>, DataError> {
     match value {
         Value::Object(object) => Ok(object),
@@ -109,7 +109,7 @@ pub(super) fn of_value(value: Value, location: &Location, expected: &str) -> Res
     }
 }
 
-/// What a JSON parser said, without its place.
+/// The message of a JSON parser, without its position.
 pub(super) fn reason(problem: &serde_json::Error) -> String {
     let text = problem.to_string();
     text.split(" at line ").next().unwrap_or(&text).to_string()

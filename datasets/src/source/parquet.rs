@@ -1,4 +1,4 @@
-//! Parquet, through polars' reader of it: one row group after the other, and large ones in slices, so that memory is
+//! Parquet: [`Parquet`] reads one row group after the other through polars' reader, large groups in slices. Memory is
 //! bounded by a group's compressed bytes and a slice of its rows.
 
 use std::collections::BTreeSet;
@@ -20,10 +20,10 @@ use super::row::Receiver;
 use super::table::{Guard, Table};
 use crate::error::DataError;
 
-/// Rows and (uncompressed) bytes that are widened at a time.
+/// Number of rows, and of uncompressed bytes, that are decoded at a time.
 const SLICE_ROWS: usize = 1 << 17;
 const SLICE_BYTES: usize = 64 << 20;
-/// The largest page; writers aim at 1 MiB, and one row may be more.
+/// The largest page in bytes; writers aim at 1 MiB, but a single long row may need more.
 const PAGE: usize = 1 << 30;
 
 /// The reader of `.parquet` files.
@@ -47,8 +47,8 @@ impl Reader for Parquet {
         if let Some(twice) = fields.iter().find(|field| !names.insert(field.name())) {
             return Err(guard.refused(format!("two columns have the name `{}`", twice.name())));
         }
-        // Arrow's own schema, which programs add to a file, may have types that the reader does not know; the file's
-        // says how they are stored.
+        // The Arrow schema that programs add to a file may have types that the reader does not know. The file's own
+        // schema says how the columns are stored.
         let mut schema = guard
             .run(|| Ok(infer_schema(&metadata)?))
             .or_else(|_| guard.run(|| Ok(parquet_to_arrow_schema(fields))))?;
@@ -91,7 +91,7 @@ impl Reader for Parquet {
     }
 }
 
-/// Times of Arrow that count seconds: Parquet has none, so what was written counts milliseconds.
+/// Replaces Arrow's times in seconds by milliseconds: Parquet has no seconds, so the file holds milliseconds.
 fn stored(dtype: &mut ArrowDataType) {
     match dtype {
         ArrowDataType::Time32(unit) => *unit = TimeUnit::Millisecond,
@@ -106,7 +106,7 @@ fn stored(dtype: &mut ArrowDataType) {
     }
 }
 
-/// Parts of a row group that are read at once.
+/// The ranges of a row group's rows that are read at once.
 fn slices(group: &RowGroupMetadata) -> Vec<Range<usize>> {
     let rows = group.num_rows();
     let pieces = group.total_byte_size().div_ceil(SLICE_BYTES).clamp(1, rows.max(1));

@@ -1,4 +1,4 @@
-//! What a reader of a file format is, and what it is told.
+//! The interface of file formats: a [`Reader`] reads one format, as a [`Reading`] tells it.
 
 use std::path::Path;
 
@@ -10,9 +10,9 @@ use crate::error::DataError;
 /// What a recipe says about reading a source.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<'a> {
-    /// Other names for columns.
+    /// Renamed columns.
     pub columns: &'a Columns,
-    /// What a row of plain text is.
+    /// Which part of a plain text file is a row.
     pub text: TextRows,
 }
 
@@ -29,7 +29,7 @@ impl Default for Reading<'_> {
     }
 }
 
-/// One file format.
+/// A file format.
 pub(super) trait Reader: Sync {
     /// File-name endings, without the dot.
     fn extensions(&self) -> &'static [&'static str];
@@ -37,7 +37,7 @@ pub(super) trait Reader: Sync {
     /// Whether a file may be compressed as a whole.
     fn is_text(&self) -> bool;
 
-    /// Reads `path` from its first to its last row, columns that are null included.
+    /// Reads `path` from its first row to its last, including columns that are null.
     ///
     /// # Errors
     /// When the file as a whole cannot be read.

@@ -1,5 +1,6 @@
-//! `hf://datasets/owner/name[/path][@revision]`: data of a hub. What an address means and which of a repository's files
-//! are the rows of a split is decided here; fetching is the caller's, because nothing in this crate knows a network.
+//! Datasets of a hub, `hf://datasets/owner/name[/path][@revision]`: [`Repository`] parses an address and chooses which
+//! files of a repository hold the rows of a split. The caller downloads them ([`Fetch`]), because this crate has no
+//! network access.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::is_data_file;
 use crate::config::Split;
 
-/// What stands before every address of a hub.
+/// The beginning of every address on a hub.
 pub(super) const SCHEME: &str = "hf://";
 
 /// A dataset of a hub, or a part of one.
@@ -21,19 +22,19 @@ pub struct Repository {
     pub path: Option<String>,
 }
 
-/// Brings files of a hub here.
+/// Downloads files of a hub.
 pub trait Fetch {
-    /// The local places of the files that `choose` takes from the names of all files of `repository`.
+    /// Makes the files local that `choose` takes from the names of all files of `repository`, and returns their paths.
     ///
     /// # Errors
-    /// What went wrong, and what to do about it, in words.
+    /// A message that says what went wrong and what to do.
     fn fetch(&self, repository: &Repository, choose: &Choose<'_>) -> Result<Vec<PathBuf>, String>;
 }
 
-/// From the names of all files to those that are wanted.
+/// Chooses the wanted files from the names of all files.
 pub type Choose<'a> = dyn Fn(&[&str]) -> Result<Vec<String>, String> + 'a;
 
-/// No hub: its addresses are refused.
+/// Refuses all addresses of hubs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoFetch;
 
@@ -44,10 +45,10 @@ impl Fetch for NoFetch {
 }
 
 impl Repository {
-    /// Reads what follows `hf://`.
+    /// Parses what follows `hf://`.
     ///
     /// # Errors
-    /// The reason why it is no dataset, as a sentence.
+    /// A sentence that says why the text names no dataset.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let form = "an address is hf://datasets/owner/name, with /path and @revision where needed";
         let rest = text.strip_prefix("datasets/").ok_or_else(|| format!("it is no dataset: {form}"))?;
@@ -63,7 +64,7 @@ impl Repository {
         let revision = match (after, &path) {
             (None, _) => None,
             (Some(revision), Some(_)) => Some(revision.to_string()),
-            // owner/name@revision/path, where refs/pr/3 and its like are one revision.
+            // owner/name@revision/path, where refs/pr/3 and the like are one revision.
             (Some(after), None) => {
                 let depth = if after.starts_with("refs/") { 3 } else { 1 };
                 let cut = after.match_indices('/').nth(depth - 1).map(|(at, _)| at);
@@ -81,11 +82,11 @@ impl Repository {
         Ok(Self { name: format!("{owner}/{name}"), revision, path })
     }
 
-    /// The files among `names` that hold the rows of `split`: the one that is named, all that a glob matches, else those
-    /// whose names say the split (`train`, `validation`, `test`), or all where no name says one.
+    /// The files among `names` that hold the rows of `split`: the named file, or all files that a glob matches; else
+    /// the files whose names state the split (`train`, `validation`, `test`), or all where no name states one.
     ///
     /// # Errors
-    /// No data, or rows that hardly belong together, in words.
+    /// A message when there is no data, or when the files may be several datasets.
     pub fn choose(&self, names: &[&str], split: Split) -> Result<Vec<String>, String> {
         let data: Vec<&str> = names.iter().copied().filter(|name| is_rows(name)).collect();
         let found = match &self.path {
@@ -137,7 +138,7 @@ impl Repository {
         Ok(files)
     }
 
-    /// Refuses files that are several subsets, or the same rows twice.
+    /// Refuses files that are several subsets, or that hold the same rows twice.
     fn belong_together(&self, files: &[String], of_a_split: bool) -> Result<(), String> {
         let different = |what: &str, of: &dyn Fn(&str) -> String| {
             let all: BTreeSet<String> = files.iter().map(|file| of(file)).collect();
@@ -169,7 +170,7 @@ impl Repository {
     }
 }
 
-/// What the name of a file says of its split.
+/// The split that a file's name states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said {
     Train,
@@ -178,7 +179,7 @@ enum Said {
 }
 
 fn said(name: &str) -> Option<Said> {
-    // The file's own name counts before its folders'.
+    // The file's own name is looked at before those of its folders.
     name.rsplit('/').find_map(|part| {
         part.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| {
             match word.trim_end_matches(|c: char| c.is_ascii_digit()).to_ascii_lowercase().as_str() {
@@ -191,7 +192,7 @@ fn said(name: &str) -> Option<Said> {
     })
 }
 
-/// Whether a file of a repository holds rows, by its name: descriptions of datasets are JSON too.
+/// Whether a file of a repository holds rows, judged by its name: descriptions of datasets are JSON files too.
 fn is_rows(name: &str) -> bool {
     const ABOUT: [&str; 6] = [
         "dataset_infos.json",

@@ -1,4 +1,4 @@
-//! A row between its file and its format, and words for what stands in it.
+//! Rows as they are read: [`Row`] is an object with its location. Also the words for values in messages.
 
 use std::ops::ControlFlow;
 
@@ -7,19 +7,19 @@ use serde_json::{Map, Value};
 use crate::error::DataError;
 use crate::location::Location;
 
-/// A row as it stood in its file.
+/// A row as it stands in its file.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Where it stood.
+    /// Its file and line.
     pub location: Location,
     /// Its columns, without those that are null.
     pub object: Map<String, Value>,
-    /// How many bytes of its file were read for it: of the compressed file where it is one, a share of a table.
+    /// Number of bytes read for it: of the compressed file where there is one, an equal share of a table.
     pub bytes: u64,
 }
 
-/// What a reader hands its rows to. A row that is broken is handed over as the error that names it, and reading
-/// goes on unless the receiver breaks off.
+/// Receives the rows of a reader. A broken row is passed as the error that names it. Reading goes on until the receiver
+/// returns `Break`.
 pub type Receiver<'a> = dyn FnMut(Result<Row, DataError>) -> ControlFlow<()> + 'a;
 
 /// Shortens a value for a message.

@@ -1,4 +1,4 @@
-//! What the readers of binary tables share: columns become rows, and a damaged file becomes an error.
+//! Binary tables: [`Table`] turns columns into rows, and [`Guard`] turns a damaged file into an error.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -17,7 +17,7 @@ use super::row::{Receiver, Row};
 use crate::error::DataError;
 use crate::location::Location;
 
-/// Opens a file and says how long it is.
+/// Opens a file and returns its length in bytes.
 pub(super) fn open(path: &Path) -> Result<(File, u64), DataError> {
     let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
     let file = File::open(path).map_err(unreadable)?;
@@ -25,14 +25,14 @@ pub(super) fn open(path: &Path) -> Result<(File, u64), DataError> {
     Ok((file, bytes))
 }
 
-/// Turns what a reader makes of a damaged file into an error.
+/// Turns the panics and errors of a reader of a damaged file into errors that name the file.
 #[derive(Clone, Copy)]
 pub(super) struct Guard<'a> {
     pub path: &'a Path,
 }
 
 impl Guard<'_> {
-    /// Runs a part of a reader; a file it cannot digest is an error, even where the reader would panic.
+    /// Runs a part of a reader; its errors and its panics become an error.
     pub fn run<T>(self, read: impl FnOnce() -> Result<T, Box<dyn Error>>) -> Result<T, DataError> {
         quietly(read)
             .map_err(|_| self.refused("its reader gave up: the file is damaged, or no such table".into()))?
@@ -45,11 +45,11 @@ impl Guard<'_> {
 }
 
 thread_local! {
-    /// Whether a panic on this thread is caught and becomes an error, so that there is nothing to print.
+    /// Whether a panic on this thread is caught and becomes an error, so that it must not be printed.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Catches a panic and prints nothing of it. Panics of other threads are printed as ever.
+/// Catches a panic without printing it. Panics of other threads are printed as usual.
 fn quietly<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -66,7 +66,7 @@ fn quietly<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
     result
 }
 
-/// A table whose rows are handed on.
+/// A table whose rows are passed on.
 pub(super) struct Table<'a> {
     path: Arc<Path>,
     rows: usize,
@@ -79,7 +79,7 @@ impl<'a> Table<'a> {
         Self { path: Arc::from(path), rows: 0, bytes_per_row, names }
     }
 
-    /// Hands on the next `count` rows, whose columns are `columns`, each in one or several arrays.
+    /// Passes on the next `count` rows of `columns`, each given as one or several arrays.
     pub fn rows(
         &mut self,
         columns: &[(&str, &Vec<Box<dyn Array>>)],

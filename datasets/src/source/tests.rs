@@ -1,4 +1,4 @@
-//! Every reader behind one door: the same rows from each kind of table, names of columns, and files that mean harm.
+//! All readers through one interface: the same rows from each kind of table, names of columns, and hostile files.
 
 use std::ops::ControlFlow;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::testing;
 
-/// Line and value of each row, or what was said of it.
+/// Line and value of each row, or its error message.
 pub type Rows = Vec<Result<(usize, Value), String>>;
 
 pub fn read_with(name: &str, content: &[u8], reading: &Reading<'_>) -> Result<Rows, DataError> {
@@ -59,7 +59,7 @@ fn columns_of_rarer_types_are_read_alike() {
     };
     let expected: Vec<Value> = serde_json::from_slice(&std::fs::read(table("types.json")).unwrap()).unwrap();
     assert_eq!(types("types.parquet"), expected);
-    // The reader of Arrow files passes over decimals of 256 bits, but not where they are asked for.
+    // The reader of Arrow files skips decimals of 256 bits, except where a row uses them.
     let mut without = expected.clone();
     for row in &mut without {
         row.as_object_mut().unwrap().shift_remove("large");
@@ -68,7 +68,7 @@ fn columns_of_rarer_types_are_read_alike() {
     let columns = Columns::from([("text", "large")]);
     let error = read_path(&table("types.feather"), &Reading { columns: &columns, ..Reading::default() }).unwrap_err();
     assert!(error.to_string().contains("`large` has the type decimal of 256 bits"), "{error}");
-    // Maps of programs that write no Arrow schema.
+    // Maps from programs that write no Arrow schema.
     for (row, expected) in types("maps.parquet").iter().zip(&expected) {
         assert_eq!((row.get("words"), row.get("numbers")), (expected.get("words"), expected.get("numbers")));
     }
@@ -134,7 +134,7 @@ fn a_file_that_is_cut_off_is_never_a_shorter_one() {
     for length in (0..whole.len()).step_by(7).chain(whole.len() - 12..whole.len()) {
         assert!(try_rows("rows.feather", &whole[..length]).is_err(), "cut after {length} bytes");
     }
-    // After the mark that ends the batches.
+    // After the marker that ends the batches.
     let mark = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
     let end = whole.windows(8).rposition(|window| window == mark).unwrap() + 8;
     for length in [end - 8, end, whole.len() - 6, whole.len() - 1] {
@@ -144,7 +144,7 @@ fn a_file_that_is_cut_off_is_never_a_shorter_one() {
             "{error}"
         );
     }
-    // A mark that ends the batches before the second of the two.
+    // A marker that ends the batches before the second of two.
     let second = whole[..end - 8].windows(4).rposition(|window| window == [0xff; 4]).unwrap();
     let mut content = whole.clone();
     content[second..second + 8].copy_from_slice(&mark);
@@ -164,7 +164,7 @@ fn a_flipped_byte_never_ends_the_program() {
         for at in (0..whole.len()).step_by(whole.len() / 150) {
             let mut content = whole.clone();
             content[at] ^= 0xff;
-            // Rows or an error, but back here in any case.
+            // Rows or an error, but never a panic.
             let _ = try_rows(name, &content);
         }
     }

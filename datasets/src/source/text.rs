@@ -1,4 +1,4 @@
-//! Plain text. What a row of it is the recipe says: a paragraph, a line, or the whole file.
+//! Plain text: [`Text`] reads paragraphs, lines or the whole file as rows, as the recipe says.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -73,7 +73,7 @@ impl Reader for Text {
     }
 }
 
-/// The row, without the line breaks around it.
+/// A row from its text, without the line breaks around it.
 fn object(text: &[u8], location: &Location) -> Result<Map<String, Value>, DataError> {
     let text = std::str::from_utf8(text).map_err(|problem| {
         let found = format!("invalid UTF-8 at byte {} of the row", problem.valid_up_to());

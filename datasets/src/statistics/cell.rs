@@ -1,4 +1,4 @@
-//! A value in a table of statistics.
+//! The values in a table of statistics: [`Cell`].
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ pub(super) enum Cell {
     Real(Option<f64>),
 }
 
-/// As it stands in a CSV file: as many digits as it takes to read the same number again.
+/// As in a CSV file: a float has as many digits as are needed to read the same number again.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

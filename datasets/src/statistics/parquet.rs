@@ -1,4 +1,5 @@
-//! Parquet, through polars' writer of it: rows are gathered by column and written as a row group once there are enough.
+//! Statistics as Parquet: [`ParquetFile`] gathers rows by column and writes a row group, through polars' writer, once
+//! there are enough rows.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -13,7 +14,7 @@ use polars_parquet::write::{
 
 use super::cell::Cell;
 
-/// Rows of a row group: a few MiB of values.
+/// Number of rows of a row group, which are a few MiB of values.
 const GROUP: usize = 1 << 16;
 
 /// A file that is being written.
@@ -32,7 +33,7 @@ enum Column {
 }
 
 impl<W: Write> ParquetFile<W> {
-    /// Begins a file whose columns have the names and kinds of `header`.
+    /// Writes the beginning of a file whose columns have the names and kinds of `header`.
     pub fn new(header: &[(&'static str, Cell)], out: W) -> io::Result<Self> {
         let fields = header.iter().map(|(name, cell)| {
             let kind = match cell {
@@ -48,7 +49,7 @@ impl<W: Write> ParquetFile<W> {
         Ok(Self { writer, schema: Arc::new(schema), columns, rows: 0 })
     }
 
-    /// Adds a row, whose cells are of the kinds of the header's.
+    /// Adds a row, whose cells have the kinds of the header's.
     pub fn push(&mut self, cells: impl Iterator<Item = Cell>) -> io::Result<()> {
         for (column, cell) in self.columns.iter_mut().zip(cells) {
             match (column, cell) {
@@ -64,12 +65,12 @@ impl<W: Write> ParquetFile<W> {
         if self.rows == GROUP { self.write() } else { Ok(()) }
     }
 
-    /// Writes the rows gathered, and the end of the file.
+    /// Writes the rows that are left, and the end of the file.
     pub fn finish(mut self) -> io::Result<()> {
         if self.rows > 0 {
             self.write()?;
         }
-        // Without the schema that Arrow would add, every reader takes text for text and not for a view of one.
+        // The Arrow schema that polars would add makes some readers return text as views; without it they return text.
         self.writer.end(Some(Vec::new())).map_err(refused)?;
         Ok(())
     }
@@ -87,7 +88,7 @@ impl<W: Write> ParquetFile<W> {
 }
 
 impl Column {
-    /// An empty column of cells of this kind.
+    /// An empty column for cells of this kind.
     fn like(cell: &Cell) -> Self {
         match cell {
             Cell::Text(_) => Self::Text(Vec::new()),
@@ -96,7 +97,7 @@ impl Column {
         }
     }
 
-    /// Its values as an array; it is empty afterwards.
+    /// Returns its values as an array and empties it.
     fn take(&mut self) -> Box<dyn Array> {
         match self {
             Self::Text(values) => Box::new(Utf8ViewArray::from_slice_values(std::mem::take(values))),

@@ -13,7 +13,7 @@ fn written(kind: TableKind, columns: Columns, rows: &[RowStatistics]) -> Vec<u8>
     bytes
 }
 
-/// More rows than a row group of Parquet has, one of them cut, one without a label.
+/// More rows than one row group of Parquet holds; one of them is cut, one has no label.
 fn many() -> Vec<RowStatistics> {
     let row = |number: usize| RowStatistics {
         example: number,

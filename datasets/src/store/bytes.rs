@@ -1,7 +1,7 @@
-//! Numbers as bytes, and reading them back from bytes that may be anything: a reader returns `None` at the first byte
-//! that is missing, and never makes room for more than is there.
+//! Numbers as bytes: [`put`] writes them, and [`Cursor`] reads them back from untrusted bytes. A reader returns `None`
+//! at the first byte that is missing, and never allocates more than there is.
 
-/// Appends `number`, seven bits a byte, the low ones first.
+/// Appends `number` with seven bits per byte, the low ones first (LEB128).
 pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
@@ -10,7 +10,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// Signed numbers of small size as small unsigned ones.
+/// Maps signed numbers of small absolute value to small unsigned ones.
 pub(super) fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)) as u64
 }
@@ -20,7 +20,7 @@ pub(super) fn unzigzag(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
-/// What is left to read.
+/// The bytes that are left to read.
 pub(super) struct Cursor<'a>(pub &'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -46,7 +46,7 @@ impl<'a> Cursor<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// A number of [`put`].
+    /// Reads a number that [`put`] wrote.
     pub fn number(&mut self) -> Option<u64> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
@@ -63,7 +63,7 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// A number of [`put`] that counts something of which there are at most `most`.
+    /// Reads a number that [`put`] wrote; `None` if it is larger than `most`.
     pub fn count(&mut self, most: usize) -> Option<usize> {
         usize::try_from(self.number()?).ok().filter(|count| *count <= most)
     }

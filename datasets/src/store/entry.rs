@@ -1,4 +1,4 @@
-//! What is known of an example without reading it: 128 bytes in the store's index, the same for every one.
+//! The index entry of an example: [`Entry`] is what is known without reading the example, in 128 bytes.
 
 use super::bytes::Cursor;
 use crate::example::{Example, ExampleContent, Notes, OddOrder, Part};
@@ -9,42 +9,42 @@ pub(crate) const ENTRY: usize = 128;
 /// No token.
 const NONE: u32 = u32::MAX;
 
-/// An example's line in the index.
+/// The entry of an example in the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where its bytes begin, counted from the first example's, and how many there are.
+    /// Offset of its bytes from those of the first example, and their number.
     pub(super) place: (u64, u64),
-    /// Its tokens; 1 of a row of tensors.
+    /// Number of tokens; 1 for a row of tensors.
     pub length: u32,
-    /// How many of them are learned to be predicted; see [`Example::labelled_tokens`].
+    /// Number of tokens that are learned to be predicted; see [`Example::labelled_tokens`].
     pub labelled: u32,
     /// The largest id among tokens and labels; absent without tokens.
     pub largest: Option<u32>,
     /// Its first two tokens.
     pub opening: [Option<u32>; 2],
-    /// Which of the files it came from, and its line there.
+    /// The number of the file it came from, and its line there.
     pub(crate) file: u32,
     pub(crate) line: u64,
-    /// Which of the recipe's sources it came from.
+    /// The number of the recipe's source that it came from.
     pub source_index: u32,
-    /// A hash of what stood in the file, 0 to 2^64; see `split.rs`.
+    /// A hash of the row's content, below 2^64; see `split.rs`.
     pub(crate) share: u64,
-    /// SHA-256 of its tokens, labels and weights, or of the bytes of its file.
+    /// SHA-256 of its part, tokens, labels and weights, or of the bytes of its file.
     pub digest: [u8; 32],
-    /// What it is of its row.
+    /// Which part of its row it is.
     pub part: Part,
-    /// Whether it has the tokens of the example before it, the better answer of its pair.
+    /// Whether its tokens equal those of the example before it, the better answer of its pair.
     pub equals_chosen: bool,
-    /// Whether the example before it is of the same row: of its pair, or of its text.
+    /// Whether the example before it comes from the same row: of a pair, or of a text that was split.
     pub goes_on: bool,
     /// What the gate reports.
     pub notes: Notes,
 }
 
-/// By their numbers in an entry; 0 is none.
+/// Orders by their numbers in an entry, from 1; 0 stands for none.
 const ORDERS: [OddOrder; 4] =
     [OddOrder::AssistantFirst, OddOrder::LateSystem, OddOrder::Repeated, OddOrder::Unanswered];
-/// By their numbers in an entry.
+/// Parts by their numbers in an entry.
 const PARTS: [Part; 5] = [Part::Alone, Part::Chosen, Part::Rejected, Part::Good, Part::Bad];
 
 impl Entry {
@@ -112,7 +112,7 @@ impl Entry {
         entry
     }
 
-    /// `None` when the bytes are no entry.
+    /// Reads an entry; `None` when the bytes are not one.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut cursor = Cursor(bytes);
         let place = (cursor.u64()?, cursor.u64()?);
@@ -160,7 +160,7 @@ impl Entry {
     }
 }
 
-/// Examples have fewer tokens than this can count; what is only reported may be cut.
+/// A count in 32 bits. Examples have fewer tokens than that; counts that are only reported may be clipped.
 fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -1,5 +1,5 @@
-//! The first bytes of a store: what it is, how long its parts are, and the hashes of everything but the examples themselves
-//! (those are hashed one by one, in the index).
+//! The header of a store: [`Header`] holds what the store is, the lengths of its parts, and a hash of its index. The
+//! examples themselves are hashed one by one, in the index.
 //!
 //! ```text
 //! header  256 bytes    examples    entries, 128 bytes each    meta, JSON
@@ -11,28 +11,28 @@ use super::bytes::Cursor;
 use super::entry::ENTRY;
 use crate::kind::RowKind;
 
-/// Bytes of a header.
+/// Bytes of the header.
 pub(super) const HEADER: usize = 256;
 const MAGIC: &[u8; 8] = b"fb-rows\0";
 
-/// Raised when the layout changes, or what a row becomes: older stores are then made again.
+/// Raised when the layout or the meaning of prepared rows changes: older stores are then made again.
 pub(crate) const STORE_VERSION: u32 = 4;
 
-/// By their numbers in a header.
+/// Kinds by their numbers in a header.
 const KINDS: [RowKind; 2] = [RowKind::Tokens, RowKind::Tensors];
 
-/// The header of a whole store.
+/// The header of a finished store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
-    /// What all of its examples are made of.
+    /// The kind of all its examples.
     pub kind: RowKind,
-    /// How many examples there are.
+    /// Number of examples.
     pub examples: u64,
     /// Bytes of all examples.
     pub data: u64,
-    /// Bytes of the meta.
+    /// Bytes of the meta data.
     pub meta: u64,
-    /// SHA-256 of entries and meta.
+    /// SHA-256 of entries and meta data.
     pub index_hash: [u8; 32],
 }
 
@@ -54,7 +54,7 @@ impl Header {
         header
     }
 
-    /// The header of a file with `size` bytes, or why it is none.
+    /// Reads the header of a file of `size` bytes; the error says why it is none.
     pub fn from_bytes(bytes: &[u8], size: u64) -> Result<Self, &'static str> {
         let short = "it is too short";
         let mut cursor = Cursor(bytes);

@@ -1,11 +1,11 @@
-//! Prepared rows in a file that is mapped into memory: what training reads its batches from.
+//! The store of prepared rows: [`Store`] is a file mapped into memory, from which training reads its batches.
 //!
 //! A store is written once, from its first example to its last, and never changed. Opening one checks its header, the
-//! lengths of its parts and the hash of its index; an example is checked by its own hash when it is read, so opening is
-//! quick and a damaged one is an error, never wrong numbers. The same rows give the same bytes.
+//! lengths of its parts and the hash of its index. Each example is checked by its own hash when it is read. So opening
+//! is quick, and damage is an error, never wrong numbers. The same rows give the same bytes.
 //!
-//! The mapping is only read. A program that shortens the file meanwhile ends this one, as with weights; stores are only
-//! replaced by renaming and removed by name, which is safe.
+//! The mapping is read-only. A program that shortens the file while it is mapped ends this process, as with weights;
+//! stores are only replaced by renaming and removed by name, which is safe.
 
 mod bytes;
 mod entry;
@@ -36,10 +36,10 @@ use crate::reference;
 use entry::ENTRY;
 use header::{HEADER, Header};
 
-/// Bytes of the index that are looked at before their pages are given back.
+/// Bytes of the index that are read before their pages are released.
 const BLOCK: usize = 1 << 23;
 
-/// What is said of all rows together.
+/// What is stored about all rows together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Meta {
     /// The sources, in their order.
@@ -48,38 +48,38 @@ pub(crate) struct Meta {
     pub dropped: Vec<Dropped>,
     /// Rows left out because they could not be used.
     pub broken: BrokenMeta,
-    /// What the store was made of, for people.
+    /// The data files that the store was made of, for display.
     pub files: Vec<String>,
-    /// Tokens of all rows.
+    /// Number of tokens of all rows.
     pub tokens: u64,
 }
 
-/// What is said of a source.
+/// What is stored about a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SourceMeta {
     /// Its format.
     pub format: Format,
-    /// How that was decided.
+    /// Why it was chosen.
     pub why: String,
 }
 
-/// Rows that could not be used.
+/// Rows that could not be used and were left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BrokenMeta {
     pub count: usize,
-    /// File and line of the first of each kind, and what is wrong with it.
+    /// File and line of the first row with each problem, and the problem.
     pub first: Vec<(u32, u64, String)>,
 }
 
-/// A row that was left out.
+/// A row that was left out because of its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Dropped {
-    /// Where it stood.
+    /// Number of its file.
     pub file: u32,
     pub line: u64,
-    /// As in [`Entry`].
+    /// Its share, as in [`Entry`].
     pub share: u64,
-    /// Its length.
+    /// Its length in tokens.
     pub tokens: usize,
 }
 
@@ -93,12 +93,12 @@ pub(crate) struct Store {
     examples: usize,
     data: usize,
     pub meta: Meta,
-    /// The files that rows came from, as they were found this time.
+    /// The files that rows came from, under their present paths.
     files: Vec<Arc<Path>>,
 }
 
 impl Store {
-    /// Opens and checks a store; `path` is for messages, `files` are what its file numbers mean.
+    /// Opens and checks a store; `path` is for messages, `files` gives the paths of its numbered files.
     ///
     /// # Errors
     /// When it is not a whole store of this version.
@@ -112,7 +112,7 @@ impl Store {
         // SAFETY: the mapping is only read; see the module doc for a file changed underneath.
         let map = unsafe { Mmap::map(file) }.map_err(unreadable)?;
         let header = Header::from_bytes(&map[..HEADER], map.len() as u64).map_err(damaged)?;
-        // The parts add up to the file's size, so they fit.
+        // `Header::from_bytes` has checked that the parts add up to the file's size.
         let (examples, data, meta) = (header.examples as usize, header.data as usize, header.meta as usize);
         let (path_here, kind) = (path.to_path_buf(), header.kind);
         let mut store = Self { map, path: path_here, kind, examples, data, meta: Meta::default(), files };
@@ -127,7 +127,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Header and meta of a store, its index unchecked: what `cache list` shows.
+    /// Number of examples and meta data of a store, without a check of its index: for `cache list`.
     pub fn peek(file: &File) -> Option<(u64, Meta)> {
         let size = file.metadata().ok().filter(|metadata| metadata.len() >= HEADER as u64)?.len();
         // SAFETY: as above.
@@ -137,12 +137,12 @@ impl Store {
         Some((header.examples, serde_json::from_slice(meta).ok()?))
     }
 
-    /// How many examples there are.
+    /// Number of examples.
     pub fn len(&self) -> usize {
         self.examples
     }
 
-    /// Shows every entry, in order, in bounded memory.
+    /// Calls `look` with the number and entry of every example, in order and in bounded memory.
     pub fn entries(&self, mut look: impl FnMut(usize, Entry)) {
         let mut number = 0;
         self.blocks(|block| {
@@ -153,24 +153,24 @@ impl Store {
         });
     }
 
-    /// The entry of an example; absent past the last.
+    /// The entry of an example; absent beyond the last.
     pub fn entry(&self, number: usize) -> Option<Entry> {
         let start = HEADER + self.data + number * ENTRY;
         (number < self.examples).then(|| Entry::from_bytes(&self.map[start..start + ENTRY])).flatten()
     }
 
-    /// Where the row of an example stood.
+    /// File and line of the row of an example.
     pub fn location(&self, entry: &Entry) -> Location {
         self.place(entry.file, entry.line)
     }
 
-    /// A line of a file.
+    /// The location of a line in the file of this number.
     pub fn place(&self, file: u32, line: u64) -> Location {
         let path = self.files.get(file as usize).cloned();
         Location { path: path.unwrap_or_else(|| Arc::from(Path::new("?"))), line: line as usize }
     }
 
-    /// An example as it was encoded.
+    /// The example of this number, as it was encoded.
     ///
     /// # Errors
     /// When its bytes are not those that were written.
@@ -200,7 +200,7 @@ impl Store {
         DataError::Store { path: self.path.clone(), why: format!("example {}: {why}", number + 1) }
     }
 
-    /// The index, a block at a time. What was looked at need not stay in memory.
+    /// Calls `look` with the index, a block at a time. Blocks need not stay in memory.
     fn blocks(&self, mut look: impl FnMut(&[u8])) {
         let start = HEADER + self.data;
         for offset in (0..self.examples * ENTRY).step_by(BLOCK) {
@@ -210,7 +210,7 @@ impl Store {
         }
     }
 
-    /// Tells the system that these pages can go; they come back from the file when they are read again.
+    /// Tells the system that it may drop these pages; they are read from the file again when they are needed.
     #[cfg(unix)]
     fn give_back(&self, range: Range<usize>) {
         // SAFETY: the mapping is shared, never written, and its file never changes: pages come back as they were.

@@ -1,6 +1,7 @@
-//! The bytes of an example of tensors: which file it is, and what its bytes were. The arrays stay in the file.
+//! The bytes of an example of tensors: [`encode`] writes the file's path, size and hash. The arrays stay in the file.
 //!
-//! The file is named from the folder of the row's own file, so prepared rows are those of the same data elsewhere.
+//! The path is relative to the folder of the row's own file, so the same data in another folder has the same prepared
+//! rows.
 
 use std::path::Path;
 
@@ -9,11 +10,11 @@ use sha2::{Digest, Sha256};
 use super::bytes::{Cursor, put};
 use crate::tensor_file::TensorFile;
 
-/// Bytes that the others are checked by. What they name is checked by the example's hash once it is read; a damaged name would
-/// lead to a file that is not there.
+/// Bytes of the checksum of the other bytes. An example's own hash covers only the content of its file, so without a
+/// checksum a damaged path would lead to a file that does not exist.
 const CHECK: usize = 8;
 
-/// The bytes of an example whose file is named from `folder`.
+/// The bytes of an example whose file has a path relative to `folder`.
 pub(super) fn encode(file: &TensorFile, folder: &Path) -> Vec<u8> {
     let name = file.path.strip_prefix(folder).unwrap_or(&file.path).to_string_lossy();
     let mut bytes = Vec::new();
@@ -27,7 +28,7 @@ pub(super) fn encode(file: &TensorFile, folder: &Path) -> Vec<u8> {
     bytes
 }
 
-/// The example that these bytes are; `None` when they are none.
+/// The example in these bytes; `None` when they hold none.
 pub(super) fn decode(bytes: &[u8], folder: &Path) -> Option<TensorFile> {
     let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECK)?)?;
     if Sha256::digest(body)[..CHECK] != *check {

@@ -1,4 +1,4 @@
-//! What is written is read back, the same rows are the same bytes, and damage is an error.
+//! What is written is read back, the same rows give the same bytes, and damage is an error.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 
@@ -55,7 +55,7 @@ fn examples(count: usize) -> Vec<Example> {
         .collect()
 }
 
-/// Rows of tensors: files below the folder of the rows, in it, and elsewhere.
+/// Rows of tensors: their files are below the folder of the rows, in it, and elsewhere.
 fn tensors(count: usize) -> Vec<Example> {
     let path = |row: usize| match row % 3 {
         0 => format!("folder/row-{row}.safetensors"),
@@ -93,7 +93,7 @@ fn open(file: &File) -> Result<Store, DataError> {
     open_in("", file)
 }
 
-/// Opens a store whose files lie in a folder now.
+/// Opens a store whose data files are now in `folder`.
 fn open_in(folder: &str, file: &File) -> Result<Store, DataError> {
     let files = ["a.jsonl", "b.jsonl"].map(|name| format!("{folder}{name}"));
     let files = files.iter().map(|name| Arc::from(Path::new(name))).collect();
@@ -174,8 +174,8 @@ fn the_same_rows_are_the_same_bytes() {
     assert_eq!(open(&write(&[])).unwrap().len(), 0);
 }
 
-/// What of a row must never be another than was written: text and roles are for looking at, and only in files that go
-/// with the program.
+/// The fields that must never differ from what was written. Text and roles are for display, and only in temporary
+/// files.
 fn taught(example: &Example) -> (Vec<u32>, Vec<i64>, Vec<u32>, Option<TensorFile>) {
     match &example.content {
         ExampleContent::Tokens(tokens) => {

@@ -1,8 +1,8 @@
-//! The bytes of an example of tokens: its tokens as they are, its labels and weights as the little that there is to say of them.
+//! The bytes of an example of tokens: [`encode`] writes token ids in full, labels and weights in a short form.
 //!
-//! A label is nearly always its token or "not trained", so runs of the two are written, and the exceptions one by one.
-//! A weight is nearly always the row's where there is a label and 0 elsewhere: one number; else runs of equal weights.
-//! Text and roles are only there where rows were prepared to be looked at.
+//! A label is nearly always its token or "not trained", so runs of the two are written, and exceptions one by one.
+//! Weights are nearly always the row's weight at labels and 0 elsewhere, which is one number; otherwise runs of equal
+//! weights are written. Text and roles are only stored where rows were prepared for display.
 
 use super::bytes::{Cursor, put, unzigzag, zigzag};
 use crate::record::Role;
@@ -11,7 +11,7 @@ use crate::tokens::{NOT_TRAINED, Tokens};
 /// How weights are written.
 const SAME: u8 = 0;
 const RUNS: u8 = 1;
-/// What else is there.
+/// Flags of the optional fields.
 const TEXT: u8 = 1;
 const ROLES: u8 = 2;
 
@@ -63,7 +63,7 @@ fn labels(bytes: &mut Vec<u8>, tokens: &Tokens) {
 fn weights(bytes: &mut Vec<u8>, tokens: &Tokens) {
     let pairs = || tokens.weights.iter().zip(&tokens.labels);
     let first = pairs().find(|(_, label)| **label != NOT_TRAINED).map_or(0.0, |(weight, _)| *weight);
-    // By bits: what is read back must be what was written, for the hash too.
+    // Compared by bits: what is read back must be exactly what was written, also for the hash.
     let expected = |label: i64| if label == NOT_TRAINED { 0.0_f32.to_bits() } else { first.to_bits() };
     if pairs().all(|(weight, label)| weight.to_bits() == expected(*label)) {
         bytes.push(SAME);
@@ -77,7 +77,7 @@ fn weights(bytes: &mut Vec<u8>, tokens: &Tokens) {
     }
 }
 
-/// The example of `length` tokens that these bytes are; `None` when they are none.
+/// The example of `length` tokens in these bytes; `None` when they hold none.
 pub(super) fn decode(bytes: &[u8], length: usize) -> Option<Tokens> {
     let mut cursor = Cursor(bytes);
     let ids = cursor.take(length.checked_mul(4)?)?;

@@ -1,5 +1,5 @@
-//! Writing a store, example by example: they go to the file as they come, their entries to a file of their own that is
-//! appended at the end, so that memory does not grow with them.
+//! Writing a store: [`Writer`] appends examples to the file as they come. Their entries go to a second file, which is
+//! appended at the end, so memory does not grow with the number of examples.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -14,14 +14,14 @@ use crate::example::{Example, ExampleContent};
 use crate::kind::RowKind;
 use crate::reference;
 
-/// An example ready to be written; making it is the work, so it is made on all cores.
+/// An example as bytes. Making it takes most of the time, so it is made on all cores.
 pub(crate) struct Prepared {
     entry: Entry,
     bytes: Vec<u8>,
 }
 
 impl Prepared {
-    /// `file` is the number of the row's file, `share` the hash of what stood there.
+    /// `file` is the number of the row's file, `share` the hash of the row's content.
     pub fn new(example: &Example, file: u32, share: u64) -> Self {
         let bytes = match &example.content {
             ExampleContent::Tokens(content) => tokens::encode(content),
@@ -37,7 +37,7 @@ impl Prepared {
         row
     }
 
-    /// A better and a worse answer, one behind the other.
+    /// The better and the worse answer of a pair, in this order.
     pub fn pair(chosen: &Example, rejected: &Example, file: u32, share: u64) -> Vec<Self> {
         let mut pair = [chosen, rejected].map(|example| Self::new(example, file, share));
         pair[1].entry.equals_chosen = match (&chosen.content, &rejected.content) {
@@ -50,7 +50,7 @@ impl Prepared {
         pair.into()
     }
 
-    /// Its tokens.
+    /// Number of its tokens.
     pub fn tokens(&self) -> usize {
         self.entry.length as usize
     }
@@ -65,14 +65,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Writes to `file`; `index` holds the entries meanwhile. Both are empty.
+    /// Writes the store to `file`, and its entries to `index` until the end. Both files are empty.
     pub fn new(mut file: File, index: File) -> io::Result<Self> {
         file.write_all(&[0; HEADER])?;
         let index = BufWriter::with_capacity(1 << 18, index);
         Ok(Self { data: BufWriter::with_capacity(1 << 20, file), index, examples: 0, bytes: 0 })
     }
 
-    /// Adds an example.
+    /// Appends an example.
     pub fn append(&mut self, example: Prepared) -> io::Result<()> {
         let Prepared { mut entry, bytes } = example;
         entry.place = (self.bytes, bytes.len() as u64);
@@ -83,7 +83,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes it whole, all of its examples being of `kind`. The file is not synced.
+    /// Finishes the store, all of whose examples are of `kind`. The file is not synced.
     pub fn finish(self, kind: RowKind, meta: &Meta) -> io::Result<()> {
         let Self { mut data, index, examples, bytes } = self;
         let mut index = index.into_inner()?;

@@ -1,5 +1,5 @@
-//! Templates that are compiled in, for base models that ship none. Written here, one `.jinja` file each, after the
-//! formats that the models of these names were trained with.
+//! Built-in chat templates: [`Builtin`] lists those compiled in, for base models that ship none. Each is a `.jinja` file,
+//! written after the format that the models of its name were trained with.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

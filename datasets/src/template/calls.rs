@@ -1,15 +1,16 @@
-//! Arguments of tool calls: OpenAI's API writes them as the JSON text of an object, templates want one or the other.
+//! Arguments of tool calls: [`values`] passes them as JSON text or as an object, whichever the template expects.
+//! OpenAI's API writes them as the JSON text of an object.
 //!
-//! A template that writes `arguments | tojson` would quote the text a second time, and the model would learn to answer in
-//! a way that no program reads. So text is handed over as it is, but where the template quotes it or fails on it: there
-//! the object is.
+//! A template that writes `arguments | tojson` would quote the text a second time, and the model would learn a form of
+//! answer that no program can read. So text is passed unchanged, unless the template quotes it or fails on it: then the
+//! object is.
 
 use serde_json::Value;
 
 use super::ChatTemplate;
 use crate::record::Chat;
 
-/// The messages of a dialogue in the form that the template can write.
+/// The messages of a dialogue, with the arguments of calls in the form that the template expects.
 pub(crate) fn values(template: &ChatTemplate, chat: &Chat) -> Vec<Value> {
     let values = chat.values();
     let mut texts = Vec::new();
@@ -25,7 +26,7 @@ pub(crate) fn values(template: &ChatTemplate, chat: &Chat) -> Vec<Value> {
     }
 }
 
-/// Puts objects in the place of texts, which are noted.
+/// Replaces texts of arguments by the objects they hold, and appends the texts to `texts`.
 fn widen(message: &mut Value, texts: &mut Vec<String>) {
     let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten();
     for call in calls {

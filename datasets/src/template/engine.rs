@@ -1,10 +1,11 @@
-//! The Jinja environment that hub templates expect: transformers' settings, filters and functions, in minijinja.
+//! The template engine: [`Engine`] is a Jinja environment, made of minijinja, with transformers' settings, filters and
+//! functions.
 //!
 //! `{% generation %}` marks what the assistant wrote. minijinja has no custom tags, so the tag becomes a `call` block
-//! of a function that puts two noncharacters around its body (scoping and whitespace control stay those of Jinja's
-//! own implementation, which is a call block too); they are taken out of the result, and become spans.
-//! Templates are untrusted: what they do and write is counted, the rest is bounded by the sandbox they run in, and there
-//! is no loader, so no file can be reached.
+//! of a function that puts two noncharacters around its body (scoping and whitespace control stay those of Jinja's own
+//! implementation, which is a call block too). The noncharacters are removed from the result and give the spans.
+//! Templates are untrusted: the engine counts what they do and write, the sandbox they run in bounds the rest, and
+//! there is no loader, so no file can be reached.
 
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
@@ -18,22 +19,22 @@ use regex::Regex;
 use super::rewrite::{self, Program};
 use crate::sandbox::{self, LIMIT};
 
-/// Begin and end of a generated part: noncharacters, which no interchange of text contains.
+/// Start and end marks of a generated part: noncharacters, which interchanged text does not contain.
 const OPEN: char = '\u{fdd0}';
 const CLOSE: char = '\u{fdd1}';
 
 /// The function that the tag becomes.
 const FUNCTION: &str = "_generation_support";
 
-/// Bytes of a template; the longest of known models has 17 thousand.
+/// The largest template in bytes; the longest of known models has 17 thousand.
 const SOURCE: usize = 256 << 10;
-/// Instructions a rendering may take, before what its input adds; 64 bytes that are written count as one.
+/// Number of instructions that a rendering may take, before what its input adds; 64 written bytes count as one.
 const FUEL: u64 = 5_000_000;
-/// A byte of the input adds an instruction, up to this many: what they can nest fits the stack.
+/// Each byte of the input adds one instruction, up to this many: values nested with that fuel fit the stack.
 const MORE_FUEL: u64 = 25_000_000;
-/// Bytes a rendering may write, before what its input adds.
+/// Number of bytes that a rendering may write, before what its input adds.
 const OUTPUT: usize = 16 << 20;
-/// Namespaces a rendering may make: the engine does not count the memory they take.
+/// Number of namespaces that a rendering may make: the engine does not count their memory.
 const NAMESPACES: i64 = 100_000;
 
 static GENERATION: LazyLock<Option<Regex>> =
@@ -54,7 +55,7 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Compiles `source`. `strftime_now` tells the time `now`, or the clock's.
+    /// Compiles `source`. `strftime_now` formats the time `now`, or the clock's.
     pub(super) fn new(source: &str, now: Option<NaiveDateTime>) -> Result<Self, String> {
         if source.len() > SOURCE {
             return Err(format!("it has {} bytes; at most {SOURCE} are taken", source.len()));
@@ -81,8 +82,8 @@ impl Engine {
         self.generation
     }
 
-    /// Renders with `variables`, whose texts are about `size` bytes together. Returns the text and the parts of it
-    /// that the template marks as generated.
+    /// Renders with `variables`, whose texts have about `size` bytes in all. Returns the text, and the byte ranges that
+    /// the template marks as generated.
     pub(super) fn render(&self, variables: Value, size: usize) -> Result<(String, Vec<Range<usize>>), String> {
         self.render_within(variables, size, LIMIT)
     }
@@ -93,7 +94,7 @@ impl Engine {
         size: usize,
         time: Duration,
     ) -> Result<(String, Vec<Range<usize>>), String> {
-        // Cloning an environment copies a few pointers; the fuel is a property of it.
+        // Cloning an environment copies a few pointers; the fuel belongs to the environment.
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(FUEL + MORE_FUEL.min(size as u64)));
         let program = Arc::clone(&self.program);
@@ -109,10 +110,10 @@ impl Engine {
     }
 }
 
-/// What templates find: the filters, tests and functions of Jinja, and those that transformers adds.
+/// The environment of templates: the filters, tests and functions of Jinja, and those that transformers adds.
 fn environment(now: Option<NaiveDateTime>) -> Environment<'static> {
     let mut environment = Environment::new();
-    // These are not Jinja's, or print what they are given uncounted.
+    // Jinja does not have these, or they print their input without counting it.
     ["bool", "chain", "lines", "pprint", "split", "zip"].iter().for_each(|name| environment.remove_filter(name));
     ["endingwith", "int", "safe", "startingwith"].iter().for_each(|name| environment.remove_test(name));
     environment.remove_global("debug");
@@ -134,7 +135,7 @@ fn environment(now: Option<NaiveDateTime>) -> Environment<'static> {
     environment
 }
 
-/// Jinja's `namespace`, which is counted.
+/// Jinja's `namespace`, with a limit on the number of namespaces.
 fn namespace(state: &mut State, defaults: Option<ValueOrKwargs>) -> Result<Value, Error> {
     const COUNT: &str = "namespaces";
     let made = state.get_temp(COUNT).and_then(|count| count.as_i64()).unwrap_or(0);
@@ -151,14 +152,14 @@ fn namespace(state: &mut State, defaults: Option<ValueOrKwargs>) -> Result<Value
     minijinja::functions::namespace(defaults.map(ValueOrKwargs::from))
 }
 
-/// The body of a `{% generation %}` block, between its marks.
+/// The body of a `{% generation %}` block between its marks.
 fn generated(state: &mut State, kwargs: Kwargs) -> Result<Value, Error> {
     let caller: Value = kwargs.get("caller")?;
     let body = caller.call(state, &[])?;
     Ok(Value::from(format!("{OPEN}{body}{CLOSE}")))
 }
 
-/// Takes the marks out of a rendered text; nested ones count as one.
+/// Removes the marks from a rendered text and returns the marked ranges; nested marks count as one.
 fn take_marks(marked: &str) -> Result<(String, Vec<Range<usize>>), String> {
     let mut text = String::with_capacity(marked.len());
     let mut spans = Vec::new();
@@ -190,7 +191,7 @@ fn strftime(now: NaiveDateTime, format: &str) -> Result<String, Error> {
         .map_err(|_| Error::new(ErrorKind::InvalidOperation, "strftime_now: no such format"))
 }
 
-/// What a template's error says: the words of `raise_exception` alone, everything else with its line.
+/// The message of a template's error: for `raise_exception` its text alone, for others also the line.
 fn explain(problem: &Error) -> String {
     let mut text = problem.to_string();
     let mut source = std::error::Error::source(problem);
@@ -201,7 +202,7 @@ fn explain(problem: &Error) -> String {
     text
 }
 
-/// A JSON value as a template's value; adds the bytes of its texts to `size`.
+/// Converts a JSON value to a template's value; adds the bytes of its texts to `size`.
 pub(super) fn value(json: &serde_json::Value, size: &mut usize) -> Value {
     match json {
         serde_json::Value::Null => Value::from(()),
@@ -226,7 +227,7 @@ pub(super) fn value(json: &serde_json::Value, size: &mut usize) -> Value {
     }
 }
 
-/// Whether a value holds one of the characters that mark generated parts.
+/// Whether a value contains one of the characters that mark generated parts.
 pub(super) fn holds_marks(json: &serde_json::Value) -> bool {
     match json {
         serde_json::Value::String(text) => text.contains([OPEN, CLOSE]),

@@ -1,6 +1,6 @@
-//! Where a model folder keeps its chat templates, in the order in which transformers looks: `chat_template.jinja` with
-//! the named ones of `additional_chat_templates/`, else `chat_template` of `tokenizer_config.json` (one, or several by
-//! name), else `chat_template.json`, in which processors keep theirs.
+//! The chat templates of a model folder: [`Found`] looks for them in the order of transformers. First comes
+//! `chat_template.jinja` with the named ones of `additional_chat_templates/`, then `chat_template` of
+//! `tokenizer_config.json` (one, or several with names), then `chat_template.json`, where processors keep theirs.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -22,14 +22,14 @@ const PROCESSOR: &str = "chat_template.json";
 pub(super) struct Found {
     /// The file, for messages.
     pub name: String,
-    /// Renders dialogues.
+    /// The template that renders dialogues.
     pub default: String,
-    /// The others, by their names. `tool_use` renders dialogues that offer tools.
+    /// The other templates, by name. `tool_use` renders dialogues that offer tools.
     pub named: BTreeMap<String, String>,
 }
 
 impl Found {
-    /// Looks into a model folder; absent: it has none.
+    /// Looks for templates in a model folder; absent when there are none.
     pub(super) fn in_folder(folder: &Path) -> Result<Option<Self>, DataError> {
         let files = files(folder)?;
         if !files.is_empty() {
@@ -52,7 +52,7 @@ impl Found {
 
     fn choose(folder: &Path, name: &str, mut templates: BTreeMap<String, String>) -> Result<Self, DataError> {
         let default = templates.remove("default");
-        // They become names of files where a model is written.
+        // Names become file names when a model is written.
         templates.retain(|name, _| {
             !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
         });
@@ -64,7 +64,7 @@ impl Found {
     }
 }
 
-/// The error that a folder has no template.
+/// The error for a folder without a template.
 pub(super) fn none(folder: &Path) -> DataError {
     missing(folder, CONFIG, "the model has no chat template")
 }

@@ -1,5 +1,6 @@
-//! Filters that are generators in Jinja: their result is true even when it is empty, has no length, cannot be cut, and is
-//! gone once it was read. A template that forgets `| list` behind them means what the reference makes of it.
+//! Filters that return generators, as in Jinja: [`register`] adds them. A generator is true even when it is empty, has
+//! no length, cannot be sliced, and is empty after it was read. So a template that forgets `| list` renders as in the
+//! reference.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, State, Value, filters};
 
-/// Gives an environment the filters.
+/// Adds the filters to an environment.
 pub(super) fn register(environment: &mut Environment<'_>) {
     macro_rules! lazy {
         ($($name:ident($($argument:ident: $kind:ty),*)),* $(,)?) => {$(
@@ -35,12 +36,12 @@ pub(super) fn register(environment: &mut Environment<'_>) {
     });
 }
 
-/// Whether a value is one of these.
+/// Whether a value is a generator.
 pub(super) fn is(value: &Value) -> bool {
     value.downcast_object_ref::<Generator>().is_some()
 }
 
-/// The items that a generator still has, which keeps them.
+/// The items that a generator still has. The generator keeps them.
 pub(super) fn unread(value: &Value) -> Option<Vec<Value>> {
     let generator = value.downcast_object_ref::<Generator>()?;
     Some(generator.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
@@ -51,7 +52,7 @@ fn generate(items: impl Into<Value>) -> Result<Value, Error> {
     Ok(Value::from_object(Generator(Mutex::new(items))))
 }
 
-/// The items that were not read yet.
+/// The items that were not read yet, in order.
 #[derive(Debug)]
 struct Generator(Mutex<Vec<Value>>);
 

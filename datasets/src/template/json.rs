@@ -1,5 +1,5 @@
-//! `tojson` as templates mean it: Python's `json.dumps`, with its defaults, its spacing and its floats. Unlike Jinja's
-//! own filter it escapes nothing for HTML.
+//! The filter [`tojson`]: Python's `json.dumps` with its defaults, its spacing and its floats. Unlike Jinja's own
+//! filter it escapes nothing for HTML.
 
 use std::fmt::Write;
 
@@ -58,11 +58,11 @@ fn wrong(what: &'static str) -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("tojson: {what}"))
 }
 
-/// Deeper values are refused: they would overflow the stack.
+/// The greatest depth of a value: deeper ones are refused, because they would overflow the stack.
 const DEPTH: usize = 128;
 
 struct Writer<'a, 'template, 'env> {
-    /// Pays for what is written.
+    /// Gives the fuel for what is written.
     state: &'a State<'template, 'env>,
     out: String,
     ascii: bool,

@@ -1,7 +1,7 @@
-//! Chat templates: one renderer for training and for serving, so that a model meets at inference the text it was
-//! trained on. A template renders exactly as transformers' `apply_chat_template` renders it.
+//! Chat templates: [`ChatTemplate`] renders dialogues exactly as transformers' `apply_chat_template` does. Training and
+//! inference share it, so a model meets the text that it was trained on.
 //!
-//! Of several templates with names, `tool_use` is for rows that offer tools, and `default` for the others. Not here:
+//! Of several named templates, `tool_use` is used for rows that offer tools, and `default` for the others. Not here:
 //! turning Python functions into tool schemas, documents, and content other than text.
 
 mod builtin;
@@ -42,19 +42,19 @@ pub struct ChatTemplate {
     name: String,
     source: String,
     default: Engine,
-    /// Used in place of the default for rows that offer tools.
+    /// The template for rows that offer tools, where the model has one of its own.
     tool_use: Option<Engine>,
-    /// The model's templates that have names, as text.
+    /// Sources of the model's named templates.
     named: BTreeMap<String, String>,
     special: Vec<(String, String)>,
 }
 
 impl ChatTemplate {
-    /// Finds and compiles the template that a recipe asks for. Relative files are looked up in `base`; `date`
-    /// (YYYY-MM-DD) is what templates print as today's date, `None` = the clock's.
+    /// Finds and compiles the template that a recipe asks for. Relative paths are looked up in `base`; `date`
+    /// (YYYY-MM-DD) is what templates print as today's date, `None` = the clock's date.
     ///
     /// # Errors
-    /// When there is no such template, or it does not compile.
+    /// When the template is missing or does not compile.
     pub fn load(
         choice: &TemplateChoice,
         base: &Path,
@@ -79,7 +79,7 @@ impl ChatTemplate {
     /// Whether a model folder holds a template of its own.
     ///
     /// # Errors
-    /// Files that cannot be read.
+    /// When its files cannot be read.
     pub fn is_in(folder: &Path) -> Result<bool, DataError> {
         Ok(Found::in_folder(folder)?.is_some())
     }
@@ -99,7 +99,7 @@ impl ChatTemplate {
     /// Compiles a template from its source; `name` is for messages. See [`ChatTemplate::load`] for `date`.
     ///
     /// # Errors
-    /// When it does not compile, or `date` is no date.
+    /// When it does not compile, or `date` is not a date.
     pub fn from_source(
         name: &str,
         source: &str,
@@ -120,11 +120,11 @@ impl ChatTemplate {
         compile(&self.name, source, date)
     }
 
-    /// The text of a dialogue, as transformers' `apply_chat_template(messages, tools=tools, tokenize=False,
-    /// add_generation_prompt=..)` gives it. Messages are objects with `role` and `content`.
+    /// Renders a dialogue to the text of transformers' `apply_chat_template(messages, tools=tools, tokenize=False,
+    /// add_generation_prompt=..)`. Messages are objects with `role` and `content`.
     ///
     /// # Errors
-    /// When the template refuses the dialogue, or takes too long or writes too much.
+    /// When the template refuses the dialogue, takes too long or writes too much.
     pub fn render(
         &self,
         messages: &[Value],
@@ -136,8 +136,8 @@ impl ChatTemplate {
             .map_err(|why| DataError::Template { name: self.name.clone(), why })
     }
 
-    /// As [`ChatTemplate::render`], with the bytes that the template marks by `{% generation %}`; the error is only
-    /// what the template said.
+    /// As [`ChatTemplate::render`], with the byte ranges that the template marks by `{% generation %}`. The error is
+    /// only what the template said.
     pub(crate) fn try_render(
         &self,
         messages: &[Value],
@@ -167,17 +167,17 @@ impl ChatTemplate {
         engine.render(Variable::from_pairs(variables), size)
     }
 
-    /// Whether the template says itself which parts the assistant wrote.
+    /// Whether the template itself marks which parts the assistant wrote.
     pub(crate) fn marks_generation(&self, with_tools: bool) -> bool {
         self.engine(with_tools).marks_generation()
     }
 
-    /// Whether the text depends on the day it is rendered, so that a run must fix its date.
+    /// Whether the text depends on the date of rendering, so that a run must fix its date.
     pub fn tells_the_date(&self) -> bool {
         self.source.contains("strftime_now")
     }
 
-    /// Where the template came from.
+    /// The file or built-in name of the template.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -187,12 +187,12 @@ impl ChatTemplate {
         self.source.split('\0').next().unwrap_or_default()
     }
 
-    /// The model's templates that have names, as text; of them `tool_use` is used here.
+    /// Sources of the model's named templates; of them only `tool_use` is used here.
     pub fn named(&self) -> &BTreeMap<String, String> {
         &self.named
     }
 
-    /// SHA-256 of its source, which is what a trained adapter depends on.
+    /// SHA-256 of its source, on which a trained adapter depends.
     pub fn template_hash(&self) -> String {
         hex(&Sha256::digest(self.source.as_bytes()))
     }
@@ -219,7 +219,8 @@ fn midnight(date: &str) -> Result<NaiveDateTime, DataError> {
 /// Keys under which a message's reasoning is passed; the first is what templates read.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
-/// A message as transformers hands it to a template: without nulls, its reasoning under both names templates use.
+/// A message as transformers passes it to a template: without nulls, its reasoning under both names that templates
+/// read.
 fn normal(message: &Value) -> Value {
     let Value::Object(fields) = message else {
         return message.clone();

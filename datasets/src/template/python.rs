@@ -1,5 +1,5 @@
-//! Methods of Python's strings, lists and dicts that templates call and minijinja's own set lacks, or does slightly
-//! otherwise. Methods that change their object are absent: the reference's sandbox refuses them as well.
+//! Python's methods of strings, lists and dicts: [`method`] has those that templates call and that minijinja lacks or
+//! implements differently. Methods that change their object are absent: the reference's sandbox refuses them as well.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 
 use super::strings::{lines, stripped, trim};
 
-/// Gives an environment the tests and functions of Python's kind.
+/// Adds tests, functions and filters that behave as in Python to an environment.
 pub(super) fn register(environment: &mut Environment<'_>) {
     environment.add_test("iterable", is_iterable);
     environment.add_test("sequence", is_sequence);
@@ -38,12 +38,12 @@ fn default(value: &Value, other: Option<Value>, boolean: Option<bool>, kwargs: K
     Ok(if absent { other.unwrap_or_else(|| Value::from("")) } else { value.clone() })
 }
 
-/// Numbers are read from texts without the white space around them.
+/// Text without the whitespace around it, since Python ignores that when it reads numbers; other values unchanged.
 fn stripped_text(value: &Value) -> Value {
     value.as_str().map_or_else(|| value.clone(), |text| Value::from(trim(text, None)))
 }
 
-/// Digits of a width that a text may be filled up to.
+/// A width to pad text to must have fewer digits than this.
 const WIDE: usize = 6;
 
 /// Called for every method that a value does not have itself.
@@ -69,12 +69,12 @@ pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value
     }
 }
 
-/// The test `iterable`: what Python's `iter` takes, and Jinja's undefined, which is an empty sequence.
+/// The test `iterable`: the values that Python's `iter` takes, and Jinja's undefined, which is an empty sequence.
 pub(super) fn is_iterable(value: &Value) -> bool {
     is_sequence(value) || value.kind() == ValueKind::Iterable
 }
 
-/// The test `sequence`: what has a length and items.
+/// The test `sequence`: the values with a length and items.
 pub(super) fn is_sequence(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
 }
@@ -175,7 +175,7 @@ fn justified(text: &str, name: &str, width: usize, fill: Option<&str>) -> Result
     let (left, right) = match name {
         "ljust" => (0, missing),
         "rjust" => (missing, 0),
-        // As CPython rounds it.
+        // The same rounding as in CPython.
         "center" => {
             let left = missing / 2 + (missing & width & 1);
             (left, missing - left)
@@ -202,7 +202,7 @@ fn list(value: &Value, name: &str, args: &[Value]) -> Result<Option<Value>, Erro
     }
 }
 
-/// A capital after everything that is no letter.
+/// `str.title()`: a capital after every character that is not a letter.
 fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut in_word = false;

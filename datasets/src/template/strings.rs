@@ -1,4 +1,4 @@
-//! What Python's strings do, for the methods and for the filters that do the same.
+//! Python's string functions, for the methods of strings and for the filters that do the same.
 
 /// `str.splitlines(keepends)`.
 pub(super) fn lines(text: &str, keep_ends: bool) -> impl Iterator<Item = &str> {
@@ -25,7 +25,7 @@ pub(super) fn trim(text: &str, characters: Option<&str>) -> String {
     text.trim_matches(stripped(characters)).to_string()
 }
 
-/// Whether a character is stripped: one of those given, else what Python takes for whitespace.
+/// A predicate for the characters that are stripped: the given ones, else Python's whitespace.
 pub(super) fn stripped(characters: Option<&str>) -> impl Fn(char) -> bool {
     move |c| match characters {
         Some(characters) => characters.contains(c),

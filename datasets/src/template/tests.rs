@@ -1,5 +1,5 @@
-//! Templates against the reference (`tests/data/templates.json`, made by `tests/goldens/templates.py`), and what hostile
-//! ones may not do.
+//! Templates render as in the reference (`tests/data/templates.json`, made by `tests/goldens/templates.py`), and
+//! hostile ones are stopped.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ struct Case {
     spans: Option<Vec<(usize, usize)>>,
 }
 
-/// How many cases agree, how many there are, and the first that do not.
+/// The number of cases that agree, the number of cases, and the first that differ.
 fn compare(golden: &Golden) -> (usize, usize, Vec<String>) {
     let special = SpecialTokens { texts: golden.special.clone(), ..SpecialTokens::default() };
     let compiled: std::collections::BTreeMap<_, _> = golden
@@ -129,7 +129,7 @@ fn a_template_without_end_is_stopped() {
         double("{{ [x] | join }}"),
         double("{{ '%s' | format(x) }}"),
         double("{{ '{}'.format(x) }}"),
-        // A namespace that holds itself, and what would never end with it.
+        // A namespace that contains itself, in operations that would never end on it.
         "{% set n = namespace() %}{% set n.a = n %}{{ n | upper }}".into(),
         "{% set n = namespace() %}{% set n.a = [n] %}{{ {n: 1} | length }}".into(),
         "{% set n = namespace() %}{% set n.a = [n] | reverse %}{{ n | upper }}".into(),
@@ -164,7 +164,7 @@ fn nesting_does_not_overflow_the_stack() {
         );
         testing::template(&source).render(&[], None, false)
     };
-    // What is within the fuel ends well, what is not ends in an error; neither ends the process.
+    // Within the fuel the rendering ends well, beyond it in an error; in no case does the process end.
     for set in [
         "[n.x]",
         "(n.x,)",

@@ -1,6 +1,7 @@
-//! `str(value)` and `repr(value)` of Python, for values that a template prints, and what `|safe` and `|escape` do to them.
+//! Text of values: Python's `str(value)` and `repr(value)` for values that a template prints, and the filters `safe`
+//! and `escape` for them.
 //!
-//! What is printed is paid for: lists may hold each other so often that their text has no end.
+//! Printing consumes fuel: lists may contain each other so often that their text has no end.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -13,7 +14,7 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_form
 use super::json::python_float;
 use super::strings;
 
-/// Gives an environment the formatter of `{{ .. }}` and the filters.
+/// Adds the formatter of `{{ .. }}` and the filters to an environment.
 pub(super) fn register(environment: &mut Environment<'_>) {
     environment.set_formatter(write);
     environment.add_filter("trim", trim);
@@ -38,7 +39,7 @@ pub(super) fn of<'a>(state: &State, value: &'a Value) -> Result<Cow<'a, str>, Er
     }
 }
 
-/// Text with the characters that mean something in HTML written as markupsafe writes them.
+/// Escapes the characters that mean something in HTML as markupsafe does.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -72,7 +73,7 @@ fn string(state: &mut State, value: &Value) -> Result<Value, Error> {
     }
 }
 
-/// Takes anything by its text; what is undefined has none.
+/// The filter `trim` for a value of any type; an undefined value gives an empty text.
 fn trim(state: &mut State, value: &Value, characters: Option<&str>) -> Result<Value, Error> {
     let text = strings::trim(&of(state, value)?, characters);
     Ok(if value.is_safe() { Value::from_safe_string(text) } else { Value::from(text) })
@@ -96,7 +97,7 @@ fn join(
     filters::join(state, &Value::from(items), joiner, attribute, kwargs)
 }
 
-/// Jinja's `indent(s, width=4, first=False, blank=False)`, where a newline at the end stays one.
+/// Jinja's `indent(s, width=4, first=False, blank=False)`; a newline at the end is kept.
 fn indent(
     text: &str,
     width: Option<Value>,
@@ -132,19 +133,19 @@ fn format(state: &mut State<'_, '_>, text: &Value, values: Rest<ValueOrKwargs>) 
     let mut printed = Vec::new();
     for value in values.0 {
         let value = value.into_value();
-        // Numbers stay numbers for `%d`; names of values stay names.
+        // Numbers stay numbers for `%d`, and keyword arguments stay keyword arguments.
         let is_printed = matches!(value.kind(), ValueKind::Seq | ValueKind::Map) && !value.is_kwargs();
         printed.push(ValueOrKwargs::from(if is_printed { printable(state, value)? } else { value }));
     }
     filters::format(state, text, Rest(printed))
 }
 
-/// A value that minijinja prints as Python does.
+/// The value, replaced by its text where minijinja prints it differently from Python.
 pub(super) fn printable(state: &State, value: Value) -> Result<Value, Error> {
     Ok(shown(state, &value)?.map_or(value, Value::from))
 }
 
-/// The text of a list, a dict or a float; `None`: minijinja's is that of Python.
+/// Python's text of a list, a dict or a float; `None` for other values, which minijinja prints as Python does.
 fn shown(state: &State, value: &Value) -> Result<Option<String>, Error> {
     let is_float = value.kind() == ValueKind::Number && !value.is_integer();
     if !is_float && !matches!(value.kind(), ValueKind::Seq | ValueKind::Map) {
@@ -155,7 +156,7 @@ fn shown(state: &State, value: &Value) -> Result<Option<String>, Error> {
     Ok(Some(text))
 }
 
-/// `repr(str)` of Python: what cannot be printed is written by its number.
+/// Python's `repr(str)`: characters that are not printable are written by their number.
 fn quoted(text: &str, out: &mut String) {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);
@@ -169,7 +170,7 @@ fn quoted(text: &str, out: &mut String) {
             c if is_printable(c) => out.push(c),
             c => {
                 let code = c as u32;
-                // Writing to a text does not fail.
+                // Writing to a `String` does not fail.
                 let _ = match code {
                     0..0x100 => write!(out, "\\x{code:02x}"),
                     0x100..0x1_0000 => write!(out, "\\u{code:04x}"),
@@ -181,7 +182,7 @@ fn quoted(text: &str, out: &mut String) {
     out.push(quote);
 }
 
-/// `str.isprintable()`: neither "other" nor a separator, but for the space.
+/// `str.isprintable()` for one character: neither of category "other" nor a separator, except the space.
 fn is_printable(c: char) -> bool {
     use GeneralCategory as Category;
     match c {
@@ -200,7 +201,7 @@ fn is_printable(c: char) -> bool {
     }
 }
 
-/// Deeper values are refused: they would overflow the stack.
+/// The greatest depth of a value: deeper ones are refused, because they would overflow the stack.
 const DEPTH: usize = 128;
 
 fn repr(state: &State, value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
@@ -210,7 +211,7 @@ fn repr(state: &State, value: &Value, out: &mut String, depth: usize) -> Result<
     let before = out.len();
     match value.kind() {
         ValueKind::Number if !value.is_integer() => match f64::try_from(value.clone()) {
-            // `json.dumps` has other words for them.
+            // `json.dumps` writes these differently (`NaN`, `Infinity`).
             Ok(number) if number.is_nan() => out.push_str("nan"),
             Ok(number) if number.is_infinite() => out.push_str(if number > 0.0 { "inf" } else { "-inf" }),
             Ok(number) => out.push_str(&python_float(number)),
@@ -241,7 +242,7 @@ fn repr(state: &State, value: &Value, out: &mut String, depth: usize) -> Result<
         }
         ValueKind::String => quoted(value.as_str().unwrap_or_default(), out),
         ValueKind::Undefined => out.push_str("Undefined"),
-        // A list of one prints its item as a list prints it.
+        // minijinja prints an item of a list in its `repr` form, so the brackets of a list of one are removed.
         _ => {
             let list = Value::from(vec![value.clone()]).to_string();
             out.push_str(list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or(&list));

@@ -122,7 +122,7 @@ fn bytes_that_are_no_file_of_tensors_are_an_error_and_take_no_room() {
     for place in 0..good.len() {
         let mut bad = good.clone();
         bad[place] ^= 1 << (place % 8);
-        // Another value, or an error; never a panic.
+        // Other values or an error, but never a panic.
         if let Ok(arrays) = arrays(&bad) {
             assert!(arrays.values().all(|array| array.values.len() == array.shape.iter().product::<usize>()));
         }

@@ -1,7 +1,8 @@
-//! Tokens beside the vocabulary: `added_tokens_decoder` of `tokenizer_config.json`, or `added_tokens.json`.
+//! Added tokens: [`AddedTokens`] reads them from `added_tokens_decoder` of `tokenizer_config.json`, or
+//! `added_tokens.json`.
 //!
-//! Their ids are written in the files, and the vocabulary decides them too, since what it does not have is put at its
-//! end. The two must agree, or the model would be trained on rows that mean something else.
+//! The files state the ids of added tokens. The vocabulary also decides them, since tokens that it lacks are appended
+//! to it. The two must agree, or the model would be trained on other tokens than the row holds.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -12,23 +13,23 @@ use tokenizers::AddedToken;
 use super::special::{NAMES, added_token, object};
 use crate::error::DataError;
 
-/// The list of tokens that are special without a name; transformers has called it by both names.
+/// The keys for special tokens without a name of their own; transformers has used both.
 const UNNAMED: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
-/// The file without properties of tokens.
+/// The file that states ids but no properties of tokens.
 const FILE: &str = "added_tokens.json";
 
-/// Tokens with their ids, in the order of ids.
+/// Added tokens with their ids, sorted by id.
 #[derive(Debug, Default)]
 pub(super) struct AddedTokens {
     declared: Vec<(u32, AddedToken)>,
-    /// Special if the vocabulary has them.
+    /// Tokens that are special if the vocabulary has them.
     unnamed: Vec<AddedToken>,
     file: &'static str,
 }
 
 impl AddedTokens {
-    /// Reads what the folder says; `config` is its `tokenizer_config.json`.
+    /// Reads the added tokens of a folder; `config` is its `tokenizer_config.json`.
     pub(super) fn load(folder: &Path, config: &Map<String, Value>) -> Result<Self, DataError> {
         let map = object(folder, "special_tokens_map.json")?;
         let files = [config, &map];
@@ -68,14 +69,14 @@ impl AddedTokens {
         Ok(added)
     }
 
-    /// What the files call the token with that id, where that is another name than the vocabulary's.
+    /// The text that the files give the token with that id; `None` if they do not declare it.
     pub(super) fn name_of(&self, id: usize) -> Option<&str> {
         let id = u32::try_from(id).ok()?;
         let at = self.declared.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         Some(&self.declared[at].1.content)
     }
 
-    /// Adds them all, and after them `others`, which the vocabulary holds already.
+    /// Adds all tokens to a tokenizer, and after them `others`, which the vocabulary already holds.
     pub(super) fn add_to(
         self,
         tokenizer: &mut tokenizers::Tokenizer,

@@ -1,7 +1,7 @@
-//! Byte-level BPE from `vocab.json` and `merges.txt`: GPT-2 and what came after it.
+//! Byte-level BPE: [`ByteBpe`] makes tokenizers from `vocab.json` and `merges.txt`, for GPT-2 and later models.
 //!
-//! The two files do not say how text is cut before merging; the tokenizer's class does. What each class does is written
-//! in transformers' `tokenization_gpt2.py`, `tokenization_qwen2.py` and `tokenization_gpt_neox.py`.
+//! The two files do not say how text is split into words before merging; the tokenizer's class does. The classes are
+//! defined in transformers' `tokenization_gpt2.py`, `tokenization_qwen2.py` and `tokenization_gpt_neox.py`.
 
 use std::collections::HashMap;
 
@@ -13,11 +13,11 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::tokenizer::SplitDelimiterBehavior;
 
-/// Qwen's words: like GPT-2's, but every digit alone, and line ends kept together.
+/// Qwen's words: as GPT-2's, but each digit is a word, and line ends stay together.
 const QWEN_WORDS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// How text is cut before merging.
+/// How text is split into words before merging.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ByteBpe {
     /// GPT-2, GPT-J, GPT-Neo, OPT, Phi: GPT-2's words.
@@ -29,10 +29,10 @@ pub(super) enum ByteBpe {
 }
 
 impl ByteBpe {
-    /// Classes that are read here, for messages.
+    /// Names of the classes that are read here, for messages.
     pub(super) const CLASSES: &str = "GPT2Tokenizer, CodeGenTokenizer, Qwen2Tokenizer and GPTNeoXTokenizer";
 
-    /// The one of a `tokenizer_class` without `Fast`.
+    /// The variant for a `tokenizer_class` without `Fast`.
     pub(super) fn of_class(class: &str) -> Option<Self> {
         match class {
             "GPT2Tokenizer" | "CodeGenTokenizer" => Some(Self::Gpt2),
@@ -42,7 +42,7 @@ impl ByteBpe {
         }
     }
 
-    /// The one that models of a `model_type` have when no class is named.
+    /// The variant for a `model_type`, when no class is named.
     pub(super) fn of_model(model_type: &str) -> Option<Self> {
         match model_type {
             "gpt2" | "gptj" | "gpt_neo" | "opt" | "codegen" | "phi" => Some(Self::Gpt2),
@@ -52,7 +52,7 @@ impl ByteBpe {
         }
     }
 
-    /// Special tokens that the class has when no file names them.
+    /// The special tokens of the class, when no file names them.
     pub(super) fn special_tokens(self) -> &'static [(&'static str, &'static str)] {
         const END: &str = "<|endoftext|>";
         match self {
@@ -64,7 +64,7 @@ impl ByteBpe {
         }
     }
 
-    /// The tokenizer without its added tokens; the error is the reason without a path.
+    /// Builds the tokenizer without its added tokens; the error is the reason without a path.
     pub(super) fn build(
         self,
         vocabulary: HashMap<String, u32>,
@@ -88,7 +88,7 @@ impl ByteBpe {
     }
 }
 
-/// Reads `merges.txt`: two halves a line, the first merge first, after a line with a version.
+/// Parses `merges.txt`: two halves per line, the first merge first, after a line with the version.
 pub(super) fn read_merges(text: &str) -> Result<Merges, String> {
     text.lines()
         .enumerate()

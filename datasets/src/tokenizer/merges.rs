@@ -1,19 +1,19 @@
-//! The merges of a SentencePiece BPE model, which its file does not list: any two neighbours whose text together is a
-//! piece may be merged, the piece with the best score first.
+//! The merges of a SentencePiece BPE model: [`merges`] derives them, because the file does not list them. Any two
+//! neighbours whose joined text is a piece may be merged, the piece with the best score first.
 //!
-//! Scores decide, not ids. They agree in what training writes, but LLaMA and Mistral hold runs of spaces at the lowest
-//! ids with the lowest score.
+//! Scores decide, not ids. In files written by SentencePiece's training the two agree, but LLaMA and Mistral have runs
+//! of spaces at the lowest ids with the lowest scores.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::model_proto::{Kind, Piece};
 
-/// Merges may hold this many times the bytes of the pieces. Real vocabularies need less than 4; one made of ever longer
-/// runs of a letter would need thousands.
+/// The merges may take this many times the bytes of the pieces. Real vocabularies need less than 4; a vocabulary of
+/// ever longer runs of one letter would need thousands.
 const MOST_TIMES_THE_PIECES: usize = 64;
 
-/// Both halves of a merge.
+/// The left and right half of a merge.
 pub(super) type Merge = (String, String);
 
 struct Split<'p> {
@@ -48,14 +48,14 @@ pub(super) fn merges(pieces: &[Piece]) -> Result<Vec<Merge>, String> {
         found.sort_by_key(|(ids, _)| *ids);
         splits.extend(found.into_iter().map(|(_, split)| split));
     }
-    // Stable, so that what is equal stays in the order of ids. Scores are finite, so they can be compared.
+    // The sort is stable, so ties stay in the order of ids. Scores are finite, so they can be compared.
     splits.sort_by(|a, b| {
         b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal).then_with(|| b.characters.cmp(&a.characters))
     });
     Ok(splits.into_iter().map(|split| (split.left.to_owned(), split.right.to_owned())).collect())
 }
 
-/// Whether SentencePiece finds the piece in text; the others stand for themselves.
+/// Whether SentencePiece matches the piece in text; other pieces are control tokens, bytes and the unknown token.
 fn is_text(piece: &Piece) -> bool {
     match piece.kind {
         Kind::Normal | Kind::UserDefined | Kind::Unused => true,

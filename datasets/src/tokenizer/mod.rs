@@ -1,10 +1,11 @@
-//! A model's tokenizer, run by the `tokenizers` crate, with the special tokens of the files around it. It is made from
-//! `tokenizer.json`, from `vocab.json` and `merges.txt`, or from a SentencePiece `tokenizer.model`.
+//! Tokenizers: [`Tokenizer`] loads a model folder's tokenizer, which the `tokenizers` crate runs, with the special
+//! tokens that the folder's files name. It is made from `tokenizer.json`, from `vocab.json` and `merges.txt`, or from a
+//! SentencePiece `tokenizer.model`.
 //!
-//! Truncation and padding written into `tokenizer.json` are switched off: rows are cut and padded here, visibly.
-//! Which tokens stand around plain text follows transformers: `add_bos_token` / `add_eos_token` of
-//! `tokenizer_config.json` where they are written, else the post-processor of `tokenizer.json`, else what models of the
-//! kind were trained with.
+//! Truncation and padding in `tokenizer.json` are switched off, because rows are cut and padded elsewhere in this
+//! crate. The tokens around plain text follow transformers: `add_bos_token` / `add_eos_token` of
+//! `tokenizer_config.json` where they are set, else the post-processor of `tokenizer.json`, else what models of this
+//! class were trained with.
 
 mod added;
 mod byte_bpe;
@@ -31,16 +32,16 @@ use crate::error::DataError;
 use crate::hex::hex;
 use source::{Source, guarded};
 
-/// Tokens of a text, and which bytes of the text each of them covers.
+/// The tokens of a text, with the bytes that each of them covers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoding {
-    /// The tokens.
+    /// Token ids.
     pub ids: Vec<u32>,
-    /// The bytes of the text that each token stands for. Tokens added around the text cover `0..0`.
+    /// The byte range of the text that each token covers. Tokens added around the text cover `0..0`.
     pub offsets: Vec<Range<usize>>,
 }
 
-/// A tokenizer, ready for many threads; a clone shares the vocabulary.
+/// A tokenizer that many threads can share; a clone shares the vocabulary.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
@@ -56,7 +57,7 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Whether a model folder holds a tokenizer, readable or not.
+    /// Whether a model folder holds a tokenizer, even one that cannot be read.
     pub fn is_in(folder: &Path) -> bool {
         Source::is_in(folder)
     }
@@ -65,7 +66,7 @@ impl Tokenizer {
     /// `tokenizer.model`.
     ///
     /// # Errors
-    /// When the folder holds none, it is of a class that is not known here, or a file is not what it should be.
+    /// When the folder holds none, its class is not supported, or a file is malformed.
     pub fn from_folder(folder: &Path) -> Result<Self, DataError> {
         let Source { mut inner, path, mut hash, defaults } = Source::load(folder)?;
         inner.with_padding(None);
@@ -92,7 +93,7 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// What stands before and after plain text.
+    /// The tokens before and after plain text.
     fn surroundings(&self) -> Result<(Vec<u32>, Vec<u32>), DataError> {
         if let Some((bos, eos)) = self.special.explicit {
             let token = |wanted: bool, id: Option<u32>| id.filter(|_| wanted).into_iter().collect();
@@ -105,8 +106,8 @@ impl Tokenizer {
         Ok((whole[..start].to_vec(), whole[end..].to_vec()))
     }
 
-    /// The tokens of `text` and the bytes each covers. With `add_special_tokens`, the tokens that surround plain text
-    /// are added; chat templates write them themselves, so rendered chats are encoded without.
+    /// The tokens of `text`, with the bytes that each covers. With `add_special_tokens`, the tokens around plain text
+    /// are added. Chat templates write those themselves, so rendered chats are encoded without them.
     ///
     /// # Errors
     /// When the tokenizer refuses the text.
@@ -118,7 +119,7 @@ impl Tokenizer {
         Ok(encoding)
     }
 
-    /// The tokens of `text`; see [`Tokenizer::encode_with_offsets`].
+    /// The token ids of `text`; see [`Tokenizer::encode_with_offsets`].
     ///
     /// # Errors
     /// When the tokenizer refuses the text.
@@ -126,7 +127,7 @@ impl Tokenizer {
         Ok(self.encode_with_offsets(text, add_special_tokens)?.ids)
     }
 
-    /// The text of `ids`.
+    /// Decodes `ids` to text.
     ///
     /// # Errors
     /// When the tokenizer's decoder refuses them.
@@ -134,17 +135,17 @@ impl Tokenizer {
         self.inner.decode(ids, skip_special_tokens).map_err(|problem| self.refused(problem.as_ref()))
     }
 
-    /// The id of a token's text.
+    /// The id of the token with this text.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
 
-    /// The text of an id as the vocabulary writes it (byte-level for most models).
+    /// The token of an id, as the vocabulary writes it (byte-level for most models).
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// Tokens known, added ones too.
+    /// Number of tokens, including added ones.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
@@ -154,12 +155,12 @@ impl Tokenizer {
         &self.special
     }
 
-    /// The ids that end a generation: those of `generation_config.json`, `config.json` and the EOS token.
+    /// The ids that end a generation: those of `generation_config.json` and `config.json`, and the EOS token's.
     pub fn eos_ids(&self) -> &[u32] {
         &self.special.eos_ids
     }
 
-    /// Whether `id` is a control token, and not text.
+    /// Whether `id` is a control token rather than text.
     pub fn is_special(&self, id: u32) -> bool {
         self.special_ids.contains(&id)
     }
@@ -200,7 +201,7 @@ impl Tokenizer {
 }
 
 impl Encoding {
-    /// Adds tokens at both ends, unless they stand there already: text that spells its own BOS gets no second one.
+    /// Adds tokens at both ends, unless they are there already: a text that spells its own BOS gets no second one.
     pub fn surround(&mut self, prefix: &[u32], suffix: &[u32]) {
         if !self.ids.starts_with(prefix) {
             self.ids.splice(0..0, prefix.iter().copied());

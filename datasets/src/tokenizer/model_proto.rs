@@ -1,41 +1,42 @@
-//! The fields of a SentencePiece model file that decide which ids a text gets.
+//! SentencePiece model files: [`ModelProto`] holds the fields that decide which ids a text gets.
 //!
-//! The file is a protocol buffer (`sentencepiece_model.proto`). Tags and numbers are read by the `protobuf` crate; the
-//! messages are walked here, because there are three of them and most of their fields only matter to training. The
-//! file is untrusted: a length is compared with what is left before anything is taken.
+//! The file is a protocol buffer (`sentencepiece_model.proto`). The `protobuf` crate reads tags and numbers; the
+//! messages are parsed here, because there are only three and most of their fields matter only to training. The file is
+//! untrusted: a length is compared with the bytes that are left before anything is allocated.
 
 use std::collections::HashSet;
 
 use protobuf::CodedInputStream;
 use protobuf::wire_format::WireType;
 
-/// No tokenizer has longer pieces, and the work of deriving merges grows with their square.
+/// The longest piece in bytes. No known tokenizer has longer ones, and the work of deriving merges grows with the
+/// square.
 const LONGEST_PIECE: usize = 1024;
 
 /// A SentencePiece model.
 #[derive(Debug)]
 pub(super) struct ModelProto {
-    /// The vocabulary; a piece's place is its id.
+    /// The vocabulary; the index of a piece is its id.
     pub pieces: Vec<Piece>,
-    /// How pieces are chosen.
+    /// How a text is split into pieces.
     pub algorithm: Algorithm,
-    /// Texts of the unknown, first and last token.
+    /// Text of the unknown token.
     pub unknown: String,
-    /// See `unknown`.
+    /// Text of the BOS token.
     pub bos: String,
-    /// See `unknown`.
+    /// Text of the EOS token.
     pub eos: String,
-    /// Characters without a piece become their UTF-8 bytes.
+    /// Characters without a piece are encoded as their UTF-8 bytes.
     pub byte_fallback: bool,
-    /// Rules of normalisation, compiled by SentencePiece; empty for none.
+    /// Normalisation rules, compiled by SentencePiece; empty for none.
     pub charsmap: Vec<u8>,
-    /// A space is put before the text.
+    /// A space is added before the text.
     pub add_dummy_prefix: bool,
-    /// Spaces at the ends go, and runs of them become one.
+    /// Spaces at both ends are removed, and runs of spaces become one space.
     pub remove_extra_whitespaces: bool,
     /// A space is written `▁`.
     pub escape_whitespaces: bool,
-    /// Spaces belong to the word before them.
+    /// Spaces belong to the word before them, not to the word after.
     pub whitespace_is_suffix: bool,
 }
 
@@ -59,7 +60,7 @@ pub(super) enum Kind {
     Byte,
 }
 
-/// `model_type` of the trainer; the other two (words, characters) are not used by language models.
+/// The trainer's `model_type`; language models do not use the other two values (word, char).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Algorithm {
     Unigram,
@@ -75,9 +76,9 @@ enum Field<'b> {
 }
 
 impl ModelProto {
-    /// Reads a file; the error is the reason without the path.
+    /// Parses a file; the error is the reason without the path.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        // What a missing field means is written in the .proto.
+        // The defaults of missing fields are those of the .proto file.
         let mut model = Self {
             pieces: Vec::new(),
             algorithm: Algorithm::Unigram,
@@ -175,7 +176,7 @@ impl Piece {
     }
 }
 
-/// Gives every field of a message to `visit`, with its number.
+/// Calls `visit` with the number and value of every field of a message.
 fn walk<'b>(bytes: &'b [u8], mut visit: impl FnMut(u32, Field<'b>) -> Result<(), String>) -> Result<(), String> {
     let broken = |problem: protobuf::ProtobufError| problem.to_string();
     let mut stream = CodedInputStream::from_bytes(bytes);

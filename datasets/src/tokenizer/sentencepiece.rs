@@ -1,12 +1,13 @@
-//! A SentencePiece `tokenizer.model` as a tokenizer of the `tokenizers` crate: LLaMA, Mistral, Gemma, Yi, Phi-3.
+//! SentencePiece: [`build`] turns a `tokenizer.model` into a tokenizer of the `tokenizers` crate, for LLaMA, Mistral,
+//! Gemma, Yi and Phi-3.
 //!
 //! The ids are those of SentencePiece itself and of the `tokenizer.json` files published beside such models, which
 //! transformers 4 made (`LlamaConverter` in its `convert_slow_tokenizer.py`). Transformers 5 reads a lone `.model` file
-//! differently in two places: it ranks merges by id instead of score, which changes runs of spaces, and for families
+//! differently in two ways: it ranks merges by id instead of score, which changes runs of spaces; and for families
 //! without a tokenizer class of their own it leaves out the space before the text.
 //!
-//! With `legacy` (the default) every stretch of text between control tokens gets the space that SentencePiece puts before
-//! a text; without it only the first.
+//! With `legacy` (the default), SentencePiece's space before a text is added to every stretch of text between control
+//! tokens; without it, only to the first.
 
 use serde_json::{Map, Value};
 use tokenizers::decoders::byte_fallback::ByteFallback;
@@ -24,18 +25,18 @@ use tokenizers::{AddedToken, ModelWrapper};
 use super::merges::merges;
 use super::model_proto::{Algorithm, Kind, ModelProto};
 
-/// Stands for a space.
+/// The character that stands for a space.
 const SPACE: &str = "▁";
 
-/// Classes that are read here, for messages.
+/// Names of the classes that are read here, for messages.
 pub(super) const CLASSES: &str = "LlamaTokenizer, CodeLlamaTokenizer and GemmaTokenizer";
 
-/// Whether a `tokenizer_class` without `Fast` does with the file what SentencePiece does.
+/// Whether a `tokenizer_class` without `Fast` treats the file as SentencePiece does.
 pub(super) fn knows_class(class: &str) -> bool {
     matches!(class, "LlamaTokenizer" | "CodeLlamaTokenizer" | "GemmaTokenizer")
 }
 
-/// The tokenizer without control tokens, and these with the tokens that users defined. `config` is
+/// Builds the tokenizer without control tokens; also returns these and the tokens defined by users. `config` is
 /// `tokenizer_config.json`; the error is the reason without a path.
 pub(super) fn build(
     model: &ModelProto,
@@ -80,7 +81,7 @@ pub(super) fn build(
     Ok((tokenizer, added))
 }
 
-/// Pieces and how they are put together.
+/// The pieces, and the algorithm that combines them.
 fn vocabulary(model: &ModelProto) -> Result<ModelWrapper, String> {
     let say = |problem: tokenizers::Error| problem.to_string();
     let unknown = model.pieces.iter().position(|piece| piece.kind == Kind::Unknown);
@@ -102,11 +103,11 @@ fn vocabulary(model: &ModelProto) -> Result<ModelWrapper, String> {
     }
 }
 
-/// What is done to a text before its spaces are escaped.
+/// The normalisation of a text before its spaces are escaped.
 fn clean_up(model: &ModelProto) -> tokenizers::Result<Vec<NormalizerWrapper>> {
     let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
     if !model.charsmap.is_empty() {
-        // The reader of the map takes the memory that its first number asks for before it looks how much there is.
+        // The reader of the map allocates what its first number claims before it checks how many bytes there are.
         let claimed = model.charsmap.first_chunk().map(|bytes| u32::from_le_bytes(*bytes) as usize);
         if claimed.is_none_or(|claimed| claimed > model.charsmap.len() - 4) {
             return Err("its precompiled_charsmap ends too early".into());

@@ -1,5 +1,6 @@
-//! Which tokenizer a model folder holds: `tokenizer.json`, else `vocab.json` with `merges.txt`, else a SentencePiece
-//! `tokenizer.model`. All of them become the same kind of object. Not here: tiktoken files, which are refused by name.
+//! The tokenizer files of a model folder: [`Source`] loads `tokenizer.json`, else `vocab.json` with `merges.txt`, else
+//! a SentencePiece `tokenizer.model`. All of them become the same type. Not here: tiktoken files, which are refused by
+//! name.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,21 +21,21 @@ const VOCABULARY: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 const SENTENCEPIECE: &str = "tokenizer.model";
 
-/// Names of classes that say nothing about the tokenizer.
+/// Names of classes that do not identify the tokenizer.
 const GENERIC: [&str; 4] = ["PreTrainedTokenizer", "TokenizersBackend", "PythonBackend", "MistralCommonBackend"];
 
-/// A tokenizer as its files give it, before special tokens get their names.
+/// A tokenizer as its files give it, before special tokens are named.
 pub(super) struct Source {
     pub inner: tokenizers::Tokenizer,
     /// The file that messages name.
     pub path: PathBuf,
-    /// Of the files it is made of.
+    /// Hash of the files that it is made of.
     pub hash: Sha256,
     pub defaults: Defaults,
 }
 
 impl Source {
-    /// Whether the folder holds anything that says it is a tokenizer, one that cannot be read too.
+    /// Whether the folder holds files of a tokenizer, even of one that cannot be read.
     pub(super) fn is_in(folder: &Path) -> bool {
         [JSON, VOCABULARY, SENTENCEPIECE].iter().any(|name| folder.join(name).exists()) || tiktoken(folder).is_some()
     }
@@ -117,7 +118,7 @@ fn sentence_piece(folder: &Path) -> Result<Source, DataError> {
     let has = |model: &ModelProto, text: &str| {
         model.pieces.iter().any(|piece| piece.text == text && piece.kind != Kind::Normal)
     };
-    // The models of this format were trained with their BOS before every text.
+    // Models with this format were trained with BOS before every text.
     let begins = has(&model, &model.bos);
     let added = AddedTokens::load(folder, &config)?;
     rename(&mut model, &added);
@@ -136,7 +137,7 @@ fn sentence_piece(folder: &Path) -> Result<Source, DataError> {
     Ok(Source { inner, path, hash, defaults: Defaults { tokens, around: Some((begins, false)) } })
 }
 
-/// Placeholders of the vocabulary that the files beside it give a name.
+/// Renames placeholders of the vocabulary to what the files beside it call them.
 fn rename(model: &mut ModelProto, added: &AddedTokens) {
     let taken: std::collections::HashSet<String> = model.pieces.iter().map(|piece| piece.text.clone()).collect();
     for (id, piece) in model.pieces.iter_mut().enumerate() {
@@ -146,9 +147,9 @@ fn rename(model: &mut ModelProto, added: &AddedTokens) {
     }
 }
 
-/// What the files call the tokenizer and the model.
+/// The names that the files give to the tokenizer and the model.
 struct Named {
-    /// `tokenizer_class` without `Fast`; `None` when it is not there or says nothing.
+    /// `tokenizer_class` without `Fast`; `None` when it is absent or identifies nothing.
     class: Option<String>,
     model_type: Option<String>,
 }
@@ -191,7 +192,8 @@ fn tiktoken(folder: &Path) -> Option<String> {
     })
 }
 
-/// Lines of base64 and a rank, which LLaMA 3 also calls `tokenizer.model`.
+/// Whether a file is a tiktoken vocabulary, that is lines of base64 and a rank; LLaMA 3 also calls it
+/// `tokenizer.model`.
 fn is_tiktoken(bytes: &[u8]) -> bool {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let Some((token, rank)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once(' ')) else {
@@ -201,7 +203,7 @@ fn is_tiktoken(bytes: &[u8]) -> bool {
     !token.is_empty() && token.bytes().all(base64) && rank.trim_end().parse::<u32>().is_ok()
 }
 
-/// Runs code that was not written against hostile files.
+/// Runs code that was not written for hostile files; a panic becomes an error.
 pub(super) fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(no_tokenizer(path, "its parser gave up")))
 }
@@ -210,7 +212,7 @@ fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     std::fs::read(path).map_err(|source| DataError::Read { path: path.to_path_buf(), source })
 }
 
-/// A hash of settings and files, each with its length, so that no two lists of files look the same.
+/// A hash of settings and files. The length of each file is hashed too, so that different lists of files differ.
 fn digest(settings: &str, files: &[&[u8]]) -> Sha256 {
     let mut hash = Sha256::new();
     for part in std::iter::once(&settings.as_bytes()).chain(files) {

@@ -1,5 +1,5 @@
-//! The special tokens of a model folder: named in `tokenizer_config.json` (or `special_tokens_map.json`), ids that end
-//! a generation in `generation_config.json` and `config.json`.
+//! Special tokens: [`SpecialTokens`] reads the tokens named in `tokenizer_config.json` (or `special_tokens_map.json`),
+//! and the ids that end a generation from `generation_config.json` and `config.json`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,39 +9,39 @@ use tokenizers::AddedToken;
 
 use crate::error::DataError;
 
-/// The names under which transformers knows special tokens; templates see them as variables.
+/// The names of special tokens in transformers; templates see them as variables.
 pub(super) const NAMES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Special tokens by name, and their ids.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SpecialTokens {
-    /// `bos_token`, `eos_token`, ... and their texts: the variables a chat template sees.
+    /// The texts of `bos_token`, `eos_token` and so on: the variables that a chat template sees.
     pub texts: BTreeMap<String, String>,
-    /// Begins a text.
+    /// Id of the token that begins a text.
     pub bos_id: Option<u32>,
-    /// Ends a text.
+    /// Id of the token that ends a text.
     pub eos_id: Option<u32>,
-    /// Fills a batch elsewhere; never used here to tell padding from text.
+    /// Id of the padding token; never used here to tell padding from text.
     pub pad_id: Option<u32>,
-    /// Every id that ends a generation, without repetition.
+    /// All ids that end a generation, without repetition.
     pub eos_ids: Vec<u32>,
-    /// `add_bos_token` and `add_eos_token`, where the configuration or the kind of tokenizer says anything about them.
+    /// `add_bos_token` and `add_eos_token`, where the configuration or the class of tokenizer sets them.
     pub(crate) explicit: Option<(bool, bool)>,
 }
 
-/// What holds where neither `tokenizer_config.json` nor `special_tokens_map.json` says anything.
+/// Values for what neither `tokenizer_config.json` nor `special_tokens_map.json` sets.
 #[derive(Debug, Default)]
 pub(super) struct Defaults {
     /// Names of special tokens and their texts.
     pub tokens: Vec<(&'static str, String)>,
-    /// Whether BOS and EOS are put around plain text; `None`: the post-processor knows.
+    /// Whether BOS and EOS are added around plain text; `None`: the post-processor decides.
     pub around: Option<(bool, bool)>,
 }
 
 impl SpecialTokens {
-    /// Reads the files around the vocabulary, all of them optional, and makes the named tokens special in `inner`.
-    /// `defaults` holds for what the files do not mention.
+    /// Reads the optional files beside the vocabulary and makes the named tokens special in `inner`. `defaults` holds
+    /// for what the files do not set.
     pub(super) fn load(
         folder: &Path,
         inner: &mut tokenizers::Tokenizer,
@@ -60,8 +60,8 @@ impl SpecialTokens {
             let Some(token) = written.or_else(default) else {
                 continue;
             };
-            // As transformers does, so that a control token of the vocabulary is never read as letters. A token that
-            // the vocabulary does not have would get an id the model has no row for; it stays text.
+            // As in transformers, so that a control token of the vocabulary is never split into letters. A token that
+            // the vocabulary lacks would get an id for which the model has no embedding; it stays text.
             let known = inner.get_added_tokens_decoder().values().any(|added| added.content == token.content);
             if !known && inner.token_to_id(&token.content).is_some() {
                 inner.add_special_tokens(std::slice::from_ref(&token));
@@ -90,17 +90,17 @@ impl SpecialTokens {
         self.texts.get(name).map(String::as_str)
     }
 
-    /// Bytes that change whenever a token changes.
+    /// Bytes that change whenever one of the tokens changes.
     pub(super) fn fingerprint(&self) -> Vec<u8> {
         format!("{self:?}").into_bytes()
     }
 }
 
-/// The ids that end a generation by `generation_config.json` and `config.json`, without repetition; these need no
-/// tokenizer.
+/// The ids that end a generation by `generation_config.json` and `config.json`, without repetition. No tokenizer is
+/// needed.
 ///
 /// # Errors
-/// A file that is no JSON object.
+/// A file that is not a JSON object.
 pub fn end_ids(folder: &Path) -> Result<Vec<u32>, DataError> {
     let mut found = Vec::new();
     for name in ["generation_config.json", "config.json"] {
@@ -113,7 +113,7 @@ pub fn end_ids(folder: &Path) -> Result<Vec<u32>, DataError> {
     Ok(found)
 }
 
-/// A token written as its text or as an object with properties.
+/// A token, written as its text or as an object with properties.
 pub(super) fn added_token(value: Option<&Value>) -> Option<AddedToken> {
     match value? {
         Value::String(text) => Some(AddedToken::from(text.clone(), true)),
@@ -132,7 +132,7 @@ pub(super) fn added_token(value: Option<&Value>) -> Option<AddedToken> {
     }
 }
 
-/// `eos_token_id`: a number, a list, or absent.
+/// The ids in `eos_token_id`, which is a number, a list, or absent.
 fn eos_ids(config: &Map<String, Value>) -> Vec<u32> {
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
     match config.get("eos_token_id") {
@@ -142,7 +142,7 @@ fn eos_ids(config: &Map<String, Value>) -> Vec<u32> {
     }
 }
 
-/// A JSON object file of the folder; empty when there is no such file.
+/// The JSON object in a file of the folder; empty when there is no such file.
 pub(crate) fn object(folder: &Path, name: &str) -> Result<Map<String, Value>, DataError> {
     let path = folder.join(name);
     let bytes = match std::fs::read(&path) {

@@ -1,28 +1,28 @@
-//! Text as its tokens arrive, for printing while a model writes.
+//! Streaming decoding: [`DecodeStream`] gives text as tokens arrive, for printing while a model generates.
 //!
-//! A character may need several tokens and a token's text may depend on the one before it, so what is new is the
-//! difference between two decodings, held back while it ends in half a character.
+//! A character may take several tokens, and a token's text may depend on the token before it. So new text is the
+//! difference between two decodings, held back while it ends in an incomplete character.
 
 use super::Tokenizer;
 use crate::error::DataError;
 
-/// What stands for an unfinished character.
+/// What a decoder writes for an incomplete character.
 const UNFINISHED: char = '\u{fffd}';
 
-/// A decoding under way.
+/// The state of a streaming decoding.
 #[derive(Debug)]
 pub struct DecodeStream<'t> {
     tokenizer: &'t Tokenizer,
     skip_special_tokens: bool,
     ids: Vec<u32>,
-    /// Tokens before this one only give context.
+    /// Tokens before this index are not decoded; those from here to `printed` are context.
     context: usize,
-    /// Tokens before this one have been printed.
+    /// Tokens before this index have been printed.
     printed: usize,
 }
 
 impl Tokenizer {
-    /// Decodes token by token, never breaking a character.
+    /// Starts a streaming decoding, which never splits a character.
     pub fn decode_stream(&self, skip_special_tokens: bool) -> DecodeStream<'_> {
         DecodeStream { tokenizer: self, skip_special_tokens, ids: Vec::new(), context: 0, printed: 0 }
     }
@@ -44,7 +44,7 @@ impl DecodeStream<'_> {
         Ok(rest(&before, &after))
     }
 
-    /// What is left at the end, an unfinished character included.
+    /// Returns the text that is left at the end, including an incomplete character.
     ///
     /// # Errors
     /// When the tokenizer's decoder refuses the tokens.

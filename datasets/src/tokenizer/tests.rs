@@ -1,5 +1,5 @@
-//! What a tokenizer does with texts, and tokenizers of all kinds of folders against the references
-//! (`tests/goldens/tokenizers`, made by `tokenizers_of_folders.py` beside it).
+//! Tokenizers of all kinds of folders encode texts as the references do (`tests/goldens/tokenizers`, made by
+//! `tokenizers_of_folders.py` beside it).
 
 use super::*;
 use crate::testing;
@@ -29,7 +29,7 @@ fn cases(folder: &Path) -> Vec<PathBuf> {
     cases
 }
 
-/// How many texts there are, and how the others differ.
+/// The number of texts, and those whose tokens differ.
 fn compare(folder: &Path) -> (usize, Vec<String>) {
     let golden: Golden = serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
     let tokenizer = Tokenizer::from_folder(folder).unwrap();
@@ -53,7 +53,7 @@ fn compare(folder: &Path) -> (usize, Vec<String>) {
     }
     for (name, expected) in &golden.special {
         let found = tokenizer.special().text(name);
-        // transformers gives a token that the vocabulary does not have a new row of the model.
+        // A token that the vocabulary lacks gets a new row of the embedding in transformers.
         if found != Some(expected) && tokenizer.token_to_id(expected).is_some() {
             differing.push(format!("{name}: expected {expected:?}, found {found:?}"));
         }

@@ -1,9 +1,9 @@
-//! Which LoRA adapters on the experts of a mixture PEFT reads as they are meant.
+//! LoRA adapters on the experts of a mixture: [`check`] refuses the sets of adapters that PEFT would misread.
 //!
-//! Files name a pair of factors for each expert's matrix, as PEFT wrote them before transformers kept experts stacked. Since
-//! then PEFT (0.21) stacks the factors when it reads them, and does so rightly only for whole sets: gate, up and down together
-//! or down alone, of every expert of a layer, at one rank and one alpha, without rank stabilisation. Of other sets it reads
-//! nothing, without a word, or scales them wrongly; so they are refused here before they are trained.
+//! Adapter files hold a pair of factors for each expert's matrix, as PEFT wrote them before transformers stacked
+//! experts. PEFT 0.21 stacks the factors when it reads them. It does so correctly only for whole sets: gate, up and
+//! down together or down alone, of every expert of a layer, at one rank and one alpha, without rank stabilisation. Of
+//! other sets it silently reads nothing, or scales them wrongly; so they are refused before they are trained.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use firebrand_adapters::{AdapterConfig, AdapterError};
 use crate::error::ModelError;
 use crate::model::Model;
 
-/// Error: `selected` (paths in files) holds experts in a way that PEFT would not read as it is meant.
+/// Error: `selected` (paths in files) holds experts in a combination that PEFT would not read correctly.
 pub(crate) fn check(model: &Model, config: &AdapterConfig, selected: &[String]) -> Result<(), ModelError> {
     let refuse = |problem: String| Err(ModelError::from(AdapterError::Unreadable { problem }));
     let mut layers: BTreeMap<String, BTreeMap<String, Vec<&str>>> = BTreeMap::new();

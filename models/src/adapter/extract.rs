@@ -1,7 +1,9 @@
-//! A LoRA adapter from a full fine-tune: the difference of every linear map as factors of low rank, and what they cannot hold.
+//! Extraction of a LoRA adapter from a full fine-tune: [`extract`] approximates the difference of every linear map by
+//! factors of low rank, and reports what they leave out.
 //!
-//! Both models are read tensor by tensor; no model is built, and memory is that of the adapter and a few tensors. What a LoRA
-//! adapter has no place for (embeddings, norms, biases, the head, maps that are not among the targets) is named with its size.
+//! Both models are read tensor by tensor; no model is built, and memory is that of the adapter and a few tensors.
+//! Differences that a LoRA adapter cannot hold (embeddings, norms, biases, the head, maps outside the targets) are
+//! listed with their size.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,43 +20,43 @@ use crate::model::{Model, ModelFiles};
 use crate::parameters::{ParameterInfo, Role};
 use crate::weights::{Layout, Reading};
 
-/// What to make an adapter of.
+/// The models to compare, and the adapter to make of their difference.
 #[derive(Debug)]
 pub struct Extraction<'a> {
-    /// Folder of the model that was trained from.
+    /// Folder of the base model.
     pub base: &'a Path,
-    /// Folder of the model that came out.
+    /// Folder of the fine-tuned model.
     pub tuned: &'a Path,
-    /// The base's name for `adapter_config.json`.
+    /// Name of the base model for `adapter_config.json`.
     pub base_model: &'a str,
     /// Rank of every module.
     pub rank: usize,
-    /// The linear maps to take differences of.
+    /// The linear maps whose differences become the adapter.
     pub targets: &'a Targets,
-    /// Of the random start of decompositions.
+    /// Seed of the random start of decompositions.
     pub seed: u64,
 }
 
-/// What became of a difference.
+/// The result of an extraction.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Extracted {
     /// Rank of every module.
     pub rank: usize,
-    /// Frobenius norm of the difference of all modules of the adapter.
+    /// Frobenius norm of the differences of all modules of the adapter.
     pub difference: f64,
-    /// Norm of what the adapter leaves of it, by the norm of it.
+    /// Norm of what the adapter leaves out, divided by the norm of the differences.
     pub relative_error: f64,
-    /// Share of its sum of squares that the adapter has.
+    /// Share of the differences' sum of squares that the adapter holds.
     pub energy_kept: f64,
-    /// Those that differ, in the order of the model.
+    /// The modules that differ, in the order of the model.
     pub modules: Vec<ExtractedModule>,
-    /// What differs and is not in the adapter.
+    /// The tensors that differ and are not in the adapter.
     pub left_out: Vec<LeftOut>,
-    /// Keys of `config.json` by which the tuned model computes something else than the base.
+    /// Keys of `config.json` that make the tuned model compute something else than the base.
     pub config: Vec<String>,
 }
 
-/// One linear map.
+/// The extraction of one linear map.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExtractedModule {
     /// Path in files.
@@ -63,11 +65,11 @@ pub struct ExtractedModule {
     pub shape: [usize; 2],
     /// Frobenius norm of the difference.
     pub difference: f64,
-    /// The same by the norm of the base's weight; absent where that is zero.
+    /// The same divided by the norm of the base's weight; absent where that is zero.
     pub relative_difference: Option<f64>,
-    /// Norm of what the adapter leaves of the difference, by the norm of it.
+    /// Norm of what the adapter leaves out of the difference, divided by the norm of the difference.
     pub relative_error: f64,
-    /// Share of the difference's sum of squares that the adapter has.
+    /// Share of the difference's sum of squares that the adapter holds.
     pub energy_kept: f64,
 }
 
@@ -78,15 +80,15 @@ pub struct LeftOut {
     pub tensor: String,
     /// Frobenius norm of the difference.
     pub difference: f64,
-    /// The same by the norm of the base's tensor; absent where that is zero.
+    /// The same divided by the norm of the base's tensor; absent where that is zero.
     pub relative_difference: Option<f64>,
 }
 
-/// Writes the adapter to `folder`. `progress` is told how many tensors are done, and of how many.
+/// Writes the adapter to `folder`. `progress` is called with the number of tensors done and the number of all.
 ///
 /// # Errors
-/// Models that are not of one shape, targets that match nothing, models without a difference in them, and those of reading and
-/// writing.
+/// Models of different shapes, targets that match nothing, models without a difference in their linear maps, and errors
+/// of reading and writing.
 pub fn extract(
     request: &Extraction<'_>,
     folder: &Path,
@@ -129,7 +131,7 @@ pub fn extract(
         let (before, difference) = pair.difference(name)?;
         let differs = difference.iter().any(|value| *value != 0.0);
         let module = modules.get(name);
-        // PEFT reads adapters on experts as whole sets only.
+        // PEFT reads adapters on experts only as whole sets.
         let needed = module.is_some_and(|module| experts.contains(module));
         if !differs && !needed {
             continue;
@@ -175,7 +177,7 @@ pub fn extract(
     Ok(found)
 }
 
-/// A base and what was made of it.
+/// A base model and the model that was trained from it.
 struct Pair<'a> {
     base: &'a ModelFiles,
     tuned: &'a ModelFiles,
@@ -207,26 +209,26 @@ impl Pair<'_> {
         Ok(())
     }
 
-    /// Those of the base, and what only the tuned model has: a head of its own, if the base's is tied.
+    /// The parameters of the base; and the tuned model's own head, if only the base's head is tied.
     fn parameters(&self) -> Vec<ParameterInfo> {
         let known = |name: &str| self.base.parameters().iter().any(|info| info.path == name);
         let more = self.tuned.parameters().iter().filter(|info| !known(&info.path));
         let mut all: Vec<ParameterInfo> = self.base.parameters().iter().chain(more).cloned().collect();
-        // A head that both have under the embedding's name is compared once.
+        // A head that is tied in both models is compared once, as the embedding.
         if self.base.is_tied() && self.tuned.is_tied() {
             all.retain(|info| info.role != Role::Head);
         }
         all
     }
 
-    /// The base's values, and what the tuned model adds to them.
+    /// The base's values, and their differences in the tuned model.
     fn difference(&self, name: &str) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
         let (before, mut after) = (self.base.values(name)?, self.tuned.values(name)?);
         after.iter_mut().zip(&before).for_each(|(after, before)| *after -= before);
         Ok((before, after))
     }
 
-    /// Keys that differ, if the networks do in more than how they are trained and how their head is stored.
+    /// Keys that differ, if the networks differ in more than training settings and the storage of the head.
     fn config_keys(&self) -> Vec<String> {
         if self.base.network().computes_as(self.tuned.network()) {
             return vec![];
@@ -241,7 +243,7 @@ impl Pair<'_> {
     }
 }
 
-/// The relative error and the share of energy kept, of sums of squares.
+/// The relative error and the share of energy kept, from sums of squares.
 fn shares(error: f64, size: f64) -> (f64, f64) {
     if size > 0.0 { ((error / size).sqrt(), 1.0 - error / size) } else { (0.0, 1.0) }
 }

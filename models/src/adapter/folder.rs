@@ -1,4 +1,4 @@
-//! PEFT adapter folders, put on a model and written from it.
+//! PEFT adapter folders: [`attach`] and [`load`] put adapters on a model, [`save`] writes them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -20,20 +20,21 @@ use crate::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, Tensor
 pub enum Start<'a> {
     /// The method's own initial values.
     Fresh {
-        /// Seed of them.
+        /// Seed of random initial values.
         seed: u64,
-        /// The model's files, for starts at what quantization the weights lost ([`AdapterConfig::starts_at_what_quantization_lost`]).
+        /// The model's files, for starts from the quantization error
+        /// ([`AdapterConfig::starts_at_what_quantization_lost`]).
         original: Option<&'a ModelFiles>,
     },
     /// The tensors of an adapter folder, which must fit the configuration.
     Folder(&'a Path),
 }
 
-/// Puts trainable adapters on the modules that `config` selects and makes what it trains of the base trainable; gives the paths of adapted
-/// modules.
+/// Puts trainable adapters on the modules that `config` selects, and makes the parameters of the base that it trains
+/// trainable. Returns the paths of the adapted modules.
 ///
 /// # Errors
-/// A selection that matches nothing, or tensors that do not fit the selected modules one to one.
+/// A selection that matches nothing, or tensors that do not match the selected modules one to one.
 pub fn attach(model: &mut Model, config: &AdapterConfig, start: Start<'_>) -> Result<Vec<String>, ModelError> {
     let modules = match config.targets() {
         Targets::AllLinear => model.projection_paths()?,
@@ -61,7 +62,7 @@ pub fn attach(model: &mut Model, config: &AdapterConfig, start: Start<'_>) -> Re
                 let read = needed.map(|files| |path: &str| files.values_of_map(path));
                 site.initial(config, seed, &path, read.as_ref().map(|read| read as &Original<'_>))?
             }
-            // `read_values` gives one set a selected module.
+            // `read_values` returns a set of tensors for each selected module.
             (Start::Folder(_), None) => continue,
         };
         site.build(config, &path, values, &device)?;
@@ -70,7 +71,7 @@ pub fn attach(model: &mut Model, config: &AdapterConfig, start: Start<'_>) -> Re
     Ok(selected)
 }
 
-/// Error: adapters on a token table that stays the head. What PEFT merges of them is not what it trained.
+/// Error: adapters on a token table that stays tied to the head. What PEFT merges of them differs from what it trained.
 fn check_tie(model: &Model, config: &AdapterConfig, selected: &[String]) -> Result<(), ModelError> {
     let Some(ends) = model.ends().filter(|ends| ends.tied && config.trained_base().tying != Tying::Broken) else {
         return Ok(());
@@ -90,15 +91,15 @@ fn check_tie(model: &Model, config: &AdapterConfig, selected: &[String]) -> Resu
 /// Reads an adapter folder and puts it on the model.
 ///
 /// # Errors
-/// A folder that is no adapter, a meaning that is not implemented, or tensors that do not fit the model one to one.
+/// A folder without an adapter, a setting that is not implemented, or tensors that do not match the model one to one.
 pub fn load(model: &mut Model, folder: &Path) -> Result<PeftConfig, ModelError> {
     let config = read_config(folder)?;
     attach(model, &config.method, Start::Folder(folder))?;
     Ok(config)
 }
 
-/// As [`load`], for a LoRA adapter that is put on what it was trained on, where `init` says how it started there: one that
-/// started by LoftQ needs its start on a quantized base, and only there.
+/// As [`load`], for a LoRA adapter on the weights that it was trained on. `init` says how its factors started: an
+/// adapter that started by LoftQ needs its start on a quantized base, and only there.
 ///
 /// # Errors
 /// As [`load`].
@@ -111,10 +112,10 @@ pub fn load_started(model: &mut Model, folder: &Path, init: LoraInit) -> Result<
     Ok(config)
 }
 
-/// Puts several adapter folders on the model together, for inference.
+/// Puts several adapter folders on the model at once, for inference.
 ///
 /// # Errors
-/// As [`load`], and methods that cannot be on a module together.
+/// As [`load`], and methods that cannot share a module.
 pub fn load_all(model: &mut Model, folders: &[PathBuf]) -> Result<(), ModelError> {
     let mut changed_base: Option<&Path> = None;
     for folder in folders {
@@ -150,10 +151,10 @@ pub fn read_config(folder: &Path) -> Result<PeftConfig, ModelError> {
     Ok(PeftConfig::parse(&path, &text)?)
 }
 
-/// Writes the adapters on the model, and what was trained of the base beside them, as a PEFT folder, in f32.
+/// Writes the adapters of the model, and the parameters of the base trained beside them, as a PEFT folder in f32.
 ///
 /// # Errors
-/// Those of writing, with the path.
+/// Errors of writing, with the path.
 pub fn save(model: &Model, config: &AdapterConfig, base_model: &str, folder: &Path) -> Result<(), ModelError> {
     let mut modules = vec![];
     let mut tensors = Tensors::new();
@@ -170,7 +171,7 @@ pub fn save(model: &Model, config: &AdapterConfig, base_model: &str, folder: &Pa
     write(&tensors, &PeftConfig::render(config, &modules, &base), folder)
 }
 
-/// Writes tensors in f32 beside the text of the configuration.
+/// Writes tensors in f32, and the configuration beside them.
 pub(crate) fn write(tensors: &Tensors, config: &str, folder: &Path) -> Result<(), ModelError> {
     let specs = tensors
         .iter()
@@ -185,16 +186,16 @@ pub(crate) fn write(tensors: &Tensors, config: &str, folder: &Path) -> Result<()
     fs::write(&path, config).map_err(ModelError::io("write", &path))
 }
 
-/// What a file holds.
+/// The tensors of an adapter file.
 #[derive(Default)]
 struct Given {
-    /// By the path of the module.
+    /// Adapters by the path of their module.
     adapters: HashMap<String, AdapterValues>,
-    /// By our path of the parameter, as the model holds it.
+    /// Parameters of the base by our path, with values as the model holds them.
     base: BTreeMap<String, Vec<f32>>,
 }
 
-/// The tensors of every selected module and trained parameter of the base from a file.
+/// Reads the tensors of every selected module and of every trained parameter of the base from a file.
 fn read_values(
     path: &Path,
     model: &mut Model,

@@ -1,4 +1,4 @@
-//! Adapter folders made into one adapter folder, without their base model.
+//! Combination of adapter folders: [`merge`] makes one adapter folder of several, without their base model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,19 +12,20 @@ use super::folder::{read_config, write};
 use crate::error::ModelError;
 use crate::weights::SafetensorsFile;
 
-/// An adapter folder and its weight.
+/// An adapter folder with its weight in a combination.
 #[derive(Debug, Clone, Copy)]
 pub struct Weighted<'a> {
     /// The folder.
     pub folder: &'a Path,
-    /// How much of it is wanted; may be negative.
+    /// Its weight; may be negative.
     pub weight: f64,
 }
 
-/// Writes the combination of LoRA adapters to `out`; gives its rank. A module that only some of them have is combined of those.
+/// Writes the combination of LoRA adapters to `out` and returns its rank. A module that only some adapters have is
+/// combined from those.
 ///
 /// # Errors
-/// A folder that is no LoRA adapter, adapters that cannot be combined by this method, or those of writing.
+/// A folder without a LoRA adapter, adapters that cannot be combined by this method, or errors of writing.
 pub fn merge(adapters: &[Weighted<'_>], method: Combination, out: &Path) -> Result<usize, ModelError> {
     let opened = adapters.iter().map(|adapter| Opened::new(*adapter)).collect::<Result<Vec<_>, _>>()?;
     let modules: BTreeSet<&String> = opened.iter().flat_map(|adapter| adapter.modules.keys()).collect();
@@ -43,7 +44,7 @@ pub fn merge(adapters: &[Weighted<'_>], method: Combination, out: &Path) -> Resu
     let rank = combined.values().map(|((_, rank), _)| *rank).max().unwrap_or(1);
     let mut tensors = BTreeMap::new();
     for (module, ((factors, own), [rows, columns])) in &combined {
-        // One rank for all: what is missing is zero.
+        // All modules get one rank: missing rows and columns are zero.
         let mut a = factors.a.clone();
         a.resize(rank * columns, 0.0);
         let padded = |row: &[f32]| row.iter().copied().chain(std::iter::repeat_n(0.0, rank - own)).collect::<Vec<_>>();
@@ -55,7 +56,7 @@ pub fn merge(adapters: &[Weighted<'_>], method: Combination, out: &Path) -> Resu
     }
     let modules: Vec<String> = combined.into_keys().collect();
     let config = LoraConfig::new(rank, rank as f64, Targets::Pattern(ModulePattern::Suffixes(modules.clone())));
-    // There is one at least.
+    // There is at least one adapter.
     let base = opened.first().map(|adapter| adapter.config.base());
     let base = base.unwrap_or_else(|| BaseModel { name: String::new(), fan_in_fan_out: false, task: Task::CausalLm });
     let text = PeftConfig::render(&AdapterConfig::Lora(config), &modules, &base);
@@ -71,7 +72,7 @@ struct Opened {
     modules: BTreeMap<String, BTreeMap<AdapterTensor, String>>,
 }
 
-/// What the factors of a module are: an adapter of a token table has names of its own.
+/// The names of a module's two factors: adapters of a token table have names of their own.
 fn factors_of(names: &BTreeMap<AdapterTensor, String>) -> (AdapterTensor, AdapterTensor) {
     match names.contains_key(&AdapterTensor::EmbeddingA) {
         true => (AdapterTensor::EmbeddingA, AdapterTensor::EmbeddingB),
@@ -97,7 +98,7 @@ impl Opened {
         Ok(Self { weight: adapter.weight, config, lora, file, modules })
     }
 
-    /// Its share of a module and the shape of the module's weight, if it has one.
+    /// The adapter's share of a module and the shape of the module's weight; absent if it has no adapter there.
     fn part(&self, module: &str) -> Option<Result<(Part, [usize; 2]), ModelError>> {
         let names = self.modules.get(module)?;
         Some(self.read(module, names))

@@ -1,12 +1,12 @@
-//! Adapters on a model: where they can be, their folders, and what is made of finished ones.
+//! Adapters on a model: the places for them, their folders, and operations on finished ones.
 //!
 //! ```text
 //! site.rs          a place for an adapter, and an adapter in its place
 //! trained_base.rs  parameters of the base model that are trained beside adapters
-//! experts.rs       which sets of adapters on experts PEFT reads as they are meant
+//! experts.rs       which sets of adapters on experts PEFT reads correctly
 //! folder.rs        PEFT folders, put on a model and written from it
-//! merge.rs         several adapter folders made into one
-//! extract.rs       one adapter folder made of two models
+//! merge.rs         several adapter folders combined into one
+//! extract.rs       an adapter folder made from two models
 //! ```
 
 mod experts;

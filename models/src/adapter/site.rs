@@ -1,4 +1,5 @@
-//! What an adapter can be on: a linear map, the token table, the output head.
+//! Places for adapters: a [`Site`] is a linear map, the token table or the output head; [`Placed`] is an adapter in its
+//! place.
 
 use std::borrow::Cow;
 
@@ -16,16 +17,16 @@ use crate::parameters::{ParameterInfo, Role, join};
 pub(crate) enum Site<'a> {
     /// A linear map.
     Linear(&'a mut Linear),
-    /// The token table, of `[width, rows]` as the map from one-hot ids that it is.
+    /// The token table, with the shape `[width, rows]` of the map from one-hot ids.
     Tokens(&'a mut Option<Lora>, [usize; 2]),
-    /// The output head with its matrix.
+    /// The output head, with its matrix.
     Head(&'a mut Option<Lora>, Tensor<2>),
 }
 
 /// Reads the weight `[out, in]` of the linear map at a path in files.
 pub(crate) type Original<'a> = dyn Fn(&str) -> Result<Vec<f32>, ModelError> + 'a;
 
-/// A tensor of an adapter, its shape and its values.
+/// The tensors of an adapter, with shapes and values.
 pub(crate) type Values = Vec<(AdapterTensor, Vec<usize>, Vec<f32>)>;
 
 impl Site<'_> {
@@ -45,7 +46,7 @@ impl Site<'_> {
         }
     }
 
-    /// Tensors of the adapter that `config` puts at `path`, and their shapes, as in files.
+    /// The tensors of the adapter that `config` puts at `path`, with their shapes in files.
     pub fn shapes(&self, config: &AdapterConfig, path: &str) -> Result<Vec<(AdapterTensor, Vec<usize>)>, AdapterError> {
         if !matches!(self, Self::Linear(_)) {
             config.on_table(path)?;
@@ -54,8 +55,8 @@ impl Site<'_> {
         Ok(shapes.into_iter().map(|(tensor, shape)| (self.in_files(tensor), shape)).collect())
     }
 
-    /// The starting values, as in files. `original` reads the weight of a linear map from the model's files, where the start
-    /// needs what quantization lost.
+    /// The initial values, laid out as in files. `original` reads the weight of a linear map from the model's files,
+    /// needed for starts from the quantization error.
     pub fn initial(
         &self,
         config: &AdapterConfig,
@@ -77,7 +78,7 @@ impl Site<'_> {
         Ok(values.into_iter().map(|(tensor, values)| (self.in_files(tensor), values)).collect())
     }
 
-    /// Puts an adapter with values as in files here, in place of any other.
+    /// Puts an adapter with values laid out as in files here, replacing any other.
     pub fn build(
         self,
         config: &AdapterConfig,
@@ -104,7 +105,7 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// Takes the adapter off.
+    /// Removes the adapter and returns it.
     pub fn detach(&mut self) -> Option<Adapter> {
         match self {
             Self::Linear(linear) => linear.detach(),
@@ -112,7 +113,7 @@ impl Site<'_> {
         }
     }
 
-    /// Puts `other` beside the adapter that is here, or in its empty place.
+    /// Adds `other` to the adapter that is here, or puts it in the empty place.
     pub fn attach_beside(&mut self, other: Adapter) -> Result<(), AdapterError> {
         match self {
             Self::Linear(linear) => {
@@ -140,37 +141,37 @@ impl Site<'_> {
 pub(crate) struct Placed<'a> {
     /// Our path of the parameter that is adapted.
     pub parameter: String,
-    /// Our path of the part whose field the adapter is.
+    /// Our path of the part that holds the adapter.
     part: String,
     adapter: Cow<'a, Adapter>,
     table: bool,
 }
 
 impl<'a> Placed<'a> {
-    /// On the linear map at `path`, if it has one.
+    /// The adapter on the linear map at `path`, if there is one.
     pub fn linear(path: &str, map: &'a Linear) -> Option<Self> {
         let adapter = Cow::Borrowed(map.adapter()?);
         Some(Self { parameter: join(path, "weight"), part: path.into(), adapter, table: false })
     }
 
-    /// On the token table `parameter`, which is a field of the part at `part`.
+    /// The adapter of the token table `parameter`, which is a field of the part at `part`.
     pub fn tokens(parameter: &str, part: &str, lora: &Lora) -> Self {
         let adapter = Cow::Owned(Adapter::Lora(lora.clone()));
         Self { parameter: parameter.into(), part: part.into(), adapter, table: true }
     }
 
-    /// On the matrix `parameter` of the output head at `part`.
+    /// The adapter on the matrix `parameter` of the output head at `part`.
     pub fn head(parameter: &str, part: &str, lora: &Lora) -> Self {
         Self { table: false, ..Self::tokens(parameter, part, lora) }
     }
 
-    /// Its tensors, as in files.
+    /// Its tensors, laid out as in files.
     pub fn tensors(&self) -> Values {
         let tensors = self.adapter.tensors().into_iter();
         tensors.map(|(tensor, shape, values)| (self.in_files(tensor), shape, values)).collect()
     }
 
-    /// What is known of its parameters, `role` being that of the parameter it adapts.
+    /// Its parameters; `role` is that of the parameter it adapts.
     pub fn parameters(&self, role: Role) -> Vec<ParameterInfo> {
         let part = join(&self.part, "adapter");
         let info = |(tensor, shape): (AdapterTensor, Vec<usize>)| ParameterInfo {
@@ -187,7 +188,7 @@ impl<'a> Placed<'a> {
     }
 }
 
-/// What files call a tensor of an adapter of the token table.
+/// The name in files of a tensor of a token table's adapter.
 fn of_table(tensor: AdapterTensor) -> AdapterTensor {
     match tensor {
         AdapterTensor::A => AdapterTensor::EmbeddingA,

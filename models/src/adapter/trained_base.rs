@@ -1,4 +1,5 @@
-//! Parameters of the base that are trained beside adapters: which they are, and their values in and from adapter folders.
+//! Parameters of the base model that are trained beside adapters: [`select`] finds them, [`tensors`] and [`read`] take
+//! their values to and from adapter folders.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +13,19 @@ use crate::model::Model;
 use crate::parameters::{ModulePath, ParameterView, Role, join, visit};
 use crate::weights::{Layout, SafetensorsFile};
 
-/// Shape and values of tensors by their name.
+/// Shape and values of tensors, by name.
 pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-/// One of them.
+/// A parameter of the base that is trained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BaseParameter {
     /// Our path.
     pub ours: String,
-    /// Name of the parameter for PEFT.
+    /// Its name in PEFT.
     pub theirs: String,
-    /// Name in the adapter's file.
+    /// Its name in the adapter's file.
     pub name: String,
-    /// How files hold it.
+    /// How files lay it out.
     pub layout: Layout,
     /// Our shape.
     pub shape: Vec<usize>,
@@ -33,16 +34,16 @@ pub(crate) struct BaseParameter {
 }
 
 impl BaseParameter {
-    /// Whether it is the token table or the matrix of the head, which may be one.
+    /// Whether it is the token table or the matrix of the head, which may be tied.
     pub fn is_outer(&self) -> bool {
         matches!(self.role, Role::TokenTable | Role::Head)
     }
 }
 
-/// Those that `config` trains where adapters are on the modules at `adapted`.
+/// The parameters that `config` trains where adapters are on the modules at `adapted`.
 ///
 /// # Errors
-/// A name that no module has; modules that are quantized or that PEFT keeps otherwise.
+/// A name that no module has; a module that is quantized or that PEFT stores differently.
 pub(crate) fn select(
     model: &Model,
     config: &TrainedBase,
@@ -77,7 +78,7 @@ pub(crate) fn select(
     let tied = model.ends().is_some_and(|ends| ends.tied) && config.tying == Tying::Kept;
     let outer = chosen.iter().any(BaseParameter::is_outer);
     if tied && outer {
-        // Files have the one matrix under both names.
+        // Files hold a tied matrix under both names.
         let missing = all.iter().filter(|parameter| parameter.is_outer() && !chosen.contains(parameter));
         chosen.extend(missing.cloned().collect::<Vec<_>>());
     }
@@ -95,7 +96,7 @@ pub(crate) fn select(
     Ok(chosen)
 }
 
-/// Every parameter of the base. A head that is the token table is there too.
+/// Every parameter of the base. A tied head is listed too.
 fn all(model: &Model) -> Result<Vec<BaseParameter>, ModelError> {
     let known = model.base_parameters().iter();
     let mut found: Vec<(&str, &[usize], Role)> =
@@ -113,8 +114,8 @@ fn all(model: &Model) -> Result<Vec<BaseParameter>, ModelError> {
     named.collect()
 }
 
-/// Makes the parameters trainable in f32, with `values` (as the model holds them) where there are any. A head that is the token table
-/// becomes a matrix of its own first, or both are trained as one, as `tying` says.
+/// Makes the parameters trainable in f32, with `values` (as the model holds them) where given. A tied head first
+/// becomes a matrix of its own, or both are trained as one, as `tying` says.
 pub(crate) fn activate(
     model: &mut Model,
     chosen: &[BaseParameter],
@@ -135,12 +136,12 @@ pub(crate) fn activate(
         values.entry(ends.embedding.into()).or_insert(head);
     }
     let chosen = chosen.iter().map(path).collect();
-    // What is not chosen is shared with the network that goes away, not copied.
+    // Parameters that are not chosen are shared with the old network, not copied.
     let network = model.network().clone();
     model.replace_network(network.map(&mut Activate { path: ModulePath::default(), chosen, values }));
 }
 
-/// Their values as the adapter's file has them, by name.
+/// Their values by name, as the adapter's file holds them.
 pub(crate) fn tensors(model: &Model, chosen: &[BaseParameter]) -> Tensors {
     let mut found = Tensors::new();
     let mut add = |path: &str, value: &dyn Fn() -> Vec<f32>| {
@@ -160,10 +161,11 @@ pub(crate) fn tensors(model: &Model, chosen: &[BaseParameter]) -> Tensors {
     found
 }
 
-/// Their values in an adapter's file, by our path, as the model holds them.
+/// Their values from an adapter's file, by our path, as the model holds them.
 ///
 /// # Errors
-/// A tensor that is missing or has another shape, and one of the base that is neither trained nor the base's own.
+/// A tensor that is missing or has another shape; a tensor of the base that is neither trained nor equal to the base's
+/// own.
 pub(crate) fn read(
     model: &Model,
     file: &SafetensorsFile,
@@ -205,7 +207,8 @@ pub(crate) fn read(
     }
 }
 
-/// Whether the tensor is what the base has under that name; PEFT writes the matrix of an adapted embedding beside its factors.
+/// Whether the tensor equals the base's tensor of that name; PEFT stores the matrix of an adapted embedding beside its
+/// factors.
 fn is_copy(model: &Model, file: &SafetensorsFile, theirs: &str, name: &str) -> bool {
     let Some(ends) = model.ends() else { return false };
     let is = |ours: &str| model.name_for_peft(ours).is_ok_and(|known| known == theirs);

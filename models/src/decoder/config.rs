@@ -1,4 +1,4 @@
-//! What a family decides about its decoder.
+//! The configuration of a decoder: [`DecoderConfig`] holds the sizes and variants that a family decides.
 
 use crate::hf_config::RopeScaling;
 use crate::parameters::Initial;
@@ -7,14 +7,15 @@ use crate::parts::{BlockConfig, EmbeddingConfig, LearnedPositions, PositionConfi
 /// Sizes and variants of a decoder-only transformer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecoderConfig {
-    /// Rows of the embedding.
+    /// Rows of the token table: the size of the vocabulary.
     pub vocab_size: usize,
     /// Number of blocks.
     pub layers: usize,
-    /// The blocks.
+    /// Sizes and variants of each block.
     pub block: BlockConfig,
-    /// A token whose embedding is looked up but not trained by that (`nn.Embedding(padding_idx)`). The reference does this
-    /// in some families for `pad_token_id` wherever the token stands, also where it is the end-of-turn token of real text.
+    /// A token whose embedding is looked up, but gets no gradient from that (`nn.Embedding(padding_idx)`). In some
+    /// families the reference does this for `pad_token_id` wherever the token stands, even where it ends a turn of real
+    /// text.
     pub padding_token: Option<usize>,
     /// Longest sequence the model was made for, in tokens.
     pub max_positions: usize,
@@ -22,14 +23,14 @@ pub struct DecoderConfig {
     pub embedding: EmbeddingConfig,
     /// The output head.
     pub head: HeadConfig,
-    /// Standard deviation of freshly made matrices.
+    /// Standard deviation of new matrices (`initializer_range`).
     pub initializer_range: f64,
 }
 
-/// The output head.
+/// Variants of the output head.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeadConfig {
-    /// It is the embedding.
+    /// Its matrix is the token table.
     pub tied: bool,
     /// It has a bias of its own.
     pub bias: bool,
@@ -38,7 +39,7 @@ pub struct HeadConfig {
 }
 
 impl DecoderConfig {
-    /// The token table and what stands around it.
+    /// The configuration of the token embedding.
     pub fn token_embedding(&self) -> TokenEmbeddingConfig {
         let positions = match self.block.position {
             PositionConfig::Learned { offset } => Some(LearnedPositions { rows: self.max_positions + offset, offset }),
@@ -63,8 +64,8 @@ impl DecoderConfig {
         }
     }
 
-    /// The length after which the positions of all tokens are others, so that what a cache holds is worth nothing: longrope
-    /// has one set of frequencies up to it and another beyond.
+    /// The sequence length after which the positions of all tokens change, so that cached keys and values become
+    /// useless: longrope has one set of frequencies up to it and another beyond.
     pub fn positions_change_after(&self) -> Option<usize> {
         let ropes = match &self.block.position {
             PositionConfig::Rope { rope, .. } => std::slice::from_ref(rope),
@@ -77,7 +78,7 @@ impl DecoderConfig {
         })
     }
 
-    /// The longest sequence that can be computed at all, where there is a limit: a table of positions ends.
+    /// The longest sequence that can be computed, in tokens, where a table of positions sets a limit.
     pub fn position_limit(&self) -> Option<usize> {
         match self.block.position {
             PositionConfig::Learned { .. } => Some(self.max_positions),

@@ -1,12 +1,12 @@
-//! From the last hidden states to logits, losses and choices of tokens.
+//! The output head of a decoder: [`Head`] computes logits, losses and token statistics from the last hidden states.
 
 use burn::tensor::{Int, Tensor};
 use firebrand_kernels::{HeadWeight, linear, linear_cross_entropy, token_statistics};
 
-/// The output head, ready to be used: its matrix may be the token table.
+/// The output head. Its matrix may be the token table.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// `[vocab_size, width]`, and what an adapter puts beside it.
+    /// `[vocab_size, width]`, with what an adapter adds to it.
     pub weight: HeadWeight,
     /// `[vocab_size]`.
     pub bias: Option<Tensor<1>>,
@@ -15,7 +15,8 @@ pub struct Head {
 }
 
 impl Head {
-    /// Logits `[..., vocab_size]` of the hidden states that the decoder gives. For inference: a loss never needs all of them at once.
+    /// Logits `[..., vocab_size]` of the decoder's hidden states. For inference: a loss never needs all of them at
+    /// once.
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
         let HeadWeight { matrix, low_rank } = &self.weight;
         let mut logits = match low_rank {
@@ -36,7 +37,7 @@ impl Head {
         }
     }
 
-    /// The weighted sum of the cross-entropies of `targets` `[tokens]` after hidden states `[tokens, width]`, as `[1]`.
+    /// The weighted sum of cross-entropies, `[1]`, for hidden states `[tokens, width]` and `targets` `[tokens]`.
     pub fn loss(&self, hidden: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> Tensor<1> {
         linear_cross_entropy(hidden, self.weight.clone(), self.bias.clone(), targets, weights, self.softcap)
     }

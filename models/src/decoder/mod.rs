@@ -1,4 +1,4 @@
-//! A decoder-only transformer: embedding, blocks, final norm and output head.
+//! The decoder: [`Decoder`] is a decoder-only transformer of embedding, blocks, final norm and output head.
 //!
 //! ```text
 //! ids -> embed -> [ x + attention(norm(x)) -> x + mlp(norm(x)) ] * layers -> norm -> head
@@ -19,14 +19,14 @@ use crate::adapter::{Placed, Site};
 use crate::parameters::{Initial, ParameterSource, Role, join, linear, tensor, under, vector};
 use crate::parts::{Block, Cache, Context, Embedding, Inputs, Maps, Norm, Position, Residual, ids_tensor, maps};
 
-/// Embedding, blocks, final norm and output head.
+/// A decoder-only transformer.
 #[derive(Module, Debug)]
 pub struct Decoder {
     embed: Embedding,
     layers: Vec<Block>,
-    /// Absent where every block ends with one.
+    /// The final norm; absent where every block ends with a norm.
     norm: Option<Norm>,
-    /// From the width of the stream to that of the head.
+    /// From the width of the residual stream to that of the head.
     project: Option<Linear>,
     head: OutputHead,
     #[module(skip)]
@@ -35,19 +35,19 @@ pub struct Decoder {
 
 maps!(Decoder { embed, layers, project });
 
-/// Parameters of the output head.
+/// The parameters of the output head.
 #[derive(Module, Debug)]
 pub struct OutputHead {
-    /// Absent: the token table is the matrix.
+    /// The head's matrix; absent where the token table is used.
     weight: Option<Param<Tensor<2>>>,
     bias: Option<Param<Tensor<1>>>,
     adapter: Option<Lora>,
 }
 
 impl Decoder {
-    /// The parameter that is the token table.
+    /// Path of the token table.
     pub const EMBEDDING: &str = "embed.tokens";
-    /// The parameter that is the output head's matrix.
+    /// Path of the output head's matrix.
     pub const HEAD: &str = "head.weight";
 
     /// Reads every parameter from `source`.
@@ -77,7 +77,7 @@ impl Decoder {
         &self.layers
     }
 
-    /// What the blocks share for this batch.
+    /// What the blocks share for this batch: positions, segments and mode.
     pub fn context(&self, inputs: &Inputs, mode: Mode) -> Context {
         let device = self.device();
         let segments = inputs.segments.clone().map(|segments| ids_tensor(segments, inputs, &device));
@@ -91,7 +91,7 @@ impl Decoder {
         self.embed.forward(inputs, mode)
     }
 
-    /// What follows the last block: `[batch, time, width]` to the hidden states that the head reads.
+    /// Turns the output of the last block, `[batch, time, width]`, into the hidden states that the head reads.
     pub fn finish(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
         let x = match &self.norm {
             Some(norm) => norm.forward(x),
@@ -112,14 +112,14 @@ impl Decoder {
         self.forward_with(inputs, &self.context(inputs, mode))
     }
 
-    /// Like [`Self::forward`], in a context of the caller's.
+    /// Like [`Self::forward`], with a given context.
     pub fn forward_with(&self, inputs: &Inputs, context: &Context) -> Tensor<3> {
         let embedded = self.embed(inputs, context.mode);
         let x = self.layers.iter().fold(embedded, |x, layer| layer.forward(x, context, None));
         self.finish(x, context.mode)
     }
 
-    /// Like [`Self::forward`] in inference for one more piece of the sequence in `cache`.
+    /// Like [`Self::forward`] in inference, for tokens that continue the sequence in `cache`.
     pub fn forward_cached(&self, inputs: &Inputs, cache: &mut Cache) -> Tensor<3> {
         let context = self.context(inputs, Mode::Inference);
         let mut x = self.embed(inputs, context.mode);
@@ -142,7 +142,7 @@ impl Decoder {
         self.head.weight.as_ref().map_or_else(|| self.embed.tokens(), |weight| weight.val())
     }
 
-    /// Everything that adapters can be on, by the path of the parameter that is adapted.
+    /// The places for adapters, by the path of the parameter that is adapted.
     pub(crate) fn sites_mut(&mut self) -> Vec<(String, Site<'_>)> {
         let head = self.head_weight();
         let [rows, width] = [self.config.vocab_size, self.config.embedding_width()];
@@ -157,14 +157,15 @@ impl Decoder {
         sites
     }
 
-    /// The adapters of the token table and of the head, by the path of the parameter that is adapted and that of the part that holds them.
+    /// The adapters of the token table and of the head, with the path of the adapted parameter and of the part that
+    /// holds them.
     pub(crate) fn outer_adapters(&self) -> Vec<Placed<'_>> {
         let tokens = self.embed.adapter().as_ref().map(|lora| Placed::tokens(Self::EMBEDDING, "embed", lora));
         let head = self.head.adapter.as_ref().map(|lora| Placed::head(Self::HEAD, "head", lora));
         tokens.into_iter().chain(head).collect()
     }
 
-    /// Gives a head that is the token table a matrix of its own, frozen, as it is now.
+    /// Gives a tied head a matrix of its own, frozen, with the values of the token table.
     pub(crate) fn untie(&mut self) {
         if self.head.weight.is_none() {
             self.head.weight = Some(Param::from_tensor(self.embed.tokens().detach()).set_require_grad(false));
@@ -172,7 +173,7 @@ impl Decoder {
         }
     }
 
-    /// Folds the adapters of the token table and of the head into them. Where the two were one they no longer are.
+    /// Merges the adapters of the token table and of the head. If the two were tied, they no longer are.
     pub(crate) fn merge_outer_adapters(&mut self) {
         if self.embed.adapter().is_some() || self.head.adapter.is_some() {
             self.untie();
@@ -183,7 +184,7 @@ impl Decoder {
         }
     }
 
-    /// Where the parameters are.
+    /// The device of the parameters.
     pub fn device(&self) -> Device {
         self.embed.device()
     }

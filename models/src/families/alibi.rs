@@ -1,7 +1,7 @@
-//! The slopes of linear biases (Press et al. 2021, arXiv:2108.12409), as each reference computes them.
+//! ALiBi: the slopes of linear attention biases (Press et al. 2021, arXiv:2108.12409), as each reference computes them.
 
-/// `2^(-8 k / n)` for `k` from 1 to `n` where `n` is a power of two; else those of the power below, and then every other one of
-/// the power above.
+/// `2^(-8 k / n)` for `k` from 1 to `n` where the number of heads `n` is a power of two. Otherwise the slopes of the
+/// power of two below `n`, then every second slope of the power above.
 pub(super) fn slopes(heads: usize) -> Vec<f32> {
     let below = 1 << heads.ilog2();
     let base = |power: usize| 2.0_f64.powf(-8.0 / power as f64);
@@ -12,8 +12,8 @@ pub(super) fn slopes(heads: usize) -> Vec<f32> {
     first.chain(rest).collect()
 }
 
-/// `2^(-8 k / n)` for the power of two `n` at or above the number of heads: the even `k` first, then the odd ones, cut to that
-/// number.
+/// `2^(-8 k / n)` for the power of two `n` at or above the number of heads: the even `k` first, then the odd ones, cut
+/// to the number of heads.
 pub(super) fn slopes_of_mpt(heads: usize) -> Vec<f32> {
     let above = heads.next_power_of_two();
     let slope = |k: usize| 1.0 / (2.0_f32).powf(k as f32 * (8.0 / above as f32));

@@ -1,8 +1,9 @@
 //! BLOOM (Scao et al. 2022, arXiv:2211.05100). `model_type` "bloom"; reference: transformers
 //! `models/bloom/modeling_bloom.py`.
 //!
-//! ALiBi instead of positions, a norm right after the embedding, q, k and v in one matrix head by head. Published files lack
-//! the prefix `transformer.`, and older configs say `n_embed`. `slow_but_exact` and `pretraining_tp` change no result.
+//! ALiBi instead of position embeddings, a norm directly after the embedding, and q, k and v in one matrix, head by
+//! head. Published files lack the prefix `transformer.`, and older configs say `n_embed`. `slow_but_exact` and
+//! `pretraining_tp` do not change results.
 
 use firebrand_kernels::{Activation, Alibi};
 
@@ -15,7 +16,7 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, EmbeddingConfig, FusedLayout, PositionConfig, QkvLayout};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["bloom"],
     models: "BLOOM, BLOOMZ",
@@ -47,7 +48,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     Ok(DecoderConfig { embedding: EmbeddingConfig::Normalised, ..decoder })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("transformer", "h")
         .tensor("embed.tokens", "transformer.word_embeddings.weight")

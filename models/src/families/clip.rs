@@ -1,10 +1,11 @@
-//! CLIP (Radford et al. 2021, arXiv:2103.00020). `model_type` "clip"; reference: transformers `models/clip/modeling_clip.py`.
+//! CLIP (Radford et al. 2021, arXiv:2103.00020). `model_type` "clip"; reference: transformers
+//! `models/clip/modeling_clip.py`.
 //!
-//! A tower for texts and one for pictures, LayerNorm before each branch, biases in all blocks, none on the projections. Oddities:
-//! the norm before the first block of pictures is spelt `pre_layrnorm` in all files; a text ends at its largest id where
-//! `eos_token_id` is 2, the default that the first files carry without meaning it, and else at the first `eos_token_id`; the
-//! first files hold `position_ids`, and repeat each tower's configuration as `text_config_dict` and `vision_config_dict`, which
-//! hold in place of the others where they are there.
+//! A text tower and an image tower, LayerNorm before each branch, biases in all blocks, no biases on the projections.
+//! Oddities: all files spell the norm before the first image block `pre_layrnorm`. Where `eos_token_id` is 2, a default
+//! that the first files carry by mistake, a text ends at its largest id; otherwise it ends at the first `eos_token_id`.
+//! The first files hold `position_ids`, and repeat each tower's configuration as `text_config_dict` and
+//! `vision_config_dict`, which replace the other sections where they are present.
 
 use super::common::{MOST_LAYERS, activation};
 use super::{BasePrompt, Definition, NetworkDefinition, TransformersClass};
@@ -18,11 +19,11 @@ use crate::parts::{
 use crate::towers::{EndOfText, TextConfig, TowersConfig, VisionConfig};
 use crate::weights::{Layout, Rule};
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["clip"],
     models: "CLIP B/32, B/16, L/14, L/14-336",
-    // PEFT has no choice of its own for `clip`.
+    // PEFT has no default targets for `clip`.
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Wordless,
     network: NetworkDefinition::Towers {
@@ -32,7 +33,7 @@ pub const FAMILY: Definition = Definition {
     },
 };
 
-/// The `eos_token_id` of files that mean the largest id.
+/// The `eos_token_id` of files in which a text ends at its largest id.
 const NOT_MEANT: usize = 2;
 
 /// Reads `config.json`.
@@ -48,8 +49,8 @@ fn config(config: &HfConfig) -> Result<TowersConfig, ModelError> {
     })
 }
 
-/// The configuration of a tower. Where `{tower}_config_dict` is there it is the whole of it, the defaults for what it leaves out
-/// included, and `{tower}_config` is not looked at.
+/// The configuration of a tower. Where `{tower}_config_dict` is present, it is used alone, with defaults for missing
+/// keys, and `{tower}_config` is ignored.
 fn tower(config: &HfConfig, name: &str) -> Result<HfConfig, ModelError> {
     let section = match config.section(&format!("{name}_config_dict"))? {
         Some(section) => Some(section),
@@ -58,7 +59,7 @@ fn tower(config: &HfConfig, name: &str) -> Result<HfConfig, ModelError> {
     section.map_or_else(|| HfConfig::from_json(config.path(), "{}"), Ok)
 }
 
-/// What all standard deviations of a model or a tower are multiplied by.
+/// The factor on all standard deviations of a model or a tower.
 fn factor(keys: &HfConfig) -> Result<f64, ModelError> {
     Ok(keys.optional_f64("initializer_factor")?.unwrap_or(1.0))
 }
@@ -68,7 +69,7 @@ fn deviation(width: usize, factor: f64) -> Initial {
     Initial::NormalWith(factor * (width as f64).powf(-0.5))
 }
 
-/// The tower of texts of a model whose factor is `of_model`.
+/// The text tower of a model whose factor is `of_model`.
 fn text_tower(keys: &HfConfig, of_model: f64) -> Result<TextConfig, ModelError> {
     let end = keys.optional_usize("eos_token_id")?.unwrap_or(49_407);
     let block = block(keys, Defaults { width: 512, heads: 8, middle: 2048 }, Sight::Causal(Window::Full))?;
@@ -83,7 +84,7 @@ fn text_tower(keys: &HfConfig, of_model: f64) -> Result<TextConfig, ModelError> 
     })
 }
 
-/// The tower of pictures of a model whose factor is `of_model`.
+/// The image tower of a model whose factor is `of_model`.
 fn vision_tower(keys: &HfConfig, of_model: f64) -> Result<VisionConfig, ModelError> {
     let (image, patch) =
         (keys.optional_size("image_size")?.unwrap_or(224), keys.optional_size("patch_size")?.unwrap_or(32));
@@ -106,7 +107,7 @@ fn vision_tower(keys: &HfConfig, of_model: f64) -> Result<VisionConfig, ModelErr
     })
 }
 
-/// What a tower has where its section is silent.
+/// The values that a tower takes for missing keys.
 struct Defaults {
     width: usize,
     heads: usize,
@@ -162,14 +163,14 @@ fn block(keys: &HfConfig, defaults: Defaults, sight: Sight) -> Result<BlockConfi
     })
 }
 
-/// As `_init_weights` has it: what is added to the stream is the smaller, the more there is of it.
+/// The initial values of `_init_weights`: those of q, k and v and of the MLP's output shrink with the number of layers.
 fn initials(keys: &HfConfig, width: usize) -> Result<BlockInitials, ModelError> {
     let (factor, branches) = (factor(keys)?, 2 * layers(keys)?);
     let added = deviation(width * branches, factor);
     Ok(BlockInitials { qkv: added, output: deviation(width, factor), up: deviation(2 * width, factor), down: added })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &TowersConfig) -> Vec<Rule> {
     let mut rules = vec![
         Rule::renamed("temperature", "logit_scale").laid_out(Layout::Scalar),

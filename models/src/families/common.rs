@@ -1,4 +1,5 @@
-//! What many families share: the reading of keys, the decoder that most recent ones have, and the writing down of names.
+//! Code that many families share: reading keys ([`Gated`], [`Plain`], [`Heads`]) and listing names of tensors
+//! ([`Names`]).
 
 use firebrand_kernels::{Activation, RopeStyle};
 
@@ -11,7 +12,7 @@ use crate::parts::{
 };
 use crate::weights::Rule;
 
-/// What a family takes where its `config.json` is silent, and what its keys are called.
+/// The decoder of LLaMA and its relatives: a family's defaults for missing keys, and its names of keys.
 pub(super) struct Gated {
     /// Base of the rotary wavelengths.
     pub theta: f64,
@@ -30,8 +31,8 @@ impl Default for Gated {
 }
 
 impl Gated {
-    /// The decoder that LLaMA made common: RMSNorm before each branch, rotary positions on halves of the head, grouped-query
-    /// attention, a gated MLP, no biases.
+    /// A decoder with RMSNorm before each branch, rotary positions on halves of the head, grouped-query attention, a
+    /// gated MLP and no biases.
     pub fn decoder(&self, config: &HfConfig) -> Result<DecoderConfig, ModelError> {
         let defaults = RopeDefaults { theta: self.theta, partial_rotary_factor: 1.0 };
         self.decoder_with(config, |head_dim| {
@@ -39,7 +40,7 @@ impl Gated {
         })
     }
 
-    /// The same with positions that follow from the width of a head.
+    /// The same with positions that are computed from the width of a head.
     pub fn decoder_with(
         &self,
         config: &HfConfig,
@@ -72,8 +73,8 @@ impl Gated {
     }
 }
 
-/// The decoder that came before: a learned or rotary position, LayerNorm with bias, one head for queries, keys and values alike,
-/// and an MLP of two matrices with biases. The fields that every such family sets its own way are arguments.
+/// The decoder of older families: learned or rotary positions, LayerNorm with bias, as many key-value heads as query
+/// heads, and an MLP of two matrices with biases. Fields that differ in every such family are arguments.
 pub(super) struct Plain {
     /// The key of the number of blocks.
     pub layers: &'static str,
@@ -81,9 +82,9 @@ pub(super) struct Plain {
     pub max_positions: &'static str,
     /// The key of the norms' epsilon.
     pub eps: &'static str,
-    /// The key of the MLP's width; absent there: four times `hidden_size`.
+    /// The key of the MLP's width; where the file lacks it, four times `hidden_size`.
     pub intermediate_size: &'static str,
-    /// `tie_word_embeddings` where the file is silent.
+    /// `tie_word_embeddings` where the file lacks it.
     pub tied_head: bool,
 }
 
@@ -122,7 +123,7 @@ impl Plain {
     }
 }
 
-/// `pad_token_id`; -1, in the first conversions of LLaMA, is the last token to `nn.Embedding`.
+/// `pad_token_id`; -1, in the first conversions of LLaMA, means the last token to `nn.Embedding`.
 pub(super) fn padding_token(config: &HfConfig) -> Result<Option<usize>, ModelError> {
     match config.map().get("pad_token_id").and_then(|id| id.as_i64()) {
         Some(-1) => Ok(Some(config.size("vocab_size")? - 1)),
@@ -130,10 +131,10 @@ pub(super) fn padding_token(config: &HfConfig) -> Result<Option<usize>, ModelErr
     }
 }
 
-/// More layers than any published model has by far; a config with more is not believed.
+/// The most layers that a config may have: far more than any published model has.
 pub(super) const MOST_LAYERS: usize = 10_000;
 
-/// How many heads there are, and how wide.
+/// The numbers of heads and their width.
 #[derive(Clone, Copy)]
 pub(super) struct Heads {
     pub heads: usize,
@@ -142,8 +143,8 @@ pub(super) struct Heads {
 }
 
 impl Heads {
-    /// From the keys `heads`, `kv_heads` (absent: as many) and `head_dim` (absent: `otherwise`, or what is left of
-    /// `hidden_size`).
+    /// Reads the keys `heads`, `kv_heads` (absent: as many as `heads`) and `head_dim` (absent: `otherwise`, else
+    /// `hidden_size` divided by the number of heads).
     pub fn read(config: &HfConfig, heads: &str, kv_heads: &str, otherwise: Option<usize>) -> Result<Self, ModelError> {
         let hidden_size = config.size("hidden_size")?;
         let (count_key, count) = (heads, config.size(heads)?);
@@ -158,13 +159,15 @@ impl Heads {
         Ok(Self { heads: count, kv_heads: kv_count, head_dim })
     }
 
-    /// From one key, as many keys and values as queries, and a width that divides.
+    /// Reads the number of heads from one key, for families with as many key-value heads as query heads. It must divide
+    /// the width.
     pub fn of_width(config: &HfConfig, key: &str, hidden_size: usize) -> Result<Self, ModelError> {
         let heads = config.size(key)?;
         Ok(Self { heads, kv_heads: heads, head_dim: divided(config, key, hidden_size, heads)? })
     }
 
-    /// Separate projections without biases, scores divided by the root of the head's width, nothing hidden.
+    /// Separate projections without biases, scores divided by the root of the head's width, causal attention without a
+    /// window.
     pub fn attention(self) -> AttentionConfig {
         AttentionConfig {
             heads: self.heads,
@@ -189,7 +192,7 @@ fn divided(config: &HfConfig, key: &str, hidden_size: usize, heads: usize) -> Re
     Err(config.wrong(key, format!("a divisor of the hidden size, {hidden_size}"), heads.to_string()))
 }
 
-/// The activation under `key`, by Hugging Face's names.
+/// The activation under `key`, which uses Hugging Face's names.
 pub(super) fn activation(config: &HfConfig, key: &str) -> Result<Activation, ModelError> {
     let known = ["silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu", "quick_gelu"];
     Ok(match config.one_of(key, &known)? {
@@ -201,12 +204,13 @@ pub(super) fn activation(config: &HfConfig, key: &str) -> Result<Activation, Mod
     })
 }
 
-/// A head without bias; tied where the config says so, or, silent, where the family is.
+/// A head without bias. It is tied as `tie_word_embeddings` says, or as `tied` where the key is absent.
 pub(super) fn head(config: &HfConfig, tied: bool) -> Result<HeadConfig, ModelError> {
     Ok(HeadConfig { tied: config.bool_or("tie_word_embeddings", tied)?, bias: false, softcap: None })
 }
 
-/// The windows of `layer_types`, or, where it is absent, of the layers that `slides` (counted from zero).
+/// The windows of `layer_types`; where the key is absent, the layers for which `slides` (counted from zero) have a
+/// window.
 pub(super) fn windows(
     config: &HfConfig,
     layers: usize,
@@ -234,8 +238,8 @@ pub(super) fn windows(
     }
 }
 
-/// Our names and theirs, written down one after the other. Files of the model without its head lack the name in front of
-/// everything else (`model.`, `transformer.`), and some published ones do too: both are read.
+/// A list of rules for names of tensors. Files of a model without its head lack the name in front of everything else
+/// (`model.`, `transformer.`), and so do some published ones: both spellings are read.
 pub(super) struct Names {
     base: &'static str,
     layer: String,
@@ -243,12 +247,12 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// `base` is in front of everything but the head, `layers` is the name of the list of blocks below it.
+    /// `base` stands in front of all names but the head's; `layers` is the name of the list of blocks below it.
     pub fn new(base: &'static str, layers: &str) -> Self {
         Self { base, layer: format!("{base}.{layers}.{{}}"), rules: vec![] }
     }
 
-    /// The names of the LLaMA files, which many families took over, without those of the MLP and of norms in the blocks.
+    /// The names of LLaMA's files, which many families share, without those of the MLP and of norms in the blocks.
     pub fn llama() -> Self {
         Self::new("model", "layers")
             .tensor("embed.tokens", "model.embed_tokens.weight")
@@ -271,7 +275,7 @@ impl Names {
         self.linear("mlp.gate", "mlp.gate_proj").linear("mlp.up", "mlp.up_proj").linear("mlp.down", "mlp.down_proj")
     }
 
-    /// A tensor outside the blocks, by its whole name.
+    /// A tensor outside the blocks, by its full name.
     pub fn tensor(self, ours: &str, theirs: &str) -> Self {
         let rule = self.with_alias(Rule::renamed(ours, theirs), theirs);
         self.rule(rule)
@@ -297,7 +301,7 @@ impl Names {
         })
     }
 
-    /// A linear map in the blocks whose files hold the weight `[in, out]`, as GPT-2's `Conv1D`.
+    /// A linear map in the blocks whose files hold the weight as `[in, out]`, as GPT-2's `Conv1D` does.
     pub fn transposed(self, ours: &str, theirs: &str) -> Self {
         let (weight, bias) = (format!("{}.{theirs}.weight", self.layer), format!("{}.{theirs}.bias", self.layer));
         let rule = Rule::renamed(&format!("layers.{{}}.{ours}.weight"), &weight).transposed();
@@ -305,7 +309,7 @@ impl Names {
         self.rule(rule).tensor(&format!("layers.{{}}.{ours}.bias"), &bias)
     }
 
-    /// A buffer that files may hold and the model does not need, by its whole name.
+    /// A buffer that files may hold and that the model does not need, by its full name.
     pub fn ignored(self, theirs: &str) -> Self {
         let short = theirs.strip_prefix(self.base).and_then(|name| name.strip_prefix('.')).map(str::to_string);
         let names = self.rule(Rule::ignored(theirs));
@@ -321,7 +325,7 @@ impl Names {
         self
     }
 
-    /// All of them.
+    /// The list of rules.
     pub fn rules(self) -> Vec<Rule> {
         self.rules
     }

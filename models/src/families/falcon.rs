@@ -1,10 +1,11 @@
 //! Falcon 7B, 40B, 180B and RW (Almazrouei et al. 2023, arXiv:2311.16867). `model_type` "falcon", in the first files
 //! "RefinedWebModel" and "RefinedWeb"; reference: transformers `models/falcon/modeling_falcon.py`.
 //!
-//! Three shapes. 7B: attention and MLP side by side after one norm, one key-value head. 40B and 180B (`new_decoder_architecture`):
-//! the same with key-value groups and a norm for each branch, or one for both. RW (`alibi`): one branch after the other, as many
-//! keys as queries, biases, ALiBi. q, k and v are one matrix, group by group. The reference computes ALiBi in bf16 and adds it
-//! before the division by the root of the head's width (by `sdpa`; its `eager` path adds it twice).
+//! Three shapes. 7B: attention and MLP in parallel after one norm, one key-value head. 40B and 180B
+//! (`new_decoder_architecture`): the same with groups of key-value heads, and one norm for each branch or one for both.
+//! RW (`alibi`): sequential branches, as many key-value heads as query heads, biases, ALiBi. q, k and v are one matrix,
+//! group by group. The reference computes ALiBi in bf16 and adds it before the division by the root of the head's width
+//! (in `sdpa`; its `eager` path adds it twice).
 
 use firebrand_kernels::{Activation, Alibi, RopeStyle};
 
@@ -17,7 +18,7 @@ use crate::hf_config::{HfConfig, RopeDefaults};
 use crate::parts::{AttentionConfig, BlockConfig, FusedLayout, MlpConfig, PositionConfig, QkvLayout, Residual};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["falcon", "RefinedWeb", "RefinedWebModel"],
     models: "Falcon 7B, 40B, 180B, RW",
@@ -77,7 +78,7 @@ fn heads(config: &HfConfig, hidden_size: usize) -> Result<Heads, ModelError> {
     Ok(Heads { kv_heads, ..heads })
 }
 
-/// Whether this is the architecture of 40B; its first files say so by their type only.
+/// Whether this is the architecture of 40B; its first files say so only by their `model_type`.
 fn grouped(config: &HfConfig) -> Result<bool, ModelError> {
     config.bool_or("new_decoder_architecture", config.optional_string("model_type")? == Some("RefinedWeb"))
 }
@@ -97,7 +98,7 @@ fn residual(config: &HfConfig) -> Result<Residual, ModelError> {
     }
 }
 
-/// Our names and theirs; the norms' depend on where they stand.
+/// The names of tensors; those of norms depend on where they stand.
 fn rules(decoder: &DecoderConfig) -> Vec<Rule> {
     let names = Names::new("transformer", "h");
     let names = match decoder.block.residual {

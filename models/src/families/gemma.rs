@@ -1,8 +1,9 @@
 //! Gemma (2024, arXiv:2403.08295). `model_type` "gemma"; reference: transformers `models/gemma/modeling_gemma.py`.
 //!
-//! LLaMA with these differences: norms multiply by `1 + w`, embedded tokens are multiplied by `sqrt(hidden_size)`, heads are
-//! 256 wide whatever `hidden_size` is, GELU gates the MLP, the head is the embedding. `"hidden_act": "gelu"` of the first
-//! files means the tanh approximation. In 16-bit weights the reference rounds the square root; computing in f32 does not.
+//! LLaMA with these differences: norms multiply by `1 + w`, token embeddings are multiplied by `sqrt(hidden_size)`,
+//! heads are 256 wide whatever `hidden_size` is, the MLP is gated with GELU, and the head is tied. `"hidden_act":
+//! "gelu"` in the first files means the tanh approximation. With 16-bit weights the reference rounds the square root;
+//! computing in f32 does not.
 
 use firebrand_kernels::Activation;
 
@@ -15,7 +16,7 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, BlockConfig, EmbeddingConfig, MlpConfig, NormConfig};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["gemma"],
     models: "Gemma 2B, 7B; CodeGemma",
@@ -24,7 +25,7 @@ pub const FAMILY: Definition = Definition {
     network: NetworkDefinition::Decoder { config, rules },
 };
 
-/// Where the files of Gemma 1, 2 and 3 are silent.
+/// Defaults of Gemma 1, 2 and 3 for missing keys.
 pub(super) const GATED: Gated =
     Gated { theta: 10_000.0, tied_head: true, head_dim: Some(256), activation: "hidden_activation" };
 
@@ -42,7 +43,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
         other => Ok::<_, ModelError>(other),
     };
     let activation = meant("hidden_act")?;
-    // The reference reads over this key, which some files have.
+    // The reference ignores this key, which some files have.
     if let Some(named) = config.optional_string("hidden_activation")?
         && meant("hidden_activation")? != activation
     {
@@ -53,7 +54,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     adapted(config, DecoderConfig { block: BlockConfig { mlp, ..decoder.block }, ..decoder })
 }
 
-/// What Gemma 1, 2 and 3 have in common.
+/// The differences from LLaMA that Gemma 1, 2 and 3 share.
 pub(super) fn adapted(config: &HfConfig, decoder: DecoderConfig) -> Result<DecoderConfig, ModelError> {
     config.only("use_bidirectional_attention", false)?;
     let bias = config.bool_or("attention_bias", false)?;
@@ -68,7 +69,7 @@ pub(super) fn adapted(config: &HfConfig, decoder: DecoderConfig) -> Result<Decod
     })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(decoder: &DecoderConfig) -> Vec<Rule> {
     super::mistral::rules(decoder)
 }

@@ -1,8 +1,8 @@
 //! Gemma 2 (2024, arXiv:2408.00118). `model_type` "gemma2"; reference: transformers `models/gemma2/modeling_gemma2.py`.
 //!
 //! Gemma with norms before and after each branch, soft caps on attention scores and on logits, queries scaled by
-//! `query_pre_attn_scalar` instead of the head's width, and a window on every other layer, the first included. Caps and
-//! window have defaults where their keys are absent, and are off where they are `null`.
+//! `query_pre_attn_scalar` instead of the head's width, and a sliding window on every other layer, beginning with the
+//! first. Caps and window have defaults where their keys are absent, and are off where they are `null`.
 
 use super::common::{Names, windows};
 use super::{BasePrompt, Definition, NetworkDefinition};
@@ -13,7 +13,7 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, BlockConfig, Residual, Scale, Sight};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["gemma2"],
     models: "Gemma 2 2B, 9B, 27B",
@@ -52,12 +52,12 @@ pub(super) fn query_scale(config: &HfConfig) -> Result<Scale, ModelError> {
     Ok(Scale::Fixed(config.optional_positive_f64("query_pre_attn_scalar")?.unwrap_or(256.0).powf(-0.5)))
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     names().rules()
 }
 
-/// The names of Gemma 2 and 3.
+/// The rules that Gemma 2 and 3 share.
 pub(super) fn names() -> Names {
     Names::llama()
         .split_qkv("self_attn")

@@ -1,9 +1,9 @@
 //! Gemma 3, text models (2025, arXiv:2503.19786). `model_type` "gemma3_text"; reference: transformers
 //! `models/gemma3/modeling_gemma3.py`.
 //!
-//! Gemma 2 without caps and with norms on the heads of q and k. Five of six layers are windowed, and those have wavelengths of
-//! their own: published files say `rope_local_base_freq`, newer ones have an object for each kind of layer in
-//! `rope_parameters`. `rope_scaling` is for the layers that see everything.
+//! Gemma 2 without soft caps and with norms on the heads of q and k. Five of six layers have a sliding window and
+//! rotary wavelengths of their own: published files say `rope_local_base_freq`, newer ones have an object for each kind
+//! of layer in `rope_parameters`. `rope_scaling` applies to the layers without a window.
 
 use super::common::windows;
 use super::{BasePrompt, Definition, NetworkDefinition};
@@ -14,7 +14,7 @@ use crate::hf_config::{HfConfig, Rope, RopeDefaults};
 use crate::parts::{AttentionConfig, BlockConfig, PositionConfig, QkNorm, Residual, Sight};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["gemma3_text"],
     models: "Gemma 3 270M, 1B (text models)",
@@ -23,20 +23,20 @@ pub const FAMILY: Definition = Definition {
     network: NetworkDefinition::Decoder { config, rules },
 };
 
-/// The rotary table of layers that see everything.
+/// Index of the rotary table of layers without a window.
 const FULL: usize = 0;
-/// That of windowed ones.
+/// Index of the rotary table of layers with a window.
 const SLIDING: usize = 1;
 
 /// Reads `config.json`.
 fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
-    // The reference keeps the key and does nothing with it.
+    // The reference stores the key and does not use it.
     if let Some(cap) = config.optional_positive_f64("attn_logit_softcapping")? {
         return Err(config.wrong("attn_logit_softcapping", "null; nothing else is supported", cap.to_string()));
     }
     config.only("partial_rotary_factor", 1.0)?;
     if let Some(scaling) = config.section("rope_scaling")?.filter(|scaling| !scaling.says("rope_type")) {
-        // Under its old name the kind of scaling is read over by the reference.
+        // The reference ignores the kind of scaling under its old name.
         return Err(scaling.wrong("rope_type", "the kind of scaling under this name", "nothing"));
     }
     let ropes = |head_dim| Ok(PositionConfig::RopeByLayer { ropes: ropes(config, head_dim)?, layers: vec![] });
@@ -69,7 +69,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     })
 }
 
-/// By kind of layer, `FULL` and `SLIDING`.
+/// The rotary parameters by kind of layer, at `FULL` and `SLIDING`.
 fn ropes(config: &HfConfig, head_dim: usize) -> Result<Vec<Rope>, ModelError> {
     let wide = RopeDefaults { theta: 1e6, partial_rotary_factor: 1.0 };
     let local = config.optional_positive_f64("rope_local_base_freq")?.unwrap_or(10_000.0);
@@ -85,7 +85,7 @@ fn ropes(config: &HfConfig, head_dim: usize) -> Result<Vec<Rope>, ModelError> {
     })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     gemma2::names()
         .linear("attention.qk_norm.q", "self_attn.q_norm")

@@ -1,7 +1,7 @@
 //! GPT-2 (Radford et al. 2019). `model_type` "gpt2"; reference: transformers `models/gpt2/modeling_gpt2.py`.
 //!
-//! Learned positions, LayerNorm before each branch, biases everywhere, the head is the embedding. Its linear maps are stored
-//! `[in, out]` (`Conv1D`); in memory they are `[out, in]` like all others. q, k and v are one matrix, one after the other.
+//! Learned positions, LayerNorm before each branch, biases everywhere, a tied head. Its linear maps are stored as `[in,
+//! out]` (`Conv1D`); in memory they are `[out, in]` like all others. q, k and v are one matrix, one after the other.
 
 use super::common::{Heads, Names, Plain, activation};
 use super::{BasePrompt, Definition, NetworkDefinition};
@@ -11,7 +11,7 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, FusedLayout, PositionConfig, QkvLayout, Scale};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["gpt2"],
     models: "GPT-2",
@@ -46,7 +46,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     keys.decoder(config, hidden_size, attention, PositionConfig::Learned { offset: 0 }, act)
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("transformer", "h")
         .tensor("embed.tokens", "transformer.wte.weight")

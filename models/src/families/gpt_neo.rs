@@ -1,8 +1,8 @@
 //! GPT-Neo (Black et al. 2021, doi:10.5281/zenodo.5297715). `model_type` "gpt_neo"; reference: transformers
 //! `models/gpt_neo/modeling_gpt_neo.py`.
 //!
-//! GPT-3's architecture: learned positions, and layers that see everything in turn with windowed ones (`attention_types`).
-//! Scores are not divided by anything. No biases on q, k and v, one on the output projection.
+//! GPT-3's architecture: learned positions, and layers that alternate between full and windowed attention
+//! (`attention_types`). Scores are not scaled. q, k and v have no biases, the output projection has one.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, BlockConfig, PositionConfig, Scale, Sight, Window};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["gpt_neo"],
     models: "GPT-Neo 125M, 1.3B, 2.7B",
@@ -69,7 +69,7 @@ fn windows(config: &HfConfig, layers: usize) -> Result<Window, ModelError> {
     kinds.iter().map(by_layer).collect::<Result<_, _>>().map(Window::Pattern)
 }
 
-/// Absent: not of that form, or longer than any model.
+/// The kinds of all layers; absent where `types` has another form or lists more layers than any model has.
 fn repeated(types: &Value) -> Option<Vec<String>> {
     let mut kinds = vec![];
     for entry in types.as_array()? {
@@ -85,7 +85,7 @@ fn repeated(types: &Value) -> Option<Vec<String>> {
     Some(kinds)
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("transformer", "h")
         .tensor("embed.tokens", "transformer.wte.weight")

@@ -1,9 +1,9 @@
-//! GPT-NeoX (Black et al. 2022, arXiv:2204.06745), Pythia (Biderman et al. 2023, arXiv:2304.01373) and RedPajama-INCITE.
-//! `model_type` "gpt_neox"; reference: transformers `models/gpt_neox/modeling_gpt_neox.py`.
+//! GPT-NeoX (Black et al. 2022, arXiv:2204.06745), Pythia (Biderman et al. 2023, arXiv:2304.01373) and
+//! RedPajama-INCITE. `model_type` "gpt_neox"; reference: transformers `models/gpt_neox/modeling_gpt_neox.py`.
 //!
-//! Attention and MLP side by side, each with a norm of its own; RedPajama has them one after the other. q, k and v are one
-//! matrix, head by head. A quarter of each head is rotated unless `rotary_pct` (or `partial_rotary_factor`) says otherwise.
-//! The head is called `embed_out`. Old files carry causal masks.
+//! Attention and MLP in parallel, each with a norm of its own; in RedPajama they are sequential. q, k and v are one
+//! matrix, head by head. A quarter of each head is rotated unless `rotary_pct` (or `partial_rotary_factor`) says
+//! otherwise. The head is called `embed_out`. Old files hold causal masks.
 
 use firebrand_kernels::RopeStyle;
 
@@ -15,7 +15,7 @@ use crate::hf_config::{HfConfig, RopeDefaults};
 use crate::parts::{AttentionConfig, BlockConfig, FusedLayout, PositionConfig, QkvLayout, Residual};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["gpt_neox"],
     models: "GPT-NeoX-20B; Pythia; RedPajama-INCITE",
@@ -34,7 +34,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     };
     config.only("head_dim", heads.head_dim)?;
     let rope = config.rope(heads.head_dim, &defaults)?;
-    // The reference reads these two only inside of `rope_parameters`.
+    // The reference reads these two keys only inside `rope_parameters`.
     for key in ["rope_theta", "partial_rotary_factor"] {
         if config.without(key).rope(heads.head_dim, &defaults)? != rope {
             let found = "another value than that of the family's own key";
@@ -67,7 +67,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("gpt_neox", "layers")
         .tensor("embed.tokens", "gpt_neox.embed_in.weight")

@@ -1,7 +1,7 @@
 //! GPT-J (Wang & Komatsuzaki 2021). `model_type` "gptj"; reference: transformers `models/gptj/modeling_gptj.py`.
 //!
-//! Attention and MLP side by side after one norm. Rotary positions on neighbouring pairs of the first `rotary_dim` dimensions
-//! of a head, at the base 10,000. No biases around attention, biases in the MLP and, alone among the families, on the head.
+//! Attention and MLP in parallel after one norm. Rotary positions on neighbouring pairs of the first `rotary_dim`
+//! dimensions of a head, with base 10,000. Attention has no biases; the MLP and, as in Phi only, the head have them.
 
 use firebrand_kernels::RopeStyle;
 
@@ -13,7 +13,7 @@ use crate::hf_config::{HfConfig, Rope};
 use crate::parts::{BlockConfig, PositionConfig, Residual};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["gptj"],
     models: "GPT-J 6B",
@@ -45,7 +45,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     Ok(DecoderConfig { head, block: BlockConfig { residual: Residual::ParallelOneNorm, ..decoder.block }, ..decoder })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("transformer", "h")
         .tensor("embed.tokens", "transformer.wte.weight")

@@ -1,10 +1,10 @@
 //! LLaMA (Touvron et al. 2023, arXiv:2302.13971; Llama 3: arXiv:2407.21783) and the models that share its architecture.
 //! `model_type` "llama"; reference: transformers `models/llama/modeling_llama.py`.
 //!
-//! Pre-RMSNorm, rotary positions on halves of the head, grouped-query attention, SwiGLU. Oddities: `head_dim` need not be
-//! `hidden_size / num_attention_heads`; `mlp_bias` and `attention_bias` are rare but real, and `attention_bias` includes
-//! the output projection; old files carry `rotary_emb.inv_freq`; Yi's first files call the norms `ln1` and `ln2`.
-//! `pretraining_tp` splits matrices in the reference without changing results and is ignored.
+//! RMSNorm before each branch, rotary positions on halves of the head, grouped-query attention, SwiGLU. Oddities:
+//! `head_dim` need not be `hidden_size / num_attention_heads`; `mlp_bias` and `attention_bias` are rare but occur, and
+//! `attention_bias` includes the output projection; old files hold `rotary_emb.inv_freq`; Yi's first files call the
+//! norms `ln1` and `ln2`. `pretraining_tp` splits matrices in the reference without changing results and is ignored.
 
 use super::common::{Gated, Names};
 use super::{BasePrompt, Definition, NetworkDefinition};
@@ -14,7 +14,7 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, BlockConfig, MlpConfig, PositionConfig};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["llama"],
     models: "LLaMA 1, 2, 3, 3.1, 3.2; Yi; SmolLM, SmolLM2",
@@ -38,8 +38,8 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     })
 }
 
-/// Error: a part of the head is rotated. The reference rotates the whole of it under some scalings and a part of it under
-/// others.
+/// Error: only a part of the head is rotated. Under some scalings the reference rotates the whole head, under others a
+/// part.
 pub(super) fn whole_head(config: &HfConfig, decoder: &DecoderConfig) -> Result<(), ModelError> {
     match &decoder.block.position {
         PositionConfig::Rope { rope, .. } if rope.partial_rotary_factor != 1.0 => {
@@ -60,7 +60,7 @@ pub(super) fn with_bias(mlp: MlpConfig, bias: bool) -> MlpConfig {
     }
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     let norm = |ours: &str, theirs: &str, old: &str| {
         Rule::renamed(&format!("layers.{{}}.norms.{ours}.weight"), &format!("model.layers.{{}}.{theirs}.weight"))

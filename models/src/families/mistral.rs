@@ -1,8 +1,8 @@
 //! Mistral (Jiang et al. 2023, arXiv:2310.06825). `model_type` "mistral"; reference: transformers
 //! `models/mistral/modeling_mistral.py`.
 //!
-//! LLaMA with a window: a token sees the last `sliding_window` tokens, itself included. Where the key is absent the
-//! reference takes 4096; `null` means no window.
+//! LLaMA with a sliding window: a token sees the last `sliding_window` tokens, itself included. Where the key is absent
+//! the reference takes 4096; `null` means no window.
 
 use super::common::{Gated, Names};
 use super::llama;
@@ -13,7 +13,7 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, BlockConfig, Sight, Window};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["mistral"],
     models: "Mistral 7B, Zephyr",
@@ -38,7 +38,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 pub(super) fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::llama()
         .split_qkv("self_attn")

@@ -1,10 +1,11 @@
 //! Mixtral (Jiang et al. 2024, arXiv:2401.04088). `model_type` "mixtral"; reference: transformers
 //! `models/mixtral/modeling_mixtral.py`.
 //!
-//! Mistral with several gated MLPs in each block, of which a router chooses `num_experts_per_tok` for each token. `w1` is the
-//! gate, `w3` up, `w2` down. The reference keeps the experts' matrices stacked in memory and writes them one by one, as all
-//! published files have them. `router_jitter_noise` would multiply inputs by noise in training and is refused; the
-//! load-balancing loss belongs to the objective (`train.router_aux_loss`), whatever `output_router_logits` says.
+//! Mistral with several gated MLPs in each block; a router chooses `num_experts_per_tok` of them for each token. `w1`
+//! is the gate, `w3` up, `w2` down. The reference keeps the experts' matrices stacked in memory and writes them one by
+//! one, as all published files hold them. `router_jitter_noise` would multiply inputs by noise in training and is
+//! refused; the load-balancing loss belongs to the objective (`train.router_aux_loss`), whatever `output_router_logits`
+//! says.
 
 use super::common::{Gated, Names, activation};
 use super::llama;
@@ -15,7 +16,7 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, BlockConfig, MlpConfig, Sight, Window};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["mixtral"],
     models: "Mixtral 8x7B, 8x22B",
@@ -48,7 +49,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     let expert = |names: Names, (ours, theirs): (&str, &str)| {
         names.tensor(

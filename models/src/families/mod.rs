@@ -1,8 +1,9 @@
-//! The families: a file each, which says only what is different.
+//! The families of models: each file describes one architecture by what differs from the shared parts, as a [`Family`].
 //!
-//! A family file has, in this order: what it is and its oddities, its [`Definition`], `config` (its `config.json` as the
-//! configuration of a network), `rules` (our tensor names and theirs). What several share is in `common.rs`. Adding one: the
-//! file, a line `mod`, a line in `families!`; then a golden, a recipe and a README row.
+//! A family file has, in this order: its module doc with its oddities, its [`Definition`], `config` (from `config.json`
+//! to the configuration of a network), and `rules` (our tensor names and those of files). What several families share
+//! is in `common.rs`. To add one: the file, a line `mod`, a line in `families!`; then a golden, a recipe and a README
+//! row.
 
 mod alibi;
 mod bloom;
@@ -39,18 +40,18 @@ use crate::quantization_config::{self, FourBitConfig};
 use crate::towers::TowersConfig;
 use crate::weights::{Rule, RuleSet};
 
-/// What is known of a family.
+/// The definition of a family.
 #[derive(Debug)]
 pub struct Definition {
-    /// Every `model_type` under which it was published, the present one first.
+    /// Every `model_type` under which it was published, the current one first.
     names: &'static [&'static str],
-    /// What is published under this architecture, for people.
+    /// Models published under this architecture, for display.
     models: &'static str,
-    /// The modules PEFT adapts when asked for nothing special.
+    /// The modules that PEFT adapts by default.
     targets: &'static [&'static str],
     /// The prompt of its base models.
     prompt: BasePrompt,
-    /// What its models compute.
+    /// Its kind of network, and how files describe it.
     network: NetworkDefinition,
 }
 
@@ -68,29 +69,29 @@ enum NetworkDefinition {
     },
 }
 
-/// The class of a model in transformers, by which PEFT finds it where it has no task for it.
+/// The class of a model in transformers, by which PEFT finds it where PEFT has no task for it.
 #[derive(Debug)]
 struct TransformersClass {
     name: &'static str,
     module: &'static str,
 }
 
-/// The prompt that the publishers of a family's base models documented, or one in plain words.
+/// The prompt that the publishers of a family's base models document, or a plain one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BasePrompt {
     /// Instruction and response under headings.
     Alpaca,
-    /// `User:` and `Assistant:` as Falcon's publishers have it.
+    /// `User:` and `Assistant:`, as Falcon's publishers write it.
     Falcon,
     /// `[INST]`.
     Mistral,
-    /// Of OLMo 2.
+    /// The format of OLMo 2.
     Olmo2,
     /// `<human>:` and `<bot>:`.
     RedPajama,
     /// `USER:` and `ASSISTANT:`.
     Vicuna,
-    /// None: its models write no text.
+    /// None: the family's models write no text.
     Wordless,
 }
 
@@ -117,9 +118,9 @@ macro_rules! families {
 }
 
 families! {
-    /// LLaMA 1 to 3, Yi, SmolLM and everything else of that architecture.
+    /// LLaMA 1 to 3, Yi, SmolLM and other models of that architecture.
     Llama => llama,
-    /// Mistral: LLaMA with a window.
+    /// Mistral: LLaMA with a sliding window.
     Mistral => mistral,
     /// Mixtral: Mistral with experts.
     Mixtral => mixtral,
@@ -157,15 +158,15 @@ families! {
     Gpt2 => gpt2,
     /// MPT.
     Mpt => mpt,
-    /// CLIP: a tower for pictures and one for text.
+    /// CLIP: an image tower and a text tower.
     Clip => clip,
 }
 
-/// What PEFT calls the matrix of the output head, whatever files call it.
+/// PEFT's name for the matrix of the output head, whatever files call it.
 pub(crate) const HEAD_FOR_PEFT: &str = "lm_head.weight";
 
 impl Family {
-    /// The family of a configuration.
+    /// The family of a `config.json`.
     ///
     /// # Errors
     /// A `model_type` that no family has.
@@ -182,17 +183,17 @@ impl Family {
         self.names()[0]
     }
 
-    /// Every `model_type` under which it was published, the present one first.
+    /// Every `model_type` under which it was published, the current one first.
     pub fn names(self) -> &'static [&'static str] {
         self.definition().names
     }
 
-    /// What is published under this architecture, for people.
+    /// Models published under this architecture, for display.
     pub fn models(self) -> &'static str {
         self.definition().models
     }
 
-    /// What its networks are.
+    /// The kind of its networks.
     pub fn kind(self) -> Kind {
         match self.definition().network {
             NetworkDefinition::Decoder { .. } => Kind::Decoder,
@@ -210,7 +211,7 @@ impl Family {
         self.definition().targets
     }
 
-    /// What PEFT wraps its models as.
+    /// The PEFT task type of its models.
     pub(crate) fn peft_task(self) -> Task {
         match &self.definition().network {
             NetworkDefinition::Decoder { .. } => Task::CausalLm,
@@ -220,8 +221,8 @@ impl Family {
         }
     }
 
-    /// Whether folders of it in 4 bits are read and written. What transformers quantizes of towers, and how it names the rest, is not
-    /// known here.
+    /// Whether its folders in 4 bits can be read and written. Which maps of towers transformers quantizes, and how it
+    /// names the others, is not known here.
     pub(crate) fn has_quantized_folders(self) -> bool {
         match self.kind() {
             Kind::Decoder => true,
@@ -245,10 +246,10 @@ impl Family {
         })
     }
 
-    /// Names of tensors, for a network of this family.
+    /// The names of tensors for a network of this family.
     ///
     /// # Errors
-    /// Rules that contradict each other, which a test rules out; a network of another kind.
+    /// Rules that contradict each other, which a test excludes; a network of another kind.
     pub fn rules(self, network: &NetworkConfig) -> Result<RuleSet, ModelError> {
         let rules = match (&self.definition().network, network) {
             (NetworkDefinition::Decoder { rules, .. }, NetworkConfig::Decoder(decoder)) => rules(decoder),

@@ -1,8 +1,8 @@
 //! MPT (MosaicML 2023). `model_type` "mpt"; reference: transformers `models/mpt/modeling_mpt.py`.
 //!
-//! ALiBi with slopes in an order of its own, no bias anywhere, not even in LayerNorm, q, k and v in one matrix one after the
-//! other. Models for long text cut q, k and v (`clip_qkv`). The reference reads over several keys of the original code; values
-//! of them that would change the result there are refused here.
+//! ALiBi with slopes in an order of its own, no biases anywhere, not even in LayerNorm, and q, k and v in one matrix,
+//! one after the other. Models for long text clip q, k and v (`clip_qkv`). The reference ignores several keys of the
+//! original code; values of them that would change the result there are refused here.
 
 use firebrand_kernels::{Activation, Alibi};
 
@@ -17,7 +17,7 @@ use crate::parts::{
 };
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["mpt"],
     models: "MPT 7B, 30B",
@@ -67,7 +67,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("transformer", "blocks")
         .tensor("embed.tokens", "transformer.wte.weight")

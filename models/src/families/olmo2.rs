@@ -1,6 +1,6 @@
 //! OLMo 2 (2024, arXiv:2501.00656). `model_type` "olmo2"; reference: transformers `models/olmo2/modeling_olmo2.py`.
 //!
-//! LLaMA with its norms after the branches instead of before them, and norms over the whole projections to q and k.
+//! LLaMA with norms after the branches instead of before them, and norms over the whole q and k projections.
 
 use super::common::{Gated, Names};
 use super::llama;
@@ -11,11 +11,11 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, BlockConfig, QkNorm, Residual};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["olmo2"],
     models: "OLMo 2",
-    // As in LLaMA; PEFT has no choice of its own for `olmo2`.
+    // As in LLaMA; PEFT has no default targets for `olmo2`.
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Olmo2,
     network: NetworkDefinition::Decoder { config, rules },
@@ -41,7 +41,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::llama()
         .split_qkv("self_attn")

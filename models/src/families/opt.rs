@@ -1,9 +1,9 @@
 //! OPT (Zhang et al. 2022, arXiv:2205.01068). `model_type` "opt"; reference: transformers `models/opt/modeling_opt.py`.
 //!
-//! Learned positions in a table with two rows before that of position 0. In each layer the norm before the MLP is called
-//! `final_layer_norm`, as the one after the last layer. OPT-350m alone has its norms after the branches, no last norm, and an
-//! embedding narrower than the model, with a matrix in and one out. Gradients of the biases of k are zero by construction:
-//! adding the same number to all scores changes no softmax.
+//! Learned positions in a table with two rows before that of position 0. The norm before the MLP of each layer is
+//! called `final_layer_norm`, and so is the norm after the last layer. Only OPT-350m has its norms after the branches,
+//! no last norm, and an embedding narrower than the model, with a matrix in and one out. Gradients of the biases of k
+//! are zero by construction: adding the same number to all scores does not change the softmax.
 
 use super::common::{Heads, Names, Plain, activation, padding_token};
 use super::{BasePrompt, Definition, NetworkDefinition};
@@ -15,7 +15,7 @@ use crate::parts::{
 };
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["opt"],
     models: "OPT 125M to 66B",
@@ -54,7 +54,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
         embedding,
         initializer_range: config.optional_f64("init_std")?.unwrap_or(0.02),
         block: BlockConfig {
-            // No key of the config changes it.
+            // No key of the config changes the epsilon.
             norm: NormConfig::Layer { eps: 1e-5, affine },
             residual: if before { Residual::Sequential } else { Residual::After },
             mlp: MlpConfig::Plain { intermediate_size: decoder.block.mlp.intermediate_size(), activation: act, bias },
@@ -64,7 +64,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("model", "decoder.layers")
         .tensor("embed.tokens", "model.decoder.embed_tokens.weight")

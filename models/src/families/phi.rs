@@ -1,8 +1,9 @@
 //! Phi-1, 1.5 and 2 (Li et al. 2023, arXiv:2309.05463). `model_type` "phi"; reference: transformers
 //! `models/phi/modeling_phi.py`.
 //!
-//! GPT-J's block, attention and MLP side by side after one LayerNorm, with biases everywhere, the head's included, in the names
-//! of LLaMA. Rotary positions are on halves of the first part of each head: half of it where the file is silent.
+//! GPT-J's block (attention and MLP in parallel after one LayerNorm) with LLaMA's names and with biases everywhere, the
+//! head included. Rotary positions are on halves of the first part of each head: half of the head where the file does
+//! not say.
 
 use firebrand_kernels::RopeStyle;
 
@@ -14,7 +15,7 @@ use crate::hf_config::{HfConfig, RopeDefaults};
 use crate::parts::{AttentionConfig, BlockConfig, PositionConfig, Residual};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["phi"],
     models: "Phi-1, 1.5, 2",
@@ -47,7 +48,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::new("model", "layers")
         .tensor("embed.tokens", "model.embed_tokens.weight")

@@ -1,8 +1,9 @@
 //! Phi-3 and 3.5, mini and medium (2024, arXiv:2404.14219). `model_type` "phi3"; reference: transformers
 //! `models/phi3/modeling_phi3.py`.
 //!
-//! LLaMA with q, k and v in one matrix, one after the other, and gate and up in another. The long-context models divide each
-//! rotary frequency by a number of its own (`longrope`, in the first files `su`). A part of the head may be rotated.
+//! LLaMA with q, k and v in one matrix, one after the other, and gate and up in another. The long-context models divide
+//! each rotary frequency by a number of its own (`longrope`, in the first files `su`). Only a part of the head may be
+//! rotated.
 
 use super::common::{Gated, Names, activation};
 use super::{BasePrompt, Definition, NetworkDefinition};
@@ -12,11 +13,11 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, BlockConfig, FusedLayout, MlpConfig, QkvLayout, Sight, Window};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["phi3"],
     models: "Phi-3, Phi-3.5 (mini, medium); Phi-4",
-    // The matrix that PEFT's guides adapt; it has no choice of its own for `phi3`.
+    // The matrix that PEFT's guides adapt; PEFT has no default targets for `phi3`.
     targets: &["qkv_proj"],
     prompt: BasePrompt::Alpaca,
     network: NetworkDefinition::Decoder { config, rules },
@@ -26,7 +27,7 @@ pub const FAMILY: Definition = Definition {
 fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     let mut config = config.clone();
     if !config.says("original_max_position_embeddings") {
-        // The reference's default, which comes before what the rope's own object says.
+        // The reference's default, which takes precedence over the value in the rope's own object.
         config.set("original_max_position_embeddings", 4096);
     }
     let config = &config;
@@ -47,7 +48,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::llama()
         .linear("attention.qkv.fused", "self_attn.qkv_proj")

@@ -1,7 +1,8 @@
-//! Qwen 2 and 2.5 (2024, arXiv:2407.10671). `model_type` "qwen2"; reference: transformers `models/qwen2/modeling_qwen2.py`.
+//! Qwen 2 and 2.5 (2024, arXiv:2407.10671). `model_type` "qwen2"; reference: transformers
+//! `models/qwen2/modeling_qwen2.py`.
 //!
-//! LLaMA with biases on q, k and v. With `use_sliding_window` the layers from `max_window_layers` on are windowed; the
-//! published models leave it off, though they carry a `sliding_window`.
+//! LLaMA with biases on q, k and v. With `use_sliding_window` the layers from `max_window_layers` on have a sliding
+//! window; the published models leave it off, although they hold a `sliding_window`.
 
 use super::common::{Gated, windows};
 use super::{BasePrompt, Definition, NetworkDefinition};
@@ -12,7 +13,7 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, BlockConfig, Sight, Window};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["qwen2"],
     models: "Qwen 2, 2.5",
@@ -35,7 +36,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     })
 }
 
-/// Windows as Qwen 2 and 3 have them.
+/// The windows of Qwen 2 and 3.
 pub(super) fn late_windows(config: &HfConfig, layers: usize) -> Result<Window, ModelError> {
     if !config.bool_or("use_sliding_window", false)? {
         return windows(config, layers, None, |_| false);
@@ -46,7 +47,7 @@ pub(super) fn late_windows(config: &HfConfig, layers: usize) -> Result<Window, M
     windows(config, layers, window, |layer| window.is_some() && layer >= first)
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(decoder: &DecoderConfig) -> Vec<Rule> {
     mistral::rules(decoder)
 }

@@ -1,7 +1,7 @@
 //! Qwen 3, dense models (2025, arXiv:2505.09388). `model_type` "qwen3"; reference: transformers
 //! `models/qwen3/modeling_qwen3.py`.
 //!
-//! Qwen 2 with norms on the heads of q and k in place of the biases, and heads 128 wide whatever `hidden_size` is.
+//! Qwen 2 with norms on the heads of q and k instead of biases, and heads 128 wide whatever `hidden_size` is.
 
 use super::common::{Gated, Names};
 use super::{BasePrompt, Definition, NetworkDefinition};
@@ -12,7 +12,7 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, BlockConfig, QkNorm, Sight};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["qwen3"],
     models: "Qwen 3 (dense)",
@@ -41,7 +41,7 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
     })
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(_: &DecoderConfig) -> Vec<Rule> {
     Names::llama()
         .split_qkv("self_attn")

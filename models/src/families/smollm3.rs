@@ -1,8 +1,8 @@
 //! SmolLM 3 (2025, <https://huggingface.co/blog/smollm3>). `model_type` "smollm3"; reference: transformers
 //! `models/smollm3/modeling_smollm3.py`.
 //!
-//! LLaMA in which some layers have no positions at all: those with a 0 in `no_rope_layers`, or every
-//! `no_rope_layer_interval`-th. With `use_sliding_window` the layers without positions are windowed.
+//! LLaMA in which some layers have no positions: those with a 0 in `no_rope_layers`, or every
+//! `no_rope_layer_interval`-th. With `use_sliding_window` the layers without positions have a sliding window.
 
 use super::common::{Gated, windows};
 use super::{BasePrompt, Definition, NetworkDefinition};
@@ -13,11 +13,11 @@ use crate::hf_config::HfConfig;
 use crate::parts::{AttentionConfig, BlockConfig, PositionConfig, Sight, Window};
 use crate::weights::Rule;
 
-/// What is known of the family.
+/// The definition of the family.
 pub const FAMILY: Definition = Definition {
     names: &["smollm3"],
     models: "SmolLM 3",
-    // As in LLaMA; PEFT has no choice of its own for `smollm3`.
+    // As in LLaMA; PEFT has no default targets for `smollm3`.
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Alpaca,
     network: NetworkDefinition::Decoder { config, rules },
@@ -69,7 +69,7 @@ fn rotated_layers(config: &HfConfig, layers: usize) -> Result<Vec<bool>, ModelEr
     Ok(listed.into_iter().map(|rotated| rotated != 0).collect())
 }
 
-/// Our names and theirs.
+/// The names of tensors.
 fn rules(decoder: &DecoderConfig) -> Vec<Rule> {
     mistral::rules(decoder)
 }

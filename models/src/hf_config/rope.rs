@@ -1,10 +1,11 @@
-//! Rotary position parameters of a config, in both spellings, and the frequencies that follow from them.
+//! Rotary position embeddings: [`Rope`] holds the parameters of a config, in either spelling, and computes the
+//! frequencies.
 //!
-//! Older files have `rope_theta` beside `rope_scaling` (with `type` or `rope_type`), newer ones everything in
-//! `rope_parameters`. Where a file says a thing twice, differently, transformers versions disagree on which counts:
-//! that is an error here. So are unknown kinds and unknown keys, because each would change the meaning of every
-//! position. The frequencies follow transformers 5.23 `modeling_rope_utils.py`, in its precision: f32 for the tensors,
-//! f64 for the constants.
+//! Older files have `rope_theta` beside `rope_scaling` (with `type` or `rope_type`), newer ones have everything in
+//! `rope_parameters`. Where a file sets a value twice, differently, versions of transformers disagree on which counts,
+//! so that is an error here. So are unknown kinds and unknown keys, because each would change the meaning of every
+//! position. The frequencies follow transformers 5.23 `modeling_rope_utils.py`, in its precision: f32 for tensors, f64
+//! for constants.
 //!
 //! Papers: RoPE <https://arxiv.org/abs/2104.09864>, YaRN <https://arxiv.org/abs/2309.00071>, LongRoPE
 //! <https://arxiv.org/abs/2402.13753>. Not here: `mrope`, and the rotation itself.
@@ -17,7 +18,7 @@ use super::HfConfig;
 use crate::error::ModelError;
 use crate::wording::clip;
 
-/// What a family takes where its config is silent.
+/// The values that a family takes where its config has no key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeDefaults {
     pub theta: f64,
@@ -34,9 +35,9 @@ impl Default for RopeDefaults {
 /// Rotary position parameters of one model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
-    /// The base of the wavelengths.
+    /// Base of the wavelengths.
     pub theta: f64,
-    /// How many dimensions of a head are rotated: `int(head_dim * partial_rotary_factor)`, even.
+    /// Number of dimensions of a head that are rotated: `int(head_dim * partial_rotary_factor)`, even.
     pub dims: usize,
     pub partial_rotary_factor: f64,
     pub scaling: RopeScaling,
@@ -46,57 +47,58 @@ pub struct Rope {
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     Default,
-    /// All frequencies divided by `factor`.
+    /// All frequencies are divided by `factor`.
     Linear {
         factor: f64,
     },
-    /// The base grows with the sequence once it is longer than `max_position_embeddings` (NTK).
+    /// The base grows with the sequence length beyond `max_position_embeddings` (NTK).
     Dynamic {
         factor: f64,
         max_position_embeddings: usize,
     },
-    /// Low frequencies divided, high ones kept, a smooth passage between (LLaMA 3.1).
+    /// Low frequencies are divided, high ones kept, with a smooth transition between (LLaMA 3.1).
     Llama3 {
         factor: f64,
         low_freq_factor: f64,
         high_freq_factor: f64,
         original_max_position_embeddings: usize,
     },
-    /// The same idea by dimension instead of wavelength, and a factor on cosine and sine.
+    /// As `Llama3`, but by dimension instead of wavelength, and with a factor on cosine and sine.
     Yarn {
         factor: f64,
         original_max_position_embeddings: usize,
-        /// Multiplies cosine and sine. Given in the config, or from `factor`, `mscale` and `mscale_all_dim`.
+        /// Multiplies cosine and sine. Set in the config, or computed from `factor`, `mscale` and `mscale_all_dim`.
         attention_factor: f64,
         beta_fast: f64,
         beta_slow: f64,
-        /// Whether the borders are rounded to whole dimensions.
+        /// Whether the borders of the transition are rounded to whole dimensions.
         truncate: bool,
     },
-    /// Each frequency divided by a number of its own, one set of them up to the original context and another beyond.
+    /// Each frequency is divided by a number of its own: one set of divisors up to the original context, another
+    /// beyond.
     Long {
-        /// One divisor a frequency, for sequences within the original context.
+        /// One divisor per frequency, for sequences within the original context.
         short_factor: Vec<f64>,
-        /// The same for longer ones.
+        /// The same for longer sequences.
         long_factor: Vec<f64>,
         original_max_position_embeddings: usize,
-        /// Multiplies cosine and sine. Given in the config, or from `factor` or the ratio of the lengths.
+        /// Multiplies cosine and sine. Set in the config, or computed from `factor` or the ratio of the lengths.
         attention_factor: f64,
     },
 }
 
 impl Rope {
-    /// Rotation of the first `dims` dimensions of a head at the usual wavelengths.
+    /// Rotation of the first `dims` dimensions of a head, without scaling.
     pub fn plain(theta: f64, dims: usize, head_dim: usize) -> Self {
         let partial_rotary_factor = dims as f64 / head_dim as f64;
         Rope { theta, dims, partial_rotary_factor, scaling: RopeScaling::Default }
     }
 
-    /// `dims / 2` inverse frequencies, and the factor that multiplies cosine and sine (1 but for yarn and longrope).
+    /// The `dims / 2` inverse frequencies, and the factor on cosine and sine (1 except for yarn and longrope).
     ///
     /// `seq_len` is the largest position plus one; [`RopeScaling::Dynamic`] and [`RopeScaling::Long`] depend on it.
-    /// (transformers keeps the frequencies of the longest sequence seen so far until a short one comes; here they depend
-    /// on the sequence alone.)
+    /// (transformers keeps the frequencies of the longest sequence seen so far until a short one comes; here they
+    /// depend on the sequence alone.)
     pub fn inv_freq(&self, seq_len: usize) -> (Vec<f32>, f32) {
         let plain = self.powers(self.theta as f32).map(|power| 1.0 / power);
         match &self.scaling {
@@ -154,7 +156,7 @@ impl Rope {
         (0..dims).step_by(2).map(move |i| base.powf(i as f32 / dims as f32))
     }
 
-    /// The dimensions between which yarn passes from kept to divided frequencies.
+    /// The dimensions between which yarn goes from kept to divided frequencies.
     fn yarn_borders(&self) -> (f64, f64) {
         let RopeScaling::Yarn { original_max_position_embeddings, beta_fast, beta_slow, truncate, .. } = self.scaling
         else {
@@ -175,17 +177,17 @@ impl Rope {
 impl HfConfig {
     /// The rotary parameters of heads of `head_dim` dimensions.
     ///
-    /// Errors name the key: an unknown kind or key, a missing one, zero or negative numbers, two spellings that
-    /// disagree.
+    /// Errors name the key: an unknown kind or key, a missing key, a number that is zero or negative, two spellings
+    /// that disagree.
     pub fn rope(&self, head_dim: usize, defaults: &RopeDefaults) -> Result<Rope, ModelError> {
         let section = self.rope_object()?;
         self.rope_in(&section, head_dim, defaults)
     }
 
-    /// The rotary parameters of the layers of one kind (`full_attention`, `sliding_attention`), where `rope_parameters`
-    /// has an object for each kind; absent where it has none.
+    /// The rotary parameters of layers of one kind (`full_attention`, `sliding_attention`), where `rope_parameters` has
+    /// an object for each kind; absent where it has none.
     ///
-    /// Errors are those of [`HfConfig::rope`].
+    /// Errors as in [`HfConfig::rope`].
     pub fn rope_of_layers(
         &self,
         kind: &str,
@@ -212,7 +214,7 @@ impl HfConfig {
 
     fn rope_in(&self, section: &HfConfig, head_dim: usize, defaults: &RopeDefaults) -> Result<Rope, ModelError> {
         let theta = self.agreed(section, "rope_theta")?.unwrap_or(defaults.theta);
-        // At 1 all wavelengths are the same, and yarn divides by the logarithm.
+        // With theta = 1 all wavelengths would be equal, and yarn divides by its logarithm.
         if theta <= 1.0 {
             return Err(self.wrong("rope_theta", "a number above 1", theta.to_string()));
         }
@@ -229,7 +231,7 @@ impl HfConfig {
         Ok(Rope { theta, dims, partial_rotary_factor: partial, scaling })
     }
 
-    /// An empty object is as good as none, as in transformers.
+    /// The object under `key`; an empty one counts as absent, as in transformers.
     fn rope_section(&self, key: &str) -> Result<Option<HfConfig>, ModelError> {
         Ok(self.section(key)?.filter(|section| !section.map.is_empty()))
     }
@@ -254,7 +256,7 @@ impl HfConfig {
             "dynamic" => {
                 rope.known(kind, &["factor", ORIGINAL])?;
                 let max_position_embeddings = self.size("max_position_embeddings")?;
-                // transformers reads over the key, so it may only repeat what counts.
+                // transformers ignores the key, so it may only repeat the value that counts.
                 if let Some(original) = rope.optional_size(ORIGINAL)?.filter(|it| *it != max_position_embeddings) {
                     let expected = format!("{max_position_embeddings} as in `max_position_embeddings`, or nothing");
                     return Err(rope.wrong(ORIGINAL, expected, original.to_string()));
@@ -298,7 +300,7 @@ impl HfConfig {
         rope.known("yarn", &[&["factor", ORIGINAL], &given[..]].concat())?;
         let original_max_position_embeddings = self.original_positions(rope)?;
         let factor = match rope.map.get("factor") {
-            // Said to be unknown, not left out: then it is the ratio of the lengths.
+            // `null` means unknown, unlike an absent key: then the factor is the ratio of the lengths.
             Some(Value::Null) => self.size("max_position_embeddings")? as f64 / original_max_position_embeddings as f64,
             _ => rope.positive_f64("factor")?,
         };
@@ -316,7 +318,7 @@ impl HfConfig {
             (None, Some(mscale), Some(all)) => scale(mscale) / scale(all),
             _ => scale(1.0),
         };
-        // `null` is false to the reference, and only silence is true.
+        // To the reference `null` is false, and only an absent key is true.
         let truncate = rope.bool_or("truncate", !rope.says("truncate"))?;
         Ok(RopeScaling::Yarn {
             factor,
@@ -360,7 +362,7 @@ impl HfConfig {
         Ok(numbers)
     }
 
-    /// The context length before scaling: beside the rope's object or in it, else `max_position_embeddings`.
+    /// The context length before scaling: from beside the rope's object or inside it, else `max_position_embeddings`.
     fn original_positions(&self, rope: &HfConfig) -> Result<usize, ModelError> {
         match (self.optional_size(ORIGINAL)?, rope.optional_size(ORIGINAL)?) {
             (Some(outer), Some(inner)) if outer != inner => Err(disagree(rope, ORIGINAL, outer, inner)),
@@ -369,7 +371,7 @@ impl HfConfig {
         }
     }
 
-    /// A number that may stand beside the rope's object, in it, or in both if equal.
+    /// A number that may stand beside the rope's object, inside it, or in both places if equal.
     fn agreed(&self, rope: &HfConfig, key: &str) -> Result<Option<f64>, ModelError> {
         match (self.optional_positive_f64(key)?, rope.optional_positive_f64(key)?) {
             (Some(outer), Some(inner)) if outer != inner => Err(disagree(rope, key, outer, inner)),

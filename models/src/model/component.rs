@@ -1,4 +1,4 @@
-//! What is known of the files that a model came from: what is needed to write them again.
+//! The files that a model came from: [`Component`] holds what is needed to write them again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use crate::error::ModelError;
 use crate::hf_config::HfConfig;
 use crate::weights::{Dtype, HeadTie, RuleSet};
 
-/// One set of weights files with its configuration.
+/// A set of weights files with its configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Component {
     pub config: HfConfig,
-    /// Names of its tensors.
+    /// Names of the tensors.
     pub rules: Arc<RuleSet>,
-    /// Dtype of each tensor in the files, by their name.
+    /// Dtype of each tensor in the files, by its name there.
     pub stored: HashMap<String, Dtype>,
-    /// How its linear maps are quantized in the files, and the precision they were quantized from.
+    /// How the files quantize linear maps, and the precision that these had before.
     pub quantized: Option<(QuantizationScheme, Dtype)>,
-    /// How head and embedding relate in the files; absent where there are no files, or not both.
+    /// How the files tie head and embedding; absent where there are no files, or not both tensors.
     pub tie: Option<HeadTie>,
 }
 
 impl Component {
-    /// Of opened files; `quantized` is for the caller to fill in, because it shows in the weights.
+    /// The component of opened files. The caller sets `quantized`, which only the weights show.
     pub fn of(files: &ModelFiles) -> Self {
         Self {
             config: files.config().clone(),
@@ -36,7 +36,7 @@ impl Component {
         }
     }
 
-    /// Of no files yet.
+    /// The component of a model without files.
     pub fn fresh(config: HfConfig, rules: Arc<RuleSet>) -> Self {
         Self { config, rules, stored: HashMap::new(), quantized: None, tie: None }
     }

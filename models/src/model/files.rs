@@ -1,4 +1,5 @@
-//! A model folder, opened and accounted for: what a model is built from, or read from one parameter at a time without building it.
+//! An opened model folder: a model is built from [`ModelFiles`], or its parameters are read one at a time without
+//! building it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +16,7 @@ use crate::parameters::{Listing, ParameterInfo, Shapes};
 use crate::quantization_config::check_quantization;
 use crate::weights::{Checkpoint, Expected, Form, HeadTie, Load, Reading, RuleSet, read_quantized};
 
-/// Configuration and weights, accounted for; no tensor is read yet.
+/// The configuration and weights of a folder, with every tensor paired with a parameter. No tensor is read yet.
 pub struct ModelFiles {
     folder: PathBuf,
     config: HfConfig,
@@ -24,7 +25,7 @@ pub struct ModelFiles {
     rules: Arc<RuleSet>,
     checkpoint: Checkpoint,
     parameters: Vec<ParameterInfo>,
-    /// Where each parameter is, by its path.
+    /// The place of each parameter in the files, by its path.
     loads: HashMap<String, Load>,
     scheme: Option<QuantizationScheme>,
     tie: Option<HeadTie>,
@@ -34,7 +35,8 @@ impl ModelFiles {
     /// Opens a model folder.
     ///
     /// # Errors
-    /// A configuration that is not supported, a damaged file, or tensors that do not fit the configuration one to one.
+    /// A configuration that is not supported, a damaged file, or tensors that do not match the configuration one to
+    /// one.
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
         let config = HfConfig::open(folder)?;
         let family = Family::of(&config)?;
@@ -60,7 +62,7 @@ impl ModelFiles {
         Ok(Self { folder, config, family, network, rules, checkpoint, parameters, loads, scheme, tie })
     }
 
-    /// What was opened.
+    /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -70,17 +72,17 @@ impl ModelFiles {
         &self.config
     }
 
-    /// Its architecture.
+    /// Its family.
     pub fn family(&self) -> Family {
         self.family
     }
 
-    /// Its sizes and parts, the head tied as in the files.
+    /// The configuration of its network, with the head tied as in the files.
     pub fn network(&self) -> &NetworkConfig {
         &self.network
     }
 
-    /// Its tensors.
+    /// Its weights files.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
@@ -90,17 +92,17 @@ impl ModelFiles {
         self.scheme
     }
 
-    /// How its head and its embedding relate, where there are both.
+    /// How its head and its embedding are tied, where it has both.
     pub fn head_tie(&self) -> Option<&HeadTie> {
         self.tie.as_ref()
     }
 
-    /// Whether they are one matrix.
+    /// Whether head and embedding are one matrix.
     pub fn is_tied(&self) -> bool {
         self.tie.as_ref().is_some_and(|tie| tie.outcome.is_tied())
     }
 
-    /// Where the parameter at `path` is.
+    /// The place in the files of the parameter at `path`.
     pub(crate) fn load(&self, path: &str) -> Option<&Load> {
         self.loads.get(path)
     }
@@ -110,22 +112,22 @@ impl ModelFiles {
         &self.rules
     }
 
-    /// All parameters, in the order of the model; a tied head is no parameter.
+    /// All parameters, in the order of the model; a tied head is not among them.
     pub fn parameters(&self) -> &[ParameterInfo] {
         &self.parameters
     }
 
-    /// The shape of the parameter at `path`; of a tied head, that of the embedding.
+    /// The shape of the parameter at `path`; for a tied head, that of the embedding.
     pub fn shape(&self, path: &str) -> Option<&[usize]> {
         let path = self.source(path);
         self.parameters.iter().find(|info| info.path == path).map(|info| info.shape.as_slice())
     }
 
-    /// The values of the parameter at `path` in f32, row-major, a matrix as `[out, in]`, dequantized where it is quantized; of a tied head, those of the
-    /// embedding.
+    /// The values of the parameter at `path` in f32, row-major: a matrix as `[out, in]`, dequantized if it is
+    /// quantized; for a tied head, the values of the embedding.
     ///
     /// # Errors
-    /// No such parameter, or a value that is not finite.
+    /// There is no such parameter, or a value is not finite.
     pub fn values(&self, path: &str) -> Result<Vec<f32>, ModelError> {
         let path = self.source(path);
         let (Some(load), Some(shape)) = (self.loads.get(path), self.shape(path)) else {
@@ -151,10 +153,11 @@ impl ModelFiles {
         Ok(values)
     }
 
-    /// The weight of the linear map whose matrix is the parameter at `path`; `None` where it is not quantized.
+    /// The quantized weight of the linear map whose matrix is the parameter at `path`; `None` where it is not
+    /// quantized.
     ///
     /// # Errors
-    /// Tensors that do not make a quantized weight.
+    /// The tensors do not form a quantized weight.
     pub fn quantized(&self, path: &str) -> Result<Option<QuantizedWeight>, ModelError> {
         match (self.loads.get(path), self.shape(path)) {
             (Some(Load { form: Form::Quantized(_), theirs, .. }), Some(&[out, input])) => {
@@ -164,7 +167,7 @@ impl ModelFiles {
         }
     }
 
-    /// The weight `[out, in]` of the linear map at the path `module` in files.
+    /// The weight `[out, in]` of the linear map that files call `module`.
     ///
     /// # Errors
     /// As [`Self::values`].
@@ -176,7 +179,7 @@ impl ModelFiles {
         }
     }
 
-    /// Where the values of `path` are.
+    /// The path under which the values of `path` are stored.
     fn source<'a>(&'a self, path: &'a str) -> &'a str {
         match &self.tie {
             Some(tie) if tie.outcome.is_tied() && tie.head == path => &tie.embedding,

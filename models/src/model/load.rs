@@ -1,4 +1,4 @@
-//! Parameters from a checkpoint.
+//! Loading: [`FromCheckpoint`] is the source that reads parameters from a model folder.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::error::ModelError;
 use crate::parameters::{Given, ParameterSource, Wanted};
 use crate::weights::{Dtype, Form, Layout, TensorView, read_quantized};
 
-/// Reads each parameter once, in the order of the model. The first problem is kept and its place filled with zeros,
-/// because building a model does not fail half-way; [`Self::finish`] reports it.
+/// Reads each parameter once, in the order of the model. Building a model cannot fail half-way, so the first problem is
+/// kept and its parameter filled with zeros; [`Self::finish`] reports it.
 pub(crate) struct FromCheckpoint<'a> {
     files: &'a ModelFiles,
     hold: Hold,
@@ -25,12 +25,12 @@ impl<'a> FromCheckpoint<'a> {
         Self { files, hold, device: device.clone(), problem: None }
     }
 
-    /// Whether every parameter was read.
+    /// The first problem, if a parameter could not be read.
     pub fn finish(self) -> Result<(), ModelError> {
         self.problem.map_or(Ok(()), Err)
     }
 
-    /// What `reading` gives, or zeros and a problem.
+    /// The parameter that `reading` gives; in case of an error, zeros, and the problem is kept.
     fn keep(&mut self, shape: &[usize], reading: Result<Given, ModelError>) -> Given {
         reading.unwrap_or_else(|problem| {
             self.problem.get_or_insert(problem);
@@ -45,7 +45,7 @@ impl<'a> FromCheckpoint<'a> {
         values
     }
 
-    /// A quantized weight, as it is in the files.
+    /// A quantized weight, as the files hold it.
     fn as_quantized(
         &self,
         path: &str,
@@ -90,7 +90,7 @@ impl<'a> FromCheckpoint<'a> {
         let (theirs, form) = self.place(path);
         let layout = match form {
             Form::Dense(layout) => layout,
-            // Of codes, which are no numbers: whoever reads them so gets an error.
+            // The parameter has codes, which are no numbers, so reading it as numbers is an error.
             Form::Quantized(_) => Layout::Same,
         };
         let view = self.files.checkpoint().get(theirs)?;
@@ -98,14 +98,14 @@ impl<'a> FromCheckpoint<'a> {
         Ok((view, layout))
     }
 
-    /// Name and form of a parameter in the files.
+    /// The name and form of a parameter in the files.
     fn place<'p>(&'p self, path: &'p str) -> (&'p str, Form) {
         let load = self.files.load(path);
         load.map_or((path, Form::Dense(Layout::Same)), |load| (load.theirs.as_str(), load.form))
     }
 }
 
-/// A tensor's values as they are held, of `shape` here: matrices in the wanted dtype, else f32.
+/// The values of a tensor of `shape` as they are held: in 16 bits where `hold` says so, else in f32.
 fn held(view: TensorView<'_>, shape: &[usize], layout: Layout, hold: Hold) -> Result<TensorData, ModelError> {
     let stored = layout.shape(shape);
     let narrow = |dtype, kind: Dtype| {
@@ -123,7 +123,7 @@ fn held(view: TensorView<'_>, shape: &[usize], layout: Layout, hold: Hold) -> Re
     }
 }
 
-/// Values of two bytes each in the other layout.
+/// Values of two bytes each, converted to our layout.
 fn pairs(layout: Layout, bytes: Vec<u8>, stored: &[usize]) -> Vec<u8> {
     match layout {
         Layout::Same | Layout::Scalar => bytes,
@@ -137,7 +137,7 @@ fn pairs(layout: Layout, bytes: Vec<u8>, stored: &[usize]) -> Vec<u8> {
 impl ParameterSource for FromCheckpoint<'_> {
     fn give(&mut self, wanted: Wanted<'_>) -> Given {
         let Wanted { path, shape, role, .. } = wanted;
-        // The embedding is looked up and serves as a tied head; only the matrices of the blocks are held narrow.
+        // The embedding is looked up and may be the head too; only the matrices of the blocks are held in fewer bits.
         let hold = if role.is_matrix_of_block() { self.hold } else { Hold::F32 };
         let quantized = |weight| Given::Quantized(Arc::new(weight));
         let given = match (self.place(path).1, hold, shape) {

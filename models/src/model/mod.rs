@@ -1,11 +1,11 @@
-//! A model: a network, the names of its tensors in files, and the adapters on it.
+//! A [`Model`] is a network, the names of its tensors in files, and the adapters on it.
 //!
 //! ```text
-//! files.rs     a model folder, opened and accounted for: every tensor paired with a parameter
+//! files.rs     an opened model folder: every tensor paired with a parameter
 //! load.rs      parameters from such a folder
 //! component.rs what is known of the files that a model came from
-//! save.rs      a model as files
-//! write_as.rs  what tensors are written in
+//! save.rs      writing a model
+//! write_as.rs  the dtypes and quantizations that tensors are written in
 //! ```
 //! Loading, saving, merging and adapters are written once, over paths and roles; no file here knows a kind of network.
 
@@ -46,7 +46,7 @@ pub struct Model {
     network: Network,
     family: Family,
     component: Component,
-    /// Of the base model, as it was built: quantized matrices too, and a head that was given a matrix of its own.
+    /// Parameters of the base model as it was built, with quantized matrices and a head that was untied.
     parameters: Vec<ParameterInfo>,
 }
 
@@ -54,7 +54,8 @@ impl Model {
     /// Reads a model folder. All parameters are frozen.
     ///
     /// # Errors
-    /// A configuration that is not supported, a damaged file, or tensors that do not fit the configuration one to one.
+    /// A configuration that is not supported, a damaged file, or tensors that do not match the configuration one to
+    /// one.
     pub fn load(folder: &Path, hold: Hold, device: &Device) -> Result<Self, ModelError> {
         let files = ModelFiles::open(folder)?;
         let mut source = FromCheckpoint::new(&files, hold, device);
@@ -67,10 +68,10 @@ impl Model {
         Ok(model)
     }
 
-    /// A model with fresh values. All parameters are frozen.
+    /// A model with random initial values, from the configuration in `folder`. All parameters are frozen.
     ///
     /// # Errors
-    /// A configuration that is not supported, or of quantized weights.
+    /// A configuration that is not supported, or one of quantized weights.
     pub fn random(folder: &Path, seed: u64, device: &Device) -> Result<Self, ModelError> {
         let config = HfConfig::open(folder)?;
         if FourBitConfig::of(&config)?.is_some() {
@@ -82,7 +83,7 @@ impl Model {
         })
     }
 
-    /// The model of a folder's configuration without values: for its names and shapes. It must not be run.
+    /// A model without values from a folder's configuration: for its names and shapes. It must not be run.
     ///
     /// # Errors
     /// A configuration that is not supported.
@@ -101,7 +102,7 @@ impl Model {
         Ok(Self { network, family, component: Component::fresh(config, rules), parameters })
     }
 
-    /// What it computes.
+    /// Its network.
     pub fn network(&self) -> &Network {
         &self.network
     }
@@ -111,7 +112,7 @@ impl Model {
         self.network.kind()
     }
 
-    /// Its architecture.
+    /// Its family.
     pub fn family(&self) -> Family {
         self.family
     }
@@ -126,33 +127,33 @@ impl Model {
         &self.component.config
     }
 
-    /// Where its parameters are.
+    /// The device of its parameters.
     pub fn device(&self) -> Device {
         self.network.device()
     }
 
-    /// The model with the network that `change` makes of its own. Only one network exists while `change` runs, so its tensors
-    /// are not shared and may be updated in place.
+    /// The model with `change` applied to its network. Only one network exists while `change` runs, so its tensors are
+    /// not shared and may be updated in place.
     pub fn with_network(self, change: impl FnOnce(Network) -> Network) -> Self {
         Self { network: change(self.network), ..self }
     }
 
-    /// Puts another network of the same parameters in place.
+    /// Replaces the network by another one with the same parameters.
     pub(crate) fn replace_network(&mut self, network: Network) {
         self.network = network;
     }
 
-    /// Every parameter is trained.
+    /// Makes every parameter trainable.
     pub fn train_all(self) -> Self {
         self.train_all_but(&[])
     }
 
-    /// Every parameter is trained but those at some paths.
+    /// Makes every parameter trainable, except those at the paths `frozen`.
     pub fn train_all_but(self, frozen: &[&str]) -> Self {
         self.with_network(|network| trained(network, |path| !frozen.contains(&path)).train())
     }
 
-    /// What is not frozen is trained: after [`crate::adapter_folder::attach`], the adapters.
+    /// Trains what is not frozen: after [`crate::adapter_folder::attach`], the adapters.
     pub fn train_active(self) -> Self {
         self.with_network(Module::train)
     }
@@ -167,20 +168,20 @@ impl Model {
         }
     }
 
-    /// The parameters of the base model, in its order: quantized matrices too.
+    /// The parameters of the base model in its order, including quantized matrices.
     pub fn base_parameters(&self) -> &[ParameterInfo] {
         &self.parameters
     }
 
-    /// The parameters of the adapters that are on it.
+    /// The parameters of the adapters on the model.
     pub fn adapter_parameters(&self) -> Vec<ParameterInfo> {
         let roles: HashMap<&str, Role> = self.parameters.iter().map(|info| (info.path.as_str(), info.role)).collect();
-        // A head that is the token table has no parameter of its own.
+        // A tied head has no parameter of its own.
         let role = |placed: &Placed<'_>| roles.get(placed.parameter.as_str()).copied().unwrap_or(Role::Head);
         self.network.adapters().iter().flat_map(|placed| placed.parameters(role(placed))).collect()
     }
 
-    /// Every parameter that is trained, once [`Self::train_all`] or [`Self::train_active`] made it so, in the order of the model.
+    /// The parameters that [`Self::train_all`] or [`Self::train_active`] made trainable, in the order of the model.
     pub fn trained_parameters(&self) -> Vec<ParameterInfo> {
         let adapters = self.adapter_parameters();
         let known = self.parameters.iter().chain(&adapters).map(|info| (info.path.as_str(), info));
@@ -194,13 +195,13 @@ impl Model {
         found
     }
 
-    /// Parameters of the base model and of its adapters.
+    /// Number of parameter values of the base model and of its adapters.
     pub fn parameter_counts(&self) -> (usize, usize) {
         let count = |parameters: &[ParameterInfo]| parameters.iter().map(ParameterInfo::elements).sum();
         (count(&self.parameters), count(&self.adapter_parameters()))
     }
 
-    /// Hugging Face paths of the linear maps, in the order of the model: all but the head.
+    /// Hugging Face paths of all linear maps except the head, in the order of the model.
     ///
     /// # Errors
     /// The family's rules contradict themselves.
@@ -209,7 +210,7 @@ impl Model {
         Ok(maps.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// Those of [`Self::linear_paths`] that are adapted when all are asked for: routers are left alone.
+    /// The paths of [`Self::linear_paths`] that `all-linear` adapts: all except routers.
     ///
     /// # Errors
     /// The family's rules contradict themselves.
@@ -220,7 +221,7 @@ impl Model {
     /// The linear maps of experts.
     pub(crate) fn expert_maps(&self) -> Result<Vec<ExpertMap>, ModelError> {
         let maps = self.matrices(|role| role == Role::ExpertMap)?.into_iter().map(|(ours, path)| {
-            // `{experts}.{number}.{map}.weight`: what lists and parts are called does not matter.
+            // `{experts}.{number}.{map}.weight`; the names of lists and parts may be any.
             let mut names = ours.rsplitn(4, '.').skip(1);
             let mut next = || names.next().unwrap_or_default().to_string();
             let (part, expert, layer) = (next(), next(), next());
@@ -229,13 +230,13 @@ impl Model {
         Ok(maps.collect())
     }
 
-    /// Our paths of the matrices of some roles, and PEFT's paths of their modules.
+    /// Our paths of the matrices with wanted roles, and PEFT's paths of their modules.
     fn matrices(&self, wanted: impl Fn(Role) -> bool) -> Result<Vec<(&str, String)>, ModelError> {
         let chosen = self.parameters.iter().filter(|info| wanted(info.role));
         chosen.map(|info| Ok((info.path.as_str(), self.module_for_peft(&info.path)?))).collect()
     }
 
-    /// Modules that adapters can be on, by PEFT's paths: the linear maps, the token table, the head.
+    /// PEFT's paths of the modules that can have adapters: linear maps, token table, head.
     ///
     /// # Errors
     /// The family's rules contradict themselves.
@@ -245,7 +246,7 @@ impl Model {
         ours.chain(self.ends().map(|ends| ends.head)).map(|path| self.module_for_peft(path)).collect()
     }
 
-    /// Everything that adapters can be on, with PEFT's path of it.
+    /// The places for adapters, with PEFT's path of each.
     pub(crate) fn sites_mut(&mut self) -> Result<Vec<(String, Site<'_>)>, ModelError> {
         let Self { network, component, .. } = self;
         let head = network.ends().map(|ends| ends.head);
@@ -253,13 +254,14 @@ impl Model {
         sites.map(|(ours, site)| Ok((module(&name_for_peft(component, head, &ours)?), site))).collect()
     }
 
-    /// The adapters that are on it, with PEFT's path of what each is on.
+    /// The adapters on the model, with PEFT's path of the module of each.
     pub(crate) fn adapters(&self) -> Result<Vec<(String, Placed<'_>)>, ModelError> {
         let placed = self.network.adapters().into_iter();
         placed.map(|placed| Ok((self.module_for_peft(&placed.parameter)?, placed))).collect()
     }
 
-    /// The name of a parameter for PEFT, which goes by modules in memory: those are called as in files, but for the head of GPT-NeoX.
+    /// PEFT's name of a parameter. PEFT uses the names of modules in memory, which are those in files, except
+    /// GPT-NeoX's head.
     ///
     /// # Errors
     /// No rule of the family names it.
@@ -267,37 +269,37 @@ impl Model {
         name_for_peft(&self.component, self.ends().map(|ends| ends.head), ours)
     }
 
-    /// PEFT's path of the module that a parameter is of.
+    /// PEFT's path of the module that a parameter belongs to.
     fn module_for_peft(&self, ours: &str) -> Result<String, ModelError> {
         Ok(module(&self.name_for_peft(ours)?))
     }
 
-    /// Token table and head, where there are both.
+    /// The token table and the head, where the network has both.
     pub fn ends(&self) -> Option<Ends> {
         self.network.ends()
     }
 
-    /// Gives a head that is the token table a matrix of its own.
+    /// Gives a tied head a matrix of its own.
     pub(crate) fn untie(&mut self) {
         let Some(ends) = self.ends().filter(|ends| ends.tied) else { return };
         self.network.untie();
         self.note_head(ends);
     }
 
-    /// The head has a matrix of its own now.
+    /// Lists the matrix that the head now has.
     fn note_head(&mut self, ends: Ends) {
         let table = self.parameters.iter().find(|info| info.path == ends.embedding).map(|info| info.shape.clone());
         let shape = table.unwrap_or_default();
         self.parameters.push(ParameterInfo { path: ends.head.into(), shape, role: Role::Head, adapter: None });
     }
 
-    /// Whether routers choose experts in it.
+    /// Whether it has routers that choose experts.
     pub fn has_routers(&self) -> bool {
         self.parameters.iter().any(|info| info.role == Role::Router)
     }
 
-    /// Keys of its `config.json` that ask for dropout of the base model in training, which is not applied.
-    /// Those of a tower have the name of its section in front.
+    /// Keys of its `config.json` that set dropout of the base model in training; it is not applied. A key in a section
+    /// has the section's name in front.
     pub fn dropout_keys(&self) -> Vec<String> {
         const KEYS: [&str; 10] = [
             "attention_dropout",
@@ -332,7 +334,7 @@ impl Model {
         trained.map(|info| self.name_for_peft(&info.path)).collect()
     }
 
-    /// Whether files hold the matrices of these modules with rows and columns exchanged; `adapter_config.json` says so.
+    /// Whether files hold the matrices of these modules transposed; `adapter_config.json` states it.
     ///
     /// # Errors
     /// The family's rules contradict themselves.
@@ -346,7 +348,7 @@ impl Model {
         Ok(false)
     }
 
-    /// Folds all adapters into their weights, in f32; quantized weights become dense.
+    /// Merges all adapters into their weights, in f32; quantized weights become dense.
     pub fn merge(&mut self) {
         let before = self.ends().filter(|ends| ends.tied);
         self.network.merge();
@@ -355,23 +357,24 @@ impl Model {
         }
     }
 
-    /// The quantized matrices.
+    /// The quantized weights of linear maps.
     pub fn quantized_weights(&self) -> Vec<Arc<QuantizedWeight>> {
         self.network.linears().into_iter().filter_map(|(_, map)| map.quantized_weight().cloned()).collect()
     }
 
-    /// How the folder that the model came from quantizes its linear maps, and the precision it says they had; `None` where they are not quantized.
+    /// How the model's folder quantizes its linear maps, and the precision it states for them; `None` where they are
+    /// not quantized.
     pub fn stored_scheme(&self) -> Option<(QuantizationScheme, Dtype)> {
         self.component.quantized
     }
 
-    /// How the head and the embedding relate in the files the model came from.
+    /// How the files of the model tie head and embedding.
     pub fn head_tie(&self) -> Option<&HeadTie> {
         self.component.tie.as_ref()
     }
 }
 
-/// A frozen network, and what was asked for it.
+/// Builds a frozen network and lists the parameters that it asked for.
 fn build(config: &NetworkConfig, source: &mut dyn ParameterSource) -> (Network, Vec<ParameterInfo>) {
     let mut listing = Listing::of(source);
     let network = Network::new(config, &mut listing).no_grad();
@@ -380,7 +383,7 @@ fn build(config: &NetworkConfig, source: &mut dyn ParameterSource) -> (Network, 
 
 /// A linear map of an expert.
 pub(crate) struct ExpertMap {
-    /// Our path of the experts of its layer.
+    /// Our path of its layer's experts.
     pub layer: String,
     /// Number of the expert.
     pub expert: String,
@@ -397,7 +400,7 @@ fn name_for_peft(component: &Component, head: Option<&str>, ours: &str) -> Resul
     }
 }
 
-/// The module of a parameter, by its name.
+/// The module of the parameter with this name.
 fn module(name: &str) -> String {
     name.strip_suffix(".weight").unwrap_or(name).to_string()
 }

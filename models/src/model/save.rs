@@ -1,4 +1,4 @@
-//! A model as files.
+//! Saving a model: [`Model::save_weights`] writes its weights files and [`Model::config_json`] its configuration.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,10 +15,11 @@ use crate::quantization_config::{self, FourBitConfig};
 use crate::weights::{Checkpoint, CheckpointPlan, Dtype, Layout, PlanOptions, TensorSpec, Written};
 
 impl Model {
-    /// Writes the weights, without adapters. `layout` repeats the files of that checkpoint when names, dtypes and shapes allow it.
+    /// Writes the weights, without adapters. `layout` repeats the layout of that checkpoint's files if names, dtypes
+    /// and shapes allow it.
     ///
     /// # Errors
-    /// Those of writing, with the path; a quantization that nobody reads.
+    /// Errors of writing, with the path; a quantization that no reader supports.
     pub fn save_weights(
         &self,
         folder: &Path,
@@ -33,7 +34,7 @@ impl Model {
         };
         let tensors_of = |path: &str, shape: &[usize], weight: Weight<'_>| {
             let name = self.component.name_in_files(path)?;
-            // In a folder of quantized weights, what is not quantized stays so.
+            // In a folder of quantized weights, maps that were not quantized stay so.
             let was = self.component.quantized.is_none() || self.component.stored.get(&name) == Some(&Dtype::U8);
             let may = was && weight.is_linear();
             let quantizes = |config: &FourBitConfig| may && config.quantizes(module_of(&name));
@@ -63,7 +64,7 @@ impl Model {
             }
         };
         visit(&self.network, &mut |parameter| {
-            // What is not of the base model is of an adapter.
+            // A parameter that is not of the base model belongs to an adapter.
             if let Some(role) = roles.get(parameter.path) {
                 let value = (parameter.value)();
                 let weight = if role.is_linear() { Weight::Linear(value) } else { Weight::Other(value) };
@@ -88,15 +89,15 @@ impl Model {
         plan.write(folder, |spec| Ok(tensors.get(&spec.name).map(|values| values.bytes(spec)).unwrap_or_default()))
     }
 
-    /// Whether it can be written so.
+    /// Checks that the model can be written like this.
     ///
     /// # Errors
-    /// A quantization that nobody reads.
+    /// A quantization that no reader supports.
     pub fn check_writable(&self, write_as: WriteAs) -> Result<(), ModelError> {
         self.scheme_to_write(write_as).map(|_| ())
     }
 
-    /// How linear maps are quantized in what is written, and what `config.json` says of it.
+    /// How linear maps are quantized in the files to be written, and what `config.json` says of it.
     fn scheme_to_write(&self, write_as: WriteAs) -> Result<Option<(QuantizationScheme, FourBitConfig)>, ModelError> {
         let stored = self.component.quantized.zip(FourBitConfig::of(&self.component.config)?);
         match (write_as, stored) {
@@ -118,7 +119,8 @@ impl Model {
         }
     }
 
-    /// The text of `config.json` for weights written so: unknown keys kept, the head's tie, the dtype and the quantization as they now are.
+    /// The text of `config.json` for weights written like this: unknown keys are kept; tie, dtype and quantization are
+    /// updated.
     pub fn config_json(&self, write_as: impl Into<WriteAs>) -> String {
         let write_as = write_as.into();
         let mut config = self.component.config.clone();
@@ -128,7 +130,7 @@ impl Model {
         {
             config.set("tie_word_embeddings", ends.tied);
         }
-        // What cannot be written has no configuration either, and `save_weights` says so.
+        // A quantization that cannot be written leaves the configuration as it is; `save_weights` reports the error.
         match (write_as, self.scheme_to_write(write_as).ok().flatten()) {
             (WriteAs::Dense(dtype), _) => {
                 if config.says(quantization_config::KEY) {
@@ -145,26 +147,26 @@ impl Model {
         config.to_json()
     }
 
-    /// The precision of the linear maps in the files the model came from.
+    /// The precision of linear maps in the model's files.
     fn linear_precision(&self) -> Dtype {
         let mut maps = self.parameters.iter().filter(|info| info.role.is_linear());
         let stored = maps.find_map(|info| self.stored_dtype(&info.path, &self.rules().to_theirs(&info.path)?));
         self.component.quantized.map(|(_, precision)| precision).or(stored).unwrap_or(Dtype::F32)
     }
 
-    /// Whether some of its maps are experts'.
+    /// Whether it has experts.
     fn has_experts(&self) -> bool {
         self.parameters.iter().any(|info| info.role == Role::ExpertMap)
     }
 
-    /// A head that was the token table is stored as that was.
+    /// The dtype of a parameter in the model's files. A head that was untied is stored like the embedding.
     fn stored_dtype(&self, ours: &str, theirs: &str) -> Option<Dtype> {
         let stored = &self.component.stored;
         let table = |ends: Ends| stored.get(&self.component.name_in_files(ends.embedding).ok()?);
         let stored = stored.get(theirs).or_else(|| self.ends().filter(|ends| ends.head == ours).and_then(table));
         match (stored?, self.component.quantized) {
             (dtype @ (Dtype::F32 | Dtype::F16 | Dtype::BF16), _) => Some(*dtype),
-            // Codes: the weight has the precision that they came from.
+            // The file holds codes; the weight has the precision from which they were quantized.
             (Dtype::U8, Some((_, precision))) => Some(precision),
             _ => None,
         }
@@ -175,7 +177,7 @@ impl Model {
 enum Weight<'a> {
     /// The matrix of a linear map.
     Linear(AnyTensor),
-    /// The same in few bits.
+    /// A quantized matrix of a linear map.
     Quantized(&'a Arc<QuantizedWeight>),
     Other(AnyTensor),
 }

@@ -1,4 +1,4 @@
-//! What the tensors of a model are written in, and where their bytes are until then.
+//! Formats for writing a model: [`WriteAs`] chooses the dtypes, and [`Values`] holds a tensor until it is written.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,14 +10,15 @@ use crate::error::ModelError;
 use crate::parameters::AnyTensor;
 use crate::weights::{Dtype, Layout, TensorSpec, quantized_tensors};
 
-/// What a model is written in.
+/// The dtypes and quantization in which a model is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteAs {
-    /// Each tensor as in the files the model came from, f32 where it came from none. A folder of quantized weights becomes one again.
+    /// Each tensor as in the files of the model, f32 where there are none. A folder of quantized weights stays one.
     Stored,
-    /// Every tensor in one dtype; quantized weights dequantized.
+    /// Every tensor in one dtype; quantized weights are dequantized.
     Dense(Dtype),
-    /// The linear maps in 4 bits, under bitsandbytes' names, everything else as in the files. A map that is quantized so already keeps its codes.
+    /// Linear maps in 4 bits, under bitsandbytes' names; other tensors as in the files. Weights that already have this
+    /// quantization keep their codes.
     Quantized(QuantizationScheme),
 }
 
@@ -27,15 +28,15 @@ impl From<Option<Dtype>> for WriteAs {
     }
 }
 
-/// Where the values of a tensor to be written are.
+/// The values of a tensor to be written.
 pub(crate) enum Values {
-    /// A parameter, to be written in another layout.
+    /// A parameter, to be converted to the layout of files.
     Tensor { tensor: Box<AnyTensor>, layout: Layout, shape: Vec<usize> },
-    /// To be dequantized when it is written.
+    /// A quantized weight, to be dequantized when it is written.
     Quantized { weight: Arc<QuantizedWeight>, layout: Layout },
     /// The codes of a quantized weight.
     Codes(Arc<QuantizedWeight>),
-    /// Bytes as they are.
+    /// Bytes that are written unchanged.
     Bytes(Vec<u8>),
 }
 
@@ -53,7 +54,7 @@ impl Values {
         }
     }
 
-    /// The tensors of a quantized weight.
+    /// The tensors that a file holds for a quantized weight.
     pub fn of_quantized(name: &str, weight: &Arc<QuantizedWeight>) -> Result<Vec<(TensorSpec, Self)>, ModelError> {
         let tensors = quantized_tensors(name, weight).ok_or_else(|| unwritable(weight.scheme()))?;
         let values = |(spec, bytes): (TensorSpec, Cow<'_, [u8]>)| match bytes {
@@ -64,7 +65,8 @@ impl Values {
     }
 }
 
-/// Quantizes a matrix `[out, in]` that is to be written as `name`: from the precision that its folder has, as a reader of that folder would.
+/// Quantizes a matrix `[out, in]` to be written as `name`: from the precision of its folder, as a reader of that folder
+/// would.
 pub(crate) fn quantize(
     name: &str,
     values: &[f32],
@@ -84,7 +86,7 @@ pub(crate) fn quantize(
         .map_err(|problem| ModelError::Unwritable { tensor: name.to_owned(), problem: problem.to_string() })
 }
 
-/// The precision that a quantized weight came in.
+/// The precision from which a weight was quantized.
 pub(crate) fn precision(weight: &QuantizedWeight) -> Dtype {
     match weight.dtype() {
         DType::BF16 => Dtype::BF16,
@@ -93,7 +95,7 @@ pub(crate) fn precision(weight: &QuantizedWeight) -> Dtype {
     }
 }
 
-/// Quantizations that no reader has names for.
+/// The error for quantizations whose tensors no reader knows names for.
 pub(crate) fn unwritable(scheme: QuantizationScheme) -> ModelError {
     ModelError::Unwritable {
         tensor: "the linear maps".to_owned(),

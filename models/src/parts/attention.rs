@@ -1,4 +1,4 @@
-//! Grouped-query self-attention (Ainslie et al. 2023, arXiv:2305.13245).
+//! [`Attention`]: grouped-query self-attention (Ainslie et al. 2023, arXiv:2305.13245).
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -9,7 +9,7 @@ use super::maps::maps;
 use super::{AttentionConfig, BlockConfig, Context, LayerCache, Norm, PositionConfig, QkNorm, Qkv};
 use crate::parameters::{ParameterSource, Role, linear_from, under};
 
-/// Projections around the attention kernel.
+/// Self-attention: its projections, and what happens between them and the attention kernel.
 #[derive(Module, Debug)]
 pub struct Attention {
     qkv: Qkv,
@@ -21,7 +21,7 @@ pub struct Attention {
     head_dim: usize,
     #[module(skip)]
     clip: Option<f64>,
-    /// Which rotary table of the context.
+    /// Index of its rotary table in the context; absent: no rotary positions.
     #[module(skip)]
     rope: Option<usize>,
     #[module(skip)]
@@ -38,7 +38,7 @@ pub struct QkNorms {
 }
 
 impl Attention {
-    /// Reads the projections of layer `layer`.
+    /// Reads the projections of layer `layer`, counted from zero.
     pub fn new(config: &BlockConfig, layer: usize, source: &mut dyn ParameterSource) -> Self {
         let AttentionConfig { heads, kv_heads, head_dim, output_bias, .. } = config.attention;
         let qkv = Qkv::new(&config.attention, config.width, config.initials.qkv, &mut under(source, "qkv"));
@@ -79,7 +79,7 @@ impl Attention {
         }
     }
 
-    /// `[batch, time, width]` to the same; with a cache, `x` holds the new tokens only.
+    /// `[batch, time, width]` to the same shape; with a cache, `x` holds only the new tokens.
     pub fn forward(&self, x: Tensor<3>, context: &Context, cache: Option<&mut LayerCache>) -> Tensor<3> {
         let [batch, time, _] = x.dims();
         let (q, k, v) = self.project(x, context.mode);
@@ -92,7 +92,7 @@ impl Attention {
         self.output.forward(mixed.reshape([batch, time, self.heads * self.head_dim]), context.mode)
     }
 
-    /// q, k and v, each `[batch, time, its heads, head_dim]`, before the positions.
+    /// q, k and v, each `[batch, time, its heads, head_dim]`, before positions are applied.
     fn project(&self, x: Tensor<3>, mode: Mode) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
         let (q, k, v) = self.qkv.forward(x, self.head_dim, mode);
         let (q, k, v) = match self.clip {

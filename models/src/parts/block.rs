@@ -1,4 +1,4 @@
-//! One layer of a network: the unit that decoders and towers share.
+//! [`Block`]: one layer of a network, shared by decoders and towers.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -7,7 +7,7 @@ use super::maps::maps;
 use super::{Attention, BlockConfig, Context, LayerCache, Mlp, Norm, Residual};
 use crate::parameters::{ParameterSource, under};
 
-/// Attention, MLP, and the norms around them. In most families:
+/// Attention and MLP, with the norms around them. In most families:
 /// ```text
 /// x ──┬─ norm ─ attention ─ + ──┬─ norm ─ mlp ─ + ── y
 ///     └─────────────────────┘   └───────────────┘
@@ -69,13 +69,13 @@ impl Block {
         }
     }
 
-    /// `count` blocks under `layers`.
+    /// Reads `count` blocks under the name `layers`.
     pub fn stack(config: &BlockConfig, count: usize, source: &mut dyn ParameterSource) -> Vec<Self> {
         let source = &mut under(source, "layers");
         (0..count).map(|layer| Self::new(config, layer, &mut under(source, layer.to_string()))).collect()
     }
 
-    /// `[batch, time, width]` to the same.
+    /// `[batch, time, width]` to the same shape.
     pub fn forward(&self, x: Tensor<3>, context: &Context, cache: Option<&mut LayerCache>) -> Tensor<3> {
         let attention = |x| self.attention.forward(x, context, cache);
         let mlp = |x| self.mlp.forward(x, context);

@@ -1,14 +1,14 @@
-//! Keys and values of the tokens already seen, for generation.
+//! [`Cache`]: keys and values of the tokens processed so far, for generation.
 
 use burn::tensor::Tensor;
 
-/// The cache of one sequence (batch).
+/// The cache of one batch of sequences.
 #[derive(Debug, Clone, Default)]
 pub struct Cache {
     layers: Vec<LayerCache>,
 }
 
-/// Keys and values of one block, `[batch, seen, kv_heads, head_dim]`, rotated already.
+/// Keys and values of one block, `[batch, seen, kv_heads, head_dim]`, after the rotation.
 #[derive(Debug, Clone, Default)]
 pub struct LayerCache {
     seen: Option<(Tensor<4>, Tensor<4>)>,
@@ -25,19 +25,19 @@ impl Cache {
         &mut self.layers[index]
     }
 
-    /// Tokens seen so far.
+    /// Number of tokens processed so far.
     pub fn len(&self) -> usize {
         self.layers.first().and_then(|layer| layer.seen.as_ref()).map_or(0, |(k, _)| k.dims()[1])
     }
 
-    /// Nothing seen yet.
+    /// Whether no token was processed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl LayerCache {
-    /// Adds the keys and values of new tokens and gives all of them.
+    /// Appends the keys and values of new tokens and returns all of them.
     pub fn extend(&mut self, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let all = match self.seen.take() {
             None => (k, v),

@@ -1,4 +1,4 @@
-//! What a family decides about its blocks.
+//! The configuration of blocks: [`BlockConfig`] holds the sizes and variants that a family decides.
 
 use firebrand_kernels::{Activation, Alibi, RopeStyle};
 
@@ -12,28 +12,28 @@ pub struct BlockConfig {
     pub width: usize,
     /// Self-attention.
     pub attention: AttentionConfig,
-    /// How positions enter.
+    /// How positions enter the model.
     pub position: PositionConfig,
-    /// Normalisation, the same everywhere.
+    /// Normalisation, the same in the whole network.
     pub norm: NormConfig,
     /// How attention and MLP are added to the stream, and where norms stand.
     pub residual: Residual,
     /// Feed-forward part.
     pub mlp: MlpConfig,
-    /// Its matrices where they are new.
+    /// Initial values of new matrices.
     pub initials: BlockInitials,
 }
 
-/// The matrices of a block that is new.
+/// The initial values of a block's matrices, if they are new.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockInitials {
-    /// Those of q, k and v.
+    /// The matrices of q, k and v.
     pub qkv: Initial,
-    /// That of the output of attention.
+    /// The output projection of attention.
     pub output: Initial,
-    /// Those that lead into the middle of the MLP.
+    /// The MLP's matrices up (and gate).
     pub up: Initial,
-    /// That which leads out of it.
+    /// The MLP's matrix down.
     pub down: Initial,
 }
 
@@ -44,8 +44,8 @@ impl BlockInitials {
 }
 
 impl BlockConfig {
-    /// Values that a block keeps for the backward pass, for each token: the stream before and after each norm, q, k and v before
-    /// and after rotation, the mixed heads, the MLP.
+    /// Number of values that a block keeps per token for the backward pass: the stream before and after each norm, q, k
+    /// and v before and after rotation, the output of the heads, the MLP's activations.
     pub fn activations(&self) -> usize {
         let AttentionConfig { heads, kv_heads, head_dim, .. } = self.attention;
         let mlp = match self.mlp {
@@ -68,7 +68,7 @@ pub struct AttentionConfig {
     pub kv_heads: usize,
     /// Width of one head; `heads * head_dim` need not be `hidden_size`.
     pub head_dim: usize,
-    /// How the files lay out the query, key and value projections.
+    /// How files lay out the query, key and value projections.
     pub layout: QkvLayout,
     /// Biases on q, k and v.
     pub qkv_bias: bool,
@@ -76,26 +76,26 @@ pub struct AttentionConfig {
     pub output_bias: bool,
     /// Norms on q and k before the positions.
     pub qk_norm: Option<QkNorm>,
-    /// q, k and v are cut to `-clip..clip`.
+    /// q, k and v are clipped to `-clip..clip`.
     pub clip: Option<f64>,
     /// Factor on the scores.
     pub scale: Scale,
     /// Scores become `softcap * tanh(score / softcap)`.
     pub softcap: Option<f64>,
-    /// Which tokens are seen.
+    /// Which tokens a token sees.
     pub sight: Sight,
 }
 
-/// How the files lay out the query, key and value projections.
+/// How files lay out the query, key and value projections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkvLayout {
-    /// Three matrices.
+    /// Three separate matrices.
     Split,
     /// One matrix.
     Fused(FusedLayout),
 }
 
-/// The rows of a matrix that is q, k and v in one.
+/// The order of rows in a fused matrix of q, k and v.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FusedLayout {
     /// All of q, then all of k, then all of v.
@@ -105,10 +105,10 @@ pub enum FusedLayout {
     Grouped,
 }
 
-/// What a norm on q and k runs over.
+/// The range of a norm on q and k.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkNorm {
-    /// Each head by itself, all with the same weight.
+    /// Each head separately, with one weight for all heads.
     EachHead,
     /// The whole projection.
     WholeProjection,
@@ -124,7 +124,7 @@ pub enum Scale {
 }
 
 impl Scale {
-    /// In layer `layer`, counted from zero.
+    /// The factor in layer `layer`, counted from zero.
     pub fn at(self, layer: usize) -> f64 {
         match self {
             Self::Fixed(scale) => scale,
@@ -133,17 +133,17 @@ impl Scale {
     }
 }
 
-/// Which tokens a token sees, of its own segment.
+/// Which tokens of its own segment a token sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sight {
-    /// Itself and those before it, as far as the window reaches.
+    /// Itself and the tokens before it, as far as the window reaches.
     Causal(Window),
-    /// All of them.
+    /// All tokens of the segment.
     Full,
 }
 
 impl Sight {
-    /// In layer `layer`, counted from zero.
+    /// What tokens see in layer `layer`, counted from zero.
     pub fn at(&self, layer: usize) -> firebrand_kernels::Sight {
         match self {
             Self::Causal(window) => firebrand_kernels::Sight::Causal { window: window.at(layer) },
@@ -152,19 +152,19 @@ impl Sight {
     }
 }
 
-/// How far back a token sees.
+/// How far back a token sees, itself included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Window {
-    /// All of them.
+    /// Without a limit.
     Full,
-    /// The last so many, itself included.
+    /// This many tokens.
     Sliding(usize),
-    /// By layer: the last so many, or all.
+    /// For each layer, this many tokens, or no limit.
     Pattern(Vec<Option<usize>>),
 }
 
 impl Window {
-    /// In layer `layer`, counted from zero; absent: all.
+    /// The window in layer `layer`, counted from zero; absent: no limit.
     pub fn at(&self, layer: usize) -> Option<usize> {
         match self {
             Self::Full => None,
@@ -181,14 +181,14 @@ pub enum PositionConfig {
     Rope {
         /// Which dimensions form a pair.
         style: RopeStyle,
-        /// Base, scaling and rotated share.
+        /// Base, scaling and rotated part of the head.
         rope: Rope,
     },
-    /// Rotary embeddings that differ from layer to layer, on halves of the head.
+    /// Rotary embeddings that differ between layers, on halves of the head.
     RopeByLayer {
-        /// Those there are.
+        /// The different rotary embeddings.
         ropes: Vec<Rope>,
-        /// By layer: which of them, or no positions at all.
+        /// For each layer, an index into `ropes`, or no positions.
         layers: Vec<Option<usize>>,
     },
     /// A trained vector for each position, added where tokens or patches are embedded.
@@ -201,7 +201,7 @@ pub enum PositionConfig {
 }
 
 impl PositionConfig {
-    /// Which rotary table layer `layer` uses.
+    /// The index of layer `layer`'s rotary table; absent: no rotary positions.
     pub fn rope_at(&self, layer: usize) -> Option<usize> {
         match self {
             Self::Rope { .. } => Some(0),
@@ -244,7 +244,8 @@ pub enum Affine {
     WeightAndBias,
 }
 
-/// How attention and MLP are added to the residual stream. All but [`Residual::After`] end with a norm after the last block.
+/// How attention and MLP are added to the residual stream. Except with [`Residual::After`], a norm follows the last
+/// block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Residual {
     /// `h = x + attention(norm(x))`, then `h + mlp(norm(h))`.
@@ -261,7 +262,7 @@ pub enum Residual {
     Around,
 }
 
-/// Feed-forward part.
+/// The MLP: the feed-forward part of a block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MlpConfig {
     /// `down(activation(gate(x)) * up(x))`.
@@ -270,7 +271,7 @@ pub enum MlpConfig {
         intermediate_size: usize,
         /// Applied to the gate.
         activation: Activation,
-        /// Biases on all three.
+        /// Whether all three matrices have biases.
         bias: bool,
     },
     /// The same with gate and up in one matrix: all rows of gate, then all of up. No biases.
@@ -282,14 +283,14 @@ pub enum MlpConfig {
     },
     /// `down(activation(up(x)))`.
     Plain {
-        /// Width in the middle.
+        /// Width of the hidden layer.
         intermediate_size: usize,
-        /// Applied in the middle.
+        /// Applied to the hidden layer.
         activation: Activation,
-        /// Biases on both.
+        /// Whether both matrices have biases.
         bias: bool,
     },
-    /// Several gated parts, of which a router chooses some for each token. No biases.
+    /// Several gated MLPs; a router chooses some of them for each token. No biases.
     Experts {
         /// Width of gate and up of each expert.
         intermediate_size: usize,
@@ -297,13 +298,13 @@ pub enum MlpConfig {
         activation: Activation,
         /// Number of experts.
         experts: usize,
-        /// Experts a token goes through.
+        /// Number of experts per token.
         chosen: usize,
     },
 }
 
 impl MlpConfig {
-    /// Width in the middle, of one expert where there are several.
+    /// Width of the hidden layer; of one expert where there are several.
     pub fn intermediate_size(self) -> usize {
         match self {
             Self::Gated { intermediate_size, .. }

@@ -1,4 +1,4 @@
-//! From token ids to the residual stream.
+//! [`Embedding`]: from token ids to the residual stream.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -8,35 +8,35 @@ use super::maps::{Maps, maps};
 use super::{Inputs, Norm, NormConfig};
 use crate::parameters::{Initial, ParameterSource, Role, join, linear, tensor, under};
 
-/// Sizes and variants of the way from token ids to the residual stream.
+/// Sizes and variants of the token embedding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenEmbeddingConfig {
     /// Rows of the token table.
     pub rows: usize,
     /// Width of the residual stream.
     pub width: usize,
-    /// What happens to looked-up rows.
+    /// What is done to embedded tokens before the first block.
     pub embedding: EmbeddingConfig,
     /// A trained vector for each position; absent: positions enter elsewhere.
     pub positions: Option<LearnedPositions>,
     /// The norm of [`EmbeddingConfig::Normalised`].
     pub norm: NormConfig,
-    /// A token whose row is looked up but not trained by that.
+    /// A token whose row is looked up, but gets no gradient from that.
     pub padding_token: Option<usize>,
-    /// The tables where they are new.
+    /// Initial values of the tables, if they are new.
     pub initial: Initial,
 }
 
-/// The table of trained positions.
+/// The table of learned positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LearnedPositions {
-    /// Its rows.
+    /// Number of its rows.
     pub rows: usize,
     /// Rows before that of position 0.
     pub offset: usize,
 }
 
-/// What happens to embedded tokens before the first block.
+/// What is done to embedded tokens before the first block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum EmbeddingConfig {
     /// Nothing.
@@ -45,7 +45,7 @@ pub enum EmbeddingConfig {
     Scaled(f64),
     /// They are normalised (BLOOM).
     Normalised,
-    /// They are narrower than the stream: a matrix leads in, and another one out to the head (OPT-350m).
+    /// They are narrower than the stream: one matrix leads in, another from the stream to the head (OPT-350m).
     Projected {
         /// Width of the embedding and of the head.
         width: usize,
@@ -62,7 +62,7 @@ impl EmbeddingConfig {
     }
 }
 
-/// The token table, and what happens to its rows before the first block.
+/// The token table, and what is done to its rows before the first block.
 #[derive(Module, Debug)]
 pub struct Embedding {
     tokens: Param<Tensor<2>>,
@@ -124,7 +124,8 @@ impl Embedding {
             x = project.forward(x, mode);
         }
         if let Some(positions) = &self.positions {
-            // A place the table does not have is refused where lengths are known; the last row keeps the maths defined.
+            // Positions beyond the table are refused where lengths are known; taking the last row keeps the maths
+            // defined.
             let last = positions.lazy_shape().dims::<2>()[0] - 1;
             let rows = inputs.positions.iter().map(|&position| (position as usize + self.offset).min(last) as i32);
             let rows = ids_tensor(rows.collect(), inputs, &self.device());
@@ -157,7 +158,7 @@ impl Embedding {
         }
     }
 
-    /// Folds the adapter into the table.
+    /// Merges the adapter into the table.
     pub(crate) fn merge(&mut self) {
         if let Some(adapter) = self.adapter.take() {
             self.tokens = self.tokens.clone().map(|tokens| tokens + adapter.delta().transpose());
@@ -169,17 +170,18 @@ impl Embedding {
         self.tokens.val()
     }
 
-    /// Where the parameters are.
+    /// The device of the parameters.
     pub fn device(&self) -> Device {
         self.tokens.lazy_device()
     }
 
-    /// The place of an adapter of the token table.
+    /// The adapter of the token table, if there is one.
     pub(crate) fn adapter(&self) -> &Option<Lora> {
         &self.adapter
     }
 
-    /// Adds the linear maps, with their paths below `path`; gives the place of an adapter of the token table.
+    /// Adds the linear maps to `found` with their paths below `path`; returns the place for an adapter of the token
+    /// table.
     pub(crate) fn sites_mut<'a>(
         &'a mut self,
         path: &str,
@@ -192,7 +194,7 @@ impl Embedding {
 
 maps!(Embedding { project });
 
-/// `[batch, time]` of one integer a token.
+/// An integer tensor `[batch, time]` with one value per token.
 pub(crate) fn ids_tensor(ids: Vec<i32>, inputs: &Inputs, device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(ids, [inputs.batch, inputs.time]), device)
 }

@@ -1,9 +1,10 @@
-//! A mixture of experts: a router sends each token through a few of several gated parts (Shazeer et al. 2017,
-//! arXiv:1701.06538; Mixtral: Jiang et al. 2024, arXiv:2401.04088; reference: transformers
+//! A mixture of experts: in [`Experts`] a router sends each token through a few of several gated MLPs (Shazeer et al.
+//! 2017, arXiv:1701.06538; Mixtral: Jiang et al. 2024, arXiv:2401.04088; reference: transformers
 //! `models/mixtral/modeling_mixtral.py`).
 //!
-//! Each expert computes the tokens sent to it and no others, so the cost follows the tokens. The choice itself has no gradient;
-//! the weights of the chosen experts, a softmax over all of them and then divided by their sum, carry one to the router.
+//! Each expert computes only the tokens sent to it, so the cost grows with the number of tokens. The choice itself has
+//! no gradient. The weights of the chosen experts (a softmax over all experts, divided by the sum over the chosen)
+//! carry the gradient to the router.
 
 use burn::module::Module;
 use burn::tensor::activation::softmax;
@@ -27,7 +28,7 @@ pub struct Experts {
 }
 
 impl Experts {
-    /// Reads the router and, by `expert`, each expert for a residual stream of `width`.
+    /// Reads the router, and each expert by calling `expert`, for a residual stream of `width`.
     pub(super) fn new(
         count: usize,
         chosen: usize,
@@ -35,14 +36,14 @@ impl Experts {
         expert: impl Fn(&mut dyn ParameterSource) -> GatedMlp,
         source: &mut dyn ParameterSource,
     ) -> Self {
-        // Never quantized: a choice is sharp where a product is smooth.
+        // Never quantized: a small error in a score can change which experts are chosen.
         let router = linear(source, "router", [count, width], false, Role::Router);
         let source = &mut under(source, "experts");
         let experts = (0..count).map(|index| expert(&mut under(source, index.to_string()))).collect();
         Self { router, experts, chosen }
     }
 
-    /// `[batch, time, width]` to the same.
+    /// `[batch, time, width]` to the same shape.
     pub fn forward(&self, x: Tensor<3>, context: &Context) -> Tensor<3> {
         let [batch, time, width] = x.dims();
         let tokens = batch * time;
@@ -57,7 +58,7 @@ impl Experts {
         let weights = probabilities.gather(1, Tensor::<2, Int>::from_data(indices, &device));
         let weights = weights.clone() / weights.sum_dim(1);
 
-        // Slot `token * chosen + rank` is one visit of a token to an expert; `order` lists the slots expert by expert.
+        // Slot `token * chosen + rank` is one visit of a token to an expert; `order` lists the slots grouped by expert.
         let visited: Vec<usize> = (0..self.experts.len()).filter(|index| chosen.contains(index)).collect();
         let slots_of = |index: &usize| (0..chosen.len()).filter(|&slot| chosen[slot] == *index).collect::<Vec<_>>();
         let slots: Vec<Vec<usize>> = visited.iter().map(slots_of).collect();
@@ -79,7 +80,7 @@ impl Experts {
         (by_slot * weights.reshape([tokens, self.chosen, 1])).sum_dim(1).reshape([batch, time, width])
     }
 
-    /// The most probable experts of each token, `[tokens, chosen]`; the first of equals.
+    /// The most probable experts of each token, `[tokens, chosen]`; of equal ones the first.
     fn choose(&self, probabilities: &Tensor<2>) -> Vec<usize> {
         let values: Vec<f32> = probabilities.to_data().iter::<f32>().collect();
         let experts = self.experts.len();
@@ -124,7 +125,7 @@ mod tests {
         Context { position, segments: None, mode: Mode::Inference, routing: None }
     }
 
-    /// Every expert computes every token, and what a token did not choose is multiplied by zero.
+    /// Every expert computes every token; the results that a token did not choose are multiplied by zero.
     fn dense(experts: &Experts, x: Tensor<3>) -> Tensor<3> {
         let [batch, time, width] = x.dims();
         let tokens = batch * time;

@@ -1,4 +1,4 @@
-//! The gated feed-forward part, by itself or as one of several experts.
+//! [`GatedMlp`]: the gated MLP, by itself or as one of several experts.
 
 use burn::module::Module;
 use burn::tensor::Tensor;

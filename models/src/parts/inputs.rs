@@ -1,23 +1,23 @@
-//! What a network over tokens reads of a batch.
+//! [`Inputs`]: the part of a batch that a network over tokens reads.
 
-/// Token ids of a batch with their places, on the host. All fields are `[batch, time]`, row-major.
+/// Token ids of a batch with their positions and segments, on the host. All fields are `[batch, time]`, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inputs {
-    /// Rows.
+    /// Number of packs or sequences.
     pub batch: usize,
-    /// Tokens a row, padding included.
+    /// Number of tokens in each, padding included.
     pub time: usize,
     /// Token ids.
     pub ids: Vec<i32>,
     /// Position of each token in its own segment.
     pub positions: Vec<i32>,
-    /// Segment of each token: tokens see their own segment only. Absent: each row is one segment.
+    /// Segment of each token: tokens see only their own segment. Absent: each sequence is one segment.
     pub segments: Option<Vec<i32>>,
     segment_lengths: Vec<usize>,
 }
 
 impl Inputs {
-    /// A batch whose rows may hold several segments.
+    /// A batch whose packs may hold several segments.
     ///
     /// # Panics
     /// If a field does not hold `batch * time` values.
@@ -30,13 +30,13 @@ impl Inputs {
         inputs
     }
 
-    /// One unpadded row that continues after `past` tokens.
+    /// One unpadded sequence that continues after `past` tokens.
     pub fn row(ids: &[u32], past: usize) -> Self {
         let positions = (past..past + ids.len()).map(|position| position as i32).collect();
         Self::new(1, ids.len(), ids.iter().map(|&id| id as i32).collect(), positions, None)
     }
 
-    /// Tokens up to the end of the segment that the token at `index` (row-major) is in.
+    /// Number of tokens up to the end of the segment that contains the token at `index` (row-major).
     pub(crate) fn segment_length(&self, index: usize) -> usize {
         self.segment_lengths[index]
     }

@@ -1,7 +1,7 @@
-//! The walk over the linear maps of a part, by shared or by exclusive reference.
+//! [`Maps`]: the walk over the linear maps of a part, by shared or by mutable reference.
 //!
-//! A part says with [`maps!`] which of its fields have maps; names on the walk are the names of the fields, as on Burn's own
-//! walks over parameters.
+//! A part states with [`maps!`] which of its fields have linear maps. Names on the walk are the names of the fields, as
+//! in Burn's own walks over parameters.
 
 use firebrand_adapters::Linear;
 
@@ -9,9 +9,9 @@ use crate::parameters::join;
 
 /// A part that has linear maps.
 pub trait Maps {
-    /// Adds the maps with their paths below `path`, in the order of the fields.
+    /// Adds the linear maps with their paths below `path`, in the order of the fields.
     fn maps<'a>(&'a self, path: &str, found: &mut Vec<(String, &'a Linear)>);
-    /// The same, to be changed.
+    /// The same by mutable reference.
     fn maps_mut<'a>(&'a mut self, path: &str, found: &mut Vec<(String, &'a mut Linear)>);
 }
 
@@ -45,7 +45,7 @@ impl<P: Maps> Maps for Vec<P> {
     }
 }
 
-/// Implements [`Maps`]: of a struct by the fields named, of an enum by its variants, which are no part of a path.
+/// Implements [`Maps`]: for a struct by the named fields, for an enum by its variants, which are not part of a path.
 macro_rules! maps {
     ($part:ident { $($field:ident),* $(,)? }) => {
         impl $crate::parts::Maps for $part {

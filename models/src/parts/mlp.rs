@@ -1,4 +1,4 @@
-//! Feed-forward parts.
+//! [`Mlp`]: the feed-forward part of a block, in its variants.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -20,9 +20,9 @@ pub enum Mlp {
     Gated(GatedMlp),
     /// Gated, with gate and up in one matrix.
     GatedFused(FusedGatedMlp),
-    /// Two matrices.
+    /// Two matrices without a gate.
     Plain(PlainMlp),
-    /// Several gated parts and a router.
+    /// Several gated MLPs and a router.
     Experts(Experts),
 }
 
@@ -45,7 +45,7 @@ pub struct PlainMlp {
 }
 
 impl Mlp {
-    /// Reads the projections for a residual stream of `width`.
+    /// Reads the matrices for a residual stream of `width`.
     pub fn new(config: MlpConfig, width: usize, initials: BlockInitials, source: &mut dyn ParameterSource) -> Self {
         let BlockInitials { up, down, .. } = initials;
         let mut read = |name: &str, shape, bias, initial| linear_from(source, name, shape, bias, Role::Map, initial);
@@ -72,7 +72,7 @@ impl Mlp {
         }
     }
 
-    /// `[batch, time, width]` to the same.
+    /// `[batch, time, width]` to the same shape.
     pub fn forward(&self, x: Tensor<3>, context: &Context) -> Tensor<3> {
         let mode = context.mode;
         match self {

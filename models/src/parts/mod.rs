@@ -1,7 +1,7 @@
-//! The parts that networks are made of, as sum types.
+//! The parts of networks (attention, MLP, norms, embeddings and so on), as sum types.
 //!
-//! A family chooses a variant of each part in its configuration; a part that is needed and not here becomes a new variant in
-//! the part's file. Parts know neither file names nor families, and ask for their parameters by the names of their fields.
+//! The configuration of a family chooses a variant of each part; a missing one becomes a new variant in the part's
+//! file. Parts know neither names in files nor families, and ask for their parameters by the names of their fields.
 
 mod attention;
 mod block;

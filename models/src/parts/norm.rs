@@ -1,4 +1,4 @@
-//! Normalisation layers.
+//! [`Norm`]: normalisation layers.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -7,12 +7,12 @@ use firebrand_kernels::{layer_norm, rms_norm};
 use super::{Affine, NormConfig};
 use crate::parameters::{ParameterSource, vector};
 
-/// A normalisation of the last dimension.
+/// A normalisation over the last dimension.
 #[derive(Module, Debug)]
 pub enum Norm {
-    /// Root mean square, in f32 as Hugging Face does it.
+    /// By the root mean square, computed in f32 as in Hugging Face's code.
     Rms(RmsNorm),
-    /// Mean and variance.
+    /// By mean and variance.
     Layer(LayerNorm),
 }
 
@@ -50,7 +50,7 @@ impl Norm {
         }
     }
 
-    /// `[batch, time, width]` to the same.
+    /// `[batch, time, width]` to the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         match self {
             Self::Rms(norm) => rms_norm(x, norm.weight.val(), norm.eps, norm.offset),
@@ -64,7 +64,7 @@ impl Norm {
         }
     }
 
-    /// `[batch, time, heads, width]` to the same, each head by itself.
+    /// `[batch, time, heads, width]` to the same shape, each head separately.
     pub fn forward_heads(&self, x: Tensor<4>) -> Tensor<4> {
         let shape = x.dims();
         let [batch, time, heads, width] = shape;

@@ -1,7 +1,8 @@
-//! From pictures to the residual stream: patches, a class embedding, and a trained vector for each place.
+//! [`Patches`]: from images to the residual stream, by patches, a class embedding, and learned positions.
 //!
-//! The kernel of the patch convolution lies in memory as in files, `[width, channels, patch, patch]`. Its stride is the size of
-//! a patch, so the convolution is one product of the patches with it (Dosovitskiy et al. 2020, arXiv:2010.11929).
+//! The kernel of the patch convolution has the layout of files, `[width, channels, patch, patch]`. Its stride is the
+//! size of a patch, so the convolution is one matrix product with the patches (Dosovitskiy et al. 2020,
+//! arXiv:2010.11929).
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -9,34 +10,34 @@ use firebrand_kernels::linear;
 
 use crate::parameters::{Initial, ParameterSource, Role, tensor};
 
-/// Sizes of the way from pictures to the residual stream.
+/// Sizes of the image embedding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PatchesConfig {
     /// Width of the residual stream.
     pub width: usize,
-    /// Channels of a picture.
+    /// Number of channels of an image.
     pub channels: usize,
-    /// Height and width of a picture; a multiple of `patch`.
+    /// Height and width of an image in pixels; a multiple of `patch`.
     pub image: usize,
-    /// Height and width of a patch.
+    /// Height and width of a patch in pixels.
     pub patch: usize,
-    /// The class embedding where it is new.
+    /// Initial values of the class embedding, if it is new.
     pub class: Initial,
 }
 
 impl PatchesConfig {
-    /// Patches along one side.
+    /// Number of patches along one side.
     pub fn side(self) -> usize {
         self.image / self.patch
     }
 
-    /// Vectors in the stream: the patches, and the class embedding before them.
+    /// Number of vectors in the stream: the class embedding and the patches.
     pub fn length(self) -> usize {
         self.side().pow(2) + 1
     }
 }
 
-/// The kernel, the class embedding and the positions.
+/// The embedding of images: kernel, class embedding and positions.
 #[derive(Module, Debug)]
 pub struct Patches {
     kernel: Param<Tensor<4>>,
@@ -63,7 +64,8 @@ impl Patches {
         self.config
     }
 
-    /// `[batch, channels, image, image]` to `[batch, 1 + patches, width]`: the class embedding first, then the patches row by row.
+    /// `[batch, channels, image, image]` to `[batch, 1 + patches, width]`: the class embedding, then the patches row by
+    /// row.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
         let [batch, ..] = pixels.dims();
         let PatchesConfig { width, channels, patch, .. } = self.config;
@@ -75,7 +77,7 @@ impl Patches {
         Tensor::cat(vec![class, linear(patches, kernel)], 1) + self.positions.val().unsqueeze()
     }
 
-    /// Where the parameters are.
+    /// The device of the parameters.
     pub fn device(&self) -> Device {
         self.kernel.lazy_device()
     }

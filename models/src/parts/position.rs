@@ -1,4 +1,4 @@
-//! Where tokens stand: what every block of one forward pass shares.
+//! [`Context`] and [`Position`]: what all blocks of one forward pass share.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
@@ -9,27 +9,28 @@ use super::inputs::Inputs;
 use super::routing::Routing;
 use crate::hf_config::Rope;
 
-/// What the blocks of one forward pass share: rotary tables, segments, and whether it trains.
+/// What the blocks of one forward pass share: rotary tables, segments, and the mode.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// Positions, ready to be applied to q and k.
+    /// Rotary tables, ready to be applied to q and k.
     pub position: Position,
-    /// Those of the queries and of the keys, `[batch, time]`: tokens see their own segment only. Absent: one segment.
+    /// Segments of the queries and of the keys, each `[batch, time]`: tokens see only their own segment. Absent: one
+    /// segment.
     pub segments: Option<(Tensor<2, Int>, Tensor<2, Int>)>,
     /// Training or inference.
     pub mode: Mode,
-    /// Where routers write what they chose; absent: nobody asks.
+    /// Where routers store their results; absent: they are not needed.
     pub routing: Option<Routing>,
 }
 
-/// Positions of one batch, ready to be applied to q and k. Empty where positions enter elsewhere.
+/// Rotary tables of one batch. Empty where positions enter elsewhere.
 #[derive(Debug, Clone)]
 pub struct Position {
     tables: Vec<RotaryTable>,
     style: RopeStyle,
 }
 
-/// Cosines and sines `[batch, time, rotated/2]`, the attention factor of the scaling included.
+/// Cosines and sines, `[batch, time, rotated/2]`, multiplied by the attention factor of the scaling.
 #[derive(Debug, Clone)]
 struct RotaryTable {
     cos: Tensor<3>,
@@ -39,8 +40,8 @@ struct RotaryTable {
 impl Position {
     /// Tables for the positions of `inputs`.
     ///
-    /// Scalings that depend on the length of the sequence use the length of each token's own segment, so a row's
-    /// numbers do not depend on its neighbours in the batch or pack.
+    /// Scalings that depend on the length of the sequence use the length of each token's own segment, so the values of
+    /// an example do not depend on the others in its batch or pack.
     pub fn new(config: &PositionConfig, inputs: &Inputs, device: &Device) -> Self {
         let (style, ropes) = match config {
             PositionConfig::Rope { style, rope } => (*style, std::slice::from_ref(rope)),
@@ -50,12 +51,12 @@ impl Position {
         Self { tables: ropes.iter().map(|rope| RotaryTable::new(rope, inputs, device)).collect(), style }
     }
 
-    /// Of a network whose positions are learned vectors.
+    /// For a network with learned positions: no tables.
     pub fn learned() -> Self {
         Self { tables: vec![], style: RopeStyle::Half }
     }
 
-    /// Puts the positions into q or k, `[batch, time, heads, head_dim]`, with the table of that number.
+    /// Rotates q or k, `[batch, time, heads, head_dim]`, by the table of that index.
     pub fn apply(&self, x: Tensor<4>, table: Option<usize>) -> Tensor<4> {
         match table.and_then(|table| self.tables.get(table)) {
             Some(RotaryTable { cos, sin }) => rope(x, cos.clone(), sin.clone(), self.style),
@@ -72,7 +73,7 @@ impl RotaryTable {
         let mut frequencies = Frequencies::new(rope);
         for (index, &position) in inputs.positions.iter().enumerate() {
             let (inverse, factor) = frequencies.at(inputs.segment_length(index));
-            // f32 products and functions, as the reference computes them.
+            // Products and functions in f32, as in the reference.
             for &frequency in inverse {
                 let angle = position as f32 * frequency;
                 cos.push(angle.cos() * factor);
@@ -85,7 +86,7 @@ impl RotaryTable {
     }
 }
 
-/// Inverse frequencies by sequence length, computed once a distinct length.
+/// Inverse frequencies by sequence length, computed once per distinct length.
 struct Frequencies<'a> {
     rope: &'a Rope,
     known: Vec<(usize, Vec<f32>, f32)>,

@@ -1,7 +1,7 @@
-//! The projections to queries, keys and values, as the files lay them out.
+//! [`Qkv`]: the projections to queries, keys and values, laid out as in files.
 //!
-//! A fused matrix stays one matrix, and its result is taken apart: so a checkpoint is written as it was read, an adapter on
-//! `query_key_value` means the same here and in PEFT, and one product does the work of three.
+//! A fused matrix stays one matrix, and its result is split. So a checkpoint is written as it was read, an adapter on
+//! `query_key_value` means the same here and in PEFT, and one product replaces three.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -11,11 +11,11 @@ use super::maps::maps;
 use super::{AttentionConfig, FusedLayout, QkvLayout};
 use crate::parameters::{Initial, ParameterSource, Role, linear_from};
 
-/// The projections.
+/// The projections to q, k and v.
 #[derive(Module, Debug)]
 #[expect(clippy::large_enum_variant, reason = "one a layer, and handles to tensors: hundreds of bytes are nothing")]
 pub enum Qkv {
-    /// Three matrices.
+    /// Three separate matrices.
     Split(SplitQkv),
     /// One matrix.
     Fused(FusedQkv),
@@ -29,7 +29,7 @@ pub struct SplitQkv {
     v: Linear,
 }
 
-/// One projection, its result taken apart.
+/// One projection whose result is split into q, k and v.
 #[derive(Module, Debug)]
 pub struct FusedQkv {
     fused: Linear,

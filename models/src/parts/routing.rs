@@ -1,16 +1,16 @@
-//! What the routers of experts compute, kept for the load-balancing loss.
+//! [`Routing`]: the results of the routers of experts, kept for the load-balancing loss.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Tensor;
 
-/// What the routers of one forward pass computed, in the order of the blocks.
+/// The results of all routers of one forward pass, in the order of the blocks.
 #[derive(Debug, Clone, Default)]
 pub struct Routing {
     layers: Arc<Mutex<Vec<Routed>>>,
 }
 
-/// What the router of one block computed.
+/// The result of the router of one block.
 #[derive(Debug, Clone)]
 pub struct Routed {
     /// Probabilities `[batch * time, experts]`, on the tape of the forward pass.
@@ -20,12 +20,12 @@ pub struct Routed {
 }
 
 impl Routing {
-    /// Adds what the router of the next block computed.
+    /// Adds the result of the router of the next block.
     pub(super) fn push(&self, routed: Routed) {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner).push(routed);
     }
 
-    /// What was written since the last call.
+    /// Returns what was added since the last call.
     pub fn take(&self) -> Vec<Routed> {
         std::mem::take(&mut self.layers.lock().unwrap_or_else(PoisonError::into_inner))
     }

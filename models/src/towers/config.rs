@@ -1,66 +1,67 @@
-//! What a family decides about its towers.
+//! The configuration of towers: [`TowersConfig`] holds the sizes and variants that a family decides.
 
 use crate::parameters::Initial;
 use crate::parts::{BlockConfig, EmbeddingConfig, LearnedPositions, PatchesConfig, TokenEmbeddingConfig};
 
-/// Sizes and variants of two towers.
+/// Sizes and variants of a text tower and an image tower.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TowersConfig {
-    /// The tower of texts.
+    /// The text tower.
     pub text: TextConfig,
-    /// The tower of pictures.
+    /// The image tower.
     pub vision: VisionConfig,
-    /// Width of the common space.
+    /// Width of the common embedding space.
     pub embedding: usize,
-    /// The logarithm of the factor on cosines where it is new.
+    /// Initial logarithm of the factor on cosines.
     pub temperature: f32,
-    /// Standard deviation of what has none of its own here: the kernel and the places of patches.
+    /// Standard deviation of new parameters without one of their own: the patch kernel and the positions of patches.
     pub initializer_range: f64,
 }
 
 /// A causal transformer over tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextConfig {
-    /// Rows of the token table.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
-    /// Rows of the table of positions: the longest text, in tokens.
+    /// Rows of the table of positions: the longest text in tokens.
     pub max_positions: usize,
     /// Number of blocks.
     pub layers: usize,
     /// The blocks.
     pub block: BlockConfig,
-    /// Which state is that of the text.
+    /// Which token's state represents the text.
     pub end: EndOfText,
-    /// The tables where they are new.
+    /// Initial values of the tables, if they are new.
     pub tables: Initial,
-    /// The projection where it is new.
+    /// Initial values of the projection, if it is new.
     pub project: Initial,
 }
 
-/// Which token of a text has read all of it.
+/// The token at the end of a text, whose state has seen all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndOfText {
-    /// The first of the largest ids: that of the end token in the first files, whose `config.json` names another.
+    /// The first occurrence of the largest id. In the first files that is the end token, although `config.json` names
+    /// another id.
     LargestId,
-    /// The first that is this one; the first token of a text without one.
+    /// The first occurrence of this id; the first token of a text that lacks it.
     First(u32),
 }
 
 /// A transformer over patches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VisionConfig {
-    /// Patches and places.
+    /// Sizes of the image embedding.
     pub patches: PatchesConfig,
     /// Number of blocks.
     pub layers: usize,
     /// The blocks.
     pub block: BlockConfig,
-    /// The projection where it is new.
+    /// Initial values of the projection, if it is new.
     pub project: Initial,
 }
 
 impl TextConfig {
-    /// The token table and the positions.
+    /// The configuration of the token embedding.
     pub fn token_embedding(&self) -> TokenEmbeddingConfig {
         TokenEmbeddingConfig {
             rows: self.vocab_size,
@@ -75,7 +76,7 @@ impl TextConfig {
 }
 
 impl EndOfText {
-    /// Its place among `ids`.
+    /// The index of the token among `ids`.
     pub fn place(self, ids: &[u32]) -> usize {
         let first = |wanted: Option<&u32>| ids.iter().position(|id| Some(id) == wanted).unwrap_or(0);
         match self {

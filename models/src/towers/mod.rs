@@ -1,4 +1,4 @@
-//! Two towers that embed pictures and texts into one space (Radford et al. 2021, arXiv:2103.00020).
+//! [`Towers`]: two towers that embed images and texts into one space (Radford et al. 2021, arXiv:2103.00020).
 //!
 //! ```text
 //! ids    -> embed -> blocks (causal) -> norm -> the end token's state -> project \
@@ -21,7 +21,7 @@ use crate::adapter::{Placed, Site};
 use crate::parameters::{ParameterSource, join, under, vector};
 use crate::parts::{Maps, maps};
 
-/// The towers, and the logarithm of the factor on their cosines.
+/// A text tower and an image tower, and the logarithm of the factor on their cosines.
 #[derive(Module, Debug)]
 pub struct Towers {
     text: TextTower,
@@ -35,7 +35,7 @@ pub struct Towers {
 maps!(Towers { text, vision });
 
 impl Towers {
-    /// The parameter that is the logarithm of the factor on cosines.
+    /// Path of the logarithm of the factor on cosines.
     pub const TEMPERATURE: &str = "temperature";
 
     /// Reads every parameter from `source`.
@@ -53,12 +53,12 @@ impl Towers {
         &self.config
     }
 
-    /// The tower of texts.
+    /// The text tower.
     pub fn text(&self) -> &TextTower {
         &self.text
     }
 
-    /// The tower of pictures.
+    /// The image tower.
     pub fn vision(&self) -> &VisionTower {
         &self.vision
     }
@@ -68,7 +68,7 @@ impl Towers {
         self.temperature.val()
     }
 
-    /// The same towers with the temperature that `change` makes of theirs, `[1]`; one that is not trained stays as it is.
+    /// The same towers with the temperature `[1]` replaced by `change` of it; a frozen temperature is not changed.
     pub fn with_temperature(mut self, change: impl FnOnce(Tensor<1>) -> Tensor<1>) -> Self {
         if self.temperature.val().is_require_grad() {
             self.temperature = self.temperature.map(|value| Tensor::from_inner(change(value.inner())).require_grad());
@@ -76,7 +76,7 @@ impl Towers {
         self
     }
 
-    /// Everything that adapters can be on, by the path of the parameter that is adapted.
+    /// The places for adapters, by the path of the parameter that is adapted.
     pub(crate) fn sites_mut(&mut self) -> Vec<(String, Site<'_>)> {
         let mut maps = vec![];
         let tokens = self.text.sites_mut("text", &mut maps);
@@ -94,12 +94,12 @@ impl Towers {
         self.text.token_adapter().map(|lora| Placed::tokens(&place.0, &place.1, lora)).into_iter().collect()
     }
 
-    /// Folds the adapter of the token table into it.
+    /// Merges the adapter of the token table into it.
     pub(crate) fn merge_outer_adapters(&mut self) {
         self.text.merge_tokens();
     }
 
-    /// Where the parameters are.
+    /// The device of the parameters.
     pub fn device(&self) -> Device {
         self.text.device()
     }

@@ -1,4 +1,4 @@
-//! The tower of texts.
+//! [`TextTower`]: from token ids to embeddings of texts.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -21,26 +21,26 @@ pub struct TextTower {
 
 maps!(TextTower { embed, layers, project });
 
-/// Texts of one length.
+/// Texts of equal length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextInputs {
     /// Token ids `[texts, time]`, row-major.
     pub ids: Vec<u32>,
-    /// Texts.
+    /// Number of texts.
     pub texts: usize,
-    /// 1 where a token may be seen, 0 where it is padding, as `ids`; absent: all may be.
+    /// As `ids`: 1 where a token may be seen, 0 in padding; absent: all may be seen.
     pub mask: Option<Vec<i32>>,
 }
 
 impl TextInputs {
-    /// Tokens of each text.
+    /// Number of tokens of each text.
     pub fn time(&self) -> usize {
         self.ids.len() / self.texts.max(1)
     }
 }
 
 impl TextTower {
-    /// The parameter of the tower that is the token table.
+    /// Path of the token table in the tower.
     pub const EMBEDDING: &str = "embed.tokens";
 
     /// Reads every parameter from `source`; `embedding` is the width of the common space.
@@ -60,7 +60,7 @@ impl TextTower {
         &self.layers
     }
 
-    /// What the blocks share for these texts.
+    /// What the blocks share for these texts: segments and mode.
     pub fn context(&self, inputs: &TextInputs, mode: Mode) -> Context {
         let shape = [inputs.texts, inputs.time()];
         let segments = inputs.mask.clone().map(|mask| {
@@ -78,7 +78,8 @@ impl TextTower {
         self.embed.forward(&Inputs::new(inputs.texts, time, ids, positions, None), mode)
     }
 
-    /// What follows the last block: `[texts, time, width]` to embeddings `[texts, embedding]`, not normalised.
+    /// Turns the output of the last block, `[texts, time, width]`, into embeddings `[texts, embedding]`, not
+    /// normalised.
     pub fn finish(&self, x: Tensor<3>, inputs: &TextInputs, mode: Mode) -> Tensor<2> {
         let [texts, time, width] = x.dims();
         let ends: Vec<i32> = inputs
@@ -88,7 +89,7 @@ impl TextTower {
             .map(|(text, ids)| (text * time + self.config.end.place(ids)) as i32)
             .collect();
         let ends = Tensor::<1, Int>::from_data(TensorData::new(ends, [texts]), &x.device());
-        // Norms act on each state by itself, so that of the end token is all that is needed.
+        // Norms act on each state separately, so only the end token's state is needed.
         let states = x.reshape([texts * time, width]).select(0, ends).reshape([texts, 1, width]);
         let embedded = self.project.forward(self.norm.forward(states), mode);
         let embedding = embedded.dims()[2];
@@ -102,7 +103,7 @@ impl TextTower {
         self.finish(x, inputs, mode)
     }
 
-    /// Adds the linear maps; gives the place of an adapter of the token table.
+    /// Adds the linear maps to `found`; returns the place for an adapter of the token table.
     pub(super) fn sites_mut<'a>(
         &'a mut self,
         path: &str,
@@ -122,7 +123,7 @@ impl TextTower {
         self.embed.merge();
     }
 
-    /// Where the parameters are.
+    /// The device of the parameters.
     pub fn device(&self) -> Device {
         self.embed.device()
     }

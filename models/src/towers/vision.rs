@@ -1,4 +1,4 @@
-//! The tower of pictures.
+//! [`VisionTower`]: from pixels to embeddings of images.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -12,7 +12,7 @@ use crate::parts::{Block, Context, Norm, Patches, Position, maps};
 #[derive(Module, Debug)]
 pub struct VisionTower {
     embed: Patches,
-    /// Before the first block.
+    /// The norm before the first block.
     norm_before: Norm,
     layers: Vec<Block>,
     norm: Norm,
@@ -47,17 +47,18 @@ impl VisionTower {
         &self.layers
     }
 
-    /// What the blocks share.
+    /// What the blocks share: the mode.
     pub fn context(&self, mode: Mode) -> Context {
         Context { position: Position::learned(), segments: None, mode, routing: None }
     }
 
-    /// Embedded patches `[pictures, 1 + patches, width]` of pixels `[pictures, channels, image, image]`.
+    /// Embedded patches `[images, 1 + patches, width]` of pixels `[images, channels, image, image]`.
     pub fn embed(&self, pixels: Tensor<4>) -> Tensor<3> {
         self.norm_before.forward(self.embed.forward(pixels))
     }
 
-    /// What follows the last block: `[pictures, 1 + patches, width]` to embeddings `[pictures, embedding]`, not normalised.
+    /// Turns the output of the last block, `[images, 1 + patches, width]`, into embeddings `[images, embedding]`, not
+    /// normalised.
     pub fn finish(&self, x: Tensor<3>, mode: Mode) -> Tensor<2> {
         let class = x.slice_dim(1, 0..1);
         let embedded = self.project.forward(self.norm.forward(class), mode);
@@ -65,14 +66,14 @@ impl VisionTower {
         embedded.reshape([pictures, embedding])
     }
 
-    /// Embeddings `[pictures, embedding]`, not normalised.
+    /// Embeddings `[images, embedding]`, not normalised.
     pub fn forward(&self, pixels: Tensor<4>, mode: Mode) -> Tensor<2> {
         let context = self.context(mode);
         let x = self.layers.iter().fold(self.embed(pixels), |x, layer| layer.forward(x, &context, None));
         self.finish(x, mode)
     }
 
-    /// Where the parameters are.
+    /// The device of the parameters.
     pub fn device(&self) -> Device {
         self.embed.device()
     }

@@ -1,8 +1,9 @@
-//! Strict accounting: every tensor of the files and of the model is used exactly once, or named.
+//! Strict accounting: [`RuleSet::account`] uses every tensor of the files and of the model exactly once, or names it in
+//! an error.
 //!
-//! All that is wrong is reported at once, with the nearest name on the other side, because one wrong prefix shows in
-//! every line. The tensors of a quantized weight count as one, with the shape its state tells; one that lacks or one too many
-//! is named by itself.
+//! All problems are reported at once, each with the nearest name on the other side, because one wrong prefix affects
+//! every name. The tensors of a quantized weight count as one, with the shape that its state gives; a part that is
+//! missing or unused is named by itself.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -18,7 +19,7 @@ use super::{
 use crate::error::ModelError;
 use crate::wording::nearest;
 
-/// A tensor the model needs.
+/// A tensor that the model needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
     /// Our name.
@@ -33,20 +34,21 @@ pub struct Load {
     pub ours: String,
     /// Its name in the file.
     pub theirs: String,
-    /// How it lies in the file.
+    /// How the file lays it out.
     pub form: Form,
 }
 
-/// How the numbers of a tensor lie in a file.
+/// How a file stores the numbers of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// One after the other, in a dtype.
+    /// As numbers of one dtype.
     Dense(Layout),
-    /// As codes and scales in several tensors: rows and columns as here, also where a dense matrix is transposed.
+    /// As codes and scales in several tensors. Rows and columns are as in memory, even where dense matrices are
+    /// transposed.
     Quantized(QuantizationScheme),
 }
 
-/// A tensor of the files, or the several of a quantized weight.
+/// A tensor of the files, or the tensors of a quantized weight.
 #[derive(Clone, Copy)]
 struct Found<'a> {
     theirs: &'a str,
@@ -54,23 +56,25 @@ struct Found<'a> {
     scheme: Option<QuantizationScheme>,
 }
 
-/// What to do with every tensor of the files.
+/// What each tensor of the files is used for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadPlan {
-    /// One for each expected tensor, in that order.
+    /// One load per expected tensor, in the order of these.
     pub loads: Vec<Load>,
-    /// Names in the file of a tied tensor's equal copy ([`Head::TiedStoredTwice`]).
+    /// Names in the files of the equal copy of a tied tensor ([`Head::TiedStoredTwice`]).
     pub copies: Vec<String>,
-    /// Names in the file that a rule ignores.
+    /// Names in the files that a rule ignores.
     pub ignored: Vec<String>,
 }
 
 impl RuleSet {
-    /// Pairs the tensors of `checkpoint` with those the model expects; `tie` says what the head does, if the model has
-    /// one.
+    /// Pairs the tensors of `checkpoint` with those that the model expects; `tie` says how the head is tied, if the
+    /// model has one.
     ///
-    /// Reads no tensor but the states of quantized weights, so do it before allocating the model. Error: anything missing,
-    /// unused, doubled or of another shape.
+    /// It reads only the states of quantized weights, so call it before allocating the model.
+    ///
+    /// # Errors
+    /// Any tensor that is missing, unused, doubled or of another shape.
     pub fn account(
         &self,
         checkpoint: &Checkpoint,
@@ -92,7 +96,7 @@ impl RuleSet {
         self.pair(checkpoint.path(), found, missing, expected, tie).map_err(|error| Box::new(error).into())
     }
 
-    /// `missing`: parts of quantized weights that are known to be.
+    /// Pairs tensors; `missing` holds the missing parts of quantized weights that are already known.
     fn pair<'a>(
         &self,
         path: &Path,
@@ -150,10 +154,10 @@ impl RuleSet {
     }
 }
 
-/// Adds to each name the most similar one of the other list.
+/// Adds to each name the most similar name of the other list.
 fn with_nearest(missing: Vec<String>, unused: &[&str]) -> (Vec<Missing>, Vec<Unused>) {
-    // Comparing every pair of two long lists would take minutes on a hostile file, and the pattern is clear from the
-    // first.
+    // Comparing every pair of two long lists would take minutes on a hostile file, and the first names already show the
+    // pattern.
     const HINTS: usize = 50;
     let unused_of = |(i, theirs): (usize, &&str)| Unused {
         theirs: (*theirs).to_owned(),

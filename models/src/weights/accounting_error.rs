@@ -1,4 +1,4 @@
-//! What is wrong where the tensors of files and model do not match one to one.
+//! [`AccountingError`]: the tensors of files and model that do not match one to one.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,16 +15,16 @@ pub struct AccountingError {
     pub misshapen: Vec<Misshapen>,
 }
 
-/// The model needs it, the files do not hold it.
+/// A tensor that the model needs and the files do not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// The name it would have in a file.
+    /// The name that it would have in a file.
     pub theirs: String,
     /// The most similar unused tensor.
     pub nearest: Option<String>,
 }
 
-/// The files hold it, nothing needs it.
+/// A tensor that the files hold and the model does not need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unused {
     pub theirs: String,
@@ -32,14 +32,14 @@ pub struct Unused {
     pub nearest: Option<String>,
 }
 
-/// The files hold it under several names.
+/// A tensor that the files hold under several names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubled {
     pub ours: String,
     pub theirs: Vec<String>,
 }
 
-/// It is there in another shape than the config says.
+/// A tensor whose shape differs from the one in the config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misshapen {
     pub theirs: String,
@@ -73,7 +73,7 @@ impl fmt::Display for AccountingError {
     }
 }
 
-/// The first lines of one kind: one wrong prefix is in every tensor's name, and says so in a few.
+/// The first lines of one kind of problem: a wrong prefix is in every name, so a few are enough.
 fn list(f: &mut fmt::Formatter<'_>, lines: impl ExactSizeIterator<Item = String>) -> fmt::Result {
     const SHOWN: usize = 12;
     let more = lines.len().saturating_sub(SHOWN);

@@ -1,11 +1,14 @@
-//! A quantized weight as the tensors that transformers and bitsandbytes save for it, and back.
+//! Quantized weights in bitsandbytes' format: [`read_quantized`] and [`quantized_tensors`] convert from and to the
+//! tensors that transformers and bitsandbytes save.
 //!
-//! Beside `name` (the codes, `[bytes, 1]`) stand `name.absmax`, `name.quant_map`, where the scales are quantized too `name.nested_absmax` and
-//! `name.nested_quant_map`, and `name.quant_state.bitsandbytes__nf4` (or `__fp4`): JSON in a tensor of bytes (`QuantState.as_dict`).
+//! `name` holds the codes, `[bytes, 1]`. Beside it are `name.absmax` and `name.quant_map`; where the scales are
+//! quantized too, `name.nested_absmax` and `name.nested_quant_map`; and `name.quant_state.bitsandbytes__nf4` (or
+//! `__fp4`), which is JSON in a tensor of bytes (`QuantState.as_dict`).
 //!
-//! What comes from a file is checked against the shape that the model has, so nothing larger than the file's tensors is allocated. The map of
-//! the 4-bit codes must be the usual one, which bitsandbytes takes whatever the file says. Not here: 8-bit weights, for which these tools have no
-//! such names, and codes stored as other types than bytes (`bnb_4bit_quant_storage`).
+//! Tensors from a file are checked against the shape that the model has, so nothing larger than them is allocated. The
+//! map of the 4-bit codes must be the standard one, which bitsandbytes uses whatever the file says. Not here: 8-bit
+//! weights, for which these tools have no such names, and codes stored in other types than bytes
+//! (`bnb_4bit_quant_storage`).
 
 use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
@@ -17,11 +20,11 @@ use super::{checkpoint::Checkpoint, dtype::Dtype, plan::TensorSpec, view::Tensor
 use crate::error::ModelError;
 use crate::wording::clip;
 
-/// Scales that share one of the second level.
+/// Number of scales that share a scale of the second level.
 const NESTED_BLOCK: usize = 256;
-/// How far a map may be from the usual one: the tools that wrote it rounded it differently.
+/// How far a map may be from the standard one: the programs that write it round differently.
 const MAP_TOLERANCE: f32 = 1e-6;
-/// No state has more bytes.
+/// The longest state in bytes; real ones are much shorter.
 const LONGEST_STATE: usize = 4096;
 const STATE: &str = ".quant_state.bitsandbytes__";
 const PARTS: [&str; 6] = [
@@ -33,23 +36,23 @@ const PARTS: [&str; 6] = [
     ".quant_state.bitsandbytes__fp4",
 ];
 
-/// The name of the weight that the tensor of this name is a part of, if it is one.
+/// The name of the weight to which the tensor of this name belongs, if it is part of a quantized weight.
 pub fn quantized_part_of(name: &str) -> Option<&str> {
     PARTS.iter().find_map(|part| name.strip_suffix(part))
 }
 
-/// What the state of a quantized weight says: enough to tell which tensors belong to it.
+/// The content of a quantized weight's state that tells which tensors belong to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuantizedHeader {
-    /// `[out, in]`, however many bytes the codes have.
+    /// `[out, in]`, whatever the number of code bytes.
     pub shape: Vec<usize>,
     pub scheme: QuantizationScheme,
 }
 
-/// The quantized weights of `checkpoint` by their names. Reads their states and nothing else.
+/// The quantized weights of `checkpoint`, by name. Only their states are read.
 ///
 /// # Errors
-/// A state that is not such JSON; two of one weight.
+/// A state that is not valid JSON of this form; two states of one weight.
 pub fn quantized_weights(checkpoint: &Checkpoint) -> Result<BTreeMap<&str, QuantizedHeader>, ModelError> {
     let mut found = BTreeMap::new();
     for view in checkpoint.tensors() {
@@ -69,7 +72,7 @@ pub fn quantized_weights(checkpoint: &Checkpoint) -> Result<BTreeMap<&str, Quant
 }
 
 impl QuantizedHeader {
-    /// The names of all tensors of the weight called `name`, the codes first.
+    /// The names of all tensors of the weight called `name`, beginning with the codes.
     pub fn tensors(&self, name: &str) -> Vec<String> {
         let mut parts = vec!["", ".absmax", ".quant_map"];
         let state = match self.scheme {
@@ -85,7 +88,8 @@ impl QuantizedHeader {
     }
 }
 
-/// The tensors of a weight called `name`, with their little-endian bytes. `None` for 8 bits: there are no names for it.
+/// The tensors of a weight called `name`, with their little-endian bytes. `None` for 8 bits, which has no names in this
+/// format.
 pub fn quantized_tensors<'a>(name: &str, weight: &'a QuantizedWeight) -> Option<Vec<(TensorSpec, Cow<'a, [u8]>)>> {
     let QuantizationScheme::FourBit { code, block, .. } = weight.scheme() else { return None };
     let spec = |part: &str, dtype, shape| TensorSpec { name: format!("{name}{part}"), dtype, shape };
@@ -130,7 +134,7 @@ fn kind(code: FourBit) -> &'static str {
     }
 }
 
-/// The JSON of a weight: what its tensors do not say.
+/// The JSON state of a weight: what its other tensors do not say.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
@@ -143,12 +147,12 @@ struct State {
     nested_offset: Option<f64>,
 }
 
-/// The weight called `name` with shape `[out, in]`, put together from the tensors that `find` knows; `None` where it has no state and so is not
-/// quantized.
+/// Reads the weight called `name` with shape `[out, in]` from the tensors that `find` returns; `None` where it has no
+/// state and so is not quantized.
 ///
 /// # Errors
-/// A tensor that is missing or has another dtype or size, a state that is no such JSON, a map that is not the usual one, a scale that is not
-/// finite, another shape. The message names tensor and file.
+/// A tensor that is missing or has another dtype or size, an invalid state, a map that is not the standard one, a scale
+/// that is not finite, another shape. The message names tensor and file.
 pub fn read_quantized<'a>(
     name: &str,
     shape: [usize; 2],
@@ -180,7 +184,7 @@ pub fn read_quantized<'a>(
             let map = DoubleScales::map();
             let found = parts.usual_map(".nested_quant_map", &*map)?;
             let map = match <Box<[f32; 256]>>::try_from(found.into_boxed_slice()) {
-                // The usual one is shared by all weights.
+                // The standard map is shared by all weights.
                 Ok(found) if *found != *map => found.into(),
                 Ok(_) | Err(_) => map,
             };

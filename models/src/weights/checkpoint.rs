@@ -1,8 +1,9 @@
-//! The weights of a model folder: one file, or shards with an index; safetensors, or what PyTorch saved.
+//! The weights of a model folder: a [`Checkpoint`] is one file or shards with an index, in safetensors or PyTorch's
+//! format.
 //!
-//! Opening maps the files and checks what they say about themselves against each other and against the index; no tensor
-//! is read. Where a folder holds weights several times, they are taken in the order of transformers: safetensors before
-//! pickles, one file before shards. Not here: names, and what a family expects.
+//! Opening maps the files and checks their headers against each other and against the index; no tensor is read. Where a
+//! folder holds weights in several forms, the order of transformers decides: safetensors before pickles, one file
+//! before shards. Not here: names, and what a family expects.
 
 use std::{
     collections::BTreeSet,
@@ -14,11 +15,11 @@ use super::{file::WeightsFile, index, view::TensorView};
 use crate::error::ModelError;
 use crate::wording::nearest;
 
-/// In the order of preference.
+/// File names in the order of preference.
 const LOOKED_FOR: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
-/// Open weights: every tensor of one model, by the name it has in the files.
+/// Opened weights: every tensor of one model, by its name in the files.
 pub struct Checkpoint {
     path: PathBuf,
     storage: Storage,
@@ -46,14 +47,15 @@ pub(super) struct Place {
 impl Checkpoint {
     /// Opens a model folder, a file (see [`WeightsFile::open`]) or an index file.
     ///
-    /// Errors: no weights in the folder; a file that is damaged, or that holds more than tensors; a shard that is missing; a tensor that is listed and
-    /// absent, present and unlisted, or there twice.
+    /// # Errors
+    /// No weights in the folder; a file that is damaged or holds more than tensors; a missing shard; a tensor that is
+    /// listed and absent, present and unlisted, or present twice.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let path = path.as_ref().to_owned();
         let kind = fs::metadata(&path).map_err(ModelError::io("open", &path))?;
         let mut file = path.clone();
         if kind.is_dir() {
-            // A dangling link is a file that cannot be opened, not an absent one.
+            // A dangling link is a file that cannot be opened, not a missing one.
             let Some(name) = LOOKED_FOR.into_iter().find(|name| path.join(name).symlink_metadata().is_ok()) else {
                 let present = file_names(&path)?;
                 return Err(ModelError::NoWeights { path, looked_for: LOOKED_FOR.to_vec(), present });
@@ -68,7 +70,7 @@ impl Checkpoint {
         Ok(Checkpoint { path, storage })
     }
 
-    /// What was opened.
+    /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -96,12 +98,12 @@ impl Checkpoint {
         self.files().iter().map(WeightsFile::len).sum()
     }
 
-    /// Whether there is no tensor at all.
+    /// Whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The tensor of that name, if it is there; its bytes not yet touched.
+    /// The tensor of that name, if there is one; its bytes are not read.
     pub fn find(&self, name: &str) -> Option<TensorView<'_>> {
         match &self.storage {
             Storage::Single(file) => file.position(name).map(|position| file.at(position)),
@@ -112,7 +114,7 @@ impl Checkpoint {
         }
     }
 
-    /// As [`Checkpoint::find`]; an absent tensor is an error with the nearest name.
+    /// As [`Checkpoint::find`]; for a missing tensor an error with the nearest name.
     pub fn get(&self, name: &str) -> Result<TensorView<'_>, ModelError> {
         self.find(name).ok_or_else(|| ModelError::NoSuchTensor {
             path: self.path.clone(),
@@ -121,8 +123,8 @@ impl Checkpoint {
         })
     }
 
-    /// Gives back the memory in which `view`, a tensor of this checkpoint, was read: its pages come from the file again when
-    /// they are touched again.
+    /// Releases the memory in which `view`, a tensor of this checkpoint, was read: its pages are read from the file
+    /// again when they are accessed again.
     pub fn release(&self, view: &TensorView<'_>) {
         match self.files().iter().find(|file| file.path() == view.file) {
             Some(WeightsFile::Safetensors(file)) => file.release(view),
@@ -143,7 +145,7 @@ impl Place {
 }
 
 fn open_shards(path: &Path) -> Result<Storage, ModelError> {
-    // More files than this are no model, but would use up the address space or the file handles.
+    // No model has more files; more would use up the address space or the file handles.
     const MOST_SHARDS: usize = 10_000;
     let index = index::read(path)?;
     let mut names = BTreeSet::new();
@@ -187,7 +189,7 @@ fn sort_by_name(shards: &[WeightsFile]) -> Result<Vec<Place>, ModelError> {
     Ok(places)
 }
 
-/// Error: a tensor the index has in another shard, twice or not at all, or one it lists that is not there.
+/// Error: a tensor that the index lists in another shard, twice or not at all, or that it lists and no shard holds.
 fn check_index(
     path: &Path,
     index: &[u8],
@@ -217,7 +219,7 @@ fn check_index(
     }
 }
 
-/// Sorted, for messages.
+/// File names of a folder, sorted, for messages.
 fn file_names(folder: &Path) -> Result<Vec<String>, ModelError> {
     const ENOUGH: usize = 1_000;
     let entries = fs::read_dir(folder).map_err(ModelError::io("list", folder))?;

@@ -1,14 +1,13 @@
-//! Element types of stored tensors, and their conversion to and from f32.
+//! Element types of stored tensors: [`Dtype`] converts them to and from f32.
 //!
-//! Rounding to f16 and bf16 is to nearest, ties to even, as torch does; NaN stays NaN. Stored numbers are
-//! little-endian and may stand at any address. Not here: 8-bit and smaller floats, which are refused by name when a
-//! file is opened.
+//! Rounding to f16 and bf16 is to nearest, ties to even, as in torch; NaN stays NaN. Stored numbers are little-endian
+//! and may have any alignment. Not here: floats of 8 bits and fewer, which are refused by name when a file is opened.
 
 use std::fmt;
 
 use half::{bf16, f16};
 
-/// Element type. The order is the one in which safetensors files lay tensors out (the last comes first).
+/// Element type. The order is that in which safetensors files lay tensors out (the last variant comes first).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dtype {
     Bool,
@@ -62,7 +61,8 @@ impl Dtype {
         }
     }
 
-    /// Its name in `config.json` and in the states of quantized weights: `bfloat16`. What is no float of at most 32 bits is read as f32.
+    /// The name in `config.json` and in the states of quantized weights, such as `bfloat16`; `float32` for all but f16
+    /// and bf16.
     pub fn torch_name(self) -> &'static str {
         match self {
             Dtype::BF16 => "bfloat16",
@@ -71,7 +71,7 @@ impl Dtype {
         }
     }
 
-    /// The dtype of that name in a safetensors header, if it is one that is read.
+    /// The dtype of that name in a safetensors header, if it can be read.
     pub fn from_name(name: &str) -> Option<Dtype> {
         Dtype::ALL.into_iter().find(|dtype| dtype.name() == name)
     }
@@ -86,12 +86,13 @@ impl Dtype {
         }
     }
 
-    /// Bytes of a tensor of this dtype and `shape`; `None` when the number does not fit.
+    /// Number of bytes of a tensor of this dtype and `shape`; `None` when it overflows.
     pub fn bytes(self, shape: &[usize]) -> Option<usize> {
         shape.iter().try_fold(self.size(), |bytes, &dim| bytes.checked_mul(dim))
     }
 
-    /// Little-endian bytes to f32; `None` when this dtype is no float. f64 is rounded, and overflows to infinity.
+    /// Converts little-endian bytes to f32; `None` for a dtype that is not a float. f64 is rounded and may overflow to
+    /// infinity.
     pub fn decode(self, bytes: &[u8]) -> Option<Vec<f32>> {
         Some(match self {
             Dtype::F32 => decode_each(bytes, f32::from_le_bytes),
@@ -103,7 +104,7 @@ impl Dtype {
         })
     }
 
-    /// f32 to little-endian bytes, rounded to nearest-even; `None` when this dtype is no float.
+    /// Converts f32 to little-endian bytes, rounded to nearest-even; `None` for a dtype that is not a float.
     pub fn encode(self, values: &[f32]) -> Option<Vec<u8>> {
         Some(match self {
             Dtype::F32 => encode_each(values, f32::to_le_bytes),
@@ -114,9 +115,9 @@ impl Dtype {
         })
     }
 
-    /// Index and value of the first element that is no finite f32. Integers always are.
+    /// Index and value of the first element that is not a finite f32. Integers always are.
     pub(super) fn first_non_finite(self, bytes: &[u8]) -> Option<(usize, f64)> {
-        // In the small formats an exponent of all ones is infinity or NaN, and to see that no conversion is needed.
+        // In the small formats an exponent of all ones means infinity or NaN, which can be seen without a conversion.
         match self {
             Dtype::F32 => first(bytes, |b| !f32::from_le_bytes(b).is_finite(), |b| f64::from(f32::from_le_bytes(b))),
             Dtype::F16 => {
@@ -149,7 +150,7 @@ fn encode_each<const N: usize>(values: &[f32], encode: impl Fn(f32) -> [u8; N]) 
     bytes
 }
 
-/// Index and value of the first `bad` element. Looks at whole blocks, which compiles to vector instructions.
+/// Index and value of the first `bad` element. Checks whole blocks, which compiles to vector instructions.
 fn first<const N: usize>(
     bytes: &[u8],
     bad: impl Fn([u8; N]) -> bool,

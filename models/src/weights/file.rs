@@ -1,4 +1,4 @@
-//! One file of weights in either of the formats that are read.
+//! [`WeightsFile`]: one file of weights in either format.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ pub enum WeightsFile {
 }
 
 impl WeightsFile {
-    /// Opens a file that was written by PyTorch if it is called `.bin`, `.pt`, `.pth` or `.ckpt`, else a safetensors
-    /// file. No tensor is read.
+    /// Opens a file: as one of PyTorch if its name ends in `.bin`, `.pt`, `.pth` or `.ckpt`, else as safetensors. No
+    /// tensor is read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         const OF_PYTORCH: [&str; 4] = ["bin", "pt", "pth", "ckpt"];
         let path = path.as_ref();
@@ -24,7 +24,7 @@ impl WeightsFile {
         SafetensorsFile::open(path).map(WeightsFile::Safetensors)
     }
 
-    /// Where the file is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         match self {
             WeightsFile::Safetensors(file) => file.path(),
@@ -40,13 +40,12 @@ impl WeightsFile {
         }
     }
 
-    /// Whether there is no tensor at all.
+    /// Whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The tensors' names: of a safetensors file in the order of their bytes, of a pickle in the order of its
-    /// dictionary.
+    /// The tensors' names: for safetensors in the order of their bytes, for a pickle in the order of its dictionary.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         (0..self.len()).map(|position| self.at(position as u32).name)
     }

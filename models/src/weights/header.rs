@@ -1,9 +1,9 @@
-//! The JSON header of a safetensors file, read strictly.
+//! The JSON header of a safetensors file: [`parse`] reads it strictly.
 //!
-//! A header names each tensor once, with exactly `dtype`, `shape` and `data_offsets`; the tensors' bytes follow each
-//! other without overlap or gap from the start of the data to its end. Anything else is an error that names the
-//! tensor. The format's own rules: <https://github.com/huggingface/safetensors#format>. Read as a stream, so that the
-//! size of what is kept is bounded by the text.
+//! A header names each tensor once, with exactly `dtype`, `shape` and `data_offsets`. The bytes of the tensors follow
+//! each other without overlap or gap from the start of the data to its end. Anything else is an error that names the
+//! tensor. The format's own rules: <https://github.com/huggingface/safetensors#format>. The header is read as a stream,
+//! so that the memory taken is bounded by the length of the text.
 
 use std::{collections::BTreeMap, fmt, ops::Range, path::Path};
 
@@ -14,13 +14,13 @@ use crate::error::ModelError;
 use crate::wording::clip;
 
 const METADATA: &str = "__metadata__";
-/// torch tensors have at most 64 dimensions; weights of real models at most 6.
+/// The most dimensions of a tensor that are accepted: torch allows 64, and weights of real models have at most 6.
 pub(super) const MOST_DIMENSIONS: usize = 32;
 pub(super) const LONGEST_NAME: usize = 1024;
 
 pub(super) struct Header {
     pub metadata: BTreeMap<String, String>,
-    /// In the order of their bytes.
+    /// Tensors in the order of their bytes.
     pub tensors: Vec<Entry>,
 }
 
@@ -28,13 +28,13 @@ pub(super) struct Entry {
     pub name: Box<str>,
     pub dtype: Dtype,
     pub shape: Box<[usize]>,
-    /// Where its bytes are, counted from the end of the header.
+    /// The range of its bytes, counted from the end of the header.
     pub range: Range<usize>,
 }
 
-/// Reads the header `text` of a file whose data part is `data_len` bytes long.
+/// Parses the header `text` of a file whose data part has `data_len` bytes.
 pub(super) fn parse(path: &Path, text: &[u8], data_len: usize) -> Result<Header, ModelError> {
-    // JSON would allow white space before the brace, the format does not.
+    // JSON allows whitespace before the brace, the format does not.
     if text.first() != Some(&b'{') {
         return Err(ModelError::malformed(path, "a safetensors header that begins with `{`", "something else"));
     }
@@ -65,7 +65,7 @@ fn check_ranges(path: &Path, tensors: &[Entry], data_len: usize) -> Result<(), M
         if end > data_len {
             return wrong(format!("offsets within {data_len} bytes of data"), format!("[{start}, {end}]"));
         }
-        // The deserializer has seen to start <= end.
+        // The deserializer has checked that start <= end.
         if end - start != bytes {
             let (dtype, shape) = (entry.dtype, &entry.shape);
             return wrong(format!("{bytes} bytes for {dtype} {shape:?}"), format!("{} bytes", end - start));
@@ -85,7 +85,7 @@ fn check_ranges(path: &Path, tensors: &[Entry], data_len: usize) -> Result<(), M
     Ok(())
 }
 
-/// Kept aside because an error inside the JSON reader can only be a sentence.
+/// Kept separately because an error inside the JSON reader can only be a string.
 struct UnknownDtype {
     tensor: String,
     dtype: String,
@@ -144,7 +144,7 @@ struct RawEntry {
     data_offsets: [usize; 2],
 }
 
-/// Written by hand because a derived reader would also take an array of the three values.
+/// Implemented by hand because a derived reader would also accept an array of the three values.
 struct RawEntrySeed;
 
 impl<'de> DeserializeSeed<'de> for RawEntrySeed {

@@ -1,8 +1,9 @@
-//! `model.safetensors.index.json` or `pytorch_model.bin.index.json`: which shard holds which tensor.
+//! The index of a sharded checkpoint, `model.safetensors.index.json` or `pytorch_model.bin.index.json`: [`each_entry`]
+//! reads which shard holds which tensor.
 //!
-//! Read as a stream, entry by entry, because nothing of it needs to be kept: the shards' own headers say the same. A
-//! shard is a plain file name beside the index; a path, a drive or `..` is refused, so that an index cannot reach out
-//! of its folder. `total_size` and other metadata are not checked: published indexes often have them wrong.
+//! The index is read as a stream, entry by entry, and not kept, because the headers of the shards hold the same. A
+//! shard must be a plain file name beside the index; a path, a drive or `..` is refused, so that an index cannot reach
+//! outside its folder. `total_size` and other metadata are not checked: published indexes often have them wrong.
 
 use std::{
     fmt,
@@ -16,9 +17,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Vis
 use crate::error::ModelError;
 use crate::wording::clip;
 
-/// The largest published indexes (100,000 tensors and more) are a quarter of this.
+/// The largest index in bytes; the largest published ones (100,000 tensors and more) have a quarter of that.
 const LARGEST: u64 = 64 << 20;
-/// How the name of an index of PyTorch files ends.
+/// The ending of the name of an index of PyTorch files.
 const OF_PYTORCH: &str = ".bin.index.json";
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
@@ -51,7 +52,7 @@ pub(super) fn each_entry(
     }
 }
 
-/// Error: anything but the plain name of a file of the format that the index is for, which its own name says.
+/// Error: the shard is not a plain file name of the format that the index's own name states.
 pub(super) fn check_shard_name(path: &Path, shard: &str) -> Result<(), ModelError> {
     let (extension, example) = match path.file_name().unwrap_or_default().to_string_lossy().ends_with(OF_PYTORCH) {
         true => (".bin", "pytorch_model-00001-of-00002.bin"),
@@ -69,7 +70,7 @@ pub(super) fn check_shard_name(path: &Path, shard: &str) -> Result<(), ModelErro
 
 struct Index<'v, F> {
     visit: &'v mut F,
-    /// Kept aside because an error inside the JSON reader can only be a sentence.
+    /// Kept separately because an error inside the JSON reader can only be a string.
     failure: &'v mut Option<ModelError>,
 }
 

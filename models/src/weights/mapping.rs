@@ -1,10 +1,10 @@
-//! A file mapped into memory, to be read and nothing else.
+//! Files mapped into memory for reading: [`map`] maps a file, [`release`] gives memory back.
 //!
-//! A mapped file that another process shortens while it is in use ends this process with SIGBUS; that is the price of
+//! If another process shortens a mapped file while it is in use, this process ends with SIGBUS; that is the price of
 //! not copying gigabytes. Whole files are only ever replaced by renaming, which is safe.
 //!
-//! Pages that were read count as memory of this process until the system wants them back. [`release`] gives them back at
-//! once, so that what a process holds while it loads is what it loaded, however large the files.
+//! Pages that were read count as memory of this process until the system reclaims them. [`release`] gives them back at
+//! once, so that a process that loads a model holds only what it has loaded, whatever the size of the files.
 
 use std::{
     fs::{self, File},
@@ -17,30 +17,31 @@ use memmap2::UncheckedAdvice;
 
 use crate::error::ModelError;
 
-/// Maps the file at `path`; `what` it should be is for the message when it is no file at all.
+/// Maps the file at `path`; `what` names the expected content if the path is not a file.
 pub(super) fn map(path: &Path, what: &str) -> Result<Mmap, ModelError> {
-    // Asked before opening, because opening a pipe would wait for its writer.
+    // Checked before opening, because opening a pipe would wait for its writer.
     let kind = fs::metadata(path).map_err(ModelError::io("open", path))?;
     if !kind.is_file() {
         return Err(ModelError::malformed(path, what, "a folder or device"));
     }
     let file = File::open(path).map_err(ModelError::io("open", path))?;
-    // SAFETY: the mapping is only read; see the module doc for a file changed underneath.
+    // SAFETY: the mapping is only read; see the module doc for a file that changes while it is mapped.
     unsafe { Mmap::map(&file) }.map_err(ModelError::io("map", path))
 }
 
-/// Gives back the memory of the pages under `part`, a piece of `map`. They are read from the file again when they are touched again.
+/// Releases the memory of the pages under `part`, a slice of `map`. They are read from the file again when they are
+/// accessed.
 #[cfg(unix)]
 pub(super) fn release(map: &Mmap, part: &[u8]) {
     let Some(offset) = (part.as_ptr() as usize).checked_sub(map.as_ptr() as usize) else { return };
     if offset + part.len() <= map.len() {
-        // SAFETY: the mapping is of a file and was never written to, so its pages have no other contents than the file's. That it fails
-        // where the system knows no such thing costs memory and nothing else.
+        // SAFETY: the mapping is of a file and was never written to, so its pages hold only the file's content. If the
+        // system refuses the advice, the memory is just not released.
         let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, part.len()) };
     }
 }
 
-/// Other systems know no such thing.
+/// Other systems have no such advice.
 #[cfg(not(unix))]
 pub(super) fn release(_map: &Mmap, _part: &[u8]) {}
 
@@ -48,7 +49,7 @@ pub(super) fn release(_map: &Mmap, _part: &[u8]) {}
 mod tests {
     use super::*;
 
-    /// Kilobytes of the file's pages that this process holds.
+    /// Kilobytes of the file's pages that are in the memory of this process.
     fn resident(path: &Path) -> usize {
         let maps = fs::read_to_string("/proc/self/smaps").unwrap();
         let mut lines = maps.lines().skip_while(|line| !line.ends_with(path.to_str().unwrap()));
@@ -70,7 +71,7 @@ mod tests {
         assert!(resident(&path) <= SIZE / 1024 * 3 / 4);
         release(&map, &map[..]);
         assert_eq!(resident(&path), 0);
-        // What is no part of it is left alone.
+        // A slice of other memory is ignored.
         release(&map, &[1, 2, 3]);
         assert_eq!(sum(), before);
     }

@@ -1,21 +1,20 @@
-//! How checkpoints are stored and how they name their tensors.
+//! Weights files: how checkpoints are stored, and the names of their tensors.
 //!
 //! ```text
-//! safetensors.rs  one file: mapped, its header checked, a tensor's bytes untouched until asked for
+//! safetensors.rs  one file: mapped, its header checked, the tensors read on request
 //! pickle/         one file that PyTorch saved, read without executing anything
 //! file.rs         one file in either format
 //! checkpoint.rs   a folder: one file, or shards with an index
-//! rules.rs        our names <-> theirs, both ways
-//! account.rs      every tensor of file and model used exactly once, or named in the error
-//! accounting_error.rs  what is wrong where they do not match
-//! tie.rs          whether the output head shares the embedding
-//! plan.rs         which tensor goes where in the files to write
+//! rules.rs        rules between our names and those in files, both ways
+//! account.rs      every tensor of file and model used exactly once, or named in an error
+//! tie.rs          whether the output head is tied to the embedding
+//! plan.rs         the layout of the files to write
 //! bitsandbytes.rs the tensors of a weight in 4 bits
-//! writer.rs       the writing: one tensor in memory, nothing partial left behind
+//! writer.rs       the writing: one tensor in memory, no partial files
 //! ```
-//! Bytes, shapes and dtypes only: what becomes of them in a tensor library is not decided here. Files are untrusted:
-//! they give a value or an error, never a panic, and reading what stands before the tensors allocates no more than the
-//! file's own size and a few MiB.
+//! Only bytes, shapes and dtypes: how a tensor library uses them is not decided here. Files are untrusted: reading
+//! gives a value or an error, never a panic, and reading what precedes the tensors allocates no more than the file's
+//! own size and a few MiB.
 
 mod account;
 mod accounting_error;

@@ -1,10 +1,10 @@
-//! Where each tensor goes in the files to write: the headers and the index, before any tensor's bytes exist.
+//! The plan of a checkpoint to write: [`CheckpointPlan`] holds headers and index before the bytes of any tensor exist.
 //!
-//! [`CheckpointPlan::new`] lays out as the reference libraries do: shards filled in the given order (huggingface_hub's
-//! `split_state_dict_into_shards_factory`), within a file by dtype, then by name (safetensors' `serialize`), the
-//! header padded to eight bytes, the index with sorted keys. [`CheckpointPlan::like`] repeats the layout of files that
-//! were read, whoever wrote them, so that saving what was loaded gives the same bytes; files of PyTorch become
-//! safetensors.
+//! [`CheckpointPlan::new`] uses the layout of the reference libraries: shards filled in the given order
+//! (huggingface_hub's `split_state_dict_into_shards_factory`), within a file by dtype, then by name (safetensors'
+//! `serialize`), the header padded to eight bytes, the index with sorted keys. [`CheckpointPlan::like`] repeats the
+//! layout of files that were read, whoever wrote them, so that saving what was loaded gives the same bytes; files of
+//! PyTorch become safetensors.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::error::ModelError;
 
-/// A tensor to be written: all but its bytes.
+/// A tensor to be written, without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorSpec {
     /// The name in the file.
@@ -38,14 +38,14 @@ pub struct PlanOptions {
     /// `model` gives `model.safetensors`, or `model-00001-of-00002.safetensors` and so on with
     /// `model.safetensors.index.json`.
     pub base_name: String,
-    /// Bytes of tensors per file; a single larger tensor has a file of its own.
+    /// Number of tensor bytes per file; a single larger tensor has a file of its own.
     pub max_shard_bytes: u64,
-    /// Goes under `__metadata__`; transformers insists on `format`.
+    /// Content of `__metadata__`; transformers requires `format`.
     pub metadata: BTreeMap<String, String>,
 }
 
 impl Default for PlanOptions {
-    /// As transformers writes a model: shards of at most 5 GB, `{"format": "pt"}`.
+    /// The options of transformers: shards of at most 5 GB, `{"format": "pt"}`.
     fn default() -> Self {
         PlanOptions {
             base_name: "model".to_owned(),
@@ -55,7 +55,7 @@ impl Default for PlanOptions {
     }
 }
 
-/// The files to write, complete but for the tensors' bytes; [`CheckpointPlan::write`] fills them in.
+/// The files to write, without the tensors' bytes; [`CheckpointPlan::write`] adds these.
 #[derive(Debug)]
 pub struct CheckpointPlan {
     pub(super) base_name: String,
@@ -68,7 +68,7 @@ pub(super) struct FilePlan {
     pub name: String,
     /// Length prefix and header.
     pub head: Vec<u8>,
-    /// In the order of their bytes.
+    /// Tensors in the order of their bytes.
     pub tensors: Vec<TensorSpec>,
 }
 
@@ -79,9 +79,10 @@ pub(super) struct IndexPlan {
 }
 
 impl CheckpointPlan {
-    /// A new layout. The order of `tensors` decides how they are spread over shards: give the model's own order.
+    /// A new layout. The order of `tensors` decides how they are distributed over shards: give the model's own order.
     ///
-    /// Errors: a name twice, a size beyond counting.
+    /// # Errors
+    /// A name that occurs twice, a size that overflows.
     pub fn new(tensors: Vec<TensorSpec>, options: &PlanOptions) -> Result<Self, ModelError> {
         let base_name = options.base_name.clone();
         let single = format!("{base_name}.safetensors");
@@ -110,7 +111,7 @@ impl CheckpointPlan {
         Ok(CheckpointPlan { base_name, files, index: Some(index) })
     }
 
-    /// The layout of `source`, byte for byte, if it is of safetensors and `tensors` are the same names, dtypes and
+    /// The layout of `source`, byte for byte, if `source` is safetensors and `tensors` has the same names, dtypes and
     /// shapes in any order; else a new layout.
     pub fn like(source: &Checkpoint, tensors: Vec<TensorSpec>, options: &PlanOptions) -> Result<Self, ModelError> {
         let same = |spec: &TensorSpec| {
@@ -143,12 +144,12 @@ impl CheckpointPlan {
         })
     }
 
-    /// The tensors in the order in which their bytes will be asked for.
+    /// The tensors in the order in which the writer asks for their bytes.
     pub fn tensors(&self) -> impl Iterator<Item = &TensorSpec> {
         self.files.iter().flat_map(|file| &file.tensors)
     }
 
-    /// The names of the files, the index included.
+    /// The names of the files, including the index.
     pub fn file_names(&self) -> impl Iterator<Item = &str> {
         let index = self.index.iter().map(|index| index.name.as_str());
         self.files.iter().map(|file| file.name.as_str()).chain(index)
@@ -221,7 +222,7 @@ fn head(tensors: &[TensorSpec], metadata: &BTreeMap<String, String>) -> Vec<u8> 
     for spec in tensors {
         let end = start + size(spec);
         let (name, dtype, shape) = (json!(spec.name), spec.dtype, json!(spec.shape));
-        // Writing to a string cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(text, "{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{start},{end}]}},");
         start = end;
     }
@@ -247,7 +248,7 @@ fn index_text(files: &[FilePlan], total: &Total) -> Vec<u8> {
     format!("{index:#}\n").into_bytes()
 }
 
-/// Counted without overflow when the plan was made.
+/// Size of a tensor in bytes. [`CheckpointPlan::new`] has checked that it does not overflow.
 fn size(spec: &TensorSpec) -> u64 {
     spec.dtype.bytes(&spec.shape).map_or(0, |bytes| bytes as u64)
 }
@@ -260,7 +261,8 @@ mod tests {
         TensorSpec { name: name.to_owned(), dtype, shape: shape.to_vec() }
     }
 
-    /// As huggingface_hub documents it: 6, 6, 2, 6, 2, 2 with a limit of 10 gives [6], [6, 2], [6, 2, 2].
+    /// The example in huggingface_hub's documentation: 6, 6, 2, 6, 2, 2 with a limit of 10 gives [6], [6, 2], [6, 2,
+    /// 2].
     #[test]
     fn shards_fill_in_order() {
         let tensors = [6, 6, 2, 6, 2, 2].map(|bytes| spec("t", Dtype::U8, &[bytes]));

@@ -1,26 +1,26 @@
-//! Which tensor of ours is which tensor of theirs: a small set of rules that can be read both ways.
+//! Rules for names: a [`RuleSet`] translates our names of tensors to those in files, and back.
 //!
-//! A rule is about whole names, with `{}` for a layer's or expert's number. Every name has at most one rule on either
-//! side; rules that contradict each other are an error when the set is made. Values change places on the way in one manner only,
-//! [`Layout::Transposed`]: what is fused on disk stays fused in memory.
+//! A rule covers whole names, with `{}` for the number of a layer or an expert. Every name has at most one rule on
+//! either side; rules that contradict each other are an error when the set is made. Only [`Layout::Transposed`]
+//! reorders values: what is fused on disk stays fused in memory.
 
 use super::template::Template;
 use crate::error::ModelError;
 
-/// How a tensor lies in files, by how it lies here.
+/// The layout of a tensor in files, relative to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Layout {
-    /// The same way.
+    /// The same layout.
     #[default]
     Same,
     /// A matrix with rows and columns exchanged, as GPT-2's `Conv1D` is stored. Its own inverse.
     Transposed,
-    /// One number without a dimension; here a vector of one.
+    /// A tensor of rank zero in files; in memory a vector of length one.
     Scalar,
 }
 
 impl Layout {
-    /// The shape in files of a tensor of `shape` here.
+    /// The shape in files of a tensor that has `shape` in memory.
     pub fn shape(self, shape: &[usize]) -> Vec<usize> {
         match self {
             Layout::Same => shape.to_vec(),
@@ -29,7 +29,7 @@ impl Layout {
         }
     }
 
-    /// The values in the other layout; `shape` is that of `values`.
+    /// Converts values to the other layout; `shape` is their present shape.
     pub fn convert<T: Copy>(self, values: Vec<T>, shape: &[usize]) -> Vec<T> {
         match (self, shape) {
             (Layout::Transposed, &[rows, columns]) => {
@@ -40,37 +40,37 @@ impl Layout {
     }
 }
 
-/// One correspondence of names.
+/// A rule for a name.
 #[derive(Debug, Clone)]
 pub enum Rule {
-    /// The same tensor under two names. Written as `theirs`; read also under the `aliases`, which older files use.
+    /// The same tensor under two names. It is written as `theirs`, and also read under the `aliases` of older files.
     Same { ours: String, theirs: String, aliases: Vec<String>, layout: Layout },
     /// A buffer that files may hold and the model computes itself, such as `rotary_emb.inv_freq`.
     Ignored { theirs: String },
 }
 
 impl Rule {
-    /// The same tensor under one name.
+    /// A tensor with one name on both sides.
     pub fn same(name: &str) -> Rule {
         Rule::renamed(name, name)
     }
 
-    /// Ours on the left, theirs on the right.
+    /// A tensor with our name and another name in files.
     pub fn renamed(ours: &str, theirs: &str) -> Rule {
         Rule::Same { ours: ours.to_owned(), theirs: theirs.to_owned(), aliases: Vec::new(), layout: Layout::Same }
     }
 
-    /// A tensor that is there for nothing.
+    /// A tensor that is not needed.
     pub fn ignored(theirs: &str) -> Rule {
         Rule::Ignored { theirs: theirs.to_owned() }
     }
 
-    /// In files, rows and columns are exchanged.
+    /// The same rule for a matrix that files hold transposed.
     pub fn transposed(self) -> Rule {
         self.laid_out(Layout::Transposed)
     }
 
-    /// In files, the tensor lies so.
+    /// The same rule for a tensor with another layout in files.
     pub fn laid_out(mut self, other: Layout) -> Rule {
         if let Rule::Same { layout, .. } = &mut self {
             *layout = other;
@@ -78,7 +78,7 @@ impl Rule {
         self
     }
 
-    /// A further name under which the tensor is read. A rule that ignores has none: write a second one.
+    /// Adds another name under which the tensor is read. A rule that ignores has none: write a second rule.
     pub fn or(mut self, alias: &str) -> Rule {
         if let Rule::Same { aliases, .. } = &mut self {
             aliases.push(alias.to_owned());
@@ -87,26 +87,26 @@ impl Rule {
     }
 }
 
-/// What a name in a file means.
+/// The meaning of a name in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
     /// Our name for it.
     Tensor(String),
-    /// Known, and not needed.
+    /// A known tensor that is not needed.
     Ignored,
 }
 
-/// The rules of one model, known to be consistent.
+/// The rules of one model, checked for consistency.
 #[derive(Debug)]
 pub struct RuleSet {
-    /// Their name, ours (`None`: ignored). The first of a pair's several spellings is the one written.
+    /// Pairs of a name in files and our name (`None`: ignored). A name that is written comes before its aliases.
     readings: Vec<(Template, Option<Template>)>,
-    /// Our name, theirs, and how it lies there.
+    /// Our name, the name in files, and the layout there.
     writings: Vec<(Template, Template, Layout)>,
 }
 
 impl RuleSet {
-    /// Error: a malformed template, spellings with different numbers of `{}`, a name that two rules claim.
+    /// Error: a malformed template, spellings with different numbers of `{}`, a name with two rules.
     pub fn new(rules: impl IntoIterator<Item = Rule>) -> Result<Self, ModelError> {
         let mut set = RuleSet { readings: Vec::new(), writings: Vec::new() };
         for rule in rules {
@@ -128,7 +128,7 @@ impl RuleSet {
         Ok(set)
     }
 
-    /// What a name in a file means; `None` when no rule knows it.
+    /// The meaning of a name in a file; `None` when no rule covers it.
     pub fn to_ours(&self, theirs: &str) -> Option<Reading> {
         self.readings.iter().find_map(|(from, to)| {
             let numbers = from.matches(theirs)?;
@@ -136,12 +136,12 @@ impl RuleSet {
         })
     }
 
-    /// The name under which a tensor of ours is written; `None` when no rule knows it.
+    /// The name under which our tensor is written; `None` when no rule covers it.
     pub fn to_theirs(&self, ours: &str) -> Option<String> {
         self.writings.iter().find_map(|(from, to, _)| Some(to.fill(&from.matches(ours)?)))
     }
 
-    /// How a tensor of ours lies in files.
+    /// The layout of our tensor in files.
     pub fn layout(&self, ours: &str) -> Layout {
         let found = self.writings.iter().find(|(from, ..)| from.matches(ours).is_some());
         found.map_or(Layout::Same, |(.., layout)| *layout)

@@ -1,9 +1,10 @@
-//! One safetensors file: mapped into memory, its header checked on opening, its tensors read when asked for.
+//! [`SafetensorsFile`]: one safetensors file, mapped into memory. Its header is checked on opening, its tensors are
+//! read on request.
 //!
-//! The checks are stricter than the format's reference reader: duplicate names, unknown keys and unknown dtypes are
-//! errors. A tensor's bytes may stand at any address, so they are never reinterpreted in place. What opening allocates
-//! is bounded by the header, and a header larger than 1 MiB must be at most a quarter of its file: so it is bounded by
-//! the file.
+//! The checks are stricter than those of the format's reference reader: duplicate names, unknown keys and unknown
+//! dtypes are errors. The bytes of a tensor may have any alignment, so they are never reinterpreted in place. The
+//! memory taken on opening is bounded by the header, and a header larger than 1 MiB must be at most a quarter of its
+//! file; so it is bounded by the file.
 
 use std::{
     collections::BTreeMap,
@@ -21,20 +22,20 @@ use super::{
 use crate::error::ModelError;
 use crate::wording::nearest;
 
-/// The eight bytes in front that hold the header's length.
+/// Bytes before the header, which hold its length.
 const PREFIX: usize = 8;
-/// The limit of the reference reader.
+/// The longest header in bytes, as in the reference reader.
 const LONGEST_HEADER: usize = 100_000_000;
-/// Headers up to this size are read whatever the size of their file.
+/// Headers up to this size are read even if their file is small.
 const SMALL_HEADER: usize = 1 << 20;
 
-/// An open safetensors file whose header is sound.
+/// An open safetensors file with a valid header.
 pub struct SafetensorsFile {
     path: PathBuf,
     map: Mmap,
     data_start: usize,
     metadata: BTreeMap<String, String>,
-    /// In the order of their bytes.
+    /// Tensors in the order of their bytes.
     tensors: Vec<Entry>,
     /// Positions in `tensors`, sorted by name.
     by_name: Vec<u32>,
@@ -51,7 +52,7 @@ impl SafetensorsFile {
         Ok(SafetensorsFile { path, map, data_start, metadata, tensors, by_name })
     }
 
-    /// Where the file is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -71,7 +72,7 @@ impl SafetensorsFile {
         self.tensors.iter().map(|entry| self.view(entry))
     }
 
-    /// The tensor of that name, its bytes not yet touched.
+    /// The tensor of that name; its bytes are not read.
     pub fn get(&self, name: &str) -> Result<TensorView<'_>, ModelError> {
         self.position(name).map(|position| self.at(position)).ok_or_else(|| ModelError::NoSuchTensor {
             path: self.path.clone(),
@@ -94,7 +95,7 @@ impl SafetensorsFile {
         &self.map[..self.data_start]
     }
 
-    /// Gives back the memory in which a tensor of this file was read.
+    /// Releases the memory in which a tensor of this file was read.
     pub(super) fn release(&self, view: &TensorView<'_>) {
         mapping::release(&self.map, view.data.bytes());
     }
@@ -147,7 +148,7 @@ mod tests {
     fn open(bytes: &[u8]) -> Result<SafetensorsFile, ModelError> {
         let mut file = tempfile::Builder::new().suffix(".safetensors").tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        // The mapping outlives the name.
+        // The mapping stays valid after the file's name is removed.
         SafetensorsFile::open(file.path())
     }
 

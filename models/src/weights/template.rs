@@ -1,8 +1,8 @@
-//! Tensor names with placeholders: `model.layers.{}.mlp.up_proj.weight`.
+//! Tensor names with placeholders: a [`Template`] such as `model.layers.{}.mlp.up_proj.weight` matches and makes names.
 //!
-//! A name is its parts between dots, and `{}` is always a whole part that stands for a number as it is written in
-//! names: decimal, without leading zeros. So matching needs no search, and whether two templates can match the same
-//! name is plain to see.
+//! A name consists of parts between dots. `{}` is always a whole part and stands for a number as names write it:
+//! decimal, without leading zeros. So matching needs no search, and it is easy to decide whether two templates can
+//! match the same name.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub(super) struct Template {
 const NUMBER: &str = "{}";
 
 impl Template {
-    /// Error: braces that are no placeholder, or an empty part.
+    /// Error: braces that are not a placeholder, or an empty part.
     pub fn new(text: &str) -> Result<Self, &'static str> {
         for part in text.split('.') {
             if part.is_empty() {
@@ -31,7 +31,7 @@ impl Template {
         self.parts().filter(|part| *part == NUMBER).count()
     }
 
-    /// The numbers that stand at the placeholders of `name`, if it is of this form.
+    /// The numbers at the placeholders of `name`, if it matches.
     pub fn matches<'n>(&self, name: &'n str) -> Option<Vec<&'n str>> {
         let mut numbers = Vec::new();
         let mut parts = name.split('.');
@@ -47,14 +47,14 @@ impl Template {
         parts.next().is_none().then_some(numbers)
     }
 
-    /// The name with `numbers` at the placeholders.
+    /// The name with `numbers` in place of the placeholders.
     pub fn fill(&self, numbers: &[&str]) -> String {
         let mut numbers = numbers.iter();
         let fill = |part| if part == NUMBER { numbers.next().copied().unwrap_or(NUMBER) } else { part };
         self.parts().map(fill).collect::<Vec<&str>>().join(".")
     }
 
-    /// Whether some name is of both forms.
+    /// Whether some name matches both templates.
     pub fn overlaps(&self, other: &Template) -> bool {
         let meets = |(a, b)| a == b || (a == NUMBER && is_number(b)) || (b == NUMBER && is_number(a));
         self.parts().count() == other.parts().count() && self.parts().zip(other.parts()).all(meets)

@@ -1,8 +1,9 @@
-//! Whether the output head is the token embedding, decided once, from config and file together, and said aloud.
+//! Weight tying: [`HeadTie::resolve`] decides once, from config and files together, whether the output head is the
+//! token embedding.
 //!
-//! The rule is that of transformers 5: where the config says tied, one stored tensor serves both, two equal ones are
-//! tied, and two different ones are kept apart, because then the config is wrong. Where the config says untied,
-//! nothing is tied, even if the two happen to be equal: training would make them differ.
+//! The rule is that of transformers 5. Where the config says tied, one stored tensor serves both, two equal ones are
+//! tied, and two different ones are kept apart, because then the config is wrong. Where the config says untied, nothing
+//! is tied, even if the two are equal: training would make them differ.
 
 use super::{
     checkpoint::Checkpoint,
@@ -10,19 +11,19 @@ use super::{
     view::TensorView,
 };
 
-/// How embedding and head relate.
+/// How head and embedding are tied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Head {
-    /// By the config: the head is a tensor of its own, and must be there.
+    /// Untied by the config: the head is a tensor of its own, and the files must hold it.
     Untied,
-    /// By the config, and stored once, under the embedding's name.
+    /// Tied by the config, and stored once, under the embedding's name.
     Tied,
-    /// By the config, and stored twice: two equal tensors. Written once, unless the caller keeps the copy.
+    /// Tied by the config, and stored twice, as equal tensors. Written once, unless the caller keeps the copy.
     TiedStoredTwice,
-    /// By the config, and stored once, under the head's name.
+    /// Tied by the config, and stored once, under the head's name.
     TiedFromHead,
-    /// The config says tied, but the file holds two different tensors: kept apart. A config written with this model
-    /// must say untied.
+    /// The config says tied, but the files hold two different tensors, which are kept apart. A config written for this
+    /// model must say untied.
     UntiedByFile,
 }
 
@@ -36,7 +37,7 @@ impl Head {
     }
 }
 
-/// The outcome, and the two tensors (our names) it is about.
+/// The decision, and the two tensors that it concerns (our names).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadTie {
     pub embedding: String,
@@ -47,8 +48,8 @@ pub struct HeadTie {
 impl HeadTie {
     /// Decides for the tensors `embedding` and `head` (our names); `config_tied` is `tie_word_embeddings`.
     ///
-    /// Reads both tensors if the config ties them and both are there. Whether what must be there is there, is for
-    /// [`RuleSet::account`] to say.
+    /// It reads both tensors if the config ties them and both are stored. Whether the required tensors are stored is
+    /// checked by [`RuleSet::account`].
     pub fn resolve(rules: &RuleSet, checkpoint: &Checkpoint, embedding: &str, head: &str, config_tied: bool) -> Self {
         let find = |ours: &str| {
             let name = checkpoint

@@ -1,14 +1,14 @@
-//! One tensor of an open file, whatever its format: borrowed, its bytes not yet touched.
+//! [`TensorView`]: one tensor of an open file of either format, borrowed. Its bytes are read on request.
 //!
-//! Files of safetensors store every tensor row-major. PyTorch stores memory: a tensor may be a transposed or sliced
-//! view of it, and is then put together when its bytes are asked for.
+//! safetensors files store every tensor row-major. PyTorch stores memory: a tensor may be a transposed or sliced view
+//! of it, and is then copied into row-major order when its bytes are asked for.
 
 use std::{borrow::Cow, path::Path};
 
 use super::dtype::Dtype;
 use crate::error::ModelError;
 
-/// One tensor of an open file: borrowed, nothing copied.
+/// One tensor of an open file, borrowed without a copy.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorView<'a> {
     /// The file it is in.
@@ -19,17 +19,17 @@ pub struct TensorView<'a> {
     pub(super) data: Data<'a>,
 }
 
-/// Where the elements of a tensor lie. Each was checked against the tensor's shape when the file was opened.
+/// The elements of a tensor in the file. They were checked against the tensor's shape when the file was opened.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Data<'a> {
-    /// One after another, the last dimension fastest; exactly `shape` x `dtype`.
+    /// Contiguous, the last dimension fastest; exactly `shape` x `dtype` bytes.
     RowMajor(&'a [u8]),
-    /// At `strides` (in elements) from the first byte on.
+    /// At `strides` (in elements) from the first byte.
     Strided { bytes: &'a [u8], strides: &'a [usize] },
 }
 
 impl<'a> Data<'a> {
-    /// The piece of the file that they lie in.
+    /// The part of the file that contains the elements.
     pub(super) fn bytes(self) -> &'a [u8] {
         match self {
             Data::RowMajor(bytes) | Data::Strided { bytes, .. } => bytes,
@@ -38,8 +38,8 @@ impl<'a> Data<'a> {
 }
 
 impl<'a> TensorView<'a> {
-    /// Little-endian, row-major, at any alignment; exactly `shape` x `dtype`. Borrowed where the file has them so, else
-    /// copied together.
+    /// The bytes of the elements: little-endian, row-major, at any alignment; exactly `shape` x `dtype`. Borrowed where
+    /// the file stores them like this, else copied.
     pub fn bytes(&self) -> Cow<'a, [u8]> {
         match self.data {
             Data::RowMajor(bytes) => Cow::Borrowed(bytes),
@@ -60,13 +60,13 @@ impl<'a> TensorView<'a> {
         self.elements() * self.dtype.size()
     }
 
-    /// The values as f32, exact for f32, bf16 and f16, rounded for f64. Error: not a float.
+    /// The values as f32: exact for f32, bf16 and f16, rounded for f64. Error: the dtype is not a float.
     pub fn to_f32(&self) -> Result<Vec<f32>, ModelError> {
         let decoded = self.dtype.decode(&self.bytes());
         decoded.ok_or_else(|| ModelError::tensor(self.file, self.name, "floating-point weights", self.dtype.name()))
     }
 
-    /// Error naming tensor and index: an element that is NaN, infinite or too large for f32.
+    /// Error, naming tensor and index: an element that is NaN, infinite or too large for f32.
     pub fn check_finite(&self) -> Result<(), ModelError> {
         match self.dtype.first_non_finite(&self.bytes()) {
             None => Ok(()),
@@ -77,7 +77,7 @@ impl<'a> TensorView<'a> {
     }
 }
 
-/// The elements of `size` bytes at `strides`, one after another. No dimension is zero.
+/// Copies the elements of `size` bytes at `strides` into row-major order. No dimension may be zero.
 fn gather(bytes: &[u8], size: usize, shape: &[usize], strides: &[usize]) -> Vec<u8> {
     let mut gathered = Vec::with_capacity(shape.iter().product::<usize>() * size);
     let (Some((&row, outer)), Some((&step, outer_strides))) = (shape.split_last(), strides.split_last()) else {
@@ -90,7 +90,7 @@ fn gather(bytes: &[u8], size: usize, shape: &[usize], strides: &[usize]) -> Vec<
             let at = (start + column * step) * size;
             gathered.extend_from_slice(&bytes[at..at + size]);
         }
-        // To the next row, as an odometer counts.
+        // Advance to the next row, as an odometer counts.
         let mut dimension = outer.len();
         loop {
             let Some(slower) = dimension.checked_sub(1) else { return gathered };
@@ -106,13 +106,14 @@ fn gather(bytes: &[u8], size: usize, shape: &[usize], strides: &[usize]) -> Vec<
     }
 }
 
-/// The positions `0..count` sorted by name. Error: a name twice.
+/// The positions `0..count` sorted by name. Error: a name that occurs twice.
 pub(super) fn sort_by_name<'n>(
     path: &Path,
     count: usize,
     name: impl Fn(u32) -> &'n str,
 ) -> Result<Vec<u32>, ModelError> {
-    // A reader keeps over a hundred bytes for a tensor, and in all no more than the file's size: there are not 2^32.
+    // A reader takes over a hundred bytes per tensor, and in all no more than the file's size, so there are fewer than
+    // 2^32 tensors.
     let mut by_name: Vec<u32> = (0..count as u32).collect();
     by_name.sort_unstable_by(|&a, &b| name(a).cmp(name(b)));
     match by_name.windows(2).find(|pair| name(pair[0]) == name(pair[1])) {

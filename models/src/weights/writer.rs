@@ -1,8 +1,9 @@
-//! Writing a planned checkpoint: one tensor in memory at a time, and never a partial file under a final name.
+//! Writing a checkpoint: [`CheckpointPlan::write`] holds one tensor in memory at a time and never leaves a partial file
+//! under a final name.
 //!
-//! All files are first written beside their places under temporary names and synced; then they are renamed, the index
-//! last. An error before that leaves the folder as it was. Files that belong to other weights are not deleted: a
-//! folder that holds some is refused, because a reader could take them for the new ones.
+//! All files are first written beside their targets under temporary names and synced; then they are renamed, the index
+//! last. An error before that leaves the folder as it was. Files of other weights are not deleted: a folder that holds
+//! some is refused, because a reader could take them for the new ones.
 
 use std::{
     borrow::Cow,
@@ -16,21 +17,23 @@ use tempfile::NamedTempFile;
 use super::plan::{CheckpointPlan, FilePlan, TensorSpec};
 use crate::error::ModelError;
 
-/// What was written.
+/// The files that were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// In the order of the plan, the index last.
+    /// Paths in the order of the plan, the index last.
     pub files: Vec<PathBuf>,
-    /// Their sizes together.
+    /// Sum of their sizes.
     pub bytes: u64,
 }
 
 impl CheckpointPlan {
-    /// Writes the files into `folder`, which is made if need be. Files of the same names are replaced.
+    /// Writes the files into `folder`, which is created if it does not exist. Files of the same names are replaced.
     ///
-    /// `bytes_of` is asked once for each tensor, in the order of [`CheckpointPlan::tensors`], for its little-endian
-    /// bytes.
-    /// Errors: those of `bytes_of`; bytes of the wrong length; other weights in the folder; the operating system's,
+    /// `bytes_of` is called once for each tensor, in the order of [`CheckpointPlan::tensors`], and returns its
+    /// little-endian bytes.
+    ///
+    /// # Errors
+    /// Errors of `bytes_of`; bytes of the wrong length; other weights in the folder; errors of the operating system,
     /// with the path.
     pub fn write<'a>(
         &self,
@@ -84,7 +87,7 @@ impl CheckpointPlan {
     }
 }
 
-/// Writes header and tensors of one file; its size.
+/// Writes header and tensors of one file and returns its size.
 fn fill<'a>(
     file: &mut impl Write,
     path: &Path,
@@ -109,13 +112,13 @@ fn temporary(folder: &Path, name: &str) -> Result<NamedTempFile, ModelError> {
     let mut builder = tempfile::Builder::new();
     let prefix = format!(".{name}.");
     builder.prefix(&prefix).suffix(".tmp");
-    // Temporary files are private by default; weights get the permissions of any new file.
+    // Temporary files are private by default; weights get the permissions of other new files.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder).map_err(ModelError::io("create", folder.join(name)))
 }
 
-/// Makes the renaming itself survive a crash, where folders can be synced.
+/// Syncs the folder, so that renames survive a crash, on systems that can sync folders.
 fn sync_folder(folder: &Path) -> Result<(), ModelError> {
     if cfg!(unix) {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(ModelError::io("sync", folder))?;
@@ -189,7 +192,7 @@ mod tests {
         assert_same(target.path(), &[("model.safetensors", MIXED)]);
     }
 
-    /// The order of `state_dict()`, which decides what goes into which shard.
+    /// The order of `state_dict()`, which decides which tensors share a shard.
     const MODULE_ORDER: [&str; 12] = [
         "model.embed_tokens.weight",
         "model.layers.0.self_attn.q_proj.weight",

@@ -1,4 +1,4 @@
-//! What ends a preparation, and what is left out of it.
+//! Broken rows end a preparation or are left out of it.
 
 use super::*;
 
@@ -52,12 +52,12 @@ fn a_column_that_rows_may_lack_is_looked_for_in_all_files_of_a_source() {
     config.train[0].columns = [("messages", "messages"), ("weight", "w")].into();
     let error = run(&dir, &config).unwrap_err().to_string();
     assert!(error.contains("*.jsonl: no row has the column `w`"), "{error}");
-    // What was not read may have it.
+    // Rows that were not read may have the column.
     let tokenizer = testing::tokenizer();
     let template = testing::template(Builtin::ChatMl.source());
     let limited = Prepare { limit: Some(2), ..request(&dir, &config, &tokenizer, &template) };
     assert_eq!(prepare(&limited).unwrap().len(), 2);
-    // A row that lacks one column still has the other.
+    // A row that lacks one renamed column still has the other.
     config.train[0].columns = [("messages", "talk"), ("weight", "factor")].into();
     let error = run(&dir, &config).unwrap_err().to_string();
     assert!(error.contains("the column `talk`"), "{error}");

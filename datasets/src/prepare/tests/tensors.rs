@@ -22,7 +22,7 @@ fn write(path: &Path, value: f32) {
     std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-/// A folder with so many rows, number `n` of which holds `n`.
+/// A folder with `count` rows of tensors; row `n` holds the value `n`.
 fn setup_tensors(count: usize) -> (tempfile::TempDir, DataConfig) {
     let rows: Vec<Value> = (0..count).map(|row| json!({"tensors": format!("files/{row}.safetensors")})).collect();
     let (dir, config) = setup(&rows);
@@ -164,7 +164,7 @@ fn prepared_rows_are_found_again_while_the_files_they_name_are_the_same() {
     let again = || prepare(&plain(&dir, &config, Some(&cache)));
     let first = again().unwrap();
     assert_eq!((&first.kept, &again().unwrap().kept), (&Kept::Stored, &Kept::Found));
-    // Another file under the same name: rows are made again, and the others hold on to what they were.
+    // Another file under the same name: the rows are prepared again, and the first dataset refuses the new file.
     let file = dir.path().join("files/2.safetensors");
     write(&file, 22.0);
     let second = again().unwrap();
@@ -185,7 +185,7 @@ fn prepared_rows_are_found_again_while_the_files_they_name_are_the_same() {
     assert!(again().unwrap_err().to_string().contains("rows.jsonl:3"));
     write(&file, 22.0);
     assert_eq!(again().unwrap().kept, Kept::Found);
-    // The same data in another folder finds the same rows, and reads the files that lie there.
+    // The same data in another folder finds the same store, and reads the files in that folder.
     let (elsewhere, _) = setup_tensors(6);
     write(&elsewhere.path().join("files/2.safetensors"), 22.0);
     let moved = prepare(&plain(&elsewhere, &config, Some(&cache))).unwrap();

@@ -1,4 +1,5 @@
-//! What stands at the end of an Arrow IPC file: a directory of its batches, the directory's length, and the magic word.
+//! The footer of an Arrow IPC file: [`Footer`] is its list of batches, followed by the list's length and the magic
+//! word.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -10,17 +11,17 @@ use polars_arrow::io::ipc::format::ipc::planus::ReadAsRoot;
 use super::problem::Problem;
 use crate::source::table::Guard;
 
-/// Where the stream begins in a file that is not one itself: the magic word is padded.
+/// Where the stream begins in an IPC file: after the magic word and its padding.
 pub(super) const AFTER_MAGIC: u64 = 8;
 
-/// The directory's length and the magic word.
+/// Bytes of the footer's length and the magic word.
 const TAIL: usize = 4 + ARROW_MAGIC_V2.len();
 
-/// What a file says of itself.
+/// What the footer says of the file.
 pub(super) struct Footer {
-    /// Where it begins, and the batches end.
+    /// Where the footer begins, and the batches end.
     pub start: u64,
-    /// How many batches there are.
+    /// Number of batches.
     pub batches: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a file of Arrow IPC.
+//! The problems of an Arrow IPC file: [`Problem`].
 
 /// What is wrong with a file.
 pub(super) enum Problem {

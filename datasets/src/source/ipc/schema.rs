@@ -1,4 +1,5 @@
-//! The types of a table's columns, looked at before polars' reader does, which panics where it has no answer.
+//! The schema of an Arrow IPC file: [`columns`] checks the types of columns before polars' reader sees them, because
+//! that reader panics on types that it does not know.
 
 use std::collections::BTreeSet;
 
@@ -9,20 +10,20 @@ use crate::source::columns::{Columns, Use};
 
 type Problem = Box<dyn std::error::Error>;
 
-/// How deep types may be nested.
+/// Depth to which types may be nested.
 const DEEPEST: usize = 64;
 
-/// A type that is not read.
+/// A type that cannot be read.
 struct Unread {
     name: &'static str,
-    /// Whether a reader can pass over it.
+    /// Whether the reader can skip a column of it.
     passable: bool,
 }
 
-/// The numbers of the columns to read: all but those of a type that cannot be read, where no row is made from them.
+/// The indices of the columns to read: all but those of a type that cannot be read, if no row uses them.
 ///
 /// # Errors
-/// A column that must be read, or that the reader cannot pass over, of such a type; a name that two columns have.
+/// A column of such a type that a row uses or that the reader cannot skip; two columns of the same name.
 pub(super) fn columns(message: &[u8], names: &Columns) -> Result<Vec<usize>, Problem> {
     let Some(MessageHeaderRef::Schema(schema)) = MessageRef::read_as_root(message)?.header()? else {
         return Err("no Arrow IPC file or stream: it does not begin with a schema".into());
@@ -52,7 +53,7 @@ pub(super) fn columns(message: &[u8], names: &Columns) -> Result<Vec<usize>, Pro
     }
 }
 
-/// What of a column's type is not read.
+/// The type in a column that cannot be read, if there is one.
 fn unread(field: FieldRef<'_>, depth: usize) -> Result<Option<Unread>, Problem> {
     if depth >= DEEPEST {
         return Err(format!("a column has a type that is nested more than {DEEPEST} times").into());
@@ -76,7 +77,7 @@ fn unread(field: FieldRef<'_>, depth: usize) -> Result<Option<Unread>, Problem> 
             found = inner.or(found);
         }
     }
-    // What a dictionary stands for is read before anybody asks for the column.
+    // The values of a dictionary are read even when nobody uses the column.
     let is_dictionary = field.dictionary()?.is_some();
     Ok(found.map(|found| Unread { passable: found.passable && !is_dictionary, ..found }))
 }

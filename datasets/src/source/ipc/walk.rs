@@ -1,4 +1,5 @@
-//! The lengths in a stream of Arrow IPC, checked against the file before anybody allocates by them.
+//! The lengths in an Arrow IPC stream: [`Walk`] checks them against the file's size before anything is allocated by
+//! them.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -9,31 +10,31 @@ use polars_arrow::io::ipc::format::ipc::{MessageHeaderRef, MessageRef, RecordBat
 use super::problem::Problem;
 use crate::source::table::Guard;
 
-/// What stands before the length of a message, but in very old files.
+/// The marker before the length of a message; only very old files lack it.
 const MARKER: [u8; 4] = [0xff; 4];
-/// The longest description of a batch, and the most a compressed part of one may grow to.
+/// The longest message, and the largest decompressed size of one part of a batch, in bytes.
 const LONGEST_MESSAGE: usize = 64 << 20;
 const LARGEST_PART: u64 = 1 << 30;
 
-/// A look at every message of a stream, without its data.
+/// A pass over every message of a stream that skips the data.
 pub(super) struct Walk<'a> {
     pub file: &'a mut BufReader<File>,
-    /// Where the stream ends at the latest.
+    /// The last possible end of the stream.
     pub end: u64,
     pub guard: Guard<'a>,
 }
 
-/// What a stream holds.
+/// The content of a stream.
 #[derive(Default)]
 pub(super) struct Content {
-    /// The first message.
+    /// The first message of the stream, which is the schema.
     pub schema: Vec<u8>,
     pub rows: u64,
     pub batches: usize,
 }
 
 impl Walk<'_> {
-    /// What is in the stream that begins at `start`, when no length in it is larger than what there is.
+    /// Checks the stream that begins at `start`: no length in it may exceed what the file holds.
     pub fn check(&mut self, start: u64) -> Result<Content, Problem> {
         let mut content = Content::default();
         let mut at = start;
@@ -60,8 +61,8 @@ impl Walk<'_> {
         Ok(content)
     }
 
-    /// How many bytes lie before a message, and how long it is; absent at the end of the file. A stream that is cut
-    /// between two batches ends like a whole one.
+    /// The number of bytes before a message and the length of the message; absent at the end of the file. A stream that
+    /// was cut between two batches ends like a whole one.
     fn length(&mut self, at: u64) -> Result<Option<(u64, usize)>, Problem> {
         if at + 4 > self.end {
             return Ok(None);
@@ -83,7 +84,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The rows of a message that is a batch, and the length of its body.
+    /// For a message that is a batch, its number of rows; and the length of the message's body.
     fn message(&mut self, message: &[u8], body: u64) -> Result<(Option<u64>, u64), Problem> {
         let parsed = self.guard.run(|| {
             let message = MessageRef::read_as_root(message)?;
@@ -106,7 +107,7 @@ impl Walk<'_> {
             }
             if batch.compressed && *size >= 8 {
                 let stated = i64::from_le_bytes(self.array(body + start)?);
-                // -1 says that the part is not compressed after all.
+                // -1 says that this part is not compressed.
                 let stated = if stated == -1 { 0 } else { stated as u64 };
                 if stated > LARGEST_PART {
                     return Err(refused("a part of a batch states a size of more than 1 GiB"));
@@ -116,7 +117,7 @@ impl Walk<'_> {
                 return Err(refused("a compressed part of a batch is too short"));
             }
         }
-        // A cell takes a bit at least, but in a column that is null altogether.
+        // A cell takes at least one bit, except in a column of type null.
         if batch.longest > widened.saturating_mul(8).max(1 << 20) {
             return Err(refused("a batch states more rows than its bytes can hold"));
         }
@@ -138,10 +139,10 @@ impl Walk<'_> {
     }
 }
 
-/// What a batch says of itself.
+/// The sizes that a batch states.
 struct Shape {
     rows: u64,
-    /// The longest of its arrays, nested ones too.
+    /// Length of the longest of its arrays, including nested ones.
     longest: u64,
     /// Start and length of each part in the body.
     parts: Vec<(u64, u64)>,

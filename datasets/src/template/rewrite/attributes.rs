@@ -1,4 +1,5 @@
-//! `x.items` without a call: of a dict the dot finds methods before keys, in Jinja, and a method is true and defined.
+//! Methods of dicts as attributes: in Jinja, `x.items` without a call finds the method of a dict before a key of that
+//! name, and a method is true and defined.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,8 +7,8 @@ use std::sync::Arc;
 use minijinja::value::{Object, ObjectRepr, ValueKind};
 use minijinja::{Environment, Error, State, Value};
 
-/// Methods of dicts that the reference's sandbox lets a template see, and the names of functions that get them; no
-/// template can say those.
+/// Methods of dicts that the reference's sandbox lets a template see, with the names of the functions that return them.
+/// No template can write these names.
 const METHODS: [(&str, &str); 6] = [
     ("copy", ".copy"),
     ("fromkeys", ".fromkeys"),
@@ -17,7 +18,7 @@ const METHODS: [(&str, &str); 6] = [
     ("values", ".values"),
 ];
 
-/// Gives an environment the functions, and Jinja's filter `attr`, to which a dict's keys are no attributes.
+/// Adds the functions to an environment, and Jinja's filter `attr`, which does not find the keys of a dict.
 pub(super) fn register(environment: &mut Environment<'_>) {
     for (name, function) in METHODS {
         environment.add_function(function, move |value: &Value| match is_dict(value) {
@@ -35,12 +36,12 @@ pub(super) fn register(environment: &mut Environment<'_>) {
     });
 }
 
-/// Whether a value is what the function `namespace` makes, which minijinja has no name for.
+/// Whether a value is a namespace; minijinja has no public type for them.
 pub(super) fn is_namespace(value: &Value) -> bool {
     is_a(value, "Namespace")
 }
 
-/// Namespaces and the variable `loop` have keys, and those are attributes.
+/// Whether a value is a dict. Namespaces and the variable `loop` are maps too, but their keys are attributes.
 fn is_dict(value: &Value) -> bool {
     value.kind() == ValueKind::Map && !is_namespace(value) && !is_a(value, "Loop")
 }
@@ -49,12 +50,12 @@ fn is_a(value: &Value, name: &str) -> bool {
     value.as_object().is_some_and(|object| object.type_name().rsplit("::").next() == Some(name))
 }
 
-/// The function in place of the attribute `name`, where it may be a method.
+/// The function that replaces the attribute `name`, if it may be a method.
 pub(super) fn function(name: &str) -> Option<&'static str> {
     METHODS.iter().find(|(method, _)| *method == name).map(|(_, function)| *function)
 }
 
-/// A method that was not called.
+/// A method of a dict that was not called.
 #[derive(Debug)]
 struct Method {
     of: Value,

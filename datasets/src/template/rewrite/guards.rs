@@ -1,4 +1,5 @@
-//! What is looked at before the engine goes on with it: what a loop goes over, and what is put into a namespace.
+//! Checks of loops and namespaces: functions that check a value before a loop goes over it, or before a namespace holds
+//! it.
 
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, State, Value};
@@ -6,20 +7,20 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use super::attributes::is_namespace;
 use crate::template::generator;
 
-/// The names of the functions. No template can say them, or set a variable of that name.
+/// The names of the functions. No template can write them, or set a variable of that name.
 pub(super) const LOOP: &str = "loop over";
 pub(super) const STORE: &str = "store";
 
-/// How deep lists and dicts in a namespace may be nested.
+/// Depth to which lists and dicts in a namespace may be nested.
 const NESTING: usize = 64;
 
-/// Gives an environment the functions.
+/// Adds the functions to an environment.
 pub(super) fn register(environment: &mut Environment<'_>) {
     environment.add_function(LOOP, loop_over);
     environment.add_function(STORE, store);
 }
 
-/// What a loop goes over: none is an error, and a text is its characters.
+/// Prepares the value that a loop goes over: none is an error, and a text becomes its characters.
 fn loop_over(value: Value) -> Result<Value, Error> {
     match (value.as_str(), value.is_none()) {
         (Some(text), _) => Ok(text.chars().map(|c| Value::from(c.to_string())).collect()),
@@ -28,8 +29,9 @@ fn loop_over(value: Value) -> Result<Value, Error> {
     }
 }
 
-/// What is put into a namespace. It outlives the turn of a loop, so it is what could hold itself, or a list in a list in
-/// a list: things that end no comparison and fill the stack.
+/// Checks a value that is put into a namespace. A namespace outlives an iteration of a loop, so through it a value
+/// could contain itself or be nested without end; comparing such values never ends, and dropping them overflows the
+/// stack.
 pub(in crate::template) fn store(state: &mut State, value: Value) -> Result<Value, Error> {
     fn walk(state: &State, value: &Value, depth: usize, seen: &mut u64) -> Result<(), Error> {
         *seen += 1;

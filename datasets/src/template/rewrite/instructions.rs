@@ -1,12 +1,12 @@
-//! What is done to the instructions of a compiled template, so that its operators, loops and attributes are Python's and
-//! nothing it makes holds itself: some become calls of functions, before others a call is put.
+//! Rewriting of a compiled template: [`rewritten`] replaces some instructions by calls of functions and puts calls
+//! before others, so that operators, loops and attributes are Python's and no value contains itself.
 
 use minijinja::machinery::{Instruction, Instructions};
 
 use super::guards::{LOOP, STORE};
 use super::{attributes, operators};
 
-/// The instructions with their calls. Jumps are to where their aims have moved.
+/// The instructions with the calls. Jumps lead to where their targets have moved.
 pub(super) fn rewritten<'source>(old: &Instructions<'source>) -> Instructions<'source> {
     let olds: Vec<&Instruction<'source>> = (0..).map_while(|index| old.get(index)).collect();
     let mut moved = Vec::with_capacity(olds.len() + 1);
@@ -48,7 +48,7 @@ pub(super) fn rewritten<'source>(old: &Instructions<'source>) -> Instructions<'s
     new
 }
 
-/// What comes before an instruction, with which its stack stays as it is.
+/// The instructions that come before an instruction. They leave the stack as it is.
 fn before<'source>(instruction: &Instruction<'source>) -> &'static [Instruction<'static>] {
     const OF_LOOP: &[Instruction<'static>] = &[Instruction::CallFunction(LOOP, Some(1))];
     // The value is below the namespace.

@@ -1,7 +1,7 @@
-//! The one place that knows how minijinja runs a template: its instructions are read and changed between compiling and
-//! running, so that operators, loops and attributes are Python's and nothing that a template makes holds itself. This
-//! uses what minijinja calls unstable machinery; `docs/templates.md` says which templates need it, what a new version of
-//! minijinja may break, and what would be lost without it.
+//! Rewriting of templates: [`Program`] reads and changes the instructions of a template between compiling and running,
+//! so that operators, loops and attributes are Python's and no value contains itself. This is the only module that
+//! knows how minijinja runs a template, and it uses what minijinja calls unstable machinery. `docs/templates.md` says
+//! which templates need it, what a new version of minijinja may break, and what would be lost without it.
 
 mod attributes;
 mod guards;
@@ -19,7 +19,7 @@ use minijinja::{AutoEscape, Environment, Error, Value};
 use instructions::rewritten;
 
 self_cell::self_cell!(
-    /// A template's source with what it was compiled to.
+    /// A template's source, and what it was compiled to.
     struct Compiled {
         owner: String,
         #[covariant]
@@ -36,7 +36,7 @@ impl Program {
         Compiled::try_new(source, |source| compile(source)).map(Self)
     }
 
-    /// The text that it writes in an environment that [`register`] has prepared.
+    /// Renders the template in an environment that [`register`] has prepared.
     pub(super) fn run(&self, environment: &Environment<'_>, variables: Value) -> Result<String, Error> {
         let mut text = String::new();
         self.0.with_dependent(|_, template| run(environment, template, variables, &mut text))?;
@@ -44,7 +44,7 @@ impl Program {
     }
 }
 
-/// Gives an environment the functions that the instructions call.
+/// Adds the functions that the instructions call to an environment.
 pub(super) fn register(environment: &mut Environment<'_>) {
     attributes::register(environment);
     guards::register(environment);

@@ -1,7 +1,8 @@
-//! Operators that are Python's: minijinja joins and cuts lists lazily, which it does not count, and which are no lists to
-//! templates that ask; and in Jinja what `|safe` has marked escapes what is added to it.
+//! Python's operators: functions that replace minijinja's `+`, `*`, `%`, `~` and slices. minijinja joins and slices
+//! lists lazily; it does not count that, and the results are no lists to templates that ask. In Jinja, text marked by
+//! `|safe` escapes what is added to it.
 //!
-//! `instructions.rs` turns the operators of a compiled template into calls of the functions here.
+//! `instructions.rs` turns the operators of a compiled template into calls of these functions.
 
 use minijinja::machinery::Instruction;
 use minijinja::value::ValueKind;
@@ -9,14 +10,14 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, context};
 
 use crate::template::{generator, text};
 
-/// The names of the functions. No template can say them, or set a variable of that name.
+/// The names of the functions. No template can write them, or set a variable of that name.
 const ADD: &str = "+";
 const MULTIPLY: &str = "*";
 const REMAINDER: &str = "%";
 const CONCATENATE: &str = "~";
 const SLICE: &str = "[:]";
 
-/// Gives an environment the functions.
+/// Adds the functions to an environment.
 pub(super) fn register(environment: &mut Environment<'_>) {
     environment.add_function(ADD, add);
     environment.add_function(MULTIPLY, multiply);
@@ -25,7 +26,7 @@ pub(super) fn register(environment: &mut Environment<'_>) {
     environment.add_function(SLICE, slice);
 }
 
-/// The function in place of an operator, and how many arguments it takes.
+/// The function that replaces an operator, and its number of arguments.
 pub(super) fn function(instruction: &Instruction<'_>) -> Option<(&'static str, u16)> {
     match instruction {
         Instruction::Add => Some((ADD, 2)),
@@ -74,7 +75,7 @@ fn multiply(state: &mut State, a: &Value, b: &Value) -> Result<Value, Error> {
         Some(times) if is_list(list) => {
             let mut items = Vec::new();
             for _ in 0..times {
-                // An empty list, a billion times.
+                // Paid for even when the list is empty: the number of repetitions may be very large.
                 state.consume_fuel(1)?;
                 collect(state, list, &mut items)?;
             }
@@ -84,7 +85,7 @@ fn multiply(state: &mut State, a: &Value, b: &Value) -> Result<Value, Error> {
     }
 }
 
-/// Of texts it is the formatting of `'%s' % value`.
+/// The operator `%`: formatting for text (`'%s' % value`), else the remainder.
 fn remainder(state: &mut State, a: &Value, b: &Value) -> Result<Value, Error> {
     if a.as_str().is_none() {
         return otherwise(state, "a % b", a, b);
@@ -122,7 +123,7 @@ fn slice(state: &mut State, value: &Value, start: &Value, stop: &Value, step: &V
     Err(Error::new(ErrorKind::InvalidOperation, format!("a value of type {} cannot be sliced", value.kind())))
 }
 
-/// The items that Python's `start:stop:step` takes of `len`, in order.
+/// The indices that Python's `start:stop:step` selects from `len` items, in order.
 fn indices(len: usize, start: Option<i64>, stop: Option<i64>, step: i64) -> impl Iterator<Item = usize> {
     let len = len as i64;
     let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };
@@ -153,7 +154,7 @@ fn is_list(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) && !value.is_tuple() && !generator::is(value)
 }
 
-/// Adds the items of a list to others, at a price.
+/// Appends the items of a list to `items` and consumes fuel for them.
 fn collect(state: &State, list: &Value, items: &mut Vec<Value>) -> Result<(), Error> {
     for (index, item) in list.try_iter()?.checked().enumerate() {
         if index % 8 == 0 {
@@ -164,10 +165,10 @@ fn collect(state: &State, list: &Value, items: &mut Vec<Value>) -> Result<(), Er
     Ok(())
 }
 
-/// What minijinja makes of an operator: numbers, and errors.
+/// The result of minijinja's own operator: numbers, and errors.
 fn otherwise(state: &State, expression: &'static str, a: &Value, b: &Value) -> Result<Value, Error> {
     let result = state.env().compile_expression(expression).and_then(|operator| operator.eval(context! { a, b }));
-    // The place would be that of the expression here.
+    // The position in the error would be that of the expression compiled here, so it is left out.
     result.map_err(|problem| match problem.detail() {
         Some(detail) => Error::new(problem.kind(), detail.to_string()),
         None => Error::from(problem.kind()),

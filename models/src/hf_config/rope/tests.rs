@@ -1,8 +1,8 @@
-//! Both spellings, every scaling, and what is refused.
+//! Both spellings and every scaling are read, and contradictions are refused.
 
 use super::*;
 
-/// A config of 4 heads of 16; `rest` is more of it.
+/// A config of 4 heads of 16 dimensions; `rest` adds keys.
 fn config(rest: &str) -> HfConfig {
     HfConfig::from_json("config.json", format!(r#"{{"max_position_embeddings": 16384, {rest}}}"#)).unwrap()
 }

@@ -1,4 +1,5 @@
-//! The tensors are those transformers and bitsandbytes save (`tests/goldens/quantized.py`); anything else gives an error that names the tensor.
+//! Tensors saved by transformers and bitsandbytes (`tests/goldens/quantized.py`) are read and written; others give an
+//! error that names the tensor.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -40,7 +41,7 @@ fn data(view: TensorView<'_>) -> TensorData {
     TensorData::from_bytes(Bytes::from_bytes_vec(view.bytes().into()), view.shape.to_vec(), dtype)
 }
 
-/// Reads, quantizes again from `original`, writes: all three agree.
+/// Reads a weight, quantizes `original` again and writes it: all three agree.
 #[track_caller]
 fn assert_same(name: &str, file: &Tensors, original: TensorView<'_>, scheme: QuantizationScheme) {
     let shape = [original.shape[0], original.shape[1]];

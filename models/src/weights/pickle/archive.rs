@@ -1,15 +1,15 @@
-//! The newer of torch's formats: a zip archive whose entries are stored as they are, so that storages can be used
-//! where they lie.
+//! torch's newer format: [`Archive`] is a zip archive whose entries are stored uncompressed, so that storages are used
+//! in place.
 //!
 //! ```text
 //! archive/data.pkl     the pickle; the folder has the name of the file it was first saved as
 //! archive/byteorder    `little`; not in files older than torch 2.1
 //! archive/data/0       the bytes of storage "0"
 //! ```
-//! Zip as in PKWARE's APPNOTE 6.3.10, with zip64, which torch always writes. The central directory alone says what is
-//! there; a local header is asked only for its length. Two entries of one name are refused, because readers differ in
-//! which they take. Not here: compression, encryption, archives in several files. Checksums are not compared: that
-//! would read every weight.
+//! Zip as in PKWARE's APPNOTE 6.3.10, with zip64, which torch always writes. Only the central directory is trusted for
+//! the list of entries; a local header is read only for its length. Two entries of one name are refused, because
+//! readers differ in which they take. Not here: compression, encryption, archives in several files. Checksums are not
+//! compared: that would read every weight.
 
 use std::ops::Range;
 
@@ -27,33 +27,33 @@ const CENTRAL_LENGTH: usize = 46;
 const END_LENGTH: usize = 22;
 const END64_LENGTH: usize = 56;
 const LOCATOR64_LENGTH: usize = 20;
-/// What stands in a field of 32 bits whose value is in the zip64 part.
+/// The value of a 32-bit field whose real value is in the zip64 part.
 const ELSEWHERE: u64 = 0xffff_ffff;
 
 pub(super) struct Archive<'a> {
     bytes: &'a [u8],
     /// The folder of the pickle, with its slash.
     root: &'a str,
-    /// Sorted by name.
+    /// Entries sorted by name.
     entries: Vec<Entry<'a>>,
 }
 
 struct Entry<'a> {
     name: &'a str,
-    /// Of the local header.
+    /// Offset of the local header.
     offset: usize,
     length: usize,
-    /// Whether the bytes are the content, neither compressed nor encrypted.
+    /// Whether the content is neither compressed nor encrypted.
     plain: bool,
 }
 
 impl<'a> Archive<'a> {
-    /// Whether `bytes` begin as a zip archive does.
+    /// Whether `bytes` begin like a zip archive.
     pub fn is(bytes: &[u8]) -> bool {
         bytes.starts_with(LOCAL)
     }
 
-    /// Reads the directory of entries.
+    /// Reads the central directory.
     pub fn open(bytes: &'a [u8], heap: &mut Heap<'a>) -> Result<Self, Problem> {
         let directory = directory(bytes)?;
         let mut entries = Vec::new();
@@ -83,13 +83,13 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// The pickle.
+    /// The bytes of the pickle.
     pub fn pickle(&self) -> Result<&'a [u8], Problem> {
         let range = self.find("data.pkl")?.ok_or_else(|| malformed("no `data.pkl`"))?;
         Ok(&self.bytes[range])
     }
 
-    /// Where the bytes of a storage are.
+    /// The range of a storage's bytes.
     pub fn storage(&self, storage: &Storage) -> Result<Range<usize>, Problem> {
         let key = clip(storage.key);
         let found = self.find(&format!("data/{}", storage.key))?;
@@ -103,9 +103,9 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// Where the content of an entry of the pickle's folder is, if it is there.
+    /// The range of an entry's content in the pickle's folder, if there is such an entry.
     fn find(&self, name: &str) -> Result<Option<Range<usize>>, Problem> {
-        // Compared in two parts, as if they were one string.
+        // Folder and name are compared as if they were one string.
         let order = |entry: &Entry| entry.name.bytes().cmp(self.root.bytes().chain(name.bytes()));
         let Ok(position) = self.entries.binary_search_by(order) else { return Ok(None) };
         let Entry { name, offset, length, plain } = self.entries[position];
@@ -128,7 +128,7 @@ fn directory(bytes: &[u8]) -> Result<&[u8], Problem> {
     let cut = || malformed("no directory at its end (cut off?)");
     let last = bytes.len().checked_sub(END_LENGTH).ok_or_else(cut)?;
     let first = last.saturating_sub(LONGEST_COMMENT);
-    // The comment must reach to the end of the file, so that nothing in it passes for an end.
+    // The comment must reach to the end of the file, so that nothing inside it is taken for the end record.
     let is_end = |at: &usize| {
         bytes[*at..].starts_with(END) && at + END_LENGTH + number(bytes, at + 20, 2) as usize == bytes.len()
     };
@@ -146,7 +146,7 @@ fn directory(bytes: &[u8]) -> Result<&[u8], Problem> {
     range(start, length).and_then(|range| bytes[..end].get(range)).ok_or_else(cut)
 }
 
-/// The first entry of a directory, and the rest.
+/// Splits a directory into its first entry and the rest.
 fn entry(directory: &[u8]) -> Result<(Entry<'_>, &[u8]), Problem> {
     let cut = || malformed("a damaged directory");
     if directory.len() < CENTRAL_LENGTH || !directory.starts_with(CENTRAL) {
@@ -165,7 +165,7 @@ fn entry(directory: &[u8]) -> Result<(Entry<'_>, &[u8]), Problem> {
     Ok((Entry { name, offset, length, plain }, rest))
 }
 
-/// Sizes and offset of an entry, those that do not fit in 32 bits from the zip64 part, in this order.
+/// Sizes and offset of an entry; values that do not fit in 32 bits are in the zip64 part, in this order.
 fn sizes(mut extra: &[u8], fields: [u64; 3]) -> Option<[usize; 3]> {
     const ZIP64: u64 = 1;
     let mut wide: &[u8] = &[];
@@ -190,7 +190,7 @@ fn sizes(mut extra: &[u8], fields: [u64; 3]) -> Option<[usize; 3]> {
     Some(sizes)
 }
 
-/// A little-endian number of up to eight bytes, which are there.
+/// Reads a little-endian number of up to eight bytes, which must be there.
 fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
     bytes[at..at + length].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

@@ -1,7 +1,7 @@
-//! What the functions of a state dict's pickle come to, and what its persistent identities stand for: descriptions of
+//! Calls in the pickle of a state dict: what each function and each persistent identity stands for, as descriptions of
 //! storages and tensors. No function is called.
 //!
-//! Arguments as in torch's `torch/_utils.py` and `torch/serialization.py`.
+//! Arguments are as in torch's `torch/_utils.py` and `torch/serialization.py`.
 
 use super::values::{self, Global, Heap, Problem, Value};
 use crate::wording::clip;
@@ -13,7 +13,7 @@ impl<'a> Heap<'a> {
         match (global, self.parts(arguments)) {
             (Global::OrderedDict, []) => self.sequence(&[]).map(Dict),
             (Global::Size, [Tuple(size)]) => Ok(Tuple(*size)),
-            // Hooks are functions, and those would have been refused by their names.
+            // Hooks are functions, and their names would have been refused.
             (Global::RebuildParameter, [Tensor(tensor), Bool(_), Dict(_)]) => Ok(Tensor(*tensor)),
             (
                 Global::RebuildTensor | Global::RebuildTensorOfDtype,
@@ -34,8 +34,8 @@ impl<'a> Heap<'a> {
         }
     }
 
-    /// The storage that a persistent identity names: `("storage", class, key, device, elements)`, and in the older
-    /// format a view, which no torch since 0.3 has written.
+    /// The storage of a persistent identity: `("storage", class, key, device, elements)`, and in the older format also
+    /// a view, which no torch since 0.3 has written.
     pub fn persistent(&mut self, identity: Value<'a>) -> Result<Value<'a>, Problem> {
         let expected = "the identity of a storage";
         let Value::Tuple(parts) = identity else { return Err(Problem::malformed(expected, identity.describe())) };
@@ -59,7 +59,7 @@ impl<'a> Heap<'a> {
         }
     }
 
-    /// Metadata are bits such as "to be negated", which would change values.
+    /// Metadata are flags such as "to be negated", which would change values.
     fn check_metadata(&self, metadata: &[Value<'a>]) -> Result<(), Problem> {
         match metadata {
             [] | [Value::None] => Ok(()),

@@ -1,9 +1,9 @@
-//! The stack machine that a pickle is a program for, with only the instructions that a state dict needs.
+//! A stack machine for pickles: [`run`] executes only the instructions that a state dict needs.
 //!
-//! Its language is that of Python's `pickletools`, protocols 1 to 5. It builds tuples, lists, dictionaries and numbers;
-//! the only functions it "calls" are those of [`Global`], by what is written in `calls.rs`. A global outside that list
-//! ends the reading with its name, before anything could be done with it. Not here: protocol 0, which torch cannot
-//! read either, objects of classes, extension codes, buffers outside of the stream.
+//! The instructions are those of Python's `pickletools`, protocols 1 to 5. The machine builds tuples, lists,
+//! dictionaries and numbers; the only functions it "calls" are those of [`Global`], as described in `calls.rs`. Any
+//! other global ends the reading with an error that names it, before it can have an effect. Not here: protocol 0, which
+//! torch cannot read either, objects of classes, extension codes, buffers outside the stream.
 
 use super::values::{Global, Heap, Problem, Value};
 use crate::wording::clip;
@@ -53,7 +53,7 @@ mod opcode {
 }
 use opcode::*;
 
-/// The first number of the older of torch's two formats, little-endian as in a pickle, and as text.
+/// The first number of torch's older format: little-endian as in a pickle, and as text.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const MAGIC_TEXT: &str = "119547037146038801333356";
 const NEWEST_PROTOCOL: u8 = 5;
@@ -62,13 +62,13 @@ struct Machine<'a, 'h> {
     bytes: &'a [u8],
     at: usize,
     stack: Vec<Value<'a>>,
-    /// Heights of the stack.
+    /// Heights of the stack at its marks.
     marks: Vec<usize>,
     memo: Vec<Value<'a>>,
     heap: &'h mut Heap<'a>,
 }
 
-/// Runs the pickle at the beginning of `bytes`; its value and its length.
+/// Runs the pickle at the beginning of `bytes`; returns its value and its length.
 pub(super) fn run<'a>(bytes: &'a [u8], heap: &mut Heap<'a>) -> Result<(Value<'a>, usize), Problem> {
     let mut machine = Machine { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: Vec::new(), heap };
     loop {
@@ -144,7 +144,7 @@ impl<'a> Machine<'a, '_> {
                 }
                 (_, called) => Err(malformed(format!("a call of {}", called.describe()))),
             },
-            // An ordered dictionary has attributes, `_metadata`: versions of modules, which nobody here asks for.
+            // An ordered dictionary has attributes, `_metadata`, which hold versions of modules and are not needed.
             BUILD => match (self.pop()?, self.top()?) {
                 (Value::Dict(_), Value::Dict(_)) => Ok(()),
                 (_, changed) => Err(malformed(format!("attributes for {}", changed.describe()))),
@@ -177,7 +177,7 @@ impl<'a> Machine<'a, '_> {
             _ => {
                 let line = self.line()?;
                 match line.strip_suffix('L').unwrap_or(line) {
-                    // How protocol 1 writes them.
+                    // Protocol 1 writes booleans like this.
                     "00" if opcode == INT => Value::Bool(false),
                     "01" if opcode == INT => Value::Bool(true),
                     MAGIC_TEXT => Value::Magic,
@@ -225,7 +225,7 @@ impl<'a> Machine<'a, '_> {
             *place = value;
             return Ok(());
         }
-        // Writers count; a number that leaves a gap would only cost memory.
+        // Writers number values consecutively; a gap would only take memory.
         if index > self.memo.len() {
             return Err(malformed(format!("the number {index} for value {}", self.memo.len())));
         }
@@ -299,7 +299,7 @@ impl<'a> Machine<'a, '_> {
     }
 
     fn line(&mut self) -> Result<&'a str, Problem> {
-        // Modules, classes and numbers; a longer line is none of these.
+        // Names of modules and classes, and numbers; longer lines are none of these.
         const LONGEST: usize = 4096;
         let rest = &self.bytes[self.at..];
         let length = rest.iter().take(LONGEST).position(|byte| *byte == b'\n');

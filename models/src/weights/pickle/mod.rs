@@ -1,22 +1,22 @@
-//! One file that PyTorch wrote with `torch.save`: mapped into memory, its pickle read on opening, its tensors left
-//! where they lie.
+//! PyTorch files: [`PickleFile`] is a file written by `torch.save`. It is mapped into memory, its pickle is read on
+//! opening, and its tensors stay in place.
 //!
-//! A pickle is a program, and Python would run whatever it names. Here a small machine of our own reads it, which knows
-//! what a state dict needs and has nothing to run: a file that asks for anything else is refused by the name of that.
-//! What is accepted is a dictionary of names and tensors, as `torch.save(model.state_dict(), path)` writes it, not one
-//! that is inside another.
+//! A pickle is a program, and Python would run any function it names. Here a small machine reads it that knows only
+//! what a state dict needs and runs nothing: a file that asks for anything else is refused by the name of that.
+//! Accepted is a dictionary of names and tensors, as `torch.save(model.state_dict(), path)` writes it, but not one
+//! inside another.
 //!
 //! ```text
 //! archive.rs  zip archives, torch 1.6 and later
-//! stream.rs   the format before
+//! stream.rs   the format before torch 1.6
 //! machine.rs  the instructions of pickles
 //! calls.rs    the functions that make tensors
-//! values.rs   what they work on, within a limit of memory
+//! values.rs   values of the machine, within a memory limit
 //! ```
-//! Tensors are views of storages: of a part, transposed, or of one storage that several share, as tied weights do. A view
-//! that has more elements than its storage (an expanded tensor, with strides of zero) is refused: a file of a few bytes
-//! could announce any size. Opening allocates no more than the file's size and 4 MiB. References: Python's `pickletools`,
-//! torch's `torch/serialization.py`.
+//! Tensors are views of storages: a part of one, transposed, or one of several that share a storage, as tied weights
+//! do. A view with more elements than its storage (an expanded tensor, with strides of zero) is refused: a file of a
+//! few bytes could state any size. Opening allocates no more than the file's size and 4 MiB. References: Python's
+//! `pickletools`, torch's `torch/serialization.py`.
 
 mod archive;
 mod calls;
@@ -52,7 +52,7 @@ use crate::wording::{clip, nearest};
 pub struct PickleFile {
     path: PathBuf,
     map: Mmap,
-    /// In the order of the dictionary.
+    /// Tensors in the order of the dictionary.
     tensors: Vec<Entry>,
     /// Positions in `tensors`, sorted by name.
     by_name: Vec<u32>,
@@ -62,17 +62,18 @@ struct Entry {
     name: Box<str>,
     dtype: Dtype,
     shape: Box<[usize]>,
-    /// Where its bytes are in the file.
+    /// The range of its bytes in the file.
     range: Range<usize>,
-    /// In elements; absent where the bytes are row-major.
+    /// Strides in elements; absent where the bytes are row-major.
     strides: Option<Box<[usize]>>,
 }
 
 impl PickleFile {
     /// Maps the file and reads its pickle, executing nothing. No tensor is read.
     ///
-    /// Errors: a file that is damaged, that holds more than tensors, that was written on a big-endian machine, or whose
-    /// tensors are of a dtype that is not read.
+    /// # Errors
+    /// A file that is damaged, holds more than tensors, was written on a big-endian machine, or has tensors of a dtype
+    /// that cannot be read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let path = path.as_ref().to_owned();
         let map = mapping::map(&path, "a PyTorch file")?;
@@ -81,7 +82,7 @@ impl PickleFile {
         Ok(PickleFile { path, map, tensors, by_name })
     }
 
-    /// Where the file is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -96,7 +97,7 @@ impl PickleFile {
         self.tensors.iter().map(|entry| self.view(entry))
     }
 
-    /// The tensor of that name, its bytes not yet touched.
+    /// The tensor of that name; its bytes are not read.
     pub fn get(&self, name: &str) -> Result<TensorView<'_>, ModelError> {
         self.position(name).map(|position| self.at(position)).ok_or_else(|| ModelError::NoSuchTensor {
             path: self.path.clone(),
@@ -114,7 +115,7 @@ impl PickleFile {
         self.view(&self.tensors[position as usize])
     }
 
-    /// Gives back the memory in which a tensor of this file was read.
+    /// Releases the memory in which a tensor of this file was read.
     pub(super) fn release(&self, view: &TensorView<'_>) {
         mapping::release(&self.map, view.data.bytes());
     }
@@ -141,7 +142,8 @@ enum Storages<'a> {
 }
 
 fn read(file: &[u8]) -> Result<Vec<Entry>, Problem> {
-    /// Values take more memory than the bytes that describe them, and that is most of a file of many small tensors.
+    /// Values take more memory than the bytes that describe them, and a file of many small tensors consists mostly of
+    /// these.
     const SMALL_FILE: usize = 4 << 20;
     let mut heap = Heap::new(file.len().saturating_add(SMALL_FILE));
     let (object, storages) = if Archive::is(file) {
@@ -172,7 +174,7 @@ fn read(file: &[u8]) -> Result<Vec<Entry>, Problem> {
     Ok(entries)
 }
 
-/// A tensor of the dictionary with its place in the file.
+/// Checks a tensor of the dictionary and finds its place in the file.
 fn resolve(name: &str, tensor: u32, storages: &Storages, heap: &mut Heap) -> Result<Entry, Problem> {
     let Tensor { storage, dtype, offset, shape, strides } = heap.tensors[tensor as usize];
     let wrong = |(expected, found): (String, String)| Problem::tensor(name, expected, found);
@@ -194,7 +196,7 @@ fn resolve(name: &str, tensor: u32, storages: &Storages, heap: &mut Heap) -> Res
     Ok(Entry { name: name.into(), dtype, shape, range: start..end, strides })
 }
 
-/// Expected and found, without the tensor's name.
+/// What was expected and what was found, without the tensor's name.
 type Mismatch = (String, String);
 
 fn sizes(values: &[Value]) -> Result<Box<[usize]>, Mismatch> {
@@ -211,18 +213,18 @@ fn sizes(values: &[Value]) -> Result<Box<[usize]>, Mismatch> {
 }
 
 struct Layout {
-    /// From the first to after the last that the tensor touches.
+    /// The range of storage elements from the first to the last that the tensor uses.
     elements: Range<usize>,
     row_major: bool,
 }
 
-/// Where the elements of a view lie in a storage of `available` elements.
+/// The range and order of a view's elements in a storage of `available` elements.
 fn layout(shape: &[usize], strides: &[usize], offset: i64, available: usize) -> Result<Layout, Mismatch> {
     if shape.len() != strides.len() {
         return Err((format!("{} strides", shape.len()), strides.len().to_string()));
     }
     let count = shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim));
-    // Zero anywhere is an empty tensor, also where the other dimensions are beyond counting.
+    // A zero in any dimension makes the tensor empty, even where the product of the others would overflow.
     if shape.contains(&0) {
         return match count {
             Some(_) => Ok(Layout { elements: 0..0, row_major: true }),

@@ -1,4 +1,4 @@
-//! The older of torch's formats, of all files before torch 1.6 (2020): pickles one after another, then the storages.
+//! torch's older format, of all files before torch 1.6 (2020): [`Stream`] is several pickles, followed by the storages.
 //!
 //! ```text
 //! 0x1950a86a20f9469cfc6c   a pickle of this number
@@ -20,9 +20,9 @@ use crate::wording::clip;
 const VERSION: i64 = 1001;
 
 pub(super) struct Stream<'a> {
-    /// What was saved.
+    /// The saved object.
     pub object: Value<'a>,
-    /// Sorted by key.
+    /// Places of storages, sorted by key.
     storages: Vec<Place<'a>>,
 }
 
@@ -32,12 +32,12 @@ struct Place<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// Whether `bytes` begin as a pickle does: of protocol 2 and later, or with the number as protocol 1 writes it.
+    /// Whether `bytes` begin like a pickle of protocol 2 or later, or with the magic number in protocol 1.
     pub fn is(bytes: &[u8]) -> bool {
         matches!(bytes, [0x80 | b'L', ..])
     }
 
-    /// Reads the pickles, and finds the storages.
+    /// Reads the pickles and finds the storages.
     pub fn open(bytes: &'a [u8], heap: &mut Heap<'a>) -> Result<Self, Problem> {
         let mut at = 0;
         let mut next = |heap: &mut Heap<'a>| {
@@ -61,7 +61,7 @@ impl<'a> Stream<'a> {
         Ok(Stream { object, storages })
     }
 
-    /// Where the bytes of a storage are.
+    /// The range of a storage's bytes.
     pub fn storage(&self, storage: &Storage) -> Result<Range<usize>, Problem> {
         let found = self.storages.binary_search_by(|place| place.storage.key.cmp(storage.key));
         match found {
@@ -80,7 +80,7 @@ fn check_byte_order(machine: Value, heap: &Heap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The storages in the order of `keys`, from the byte `at` to the end of the file.
+/// Finds the storages, which follow in the order of `keys` from byte `at` to the end of the file.
 fn locate<'a>(bytes: &[u8], mut at: usize, keys: u32, heap: &mut Heap<'a>) -> Result<Vec<Place<'a>>, Problem> {
     let described = described(heap)?;
     let count = heap.parts(keys).len();
@@ -112,7 +112,7 @@ fn locate<'a>(bytes: &[u8], mut at: usize, keys: u32, heap: &mut Heap<'a>) -> Re
     }
 }
 
-/// Each storage of the pickle once, sorted by key. Error: one that is described in two ways.
+/// Each storage of the pickle once, sorted by key. Error: a storage that is described in two ways.
 fn described<'a>(heap: &mut Heap<'a>) -> Result<Vec<Storage<'a>>, Problem> {
     heap.spend(size_of_val(&heap.storages[..]))?;
     let mut described = heap.storages.clone();

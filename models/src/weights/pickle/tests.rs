@@ -1,4 +1,4 @@
-//! Files that torch wrote (`tests/goldens/pickles.py`) give the tensors that safetensors has; others are refused.
+//! Files written by torch (`tests/goldens/pickles.py`) give the same tensors as safetensors; hostile ones are refused.
 
 use std::{fs, path::Path};
 
@@ -30,7 +30,7 @@ fn open(bytes: &[u8]) -> Result<PickleFile, ModelError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pytorch_model.bin");
     fs::write(&path, bytes).unwrap();
-    // The mapping outlives the name.
+    // The mapping stays valid after the file's name is removed.
     PickleFile::open(&path)
 }
 
@@ -95,7 +95,7 @@ fn tied_tensors_share_their_bytes_and_the_order_is_that_of_the_dictionary() {
 
 #[test]
 fn a_pickle_that_asks_for_more_than_tensors_is_refused_by_name_and_not_run() {
-    // What `os.system` is called on the machine that wrote the files.
+    // The name of `os.system` on the machine that wrote the files (`posix`).
     for hostile in [fixture!("hostile.bin"), fixture!("hostile-older.bin"), fixture!("hostile-protocol-4.bin")] {
         let message = error(hostile);
         assert!(message.contains("asks for `posix.system`; a weights file holds tensors"), "{message}");
@@ -161,7 +161,7 @@ fn truncation_at_any_length_is_an_error() {
     }
 }
 
-/// Also in the directory of an archive, whose offsets and lengths the larger fuzz test in `tests/` puts right again.
+/// Includes the directory of an archive; the larger fuzz test in `tests/` also corrects its offsets and lengths.
 #[test]
 fn any_byte_changed_gives_tensors_within_the_file_or_an_error() {
     for bytes in [VIEWS[0].1, VIEWS[1].1] {

@@ -1,8 +1,8 @@
-//! What a pickle of tensors is made of, and the memory it may use.
+//! Values of a pickle of tensors: [`Heap`] holds them within a memory limit.
 //!
-//! The pickle names every class and function it wants; [`Global`] is the list of those that a state dict needs, and
-//! each is only a name here. Values refer to each other by number in a [`Heap`], so that a pickle that contains itself
-//! needs no care.
+//! A pickle names every class and function it uses; [`Global`] lists those that a state dict needs, and each is only a
+//! name here. Values refer to each other by index into the [`Heap`], so a pickle that contains itself needs no special
+//! treatment.
 
 use std::path::Path;
 
@@ -16,23 +16,23 @@ pub(super) enum Value<'a> {
     None,
     Bool(bool),
     Integer(i64),
-    /// The one integer that a file has beyond 64 bits.
+    /// The magic number of the older format: the only integer in a file that exceeds 64 bits.
     Magic,
     Float,
     Text(&'a str),
-    /// By number in [`Heap::sequences`], as are the next two; a dictionary's keys and values take turns.
+    /// Index into [`Heap::sequences`], as for the next two; a dictionary alternates keys and values.
     Tuple(u32),
     List(u32),
     Dict(u32),
     Global(Global),
-    /// By number in [`Heap::storages`].
+    /// Index into [`Heap::storages`].
     Storage(u32),
-    /// By number in [`Heap::tensors`].
+    /// Index into [`Heap::tensors`].
     Tensor(u32),
 }
 
 impl Value<'_> {
-    /// For messages.
+    /// The name of the type, for messages.
     pub fn describe(self) -> &'static str {
         match self {
             Value::None => "None",
@@ -55,17 +55,17 @@ impl Value<'_> {
 pub(super) enum Global {
     OrderedDict,
     RebuildTensor,
-    /// The same for dtypes younger than typed storages: `_rebuild_tensor_v3`.
+    /// `_rebuild_tensor_v3`: a tensor with an explicit dtype, for dtypes that have no typed storage.
     RebuildTensorOfDtype,
     RebuildParameter,
     Size,
-    /// `None` is a storage of bytes.
+    /// A typed storage; `None` is a storage of bytes.
     Storage(Option<Dtype>),
     Dtype(Dtype),
 }
 
 impl Global {
-    /// Error: anything else, by its name.
+    /// The global of that name. Error: any other name.
     pub fn find(module: &str, name: &str) -> Result<Global, Problem> {
         let dtype = |dtype| Ok(Global::Dtype(dtype));
         let storage = |dtype| Ok(Global::Storage(Some(dtype)));
@@ -98,37 +98,37 @@ impl Global {
     }
 }
 
-/// Memory that tensors view: a run of elements of one dtype.
+/// A storage: a range of elements of one dtype that tensors view.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Storage<'a> {
-    /// `None` is bytes.
+    /// The dtype of its elements; `None` is bytes.
     pub dtype: Option<Dtype>,
-    /// Its name in the file.
+    /// Its key: its name in the file.
     pub key: &'a str,
     pub elements: usize,
 }
 
 impl Storage<'_> {
-    /// `None` when the number does not fit.
+    /// Its size in bytes; `None` when it overflows.
     pub fn bytes(&self) -> Option<usize> {
         self.elements.checked_mul(self.dtype.map_or(1, Dtype::size))
     }
 }
 
-/// A view of a storage, as the pickle describes it; nothing of it checked yet.
+/// A view of a storage, as the pickle describes it. Nothing has been checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tensor {
-    /// By number in [`Heap::storages`].
+    /// Index into [`Heap::storages`].
     pub storage: u32,
     pub dtype: Dtype,
-    /// In elements.
+    /// Offset in elements.
     pub offset: i64,
-    /// By number in [`Heap::sequences`].
+    /// Index into [`Heap::sequences`], as for `strides`.
     pub shape: u32,
     pub strides: u32,
 }
 
-/// All values that have parts, and what memory is left for more.
+/// All values that have parts, and the memory that is left for more.
 pub(super) struct Heap<'a> {
     pub sequences: Vec<Vec<Value<'a>>>,
     pub storages: Vec<Storage<'a>>,
@@ -137,22 +137,22 @@ pub(super) struct Heap<'a> {
 }
 
 impl<'a> Heap<'a> {
-    /// `budget` is in bytes, and is for everything that is allocated while the file is opened.
+    /// `budget` is in bytes and covers everything that is allocated while the file is opened.
     pub fn new(budget: usize) -> Self {
         Heap { sequences: Vec::new(), storages: Vec::new(), tensors: Vec::new(), left: budget }
     }
 
-    /// Error: less than `bytes` are left.
+    /// Takes `bytes` from the budget. Error: fewer are left.
     pub fn spend(&mut self, bytes: usize) -> Result<(), Problem> {
         spend(&mut self.left, bytes)
     }
 
-    /// Makes room for one more in `items`.
+    /// Makes room for one more item in `items`.
     pub fn grow<T>(&mut self, items: &mut Vec<T>) -> Result<(), Problem> {
         grow(&mut self.left, items)
     }
 
-    /// A new tuple, list or dictionary with these parts.
+    /// Adds a tuple, list or dictionary with these parts and returns its index.
     pub fn sequence(&mut self, parts: &[Value<'a>]) -> Result<u32, Problem> {
         spend(&mut self.left, size_of_val(parts))?;
         grow(&mut self.left, &mut self.sequences)?;
@@ -160,7 +160,7 @@ impl<'a> Heap<'a> {
         Ok(self.sequences.len() as u32 - 1)
     }
 
-    /// Adds to a list or dictionary.
+    /// Appends parts to a list or dictionary.
     pub fn extend(&mut self, sequence: u32, parts: &[Value<'a>]) -> Result<(), Problem> {
         let items = &mut self.sequences[sequence as usize];
         for &part in parts {
@@ -203,17 +203,17 @@ fn grow<T>(left: &mut usize, items: &mut Vec<T>) -> Result<(), Problem> {
     }
     let held = items.capacity();
     let more = held.max(4);
-    // Old and new are both there while the items move.
+    // The old and the new buffer both exist while the items move.
     spend(left, (held + more) * size_of::<T>())?;
     items.reserve_exact(more);
     *left += held * size_of::<T>();
     Ok(())
 }
 
-/// Why a pickle is not read. The path is added where it is known.
+/// Why a pickle cannot be read. The path is added by the caller.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// What there is beside tensors, as the beginning of a sentence.
+    /// The file holds more than tensors; the text is the beginning of a sentence.
     NotTensorsOnly(String),
     Malformed {
         expected: String,
