@@ -1,4 +1,4 @@
-//! Pairs of a picture and a text, as rows of tensors for the model of a golden, and that model as a folder.
+//! Pairs of an image and a text, as rows of tensors for the model of a golden, and that model as a folder.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ use crate::golden;
 
 /// Whose weights the model has.
 pub const GOLDEN: &str = "towers/clip-quick-gelu";
-/// Channels, height and width of its pictures.
-const PICTURE: [usize; 3] = [3, 12, 12];
+/// Channels, height and width of its images.
+const IMAGE: [usize; 3] = [3, 12, 12];
 /// Tokens it knows; the last is the end of a text.
 const TOKENS: u64 = 61;
 /// Tokens of a row's text, padding included.
@@ -37,7 +37,7 @@ pub fn write_rows(folder: &Path, from: u64, to: u64) {
     fs::write(folder.with_extension("jsonl"), lines).unwrap();
 }
 
-/// A picture of one of four colours and the text that names it, each number with noise and a length of its own.
+/// An image of one of four colours and the text that names it, each number with noise and a length of its own.
 fn row(number: u64) -> Vec<u8> {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = |below: u64| {
@@ -45,9 +45,9 @@ fn row(number: u64) -> Vec<u8> {
         (state >> 33) % below
     };
     let colour = number % 4;
-    let count: usize = PICTURE.iter().product();
+    let count: usize = IMAGE.iter().product();
     let pixels = (0..count).map(|index| {
-        let channel = (index / (PICTURE[1] * PICTURE[2])) as u64;
+        let channel = (index / (IMAGE[1] * IMAGE[2])) as u64;
         let bright = if channel == colour || colour == 3 { 1.5 } else { -1.0 };
         bright + next(100) as f32 / 200.0
     });
@@ -66,7 +66,7 @@ fn row(number: u64) -> Vec<u8> {
     file(&[
         ("attention_mask", "I64", vec![LENGTH], whole(&mask)),
         ("input_ids", "I64", vec![LENGTH], whole(&ids)),
-        ("pixel_values", "F32", PICTURE.to_vec(), pixels),
+        ("pixel_values", "F32", IMAGE.to_vec(), pixels),
     ])
 }
 

@@ -62,8 +62,8 @@ impl VisionTower {
     pub fn finish(&self, x: Tensor<3>, mode: Mode) -> Tensor<2> {
         let class = x.slice_dim(1, 0..1);
         let embedded = self.project.forward(self.norm.forward(class), mode);
-        let [pictures, _, embedding] = embedded.dims();
-        embedded.reshape([pictures, embedding])
+        let [images, _, embedding] = embedded.dims();
+        embedded.reshape([images, embedding])
     }
 
     /// Embeddings `[images, embedding]`, not normalised.

@@ -222,15 +222,15 @@ fn a_row_that_a_tower_cannot_read_is_named_before_training() {
     let workshop = workshop();
     let ids = |ids: &[i64]| ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
     let pixels = |count: usize| vec![0_u8; 4 * count];
-    let (picture, text) =
+    let (image, text) =
         (("pixel_values", "F32", vec![3, 12, 12], pixels(432)), ("input_ids", "I64", vec![2], ids(&[0, 60])));
     for (row, says) in [
         (vec![text.clone()], "pixel_values"),
-        (vec![picture.clone()], "input_ids"),
+        (vec![image.clone()], "input_ids"),
         (vec![("pixel_values", "F32", vec![3, 8, 8], pixels(192)), text.clone()], "12"),
-        (vec![picture.clone(), ("input_ids", "I64", vec![2], ids(&[0, 61]))], "61"),
-        (vec![picture.clone(), ("input_ids", "I64", vec![17], ids(&[5; 17]))], "16"),
-        (vec![picture.clone(), ("input_ids", "I64", vec![2], ids(&[-1, 60]))], "-1"),
+        (vec![image.clone(), ("input_ids", "I64", vec![2], ids(&[0, 61]))], "61"),
+        (vec![image.clone(), ("input_ids", "I64", vec![17], ids(&[5; 17]))], "16"),
+        (vec![image.clone(), ("input_ids", "I64", vec![2], ids(&[-1, 60]))], "-1"),
     ] {
         fs::write(workshop.path("train/13.safetensors"), pairs::file(&row)).unwrap();
         for command in ["train", "check"] {

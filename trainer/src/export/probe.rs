@@ -5,7 +5,7 @@ use firebrand_models::towers::{TextInputs, Towers};
 use firebrand_models::{Model, Predictor};
 
 use crate::error::Error;
-use crate::objective::{Pairs, Pictures};
+use crate::objective::{Images, Pairs};
 
 /// The number of probe rows and their largest length, in tokens.
 const ROWS: usize = 8;
@@ -16,7 +16,7 @@ const LENGTH: usize = 128;
 pub enum Probe {
     /// Rows of token ids.
     Tokens(Vec<Vec<u32>>),
-    /// Pairs of a picture and a text.
+    /// Pairs of an image and a text.
     Pairs(Pairs),
 }
 
@@ -106,15 +106,15 @@ fn strided(row: usize, length: usize, vocabulary: usize) -> Vec<u32> {
     (0..length).map(|index| ((row * length + index) * 7919 % vocabulary) as u32).collect()
 }
 
-/// Waves as pictures, and ids spread over the vocabulary as texts.
+/// Waves as images, and ids spread over the vocabulary as texts.
 fn patterns(towers: &Towers) -> Pairs {
     let config = towers.config();
     let patches = config.vision.patches;
     let shape = [patches.channels, patches.image, patches.image];
     let values: usize = shape.iter().product();
     let wave = |index: usize| (index as f32 * 0.37 / (1 + index / values) as f32).sin();
-    let pictures = Pictures { count: ROWS, pixels: (0..ROWS * values).map(wave).collect(), shape };
+    let images = Images { count: ROWS, pixels: (0..ROWS * values).map(wave).collect(), shape };
     let length = config.text.max_positions.min(LENGTH);
     let ids = (0..ROWS).flat_map(|row| strided(row, length, config.text.vocab_size)).collect();
-    Pairs { pictures, texts: vec![TextInputs { ids, texts: ROWS, mask: None }] }
+    Pairs { images, texts: vec![TextInputs { ids, texts: ROWS, mask: None }] }
 }

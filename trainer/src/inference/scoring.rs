@@ -17,14 +17,14 @@ use crate::objective::{Embeddings, LabelledTokens, Pairs, Sft, TokenSums};
 pub enum Scored {
     /// A row of tokens.
     Tokens(ScoredTokens),
-    /// A pair of a picture and a text.
+    /// A pair of an image and a text.
     Pair(ScoredPair),
 }
 
 /// The embeddings of a pair, of length one. A pair alone has no contrastive loss.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScoredPair {
-    /// Embedding of the picture.
+    /// Embedding of the image.
     pub image_embeds: Vec<f32>,
     /// Embedding of the text.
     pub text_embeds: Vec<f32>,

@@ -94,7 +94,7 @@ pub struct TowersSizes {
     pub embedding: usize,
     /// Sizes of the text tower.
     pub text: TextSizes,
-    /// Sizes of the picture tower.
+    /// Sizes of the image tower.
     pub vision: VisionSizes,
 }
 
@@ -110,10 +110,10 @@ pub struct TextSizes {
     pub max_positions: usize,
 }
 
-/// Sizes of the picture tower.
+/// Sizes of the image tower.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VisionSizes {
-    /// Height and width of a picture, in pixels.
+    /// Height and width of an image, in pixels.
     pub image_size: usize,
     /// Height and width of a patch, in pixels.
     pub patch_size: usize,

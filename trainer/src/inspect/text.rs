@@ -71,8 +71,7 @@ impl InspectReport {
                 }
                 Some(Architecture::Towers(TowersSizes { embedding, text, vision })) => {
                     facts.push(("embedding", embedding.to_string()));
-                    facts
-                        .push(("pictures", format!("{0} x {0}, patches of {1}", vision.image_size, vision.patch_size)));
+                    facts.push(("images", format!("{0} x {0}, patches of {1}", vision.image_size, vision.patch_size)));
                     facts.extend(blocks(&vision.blocks));
                     facts.push(("texts", format!("{} tokens of {}", text.max_positions, text.vocab_size)));
                     facts.extend(blocks(&text.blocks));

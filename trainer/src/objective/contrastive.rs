@@ -2,8 +2,8 @@
 //! `clip_loss` in transformers' `models/clip/modeling_clip.py`).
 //!
 //! With `I` and `T` the normalised embeddings of the `n` pairs of a step and `t` the temperature, the logits are
-//! `exp(t) T I^T`. The loss is the mean of two cross-entropies: of the right picture for each text, and of the right
-//! text for each picture. Every pair of the step is compared with every other, whatever the micro-batches (GradCache,
+//! `exp(t) T I^T`. The loss is the mean of two cross-entropies: of the right image for each text, and of the right
+//! text for each image. Every pair of the step is compared with every other, whatever the micro-batches (GradCache,
 //! Gao et al. 2021, arXiv:2101.06983): all embeddings are computed without a tape, then the gradients of the loss by
 //! the embeddings, and then each micro-batch runs again and goes backward by itself.
 //!
@@ -20,7 +20,7 @@ use firebrand_models::{Network, Stack};
 
 use super::backward::{Passage, Recompute, backward};
 use super::gradients::Gradients;
-use super::pairs::{Pairs, Pictures};
+use super::pairs::{Images, Pairs};
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
 use super::views::towers;
 
@@ -49,7 +49,7 @@ pub struct Embeddings {
 impl Embeddings {
     /// Computes the embeddings of `pairs`, in order. There is no tape if the towers are on a device without autodiff.
     pub fn of(towers: &Towers, pairs: &Pairs, mode: Mode) -> Self {
-        let pixels = pixels(&pairs.pictures, &towers.device());
+        let pixels = pixels(&pairs.images, &towers.device());
         let images = towers.vision().forward(pixels, mode);
         let mut texts = vec![];
         for (first, inputs) in texts_with_rows(pairs) {
@@ -64,12 +64,12 @@ impl Embeddings {
         self.texts.extend(more.texts);
     }
 
-    /// The embeddings of all pictures and of all texts, `[pairs, embedding]` each.
+    /// The embeddings of all images and of all texts, `[pairs, embedding]` each.
     fn together(self) -> [Tensor<2>; 2] {
         [Tensor::cat(self.images, 0), Tensor::cat(self.texts, 0)]
     }
 
-    /// The embeddings of pictures and of texts, each scaled to length one; one vector for each pair.
+    /// The embeddings of images and of texts, each scaled to length one; one vector for each pair.
     pub fn normalised(self) -> [Vec<Vec<f32>>; 2] {
         self.together().map(|embeddings| {
             let width = embeddings.dims()[1];
@@ -118,7 +118,7 @@ impl Contrastive {
         let mut first = 0;
         for (pairs, mode) in batches {
             let upstream = images.clone().slice_dim(0, first..first + pairs.len());
-            let passage = PicturePassage { pictures: &pairs.pictures, upstream, mode: *mode };
+            let passage = ImagePassage { images: &pairs.images, upstream, mode: *mode };
             backward(&passage, network, self.recompute, gradients);
             for (row, inputs) in texts_with_rows(pairs) {
                 let start = first + row;
@@ -182,27 +182,27 @@ fn normalised(embeddings: Tensor<2>) -> Tensor<2> {
     embeddings / length
 }
 
-fn pixels(pictures: &Pictures, device: &Device) -> Tensor<4> {
-    let [channels, height, width] = pictures.shape;
-    let shape = [pictures.count, channels, height, width];
-    Tensor::from_data(TensorData::new(pictures.pixels.clone(), shape), device)
+fn pixels(images: &Images, device: &Device) -> Tensor<4> {
+    let [channels, height, width] = images.shape;
+    let shape = [images.count, channels, height, width];
+    Tensor::from_data(TensorData::new(images.pixels.clone(), shape), device)
 }
 
-/// Pictures through the blocks to the inner product of their embeddings with a given gradient. The gradient of that
+/// Images through the blocks to the inner product of their embeddings with a given gradient. The gradient of that
 /// product by a parameter is that of the loss.
-struct PicturePassage<'a> {
-    pictures: &'a Pictures,
+struct ImagePassage<'a> {
+    images: &'a Images,
     upstream: Tensor<2>,
     mode: Mode,
 }
 
-impl Passage for PicturePassage<'_> {
+impl Passage for ImagePassage<'_> {
     fn context(&self, network: &Network) -> Context {
         towers(network).vision().context(self.mode)
     }
 
     fn embed(&self, network: &Network) -> Tensor<3> {
-        towers(network).vision().embed(pixels(self.pictures, &network.device()))
+        towers(network).vision().embed(pixels(self.images, &network.device()))
     }
 
     fn stack<'n>(&self, network: &'n Network) -> Stack<'n> {

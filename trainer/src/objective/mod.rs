@@ -25,7 +25,7 @@ mod views;
 pub use backward::Recompute;
 pub use contrastive::{Contrastive, Embeddings};
 pub use gradients::Gradients;
-pub use pairs::{Pairs, Pictures, check_row};
+pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
 pub use router::RouterBalance;
 pub use sft::{LabelledTokens, Sft, StepScale, TokenSums};

@@ -1,14 +1,14 @@
-//! Converts rows of tensors into pairs of a picture and a text: [`Pairs::of`].
+//! Converts rows of tensors into pairs of an image and a text: [`Pairs::of`].
 
 use firebrand_datasets::{Array, ArrayValues, Batch, BatchContent, NamedArrays};
 use firebrand_models::towers::{TextInputs, TowersConfig};
 
 use crate::error::Error;
 
-/// The pictures of rows, all of one size.
+/// The images of rows, all of one size.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pictures {
-    /// Number of pictures.
+pub struct Images {
+    /// Number of images.
     pub count: usize,
     /// `[count, channels, height, width]`, row-major.
     pub pixels: Vec<f32>,
@@ -20,8 +20,8 @@ pub struct Pictures {
 /// so nothing is padded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pairs {
-    /// The pictures, in the order of the rows.
-    pub pictures: Pictures,
+    /// The images, in the order of the rows.
+    pub images: Images,
     /// The texts, in the order of the rows.
     pub texts: Vec<TextInputs>,
 }
@@ -38,7 +38,7 @@ impl Pairs {
     pub fn of(batch: &Batch, config: &TowersConfig) -> Result<Self, Error> {
         let BatchContent::Tensors(rows) = &batch.content else {
             return Err(Error::Request {
-                problem: "the rows are tokens, and this objective reads pairs of a picture and a text".into(),
+                problem: "the rows are tokens, and this objective reads pairs of an image and a text".into(),
                 help: "give it rows of tensors: {\"tensors\": \"row.safetensors\"}".into(),
             });
         };
@@ -48,7 +48,7 @@ impl Pairs {
 
     /// Number of pairs.
     pub fn len(&self) -> usize {
-        self.pictures.count
+        self.images.count
     }
 
     /// Whether there are none.
@@ -59,10 +59,10 @@ impl Pairs {
     fn together(rows: Vec<Row>, config: &TowersConfig) -> Self {
         let patches = config.vision.patches;
         let shape = [patches.channels, patches.image, patches.image];
-        let mut pictures = Pictures { count: rows.len(), pixels: vec![], shape };
+        let mut images = Images { count: rows.len(), pixels: vec![], shape };
         let mut texts: Vec<TextInputs> = vec![];
         for row in rows {
-            pictures.pixels.extend(row.pixels);
+            images.pixels.extend(row.pixels);
             match texts.last_mut() {
                 Some(last) if last.time() == row.ids.len() && last.mask.is_some() == row.mask.is_some() => {
                     last.ids.extend(row.ids);
@@ -74,7 +74,7 @@ impl Pairs {
                 _ => texts.push(TextInputs { ids: row.ids, texts: 1, mask: row.mask }),
             }
         }
-        Self { pictures, texts }
+        Self { images, texts }
     }
 }
 

@@ -107,7 +107,7 @@ pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result
         };
         let learns = match objective.rows() {
             RowKind::Tokens => "dialogues and text",
-            RowKind::Tensors => "pairs of a picture and a text",
+            RowKind::Tensors => "pairs of an image and a text",
         };
         return Err(Error::Request {
             problem: format!("objective {} trains on {learns}; {} holds {holds}", objective.name(), decision.path),

@@ -108,8 +108,8 @@ fn every_layer_of_both_towers_equals_the_reference() {
         let pairs = pairs(&model, &forward.rows("attention_mask"));
         let towers = towers(&model);
         let pixels = TensorData::new(
-            pairs.pictures.pixels.clone(),
-            [pairs.len(), pairs.pictures.shape[0], pairs.pictures.shape[1], pairs.pictures.shape[2]],
+            pairs.images.pixels.clone(),
+            [pairs.len(), pairs.images.shape[0], pairs.images.shape[1], pairs.images.shape[2]],
         );
         let pixels = Tensor::from_data(pixels, &Device::flex());
         let context = towers.vision().context(Mode::Inference);
@@ -117,7 +117,7 @@ fn every_layer_of_both_towers_equals_the_reference() {
         for (index, block) in towers.vision().layers().iter().enumerate() {
             x = block.forward(x, &context, None);
             let apart = largest_difference(&host(x.clone()), &forward.floats(&format!("vision.hidden.{index}")));
-            assert!(apart < STATES, "{case}: layer {index} of pictures differs by {apart:e}");
+            assert!(apart < STATES, "{case}: layer {index} of images differs by {apart:e}");
         }
         let [inputs] = pairs.texts.as_slice() else { panic!("all texts are of one length") };
         let context = towers.text().context(inputs, Mode::Inference);
@@ -138,12 +138,12 @@ fn assert_embeddings(case: &str, model: &Model, forward: &Forward) {
         assert!(apart < EMBEDS, "{case}: {what} differ by {apart:e}");
     };
     let [images, texts] = all(&rows);
-    near("pictures", &images, "image_embeds");
+    near("images", &images, "image_embeds");
     near("texts", &texts, "text_embeds");
     // One by one, and without what is masked at the end of a text: the same.
     let alone: Vec<[Vec<Vec<f32>>; 2]> = rows.iter().map(|row| all(std::slice::from_ref(&unpadded(row)))).collect();
     let part = |index: usize| alone.iter().flat_map(|pair| pair[index].clone()).collect::<Vec<_>>();
-    near("pictures alone", &part(0), "image_embeds");
+    near("images alone", &part(0), "image_embeds");
     near("texts alone", &part(1), "text_embeds");
     // A mask with holes moves what stands behind them.
     let [_, holes] = all(&forward.rows("holes.attention_mask"));
