@@ -211,7 +211,15 @@ fn what_is_odd_about_a_run_of_towers_is_noted() {
     let config = String::from_utf8(workshop.read("towers/config.json")).unwrap();
     let dropout = config.replacen("\"attention_dropout\": 0.0", "\"attention_dropout\": 0.1", 1);
     workshop.write("towers/config.json", &dropout);
-    let check = workshop.succeed(&["check", "recipe.toml", "--json", "--set", "train.batch_size=13"]);
+    let check = workshop.succeed(&[
+        "check",
+        "recipe.toml",
+        "--json",
+        "--set",
+        "train.batch_size=13",
+        "--set",
+        "train.micro_batch_size=13",
+    ]);
     let report: Value = serde_json::from_str(&check.stdout).unwrap();
     let notes = report["notes"].to_string();
     assert_says!(&notes, "text_config.attention_dropout", "the last step of an epoch has one pair");
