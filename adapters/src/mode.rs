@@ -26,13 +26,3 @@ pub enum Mode {
         first_row: usize,
     },
 }
-
-impl Mode {
-    /// The mode for the rows of a micro-batch after its first `rows`.
-    pub fn after(self, rows: usize) -> Self {
-        match self {
-            Self::Inference => Self::Inference,
-            Self::Training { key, first_row } => Self::Training { key, first_row: first_row + rows },
-        }
-    }
-}

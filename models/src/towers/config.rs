@@ -75,6 +75,16 @@ impl TextConfig {
     }
 }
 
+impl TextConfig {
+    /// An id that can follow a text without being its end: blocks are causal, so the text's embedding is the same.
+    pub fn padding(&self) -> u32 {
+        match self.end {
+            EndOfText::First(0) if self.vocab_size > 1 => 1,
+            EndOfText::First(_) | EndOfText::LargestId => 0,
+        }
+    }
+}
+
 impl EndOfText {
     /// The index of the token among `ids`.
     pub fn place(self, ids: &[u32]) -> usize {

@@ -116,5 +116,5 @@ fn patterns(towers: &Towers) -> Pairs {
     let images = Images { count: ROWS, pixels: (0..ROWS * values).map(wave).collect(), shape };
     let length = config.text.max_positions.min(LENGTH);
     let ids = (0..ROWS).flat_map(|row| strided(row, length, config.text.vocab_size)).collect();
-    Pairs { images, texts: vec![TextInputs { ids, texts: ROWS, mask: None }] }
+    Pairs { images, texts: TextInputs { ids, texts: ROWS, mask: None } }
 }

@@ -51,11 +51,8 @@ impl Embeddings {
     pub fn of(towers: &Towers, pairs: &Pairs, mode: Mode) -> Self {
         let pixels = pixels(&pairs.images, &towers.device());
         let images = towers.vision().forward(pixels, mode);
-        let mut texts = vec![];
-        for (first, inputs) in texts_with_rows(pairs) {
-            texts.push(towers.text().forward(inputs, mode.after(first)));
-        }
-        Self { images: vec![images], texts }
+        let texts = towers.text().forward(&pairs.texts, mode);
+        Self { images: vec![images], texts: vec![texts] }
     }
 
     /// Appends the embeddings of more pairs.
@@ -117,15 +114,13 @@ impl Contrastive {
     ) {
         let mut first = 0;
         for (pairs, mode) in batches {
-            let upstream = images.clone().slice_dim(0, first..first + pairs.len());
+            let part = first..first + pairs.len();
+            let upstream = images.clone().slice_dim(0, part.clone());
             let passage = ImagePassage { images: &pairs.images, upstream, mode: *mode };
             backward(&passage, network, self.recompute, gradients);
-            for (row, inputs) in texts_with_rows(pairs) {
-                let start = first + row;
-                let upstream = texts.clone().slice_dim(0, start..start + inputs.texts);
-                let passage = TextPassage { inputs, upstream, mode: mode.after(row) };
-                backward(&passage, network, self.recompute, gradients);
-            }
+            let upstream = texts.clone().slice_dim(0, part);
+            let passage = TextPassage { inputs: &pairs.texts, upstream, mode: *mode };
+            backward(&passage, network, self.recompute, gradients);
             first += pairs.len();
         }
     }
@@ -145,15 +140,6 @@ impl Contrastive {
         let loss = loss(images, texts, towers.temperature()).into_scalar::<f32>();
         Evaluated { loss: f64::from(loss), metrics: EvalMetrics::Pairs { pairs } }
     }
-}
-
-/// The groups of texts of a micro-batch, each with the index of its first pair.
-fn texts_with_rows(pairs: &Pairs) -> impl Iterator<Item = (usize, &TextInputs)> {
-    pairs.texts.iter().scan(0, |row, inputs| {
-        let first = *row;
-        *row += inputs.texts;
-        Some((first, inputs))
-    })
 }
 
 /// The loss `[1]` of embeddings `[pairs, embedding]` at a temperature `[1]`.

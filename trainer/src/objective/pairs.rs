@@ -16,14 +16,13 @@ pub struct Images {
     pub shape: [usize; 3],
 }
 
-/// The pairs of a micro-batch. Consecutive texts of the same length are computed together, others one after the other,
-/// so nothing is padded.
+/// The pairs of a micro-batch. Texts are padded to the longest one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pairs {
     /// The images, in the order of the rows.
     pub images: Images,
     /// The texts, in the order of the rows.
-    pub texts: Vec<TextInputs>,
+    pub texts: TextInputs,
 }
 
 const PIXELS: &str = "pixel_values";
@@ -60,20 +59,18 @@ impl Pairs {
         let patches = config.vision.patches;
         let shape = [patches.channels, patches.image, patches.image];
         let mut images = Images { count: rows.len(), pixels: vec![], shape };
-        let mut texts: Vec<TextInputs> = vec![];
+        let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
+        let is_masked = rows.iter().any(|row| row.mask.is_some());
+        let (mut ids, mut mask) = (vec![], vec![]);
         for row in rows {
             images.pixels.extend(row.pixels);
-            match texts.last_mut() {
-                Some(last) if last.time() == row.ids.len() && last.mask.is_some() == row.mask.is_some() => {
-                    last.ids.extend(row.ids);
-                    last.texts += 1;
-                    if let (Some(mask), Some(more)) = (&mut last.mask, row.mask) {
-                        mask.extend(more);
-                    }
-                }
-                _ => texts.push(TextInputs { ids: row.ids, texts: 1, mask: row.mask }),
-            }
+            let length = row.ids.len();
+            mask.extend(row.mask.unwrap_or_else(|| vec![1; length]));
+            mask.resize(mask.len() + longest - length, 0);
+            ids.extend(row.ids);
+            ids.resize(ids.len() + longest - length, config.text.padding());
         }
+        let texts = TextInputs { ids, texts: images.count, mask: is_masked.then_some(mask) };
         Self { images, texts }
     }
 }
