@@ -5,7 +5,8 @@
 //! `exp(t) T I^T`. The loss is the mean of two cross-entropies: of the right image for each text, and of the right
 //! text for each image. Every pair of the step is compared with every other, whatever the micro-batches (GradCache,
 //! Gao et al. 2021, arXiv:2101.06983): all embeddings are computed without a tape, then the gradients of the loss by
-//! the embeddings, and then each micro-batch runs again and goes backward by itself.
+//! the embeddings, and then each micro-batch runs again and goes backward by itself. A step of one micro-batch takes one
+//! pass.
 //!
 //! After each step a trained temperature is clamped to `[0, ln 100]`, as OpenCLIP does. The first loss uses the value
 //! in the file.
@@ -84,6 +85,9 @@ impl Contrastive {
         batches: &[(Pairs, Mode)],
         gradients: &mut Gradients,
     ) -> StepLoss {
+        if let ([(pairs, mode)], Recompute::Off) = (batches, self.recompute) {
+            return in_one_pass(network, pairs, *mode, gradients);
+        }
         let frozen = network.valid();
         let mut all = Embeddings::default();
         for (pairs, mode) in batches {
@@ -140,6 +144,16 @@ impl Contrastive {
         let loss = loss(images, texts, towers.temperature()).into_scalar::<f32>();
         Evaluated { loss: f64::from(loss), metrics: EvalMetrics::Pairs { pairs } }
     }
+}
+
+/// Adds the gradient of a step of one micro-batch, whose embeddings need not be computed twice.
+fn in_one_pass(network: &Network, pairs: &Pairs, mode: Mode, gradients: &mut Gradients) -> StepLoss {
+    let towers = towers(network);
+    let [images, texts] = Embeddings::of(towers, pairs, mode).together();
+    let loss = loss(images, texts, towers.temperature());
+    let value = f64::from(loss.clone().into_scalar::<f32>());
+    gradients.collect(network, "", &mut loss.backward());
+    StepLoss { loss: value, ..StepLoss::default() }
 }
 
 /// The loss `[1]` of embeddings `[pairs, embedding]` at a temperature `[1]`.

@@ -48,13 +48,13 @@ impl MemoryPlan {
         let dense = base + adapters - quantized.iter().map(|weight| weight.len()).sum::<usize>();
         let quantized = quantized.iter().map(|weight| weight.bytes() as u64).sum::<u64>();
         let config = model.network().config();
-        // Values of the largest stack: all kept, and recomputed block by block.
-        let most = |values: &dyn Fn(&StackConfig<'_>, u64) -> u64| {
+        // Values of all stacks: all kept, and recomputed block by block.
+        let of_stacks = |values: &dyn Fn(&StackConfig<'_>, u64) -> u64| {
             let tokens = |stack: &StackConfig<'_>| (work.rows * stack.length.unwrap_or(work.length)) as u64;
-            config.stacks().iter().map(|stack| tokens(stack) * values(stack, stack.layers as u64)).max().unwrap_or(0)
+            config.stacks().iter().map(|stack| tokens(stack) * values(stack, stack.layers as u64)).sum::<u64>()
         };
-        let kept = most(&|stack, layers| layers * stack.block.activations() as u64);
-        let again = most(&|stack, layers| stack.block.activations() as u64 + layers * stack.block.width as u64);
+        let kept = of_stacks(&|stack, layers| layers * stack.block.activations() as u64);
+        let again = of_stacks(&|stack, layers| stack.block.activations() as u64 + layers * stack.block.width as u64);
         let float = 4;
         Self {
             weights: dense as u64 * float + quantized,
