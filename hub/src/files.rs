@@ -15,6 +15,8 @@ use crate::error::HubError;
 const SUPPORTING: &[&str] = &[
     "config.json",
     "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "merges.txt",
@@ -190,6 +192,7 @@ mod tests {
             "config.json",
             "model.gguf",
             "model.safetensors",
+            "preprocessor_config.json",
             "pytorch_model.bin",
             "tokenizer.json",
             "tokenizer_config.json",
@@ -206,6 +209,7 @@ mod tests {
             [
                 "chat_template.jinja",
                 "config.json",
+                "preprocessor_config.json",
                 "tokenizer.json",
                 "tokenizer_config.json",
                 "vocab.json",

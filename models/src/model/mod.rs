@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! files.rs     an opened model folder: every tensor paired with a parameter
+//! hold.rs      how weights are held in memory
 //! load.rs      parameters from such a folder
 //! component.rs what is known of the files that a model came from
 //! save.rs      writing a model
