@@ -46,3 +46,45 @@ impl ArrayValues {
         self.len() == 0
     }
 }
+
+/// Outlines of arrays by name, sorted by name.
+pub type NamedOutlines = BTreeMap<String, ArrayOutline>;
+
+/// An array without its real numbers: what a model is checked against before training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArrayOutline {
+    /// The length of each dimension; empty for a single number.
+    pub shape: Vec<usize>,
+    /// The element type, and the values of whole numbers.
+    pub values: OutlineValues,
+}
+
+/// The values of an [`ArrayOutline`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutlineValues {
+    /// Real numbers, which are not read.
+    F32,
+    /// Whole numbers.
+    I64(Vec<i64>),
+}
+
+impl Array {
+    /// The array without its real numbers.
+    pub fn outline(&self) -> ArrayOutline {
+        let values = match &self.values {
+            ArrayValues::F32(_) => OutlineValues::F32,
+            ArrayValues::I64(values) => OutlineValues::I64(values.clone()),
+        };
+        ArrayOutline { shape: self.shape.clone(), values }
+    }
+}
+
+impl OutlineValues {
+    /// The name of the element type: safetensors' name in lower case (`f32`, `i64`).
+    pub fn dtype(&self) -> &'static str {
+        match self {
+            OutlineValues::F32 => "f32",
+            OutlineValues::I64(_) => "i64",
+        }
+    }
+}

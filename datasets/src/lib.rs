@@ -39,7 +39,7 @@ mod tokens;
 #[cfg(test)]
 mod testing;
 
-pub use array::{Array, ArrayValues, NamedArrays};
+pub use array::{Array, ArrayOutline, ArrayValues, NamedArrays, NamedOutlines, OutlineValues};
 pub use batch::{Batch, BatchContent, TokenBatch};
 pub use cache::Cache;
 pub use config::{

@@ -1,5 +1,5 @@
-//! Folders of quantized weights: hostile ones give an error without a panic, and loading holds no more than what it loads. The allocator of this
-//! test counts.
+//! Folders of quantized weights: hostile ones give an error without a panic, and loading holds no more than what it
+//! loads. The allocator of this test counts.
 
 mod common;
 

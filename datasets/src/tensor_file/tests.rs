@@ -66,6 +66,19 @@ fn arrays_of_every_type_are_read_as_f32_or_i64() {
 }
 
 #[test]
+fn an_outline_is_the_arrays_without_their_real_numbers() {
+    let (_dir, path) = file(&every_type());
+    let file = TensorFile::open(path.clone(), &location()).unwrap();
+    let read = file.read(&location()).unwrap();
+    let expected: NamedOutlines = read.iter().map(|(name, array)| (name.clone(), array.outline())).collect();
+    assert_eq!(file.outline(&location()).unwrap(), expected);
+    assert_eq!(expected["ids"].values, OutlineValues::I64(vec![7, -100, i64::MAX]));
+    std::fs::write(&path, [&every_type()[..], b"more"].concat()).unwrap();
+    let said = file.outline(&location()).unwrap_err().to_string();
+    assert!(said.contains("rows.jsonl:5") && said.contains("another than when its row was prepared"), "{said}");
+}
+
+#[test]
 fn other_types_are_refused_by_name() {
     for (dtype, name) in [(Dtype::F64, "F64"), (Dtype::U8, "U8"), (Dtype::BOOL, "BOOL"), (Dtype::U32, "U32")] {
         let bytes = saved(&[("odd", dtype, &[1], vec![0; dtype.bitsize() / 8])]);
@@ -117,12 +130,22 @@ fn bytes_that_are_no_file_of_tensors_are_an_error_and_take_no_room() {
     hostile.push([&good[..], b"more"].concat());
     for bytes in hostile {
         let (_dir, path) = file(&bytes);
-        assert!(TensorFile::open(path, &location()).is_err(), "{:?}", String::from_utf8_lossy(&bytes));
+        assert!(TensorFile::open(path.clone(), &location()).is_err(), "{:?}", String::from_utf8_lossy(&bytes));
+        // Of files that are whole otherwise an outline may be had; it takes no more than their bytes.
+        if let Ok(outlines) = outline(&path, bytes.len() as u64) {
+            let whole = |it: &ArrayOutline| match &it.values {
+                OutlineValues::F32 => 0,
+                OutlineValues::I64(values) => values.len(),
+            };
+            assert!(outlines.values().map(whole).sum::<usize>() <= bytes.len());
+        }
     }
     for place in 0..good.len() {
         let mut bad = good.clone();
         bad[place] ^= 1 << (place % 8);
         // Other values or an error, but never a panic.
+        let (_dir, path) = file(&bad);
+        let _ = outline(&path, bad.len() as u64);
         if let Ok(arrays) = arrays(&bad) {
             assert!(arrays.values().all(|array| array.values.len() == array.shape.iter().product::<usize>()));
         }

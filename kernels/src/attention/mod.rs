@@ -68,8 +68,8 @@ impl Sight {
 ///
 /// `q` is `[batch, queries, heads, head_dim]`, `k` and `v` are `[batch, keys, groups, head_dim]`, f32; `heads` is a multiple of
 /// `groups` and key-value head `j` serves the query heads from `j * heads / groups`. The queries are the last of the keys'
-/// positions. Query `i` (position `p = i + keys - queries`) sees key `j` if their segments are equal and, where sight is causal, `j <= p` and
-/// `p - window < j`.
+/// positions. Query `i` (position `p = i + keys - queries`) sees key `j` if their segments are equal and, where sight is
+/// causal, `j <= p` and `p - window < j`.
 ///
 /// `segments` holds those of the queries `[batch, queries]` and of the keys `[batch, keys]`; `None` is one segment a row.
 /// A query that sees no key gives zeros.

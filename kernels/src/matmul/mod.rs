@@ -1,9 +1,10 @@
 //! Matrix products of f32 with f32, f16, bf16 or quantized numbers, in f32, on the CPU.
 //!
-//! Panels of both operands are copied into the order in which the inner loop reads them ([`pack`]); a 16-bit or quantized operand is widened in
-//! that copy, block by block, and never exists in f32 as a whole. The layout of the blocks follows Goto & van de Geijn 2008
-//! (doi:10.1145/1356052.1356053). Unusual: an output's sum is always taken in the same order, whatever tile it falls in and however many threads
-//! there are, so results are the same bits for every thread count.
+//! Panels of both operands are copied into the order in which the inner loop reads them ([`pack`]); a 16-bit or
+//! quantized operand is widened in that copy, block by block, and never exists in f32 as a whole. The layout of the
+//! blocks follows Goto & van de Geijn 2008 (doi:10.1145/1356052.1356053). Unusual: an output's sum is always taken in
+//! the same order, whatever tile it falls in and however many threads there are, so results are the same bits for every
+//! thread count.
 //!
 //! Not here: batches, and blocks for the caches of one particular CPU.
 

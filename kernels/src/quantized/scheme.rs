@@ -33,8 +33,8 @@ impl FourBit {
     }
 }
 
-/// How the numbers of a weight are quantized. A block is so many numbers in row-major order, across the ends of rows; each has one scale, its
-/// largest magnitude.
+/// How the numbers of a weight are quantized. A block is so many numbers in row-major order, across the ends of rows;
+/// each has one scale, its largest magnitude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuantizationScheme {
     /// Two numbers a byte.

@@ -195,6 +195,12 @@ fn what_towers_cannot_do_is_said_in_a_sentence() {
     assert_says!(&said, "batch_size = 2 or more");
     let said = workshop.fail(&["train", "recipe.toml", "--set", "data.train=[{path=\"data.jsonl\"}]"]);
     assert_says!(&said, "rows with text need a tokenizer", "`tensors`");
+    pairs::write_rows(&workshop.path("single"), 0, 1);
+    for key in ["train", "eval"] {
+        let single = format!("data.{key}=[{{path=\"single.jsonl\"}}]");
+        let said = workshop.fail(&["check", "recipe.toml", "--set", &single]);
+        assert_says!(&said, "single.jsonl:1", "the only pair", "at least two rows");
+    }
     let learn = "objective={kind=\"contrastive\",learn_temperature=true}";
     assert_says!(workshop.fail(&["train", "recipe.toml", "--set", learn]), "learn_temperature");
     let adapter = golden::path("towers/lora-clip-quick-gelu").display().to_string();

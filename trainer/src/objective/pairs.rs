@@ -1,6 +1,8 @@
 //! Converts rows of tensors into pairs of an image and a text: [`Pairs::of`].
 
-use firebrand_datasets::{Array, ArrayValues, Batch, BatchContent, NamedArrays};
+use firebrand_datasets::{
+    Array, ArrayOutline, ArrayValues, Batch, BatchContent, NamedArrays, NamedOutlines, OutlineValues,
+};
 use firebrand_models::towers::{TextInputs, TowersConfig};
 
 use crate::error::Error;
@@ -79,8 +81,36 @@ impl Pairs {
 ///
 /// # Errors
 /// What is wrong with the row, without its location.
-pub fn check_row(row: &NamedArrays, config: &TowersConfig) -> Result<(), String> {
-    Row::of(row, config).map(|_| ())
+pub fn check_row(row: &NamedOutlines, config: &TowersConfig) -> Result<(), String> {
+    if let Some(name) = row.keys().find(|name| ![PIXELS, IDS, MASK].contains(&name.as_str())) {
+        return Err(format!("its tensor `{name}` is not used: a pair has `{PIXELS}`, `{IDS}` and maybe `{MASK}`"));
+    }
+    let patches = config.vision.patches;
+    let wanted = [patches.channels, patches.image, patches.image];
+    match row.get(PIXELS) {
+        Some(ArrayOutline { shape, values: OutlineValues::F32 }) if *shape == wanted => {}
+        other => return Err(unlike(PIXELS, &format!("f32 {wanted:?}"), other)),
+    }
+    let ids = match row.get(IDS) {
+        Some(ArrayOutline { shape, values: OutlineValues::I64(ids) }) if shape.len() == 1 && !ids.is_empty() => ids,
+        other => return Err(unlike(IDS, "i64 [tokens]", other)),
+    };
+    let (rows, longest) = (config.text.vocab_size, config.text.max_positions);
+    if ids.len() > longest {
+        return Err(format!("`{IDS}` has {} tokens, and the model has positions for {longest}", ids.len()));
+    }
+    if let Some(id) = ids.iter().find(|id| usize::try_from(**id).map_or(true, |id| id >= rows)) {
+        return Err(format!("`{IDS}` has the token id {id}, and the model's vocabulary has {rows} tokens"));
+    }
+    match row.get(MASK) {
+        None => Ok(()),
+        Some(ArrayOutline { shape, values: OutlineValues::I64(mask) })
+            if *shape == [ids.len()] && mask.iter().all(|value| matches!(value, 0 | 1)) =>
+        {
+            Ok(())
+        }
+        other => Err(unlike(MASK, &format!("i64 [{}] of 0 and 1", ids.len()), other)),
+    }
 }
 
 /// One pair.
@@ -92,45 +122,26 @@ struct Row {
 
 impl Row {
     fn of(row: &NamedArrays, config: &TowersConfig) -> Result<Self, String> {
-        if let Some(name) = row.keys().find(|name| ![PIXELS, IDS, MASK].contains(&name.as_str())) {
-            return Err(format!("its tensor `{name}` is not used: a pair has `{PIXELS}`, `{IDS}` and maybe `{MASK}`"));
-        }
-        let patches = config.vision.patches;
-        let wanted = [patches.channels, patches.image, patches.image];
+        check_row(&row.iter().map(|(name, array)| (name.clone(), array.outline())).collect(), config)?;
         let pixels = match row.get(PIXELS) {
-            Some(Array { shape, values: ArrayValues::F32(values) }) if *shape == wanted => values.clone(),
-            other => return Err(unlike(PIXELS, &format!("f32 {wanted:?}"), other)),
+            Some(Array { values: ArrayValues::F32(pixels), .. }) => pixels.clone(),
+            Some(Array { values: ArrayValues::I64(_), .. }) | None => vec![],
         };
-        let ids = match row.get(IDS) {
-            Some(Array { shape, values: ArrayValues::I64(values) }) if shape.len() == 1 && !values.is_empty() => values,
-            other => return Err(unlike(IDS, "i64 [tokens]", other)),
-        };
-        let (rows, longest) = (config.text.vocab_size, config.text.max_positions);
-        if ids.len() > longest {
-            return Err(format!("`{IDS}` has {} tokens, and the model has positions for {longest}", ids.len()));
-        }
-        let id = |&id: &i64| u32::try_from(id).ok().filter(|id| (*id as usize) < rows).ok_or(id);
-        let ids: Vec<u32> = ids
-            .iter()
-            .map(id)
-            .collect::<Result<_, _>>()
-            .map_err(|id| format!("`{IDS}` has the token id {id}, and the model's vocabulary has {rows} tokens"))?;
-        let mask = match row.get(MASK) {
-            None => None,
-            Some(Array { shape, values: ArrayValues::I64(values) })
-                if shape.len() == 1
-                    && values.len() == ids.len()
-                    && values.iter().all(|value| matches!(value, 0 | 1)) =>
-            {
-                Some(values.iter().map(|&value| value as i32).collect())
-            }
-            other => return Err(unlike(MASK, &format!("i64 [{}] of 0 and 1", ids.len()), other)),
-        };
+        let ids = whole(row, IDS).unwrap_or_default().iter().map(|&id| id as u32).collect();
+        let mask = whole(row, MASK).map(|mask| mask.iter().map(|&value| value as i32).collect());
         Ok(Self { pixels, ids, mask })
     }
 }
 
-fn unlike(name: &str, expected: &str, found: Option<&Array>) -> String {
+/// The whole numbers of that name.
+fn whole<'a>(row: &'a NamedArrays, name: &str) -> Option<&'a [i64]> {
+    match &row.get(name)?.values {
+        ArrayValues::I64(values) => Some(values),
+        ArrayValues::F32(_) => None,
+    }
+}
+
+fn unlike(name: &str, expected: &str, found: Option<&ArrayOutline>) -> String {
     let found = match found {
         None => "nothing".into(),
         Some(array) => format!("{} {:?}", array.values.dtype(), array.shape),

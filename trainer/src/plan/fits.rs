@@ -61,7 +61,7 @@ fn check_pairs(dataset: &Dataset, towers: &Towers) -> Result<(), Error> {
     for example in dataset.examples() {
         let example = example?;
         let ExampleContent::Tensors(file) = &example.content else { continue };
-        if let Err(why) = check_row(&file.read(&example.source)?, towers.config()) {
+        if let Err(why) = check_row(&file.outline(&example.source)?, towers.config()) {
             return Err(Error::Request {
                 problem: format!("{}: {}: {why}", example.source, file.path.display()),
                 help: "rows of tensors hold what the reference's `forward` takes, without the batch dimension".into(),
@@ -77,6 +77,15 @@ fn check_pairs(dataset: &Dataset, towers: &Towers) -> Result<(), Error> {
 /// # Errors
 /// A source of other rows.
 pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result<(), Error> {
+    if let (ObjectiveRecipe::Contrastive(_), 1) = (objective, dataset.len()) {
+        return Err(Error::Request {
+            problem: format!(
+                "{}: the only pair: it has no other to tell it from, so its loss is always 0",
+                dataset.location(0)
+            ),
+            help: "give objective contrastive at least two rows".into(),
+        });
+    }
     for decision in &dataset.decisions {
         let (holds, help) = match (decision.format, objective.rows()) {
             (Format::Preference, RowKind::Tokens) => (

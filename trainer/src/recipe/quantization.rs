@@ -4,9 +4,9 @@ use firebrand_kernels::{FourBit, QuantizationScheme};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The linear maps of the blocks are quantized while they are read, and only adapters are trained. Embedding, norms, routers and
-/// head stay as they are. Not needed where the model's folder is quantized already (bitsandbytes in 4 bits): it is taken as it is, and this may
-/// only say the same.
+/// The linear maps of the blocks are quantized while they are read, and only adapters are trained. Embedding, norms,
+/// routers and head stay as they are. Not needed where the model's folder is quantized already (bitsandbytes in 4 bits):
+/// it is taken as it is, and this may only say the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Quantization {
