@@ -23,6 +23,19 @@ pub fn tokenizer_folder(config: &str) -> tempfile::TempDir {
     dir
 }
 
+/// The same folder, whose tokenizer puts `<s>` before every text and ends them with `</s>`.
+pub fn tokenizer_folder_with_bos() -> tempfile::TempDir {
+    let dir = tokenizer_folder(r#"{"bos_token": "<s>", "eos_token": "</s>"}"#);
+    let path = dir.path().join("tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let bos = Tokenizer::from_folder(dir.path()).unwrap().token_to_id("<s>").unwrap();
+    json["post_processor"] = serde_json::json!({"type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}], "pair": [],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [bos], "tokens": ["<s>"]}}});
+    std::fs::write(&path, json.to_string()).unwrap();
+    dir
+}
+
 /// A template from its source, with the special tokens of [`tokenizer`].
 pub fn template(source: &str) -> ChatTemplate {
     ChatTemplate::from_source("test", source, tokenizer().special(), None).unwrap()

@@ -48,6 +48,18 @@ pub fn write_tokenizer_config(folder: &Path, changes: &Value) {
     fs::write(folder.join("tokenizer_config.json"), format!("{config:#}\n")).unwrap();
 }
 
+/// Lets the tokenizer put `<s>` before every text.
+pub fn begin_with_bos(folder: &Path) {
+    let mut whole = tokenizer();
+    whole["post_processor"] = json!({
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [BOS_ID], "tokens": ["<s>"]}},
+    });
+    fs::write(folder.join("tokenizer.json"), whole.to_string()).unwrap();
+}
+
 fn tokenizer() -> Value {
     let special = [("<pad>", 0), ("<s>", BOS_ID), ("<unk>", 2), ("<|im_start|>", 3), (END, END_ID)];
     let mut vocabulary = Map::new();

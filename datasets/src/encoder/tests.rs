@@ -76,7 +76,7 @@ fn text_rows_are_trained_whole_and_end_with_eos() {
 
 #[test]
 fn text_rows_begin_with_bos_where_the_tokenizer_adds_it() {
-    let dir = testing::tokenizer_folder(r#"{"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true}"#);
+    let dir = testing::tokenizer_folder_with_bos();
     let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
     for (content, shown) in
         [(text("hello"), "<s>hello</s>"), (text("<s>hello"), "<s>hello</s>"), (completion("2+2=", "4"), "<s>2+2=4</s>")]
@@ -310,7 +310,7 @@ fn what_truncation_keeps_keeps_its_labels_at_every_length() {
 
 #[test]
 fn keep_end_keeps_the_bos_token() {
-    let dir = testing::tokenizer_folder(r#"{"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true}"#);
+    let dir = testing::tokenizer_folder_with_bos();
     let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
     let mut encoder = encoder(&tokenizer, None);
     let whole = one(&encoder, text("one two three four"));

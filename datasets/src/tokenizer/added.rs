@@ -10,11 +10,9 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use super::special::{NAMES, added_token, object};
+use super::json_file::object;
+use super::named::{NamedTokens, added_token};
 use crate::error::DataError;
-
-/// The keys for special tokens without a name of their own; transformers has used both.
-const UNNAMED: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
 /// The file that states ids but no properties of tokens.
 const FILE: &str = "added_tokens.json";
@@ -23,23 +21,13 @@ const FILE: &str = "added_tokens.json";
 #[derive(Debug, Default)]
 pub(super) struct AddedTokens {
     declared: Vec<(u32, AddedToken)>,
-    /// Tokens that are special if the vocabulary has them.
-    unnamed: Vec<AddedToken>,
     file: &'static str,
 }
 
 impl AddedTokens {
     /// Reads the added tokens of a folder; `config` is its `tokenizer_config.json`.
     pub(super) fn load(folder: &Path, config: &Map<String, Value>) -> Result<Self, DataError> {
-        let map = object(folder, "special_tokens_map.json")?;
-        let files = [config, &map];
-        let unnamed: Vec<AddedToken> = files
-            .iter()
-            .flat_map(|file| UNNAMED.iter().filter_map(|name| file.get(*name)?.as_array()))
-            .flatten()
-            .filter_map(|token| added_token(Some(token)))
-            .collect();
-        let mut added = Self { declared: Vec::new(), unnamed, file: "tokenizer_config.json" };
+        let mut added = Self { declared: Vec::new(), file: "tokenizer_config.json" };
         let id = |id: u64| u32::try_from(id).ok();
         if let Some(Value::Object(tokens)) = config.get("added_tokens_decoder") {
             for (key, token) in tokens {
@@ -51,17 +39,13 @@ impl AddedTokens {
             }
         } else {
             added.file = FILE;
-            let named: HashSet<String> = files
-                .iter()
-                .flat_map(|file| NAMES.iter().filter_map(|name| added_token(file.get(*name))))
-                .chain(added.unnamed.iter().cloned())
-                .map(|token| token.content)
-                .collect();
+            let tokens = NamedTokens::load(folder, config)?;
+            let special = tokens.texts();
             for (text, number) in object(folder, FILE)? {
                 let Some(id) = number.as_u64().and_then(id) else {
                     return Err(added.wrong(folder, format!("expected the id of {text:?}, found {number}")));
                 };
-                let special = named.contains(&text);
+                let special = special.contains(text.as_str());
                 added.declared.push((id, AddedToken::from(text, special)));
             }
         }
@@ -83,15 +67,12 @@ impl AddedTokens {
         others: Vec<AddedToken>,
         folder: &Path,
     ) -> Result<(), DataError> {
-        let held = |token: &AddedToken| tokenizer.token_to_id(&token.content).is_some();
-        let unnamed: Vec<AddedToken> = self.unnamed.iter().filter(|token| held(token)).cloned().collect();
         let mut seen = HashSet::new();
         let tokens: Vec<AddedToken> = self
             .declared
             .iter()
             .map(|(_, token)| token.clone())
             .chain(others)
-            .chain(unnamed)
             .filter(|token| seen.insert(token.content.clone()))
             .collect();
         tokenizer.add_tokens(&tokens);
@@ -112,6 +93,13 @@ impl AddedTokens {
             }
         }
         Ok(())
+    }
+
+    /// Adds the tokens to the tokenizer of a `tokenizer.json`, as transformers does: those that it holds get the
+    /// properties that are declared, the others the next ids in the order of the declared ones.
+    pub(super) fn add_to_whole(&self, tokenizer: &mut tokenizers::Tokenizer) {
+        let tokens: Vec<AddedToken> = self.declared.iter().map(|(_, token)| token.clone()).collect();
+        tokenizer.add_tokens(&tokens);
     }
 
     fn wrong(&self, folder: &Path, why: String) -> DataError {

@@ -3,20 +3,24 @@
 //! SentencePiece `tokenizer.model`.
 //!
 //! Truncation and padding in `tokenizer.json` are switched off, because rows are cut and padded elsewhere in this
-//! crate. The tokens around plain text follow transformers: `add_bos_token` / `add_eos_token` of
-//! `tokenizer_config.json` where they are set, else the post-processor of `tokenizer.json`, else what models of this
-//! class were trained with.
+//! crate. The tokens around plain text follow transformers 5: the post-processor of `tokenizer.json` decides where there
+//! is such a file; else `add_bos_token` / `add_eos_token` of `tokenizer_config.json` where they are set, else what models
+//! of this class were trained with.
 
 mod added;
 mod byte_bpe;
+mod extend;
+mod json_file;
 mod merges;
 mod model_proto;
+mod named;
 mod sentencepiece;
 mod source;
 mod special;
 mod stream;
 
-pub(crate) use special::object;
+pub use extend::{AddedId, FILES, NewTokens, copy, extend};
+pub(crate) use json_file::object;
 pub use special::{SpecialTokens, end_ids};
 pub use stream::DecodeStream;
 
@@ -148,6 +152,12 @@ impl Tokenizer {
     /// Number of tokens, including added ones.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// One more than the largest id; larger than [`Self::vocab_size`] where ids are left out.
+    pub fn id_limit(&self) -> usize {
+        let largest = self.inner.get_vocab(true).into_values().max();
+        largest.map_or(0, |id| id as usize + 1)
     }
 
     /// The named special tokens.

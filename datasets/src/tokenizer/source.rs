@@ -11,9 +11,10 @@ use sha2::{Digest, Sha256};
 
 use super::added::AddedTokens;
 use super::byte_bpe::{ByteBpe, read_merges};
+use super::json_file::object;
 use super::model_proto::{Kind, ModelProto};
 use super::sentencepiece;
-use super::special::{Defaults, object};
+use super::special::{Around, Defaults};
 use crate::error::DataError;
 
 const JSON: &str = "tokenizer.json";
@@ -66,10 +67,19 @@ impl Source {
 fn json(folder: &Path) -> Result<Source, DataError> {
     let path = folder.join(JSON);
     let bytes = read(&path)?;
+    let added = AddedTokens::load(folder, &object(folder, "tokenizer_config.json")?)?;
+    let mut hash = Sha256::new_with_prefix(&bytes);
     let inner = guarded(&path, || {
-        tokenizers::Tokenizer::from_bytes(&bytes).map_err(|problem| no_tokenizer(&path, &problem.to_string()))
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|problem| no_tokenizer(&path, &problem.to_string()))?;
+        let before = inner.get_added_tokens_decoder();
+        added.add_to_whole(&mut inner);
+        if inner.get_added_tokens_decoder() != before {
+            hash.update(format!("{added:?}"));
+        }
+        Ok(inner)
     })?;
-    Ok(Source { inner, path, hash: Sha256::new_with_prefix(&bytes), defaults: Defaults::default() })
+    Ok(Source { inner, path, hash, defaults: Defaults::default() })
 }
 
 fn byte_bpe(folder: &Path) -> Result<Source, DataError> {
@@ -97,7 +107,7 @@ fn byte_bpe(folder: &Path) -> Result<Source, DataError> {
         Ok(inner)
     })?;
     let tokens = kind.special_tokens().iter().map(|(name, text)| (*name, text.to_string())).collect();
-    Ok(Source { inner, path, hash, defaults: Defaults { tokens, around: Some((false, false)) } })
+    Ok(Source { inner, path, hash, defaults: Defaults { tokens, around: Around::Tokens { bos: false, eos: false } } })
 }
 
 fn sentence_piece(folder: &Path) -> Result<Source, DataError> {
@@ -134,7 +144,7 @@ fn sentence_piece(folder: &Path) -> Result<Source, DataError> {
         added.add_to(&mut inner, control, folder)?;
         Ok(inner)
     })?;
-    Ok(Source { inner, path, hash, defaults: Defaults { tokens, around: Some((begins, false)) } })
+    Ok(Source { inner, path, hash, defaults: Defaults { tokens, around: Around::Tokens { bos: begins, eos: false } } })
 }
 
 /// Renames placeholders of the vocabulary to what the files beside it call them.

@@ -1,5 +1,4 @@
-//! Special tokens: [`SpecialTokens`] reads the tokens named in `tokenizer_config.json` (or `special_tokens_map.json`),
-//! and the ids that end a generation from `generation_config.json` and `config.json`.
+//! Special tokens: [`SpecialTokens`] makes the tokens that the files name special, and reads the ids that end a generation from `generation_config.json` and `config.json`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,11 +6,9 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
+use super::json_file::object;
+use super::named::NamedTokens;
 use crate::error::DataError;
-
-/// The names of special tokens in transformers; templates see them as variables.
-pub(super) const NAMES: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Special tokens by name, and their ids.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,7 +23,7 @@ pub struct SpecialTokens {
     pub pad_id: Option<u32>,
     /// All ids that end a generation, without repetition.
     pub eos_ids: Vec<u32>,
-    /// `add_bos_token` and `add_eos_token`, where the configuration or the class of tokenizer sets them.
+    /// Whether BOS and EOS stand around plain text; `None`: the post-processor says.
     pub(crate) explicit: Option<(bool, bool)>,
 }
 
@@ -35,8 +32,19 @@ pub struct SpecialTokens {
 pub(super) struct Defaults {
     /// Names of special tokens and their texts.
     pub tokens: Vec<(&'static str, String)>,
-    /// Whether BOS and EOS are added around plain text; `None`: the post-processor decides.
-    pub around: Option<(bool, bool)>,
+    /// What says which tokens stand around plain text.
+    pub around: Around,
+}
+
+/// What says which tokens stand around plain text.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) enum Around {
+    /// The post-processor of `tokenizer.json`, whatever `add_bos_token` and `add_eos_token` say: transformers 5 does
+    /// not read them beside such a file.
+    #[default]
+    PostProcessor,
+    /// `add_bos_token` and `add_eos_token`; where neither is set, these.
+    Tokens { bos: bool, eos: bool },
 }
 
 impl SpecialTokens {
@@ -48,33 +56,29 @@ impl SpecialTokens {
         defaults: &Defaults,
     ) -> Result<Self, DataError> {
         let config = object(folder, "tokenizer_config.json")?;
-        let map = object(folder, "special_tokens_map.json")?;
+        let tokens = NamedTokens::load(folder, &config)?;
         let mut special = Self::default();
-        for name in NAMES {
-            let written = [&config, &map].into_iter().find_map(|file| added_token(file.get(name)));
-            let mentioned = config.contains_key(name) || map.contains_key(name);
-            let default = || {
-                let (_, text) = defaults.tokens.iter().find(|(default, _)| !mentioned && *default == name)?;
-                inner.token_to_id(text).map(|_| AddedToken::from(text.clone(), true))
-            };
-            let Some(token) = written.or_else(default) else {
-                continue;
-            };
-            // As in transformers, so that a control token of the vocabulary is never split into letters. A token that
-            // the vocabulary lacks would get an id for which the model has no embedding; it stays text.
-            let known = inner.get_added_tokens_decoder().values().any(|added| added.content == token.content);
-            if !known && inner.token_to_id(&token.content).is_some() {
-                inner.add_special_tokens(std::slice::from_ref(&token));
-            }
-            special.texts.insert(name.to_string(), token.content);
+        let defaults_of_class =
+            defaults.tokens.iter().filter(|(name, text)| !tokens.mentions(name) && inner.token_to_id(text).is_some());
+        let defaults_of_class: Vec<(String, AddedToken)> =
+            defaults_of_class.map(|(name, text)| (name.to_string(), AddedToken::from(text.clone(), true))).collect();
+        let named = tokens.named.iter().chain(&defaults_of_class);
+        for (_, token) in named.clone() {
+            add(inner, token);
         }
+        for token in &tokens.extra {
+            add(inner, token);
+        }
+        special.texts = named.map(|(name, token)| (name.clone(), token.content.clone())).collect();
         let id = |name: &str| inner.token_to_id(special.texts.get(name)?);
         (special.bos_id, special.eos_id, special.pad_id) = (id("bos_token"), id("eos_token"), id("pad_token"));
         let flag = |name: &str| config.get(name).and_then(Value::as_bool);
-        special.explicit = match (flag("add_bos_token"), flag("add_eos_token")) {
-            (None, None) => defaults.around,
-            (bos, eos) => Some((bos.unwrap_or(false), eos.unwrap_or(false))),
+        special.explicit = match (defaults.around, flag("add_bos_token"), flag("add_eos_token")) {
+            (Around::PostProcessor, ..) => None,
+            (Around::Tokens { bos, eos }, None, None) => Some((bos, eos)),
+            (Around::Tokens { .. }, bos, eos) => Some((bos.unwrap_or(false), eos.unwrap_or(false))),
         };
+        inner.set_encode_special_tokens(flag("split_special_tokens").unwrap_or(false));
         special.eos_ids = end_ids(folder)?;
         if let Some(id) = special.eos_id.filter(|id| !special.eos_ids.contains(id)) {
             special.eos_ids.push(id);
@@ -96,6 +100,14 @@ impl SpecialTokens {
     }
 }
 
+/// Makes a token special, as transformers does, so that it is never split into letters. A token that the vocabulary
+/// lacks gets the next id; whether the model has a row for it is checked where rows meet the model.
+fn add(inner: &mut tokenizers::Tokenizer, token: &AddedToken) {
+    if !inner.get_added_tokens_decoder().values().any(|added| added.content == token.content) {
+        inner.add_special_tokens(std::slice::from_ref(token));
+    }
+}
+
 /// The ids that end a generation by `generation_config.json` and `config.json`, without repetition. No tokenizer is
 /// needed.
 ///
@@ -113,25 +125,6 @@ pub fn end_ids(folder: &Path) -> Result<Vec<u32>, DataError> {
     Ok(found)
 }
 
-/// A token, written as its text or as an object with properties.
-pub(super) fn added_token(value: Option<&Value>) -> Option<AddedToken> {
-    match value? {
-        Value::String(text) => Some(AddedToken::from(text.clone(), true)),
-        Value::Object(object) => {
-            let text = object.get("content")?.as_str()?;
-            let flag = |name: &str| object.get(name).and_then(Value::as_bool).unwrap_or(false);
-            Some(
-                AddedToken::from(text.to_string(), true)
-                    .lstrip(flag("lstrip"))
-                    .rstrip(flag("rstrip"))
-                    .single_word(flag("single_word"))
-                    .normalized(flag("normalized")),
-            )
-        }
-        _ => None,
-    }
-}
-
 /// The ids in `eos_token_id`, which is a number, a list, or absent.
 fn eos_ids(config: &Map<String, Value>) -> Vec<u32> {
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
@@ -140,18 +133,6 @@ fn eos_ids(config: &Map<String, Value>) -> Vec<u32> {
         Some(value) => id(value).into_iter().collect(),
         None => Vec::new(),
     }
-}
-
-/// The JSON object in a file of the folder; empty when there is no such file.
-pub(crate) fn object(folder: &Path, name: &str) -> Result<Map<String, Value>, DataError> {
-    let path = folder.join(name);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => return Ok(Map::new()),
-        Err(source) => return Err(DataError::Read { path, source }),
-    };
-    serde_json::from_slice(&bytes)
-        .map_err(|problem| DataError::Tokenizer { path, why: format!("expected a JSON object: {problem}") })
 }
 
 #[cfg(test)]

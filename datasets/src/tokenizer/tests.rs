@@ -87,9 +87,50 @@ fn offsets_are_bytes_of_the_text() {
     assert_eq!(tokenizer.decode(&encoding.ids, false).unwrap(), text);
 }
 
+/// One `tokenizer.json` beside many configurations (`tokenizer_configs.py`).
+#[derive(serde::Deserialize)]
+struct Configured {
+    tokenizer: serde_json::Map<String, serde_json::Value>,
+    texts: Vec<String>,
+    cases: Vec<ConfiguredCase>,
+}
+
+#[derive(serde::Deserialize)]
+struct ConfiguredCase {
+    name: String,
+    post_processor: serde_json::Value,
+    files: serde_json::Map<String, serde_json::Value>,
+    ids: Vec<Vec<u32>>,
+}
+
 #[test]
-fn plain_text_gets_the_bos_of_the_config_once() {
-    let dir = testing::tokenizer_folder(r#"{"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true}"#);
+fn the_files_beside_a_tokenizer_json_change_what_they_change_in_the_reference() {
+    let file = goldens().with_file_name("tokenizer-configs.json");
+    let golden: Configured = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let mut differing = Vec::new();
+    for case in &golden.cases {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tokenizer = golden.tokenizer.clone();
+        tokenizer["post_processor"] = case.post_processor.clone();
+        std::fs::write(folder.path().join("tokenizer.json"), serde_json::to_vec(&tokenizer).unwrap()).unwrap();
+        for (name, content) in &case.files {
+            std::fs::write(folder.path().join(name), content.to_string()).unwrap();
+        }
+        let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+        for (text, expected) in golden.texts.iter().zip(&case.ids) {
+            let found = tokenizer.encode(text, true).unwrap();
+            if found != *expected {
+                differing.push(format!("{}: {text:?}\n  expected {expected:?}\n  found    {found:?}", case.name));
+            }
+        }
+    }
+    assert!(golden.cases.len() > 30);
+    assert!(differing.is_empty(), "{} differences\n{}", differing.len(), differing.join("\n"));
+}
+
+#[test]
+fn a_text_that_spells_its_bos_gets_no_second_one() {
+    let dir = testing::tokenizer_folder_with_bos();
     let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
     let bos = tokenizer.token_to_id("<s>").unwrap();
     for text in ["hello", "<s>hello"] {

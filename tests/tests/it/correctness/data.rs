@@ -72,7 +72,7 @@ fn two_bos_tokens_do_not_pass_the_gate() {
     let begins = |row: &Value| -> usize {
         row["input_ids"].as_array().unwrap().iter().take_while(|id| **id == tiny::BOS_ID).count()
     };
-    tiny::write_tokenizer_config(&workshop.path("model"), &json!({"add_bos_token": true}));
+    tiny::begin_with_bos(&workshop.path("model"));
     workshop.write_rows("data.jsonl", &[json!({"text": "once"}), json!({"text": "<s>once"})]);
     let read = rows(&workshop, "recipe.toml");
     assert_eq!([begins(&read[0]), begins(&read[1])], [1, 1], "a text that spells its own gets no second one");
@@ -82,7 +82,7 @@ fn two_bos_tokens_do_not_pass_the_gate() {
     }
     // Neither does a template that writes one; one that writes two is refused.
     let template = format!("{{{{ bos_token }}}}{}", tiny::TEMPLATE);
-    let changes = json!({"add_bos_token": true, "chat_template": template});
+    let changes = json!({"chat_template": template});
     tiny::write_tokenizer_config(&workshop.path("model"), &changes);
     workshop.write_rows("data.jsonl", &[chat_row(1)]);
     let row = rows(&workshop, "recipe.toml").remove(0);
