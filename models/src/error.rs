@@ -66,6 +66,10 @@ pub enum ModelError {
     #[error(transparent)]
     Adapter(#[from] firebrand_adapters::AdapterError),
 
+    /// The number of a model's tokens cannot be changed like this.
+    #[error("the vocabulary cannot be changed: {problem}")]
+    Vocabulary { problem: String },
+
     /// Two models that are to be compared have different tensors.
     #[error("{} is no fine-tune of {}: {problem}", tuned.display(), base.display())]
     Unlike { base: PathBuf, tuned: PathBuf, problem: String },
@@ -106,7 +110,10 @@ impl ModelError {
             ModelError::NonFinite { .. } => {
                 "the weights were damaged before they were saved: take an earlier checkpoint"
             }
-            ModelError::NoSuchTensor { .. } | ModelError::Rules { .. } | ModelError::Adapter(_) => return None,
+            ModelError::NoSuchTensor { .. }
+            | ModelError::Rules { .. }
+            | ModelError::Adapter(_)
+            | ModelError::Vocabulary { .. } => return None,
             ModelError::NoWeights { .. } => "give a folder with weights in safetensors or PyTorch's format",
             ModelError::Unlike { .. } => "name the model that the other was trained from",
             ModelError::OtherWeights { .. } => "write to an empty folder",

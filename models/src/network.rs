@@ -3,7 +3,7 @@
 use std::fmt;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use firebrand_adapters::Linear;
 
 use crate::adapter::{Placed, Site};
@@ -237,6 +237,14 @@ impl Network {
     pub(crate) fn untie(&mut self) {
         match self {
             Self::Decoder(decoder) => decoder.untie(),
+            Self::Towers(_) => {}
+        }
+    }
+
+    /// Replaces what has a row for each token by what `change` makes of it, given its path and `[rows, any]`.
+    pub(crate) fn replace_vocabulary(&mut self, rows: usize, change: &mut dyn FnMut(&str, Tensor<2>) -> Tensor<2>) {
+        match self {
+            Self::Decoder(decoder) => decoder.replace_vocabulary(rows, change),
             Self::Towers(_) => {}
         }
     }

@@ -131,6 +131,11 @@ pub fn tensor<const D: usize>(
     dense(source.give(Wanted { path, shape: &shape, role, initial }), shape)
 }
 
+/// A frozen parameter with a value that is known.
+pub(crate) fn frozen<const D: usize>(value: Tensor<D>) -> Param<Tensor<D>> {
+    Param::from_tensor(value.detach()).set_require_grad(false)
+}
+
 /// A vector; if it is new, all its elements are `initial`.
 pub fn vector(source: &mut dyn ParameterSource, path: &str, length: usize, initial: f32) -> Param<Tensor<1>> {
     tensor(source, path, [length], Role::Vector, Initial::Constant(initial))

@@ -30,8 +30,10 @@ import quantized
 import optimizer_trajectories
 import published
 import score
+import tokenizer_configs
 import tokenizers_of_folders
 import trajectory
+import vocabulary
 from common import write_case
 
 
@@ -44,6 +46,8 @@ def jobs() -> dict:
     table |= {"all_linear": all_linear.write, "published": published.write}
     table |= {"adapter-merge": adapter_merge.write}
     table |= {f"tokenizers/{name}": (lambda name=name: tokenizers_of_folders.write(name)) for name in tokenizers_of_folders.CASES}
+    table |= {"tokenizer-configs": tokenizer_configs.main}
+    table |= {f"vocabulary/{name}": (lambda name=name: vocabulary.write(name)) for name in vocabulary.CASES}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
     table |= {"quantized": quantized.write, "loftq": loftq.write}
     for module in (clip, clip_adapters, clip_trajectories):  # in this order, as below

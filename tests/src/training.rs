@@ -51,11 +51,11 @@ pub fn prepare(recipe: &Path, overrides: &[&str]) -> Result<Ready, Error> {
     let device = firebrand::device::open(loaded.recipe.device)?;
     let folder = plan::model_folder(&loaded.recipe.model)?;
     plan::decide_objective(&mut loaded, &folder)?;
-    let text = Text::load(&folder, &loaded.recipe.data.template, None)?;
+    let text = Text::load(&plan::TextFolder::of_model(&folder), &loaded.recipe.data.template, None)?;
     let data = Data::load(&loaded.recipe, &text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
     data.report.clone().pass()?;
-    let (model, _) = plan::build_model(&loaded, &folder, &device)?;
-    data.check_fits(&model)?;
+    let (model, _) = plan::build_model(&loaded, &folder, None, &device)?;
+    data.check_fits(&model, text.tokenizer.as_ref())?;
     Ok(Ready { loaded, data, model })
 }
 

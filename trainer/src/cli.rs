@@ -48,6 +48,9 @@ pub enum Command {
         after_help = "Example:\n  firebrand merge --model DIR --adapter runs/bot/adapter --out merged --dtype bf16"
     )]
     Merge(MergeArgs),
+    /// Write a model folder with more tokens: those named here, or those that its tokenizer has and the model has not
+    #[command(after_help = "Example:\n  firebrand enlarge --model DIR --add '<image>' --out larger")]
+    Enlarge(EnlargeArgs),
     /// Do something with finished adapters
     #[command(
         subcommand,
@@ -290,6 +293,23 @@ pub struct MergeArgs {
     /// Print the receipt as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `enlarge`.
+#[derive(Debug, Args)]
+pub struct EnlargeArgs {
+    /// A model folder or a hub id.
+    #[arg(long)]
+    pub model: String,
+    /// A control token to add. May be repeated.
+    #[arg(long, value_name = "TOKEN")]
+    pub add: Vec<String>,
+    /// A word that becomes one token. May be repeated.
+    #[arg(long, value_name = "WORD")]
+    pub add_words: Vec<String>,
+    /// The new model folder. New rows of embedding and output head are the mean of the old ones.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// `adapter`.

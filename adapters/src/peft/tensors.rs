@@ -13,6 +13,9 @@ pub const TENSOR_FILE: &str = "adapter_model.safetensors";
 const PREFIX: &str = "base_model.model.";
 /// PEFT's name for the original module inside an adapted one.
 const BASE_LAYER: &str = "base_layer.";
+/// PEFT's names inside a module that is trained whole: the module as it was, and as it is.
+const ORIGINAL: &str = ".original_module.";
+const TRAINED: &str = ".modules_to_save.";
 
 /// The tensors that an adapter may have, with their names and shapes in files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,8 +113,16 @@ pub fn group_tensors<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> R
                 found.adapters.entry(module.to_string()).or_default().insert(tensor, name.to_string());
             }
             None => {
+                // Where embeddings are written although they are trained whole, PEFT writes the wrapped module too: the
+                // module before training, and the trained one a second time.
+                if inner.contains(ORIGINAL) {
+                    continue;
+                }
                 let in_base = inner.replacen(&format!(".{BASE_LAYER}"), ".", 1);
-                found.base.insert(in_base, name.to_string());
+                match in_base.contains(TRAINED) {
+                    true => found.base.entry(in_base.replacen(TRAINED, ".", 1)).or_insert_with(|| name.to_string()),
+                    false => found.base.entry(in_base).insert_entry(name.to_string()).into_mut(),
+                };
             }
         }
     }
@@ -137,6 +148,18 @@ mod tests {
         let groups = group_tensors(Path::new("x"), names.iter().map(String::as_str)).unwrap();
         assert_eq!((groups.adapters.len(), groups.base.len()), (1, 0));
         assert_eq!(groups.adapters["model.q"], all.into_iter().zip(names).collect());
+    }
+
+    #[test]
+    fn a_module_that_is_trained_whole_counts_once() {
+        let names = ["lm_head.modules_to_save.weight", "lm_head.original_module.weight", "lm_head.weight"];
+        let names = names.map(|name| format!("base_model.model.{name}"));
+        for order in [[0, 1, 2], [2, 1, 0]] {
+            let groups = group_tensors(Path::new("x"), order.iter().map(|at| names[*at].as_str())).unwrap();
+            assert_eq!(groups.base, BTreeMap::from([("lm_head.weight".to_string(), names[2].clone())]));
+        }
+        let groups = group_tensors(Path::new("x"), names[..2].iter().map(String::as_str)).unwrap();
+        assert_eq!(groups.base["lm_head.weight"], names[0]);
     }
 
     #[test]

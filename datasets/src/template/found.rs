@@ -64,6 +64,27 @@ impl Found {
     }
 }
 
+/// Writes the templates of a model folder to another one, as files of their own, which come before any other place.
+/// Returns whether there were any.
+///
+/// # Errors
+/// Templates that cannot be read; errors of writing.
+pub fn copy_templates(from: &Path, to: &Path) -> Result<bool, DataError> {
+    let Some(found) = Found::in_folder(from)? else { return Ok(false) };
+    let write = |path: &Path, source: &str| {
+        std::fs::write(path, source).map_err(|source| DataError::Write { path: path.to_path_buf(), source })
+    };
+    write(&to.join(FILE), &found.default)?;
+    if !found.named.is_empty() {
+        let folder = to.join(NAMED_FILES);
+        std::fs::create_dir_all(&folder).map_err(|source| DataError::Write { path: folder.clone(), source })?;
+        for (name, source) in &found.named {
+            write(&folder.join(format!("{name}.jinja")), source)?;
+        }
+    }
+    Ok(true)
+}
+
 /// The error for a folder without a template.
 pub(super) fn none(folder: &Path) -> DataError {
     missing(folder, CONFIG, "the model has no chat template")

@@ -32,6 +32,7 @@ use crate::hex::hex;
 use crate::tokenizer::{SpecialTokens, Tokenizer};
 use engine::Engine;
 use found::Found;
+pub use found::copy_templates;
 
 /// The name of the template for rows that offer tools.
 const TOOL_USE: &str = "tool_use";

@@ -11,6 +11,7 @@ use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, Lo
 use super::experts;
 use super::site::Original;
 use super::trained_base::{self, BaseParameter, Tensors};
+use super::vocabulary;
 use crate::error::ModelError;
 use crate::model::{Model, ModelFiles};
 use crate::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
@@ -36,6 +37,11 @@ pub enum Start<'a> {
 /// # Errors
 /// A selection that matches nothing, or tensors that do not match the selected modules one to one.
 pub fn attach(model: &mut Model, config: &AdapterConfig, start: Start<'_>) -> Result<Vec<String>, ModelError> {
+    if let Start::Folder(folder) = start {
+        let path = folder.join(TENSOR_FILE);
+        let file = SafetensorsFile::open(&path)?;
+        vocabulary::fit(model, &file, &group_tensors(&path, file.names())?)?;
+    }
     let modules = match config.targets() {
         Targets::AllLinear => model.projection_paths()?,
         Targets::Pattern(_) => model.site_paths()?,
@@ -118,6 +124,7 @@ pub fn load_started(model: &mut Model, folder: &Path, init: LoraInit) -> Result<
 /// As [`load`], and methods that cannot share a module.
 pub fn load_all(model: &mut Model, folders: &[PathBuf]) -> Result<(), ModelError> {
     let mut changed_base: Option<&Path> = None;
+    let mut vocabulary: Option<(Option<usize>, &Path)> = None;
     for folder in folders {
         let taken = model.sites_mut()?.into_iter().filter_map(|(path, mut site)| Some((path, site.detach()?)));
         let mut before: HashMap<String, Adapter> = taken.collect();
@@ -129,6 +136,15 @@ pub fn load_all(model: &mut Model, folders: &[PathBuf]) -> Result<(), ModelError
                 "both {} and {} hold trained parts of the base (modules_to_save, bias); only one of them can",
                 other.display(),
                 folder.display()
+            );
+            return Err(AdapterError::Several { problem }.into());
+        }
+        let (rows, first) = *vocabulary.get_or_insert((model.vocabulary(), folder));
+        if rows != model.vocabulary() {
+            let problem = format!(
+                "{} was trained with another number of tokens than {}; only one of them can be used at a time",
+                folder.display(),
+                first.display()
             );
             return Err(AdapterError::Several { problem }.into());
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! site.rs          a place for an adapter, and an adapter in its place
 //! trained_base.rs  parameters of the base model that are trained beside adapters
+//! vocabulary.rs   adapters that were trained with another number of tokens
 //! experts.rs       which sets of adapters on experts PEFT reads correctly
 //! folder.rs        PEFT folders, put on a model and written from it
 //! merge.rs         several adapter folders combined into one
@@ -15,5 +16,6 @@ pub mod folder;
 pub mod merge;
 mod site;
 pub(crate) mod trained_base;
+mod vocabulary;
 
 pub(crate) use site::{Placed, Site};

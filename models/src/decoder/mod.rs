@@ -16,7 +16,7 @@ use firebrand_adapters::{Linear, Lora, Mode};
 use firebrand_kernels::HeadWeight;
 
 use crate::adapter::{Placed, Site};
-use crate::parameters::{Initial, ParameterSource, Role, join, linear, tensor, under, vector};
+use crate::parameters::{Initial, ParameterSource, Role, frozen, join, linear, tensor, under, vector};
 use crate::parts::{Block, Cache, Context, Embedding, Inputs, Maps, Norm, Position, Residual, ids_tensor, maps};
 
 /// A decoder-only transformer.
@@ -49,6 +49,8 @@ impl Decoder {
     pub const EMBEDDING: &str = "embed.tokens";
     /// Path of the output head's matrix.
     pub const HEAD: &str = "head.weight";
+    /// Path of the output head's bias.
+    const HEAD_BIAS: &str = "head.bias";
 
     /// Reads every parameter from `source`.
     pub fn new(config: &DecoderConfig, source: &mut dyn ParameterSource) -> Self {
@@ -61,7 +63,7 @@ impl Decoder {
         let matrix = [config.vocab_size, narrow];
         let head = OutputHead {
             weight: (!config.head.tied).then(|| tensor(source, Self::HEAD, matrix, Role::Head, Initial::Normal)),
-            bias: config.head.bias.then(|| vector(source, "head.bias", config.vocab_size, 0.0)),
+            bias: config.head.bias.then(|| vector(source, Self::HEAD_BIAS, config.vocab_size, 0.0)),
             adapter: None,
         };
         Self { embed, layers, norm, project, head, config: config.clone() }
@@ -168,9 +170,20 @@ impl Decoder {
     /// Gives a tied head a matrix of its own, frozen, with the values of the token table.
     pub(crate) fn untie(&mut self) {
         if self.head.weight.is_none() {
-            self.head.weight = Some(Param::from_tensor(self.embed.tokens().detach()).set_require_grad(false));
+            self.head.weight = Some(frozen(self.embed.tokens()));
             self.config.head.tied = false;
         }
+    }
+
+    /// Replaces token table, head and bias by what `change` makes of each, `[rows, any]`, given its path.
+    pub(crate) fn replace_vocabulary(&mut self, rows: usize, change: &mut dyn FnMut(&str, Tensor<2>) -> Tensor<2>) {
+        self.embed.replace_tokens(|table| change(Self::EMBEDDING, table));
+        self.head.weight = self.head.weight.take().map(|head| frozen(change(Self::HEAD, head.val())));
+        let of_bias = |bias: Tensor<1>, change: &mut dyn FnMut(&str, Tensor<2>) -> Tensor<2>| {
+            change(Self::HEAD_BIAS, bias.unsqueeze_dim(1)).squeeze_dim::<1>(1)
+        };
+        self.head.bias = self.head.bias.take().map(|bias| frozen(of_bias(bias.val(), change)));
+        self.config.vocab_size = rows;
     }
 
     /// Merges the adapters of the token table and of the head. If the two were tied, they no longer are.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
 
 use crate::error::ModelError;
-use crate::families::Family;
+use crate::families::{Family, HEAD_FOR_PEFT};
 use crate::hf_config::HfConfig;
-use crate::network::{Network, NetworkConfig};
+use crate::network::{Ends, Network, NetworkConfig};
 use crate::parameters::{Listing, ParameterInfo, Shapes};
 use crate::quantization_config::check_quantization;
 use crate::weights::{Checkpoint, Expected, Form, HeadTie, Load, Reading, RuleSet, read_quantized};
@@ -29,6 +29,23 @@ pub struct ModelFiles {
     loads: HashMap<String, Load>,
     scheme: Option<QuantizationScheme>,
     tie: Option<HeadTie>,
+}
+
+/// The modules that hold a row for each token of a vocabulary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenModules {
+    /// The end of the path of the token table (`embed_tokens`).
+    pub embedding: String,
+    /// The end of the path of the output head (`lm_head`).
+    pub head: String,
+    /// Whether the two are one matrix.
+    pub tied: bool,
+}
+
+/// The last part of the path of the module that holds the tensor `name`.
+fn last_module(name: &str) -> String {
+    let module = name.strip_suffix(".weight").unwrap_or(name);
+    module.rsplit('.').next().unwrap_or(module).to_owned()
 }
 
 impl ModelFiles {
@@ -80,6 +97,19 @@ impl ModelFiles {
     /// The configuration of its network, with the head tied as in the files.
     pub fn network(&self) -> &NetworkConfig {
         &self.network
+    }
+
+    /// The modules that hold a row for each token, by the ends of their paths in PEFT.
+    ///
+    /// # Errors
+    /// A model that predicts no tokens.
+    pub fn token_modules(&self) -> Result<TokenModules, ModelError> {
+        let Some(Ends { embedding, head: _, tied }) = self.network.ends() else {
+            let problem = format!("a model of type {} predicts no tokens", self.family.name());
+            return Err(ModelError::Vocabulary { problem });
+        };
+        let theirs = self.rules.to_theirs(embedding).unwrap_or_else(|| embedding.to_owned());
+        Ok(TokenModules { embedding: last_module(&theirs), head: last_module(HEAD_FOR_PEFT), tied })
     }
 
     /// Its weights files.

@@ -6,6 +6,7 @@
 //! load.rs      parameters from such a folder
 //! component.rs what is known of the files that a model came from
 //! save.rs      writing a model
+//! vocabulary.rs other numbers of tokens
 //! write_as.rs  the dtypes and quantizations that tensors are written in
 //! ```
 //! Loading, saving, merging and adapters are written once, over paths and roles; no file here knows a kind of network.
@@ -15,10 +16,12 @@ mod files;
 mod hold;
 mod load;
 mod save;
+mod vocabulary;
 mod write_as;
 
-pub use files::ModelFiles;
+pub use files::{ModelFiles, TokenModules};
 pub use hold::Hold;
+pub use vocabulary::VocabularyRows;
 pub use write_as::WriteAs;
 
 use std::collections::HashMap;

@@ -6,7 +6,7 @@ use firebrand_adapters::{Linear, Lora, Mode};
 
 use super::maps::{Maps, maps};
 use super::{Inputs, Norm, NormConfig};
-use crate::parameters::{Initial, ParameterSource, Role, join, linear, tensor, under};
+use crate::parameters::{Initial, ParameterSource, Role, frozen, join, linear, tensor, under};
 
 /// Sizes and variants of the token embedding.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,6 +163,11 @@ impl Embedding {
         if let Some(adapter) = self.adapter.take() {
             self.tokens = self.tokens.clone().map(|tokens| tokens + adapter.delta().transpose());
         }
+    }
+
+    /// Replaces the token table by what `change` makes of it, frozen.
+    pub(crate) fn replace_tokens(&mut self, change: impl FnOnce(Tensor<2>) -> Tensor<2>) {
+        self.tokens = frozen(change(self.tokens.val()));
     }
 
     /// The token table, `[vocab_size, width]`.

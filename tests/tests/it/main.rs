@@ -19,4 +19,5 @@ mod resume;
 mod seeing;
 mod tensor_rows;
 mod towers;
+mod vocabulary;
 mod workshop;

@@ -9,7 +9,7 @@ use crate::cli::MergeArgs;
 use crate::error::Error;
 use crate::export::{Probe, companions, merge_into};
 use crate::inference::{base_of, put_on};
-use crate::plan::Text;
+use crate::plan::{Text, TextFolder};
 use crate::recipe::{DeviceName, WrittenDtype};
 use crate::say;
 
@@ -25,12 +25,13 @@ pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
     let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
     let mut model = Model::load(&folder, base_of(std::slice::from_ref(&arguments.adapter), arguments.base)?, &device)?;
     put_on(&mut model, std::slice::from_ref(&arguments.adapter), arguments.base)?;
-    let text = Text::load(&folder, &firebrand_datasets::TemplateChoice::Model, None)?;
+    let text_folder = TextFolder::with_adapters(&folder, std::slice::from_ref(&arguments.adapter))?;
+    let text = Text::load(&text_folder, &firebrand_datasets::TemplateChoice::Model, None)?;
     let probe = Probe::built_in(text.tokenizer.as_ref(), &model)?;
     let dtype = arguments.dtype.map(WrittenDtype::write_as);
     let taught = companions::training_template(&arguments.adapter)?;
     let rendered = taught.is_some() && taught == text.template.as_ref().map(|template| template.template_hash());
-    let receipt = merge_into(&model, &folder, &arguments.out, dtype, &probe, text.template_to_export(rendered))?;
+    let receipt = merge_into(&model, &folder, &arguments.out, dtype, &probe, &text, rendered)?;
     if arguments.json {
         say!("{}\n", serde_json::to_string(&receipt).unwrap_or_default())?;
     } else {

@@ -5,6 +5,7 @@ mod cache;
 mod check;
 mod completions;
 mod data;
+mod enlarge;
 mod eval;
 mod generate;
 mod inspect;
@@ -36,6 +37,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Score(arguments) => score::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Merge(arguments) => merge::run(&arguments),
+        Command::Enlarge(arguments) => enlarge::run(&arguments),
         Command::Adapter(command) => adapter::run(&command),
         Command::Cache(command) => cache::run(&command),
         Command::Inspect(arguments) => inspect::run(&arguments),

@@ -58,10 +58,12 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
     };
     let finished = observe(session, {
         let (recipe, checkpoints) = (recipe.clone(), directory.checkpoints());
+        let tokenizer = opened.vocabulary.as_ref().map(|vocabulary| vocabulary.text.path().to_path_buf());
         move |observer: &mut dyn Observer| {
             let base = recipe.model.to_string();
             let objective = Objective::new(&recipe.objective_of(model.kind()), recompute);
-            let mut trainer = Trainer::new(&recipe, objective, base, model, &data.train, data.eval.as_ref());
+            let mut trainer = Trainer::new(&recipe, objective, base, model, &data.train, data.eval.as_ref())
+                .with_tokenizer(tokenizer);
             if let Some(checkpoint) = &checkpoint {
                 trainer.resume(checkpoint)?;
             }

@@ -3,28 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-use firebrand_datasets::ChatTemplate;
+use firebrand_datasets::{ChatTemplate, tokenizer};
 use firebrand_models::{Model, WriteAs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::plan::Text;
 use crate::recipe::{LoraInit, Quantization};
 
 /// Files of a model folder that are copied unchanged, if they are there.
-const COPIED: &[&str] = &[
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-];
+const COPIED: &[&str] = &["generation_config.json", "preprocessor_config.json", "processor_config.json"];
 
 const TEMPLATE: &str = "chat_template.jinja";
 /// The folder of named templates.
@@ -45,8 +34,7 @@ struct TrainedWith {
     init: Option<LoraInit>,
 }
 
-/// Writes `config.json` and copies the tokenizer's files from `base` into `folder`. `template` becomes the folder's
-/// chat template, with its named ones, in both places where libraries look for it.
+/// Writes `config.json`, copies what stands beside the weights in `base`, and writes tokenizer and template.
 ///
 /// # Errors
 /// Those of reading and writing, with the path.
@@ -55,17 +43,25 @@ pub fn write(
     folder: &Path,
     model: &Model,
     write_as: WriteAs,
-    template: Option<&ChatTemplate>,
+    text: &Text,
+    rendered: bool,
 ) -> Result<(), Error> {
     write_text(&folder.join("config.json"), &model.config_json(write_as))?;
     for name in COPIED {
-        let from = base.join(name);
-        if from.exists() {
-            let to = folder.join(name);
-            fs::copy(&from, &to).map_err(Error::io(&to))?;
-        }
+        copy(&base.join(name), &folder.join(name))?;
     }
-    let Some(template) = template else { return copy_named(base, folder) };
+    write_tokenizer(text, rendered, folder)
+}
+
+/// Copies the tokenizer's files into `folder`. The template, with its named ones, is written in both places where
+/// libraries look for it; `rendered` says whether it rendered rows ([`Text::template_to_export`]).
+///
+/// # Errors
+/// Those of reading and writing, with the path.
+pub fn write_tokenizer(text: &Text, rendered: bool, folder: &Path) -> Result<(), Error> {
+    tokenizer::copy(text.folder(), folder)?;
+    copy(&text.folder().join(TEMPLATE), &folder.join(TEMPLATE))?;
+    let Some(template) = text.template_to_export(rendered) else { return copy_named(text.folder(), folder) };
     write_text(&folder.join(TEMPLATE), template.source())?;
     for (name, source) in template.named() {
         let named = folder.join(NAMED);
@@ -80,6 +76,14 @@ pub fn write(
         write_text(&path, &format!("{config:#}\n"))?;
     }
     Ok(())
+}
+
+/// Copies a file if it is there.
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    match from.exists() {
+        true => fs::copy(from, to).map(|_| ()).map_err(Error::io(to)),
+        false => Ok(()),
+    }
 }
 
 /// The value of `chat_template` in `tokenizer_config.json`: text, or a list if there are named templates.

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use firebrand_adapters::AdapterConfig;
-use firebrand_datasets::ChatTemplate;
 use firebrand_models::{Model, WriteAs, adapter_folder};
 
 use super::companions;
@@ -46,18 +45,16 @@ pub fn export(
             write_folder(&path, |folder| {
                 let dtype = dtype.unwrap_or(WriteAs::Stored);
                 model.save_weights(folder, dtype, None)?;
-                companions::write(base, folder, &model, dtype, text.template_to_export(data.rendered()))
+                companions::write(base, folder, &model, dtype, text, data.rendered())
             })?;
             exported.model = Some(path);
         }
         Some(config) => {
-            exported.adapter =
-                Some(write_adapter(&model, &config, recipe, directory, text.template_to_export(data.rendered()))?);
+            exported.adapter = Some(write_adapter(&model, &config, recipe, directory, text, data.rendered())?);
             if recipe.export.merge {
                 let path = directory.model_path();
                 let probe = Probe::from_dataset(&data.train, &model)?;
-                exported.receipt =
-                    Some(merge_into(&model, base, &path, dtype, &probe, text.template_to_export(data.rendered()))?);
+                exported.receipt = Some(merge_into(&model, base, &path, dtype, &probe, text, data.rendered())?);
                 exported.model = Some(path);
             }
         }
@@ -70,11 +67,16 @@ fn write_adapter(
     config: &AdapterConfig,
     recipe: &Recipe,
     directory: &RunDirectory,
-    template: Option<&ChatTemplate>,
+    text: &Text,
+    rendered: bool,
 ) -> Result<PathBuf, Error> {
     let path = directory.adapter_path();
     write_folder(&path, |folder| {
         adapter_folder::save(model, config, &recipe.model.to_string(), folder)?;
+        if recipe.vocabulary.is_some() {
+            companions::write_tokenizer(text, rendered, folder)?;
+        }
+        let template = text.template_to_export(rendered);
         let quantized = recipe.quantization.or(model.stored_scheme().map(|(scheme, _)| scheme.into()));
         companions::write_trained_with(folder, template, quantized, recipe.method.init_to_note())
     })?;

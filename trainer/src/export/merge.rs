@@ -5,7 +5,6 @@
 
 use std::path::Path;
 
-use firebrand_datasets::ChatTemplate;
 use firebrand_kernels::QuantizationScheme;
 use firebrand_models::weights::Checkpoint;
 use firebrand_models::{Hold, Model, WriteAs};
@@ -15,6 +14,7 @@ use super::folder::write_folder;
 use super::probe::Probe;
 use super::receipt::{Comparison, Receipt};
 use crate::error::Error;
+use crate::plan::Text;
 
 /// Merges the adapters of `adapted` into its weights, writes a model folder to `out`, reads it back and compares. If
 /// `asked` is `None`, each tensor is written with the dtype it has in the base, and a quantized base is dequantized to
@@ -28,7 +28,8 @@ pub fn merge_into(
     out: &Path,
     asked: Option<WriteAs>,
     probe: &Probe,
-    template: Option<&ChatTemplate>,
+    text: &Text,
+    rendered: bool,
 ) -> Result<Receipt, Error> {
     let adapted = adapted.for_inference();
     let write_as = decide(asked, &adapted);
@@ -43,7 +44,7 @@ pub fn merge_into(
         let mut merged = adapted.clone();
         merged.merge();
         merged.save_weights(folder, write_as, Some(&Checkpoint::open(base)?))?;
-        companions::write(base, folder, &merged, write_as, template)?;
+        companions::write(base, folder, &merged, write_as, text, rendered)?;
         drop(merged);
         let written = Model::load(folder, Hold::F32, &adapted.device())?;
         let found = Receipt::new(Comparison::of(&adapted, &written, probe), probe.len(), dtype, quantization_cost);

@@ -10,7 +10,7 @@ use firebrand_models::{Hold, Model, adapter_folder};
 use crate::cli::{Base, ModelArgs, RowArgs};
 use crate::error::Error;
 use crate::export::companions;
-use crate::plan::{Text, fits, sources};
+use crate::plan::{Text, TextFolder, fits, sources};
 
 /// A length in tokens above that of any row that fits into memory.
 const UNBOUNDED: usize = 1 << 30;
@@ -96,7 +96,7 @@ impl LoadedModel {
         let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
         let mut model = Model::load(&folder, base_of(&arguments.adapter, arguments.base)?, &device)?;
         put_on(&mut model, &arguments.adapter, arguments.base)?;
-        let text = Text::load(&folder, template, None)?;
+        let text = Text::load(&TextFolder::with_adapters(&folder, &arguments.adapter)?, template, None)?;
         Ok(Self { folder, model: model.for_inference(), text })
     }
 
@@ -156,7 +156,7 @@ impl LoadedModel {
             progress: &|_| ControlFlow::Continue(()),
         })
         .map_err(|error| self.text.explain(error))?;
-        fits::check(&dataset, &self.model)?;
+        fits::check(&dataset, &self.model, self.text.tokenizer.as_ref())?;
         Ok(dataset)
     }
 }

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use firebrand_datasets::{CacheChoice, Dataset, Format, Prepare, Progress, Report, SourceConfig, Split, prepare};
+use firebrand_datasets::{
+    CacheChoice, Dataset, Format, Prepare, Progress, Report, SourceConfig, Split, Tokenizer, prepare,
+};
 use firebrand_hub::HubDatasets;
 use firebrand_models::Model;
 
@@ -84,11 +86,11 @@ impl Data {
     ///
     /// # Errors
     /// A row that it cannot read.
-    pub fn check_fits(&self, model: &Model) -> Result<(), Error> {
+    pub fn check_fits(&self, model: &Model, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
         [Some(&self.train), self.eval.as_ref()]
             .into_iter()
             .flatten()
-            .try_for_each(|dataset| fits::check(dataset, model))
+            .try_for_each(|dataset| fits::check(dataset, model, tokenizer))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Checks that rows fit the model, [`check`], and the objective, [`check_objective`].
 
-use firebrand_datasets::{Dataset, ExampleContent, Format, RowKind};
+use firebrand_datasets::{Dataset, ExampleContent, Format, Location, RowKind, Tokenizer};
 use firebrand_models::towers::Towers;
 use firebrand_models::{Model, Predictor};
 
@@ -13,9 +13,9 @@ use crate::recipe::ObjectiveRecipe;
 ///
 /// # Errors
 /// A row that it cannot read.
-pub fn check(dataset: &Dataset, model: &Model) -> Result<(), Error> {
+pub fn check(dataset: &Dataset, model: &Model, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
     match (dataset.kind(), model.network().predictor(), model.network().towers()) {
-        (RowKind::Tokens, Some(predictor), _) => check_tokens(dataset, predictor),
+        (RowKind::Tokens, Some(predictor), _) => check_tokens(dataset, predictor, tokenizer),
         (RowKind::Tensors, _, Some(towers)) => check_pairs(dataset, towers),
         (RowKind::Tokens, None, _) => Err(other_rows(dataset, model, RowKind::Tensors)),
         (RowKind::Tensors, _, None) => Err(other_rows(dataset, model, RowKind::Tokens)),
@@ -35,13 +35,10 @@ fn other_rows(dataset: &Dataset, model: &Model, reads: RowKind) -> Error {
 }
 
 /// The error names the row with the largest id, or the longest row.
-fn check_tokens(dataset: &Dataset, predictor: Predictor<'_>) -> Result<(), Error> {
+fn check_tokens(dataset: &Dataset, predictor: Predictor<'_>, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
     let vocabulary = predictor.vocab_size();
     if let Some((id, location)) = dataset.largest_id().filter(|(id, _)| *id as usize >= vocabulary) {
-        return Err(Error::Request {
-            problem: format!("{location}: token id {id}, but the model's vocabulary has {vocabulary} tokens"),
-            help: "the rows were tokenised for another model, or the tokenizer does not belong to these weights".into(),
-        });
+        return Err(outside(id, &location, vocabulary, tokenizer));
     }
     match (dataset.longest(), predictor.position_limit()) {
         (Some(row), Some(limit)) if dataset.length(row) > limit => Err(Error::Request {
@@ -53,6 +50,27 @@ fn check_tokens(dataset: &Dataset, predictor: Predictor<'_>) -> Result<(), Error
             help: format!("its table of positions ends there: cut rows to at most {limit} tokens (max_length)"),
         }),
         _ => Ok(()),
+    }
+}
+
+/// The error for an id that the model has no row for: either the tokenizer knows it, and the model was not enlarged with
+/// it, or the ids are of another tokenizer.
+fn outside(id: u32, location: &Location, vocabulary: usize, tokenizer: Option<&Tokenizer>) -> Error {
+    let known = tokenizer.and_then(|tokenizer| Some((tokenizer.id_to_token(id)?, tokenizer.id_limit())));
+    match known {
+        Some((token, tokens)) => Error::Request {
+            problem: format!(
+                "{location}: token id {id} ({token:?}): the tokenizer has {tokens} tokens, the model rows for {vocabulary}"
+            ),
+            help:
+                "tokens were added to the tokenizer and the model was not enlarged: add a [vocabulary] section to the \
+                   recipe, which trains the missing rows, or write an enlarged model with `firebrand enlarge`"
+                    .into(),
+        },
+        None => Error::Request {
+            problem: format!("{location}: token id {id}, but the model's vocabulary has {vocabulary} tokens"),
+            help: "the rows were tokenised for another model, or the tokenizer does not belong to these weights".into(),
+        },
     }
 }
 

@@ -3,6 +3,8 @@
 //! ```text
 //! text.rs             tokenizer and template of the model folder; default_template.rs for models without a template,
 //!                     date.rs for templates that print the date
+//! text_folder.rs      the folder of both, where an adapter brings its own or tokens are added
+//! vocabulary.rs       new tokens, and where their rows start
 //! data.rs             the rows; fits.rs checks that model and objective can read them, cache.rs finds the cache
 //! objective.rs        the objective, where the recipe leaves it to the model
 //! model.rs            the folder and the model; initial_adapter.rs checks the adapter a run starts from
@@ -27,6 +29,8 @@ mod opened;
 mod ready;
 mod recompute;
 mod text;
+mod text_folder;
+mod vocabulary;
 
 pub use data::{Data, sources, total_steps};
 pub use memory::{MemoryPlan, Work};
@@ -37,3 +41,5 @@ pub use opened::Opened;
 pub use ready::Ready;
 pub use recompute::recompute;
 pub use text::{Text, dated_text};
+pub use text_folder::TextFolder;
+pub use vocabulary::Vocabulary;

@@ -9,6 +9,7 @@ use firebrand_models::adapter_folder::{self, Start};
 use firebrand_models::{Hold, Model, ModelError, ModelFiles};
 
 use super::initial_adapter::check_initial_adapter;
+use super::vocabulary::Vocabulary;
 use crate::error::Error;
 use crate::objective::{Objective, Recompute};
 use crate::recipe::{Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
@@ -38,7 +39,12 @@ pub fn hold(recipe: &Recipe) -> Hold {
 ///
 /// # Errors
 /// Files that do not fit together, or targets that match no module (shown in the recipe).
-pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(Model, Vec<String>), Error> {
+pub fn build_model(
+    loaded: &Loaded,
+    folder: &Path,
+    vocabulary: Option<&Vocabulary>,
+    device: &Device,
+) -> Result<(Model, Vec<String>), Error> {
     let recipe = &loaded.recipe;
     let mut model = match recipe.init {
         Init::Pretrained => Model::load(folder, hold(recipe), device).map_err(|error| match error {
@@ -50,6 +56,12 @@ pub fn build_model(loaded: &Loaded, folder: &Path, device: &Device) -> Result<(M
         })?,
         Init::Random => Model::random(folder, recipe.seed, device)?,
     };
+    if let Some(vocabulary) = vocabulary {
+        let old = model.vocabulary().unwrap_or_default();
+        model
+            .resize_vocabulary(&vocabulary.rows(old))
+            .map_err(|error| loaded.complain("vocabulary", error.to_string(), "remove the section"))?;
+    }
     if recipe.objective.and_then(|objective| objective.router_aux_loss()).is_some() && !model.has_routers() {
         let problem = format!("a model of type {} has no router", model.family().name());
         let help = "router_aux_loss is for models with experts, such as Mixtral; leave it out";

@@ -16,6 +16,7 @@ use super::model::build_model;
 use super::notes::notes;
 use super::opened::Opened;
 use super::recompute::recompute;
+use super::vocabulary::Vocabulary;
 use crate::device;
 use crate::error::Error;
 use crate::objective::Recompute;
@@ -70,6 +71,7 @@ impl Ready {
         notes(self.recipe(), &self.model, self.data.train.len(), self.total_steps())
             .into_iter()
             .chain(of_text)
+            .chain(self.opened.vocabulary.iter().flat_map(Vocabulary::notes))
             .collect()
     }
 }
@@ -79,9 +81,11 @@ fn load(opened: &Opened, device: &Device) -> Result<(Data, Model, Vec<String>), 
     let building = {
         let (failed, loaded, folder, device) =
             (failed.clone(), opened.loaded.clone(), opened.folder.clone(), device.clone());
+        let vocabulary = opened.vocabulary.clone();
         // Not joined when the data fail: the program ends then, and the error should not wait for gigabytes of weights.
         std::thread::spawn(move || {
-            build_model(&loaded, &folder, &device).inspect_err(|_| failed.store(true, Ordering::Relaxed))
+            build_model(&loaded, &folder, vocabulary.as_ref(), &device)
+                .inspect_err(|_| failed.store(true, Ordering::Relaxed))
         })
     };
     let recipe = opened.recipe();
@@ -100,7 +104,7 @@ fn load(opened: &Opened, device: &Device) -> Result<(Data, Model, Vec<String>), 
     }
     let (model, modules) = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let data = data.ok_or(DataError::Interrupted)?;
-    data.check_fits(&model)?;
+    data.check_fits(&model, opened.text.tokenizer.as_ref())?;
     if total_steps(recipe, &data) == 0 {
         let (problem, help) = match data.train.labelled_tokens() {
             0 => ("no row has a labelled token", "look at the rows with `firebrand data RECIPE`, and at data.train_on"),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use firebrand_datasets::{Builtin, ChatTemplate, DataError, TemplateChoice, Tokenizer};
 
+use super::text_folder::TextFolder;
 use super::{date, default_template};
 use crate::error::Error;
 use crate::recipe::Recipe;
@@ -17,6 +18,8 @@ pub struct Text {
     pub template: Option<ChatTemplate>,
     /// The name of the model's own template and the reason why it cannot be used.
     unusable: Option<(String, String)>,
+    /// Where both were read from.
+    folder: TextFolder,
     /// The default template of the family, used because the model ships none and the recipe names none.
     by_default: Option<Builtin>,
 }
@@ -26,7 +29,7 @@ pub struct Text {
 ///
 /// # Errors
 /// As [`Text::load`].
-pub fn dated_text(recipe: &mut Recipe, folder: &Path) -> Result<Text, Error> {
+pub fn dated_text(recipe: &mut Recipe, folder: &TextFolder) -> Result<Text, Error> {
     let date = recipe.data.date.clone().unwrap_or_else(date::today);
     let text = Text::load(folder, &recipe.data.template, Some(&date))?;
     if text.template.as_ref().is_some_and(|template| template.tells_the_date()) {
@@ -40,9 +43,10 @@ impl Text {
     ///
     /// # Errors
     /// A damaged file, or a template that was asked for by name and does not exist.
-    pub fn load(folder: &Path, choice: &TemplateChoice, date: Option<&str>) -> Result<Self, Error> {
+    pub fn load(folder: &TextFolder, choice: &TemplateChoice, date: Option<&str>) -> Result<Self, Error> {
+        let (read_from, folder) = (folder.clone(), folder.path());
         if !Tokenizer::is_in(folder) {
-            return Ok(Self { tokenizer: None, template: None, unusable: None, by_default: None });
+            return Ok(Self { tokenizer: None, template: None, unusable: None, folder: read_from, by_default: None });
         }
         let tokenizer = Tokenizer::from_folder(folder)?;
         let by_default = match choice {
@@ -56,7 +60,12 @@ impl Text {
             Err(DataError::Template { name, why }) if *choice == TemplateChoice::Model => (None, Some((name, why))),
             Err(error) => return Err(error.into()),
         };
-        Ok(Self { tokenizer: Some(tokenizer), template, unusable, by_default })
+        Ok(Self { tokenizer: Some(tokenizer), template, unusable, folder: read_from, by_default })
+    }
+
+    /// Where tokenizer and template were read from.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The template to write into exported folders. A default template is written only if it rendered rows.

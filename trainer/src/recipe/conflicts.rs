@@ -16,6 +16,7 @@ use super::schedule::{ScheduleSection, WarmupKeys};
 pub(super) fn check(file: &RecipeFile, document: &Document) -> Result<(), RecipeError> {
     let rules = Rules { file, document };
     rules.method()?;
+    rules.vocabulary()?;
     rules.quantization()?;
     rules.quantized_export()?;
     rules.data()?;
@@ -74,6 +75,17 @@ impl Rules<'_> {
                 .advice("write bf16; [quantization] and transformers quantize weights while they read them")
                 .into()),
             _ => Ok(()),
+        }
+    }
+
+    fn vocabulary(&self) -> Result<(), RecipeError> {
+        match self.file.vocabulary.as_ref().and_then(|vocabulary| vocabulary.stray()) {
+            None => Ok(()),
+            Some(token) => Err(self
+                .conflict("vocabulary.init")
+                .message(format!("`vocabulary.init` has a start for {token:?}, which is not among the new tokens"))
+                .advice("name it in vocabulary.add or vocabulary.add_words too, or remove its start")
+                .into()),
         }
     }
 

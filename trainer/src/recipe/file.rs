@@ -17,6 +17,7 @@ use super::output::{Export, Log, Sample};
 use super::quantization::Quantization;
 use super::schedule::ScheduleSection;
 use super::train::TrainSection;
+use super::vocabulary::VocabularyRecipe;
 use super::{data, default_values};
 
 /// A recipe for firebrand. Only `model`, `output` and one `[[data.train]]` are required.
@@ -51,6 +52,8 @@ pub(super) struct RecipeFile {
     pub base_dtype: Option<StoredDtype>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterSection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<VocabularyRecipe>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantization>,
     #[schemars(transform = constrain_data)]

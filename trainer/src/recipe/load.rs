@@ -103,6 +103,7 @@ fn decide(file: RecipeFile, model: ModelSource) -> Recipe {
         device: file.device,
         dtype: file.dtype,
         base_dtype,
+        vocabulary: file.vocabulary,
         quantization: file.quantization,
         checkpoint: file.checkpoint.resolve(file.data.has_eval()),
         data: file.data,

@@ -36,6 +36,7 @@ mod schema;
 mod tests;
 mod train;
 mod validate;
+mod vocabulary;
 
 use std::path::PathBuf;
 
@@ -59,6 +60,7 @@ pub use reference::reference;
 pub use schedule::{Curve, Schedule, Warmup};
 pub use schema::json_schema;
 pub use train::{Duration, Recompute, Train};
+pub use vocabulary::{RowInit, RowPreset, VocabularyRecipe};
 
 use firebrand_datasets::DataConfig;
 
@@ -77,6 +79,8 @@ pub struct Recipe {
     /// How frozen weights are held. Absent where they are quantized, and in a full run, which freezes none.
     pub base_dtype: Option<StoredDtype>,
     pub method: Method,
+    /// Tokens that the base does not have. Absent: none are added.
+    pub vocabulary: Option<VocabularyRecipe>,
     /// How the frozen base is quantized. Absent: it is not.
     pub quantization: Option<Quantization>,
     /// Paths are resolved.

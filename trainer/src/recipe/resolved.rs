@@ -43,6 +43,7 @@ impl From<&Recipe> for RecipeFile {
             dtype: recipe.dtype,
             base_dtype: recipe.base_dtype,
             adapter: (&recipe.method).into(),
+            vocabulary: recipe.vocabulary.clone(),
             quantization: recipe.quantization,
             data: recipe.data.clone(),
             objective: recipe.objective.map(Into::into),

@@ -13,7 +13,7 @@ use super::tiny::{self, SEED, Unsettle};
 use crate::error::Error;
 use crate::objective::Objective;
 use crate::observer::{Collector, StepReport};
-use crate::plan::{self, Data, Text};
+use crate::plan::{self, Data, Text, TextFolder};
 use crate::recipe::Recipe;
 use crate::run::{Checkpoint, Checkpoints, RunDirectory};
 use crate::training::Trainer;
@@ -66,6 +66,11 @@ impl Fixture {
         self.path("model")
     }
 
+    /// Tokenizer and template of the model.
+    pub(super) fn text(&self) -> Result<Text, Error> {
+        Text::load(&TextFolder::of_model(&self.model()), &TemplateChoice::Model, None)
+    }
+
     /// Trains by the recipe below with some keys changed, from the start or from a checkpoint. Each run needs its own
     /// name.
     pub fn train(
@@ -80,10 +85,10 @@ impl Fixture {
         let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
         let loaded = Recipe::load(&path, &changes)?;
         let recipe = &loaded.recipe;
-        let text = Text::load(&self.model(), &TemplateChoice::Model, None)?;
+        let text = self.text()?;
         let data = Data::load(recipe, &text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
         data.report.clone().pass()?;
-        let (model, _) = plan::build_model(&loaded, &self.model(), &self.device)?;
+        let (model, _) = plan::build_model(&loaded, &self.model(), None, &self.device)?;
         let (recompute, _) = plan::recompute(recipe, &model, &data);
         let checkpoints = RunDirectory::create(&recipe.output)?.checkpoints();
         let objective = Objective::new(&recipe.objective_of(model.kind()), recompute);

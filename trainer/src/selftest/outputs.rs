@@ -22,7 +22,8 @@ pub(super) fn merging(fixture: &Fixture) -> Result<Measured, Error> {
     let trained = fixture.train("to-merge", Trains::Adapter, &[], None)?;
     let probe = Probe::from_dataset(&trained.data.train, &trained.model)?;
     let out = fixture.path("merged");
-    let receipt = merge_into(&trained.model, &fixture.model(), &out, Some(WriteAs::Dense(Dtype::F32)), &probe, None)?;
+    let (base, write_as) = (fixture.model(), Some(WriteAs::Dense(Dtype::F32)));
+    let receipt = merge_into(&trained.model, &base, &out, write_as, &probe, &fixture.text()?, false)?;
     let found = match receipt.comparison {
         Comparison::Distributions(found) => found,
         // The self-test trains a decoder.

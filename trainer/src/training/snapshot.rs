@@ -27,6 +27,10 @@ impl Trainer<'_> {
                 fs::write(&path, self.model.config_json(Some(Dtype::F32))).map_err(Error::io(&path))?;
             }
         }
+        if let Some(tokenizer) = &self.tokenizer {
+            firebrand_datasets::tokenizer::copy(tokenizer, folder)?;
+            firebrand_datasets::template::copy_templates(tokenizer, folder)?;
+        }
         write_optimizer(&self.optimizer, folder)?;
         self.history.global_step = self.state.step;
         self.history.num_input_tokens_seen = self.state.input_tokens;

@@ -1,5 +1,6 @@
 //! One training step and the loop around it: [`Trainer::run`].
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use firebrand_adapters::{Mode, stream};
@@ -32,6 +33,8 @@ pub struct Trainer<'a> {
     eval: Option<&'a Dataset>,
     steps: Steps<'a>,
     pub(super) objective: Objective,
+    /// The tokenizer that checkpoints carry, where it is not the base model's.
+    pub(super) tokenizer: Option<PathBuf>,
 }
 
 /// How a run ended.
@@ -83,7 +86,13 @@ impl<'a> Trainer<'a> {
             eval,
             steps,
             objective,
+            tokenizer: None,
         }
+    }
+
+    /// Lets every checkpoint carry the tokenizer in `folder`, because the base model's is another.
+    pub fn with_tokenizer(self, folder: Option<PathBuf>) -> Self {
+        Self { tokenizer: folder, ..self }
     }
 
     /// Steps of the whole run.

@@ -10,3 +10,4 @@ mod quantized;
 mod score;
 mod towers;
 mod trajectory;
+mod vocabulary;

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use firebrand::export::{Comparison, Distributions, Probe, Receipt, merge_into};
+use firebrand::plan::{Text, TextFolder};
 use firebrand::recipe::WrittenDtype;
 use firebrand_adapters::Mode;
+use firebrand_datasets::TemplateChoice;
 use firebrand_kernels::QuantizationScheme;
 use firebrand_models::parts::Inputs;
 use firebrand_models::weights::{Checkpoint, CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
@@ -50,6 +52,11 @@ fn reference(case: &str) -> (Vec<Vec<u32>>, Vec<f32>) {
     let values: Vec<u32> = ids.bytes().as_chunks::<8>().0.iter().map(|id| i64::from_le_bytes(*id) as u32).collect();
     let rows = values.chunks(ids.shape[1]).map(<[u32]>::to_vec).collect();
     (rows, file.get("logits").unwrap().to_f32().unwrap())
+}
+
+/// Tokenizer and template of a folder, where it has them.
+fn text(folder: &Path) -> Text {
+    Text::load(&TextFolder::of_model(folder), &TemplateChoice::Model, None).unwrap()
 }
 
 #[test]
@@ -133,7 +140,7 @@ fn an_adapter_on_a_quantized_folder_is_merged_into_a_dense_one_and_into_a_quanti
     let merge = |name: &str, asked| {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join(name);
-        (merge_into(&model, &base, &out, asked, &probe, None).unwrap(), load(&out), folder)
+        (merge_into(&model, &base, &out, asked, &probe, &text(&base), false).unwrap(), load(&out), folder)
     };
     // In the precision that was quantized, which is f32 here.
     let (receipt, dense, _folder) = merge("dense", None);
@@ -180,7 +187,7 @@ fn the_original_base_is_quantized_when_the_merge_is_written_in_four_bits() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let fp4 = Some(WrittenDtype::Fp4.write_as());
-    let receipt = merge_into(&adapted(&base, Hold::F32), &base, &out, fp4, &probe, None).unwrap();
+    let receipt = merge_into(&adapted(&base, Hold::F32), &base, &out, fp4, &probe, &text(&base), false).unwrap();
     assert!(distributions(&receipt).kl > 0.0 && receipt.quantization_cost.unwrap() > 0.0, "{receipt}");
     assert_says!(fs::read_to_string(out.join("config.json")).unwrap(), r#""bnb_4bit_quant_type": "fp4""#);
     assert!(load(&out).quantized_weights().len() == 14);

@@ -92,7 +92,7 @@ impl Scores {
             device: arguments.device.unwrap_or(recipe.device),
         };
         let loaded = LoadedModel::new(&model, &recipe.data.template)?;
-        fits::check(dataset, &loaded.model)?;
+        fits::check(dataset, &loaded.model, text.tokenizer.as_ref())?;
         if let (Some(its), Some(ours)) = (&loaded.text.tokenizer, &text.tokenizer)
             && its.hash() != ours.hash()
         {

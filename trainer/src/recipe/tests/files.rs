@@ -79,6 +79,7 @@ fn defaults_are_the_contracts() {
         device: DeviceName::Auto,
         dtype: ComputeDtype::F32,
         base_dtype: Some(StoredDtype::F32),
+        vocabulary: None,
         quantization: None,
         method: Method::Lora(Box::new(LoraRecipe {
             rank: 16,

@@ -55,7 +55,7 @@ fn toml_text(value: &Value) -> String {
     match value {
         Value::Object(object) => {
             let pairs: Vec<String> =
-                object.iter().map(|(key, value)| format!("{key} = {}", toml_text(value))).collect();
+                object.iter().map(|(key, value)| format!("{key:?} = {}", toml_text(value))).collect();
             format!("{{ {} }}", pairs.join(", "))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(toml_text).collect::<Vec<_>>().join(", ")),
@@ -67,6 +67,7 @@ fn toml_text(value: &Value) -> String {
 fn companions(key: &str) -> &'static [&'static str] {
     match key {
         "base_dtype" => &["adapter.kind=lora"],
+        "vocabulary.init" => &["vocabulary.add=[\"<image>\"]"],
         "quantization.block" | "quantization.double" => &["adapter.kind=lora"],
         "data.group_by_length" => &["data.packing=false"],
         "adapter.layers_pattern" => &["adapter.layers=[0]"],
