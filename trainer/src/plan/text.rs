@@ -1,6 +1,6 @@
 //! Reads the tokenizer and chat template of a model folder: [`Text`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use firebrand_datasets::{Builtin, ChatTemplate, DataError, TemplateChoice, Tokenizer};
 
@@ -19,6 +19,8 @@ pub struct Text {
     unusable: Option<(String, String)>,
     /// The default template of the family, used because the model ships none and the recipe names none.
     by_default: Option<Builtin>,
+    /// The folder that has no tokenizer.
+    looked_in: Option<PathBuf>,
 }
 
 /// Tokenizer and template of a run. A template that prints the date must print the same one when the run is resumed, so
@@ -42,7 +44,8 @@ impl Text {
     /// A damaged file, or a template that was asked for by name and does not exist.
     pub fn load(folder: &Path, choice: &TemplateChoice, date: Option<&str>) -> Result<Self, Error> {
         if !Tokenizer::is_in(folder) {
-            return Ok(Self { tokenizer: None, template: None, unusable: None, by_default: None });
+            let looked_in = Some(folder.to_path_buf());
+            return Ok(Self { tokenizer: None, template: None, unusable: None, by_default: None, looked_in });
         }
         let tokenizer = Tokenizer::from_folder(folder)?;
         let by_default = match choice {
@@ -56,7 +59,7 @@ impl Text {
             Err(DataError::Template { name, why }) if *choice == TemplateChoice::Model => (None, Some((name, why))),
             Err(error) => return Err(error.into()),
         };
-        Ok(Self { tokenizer: Some(tokenizer), template, unusable, by_default })
+        Ok(Self { tokenizer: Some(tokenizer), template, unusable, by_default, looked_in: None })
     }
 
     /// The template to write into exported folders. A default template is written only if it rendered rows.
@@ -74,12 +77,13 @@ impl Text {
         ))
     }
 
-    /// Adds to an error about a missing template why the model's own cannot be used.
+    /// Adds to an error about a missing tokenizer where it was looked for, to one about a missing template why the model's own cannot be used.
     pub fn explain(&self, error: DataError) -> DataError {
         match (error, &self.unusable) {
             (DataError::Template { .. }, Some((name, why))) => {
                 DataError::Template { name: name.clone(), why: why.clone() }
             }
+            (DataError::NoTokenizer { .. }, _) => DataError::NoTokenizer { looked_in: self.looked_in.clone() },
             (error, _) => error,
         }
     }
