@@ -158,9 +158,22 @@ fn an_absent_key_is_what_transformers_takes_for_it() {
             // The reference refuses the file.
             let Some(changed) = changed.as_object() else { continue };
             let mut said = without;
+            if changed.contains_key("rope_parameters") {
+                // All that the older keys say stands in the object too.
+                for older in ["rope_scaling", "rope_theta", "rope_local_base_freq", "rotary_pct", "rotary_emb_base"] {
+                    said.remove(older);
+                }
+            }
+            let padding = changed.get("pad_token_id").and_then(Value::as_u64);
+            if padding.is_some_and(|id| said["vocab_size"].as_u64().is_some_and(|rows| rows <= id)) {
+                // A row that the tiny table does not have: the reference fails later.
+                continue;
+            }
             said.extend(changed.clone());
             match (ours, network(said)) {
                 (Ok(ours), Ok(said)) => assert_eq!(ours, said, "{case} without {key}"),
+                // As many as there are heads, where the reference's number does not divide them.
+                (Ok(_), Err(_)) if key == "num_key_value_heads" => {}
                 (Err(_), Err(_)) => {}
                 (ours, said) => panic!("{case} without {key}: {ours:?}, with {changed:?}: {said:?}"),
             }
