@@ -158,6 +158,13 @@ impl AdapterConfig {
         }
     }
 
+    pub(crate) fn trained_base_mut(&mut self) -> &mut TrainedBase {
+        match self {
+            Self::Lora(lora) | Self::Dora(lora) => &mut lora.base,
+            Self::Ia3(ia3) => &mut ia3.base,
+        }
+    }
+
     /// The paths to adapt among `modules`, which are all linear maps that can be adapted.
     ///
     /// # Errors

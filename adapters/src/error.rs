@@ -20,6 +20,15 @@ pub enum AdapterError {
     /// An adapter file has a setting that is not implemented.
     #[error("{}: `{key} = {value}` changes what the adapter means and is not supported; supported: {supported}", path.display())]
     Unsupported { path: PathBuf, key: String, value: String, supported: String },
+    /// The adapter began at a part of the base's weights, which was taken out of them, and is not converted.
+    #[error(
+        "{}: `init_lora_weights = \"{init}\"`: this start took a part of the base's weights out of them, so the tensors do not \
+         belong to the base as it was published, and the start cannot be made again here\n  PEFT converts such an adapter into \
+         one for the published base: save_pretrained(.., path_initial_model_for_weight_conversion = the folder that was saved \
+         before training)",
+        path.display()
+    )]
+    ChangedBase { path: PathBuf, init: String },
     /// A key of an adapter file has the wrong type or value.
     #[error("{}: `{key}`: expected {expected}, found {found}", path.display())]
     Value { path: PathBuf, key: String, expected: String, found: String },

@@ -63,6 +63,15 @@ impl Ia3Config {
         Ok(sides.into_iter().filter(|(_, side)| *side == Side::Inputs).map(|(path, _)| path.clone()).collect())
     }
 
+    /// Removes the names of `feedforward` that no adapted module ends in, and returns them.
+    pub(crate) fn drop_unmatched(&mut self, selected: &[String]) -> Vec<String> {
+        let ModulePattern::Suffixes(names) = &mut self.feedforward else { return vec![] };
+        let used = |name: &String| selected.iter().any(|path| path.ends_with(name.as_str()));
+        let (kept, dropped) = names.drain(..).partition(used);
+        *names = kept;
+        dropped
+    }
+
     /// Error: an entry of `feedforward` is not a module that is adapted.
     pub(crate) fn check(&self, selected: &[String]) -> Result<(), AdapterError> {
         let ModulePattern::Suffixes(names) = &self.feedforward else { return Ok(()) };

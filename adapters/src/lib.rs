@@ -24,6 +24,7 @@ mod spectrum;
 mod table;
 mod targets;
 mod trained_base;
+mod unmatched;
 mod weight;
 
 pub use adapter::{Adapter, AdapterConfig, AdapterValues};
@@ -42,3 +43,4 @@ pub use random::{normal, stream, uniform};
 pub use spectrum::Spectrum;
 pub use targets::{Layers, ModulePattern, Targets};
 pub use trained_base::{Biases, TrainedBase, Tying};
+pub use unmatched::Unmatched;

@@ -169,6 +169,23 @@ impl LoraConfig {
         Ok(if self.init.is_written_as_difference() { factors.without(&factors, rank) } else { factors })
     }
 
+    /// Trained factors as files hold them for the unchanged base: without the start, which is made again from `base`, the
+    /// module at `path`.
+    ///
+    /// # Errors
+    /// A pattern that does not compile, or a rank that the initialisation does not allow.
+    pub fn relative_to_start(
+        &self,
+        path: &str,
+        base: &Linear,
+        trained: LoraFactors,
+    ) -> Result<LoraFactors, AdapterError> {
+        let rank = self.rank_at(path)?;
+        // The starts whose product is not zero draw no numbers.
+        let start = self.init.factors(&Start { seed: 0, path, rank, scale: self.scale_at(path)? }, base)?;
+        Ok(trained.without(&start, rank))
+    }
+
     /// The settings of the adapter in files: with twice the rank where files hold the difference to the start.
     pub fn in_files(&self) -> Self {
         if !self.init.is_written_as_difference() {

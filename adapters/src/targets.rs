@@ -44,14 +44,7 @@ impl Layers {
     /// # Errors
     /// A pattern that does not compile, or a layer without any of the paths.
     pub fn select(&self, paths: Vec<String>) -> Result<Vec<String>, AdapterError> {
-        let any = [String::from(r"[^.]*")];
-        let patterns = if self.patterns.is_empty() { any.as_slice() } else { self.patterns.as_slice() };
-        let regex =
-            |pattern: &String| compile("adapter.layers_pattern", &format!(r"^(?:|.*?\.)(?:{pattern})\.(\d+)\."));
-        let patterns = patterns.iter().map(regex).collect::<Result<Vec<_>, _>>()?;
-        let layer = |path: &str| -> Option<usize> {
-            patterns.iter().find_map(|pattern| pattern.captures(path))?.get(1)?.as_str().parse().ok()
-        };
+        let layer = self.numbering()?;
         if let Some(unused) = self.indices.iter().find(|index| paths.iter().all(|path| layer(path) != Some(**index))) {
             return Err(AdapterError::UnusedTarget {
                 key: "adapter.layers".into(),
@@ -60,6 +53,45 @@ impl Layers {
             });
         }
         Ok(paths.into_iter().filter(|path| layer(path).is_some_and(|layer| self.indices.contains(&layer))).collect())
+    }
+
+    /// Removes the numbers and patterns to which none of `paths` belongs, and returns them. What would leave nothing
+    /// stays.
+    ///
+    /// # Errors
+    /// A pattern that does not compile.
+    pub(crate) fn drop_unmatched(&mut self, paths: &[String]) -> Result<(Vec<usize>, Vec<String>), AdapterError> {
+        let mut unused = vec![];
+        for pattern in &self.patterns {
+            let alone = Self { indices: vec![], patterns: vec![pattern.clone()] };
+            let layer = alone.numbering()?;
+            if paths.iter().all(|path| layer(path).is_none()) {
+                unused.push(pattern.clone());
+            }
+        }
+        if unused.len() < self.patterns.len() {
+            self.patterns.retain(|pattern| !unused.contains(pattern));
+        } else {
+            unused.clear();
+        }
+        let layer = self.numbering()?;
+        let known: Vec<usize> = paths.iter().filter_map(|path| layer(path)).collect();
+        let (kept, dropped): (Vec<usize>, Vec<usize>) = self.indices.iter().partition(|index| known.contains(index));
+        if kept.is_empty() {
+            return Ok((vec![], unused));
+        }
+        self.indices = kept;
+        Ok((dropped, unused))
+    }
+
+    /// Finds the number of a path's layer.
+    fn numbering(&self) -> Result<impl Fn(&str) -> Option<usize> + use<>, AdapterError> {
+        let any = [String::from(r"[^.]*")];
+        let patterns = if self.patterns.is_empty() { any.as_slice() } else { self.patterns.as_slice() };
+        let regex =
+            |pattern: &String| compile("adapter.layers_pattern", &format!(r"^(?:|.*?\.)(?:{pattern})\.(\d+)\."));
+        let patterns = patterns.iter().map(regex).collect::<Result<Vec<_>, _>>()?;
+        Ok(move |path: &str| patterns.iter().find_map(|pattern| pattern.captures(path))?.get(1)?.as_str().parse().ok())
     }
 }
 
@@ -159,7 +191,7 @@ impl Matcher<'_> {
     }
 }
 
-fn is_suffix(suffix: &str, path: &str) -> bool {
+pub(crate) fn is_suffix(suffix: &str, path: &str) -> bool {
     path.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 

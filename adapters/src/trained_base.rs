@@ -70,6 +70,15 @@ impl TrainedBase {
         Ok(paths.into_iter().filter(|path| !taken.iter().any(|regex| regex.is_match(path))).collect())
     }
 
+    /// Removes the modules to which none of the tensors `names` belongs, and returns them.
+    pub(crate) fn drop_unmatched(&mut self, names: &[&str]) -> Vec<String> {
+        let used =
+            |end: &String| names.iter().flat_map(|name| modules_of(name)).any(|module| module.ends_with(end.as_str()));
+        let (kept, dropped) = self.modules.drain(..).partition(used);
+        self.modules = kept;
+        dropped
+    }
+
     /// The first of its modules to which none of the tensors `names` belongs.
     pub fn unused<'a>(&'a self, names: &[&str]) -> Option<&'a str> {
         let used =

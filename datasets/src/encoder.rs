@@ -208,11 +208,7 @@ impl Encoder {
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer, DataError> {
-        self.tokenizer.as_ref().ok_or_else(|| {
-            DataError::Config(
-                "rows with text need a tokenizer; only rows of `tokens` and of `tensors` do without".into(),
-            )
-        })
+        self.tokenizer.as_ref().ok_or(DataError::NoTokenizer { looked_in: None })
     }
 
     fn truncate(&self, piece: Piece, is_text: bool, location: &Location) -> Result<Truncated, DataError> {

@@ -1,6 +1,6 @@
 //! The error type of this crate: [`DataError`] says what was wrong, where, what was expected, and what to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::gate::Report;
 use crate::location::Location;
@@ -133,6 +133,12 @@ pub enum DataError {
     /// A setting with a value that is not allowed.
     #[error("data: {0}")]
     Config(String),
+    /// Rows of text, and a model folder without a tokenizer.
+    #[error("data: rows with text need a tokenizer; only rows of `tokens` and of `tensors` do without{}", within(looked_in.as_deref()))]
+    NoTokenizer {
+        /// The folder that has none, where it is known.
+        looked_in: Option<PathBuf>,
+    },
     /// The data gate refuses the data.
     #[error("the data gate found errors:\n{0}")]
     Gate(Box<Report>),
@@ -159,4 +165,11 @@ impl DataError {
     pub(crate) fn is_about_one_row(&self) -> bool {
         self.location().is_some()
     }
+}
+
+fn within(folder: Option<&Path>) -> String {
+    folder.map_or_else(String::new, |folder| {
+        let folder = folder.display();
+        format!("\n  {folder} has none: looked for tokenizer.json, vocab.json with merges.txt, and tokenizer.model")
+    })
 }

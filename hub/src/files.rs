@@ -2,7 +2,7 @@
 //!
 //! Configuration, tokenizer and chat template are chosen by name, and then one set of weights, because many
 //! repositories hold the same weights several times (`consolidated.safetensors`, `onnx/`, `original/`,
-//! pickles). The first that is there is taken: `model.safetensors`, the shards of its index, an adapter,
+//! pickles). The first that is there is taken: `model.safetensors`, the shards of its index, an adapter (as safetensors, or as PyTorch saves it),
 //! `pytorch_model.bin`, the shards of its index, any other safetensors files. Only the top folder and the
 //! folder of named chat templates are read; other folders hold other formats.
 
@@ -30,6 +30,7 @@ const SUPPORTING_PREFIXES: &[&str] = &["tokenizer", "vocab."];
 const MODEL: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const ADAPTER: &str = "adapter_model.safetensors";
+const ADAPTER_PICKLE: &str = "adapter_model.bin";
 const PICKLE: &str = "pytorch_model.bin";
 const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
 
@@ -73,6 +74,8 @@ impl Selection {
             Weights::Indexed(INDEX)
         } else if all.contains(ADAPTER) {
             Weights::Files(vec![ADAPTER.to_string()])
+        } else if all.contains(ADAPTER_PICKLE) {
+            Weights::Files(vec![ADAPTER_PICKLE.to_string()])
         } else if all.contains(PICKLE) {
             Weights::Files(vec![PICKLE.to_string()])
         } else if all.contains(PICKLE_INDEX) {
@@ -172,6 +175,14 @@ mod tests {
         );
         assert_eq!(
             weights(&["adapter_config.json", "adapter_model.safetensors"]),
+            files(&["adapter_model.safetensors"])
+        );
+        assert_eq!(
+            weights(&["adapter_config.json", "adapter_model.bin", "training_args.bin"]),
+            files(&["adapter_model.bin"])
+        );
+        assert_eq!(
+            weights(&["adapter_config.json", "adapter_model.bin", "adapter_model.safetensors"]),
             files(&["adapter_model.safetensors"])
         );
         assert_eq!(weights(&["config.json", "weights.safetensors"]), files(&["weights.safetensors"]));

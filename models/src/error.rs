@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::weights::AccountingError;
+use crate::weights::{AccountingError, Dtype};
 use crate::wording::{clip, nearest_note};
 
 /// Any failure to read, check, name or write a model.
@@ -46,9 +46,35 @@ pub enum ModelError {
     #[error("{}: tensor `{tensor}`: element {index} is {value}, not a finite f32", path.display())]
     NonFinite { path: PathBuf, tensor: String, index: usize, value: f64 },
 
+    /// A finite weight does not fit the dtype in which it is to be held or written: it would become infinite.
+    #[error(
+        "{}tensor `{tensor}`: element {index} is {value}, which {} cannot hold: its largest number is {}",
+        in_file(path.as_deref()), dtype.short_name(), dtype.largest()
+    )]
+    BeyondDtype {
+        /// The file it is read from; absent when it is written.
+        path: Option<PathBuf>,
+        tensor: String,
+        index: usize,
+        value: f64,
+        dtype: Dtype,
+    },
+
+    /// A weight that is to be written is NaN or infinite.
+    #[error("tensor `{tensor}` cannot be written: element {index} is {value}")]
+    NonFiniteResult { tensor: String, index: usize, value: f32 },
+
     /// The checkpoint does not hold a tensor that was asked for.
     #[error("{}: no tensor `{tensor}`{}", path.display(), nearest_note(nearest.as_deref()))]
     NoSuchTensor { path: PathBuf, tensor: String, nearest: Option<String> },
+
+    /// Something else lies at a path that was given as a model or as an adapter.
+    #[error("{} is not {wanted}: {found}\n  {instead}", path.display())]
+    OtherThing { path: PathBuf, wanted: &'static str, found: String, instead: String },
+
+    /// The architecture of a `config.json` is not one of the families.
+    #[error("{}: `model_type`: expected a supported family ({known}), found {found}", path.display())]
+    UnknownFamily { path: PathBuf, known: String, found: String },
 
     /// A folder holds no weights in a format that can be read.
     #[error("{}: no weights: looked for {}; the folder holds {}", path.display(), looked_for.join(", "), list(present))]
@@ -108,12 +134,25 @@ impl ModelError {
                  state dict alone"
             }
             ModelError::NonFinite { .. } => {
-                "the weights were damaged before they were saved: take an earlier checkpoint"
+                "the file itself holds this value: the weights were damaged before they were saved, or did not fit f16; take an \
+                 earlier checkpoint, or the folder in bf16 or f32"
+            }
+            ModelError::BeyondDtype { dtype: Dtype::F16, .. } => {
+                "take bf16, which reaches as far as f32; f16 ends at 65504"
+            }
+            ModelError::BeyondDtype { .. } => "take f32",
+            ModelError::NonFiniteResult { .. } => {
+                "merging or training made it so, and nothing was written: merge another checkpoint, or train with a lower rate"
             }
             ModelError::NoSuchTensor { .. }
             | ModelError::Rules { .. }
             | ModelError::Adapter(_)
-            | ModelError::Vocabulary { .. } => return None,
+            | ModelError::Vocabulary { .. }
+            | ModelError::OtherThing { .. } => return None,
+            ModelError::UnknownFamily { .. } => {
+                "take a model of one of these families; an architecture that is not built in cannot be trained here, and code in a model's \
+                 folder is never run"
+            }
             ModelError::NoWeights { .. } => "give a folder with weights in safetensors or PyTorch's format",
             ModelError::Unlike { .. } => "name the model that the other was trained from",
             ModelError::OtherWeights { .. } => "write to an empty folder",
@@ -152,6 +191,10 @@ impl ModelError {
             found: found.into(),
         }
     }
+}
+
+fn in_file(path: Option<&Path>) -> String {
+    path.map_or_else(String::new, |path| format!("{}: ", path.display()))
 }
 
 fn list(names: &[String]) -> String {

@@ -18,6 +18,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::error::ModelError;
+use crate::what_is_here::{Found, Wanted};
 use crate::wording::{clip, nearest, nearest_note};
 
 pub use rope::{Rope, RopeDefaults, RopeScaling};
@@ -43,9 +44,16 @@ pub struct HfConfig {
 impl HfConfig {
     /// Opens the `config.json` of a folder, or the file itself.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
-        let mut path = path.as_ref().to_owned();
+        let given = path.as_ref();
+        let mut path = given.to_owned();
         if path.is_dir() {
             path.push("config.json");
+        }
+        if !path.exists() || path.extension().is_none_or(|ending| ending != "json") {
+            // A dangling link is a file that cannot be opened.
+            if let Some(error) = Found::error(given, Wanted::Model).filter(|_| !path.is_symlink()) {
+                return Err(error);
+            }
         }
         let kind = fs::metadata(&path).map_err(ModelError::io("open", &path))?;
         if !kind.is_file() || kind.len() > LARGEST_FILE {
@@ -100,7 +108,9 @@ impl HfConfig {
     /// The same config without `key`.
     pub fn without(&self, key: &str) -> HfConfig {
         let mut config = self.clone();
-        config.map.remove(key);
+        if config.map.shift_remove(key).is_some() {
+            config.text = None;
+        }
         config
     }
 
@@ -249,11 +259,13 @@ impl HfConfig {
         }
     }
 
+    /// The nearest key to one that is missing, for a message: empty, or a note in brackets.
+    pub(crate) fn nearest(&self, key: &str) -> String {
+        nearest_note(nearest(key, self.map.keys().map(String::as_str)).as_deref())
+    }
+
     fn required<T>(&self, key: &str, value: Option<T>, expected: &str) -> Result<T, ModelError> {
-        value.ok_or_else(|| {
-            let nearest = nearest(key, self.map.keys().map(String::as_str));
-            self.wrong(key, expected, format!("nothing{}", nearest_note(nearest.as_deref())))
-        })
+        value.ok_or_else(|| self.wrong(key, expected, format!("nothing{}", self.nearest(key))))
     }
 
     fn optional<'a, T: 'a>(

@@ -18,6 +18,7 @@ mod quantization_config;
 pub mod towers;
 mod views;
 pub mod weights;
+mod what_is_here;
 mod wording;
 
 pub use adapter::{extract as adapter_extract, folder as adapter_folder, merge as adapter_merge};
@@ -26,3 +27,4 @@ pub use model::{Hold, Model, ModelFiles, TokenModules, VocabularyRows, WriteAs};
 pub use network::{Kind, Network};
 pub use quantization_config::FourBitConfig;
 pub use views::{Predictor, Stack};
+pub use what_is_here::{Found, Wanted};

@@ -13,11 +13,90 @@ use serde_json::{Value, json};
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
 use crate::parameters::{ParameterInfo, Role};
-use crate::weights::{Checkpoint, Dtype, Form, LoadPlan, RuleSet};
+use crate::weights::{Checkpoint, Dtype, Form, LoadPlan, RuleSet, TensorView};
 use crate::wording::clip;
 
 /// The key in `config.json`.
 pub(crate) const KEY: &str = "quantization_config";
+
+/// The key of models that MLX quantized; it writes the same object under [`KEY`] too.
+const OF_MLX: &str = "quantization";
+
+const INSTEAD: &str = "take the folder with the weights in f32, f16 or bf16";
+
+/// The keys that say in how many bits bitsandbytes quantizes.
+const FLAGS: [&str; 4] = ["load_in_4bit", "_load_in_4bit", "load_in_8bit", "_load_in_8bit"];
+
+fn says_flags(section: &HfConfig) -> bool {
+    FLAGS.iter().any(|key| section.says(key))
+}
+
+/// Whether the section says of every number of bits that it is not used.
+fn quantizes_nothing(section: &HfConfig) -> Result<bool, ModelError> {
+    for key in FLAGS {
+        if section.bool_or(key, false)? {
+            return Ok(false);
+        }
+    }
+    Ok(says_flags(section))
+}
+
+/// Checks that weights are not quantized, or by bitsandbytes.
+///
+/// # Errors
+/// Another method, by its name.
+pub(crate) fn check_method(config: &HfConfig) -> Result<(), ModelError> {
+    let Some(section) = config.section(KEY)? else {
+        let by_group = |section: &Value| section.get("group_size").is_some();
+        return match config.map().get(OF_MLX).is_some_and(by_group) {
+            true => Err(by_mlx(config, OF_MLX)),
+            false => Ok(()),
+        };
+    };
+    let name = match section.optional_string("quant_method")? {
+        None if !says_flags(&section) && section.says("group_size") => return Err(by_mlx(config, KEY)),
+        None | Some("bitsandbytes") => return Ok(()),
+        Some("gptq") => "`gptq` (GPTQ)".to_owned(),
+        Some("awq") => "`awq` (AWQ)".to_owned(),
+        Some(method @ ("fp8" | "fbgemm_fp8")) => format!("`{method}` (floats of 8 bits)"),
+        Some("mxfp4") => "`mxfp4` (floats of 4 bits)".to_owned(),
+        Some("compressed-tensors") => "`compressed-tensors` (llm-compressor)".to_owned(),
+        Some(other) => format!("`{}`", clip(other)),
+    };
+    Err(section.wrong("quant_method", format!("bitsandbytes in 4 bits and no other quantization; {INSTEAD}"), name))
+}
+
+fn by_mlx(config: &HfConfig, key: &str) -> ModelError {
+    let expected = format!("weights that are not quantized, or by bitsandbytes in 4 bits; {INSTEAD}");
+    config.wrong(key, expected, "a model that MLX quantized")
+}
+
+/// The configuration as the weights have it: a quantization by bitsandbytes is left out if no tensor is quantized, and
+/// then there is a note about it. Such a section is what a merge of an adapter trained on a quantized base leaves over.
+///
+/// # Errors
+/// Another method of quantization.
+pub(crate) fn as_stored(config: HfConfig, checkpoint: &Checkpoint) -> Result<(HfConfig, Option<String>), ModelError> {
+    let Some(section) = config.section(KEY)? else { return Ok((config, None)) };
+    let ours = matches!(section.optional_string("quant_method")?, None | Some("bitsandbytes")) && says_flags(&section);
+    // Names, shapes and dtypes of codes and of their scales.
+    let quantized = |view: TensorView<'_>| {
+        view.name.contains(".quant_state.")
+            || view.name.ends_with(".SCB")
+            || (view.name.ends_with(".weight") && matches!(view.dtype, Dtype::U8 | Dtype::I8))
+    };
+    if !ours || checkpoint.tensors().any(quantized) {
+        return Ok((config, None));
+    }
+    let said = match quantizes_nothing(&section)? {
+        true => "says of no number of bits that weights are quantized in it",
+        false => "says that weights are quantized, and no tensor is",
+    };
+    let note = format!(
+        "`{KEY}` of config.json {said}: the weights are read as they are, and the key is left out of what is written"
+    );
+    Ok((config.without(KEY), Some(note)))
+}
 
 /// Linear maps in 4 bits, as bitsandbytes quantizes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,14 +113,10 @@ impl FourBitConfig {
     /// # Errors
     /// Another method, 8 bits, or a key that is not supported.
     pub fn of(config: &HfConfig) -> Result<Option<Self>, ModelError> {
-        const INSTEAD: &str = "take the folder with the weights in f32, f16 or bf16";
+        check_method(config)?;
         let Some(section) = config.section(KEY)? else { return Ok(None) };
-        match section.optional_string("quant_method")? {
-            None | Some("bitsandbytes") => {}
-            Some(other) => {
-                let expected = format!("bitsandbytes in 4 bits and no other quantization; {INSTEAD}");
-                return Err(section.wrong("quant_method", expected, format!("`{}`", clip(other))));
-            }
+        if quantizes_nothing(&section)? {
+            return Ok(None);
         }
         for key in ["load_in_8bit", "_load_in_8bit"] {
             if section.bool_or(key, false)? {
@@ -62,7 +137,10 @@ impl FourBitConfig {
                 return Err(section.wrong("bnb_4bit_quant_type", "nf4 or fp4", format!("`{}`", clip(other))));
             }
         };
-        let skip = section.optional_strings("llm_int8_skip_modules")?;
+        const SKIP: &str = "llm_int8_skip_modules";
+        // Some programs write an absent list as text.
+        let none = section.map().get(SKIP).and_then(Value::as_str).is_some_and(|text| ["null", "None"].contains(&text));
+        let skip = if none { None } else { section.optional_strings(SKIP)? };
         // The reference reads them as regular expressions. In plain names a dot is the only special character, and it
         // also matches a dot.
         let plain = |name: &&&str| name.chars().all(|letter| letter.is_alphanumeric() || "._-".contains(letter));
@@ -200,6 +278,11 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         assert_eq!(read("null").unwrap(), None);
+        let left_over = r#"{"load_in_4bit": false, "load_in_8bit": false, "llm_int8_skip_modules": "null", "quant_method": "bitsandbytes"}"#;
+        assert_eq!(read(left_over).unwrap(), None);
+        assert_eq!(read(r#"{"load_in_4bit": false}"#).unwrap(), None);
+        let skip = r#"{"load_in_4bit": true, "llm_int8_skip_modules": "null"}"#;
+        assert_eq!(read(skip).unwrap(), read(r#"{"load_in_4bit": true}"#).unwrap());
         for double in [true, false] {
             for code in [FourBit::Nf4, FourBit::Fp4] {
                 let config = FourBitConfig::new(QuantizationScheme::FourBit { code, block: 64, double }).unwrap();
@@ -222,6 +305,9 @@ mod tests {
             (r#"{"quant_method": "awq"}"#, "found `awq`"),
             (r#"{"quant_method": "bitsandbytes", "load_in_8bit": true}"#, "`quantization_config.load_in_8bit`"),
             (r#"{"quant_method": "bitsandbytes"}"#, "`quantization_config.load_in_4bit`"),
+            (r#"{"quant_method": "fp8", "activation_scheme": "dynamic"}"#, "found `fp8` (floats of 8 bits)"),
+            (r#"{"group_size": 64, "bits": 4}"#, "`quantization_config`: expected weights that are not quantized"),
+            (r#"{"group_size": 64, "bits": 4, "mode": "affine"}"#, "a model that MLX quantized"),
             (r#"{"load_in_4bit": true, "bnb_4bit_quant_type": "int4"}"#, "nf4 or fp4, found `int4`"),
             (
                 r#"{"load_in_4bit": true, "bnb_4bit_quant_storage": "bfloat16"}"#,

@@ -15,11 +15,13 @@ if os.environ.get("PYTHONHASHSEED") != "0":
 warnings.filterwarnings("ignore", message="Could not find a config file")
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
+import adapter_files
 import adapter_merge
 import all_linear
 import clip
 import clip_adapters
 import clip_trajectories
+import config_defaults
 import families
 import family_trajectories
 import llama
@@ -44,7 +46,9 @@ def jobs() -> dict:
     table |= {name: (lambda name=name, case=case: lora.write(name, case)) for name, case in lora.CASES.items()}
     table |= {name: (lambda name=name, case=case: trajectory.write(name, case)) for name, case in trajectories.items()}
     table |= {"all_linear": all_linear.write, "published": published.write}
-    table |= {"adapter-merge": adapter_merge.write}
+    table |= {"adapter-merge": adapter_merge.write, "config_defaults": config_defaults.write}
+    for name, case in adapter_files.CASES.items():
+        table[f"adapter-files/{name}"] = lambda name=name, case=case: adapter_files.write(name, case)
     table |= {f"tokenizers/{name}": (lambda name=name: tokenizers_of_folders.write(name)) for name in tokenizers_of_folders.CASES}
     table |= {"tokenizer-configs": tokenizer_configs.main}
     table |= {f"vocabulary/{name}": (lambda name=name: vocabulary.write(name)) for name in vocabulary.CASES}

@@ -173,6 +173,9 @@ pub struct ModelArgs {
     /// The base under an adapter that was trained on a quantized one: quantized alike, or the original weights.
     #[arg(long, value_enum, default_value = "trained")]
     pub base: Base,
+    /// Put an adapter on a model that is not the one it was trained on.
+    #[arg(long)]
+    pub other_base: bool,
     /// auto, cpu, `cuda[:N]`, `vulkan[:N]`, metal or `rocm[:N]`.
     #[arg(long, default_value = "auto")]
     pub device: DeviceName,
@@ -284,6 +287,9 @@ pub struct MergeArgs {
     /// What to fold an adapter into that was trained on a quantized base: that base, dequantized, or the original weights.
     #[arg(long, value_enum, default_value = "trained")]
     pub base: Base,
+    /// Merge an adapter into a model that is not the one it was trained on.
+    #[arg(long)]
+    pub other_base: bool,
     /// The new model folder.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

@@ -16,8 +16,22 @@ pub struct PeftConfig {
     pub method: AdapterConfig,
     /// `base_model_name_or_path`, if the file names one.
     pub base_model: Option<String>,
+    /// Rows of the token table or of the head that the adapter replaces (`trainable_token_indices`).
+    pub rows: Vec<TokenRows>,
+    /// The start that was taken out of the base's weights, where the tensors are those of the trained factors: the start
+    /// has to be made again from the base.
+    pub restart: Option<LoraInit>,
     /// The whole file, including unknown keys.
     pub raw: Map<String, Value>,
+}
+
+/// Rows that an adapter replaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRows {
+    /// The end of the path of the module; absent: the input embedding.
+    pub module: Option<String>,
+    /// Ids of tokens, in the order of the tensor's rows.
+    pub ids: Vec<usize>,
 }
 
 /// The base model of an adapter, as `adapter_config.json` describes it.
@@ -76,10 +90,11 @@ type IsInert = fn(&Value) -> bool;
 /// Keys that change the meaning of an adapter, with a check for the values that do not.
 const INERT: &[(&str, IsInert)] = &[
     ("use_qalora", is_off),
+    // Several maps in one, each adapted or not: PEFT before 0.3.
+    ("enable_lora", is_off),
     ("lora_bias", is_off),
     ("layer_replication", is_off),
     ("target_parameters", is_off),
-    ("trainable_token_indices", is_off),
     ("alora_invocation_tokens", is_off),
     ("use_bdlora", is_off),
     ("kasa_config", is_off),
@@ -87,10 +102,6 @@ const INERT: &[(&str, IsInert)] = &[
     ("velora_config", is_off),
     ("monteclora_config", is_off),
     ("loftq_config", is_off),
-    // Initialisations that change the base weight: without the change the tensors alone are not the adapter.
-    ("init_lora_weights", |value| {
-        value.as_str().is_none_or(|name| matches!(name, "gaussian" | "orthogonal" | "eva" | "true" | "false"))
-    }),
 ];
 
 impl PeftConfig {
@@ -116,7 +127,14 @@ impl PeftConfig {
             _ => return Err(reader.unsupported("peft_type", &json!(kind), "\"LORA\", \"IA3\"")),
         };
         let base_model = reader.string("base_model_name_or_path")?.filter(|name| !name.is_empty());
-        Ok(Self { method, base_model, raw })
+        let (rows, restart) = (reader.token_rows()?, reader.restart(&method)?);
+        Ok(Self { method, base_model, rows, restart, raw })
+    }
+
+    /// Whether the adapter goes with a base that is not the published one: parts of it were trained whole, or a start was
+    /// taken out of it.
+    pub fn changes_base(&self) -> bool {
+        !self.method.trained_base().is_empty() || !self.rows.is_empty() || self.restart.is_some()
     }
 
     /// The base model in the file.
@@ -277,6 +295,47 @@ impl Reader<'_> {
             base: self.trained_base()?,
         };
         Ok(if self.flag("use_dora")? { AdapterConfig::Dora(lora) } else { AdapterConfig::Lora(lora) })
+    }
+
+    /// The start that must be made again. PEFT's other starts leave the base as it is, or need data.
+    fn restart(&self, method: &AdapterConfig) -> Result<Option<LoraInit>, AdapterError> {
+        let Some(Value::String(name)) = self.raw.get("init_lora_weights") else { return Ok(None) };
+        let restart = match name.to_lowercase().as_str() {
+            "true" | "false" | "gaussian" | "orthogonal" | "eva" | "mica" => return Ok(None),
+            "pissa" => Some(LoraInit::Pissa),
+            "olora" => Some(LoraInit::Olora),
+            _ => None,
+        };
+        match (restart, method) {
+            (Some(init), AdapterConfig::Lora(_)) => Ok(Some(init)),
+            (_, AdapterConfig::Lora(_) | AdapterConfig::Dora(_) | AdapterConfig::Ia3(_)) => {
+                Err(AdapterError::ChangedBase { path: self.path.to_path_buf(), init: name.clone() })
+            }
+        }
+    }
+
+    fn token_rows(&self) -> Result<Vec<TokenRows>, AdapterError> {
+        const KEY: &str = "trainable_token_indices";
+        let wrong = || self.wrong(KEY, "a list of token ids, or such a list for each module", self.raw.get(KEY));
+        let ids = |value: &Value| {
+            let ids =
+                value.as_array()?.iter().map(|id| usize::try_from(id.as_u64()?).ok()).collect::<Option<Vec<_>>>()?;
+            let mut sorted = ids.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            (sorted.len() == ids.len()).then_some(ids)
+        };
+        match self.raw.get(KEY) {
+            None | Some(Value::Null) => Ok(vec![]),
+            Some(list @ Value::Array(_)) => Ok(vec![TokenRows { module: None, ids: ids(list).ok_or_else(wrong)? }]),
+            Some(Value::Object(table)) => {
+                let rows = table.iter().map(|(module, list)| {
+                    Ok(TokenRows { module: Some(module.clone()), ids: ids(list).ok_or_else(wrong)? })
+                });
+                rows.collect()
+            }
+            Some(_) => Err(wrong()),
+        }
     }
 
     fn ia3(&self) -> Result<Ia3Config, AdapterError> {

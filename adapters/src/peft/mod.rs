@@ -7,5 +7,7 @@
 mod config;
 mod tensors;
 
-pub use config::{BaseModel, PeftConfig, Task};
-pub use tensors::{AdapterTensor, CONFIG_FILE, TENSOR_FILE, TensorNames, base_tensor_name, group_tensors, tensor_name};
+pub use config::{BaseModel, PeftConfig, Task, TokenRows};
+pub use tensors::{
+    AdapterTensor, CONFIG_FILE, PICKLE_FILE, TENSOR_FILE, TensorNames, base_tensor_name, group_tensors, tensor_name,
+};

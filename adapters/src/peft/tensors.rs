@@ -1,4 +1,7 @@
-//! Names of the tensors in `adapter_model.safetensors`: [`tensor_name`] makes them, [`group_tensors`] reads them.
+//! Names of the tensors in adapter files: [`tensor_name`] makes them, [`group_tensors`] reads them.
+//!
+//! PEFT leaves the adapter's own name out of them. Files made of a whole state dictionary have it (`lora_A.default.weight`,
+//! `modules_to_save.default.weight`), and are read too, as long as they hold one adapter.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,8 +12,12 @@ use crate::AdapterError;
 pub const CONFIG_FILE: &str = "adapter_config.json";
 /// File name of the tensors.
 pub const TENSOR_FILE: &str = "adapter_model.safetensors";
+/// File name of the tensors as PyTorch saves them: PEFT's own before 0.6, and later on request.
+pub const PICKLE_FILE: &str = "adapter_model.bin";
 
 const PREFIX: &str = "base_model.model.";
+/// What stands after the path of a module of which rows are trained.
+const ROWS: &str = ".token_adapter.trainable_tokens_delta";
 /// PEFT's name for the original module inside an adapted one.
 const BASE_LAYER: &str = "base_layer.";
 /// PEFT's names inside a module that is trained whole: the module as it was, and as it is.
@@ -90,6 +97,8 @@ pub struct TensorNames {
     pub adapters: BTreeMap<String, BTreeMap<AdapterTensor, String>>,
     /// For the base: name in the base's files -> name in this file.
     pub base: BTreeMap<String, String>,
+    /// For rows of the token table or of the head: path of the module -> name in the file.
+    pub rows: BTreeMap<String, String>,
 }
 
 /// Groups the names of the tensors in a file.
@@ -99,6 +108,8 @@ pub struct TensorNames {
 pub fn group_tensors<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> Result<TensorNames, AdapterError> {
     let mismatch = |problem| AdapterError::Mismatch { path: path.to_path_buf(), problem };
     let mut found = TensorNames::default();
+    let mut of: Option<String> = None;
+    let mut again = BTreeMap::new();
     for name in names {
         let Some(inner) = name.strip_prefix(PREFIX) else {
             return Err(mismatch(format!(
@@ -106,11 +117,22 @@ pub fn group_tensors<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> R
                 tensor_name("model.layers.0.self_attn.q_proj", AdapterTensor::A)
             )));
         };
+        let (inner, adapter) = without_adapter_name(inner);
+        if let Some(adapter) = adapter
+            && let Some(other) = of.replace(adapter.clone()).filter(|other| *other != adapter)
+        {
+            let problem =
+                format!("it holds several adapters, `{other}` and `{adapter}`; save each in a folder of its own");
+            return Err(mismatch(problem));
+        }
         let parsed =
             AdapterTensor::ALL.into_iter().find_map(|tensor| Some((inner.strip_suffix(tensor.suffix())?, tensor)));
-        match parsed {
+        let before = match parsed {
             Some((module, tensor)) => {
-                found.adapters.entry(module.to_string()).or_default().insert(tensor, name.to_string());
+                found.adapters.entry(module.to_string()).or_default().insert(tensor, name.to_string())
+            }
+            None if inner.ends_with(ROWS) => {
+                found.rows.insert(inner[..inner.len() - ROWS.len()].to_string(), name.to_string())
             }
             None => {
                 // Where embeddings are written although they are trained whole, PEFT writes the wrapped module too: the
@@ -120,11 +142,17 @@ pub fn group_tensors<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> R
                 }
                 let in_base = inner.replacen(&format!(".{BASE_LAYER}"), ".", 1);
                 match in_base.contains(TRAINED) {
-                    true => found.base.entry(in_base.replacen(TRAINED, ".", 1)).or_insert_with(|| name.to_string()),
-                    false => found.base.entry(in_base).insert_entry(name.to_string()).into_mut(),
-                };
+                    true => again.insert(in_base.replacen(TRAINED, ".", 1), name.to_string()),
+                    false => found.base.insert(in_base, name.to_string()),
+                }
             }
+        };
+        if let Some(before) = before {
+            return Err(mismatch(format!("`{before}` and `{name}` are one tensor")));
         }
+    }
+    for (module, name) in again {
+        found.base.entry(module).or_insert(name);
     }
     let single = |tensors: &BTreeMap<AdapterTensor, String>| {
         let has = |tensor| tensors.contains_key(&tensor);
@@ -134,6 +162,36 @@ pub fn group_tensors<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> R
     match found.adapters.iter().find(|(_, tensors)| single(tensors)) {
         Some((module, _)) => Err(mismatch(format!("`{module}` has only one of lora_A and lora_B"))),
         None => Ok(found),
+    }
+}
+
+/// The name as PEFT writes it, and the adapter's own name if it stood in it.
+fn without_adapter_name(inner: &str) -> (String, Option<String>) {
+    /// What stands before the adapter's name, and what stands in its place without it.
+    const BEFORE: [(&str, &str); 8] = [
+        (".trainable_tokens_delta.", ".trainable_tokens_delta"),
+        (".lora_A.", ".lora_A."),
+        (".lora_B.", ".lora_B."),
+        (".lora_embedding_A.", ".lora_embedding_A"),
+        (".lora_embedding_B.", ".lora_embedding_B"),
+        (".lora_magnitude_vector.", ".lora_magnitude_vector"),
+        (".ia3_l.", ".ia3_l"),
+        (".modules_to_save.", "."),
+    ];
+    let plain = || (inner.to_string(), None);
+    let split = BEFORE.iter().find_map(|(before, kept)| {
+        let (module, rest) = inner.split_once(before)?;
+        Some((module, rest, *kept))
+    });
+    let Some((module, rest, kept)) = split else { return plain() };
+    match (kept.ends_with('.'), rest.split_once('.')) {
+        (true, None) => plain(),
+        (true, Some((adapter, last))) => (format!("{module}{kept}{last}"), Some(adapter.to_string())),
+        // DoRA's magnitude is a module in memory.
+        (false, None) if rest == "weight" => (format!("{module}{kept}"), None),
+        (false, None) => (format!("{module}{kept}"), Some(rest.to_string())),
+        (false, Some((adapter, "weight"))) => (format!("{module}{kept}"), Some(adapter.to_string())),
+        (false, Some(_)) => plain(),
     }
 }
 
@@ -170,6 +228,38 @@ mod tests {
         assert_eq!(ours, ["base_model.model.model.q.base_layer.bias", "base_model.model.model.norm.weight"]);
         let groups = group_tensors(Path::new("x"), ours.iter().map(String::as_str)).unwrap();
         assert_eq!(groups.base, names.map(String::from).into_iter().zip(ours).collect());
+    }
+
+    #[test]
+    fn the_name_of_the_adapter_may_stand_in_the_names_of_its_tensors() {
+        let names = [
+            "base_model.model.model.q.lora_A.default.weight",
+            "base_model.model.model.q.lora_B.default.weight",
+            "base_model.model.model.q.lora_magnitude_vector.default.weight",
+            "base_model.model.embed.lora_embedding_A.default",
+            "base_model.model.embed.lora_embedding_B.default",
+            "base_model.model.model.up.ia3_l.default",
+            "base_model.model.lm_head.modules_to_save.default.weight",
+        ];
+        let groups = group_tensors(Path::new("x"), names.into_iter()).unwrap();
+        assert_eq!(groups.adapters["model.q"][&AdapterTensor::A], names[0]);
+        assert_eq!(groups.adapters["model.q"].len(), 3);
+        assert_eq!(groups.adapters["embed"][&AdapterTensor::EmbeddingB], names[4]);
+        assert_eq!(groups.adapters["model.up"][&AdapterTensor::Scale], names[5]);
+        assert_eq!(groups.base["lm_head.weight"], names[6]);
+        let old = ["base_model.model.model.q.lora_magnitude_vector.weight"];
+        let groups = group_tensors(Path::new("x"), old.into_iter()).unwrap();
+        assert_eq!(groups.adapters["model.q"][&AdapterTensor::Magnitude], old[0]);
+    }
+
+    #[test]
+    fn two_adapters_in_one_file_are_an_error() {
+        let names = ["default", "sql"].map(|name| format!("base_model.model.model.q.lora_A.{name}.weight"));
+        let error = group_tensors(Path::new("x"), names.iter().map(String::as_str)).unwrap_err().to_string();
+        assert!(error.contains("`default` and `sql`"), "{error}");
+        let twice = ["base_model.model.model.q.lora_A.weight", "base_model.model.model.q.lora_A.a.weight"];
+        let error = group_tensors(Path::new("x"), twice.into_iter()).unwrap_err().to_string();
+        assert!(error.contains("are one tensor"), "{error}");
     }
 
     #[test]

@@ -55,7 +55,11 @@ fn quantize<T: Element>(values: &[T], scheme: QuantizationScheme) -> Result<(Vec
         QuantizationScheme::FourBit { double: true, .. } => Scales::Double(DoubleScales::quantize(scales)),
         QuantizationScheme::FourBit { double: false, .. } | QuantizationScheme::Int8 { .. } => Scales::Plain(scales),
     };
-    Ok((codes, scales))
+    let blocks = values.len().div_ceil(scheme.block());
+    match (0..blocks).find(|block| !scales.at(*block).is_finite()) {
+        None => Ok((codes, scales)),
+        Some(block) => Err(QuantizationError::Scale { index: block * scheme.block() }),
+    }
 }
 
 /// 4-bit codes of `len` numbers, two a byte, and the scale of each block.

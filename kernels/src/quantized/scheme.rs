@@ -120,6 +120,12 @@ pub enum QuantizationError {
         /// NaN or an infinity.
         value: f32,
     },
+    /// Scales whose mean, which double quantization takes, is beyond f32.
+    #[error("the scales of the blocks from value {index} on are too large to be quantized themselves")]
+    Scale {
+        /// The first value of the block, in row-major order.
+        index: usize,
+    },
     /// A part with more or fewer elements than shape and quantization ask for.
     #[error("{part}: expected {expected} elements for this shape, found {found}")]
     Size {

@@ -5,16 +5,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use firebrand_adapters::peft::{BaseModel, CONFIG_FILE, PeftConfig, TENSOR_FILE, group_tensors, tensor_name};
-use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, LoraInit, Targets, Tying};
+use firebrand_adapters::peft::{
+    BaseModel, CONFIG_FILE, PICKLE_FILE, PeftConfig, TENSOR_FILE, group_tensors, tensor_name,
+};
+use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, LoraConfig, LoraInit, Targets, Tying};
 
 use super::experts;
 use super::site::Original;
+use super::token_rows;
 use super::trained_base::{self, BaseParameter, Tensors};
 use super::vocabulary;
 use crate::error::ModelError;
-use crate::model::{Model, ModelFiles};
-use crate::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
+use crate::model::{Model, ModelFiles, encode_finite};
+use crate::weights::{CheckpointPlan, Dtype, PlanOptions, TensorSpec, WeightsFile};
+use crate::what_is_here::{Found, Wanted};
 
 /// Where an adapter's first values come from.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +33,13 @@ pub enum Start<'a> {
     },
     /// The tensors of an adapter folder, which must fit the configuration.
     Folder(&'a Path),
+    /// The tensors of a finished adapter: rows of the token table among them are the base's already.
+    Finished {
+        /// The open file.
+        file: &'a WeightsFile,
+        /// The start that was taken out of the base's weights and has to be made again.
+        restart: Option<LoraInit>,
+    },
 }
 
 /// Puts trainable adapters on the modules that `config` selects, and makes the parameters of the base that it trains
@@ -38,15 +49,10 @@ pub enum Start<'a> {
 /// A selection that matches nothing, or tensors that do not match the selected modules one to one.
 pub fn attach(model: &mut Model, config: &AdapterConfig, start: Start<'_>) -> Result<Vec<String>, ModelError> {
     if let Start::Folder(folder) = start {
-        let path = folder.join(TENSOR_FILE);
-        let file = SafetensorsFile::open(&path)?;
-        vocabulary::fit(model, &file, &group_tensors(&path, file.names())?)?;
+        let file = open_tensors(folder)?;
+        vocabulary::fit(model, &file, &group_tensors(file.path(), file.names())?)?;
     }
-    let modules = match config.targets() {
-        Targets::AllLinear => model.projection_paths()?,
-        Targets::Pattern(_) => model.site_paths()?,
-    };
-    let selected = config.select(&modules)?;
+    let selected = config.select(&selectable(model, config)?)?;
     if let Start::Fresh { .. } = start {
         experts::check(model, config, &selected)?;
     }
@@ -55,23 +61,37 @@ pub fn attach(model: &mut Model, config: &AdapterConfig, start: Start<'_>) -> Re
     let device = model.device();
     let mut given = match start {
         Start::Fresh { .. } => Given::default(),
-        Start::Folder(folder) => read_values(&folder.join(TENSOR_FILE), model, config, &selected, &trained)?,
+        Start::Folder(folder) => {
+            let file = open_tensors(folder)?;
+            token_rows::refuse(file.path(), &group_tensors(file.path(), file.names())?.rows)?;
+            read_values(&file, model, config, &selected, &trained)?
+        }
+        Start::Finished { file, .. } => read_values(file, model, config, &selected, &trained)?,
     };
+    let restarted = if let (Start::Finished { restart: Some(init), .. }, AdapterConfig::Lora(lora)) = (start, config) {
+        Some(LoraConfig { init, ..lora.clone() })
+    } else {
+        None
+    };
+    let built = restarted.clone().map(AdapterConfig::Lora);
     for (path, site) in model.sites_mut()? {
         if !selected.contains(&path) {
             continue;
         }
         let values = match (start, given.adapters.remove(&path)) {
-            (_, Some(values)) => values,
+            (_, Some(values)) => match &restarted {
+                Some(lora) => site.relative_to_start(lora, &path, values)?,
+                None => values,
+            },
             (Start::Fresh { seed, original }, None) => {
                 let needed = original.filter(|_| config.starts_at_what_quantization_lost());
                 let read = needed.map(|files| |path: &str| files.values_of_map(path));
                 site.initial(config, seed, &path, read.as_ref().map(|read| read as &Original<'_>))?
             }
             // `read_values` returns a set of tensors for each selected module.
-            (Start::Folder(_), None) => continue,
+            (Start::Folder(_) | Start::Finished { .. }, None) => continue,
         };
-        site.build(config, &path, values, &device)?;
+        site.build(built.as_ref().unwrap_or(config), &path, values, &device)?;
     }
     trained_base::activate(model, &trained, config.trained_base().tying, given.base);
     Ok(selected)
@@ -100,8 +120,49 @@ fn check_tie(model: &Model, config: &AdapterConfig, selected: &[String]) -> Resu
 /// A folder without an adapter, a setting that is not implemented, or tensors that do not match the model one to one.
 pub fn load(model: &mut Model, folder: &Path) -> Result<PeftConfig, ModelError> {
     let config = read_config(folder)?;
-    attach(model, &config.method, Start::Folder(folder))?;
+    attach_finished(model, config, folder)
+}
+
+/// Puts a finished adapter on the model. Names in its configuration that match nothing become notes of the model: its
+/// tensors decide, and each of them must fit.
+fn attach_finished(model: &mut Model, mut config: PeftConfig, folder: &Path) -> Result<PeftConfig, ModelError> {
+    let tensors = trained_base::names(model)?;
+    let tensors: Vec<&str> = tensors.iter().map(String::as_str).collect();
+    let (method, unmatched) =
+        config.method.matching(&selectable(model, &config.method)?, &tensors).map_err(|error| match error {
+            AdapterError::NoMatch { targets: found, available, .. }
+            | AdapterError::UnusedTarget { target: found, available, .. } => AdapterError::Mismatch {
+                path: folder.join(CONFIG_FILE),
+                problem: format!(
+                    "no module of the model matches `target_modules` ({found}); its linear modules end in: {available}"
+                ),
+            },
+            error => error,
+        })?;
+    config.method = method;
+    let file = open_tensors(folder)?;
+    let names = group_tensors(file.path(), file.names())?;
+    vocabulary::fit(model, &file, &names)?;
+    token_rows::apply(model, &config, &file, &names.rows)?;
+    attach(model, &config.method, Start::Finished { file: &file, restart: config.restart })?;
+    if let (Some(init), AdapterConfig::Lora(lora)) = (config.restart, &mut config.method) {
+        lora.init = init;
+    }
+    for unmatched in unmatched {
+        let folder = folder.display();
+        model.note(format!(
+            "the adapter in {folder}: {unmatched} matches nothing in the model, and no tensor of it is there"
+        ));
+    }
     Ok(config)
+}
+
+/// The paths of the modules among which the targets of `config` choose.
+fn selectable(model: &Model, config: &AdapterConfig) -> Result<Vec<String>, ModelError> {
+    match config.targets() {
+        Targets::AllLinear => model.projection_paths(),
+        Targets::Pattern(_) => model.site_paths(),
+    }
 }
 
 /// As [`load`], for a LoRA adapter on the weights that it was trained on. `init` says how its factors started: an
@@ -114,8 +175,7 @@ pub fn load_started(model: &mut Model, folder: &Path, init: LoraInit) -> Result<
     if let AdapterConfig::Lora(lora) = &config.method {
         config.method = AdapterConfig::Lora(lora.started_by(init)?);
     }
-    attach(model, &config.method, Start::Folder(folder))?;
-    Ok(config)
+    attach_finished(model, config, folder)
 }
 
 /// Puts several adapter folders on the model at once, for inference.
@@ -129,11 +189,12 @@ pub fn load_all(model: &mut Model, folders: &[PathBuf]) -> Result<(), ModelError
         let taken = model.sites_mut()?.into_iter().filter_map(|(path, mut site)| Some((path, site.detach()?)));
         let mut before: HashMap<String, Adapter> = taken.collect();
         let config = load(model, folder)?;
-        if !config.method.trained_base().is_empty()
+        if config.changes_base()
             && let Some(other) = changed_base.replace(folder)
         {
             let problem = format!(
-                "both {} and {} hold trained parts of the base (modules_to_save, bias); only one of them can",
+                "both {} and {} hold changed parts of the base (modules_to_save, bias, trainable_token_indices, or a start taken \
+                 out of its weights); only one of them can",
                 other.display(),
                 folder.display()
             );
@@ -163,8 +224,40 @@ pub fn load_all(model: &mut Model, folders: &[PathBuf]) -> Result<(), ModelError
 /// As [`load`].
 pub fn read_config(folder: &Path) -> Result<PeftConfig, ModelError> {
     let path = folder.join(CONFIG_FILE);
-    let text = fs::read_to_string(&path).map_err(ModelError::io("read", &path))?;
-    Ok(PeftConfig::parse(&path, &text)?)
+    let read = || -> Result<PeftConfig, ModelError> {
+        let text = fs::read_to_string(&path).map_err(ModelError::io("read", &path))?;
+        Ok(PeftConfig::parse(&path, &text)?)
+    };
+    read().map_err(|error| Found::error(folder, Wanted::Adapter).unwrap_or(error))
+}
+
+/// Opens the tensors of an adapter folder: `adapter_model.safetensors`, or, where there is none, `adapter_model.bin`, of
+/// which only tensors are read. The order is PEFT's.
+///
+/// # Errors
+/// Neither file is there; a damaged file, or one that holds more than tensors.
+pub fn open_tensors(folder: &Path) -> Result<WeightsFile, ModelError> {
+    // A dangling link is a file that cannot be opened, not a missing one.
+    let found = [TENSOR_FILE, PICKLE_FILE]
+        .map(|name| folder.join(name))
+        .into_iter()
+        .find(|path| path.is_symlink() || path.exists());
+    match found {
+        Some(path) => WeightsFile::open(path),
+        None => Err(Found::error(folder, Wanted::Adapter).unwrap_or_else(|| ModelError::NoWeights {
+            path: folder.to_path_buf(),
+            looked_for: vec![TENSOR_FILE, PICKLE_FILE],
+            present: names_in(folder),
+        })),
+    }
+}
+
+/// The names in a folder, for messages.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(1_000);
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
 }
 
 /// Writes the adapters of the model, and the parameters of the base trained beside them, as a PEFT folder in f32.
@@ -196,7 +289,7 @@ pub(crate) fn write(tensors: &Tensors, config: &str, folder: &Path) -> Result<()
     let options = PlanOptions { base_name: "adapter_model".into(), max_shard_bytes: u64::MAX, ..Default::default() };
     CheckpointPlan::new(specs, &options)?.write(folder, |spec| {
         let values = tensors.get(&spec.name).map(|(_, values)| values.as_slice()).unwrap_or_default();
-        Ok(Cow::Owned(spec.dtype.encode(values).unwrap_or_default()))
+        encode_finite(&spec.name, values, spec.dtype).map(Cow::Owned)
     })?;
     let path = folder.join(CONFIG_FILE);
     fs::write(&path, config).map_err(ModelError::io("write", &path))
@@ -213,17 +306,17 @@ struct Given {
 
 /// Reads the tensors of every selected module and of every trained parameter of the base from a file.
 fn read_values(
-    path: &Path,
+    file: &WeightsFile,
     model: &mut Model,
     config: &AdapterConfig,
     selected: &[String],
     trained: &[BaseParameter],
 ) -> Result<Given, ModelError> {
-    let file = SafetensorsFile::open(path)?;
+    let path = file.path();
     let names = group_tensors(path, file.names())?;
     let mismatch = |problem: String| AdapterError::Mismatch { path: path.to_path_buf(), problem };
     let mut given = Given {
-        base: trained_base::read(model, &file, &names, trained, config.trained_base().tying)?,
+        base: trained_base::read(model, file, &names, trained, config.trained_base().tying)?,
         ..Given::default()
     };
     let sites = model.sites_mut()?;
@@ -247,11 +340,10 @@ fn read_values(
         }
         let mut values = AdapterValues::new();
         for (tensor, shape) in shapes {
-            let name = tensor_name(&module, tensor);
-            if !found.contains_key(&tensor) {
-                return Err(mismatch(format!("it has no `{name}`")).into());
-            }
-            let view = file.get(&name)?;
+            let Some(name) = found.get(&tensor) else {
+                return Err(mismatch(format!("it has no `{}`", tensor_name(&module, tensor))).into());
+            };
+            let view = file.get(name)?;
             if view.shape != shape {
                 return Err(mismatch(format!("`{name}` is {:?}, expected {shape:?}", view.shape)).into());
             }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use firebrand_adapters::peft::{BaseModel, PeftConfig, TENSOR_FILE, Task, group_tensors, tensor_name};
+use firebrand_adapters::peft::{BaseModel, PeftConfig, Task, group_tensors, tensor_name};
 use firebrand_adapters::{
     AdapterConfig, AdapterError, AdapterTensor, Combination, LoraConfig, LoraFactors, ModulePattern, Part, Targets,
 };
 
-use super::folder::{read_config, write};
+use super::folder::{open_tensors, read_config, write};
 use crate::error::ModelError;
-use crate::weights::SafetensorsFile;
+use crate::weights::WeightsFile;
 
 /// An adapter folder with its weight in a combination.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +68,7 @@ struct Opened {
     weight: f64,
     config: PeftConfig,
     lora: LoraConfig,
-    file: SafetensorsFile,
+    file: WeightsFile,
     modules: BTreeMap<String, BTreeMap<AdapterTensor, String>>,
 }
 
@@ -87,11 +87,12 @@ impl Opened {
             let problem = format!("{} is no LoRA adapter but {}", adapter.folder.display(), config.method.kind());
             return Err(AdapterError::Several { problem }.into());
         };
-        let file = SafetensorsFile::open(adapter.folder.join(TENSOR_FILE))?;
-        if !lora.base.is_empty() {
+        let file = open_tensors(adapter.folder)?;
+        if config.changes_base() {
             let folder = adapter.folder.display();
-            let problem =
-                format!("{folder} holds trained parts of its base (modules_to_save, bias), of which no sum is defined");
+            let problem = format!(
+                "{folder} holds changed parts of its base (modules_to_save, bias, trainable_token_indices, or a start taken out of its weights), of which no sum is defined"
+            );
             return Err(AdapterError::Several { problem }.into());
         }
         let modules = group_tensors(file.path(), file.names())?.adapters;

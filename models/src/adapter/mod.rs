@@ -15,6 +15,7 @@ pub mod extract;
 pub mod folder;
 pub mod merge;
 mod site;
+mod token_rows;
 pub(crate) mod trained_base;
 mod vocabulary;
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 use firebrand_adapters::{
-    Adapter, AdapterConfig, AdapterError, AdapterTensor, AdapterValues, Linear, Lora, LoraFactors,
+    Adapter, AdapterConfig, AdapterError, AdapterTensor, AdapterValues, Linear, Lora, LoraConfig, LoraFactors,
 };
 
 use crate::error::ModelError;
@@ -103,6 +103,25 @@ impl Site<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The values of a trained adapter for the base as it is, where `values` belong to a base from which the start of
+    /// `config` was taken.
+    pub fn relative_to_start(
+        &self,
+        config: &LoraConfig,
+        path: &str,
+        mut values: AdapterValues,
+    ) -> Result<AdapterValues, ModelError> {
+        let refuse = |problem: &str| AdapterError::Initial { path: path.into(), problem: problem.into() };
+        let Self::Linear(linear) = self else {
+            return Err(refuse("this start is one of linear maps").into());
+        };
+        if linear.quantized_weight().is_some() {
+            let problem = "the adapter began at a part of the weight, which cannot be found in a quantized one; use the original weights";
+            return Err(refuse(problem).into());
+        }
+        Ok(config.relative_to_start(path, linear, LoraFactors::from(&mut values))?.into())
     }
 
     /// Removes the adapter and returns it.

@@ -11,7 +11,7 @@ use firebrand_adapters::{AdapterError, TrainedBase, Tying};
 use crate::error::ModelError;
 use crate::model::Model;
 use crate::parameters::{ModulePath, ParameterView, Role, join, visit};
-use crate::weights::{Layout, SafetensorsFile};
+use crate::weights::{Layout, WeightsFile};
 
 /// Shape and values of tensors, by name.
 pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -96,6 +96,14 @@ pub(crate) fn select(
     Ok(chosen)
 }
 
+/// PEFT's names of all parameters of the base, with a tied head.
+///
+/// # Errors
+/// The family's rules contradict themselves.
+pub(crate) fn names(model: &Model) -> Result<Vec<String>, ModelError> {
+    Ok(all(model)?.into_iter().map(|parameter| parameter.theirs).collect())
+}
+
 /// Every parameter of the base. A tied head is listed too.
 fn all(model: &Model) -> Result<Vec<BaseParameter>, ModelError> {
     let known = model.base_parameters().iter();
@@ -168,7 +176,7 @@ pub(crate) fn tensors(model: &Model, chosen: &[BaseParameter]) -> Tensors {
 /// own.
 pub(crate) fn read(
     model: &Model,
-    file: &SafetensorsFile,
+    file: &WeightsFile,
     names: &TensorNames,
     chosen: &[BaseParameter],
     tying: Tying,
@@ -209,7 +217,7 @@ pub(crate) fn read(
 
 /// Whether the tensor equals the base's tensor of that name; PEFT stores the matrix of an adapted embedding beside its
 /// factors.
-fn is_copy(model: &Model, file: &SafetensorsFile, theirs: &str, name: &str) -> bool {
+fn is_copy(model: &Model, file: &WeightsFile, theirs: &str, name: &str) -> bool {
     let Some(ends) = model.ends() else { return false };
     let is = |ours: &str| model.name_for_peft(ours).is_ok_and(|known| known == theirs);
     let ours = match (is(ends.embedding), is(ends.head)) {

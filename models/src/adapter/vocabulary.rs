@@ -13,14 +13,14 @@ use firebrand_adapters::peft::{AdapterTensor, TensorNames};
 
 use crate::error::ModelError;
 use crate::model::{Model, VocabularyRows};
-use crate::weights::SafetensorsFile;
+use crate::weights::WeightsFile;
 
 /// Gives the model as many tokens as the adapter in `file` was trained with, with the file's matrices where it has them.
 /// A file without a tensor over tokens changes nothing.
 ///
 /// # Errors
 /// Tensors over tokens of several sizes; more tokens than the model has, without the matrices that hold them.
-pub(crate) fn fit(model: &mut Model, file: &SafetensorsFile, names: &TensorNames) -> Result<(), ModelError> {
+pub(crate) fn fit(model: &mut Model, file: &WeightsFile, names: &TensorNames) -> Result<(), ModelError> {
     let (Some(ends), Some(old)) = (model.ends(), model.vocabulary()) else { return Ok(()) };
     let mismatch = |problem: String| ModelError::from(AdapterError::Mismatch { path: file.path().into(), problem });
     let mut sizes: BTreeMap<usize, String> = BTreeMap::new();

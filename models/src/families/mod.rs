@@ -9,6 +9,7 @@ mod alibi;
 mod bloom;
 mod clip;
 mod common;
+pub(crate) mod defaults;
 mod falcon;
 mod gemma;
 mod gemma2;
@@ -39,6 +40,7 @@ use crate::network::{Kind, NetworkConfig};
 use crate::quantization_config::{self, FourBitConfig};
 use crate::towers::TowersConfig;
 use crate::weights::{Rule, RuleSet};
+use crate::wording::clip;
 
 /// The definition of a family.
 #[derive(Debug)]
@@ -174,7 +176,7 @@ impl Family {
         let name = config.string("model_type")?;
         Self::ALL.iter().copied().find(|family| family.names().contains(&name)).ok_or_else(|| {
             let known = Self::ALL.iter().map(|family| family.name()).collect::<Vec<_>>().join(", ");
-            config.wrong("model_type", format!("a supported family ({known})"), format!("{name:?}"))
+            ModelError::UnknownFamily { path: config.path().to_owned(), known, found: stranger(config, name) }
         })
     }
 
@@ -230,11 +232,12 @@ impl Family {
         }
     }
 
-    /// Sizes and variants of the network.
+    /// Sizes and variants of the network. Keys that the file lacks have the values that the reference takes.
     ///
     /// # Errors
-    /// A key that is missing, wrong or not supported.
+    /// A key that is missing and has no such value, wrong or not supported.
     pub fn config(self, config: &HfConfig) -> Result<NetworkConfig, ModelError> {
+        let (config, _) = &defaults::completed(self, config);
         if FourBitConfig::of(config)?.is_some() && !self.has_quantized_folders() {
             let expected =
                 format!("a folder of weights in f32, f16 or bf16: quantized ones of {} are not read", self.name());
@@ -264,6 +267,37 @@ impl Family {
     }
 }
 
+/// What a configuration of an unknown `model_type` says of its model.
+fn stranger(config: &HfConfig, name: &str) -> String {
+    let mut found = format!("{:?}", clip(name));
+    let classes = config.optional_strings("architectures").ok().flatten().unwrap_or_default();
+    if let Some(class) = classes.first() {
+        found.push_str(&format!(" ({})", clip(class)));
+    }
+    let part = |key: &str| config.section(key).ok().flatten();
+    if let Some(text) = ["text_config", "llm_config", "language_config"].into_iter().find_map(part) {
+        let inner = text.optional_string("model_type").ok().flatten().map(clip);
+        found.push_str(", a model of several parts");
+        match inner {
+            Some(inner) if Family::ALL.iter().any(|family| family.names().contains(&inner.as_str())) => {
+                found.push_str(&format!(
+                    ", whose text part is a {inner}: that part alone, saved as a folder of its own, can be trained"
+                ))
+            }
+            Some(inner) => found.push_str(&format!(", whose text part is a {inner}")),
+            None => {}
+        }
+    } else if config.says("vision_config") || config.says("audio_config") {
+        found.push_str(", a model of several parts");
+    }
+    if let Some(code) = config.section("auto_map").ok().flatten() {
+        let file = code.map().values().find_map(|value| value.as_str()).unwrap_or_default();
+        let file = file.rsplit("--").next().unwrap_or_default().split('.').next().unwrap_or_default();
+        found.push_str(&format!(", which comes as code in its folder ({}.py)", clip(file)));
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,6 +307,25 @@ mod tests {
         let config = HfConfig::from_json("config.json", r#"{"model_type": "lama"}"#).unwrap();
         let error = Family::of(&config).unwrap_err().to_string();
         assert!(error.contains("`model_type`") && error.contains("llama") && error.contains("lama"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_architecture_is_told_by_its_class_its_parts_and_its_code() {
+        let told = |text: &str| Family::of(&HfConfig::from_json("config.json", text).unwrap()).unwrap_err().to_string();
+        for (text, says) in [
+            (r#"{"model_type": "bert", "architectures": ["BertForMaskedLM"]}"#, r#""bert" (BertForMaskedLM)"#),
+            (
+                r#"{"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"], "text_config": {"model_type": "gemma3_text"}}"#,
+                "whose text part is a gemma3_text: that part alone, saved as a folder of its own, can be trained",
+            ),
+            (r#"{"model_type": "qwen2_vl", "vision_config": {}}"#, "a model of several parts"),
+            (
+                r#"{"model_type": "internlm2", "auto_map": {"AutoModel": "modeling_internlm2.InternLM2Model"}}"#,
+                "comes as code in its folder (modeling_internlm2.py)",
+            ),
+        ] {
+            assert!(told(text).contains(says), "{}", told(text));
+        }
     }
 
     #[test]

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
 
 use crate::error::ModelError;
-use crate::families::{Family, HEAD_FOR_PEFT};
+use crate::families::{Family, HEAD_FOR_PEFT, defaults};
 use crate::hf_config::HfConfig;
 use crate::network::{Ends, Network, NetworkConfig};
 use crate::parameters::{Listing, ParameterInfo, Shapes};
-use crate::quantization_config::check_quantization;
-use crate::weights::{Checkpoint, Expected, Form, HeadTie, Load, Reading, RuleSet, read_quantized};
+use crate::quantization_config::{self, as_stored, check_method, check_quantization};
+use crate::weights::{Checkpoint, Dtype, Expected, Form, HeadTie, Load, Reading, RuleSet, read_quantized};
+use crate::wording::clip;
 
 /// The configuration and weights of a folder, with every tensor paired with a parameter. No tensor is read yet.
 pub struct ModelFiles {
@@ -29,6 +30,7 @@ pub struct ModelFiles {
     loads: HashMap<String, Load>,
     scheme: Option<QuantizationScheme>,
     tie: Option<HeadTie>,
+    notes: Vec<String>,
 }
 
 /// The modules that hold a row for each token of a vocabulary.
@@ -57,9 +59,15 @@ impl ModelFiles {
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
         let config = HfConfig::open(folder)?;
         let family = Family::of(&config)?;
+        check_method(&config)?;
+        family
+            .config(&config.without(quantization_config::KEY))
+            .map_err(|error| defaults::explain(family, &config, error))?;
+        let checkpoint = Checkpoint::open(folder)?;
+        let (config, note) = as_stored(config, &checkpoint)?;
+        let mut notes: Vec<String> = note.into_iter().chain(defaults::notes(family, &config)).collect();
         let network = family.config(&config)?;
         let rules = Arc::new(family.rules(&network)?);
-        let checkpoint = Checkpoint::open(folder)?;
         let tie =
             network.ends().map(|ends| HeadTie::resolve(&rules, &checkpoint, ends.embedding, ends.head, ends.tied));
         let network = match &tie {
@@ -72,11 +80,25 @@ impl ModelFiles {
         let parameters = listing.parameters;
         let expected: Vec<Expected> =
             parameters.iter().map(|info| Expected { name: info.path.clone(), shape: info.shape.clone() }).collect();
-        let plan = rules.account(&checkpoint, &expected, tie.as_ref())?;
+        let classifier = classifier(&config);
+        let plan = rules.account(&checkpoint, &expected, tie.as_ref()).map_err(|error| match &classifier {
+            Some(class) => ModelError::OtherThing {
+                path: folder.to_path_buf(),
+                wanted: "a language model",
+                found: format!("it is a {class}, whose files do not hold an output head alone"),
+                instead: "give the language model it was made from; classifiers are not trained here".into(),
+            },
+            None => defaults::explain(family, &config, error),
+        })?;
+        if let Some(class) = classifier {
+            notes.push(format!(
+                "config.json says {class}, but the files are those of a language model, and are read as one"
+            ));
+        }
         let scheme = check_quantization(&config, &checkpoint, &rules, &parameters, &plan)?;
         let loads = plan.loads.into_iter().map(|load| (load.ours.clone(), load)).collect();
         let folder = folder.to_path_buf();
-        Ok(Self { folder, config, family, network, rules, checkpoint, parameters, loads, scheme, tie })
+        Ok(Self { folder, config, family, network, rules, checkpoint, parameters, loads, scheme, tie, notes })
     }
 
     /// The folder.
@@ -87,6 +109,11 @@ impl ModelFiles {
     /// Its `config.json`.
     pub fn config(&self) -> &HfConfig {
         &self.config
+    }
+
+    /// What a user should know of the files, although nothing is wrong.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Its family.
@@ -183,6 +210,18 @@ impl ModelFiles {
         Ok(values)
     }
 
+    /// Checks that every weight is finite in `dtype`, in which the model is to be written.
+    ///
+    /// # Errors
+    /// The first that is not, with file and index.
+    pub fn check_fits(&self, dtype: Dtype) -> Result<(), ModelError> {
+        for view in self.checkpoint.tensors() {
+            view.check_fits(dtype)?;
+            self.checkpoint.release(&view);
+        }
+        Ok(())
+    }
+
     /// The quantized weight of the linear map whose matrix is the parameter at `path`; `None` where it is not
     /// quantized.
     ///
@@ -216,6 +255,15 @@ impl ModelFiles {
             _ => path,
         }
     }
+}
+
+/// The class in transformers of a model that ends in a classifier, if `config` names one.
+fn classifier(config: &HfConfig) -> Option<String> {
+    const ENDS: [&str; 4] =
+        ["ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "RewardModel"];
+    let classes = config.optional_strings("architectures").ok().flatten()?;
+    let class = classes.into_iter().find(|class| ENDS.iter().any(|end| class.ends_with(end)))?;
+    Some(clip(class))
 }
 
 impl fmt::Debug for ModelFiles {

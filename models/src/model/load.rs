@@ -111,7 +111,7 @@ fn held(view: TensorView<'_>, shape: &[usize], layout: Layout, hold: Hold) -> Re
     let narrow = |dtype, kind: Dtype| {
         let bytes = match view.dtype == kind {
             true => view.bytes().into_owned(),
-            false => kind.encode(&view.to_f32()?).unwrap_or_default(),
+            false => view.encoded(kind)?,
         };
         let bytes = pairs(layout, bytes, &stored);
         Ok(TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape.to_vec(), dtype))

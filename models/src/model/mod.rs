@@ -34,7 +34,7 @@ use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
 
 use crate::adapter::{Placed, Site};
 use crate::error::ModelError;
-use crate::families::{Family, HEAD_FOR_PEFT};
+use crate::families::{Family, HEAD_FOR_PEFT, defaults};
 use crate::hf_config::HfConfig;
 use crate::network::{Ends, Kind, Network, NetworkConfig};
 use crate::parameters::{Listing, ParameterInfo, ParameterSource, Random, Role, Shapes, trained, visit};
@@ -42,6 +42,7 @@ use crate::quantization_config::{self, FourBitConfig};
 use crate::weights::{Dtype, HeadTie, Layout, RuleSet};
 use component::Component;
 use load::FromCheckpoint;
+pub(crate) use write_as::encode_finite;
 use write_as::precision;
 
 /// A model of any kind.
@@ -52,6 +53,8 @@ pub struct Model {
     component: Component,
     /// Parameters of the base model as it was built, with quantized matrices and a head that was untied.
     parameters: Vec<ParameterInfo>,
+    /// What a user should know of its files although nothing is wrong.
+    notes: Vec<String>,
 }
 
 impl Model {
@@ -66,7 +69,8 @@ impl Model {
         let (network, parameters) = build(files.network(), &mut source);
         source.finish()?;
         let component = Component::of(&files);
-        let mut model = Self { network, family: files.family(), component, parameters };
+        let notes = files.notes().to_vec();
+        let mut model = Self { network, family: files.family(), component, parameters, notes };
         let first = model.quantized_weights().first().map(|weight| precision(weight));
         model.component.quantized = files.scheme().zip(first);
         Ok(model)
@@ -82,6 +86,7 @@ impl Model {
             let expected = "none: fresh values are not quantized";
             return Err(config.wrong(quantization_config::KEY, expected, "quantized weights"));
         }
+        defaults::refuse_shapes(Family::of(&config)?, &config)?;
         Self::without_files(config, |shape| {
             Box::new(Random { seed, deviation: shape.initializer_range(), device: device.clone() })
         })
@@ -103,7 +108,8 @@ impl Model {
         let shape = family.config(&config)?;
         let rules = Arc::new(family.rules(&shape)?);
         let (network, parameters) = build(&shape, &mut *source(&shape));
-        Ok(Self { network, family, component: Component::fresh(config, rules), parameters })
+        let notes = defaults::notes(family, &config);
+        Ok(Self { network, family, component: Component::fresh(config, rules), parameters, notes })
     }
 
     /// Its network.
@@ -169,6 +175,19 @@ impl Model {
             family: self.family,
             component: self.component.clone(),
             parameters: self.parameters.clone(),
+            notes: self.notes.clone(),
+        }
+    }
+
+    /// What a user should know of the files of the model and of its adapters, although nothing is wrong.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Adds a note.
+    pub(crate) fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Saving a model: [`Model::save_weights`] writes its weights files and [`Model::config_json`] its configuration.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ impl Model {
     /// and shapes allow it.
     ///
     /// # Errors
-    /// Errors of writing, with the path; a quantization that no reader supports.
+    /// Errors of writing, with the path; a quantization that no reader supports; a value that is not finite in the dtype
+    /// it is written in.
     pub fn save_weights(
         &self,
         folder: &Path,
@@ -86,7 +88,10 @@ impl Model {
             None => CheckpointPlan::new(specs, &options)?,
         };
         let tensors: HashMap<String, Values> = found.into_iter().map(|(spec, values)| (spec.name, values)).collect();
-        plan.write(folder, |spec| Ok(tensors.get(&spec.name).map(|values| values.bytes(spec)).unwrap_or_default()))
+        plan.write(folder, |spec| match tensors.get(&spec.name) {
+            Some(values) => values.bytes(spec),
+            None => Ok(Cow::default()),
+        })
     }
 
     /// Checks that the model can be written like this.

@@ -42,15 +42,18 @@ pub(crate) enum Values {
 
 impl Values {
     /// The bytes of the tensor `spec`.
-    pub fn bytes(&self, spec: &TensorSpec) -> Cow<'_, [u8]> {
+    ///
+    /// # Errors
+    /// A value that is not finite in the tensor's dtype.
+    pub fn bytes(&self, spec: &TensorSpec) -> Result<Cow<'_, [u8]>, ModelError> {
         let encode = |values: Vec<f32>, layout: Layout, shape: &[usize]| {
-            Cow::Owned(spec.dtype.encode(&layout.convert(values, shape)).unwrap_or_default())
+            encode_finite(&spec.name, &layout.convert(values, shape), spec.dtype).map(Cow::Owned)
         };
         match self {
             Self::Tensor { tensor, layout, shape } => encode(tensor.values(), *layout, shape),
             Self::Quantized { weight, layout } => encode(weight.values(), *layout, &weight.shape()),
-            Self::Codes(weight) => Cow::Borrowed(weight.codes()),
-            Self::Bytes(bytes) => Cow::Borrowed(bytes),
+            Self::Codes(weight) => Ok(Cow::Borrowed(weight.codes())),
+            Self::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
         }
     }
 
@@ -62,6 +65,21 @@ impl Values {
             bytes => (spec, Self::Bytes(bytes.into_owned())),
         };
         Ok(tensors.into_iter().map(values).collect())
+    }
+}
+
+/// The bytes of the tensor `name` to be written in `dtype`, a float.
+///
+/// # Errors
+/// A value that is not finite in it: a reader would find a damaged file.
+pub(crate) fn encode_finite(name: &str, values: &[f32], dtype: Dtype) -> Result<Vec<u8>, ModelError> {
+    let tensor = name.to_owned();
+    match dtype.first_beyond(values) {
+        None => Ok(dtype.encode(values).unwrap_or_default()),
+        Some((index, value)) if value.is_finite() => {
+            Err(ModelError::BeyondDtype { path: None, tensor, index, value: value.into(), dtype })
+        }
+        Some((index, value)) => Err(ModelError::NonFiniteResult { tensor, index, value }),
     }
 }
 
@@ -80,7 +98,7 @@ pub(crate) fn quantize(
         _ => DType::F32,
     };
     let precision = if kind == DType::F32 { Dtype::F32 } else { precision };
-    let bytes = precision.encode(values).unwrap_or_default();
+    let bytes = encode_finite(name, values, precision)?;
     let data = TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape.to_vec(), kind);
     QuantizedWeight::quantize(&data, scheme)
         .map_err(|problem| ModelError::Unwritable { tensor: name.to_owned(), problem: problem.to_string() })

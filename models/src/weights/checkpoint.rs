@@ -13,6 +13,7 @@ use std::{
 
 use super::{file::WeightsFile, index, view::TensorView};
 use crate::error::ModelError;
+use crate::what_is_here::{Found, Wanted};
 use crate::wording::nearest;
 
 /// File names in the order of preference.
@@ -57,6 +58,11 @@ impl Checkpoint {
         if kind.is_dir() {
             // A dangling link is a file that cannot be opened, not a missing one.
             let Some(name) = LOOKED_FOR.into_iter().find(|name| path.join(name).symlink_metadata().is_ok()) else {
+                let found = Found::at(&path);
+                let told = !matches!(found, Found::Model | Found::Foreign(_) | Found::Other(_));
+                if let Some(error) = Found::error(&path, Wanted::Model).filter(|_| told) {
+                    return Err(error);
+                }
                 let present = file_names(&path)?;
                 return Err(ModelError::NoWeights { path, looked_for: LOOKED_FOR.to_vec(), present });
             };

@@ -71,6 +71,11 @@ impl Dtype {
         }
     }
 
+    /// The name in recipes and messages: `bf16`.
+    pub fn short_name(self) -> String {
+        self.name().to_lowercase()
+    }
+
     /// The dtype of that name in a safetensors header, if it can be read.
     pub fn from_name(name: &str) -> Option<Dtype> {
         Dtype::ALL.into_iter().find(|dtype| dtype.name() == name)
@@ -113,6 +118,30 @@ impl Dtype {
             Dtype::F64 => encode_each(values, |v| f64::from(v).to_le_bytes()),
             _ => return None,
         })
+    }
+
+    /// The largest finite number, of a float; f32's for f64, because values are f32 in memory.
+    pub fn largest(self) -> f32 {
+        match self {
+            Dtype::F16 => f16::MAX.to_f32(),
+            Dtype::BF16 => bf16::MAX.to_f32(),
+            _ => f32::MAX,
+        }
+    }
+
+    /// Index and value of the first number that this float cannot hold: NaN, an infinity, or a number that rounding
+    /// makes infinite.
+    pub fn first_beyond(self, values: &[f32]) -> Option<(usize, f32)> {
+        // Half-way between the largest number and the next one, which would be even: from here on all round up.
+        let end = match self {
+            Dtype::F16 => 65_520.0,
+            Dtype::BF16 => f32::from_bits(0x7f7f_8000),
+            _ => f32::INFINITY,
+        };
+        // NaN is not below it either.
+        let beyond = |value: &f32| !matches!(value.abs().partial_cmp(&end), Some(std::cmp::Ordering::Less));
+        let index = values.iter().position(beyond)?;
+        Some((index, values[index]))
     }
 
     /// Index and value of the first element that is not a finite f32. Integers always are.
@@ -244,6 +273,23 @@ mod tests {
             }
         }
         assert_eq!(Dtype::I64.first_non_finite(&[0xff; 8]), None);
+    }
+
+    #[test]
+    fn what_rounds_to_infinity_is_beyond_and_nothing_else() {
+        let bf16_end = f32::from_bits(0x7f7f_8000);
+        for (dtype, end) in [(Dtype::F16, 65_520.0), (Dtype::BF16, bf16_end)] {
+            let below = f32::from_bits(end.to_bits() - 1);
+            assert_eq!(dtype.first_beyond(&[0.0, dtype.largest(), -below, 1e-45]), None, "{dtype}");
+            for beyond in [end, -end, f32::MAX, f32::INFINITY] {
+                assert_eq!(dtype.first_beyond(&[below, beyond]), Some((1, beyond)), "{dtype}");
+                let stored = dtype.decode(&dtype.encode(&[below, beyond]).unwrap()).unwrap();
+                assert!(stored[0].is_finite() && stored[1].is_infinite(), "{dtype} {beyond}");
+            }
+            assert!(dtype.first_beyond(&[1.0, f32::NAN]).is_some_and(|(index, value)| index == 1 && value.is_nan()));
+        }
+        assert_eq!(Dtype::F32.first_beyond(&[f32::MAX, -f32::MAX]), None);
+        assert_eq!(Dtype::F32.first_beyond(&[f32::MAX, f32::NEG_INFINITY]), Some((1, f32::NEG_INFINITY)));
     }
 
     #[test]

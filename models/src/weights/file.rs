@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{pickle::PickleFile, safetensors::SafetensorsFile, view::TensorView};
 use crate::error::ModelError;
+use crate::wording::nearest;
 
 /// An open file of weights.
 #[derive(Debug)]
@@ -53,6 +54,18 @@ impl WeightsFile {
     /// The tensors in the order of [`WeightsFile::names`].
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorView<'_>> {
         (0..self.len()).map(|position| self.at(position as u32))
+    }
+
+    /// The tensor of that name; its bytes are not read.
+    ///
+    /// # Errors
+    /// There is none; the message names the nearest.
+    pub fn get(&self, name: &str) -> Result<TensorView<'_>, ModelError> {
+        self.position(name).map(|position| self.at(position)).ok_or_else(|| ModelError::NoSuchTensor {
+            path: self.path().to_owned(),
+            tensor: name.to_owned(),
+            nearest: nearest(name, self.names()),
+        })
     }
 
     pub(super) fn position(&self, name: &str) -> Option<u32> {

@@ -66,10 +66,40 @@ impl<'a> TensorView<'a> {
         decoded.ok_or_else(|| ModelError::tensor(self.file, self.name, "floating-point weights", self.dtype.name()))
     }
 
+    /// The values in another float, rounded to nearest, as little-endian bytes.
+    ///
+    /// # Errors
+    /// The tensor is not of floats; a value that is not finite there, by its index.
+    pub fn encoded(&self, dtype: Dtype) -> Result<Vec<u8>, ModelError> {
+        let values = self.to_f32()?;
+        match dtype.first_beyond(&values) {
+            None => Ok(dtype.encode(&values).unwrap_or_default()),
+            Some((index, value)) => Err(self.beyond(index, f64::from(value), dtype)),
+        }
+    }
+
+    /// Error, naming tensor and index: a float that `dtype` cannot hold. Tensors of integers have none.
+    pub fn check_fits(&self, dtype: Dtype) -> Result<(), ModelError> {
+        let narrower = dtype.largest() < self.dtype.largest();
+        match self.dtype.decode(&self.bytes()).filter(|_| narrower).and_then(|values| dtype.first_beyond(&values)) {
+            None => Ok(()),
+            Some((index, value)) => Err(self.beyond(index, f64::from(value), dtype)),
+        }
+    }
+
+    fn beyond(&self, index: usize, value: f64, dtype: Dtype) -> ModelError {
+        let (path, tensor) = (self.file.to_owned(), self.name.to_owned());
+        match value.is_finite() {
+            true => ModelError::BeyondDtype { path: Some(path), tensor, index, value, dtype },
+            false => ModelError::NonFinite { path, tensor, index, value },
+        }
+    }
+
     /// Error, naming tensor and index: an element that is NaN, infinite or too large for f32.
     pub fn check_finite(&self) -> Result<(), ModelError> {
         match self.dtype.first_non_finite(&self.bytes()) {
             None => Ok(()),
+            Some((index, value)) if value.is_finite() => Err(self.beyond(index, value, Dtype::F32)),
             Some((index, value)) => {
                 Err(ModelError::NonFinite { path: self.file.to_owned(), tensor: self.name.to_owned(), index, value })
             }

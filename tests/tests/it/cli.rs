@@ -396,3 +396,15 @@ fn broken_rows_stop_a_run_or_are_skipped() {
     let strict = ["check", "recipe.toml", "--set", "data.broken=skip", "--set", "data.gate.allow_broken=0"];
     assert_says!(workshop.fail(&strict), "allow_broken");
 }
+
+#[test]
+fn a_rank_that_no_matrix_has_is_told() {
+    let workshop = Workshop::new();
+    assert!(!workshop.succeed(&["check", "recipe.toml"]).stdout.contains("smaller side"));
+    let said = workshop.succeed(&["check", "recipe.toml", "--set", "adapter.rank=64"]).stdout;
+    assert_says!(
+        crate::workshop::words(&said),
+        "rank 64 is larger than the smaller side of",
+        "layers.0.attention.qkv.q`: "
+    );
+}

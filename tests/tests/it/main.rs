@@ -12,6 +12,7 @@ mod house;
 mod hub;
 mod inspect;
 mod objectives;
+mod other_folders;
 mod paths;
 mod program;
 mod quickstart;

@@ -7,8 +7,8 @@ use firebrand_models::Model;
 
 use crate::cli::MergeArgs;
 use crate::error::Error;
-use crate::export::{Probe, companions, merge_into};
-use crate::inference::{base_of, put_on};
+use crate::export::{Probe, check_base, companions, merge_into};
+use crate::inference::{base_of, other_base, put_on, tell_notes};
 use crate::plan::{Text, TextFolder};
 use crate::recipe::{DeviceName, WrittenDtype};
 use crate::say;
@@ -23,8 +23,12 @@ pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
     }
     let device = crate::device::open(DeviceName::Cpu)?;
     let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
+    let adapters = std::slice::from_ref(&arguments.adapter);
+    let notes = check_base(&folder, &arguments.model, adapters, other_base(arguments.other_base))?;
+    notes.iter().for_each(|note| eprintln!("note     {note}"));
     let mut model = Model::load(&folder, base_of(std::slice::from_ref(&arguments.adapter), arguments.base)?, &device)?;
     put_on(&mut model, std::slice::from_ref(&arguments.adapter), arguments.base)?;
+    tell_notes(&model);
     let text_folder = TextFolder::with_adapters(&folder, std::slice::from_ref(&arguments.adapter))?;
     let text = Text::load(&text_folder, &firebrand_datasets::TemplateChoice::Model, None)?;
     let probe = Probe::built_in(text.tokenizer.as_ref(), &model)?;

@@ -1,4 +1,5 @@
-//! Writes the files beside the weights: configuration, tokenizer, chat template, and `firebrand.json` beside adapters.
+//! Writes the files beside the weights: configuration, tokenizer, chat template, and `firebrand.json` and
+//! `firebrand_base.json` beside adapters.
 
 use std::fs;
 use std::path::Path;
@@ -32,6 +33,15 @@ struct TrainedWith {
     /// The initialisation of the factors, if loading must know it: `loftq`, which depends on the quantized base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     init: Option<LoraInit>,
+}
+
+/// The file beside an adapter that says which base it was trained on.
+const TRAINED_ON: &str = "firebrand_base.json";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct TrainedOn {
+    /// The fingerprint of the base's weights.
+    weights: String,
 }
 
 /// Writes `config.json`, copies what stands beside the weights in `base`, and writes tokenizer and template.
@@ -152,6 +162,29 @@ pub fn training_quantization(folder: &Path) -> Result<Option<Quantization>, Erro
 /// A `firebrand.json` that cannot be read.
 pub fn training_init(folder: &Path) -> Result<Option<LoraInit>, Error> {
     Ok(trained_with(folder)?.init)
+}
+
+/// Writes `firebrand_base.json` beside an adapter: the fingerprint of the base it was trained on.
+///
+/// # Errors
+/// Those of writing, with the path.
+pub fn write_trained_on(folder: &Path, weights: String) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(&TrainedOn { weights }).unwrap_or_default();
+    write_text(&folder.join(TRAINED_ON), &(text + "\n"))
+}
+
+/// The fingerprint of the base that the adapter in `folder` was trained on, if a `firebrand_base.json` says so.
+///
+/// # Errors
+/// A `firebrand_base.json` that cannot be read.
+pub fn training_base(folder: &Path) -> Result<Option<String>, Error> {
+    let path = folder.join(TRAINED_ON);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let trained: TrainedOn = serde_json::from_str(&text).map_err(|error| Error::io(&path)(error.into()))?;
+    Ok(Some(trained.weights))
 }
 
 fn trained_with(folder: &Path) -> Result<TrainedWith, Error> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use firebrand_adapters::AdapterConfig;
 use firebrand_models::{Model, WriteAs, adapter_folder};
 
+use super::base_identity::fingerprint;
 use super::companions;
 use super::folder::write_folder;
 use super::merge::merge_into;
@@ -13,7 +14,7 @@ use super::probe::Probe;
 use super::receipt::Receipt;
 use crate::error::Error;
 use crate::plan::{Data, Text};
-use crate::recipe::{Recipe, WrittenDtype};
+use crate::recipe::{Init, Recipe, WrittenDtype};
 use crate::run::RunDirectory;
 
 /// The folders that were written.
@@ -50,7 +51,7 @@ pub fn export(
             exported.model = Some(path);
         }
         Some(config) => {
-            exported.adapter = Some(write_adapter(&model, &config, recipe, directory, text, data.rendered())?);
+            exported.adapter = Some(write_adapter(&model, &config, recipe, directory, base, text, data.rendered())?);
             if recipe.export.merge {
                 let path = directory.model_path();
                 let probe = Probe::from_dataset(&data.train, &model)?;
@@ -67,9 +68,15 @@ fn write_adapter(
     config: &AdapterConfig,
     recipe: &Recipe,
     directory: &RunDirectory,
+    base: &Path,
     text: &Text,
     rendered: bool,
 ) -> Result<PathBuf, Error> {
+    // Random weights are in no file.
+    let trained_on = match recipe.init {
+        Init::Pretrained => Some(fingerprint(base)?),
+        Init::Random => None,
+    };
     let path = directory.adapter_path();
     write_folder(&path, |folder| {
         adapter_folder::save(model, config, &recipe.model.to_string(), folder)?;
@@ -78,7 +85,8 @@ fn write_adapter(
         }
         let template = text.template_to_export(rendered);
         let quantized = recipe.quantization.or(model.stored_scheme().map(|(scheme, _)| scheme.into()));
-        companions::write_trained_with(folder, template, quantized, recipe.method.init_to_note())
+        companions::write_trained_with(folder, template, quantized, recipe.method.init_to_note())?;
+        trained_on.map_or(Ok(()), |weights| companions::write_trained_on(folder, weights))
     })?;
     Ok(path)
 }

@@ -5,9 +5,11 @@
 //! merge.rs        an adapter merged into its base, read back and compared
 //! receipt.rs      the comparison; probe.rs is the rows it uses, divergence.rs a measure
 //! companions.rs   the files beside the weights
+//! base_identity.rs  which base an adapter was trained on
 //! folder.rs       a folder that is complete or unchanged
 //! ```
 
+mod base_identity;
 pub mod companions;
 mod divergence;
 mod finished;
@@ -16,6 +18,7 @@ mod merge;
 mod probe;
 mod receipt;
 
+pub use base_identity::{OtherBase, check_base, fingerprint};
 pub use finished::{Exported, export};
 pub use folder::write_folder;
 pub use merge::merge_into;

@@ -9,7 +9,7 @@ use firebrand_models::{Hold, Model, adapter_folder};
 
 use crate::cli::{Base, ModelArgs, RowArgs};
 use crate::error::Error;
-use crate::export::companions;
+use crate::export::{OtherBase, check_base, companions};
 use crate::plan::{Text, TextFolder, fits, sources};
 
 /// A length in tokens above that of any row that fits into memory.
@@ -86,6 +86,18 @@ pub fn put_on(model: &mut Model, adapters: &[PathBuf], base: Base) -> Result<(),
     Ok(())
 }
 
+/// What `--other-base` says.
+pub fn other_base(allowed: bool) -> OtherBase {
+    if allowed { OtherBase::Allowed } else { OtherBase::Refused }
+}
+
+/// Prints what a user should know of the model's files and of its adapters, beside the results.
+pub fn tell_notes(model: &Model) {
+    for note in model.notes() {
+        eprintln!("note     {note}");
+    }
+}
+
 impl LoadedModel {
     /// Loads the model, adapters, tokenizer and template that the arguments name.
     ///
@@ -94,8 +106,11 @@ impl LoadedModel {
     pub fn new(arguments: &ModelArgs, template: &TemplateChoice) -> Result<Self, Error> {
         let device = crate::device::open(arguments.device)?;
         let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
+        let notes = check_base(&folder, &arguments.model, &arguments.adapter, other_base(arguments.other_base))?;
+        notes.iter().for_each(|note| eprintln!("note     {note}"));
         let mut model = Model::load(&folder, base_of(&arguments.adapter, arguments.base)?, &device)?;
         put_on(&mut model, &arguments.adapter, arguments.base)?;
+        tell_notes(&model);
         let text = Text::load(&TextFolder::with_adapters(&folder, &arguments.adapter)?, template, None)?;
         Ok(Self { folder, model: model.for_inference(), text })
     }

@@ -14,6 +14,6 @@ mod predicting;
 pub mod samples;
 mod scoring;
 
-pub use loading::{LoadedModel, TemplateCheck, base_of, put_on};
+pub use loading::{LoadedModel, TemplateCheck, base_of, other_base, put_on, tell_notes};
 pub use predicting::predictor;
 pub use scoring::{Scored, measure, score};

@@ -25,7 +25,12 @@ pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
     };
     let config = HfConfig::open(folder)?;
     let model_type = config.optional_string("model_type")?.unwrap_or_default().to_string();
-    let known = Family::of(&config).and_then(|family| family.config(&config));
+    // A quantization that the configuration states alone is passed over when the weights are opened.
+    let as_opened = |error| match (&checkpoint, ModelFiles::open(folder)) {
+        (Some(_), Ok(files)) => Ok(files.network().clone()),
+        (Some(_) | None, _) => Err(error),
+    };
+    let known = Family::of(&config).and_then(|family| family.config(&config)).or_else(as_opened);
     let files = tensors::folder_files(folder)?;
     let views = checkpoint.iter().flat_map(Checkpoint::tensors);
     let mut report = tensors::report(folder, Kind::Model, views, files)?;
@@ -44,6 +49,7 @@ pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
                 files.quantized(&parameter.path)?;
             }
             scheme = files.scheme().map(|scheme| scheme.to_string());
+            report.notes = files.notes().to_vec();
             // Shapes were compared, so the expected numbers are those in the files.
             report.parameters = elements(files.parameters());
             (Some(sizes(files.network())), None)

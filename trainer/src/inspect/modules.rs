@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use firebrand_adapters::peft::{TENSOR_FILE, group_tensors};
+use firebrand_adapters::peft::group_tensors;
 use firebrand_adapters::{AdapterConfig, AdapterError, AdapterTensor, LoraConfig, LoraFactors, Spectrum};
 use firebrand_models::ModelError;
-use firebrand_models::adapter_folder::read_config;
-use firebrand_models::weights::SafetensorsFile;
+use firebrand_models::adapter_folder::{open_tensors, read_config};
+use firebrand_models::weights::WeightsFile;
 use serde::Serialize;
 
 use crate::error::Error;
@@ -104,8 +104,17 @@ pub struct Spread {
 /// A folder that is not an adapter, or tensors that do not match its configuration.
 pub fn inspect_adapter(folder: &Path) -> Result<AdapterModules, Error> {
     let config = read_config(folder)?;
-    let file = SafetensorsFile::open(folder.join(TENSOR_FILE))?;
+    let file = open_tensors(folder)?;
     let groups = group_tensors(file.path(), file.names()).map_err(ModelError::from)?;
+    if config.restart.is_some() {
+        return Err(Error::Request {
+            problem: format!(
+                "{}: the adapter began at a part of the base's weights (init_lora_weights), so its own tensors do not say what it changes",
+                folder.display()
+            ),
+            help: "merge it into its base, and extract the difference of both with `firebrand adapter extract`".into(),
+        });
+    }
     let mut modules = vec![];
     let mut never_trained = vec![];
     for (module, names) in &groups.adapters {
@@ -133,7 +142,7 @@ pub fn inspect_adapter(folder: &Path) -> Result<AdapterModules, Error> {
         base_model: config.base_model,
         parameters: file.tensors().map(|view| view.elements() as u64).sum(),
         summary,
-        trained_base: groups.base.into_keys().collect(),
+        trained_base: groups.base.into_keys().chain(groups.rows.into_keys()).collect(),
         modules,
     })
 }
@@ -146,7 +155,7 @@ struct Tensor {
 
 /// The tensors of one module.
 struct Tensors<'a> {
-    file: &'a SafetensorsFile,
+    file: &'a WeightsFile,
     module: &'a str,
     names: &'a BTreeMap<AdapterTensor, String>,
 }

@@ -31,6 +31,9 @@ pub struct InspectReport {
     pub tensors: Vec<TensorReport>,
     /// All files, sorted by name.
     pub files: Vec<FileReport>,
+    /// What a user should know of them, although nothing is wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The kind of a file or folder.

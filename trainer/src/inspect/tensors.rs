@@ -62,7 +62,18 @@ pub(super) fn report<'a>(
     }
     let parameters = dtypes.values().map(|dtype| dtype.elements).sum();
     let path = path.to_path_buf();
-    Ok(InspectReport { path, kind, family: None, adapter: None, checkpoint: None, parameters, dtypes, tensors, files })
+    Ok(InspectReport {
+        path,
+        kind,
+        family: None,
+        adapter: None,
+        checkpoint: None,
+        parameters,
+        dtypes,
+        tensors,
+        files,
+        notes: vec![],
+    })
 }
 
 /// The files of a folder, without those in sub-folders.

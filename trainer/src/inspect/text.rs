@@ -97,6 +97,7 @@ impl InspectReport {
             let bytes = size(checkpoint.optimizer_bytes);
             facts.push(("optimizer", format!("{} tensors, {bytes}", checkpoint.optimizer_tensors)));
         }
+        facts.extend(self.notes.iter().map(|note| ("note", note.clone())));
         facts.push(("parameters", thousands(self.parameters)));
         let dtypes = self.dtypes.iter();
         let dtypes = dtypes.map(|(name, dtype)| format!("{name} {} in {} tensors", size(dtype.bytes), dtype.tensors));

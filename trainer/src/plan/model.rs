@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use firebrand_adapters::AdapterError;
 use firebrand_hub::{HubOptions, locate};
 use firebrand_models::adapter_folder::{self, Start};
-use firebrand_models::{Hold, Model, ModelError, ModelFiles};
+use firebrand_models::{Hold, Model, ModelError, ModelFiles, WriteAs};
 
 use super::initial_adapter::check_initial_adapter;
 use super::vocabulary::Vocabulary;
@@ -52,6 +52,9 @@ pub fn build_model(
                 let help = "quantized weights are taken as they are: leave [quantization] out, or say the same there";
                 Error::from(loaded.complain("quantization", error.to_string(), help))
             }
+            ModelError::BeyondDtype { .. } if recipe.base_dtype.is_some() => {
+                Error::from(loaded.complain("base_dtype", error.to_string(), error.help().unwrap_or_default()))
+            }
             error => error.into(),
         })?,
         Init::Random => Model::random(folder, recipe.seed, device)?,
@@ -68,10 +71,17 @@ pub fn build_model(
         return Err(loaded.complain("objective.router_aux_loss", problem, help).into());
     }
     check_quantized_base(loaded, &model)?;
-    if let Some(dtype) = recipe.export.dtype
-        && let Err(error) = model.check_writable(dtype.write_as())
-    {
-        return Err(loaded.complain("export.dtype", error.to_string(), "write bf16, f16 or f32").into());
+    if let Some(dtype) = recipe.export.dtype {
+        let complain = |error: ModelError| {
+            let help = error.help().unwrap_or("write bf16, f16 or f32");
+            loaded.complain("export.dtype", error.to_string(), help)
+        };
+        model.check_writable(dtype.write_as()).map_err(complain)?;
+        let writes_model = recipe.export.merge || matches!(recipe.method, Method::Full);
+        if let (WriteAs::Dense(dtype), Init::Pretrained, true) = (dtype.write_as(), recipe.init, writes_model) {
+            // Better now than after the last step.
+            ModelFiles::open(folder)?.check_fits(dtype).map_err(complain)?;
+        }
     }
     let init_from = recipe.method.init_from();
     match recipe.method.adapter() {
@@ -86,7 +96,7 @@ pub fn build_model(
                 None => Start::Fresh { seed: recipe.seed, original: original.as_ref() },
             };
             if let Some(path) = init_from {
-                check_initial_adapter(loaded, &config, path)?;
+                check_initial_adapter(loaded, &config, path, &model, folder)?;
             }
             let modules = adapter_folder::attach(&mut model, &config, start).map_err(|error| match error {
                 firebrand_models::ModelError::Adapter(error @ AdapterError::UnusedModule { .. }) => {

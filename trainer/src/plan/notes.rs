@@ -1,5 +1,6 @@
 //! Notes for the user before a run, about settings that are valid but may surprise: [`notes`].
 
+use firebrand_adapters::AdapterTensor;
 use firebrand_models::Model;
 use firebrand_models::weights::Head;
 
@@ -7,7 +8,7 @@ use crate::recipe::{ObjectiveRecipe, Recipe};
 
 /// Notes about a run of `steps` steps over `rows` rows.
 pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<String> {
-    let mut notes = vec![];
+    let mut notes = model.notes().to_vec();
     let warmup = recipe.schedule.warmup.steps(steps as usize) as u64;
     if warmup >= steps {
         notes.push(format!(
@@ -21,6 +22,7 @@ pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<Str
             recipe.train.batch_size
         ));
     }
+    notes.extend(rank_note(model));
     for key in model.dropout_keys() {
         notes.push(format!("config.json asks for {key}: the base model is trained without dropout"));
     }
@@ -38,4 +40,25 @@ pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<Str
         ));
     }
     notes
+}
+
+/// A note about adapters that are larger than the matrices they change.
+fn rank_note(model: &Model) -> Option<String> {
+    let parameters = model.adapter_parameters();
+    // The factors of a module follow each other.
+    let mut wide: Vec<(&str, usize, usize)> = vec![];
+    for pair in parameters.windows(2) {
+        if let ([a, b], Some(AdapterTensor::A), Some(AdapterTensor::B)) = (pair, pair[0].adapter, pair[1].adapter)
+            && let (&[rank, input], &[out, _]) = (a.shape.as_slice(), b.shape.as_slice())
+            && rank > input.min(out)
+        {
+            wide.push((a.path.trim_end_matches(".adapter.a"), rank, input.min(out)));
+        }
+    }
+    let (path, rank, side) = *wide.first()?;
+    Some(format!(
+        "rank {rank} is larger than the smaller side of {} of the adapted matrices (`{path}`: {side}): any change of them has at most that rank, so a \
+         lower one trains as much",
+        wide.len()
+    ))
 }

@@ -1,6 +1,6 @@
 //! Reads the tokenizer and chat template of a model folder: [`Text`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use firebrand_datasets::{Builtin, ChatTemplate, DataError, TemplateChoice, Tokenizer};
 
@@ -22,6 +22,8 @@ pub struct Text {
     folder: TextFolder,
     /// The default template of the family, used because the model ships none and the recipe names none.
     by_default: Option<Builtin>,
+    /// The folder that has no tokenizer.
+    looked_in: Option<PathBuf>,
 }
 
 /// Tokenizer and template of a run. A template that prints the date must print the same one when the run is resumed, so
@@ -46,7 +48,15 @@ impl Text {
     pub fn load(folder: &TextFolder, choice: &TemplateChoice, date: Option<&str>) -> Result<Self, Error> {
         let (read_from, folder) = (folder.clone(), folder.path());
         if !Tokenizer::is_in(folder) {
-            return Ok(Self { tokenizer: None, template: None, unusable: None, folder: read_from, by_default: None });
+            let looked_in = Some(folder.to_path_buf());
+            return Ok(Self {
+                tokenizer: None,
+                template: None,
+                unusable: None,
+                folder: read_from,
+                by_default: None,
+                looked_in,
+            });
         }
         let tokenizer = Tokenizer::from_folder(folder)?;
         let by_default = match choice {
@@ -60,7 +70,14 @@ impl Text {
             Err(DataError::Template { name, why }) if *choice == TemplateChoice::Model => (None, Some((name, why))),
             Err(error) => return Err(error.into()),
         };
-        Ok(Self { tokenizer: Some(tokenizer), template, unusable, folder: read_from, by_default })
+        Ok(Self {
+            tokenizer: Some(tokenizer),
+            template,
+            unusable,
+            folder: read_from,
+            by_default,
+            looked_in: None,
+        })
     }
 
     /// Where tokenizer and template were read from.
@@ -83,12 +100,13 @@ impl Text {
         ))
     }
 
-    /// Adds to an error about a missing template why the model's own cannot be used.
+    /// Adds to an error about a missing tokenizer where it was looked for, to one about a missing template why the model's own cannot be used.
     pub fn explain(&self, error: DataError) -> DataError {
         match (error, &self.unusable) {
             (DataError::Template { .. }, Some((name, why))) => {
                 DataError::Template { name: name.clone(), why: why.clone() }
             }
+            (DataError::NoTokenizer { .. }, _) => DataError::NoTokenizer { looked_in: self.looked_in.clone() },
             (error, _) => error,
         }
     }

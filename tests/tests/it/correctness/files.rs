@@ -1,4 +1,4 @@
-//! Rows 8, 10 and 12: templates, adapters and heads that files hold.
+//! Rows 8, 10, 12 and 42: templates, adapters, heads and bases that files hold.
 
 use firebrand_models::weights::Head;
 use firebrand_models::{Hold, Model};
@@ -167,4 +167,53 @@ fn a_head_that_differs_is_not_tied_whatever_the_config_says() {
     let saved = tempfile::tempdir().unwrap();
     model.save_weights(saved.path(), None, None).unwrap();
     assert_eq!(tensors::read(&saved.path().join("model.safetensors")), weights);
+}
+
+/// Row 42: a base of the same shape, such as the one that an adapter was merged into.
+#[test]
+fn an_adapter_is_not_put_on_another_base_unheard() {
+    let workshop = Workshop::new();
+    workshop.succeed(&["train", "recipe.toml", "--set", "export.merge=true"]);
+    let on = |verb: &[&'static str], model: &'static str, more: &[&'static str]| {
+        [verb, &["--model", model, "--adapter", "run/adapter"][..], more].concat()
+    };
+    let (eval, merge) = (["eval", "--data", "data.jsonl"], ["merge", "--out", "twice"]);
+    let generate = ["generate", "--prompt", "a", "--max-new-tokens", "1"];
+    let score = ["score", "--data", "data.jsonl", "--out", "scores.jsonl"];
+    for verb in [&eval[..], &merge, &generate, &score] {
+        let said = workshop.fail(&on(verb, "run/model", &[]));
+        assert_says!(&said, "run/adapter was trained on another base", "run/model", "--other-base");
+    }
+    let said = workshop.succeed(&on(&eval, "run/model", &["--other-base"]));
+    assert_says!(&said.stderr, "was trained on another base");
+    assert!(!workshop.succeed(&on(&eval, "model", &[])).stderr.contains("note"));
+    let start = ["train", "recipe.toml", "--output", "more", "--set", "adapter.init_from=run/adapter"];
+    let said = workshop.fail(&[&start[..], &["--set", "model=./run/model"]].concat());
+    assert_says!(&said, "adapter.init_from", "was trained on another base");
+    workshop.succeed(&start);
+    // The same weights in other files are the same base; without a fingerprint the name is compared.
+    let mut weights = tensors::read(&workshop.path("model/model.safetensors"));
+    std::fs::remove_file(workshop.path("model/model.safetensors")).unwrap();
+    tensors::write(&workshop.path("model"), "model", &weights);
+    workshop.succeed(&on(&eval, "model", &[]));
+    weights.get_mut("model.layers.0.mlp.up_proj.weight").unwrap().values.iter_mut().for_each(|value| *value *= 1.01);
+    tensors::write(&workshop.path("model"), "model", &weights);
+    assert_says!(workshop.fail(&on(&eval, "model", &[])), "was trained on another base");
+    std::fs::remove_file(workshop.path("run/adapter/firebrand_base.json")).unwrap();
+    let said = workshop.succeed(&on(&eval, "run/model", &[]));
+    assert!(!said.stderr.contains("names `"), "{}", said.stderr);
+    std::fs::rename(workshop.path("model"), workshop.path("elsewhere")).unwrap();
+    let said = workshop.succeed(&on(&eval, "elsewhere", &[]));
+    assert_says!(&said.stderr, "as its base, and the model is elsewhere");
+}
+
+/// An adapter of a quantized base is not trained further on another base.
+#[test]
+fn an_adapter_of_a_quantized_base_starts_only_on_a_base_quantized_alike() {
+    let workshop = Workshop::new();
+    let quantized = ["--set", "quantization.kind=nf4"];
+    workshop.succeed(&[&["train", "recipe.toml"][..], &quantized].concat());
+    let start = ["train", "recipe.toml", "--output", "more", "--set", "adapter.init_from=run/adapter"];
+    assert_says!(workshop.fail(&start), "adapter.init_from", "was trained on a base in nf4", "not quantized here");
+    workshop.succeed(&[&start[..], &quantized].concat());
 }

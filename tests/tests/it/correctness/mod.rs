@@ -8,3 +8,4 @@ mod files;
 mod isolation;
 mod keys;
 mod steps;
+mod weights;

@@ -1,5 +1,6 @@
 //! Equal to the reference implementations.
 
+mod adapter_files;
 mod adapter_merge;
 mod forward;
 mod loftq;

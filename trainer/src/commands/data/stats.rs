@@ -89,6 +89,8 @@ impl Scores {
             model: model.to_string(),
             adapter: arguments.adapter.clone(),
             base: arguments.base,
+            // The statistics are of this model, whatever the adapter was trained on.
+            other_base: true,
             device: arguments.device.unwrap_or(recipe.device),
         };
         let loaded = LoadedModel::new(&model, &recipe.data.template)?;
