@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use firebrand_adapters::AdapterConfig;
-use firebrand_datasets::ChatTemplate;
+use firebrand_datasets::Format;
 use firebrand_models::{Model, WriteAs, adapter_folder};
 
-use super::companions;
+use super::companions::{self, TrainedTemplate};
 use super::folder::write_folder;
 use super::merge::merge_into;
 use super::probe::Probe;
@@ -51,8 +51,7 @@ pub fn export(
             exported.model = Some(path);
         }
         Some(config) => {
-            exported.adapter =
-                Some(write_adapter(&model, &config, recipe, directory, text.template_to_export(data.rendered()))?);
+            exported.adapter = Some(write_adapter(&model, &config, recipe, directory, trained_with(text, data))?);
             if recipe.export.merge {
                 let path = directory.model_path();
                 let probe = Probe::from_dataset(&data.train, &model)?;
@@ -65,12 +64,23 @@ pub fn export(
     Ok(exported)
 }
 
+/// The template that the rows of an adapter were rendered by.
+fn trained_with<'a>(text: &'a Text, data: &Data) -> TrainedTemplate<'a> {
+    match text.template_to_export(data.rendered()) {
+        Some(_) if data.is_unrendered(&[Format::PromptCompletion]) => TrainedTemplate::Unused,
+        // Documents that are learned by heart make no difference to dialogues.
+        Some(_) if data.is_unrendered(&[Format::Text]) => TrainedTemplate::Absent,
+        Some(template) => TrainedTemplate::Used(template),
+        None => TrainedTemplate::Absent,
+    }
+}
+
 fn write_adapter(
     model: &Model,
     config: &AdapterConfig,
     recipe: &Recipe,
     directory: &RunDirectory,
-    template: Option<&ChatTemplate>,
+    template: TrainedTemplate<'_>,
 ) -> Result<PathBuf, Error> {
     let path = directory.adapter_path();
     write_folder(&path, |folder| {
