@@ -25,6 +25,9 @@ pub struct DataConfig {
     /// The chat template: `model` (the model's own), a `.jinja` file, or a built-in one: `chatml`, `llama3`, `llama2`,
     /// `mistral`, `gemma`, `zephyr`, `vicuna`, `alpaca`, `phi3`, `falcon`, `redpajama`, `olmo2`.
     pub template: TemplateChoice,
+    /// A system prompt for all dialogues that have no system message of their own, the questions of `[sample]` included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// What happens to rows longer than `max_length`.
     pub truncation: Truncation,
     /// Visit the rows of an epoch in an order drawn from the seed. Several sources then alternate evenly; without it
@@ -61,6 +64,7 @@ impl Default for DataConfig {
             packing: true,
             train_on: TrainOn::default(),
             template: TemplateChoice::default(),
+            system: None,
             truncation: Truncation::default(),
             shuffle: true,
             group_by_length: false,

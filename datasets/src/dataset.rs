@@ -48,6 +48,8 @@ pub struct Dataset {
     portions: Vec<(Portion, f64)>,
     layout: Layout,
     validation: Option<f64>,
+    /// For each source, the names of its columns for prompts and completions.
+    prompt_columns: Vec<(String, String)>,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -90,6 +92,10 @@ impl Dataset {
             portions: portions.collect(),
             layout: Layout::new(config, split, store.kind, micro_batch),
             validation,
+            prompt_columns: sources
+                .iter()
+                .map(|source| (source.columns.theirs("prompt"), source.columns.theirs("completion")))
+                .collect(),
             rows: Arc::new(rows),
             store,
             memory: Arc::default(),
@@ -99,6 +105,12 @@ impl Dataset {
     /// What the examples are made of: tokens or arrays.
     pub fn kind(&self) -> RowKind {
         self.store.kind
+    }
+
+    /// The names of the columns that hold prompt and completion in the source of an example.
+    pub(crate) fn prompt_columns(&self, example: usize) -> (&str, &str) {
+        let source = self.store.entry(self.rows.in_store(example)).map_or(0, |entry| entry.source_index as usize);
+        self.prompt_columns.get(source).map_or(("prompt", "completion"), |(prompt, completion)| (prompt, completion))
     }
 
     /// Number of examples: one per row, two where the row is a pair.

@@ -18,6 +18,8 @@ pub struct Encoder {
     pub tokenizer: Option<Tokenizer>,
     /// The chat template. Needed for rows with messages.
     pub template: Option<ChatTemplate>,
+    /// The system prompt of dialogues that have none.
+    pub system: Option<String>,
     /// Which messages are trained.
     pub train_on: TrainOn,
     /// What happens to rows longer than `max_length`.
@@ -66,7 +68,9 @@ impl Encoder {
                 one(draft, Part::Alone, true)
             }
             Content::Completion { prompt, completion } => {
-                one(self.completion(prompt, completion, self.train_on)?, Part::Alone, false)
+                let mut draft = self.completion(prompt, completion, self.train_on)?;
+                draft.notes.plain = self.template.is_some();
+                one(draft, Part::Alone, false)
             }
             Content::Chat(chat) => one(self.chat(chat, location, self.train_on)?, Part::Alone, false),
             Content::Unpaired { answered, judgement } => {
@@ -163,6 +167,19 @@ impl Encoder {
     }
 
     fn chat(&self, chat: &Chat, location: &Location, train_on: TrainOn) -> Result<Draft, DataError> {
+        let Some(led) = self.system.as_ref().and_then(|system| chat.led_by(system)) else {
+            return self.dialogue(chat, location, train_on);
+        };
+        self.dialogue(&led, location, train_on).map_err(|error| match error {
+            // Messages are counted as they stand in the row.
+            DataError::Render { location, message, why } => {
+                DataError::Render { location, message: message.saturating_sub(1).max(1), why }
+            }
+            error => error,
+        })
+    }
+
+    fn dialogue(&self, chat: &Chat, location: &Location, train_on: TrainOn) -> Result<Draft, DataError> {
         let tokenizer = self.tokenizer()?;
         let template = self.template.as_ref().ok_or_else(|| {
             DataError::Config(format!(
@@ -178,13 +195,27 @@ impl Encoder {
             true => labels::factors(&encoding, &rendered.spans, &rendered.factors),
             false => Vec::new(),
         };
-        let mut notes = Notes { rendered: true, order: OddOrder::of(chat), ..Notes::default() };
+        let mut notes = Notes {
+            rendered: true,
+            order: OddOrder::of(chat),
+            rewritten: rendered.rewritten,
+            opened: rendered.opened,
+            lost_thought: rendered.lost_thought,
+            header: train_on != TrainOn::All
+                && !template.marks_generation(chat.tools.is_some())
+                && template.unprompted_header().is_some(),
+            ..Notes::default()
+        };
         notes.control = chat.messages.iter().filter_map(Message::content).any(|text| self.spells_control(text));
         if train_on != TrainOn::All {
             for span in &rendered.spans {
                 let last = encoding.offsets.iter().rposition(|offset| span.contains(&offset.start));
-                notes.end = last.map(|index| encoding.ids[index]);
-                let ended = notes.end.is_some_and(|id| tokenizer.is_special(id) || tokenizer.eos_ids().contains(&id));
+                let end = last.map(|index| encoding.ids[index]);
+                let ended = end.is_some_and(|id| tokenizer.is_special(id) || tokenizer.eos_ids().contains(&id));
+                // Of several ends the one is kept that generation would not stop at.
+                if notes.end.is_none_or(|end| tokenizer.eos_ids().contains(&end)) {
+                    notes.end = end;
+                }
                 notes.unended += usize::from(last.is_some() && !ended);
             }
         }
@@ -195,7 +226,9 @@ impl Encoder {
             }
         }
         let roles = match self.keep_text {
-            true => self.roles(&encoding, &labels::message_ends(template, chat, &rendered.text)),
+            true => {
+                self.roles(&encoding, &labels::message_ends(template, tokenizer.special_texts(), chat, &rendered.text))
+            }
             false => None,
         };
         Ok(Draft { encoding, labels, factors, text: Some(rendered.text), roles, notes })

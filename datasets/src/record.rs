@@ -101,6 +101,17 @@ pub struct Chat {
 }
 
 impl Chat {
+    /// The dialogue with the system prompt `system` before it; absent where it has a system message of its own.
+    pub fn led_by(&self, system: &str) -> Option<Self> {
+        if self.messages.iter().any(|message| message.role == Role::System) {
+            return None;
+        }
+        let mut led = self.clone();
+        led.messages.insert(0, Message::new(Role::System, system));
+        led.prompt_messages = led.prompt_messages.map(|count| count + 1);
+        Some(led)
+    }
+
     /// The messages as values of a template.
     pub fn values(&self) -> Vec<Value> {
         self.messages.iter().map(|message| Value::Object(message.fields.clone())).collect()

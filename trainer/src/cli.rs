@@ -252,6 +252,9 @@ pub struct GenerateArgs {
     /// Hold a dialogue, rendered as in training.
     #[arg(long)]
     pub chat: bool,
+    /// A system prompt for dialogues: with --chat, and with --data for rows of messages that have none.
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompt")]
+    pub system: Option<String>,
     /// A JSONL file: the prompt of every row is answered, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,

@@ -128,7 +128,8 @@ fn whatever_changes_rows_changes_the_key_and_nothing_else_does() {
     for (number, change) in same.into_iter().enumerate() {
         assert_eq!(place.prepare_with(&place.change(change)).kept, Kept::Found, "harmless change {number}");
     }
-    let others: [fn(&mut DataConfig); 4] = [
+    let others: [fn(&mut DataConfig); 5] = [
+        |config| config.system = Some("Be kind.".into()),
         |config| config.max_length = 63,
         |config| config.train_on = crate::config::TrainOn::All,
         |config| config.truncation = Truncation::Drop,
@@ -139,7 +140,7 @@ fn whatever_changes_rows_changes_the_key_and_nothing_else_does() {
     }
     place.template = Builtin::Zephyr.source();
     assert_eq!(place.prepare().kept, Kept::Stored);
-    assert_eq!(place.cache().entries().unwrap().len(), 6);
+    assert_eq!(place.cache().entries().unwrap().len(), 7);
 }
 
 #[test]

@@ -16,6 +16,7 @@ fn encoder(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Encoder {
     Encoder {
         tokenizer: Some(tokenizer.clone()),
         template: template.cloned(),
+        system: None,
         train_on: TrainOn::Assistant,
         truncation: Truncation::KeepStart,
         max_length: 512,
@@ -361,6 +362,7 @@ fn encoder_without_anything() -> Encoder {
     Encoder {
         tokenizer: None,
         template: None,
+        system: None,
         train_on: TrainOn::Assistant,
         truncation: Truncation::KeepStart,
         max_length: 512,
@@ -376,4 +378,55 @@ fn an_example_is_written_as_the_data_command_shows_it() {
     assert_eq!(json["source"], serde_json::json!({"file": "rows.jsonl", "line": 3}));
     let keys: Vec<_> = json.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["source", "input_ids", "labels", "weights"]);
+}
+
+#[test]
+fn an_end_that_generation_does_not_stop_at_is_noted_whatever_turn_has_it() {
+    let tokenizer = testing::tokenizer();
+    let source = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{{ '<|im_end|>' if loop.last else '</s>' }}{% endfor %}\
+        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    let template = testing::template(source);
+    let mut long = talk("Hi");
+    if let Content::Chat(chat) = &mut long {
+        chat.messages.extend([Message::new(Role::User, "Bye?"), Message::new(Role::Assistant, "Bye")]);
+    }
+    let example = one(&encoder(&tokenizer, Some(&template)), long);
+    assert_eq!(trained(&tokenizer, &example), "Hi</s>Bye<|im_end|>");
+    assert_eq!(example.notes.end, tokenizer.token_to_id("</s>"));
+}
+
+#[test]
+fn a_system_prompt_leads_dialogues_that_have_none() {
+    let tokenizer = testing::tokenizer();
+    let template = testing::template(Builtin::ChatMl.source());
+    let led = Encoder { system: Some("Be kind.".into()), ..encoder(&tokenizer, Some(&template)) };
+    let text = |content| one(&led, content).tokens().unwrap().text.clone().unwrap();
+    let system = "<|im_start|>system\nBe kind.<|im_end|>\n";
+    let asked = "<|im_start|>user\nHello?<|im_end|>\n<|im_start|>assistant\nHi<|im_end|>\n";
+    assert_eq!(text(talk("Hi")), format!("{system}{asked}"));
+    assert_eq!(trained(&tokenizer, &one(&led, talk("Hi"))), "Hi<|im_end|>");
+    let mut own = talk("Hi");
+    if let Content::Chat(chat) = &mut own {
+        chat.messages.insert(0, Message::new(Role::System, "Own."));
+    }
+    assert_eq!(text(own), format!("{}{asked}", system.replace("Be kind.", "Own.")));
+    let Encoded::Pair { chosen, rejected } = led.encode(&record(pair("4", "5")), &location(), 0).unwrap() else {
+        panic!("a pair")
+    };
+    for (answer, example) in [("4", chosen), ("5", rejected)] {
+        assert!(example.tokens().unwrap().text.as_ref().unwrap().starts_with(system));
+        assert_eq!(trained(&tokenizer, &example), format!("{answer}<|im_end|>"));
+    }
+    // Texts without a template stay as they are, and messages are counted as they stand in the row.
+    assert!(!text(completion("2+2=", "4")).contains("kind"));
+    let refuses = testing::template(
+        "{% for m in messages %}{{ m.content if loop.last or m.role == 'user' else 'gone' }}{% endfor %}",
+    );
+    let led = Encoder { template: Some(refuses), ..led };
+    let mut long = talk("Hi");
+    if let Content::Chat(chat) = &mut long {
+        chat.messages.push(Message::new(Role::User, "Bye?"));
+    }
+    let error = led.encode(&record(long), &location(), 0).unwrap_err();
+    assert!(error.to_string().contains("message 2"), "{error}");
 }

@@ -25,6 +25,16 @@ pub struct Notes {
     pub lossy: bool,
     /// Whether a message, a prompt or a completion spells a control token.
     pub control: bool,
+    /// Whether a trained answer is written otherwise than it would be as the last message.
+    pub rewritten: bool,
+    /// Whether the generation prompt holds more than what stands before a trained answer.
+    pub opened: bool,
+    /// Whether a thought of a trained answer is not in the text.
+    pub lost_thought: bool,
+    /// Whether the header of an answer is trained, because the template writes no generation prompt.
+    pub header: bool,
+    /// Whether a prompt and its completion were joined without the chat template that there is.
+    pub plain: bool,
     /// How the order of its messages differs from a dialogue's, if it does.
     pub order: Option<OddOrder>,
 }

@@ -136,6 +136,11 @@ struct Counts {
     control: Tally,
     odd_order: Tally,
     odd_orders: Vec<OddOrder>,
+    rewritten: Tally,
+    lost_thought: Tally,
+    opened: Tally,
+    header: Tally,
+    plain: Tally,
     equal_pair: Tally,
     duplicate: Tally,
     seen: HashSet<u128>,
@@ -164,6 +169,11 @@ impl Counts {
         self.lossy.add(has(&|entry| entry.notes.lossy));
         self.straddling.add(has(&|entry| entry.notes.straddles));
         self.control.add(has(&|entry| entry.notes.control));
+        self.rewritten.add(has(&|entry| entry.notes.rewritten));
+        self.lost_thought.add(has(&|entry| entry.notes.lost_thought));
+        self.opened.add(has(&|entry| entry.notes.opened));
+        self.header.add(has(&|entry| entry.notes.header));
+        self.plain.add(has(&|entry| entry.notes.plain));
         self.odd_order.add(has(&|entry| entry.notes.order.is_some()));
         for order in row.iter().filter_map(|entry| entry.notes.order) {
             if !self.odd_orders.contains(&order) {
@@ -239,6 +249,28 @@ impl Counts {
         let kinds: Vec<_> = self.odd_orders.iter().map(|order| odd(*order)).collect();
         let message = format!("their messages do not follow each other as in a dialogue: {}", kinds.join("; "));
         to.limited(Check::OddOrder, &message, &self.odd_order, ("allow_odd_order", config.allow_odd_order));
+        let message = "the template writes an answer of theirs otherwise than it would write it as the last message, such as \
+                       without its thought or with another end; it is trained as later turns see it";
+        to.warning(Check::Rewritten, message, &self.rewritten);
+        let message = "the template leaves out a thought of an answer, so the thought is not trained; a row that ends with \
+                       the answer keeps it in many templates";
+        to.warning(Check::LostThought, message, &self.lost_thought);
+        let message = "the generation prompt goes on where an answer of theirs begins, as one that opens a thought does: \
+                       generation starts behind text that is not trained; a template that writes what the prompt opens \
+                       mends it";
+        to.warning(Check::OpenPrompt, message, &self.opened);
+        let message = "the template writes no generation prompt, so the header of an answer belongs to it: it is trained, \
+                       and the model writes it";
+        to.warning(Check::NoPrompt, message, &self.header);
+        if let Some(first) = self.plain.first.first() {
+            let (prompt, completion) = to.dataset.prompt_columns(*first);
+            let message = format!(
+                "prompt and completion are joined as they are, without the chat template, and a dialogue with the model \
+                 will look different; if the model should answer as in a chat, write format = \"alpaca\" and columns = \
+                 {{ instruction = {prompt:?}, output = {completion:?} }}"
+            );
+            to.warning(Check::NoTemplate, message, &self.plain);
+        }
         let message = "the better and the worse answer are the same";
         to.limited(Check::EqualPair, message, &self.equal_pair, ("allow_equal_pairs", config.allow_equal_pairs));
         let message = "the same row stands further up";

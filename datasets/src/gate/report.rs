@@ -73,6 +73,16 @@ pub enum Check {
     EqualPair,
     /// A row could not be used and was left out.
     Broken,
+    /// An answer is written otherwise than it would be as the last message.
+    Rewritten,
+    /// A thought of an answer is not written by the template, so it is not trained.
+    LostThought,
+    /// The generation prompt holds more than what stands before an answer in the text.
+    OpenPrompt,
+    /// The header of an answer is trained, because the template writes no generation prompt.
+    NoPrompt,
+    /// A prompt and its completion are joined without the chat template that there is.
+    NoTemplate,
 }
 
 impl Check {
@@ -97,6 +107,11 @@ impl Check {
             Check::OddOrder => "odd-order",
             Check::EqualPair => "equal-pair",
             Check::Broken => "broken",
+            Check::Rewritten => "rewritten",
+            Check::LostThought => "lost-thought",
+            Check::OpenPrompt => "open-prompt",
+            Check::NoPrompt => "no-prompt",
+            Check::NoTemplate => "no-template",
         }
     }
 }

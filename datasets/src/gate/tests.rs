@@ -301,3 +301,59 @@ fn the_report_is_json_for_programs() {
     assert_eq!(json["errors"][0]["split"], "train");
     assert_eq!(json["errors"][0]["examples"][0]["line"], 1);
 }
+
+/// Answers whose earlier thoughts are dropped, and whose generation prompt opens one.
+const REWRITES: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}\
+    {{ m.content if loop.last else m.content.split('</think>')[-1] }}{{ '<|im_end|>\n' }}{% endfor %}\
+    {% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>' }}{% endif %}";
+
+#[test]
+fn what_a_template_makes_of_earlier_answers_is_said() {
+    let say = |role: &str, content: &str| json!({"role": role, "content": content});
+    let long = json!({"messages": [
+        say("user", "one?"), say("assistant", "<think>so</think>two"), say("user", "three?"), say("assistant", "<think>so</think>four"),
+    ]});
+    let warned = report(&dataset(&[long, talk("a?", "b")], REWRITES, Split::Train, |_| {}));
+    assert!(warned.errors.is_empty(), "{warned}");
+    for (check, count, lines) in
+        [(Check::Rewritten, 1, &[1][..]), (Check::LostThought, 1, &[1]), (Check::OpenPrompt, 2, &[1, 2])]
+    {
+        let finding = found(&warned.warnings, check);
+        assert_eq!(finding.count, count, "{check:?}");
+        assert_eq!(finding.examples.iter().map(|place| place.line).collect::<Vec<_>>(), lines, "{check:?}");
+    }
+}
+
+#[test]
+fn a_template_without_a_generation_prompt_is_said() {
+    let (bare, _) =
+        CHATML.split_once("{%- if add_generation_prompt").or(CHATML.split_once("{% if add_generation_prompt")).unwrap();
+    let warned = report(&dataset(&[talk("one?", "two")], bare, Split::Train, |_| {}));
+    assert_eq!((warned.errors.len(), warned.warnings.len()), (0, 1), "{warned}");
+    let message = &found(&warned.warnings, Check::NoPrompt).message;
+    assert!(message.contains("header") && message.contains("generation prompt"), "{message}");
+}
+
+#[test]
+fn prompts_and_completions_beside_a_chat_template_are_told_how_to_be_a_chat() {
+    let rows = [json!({"question": "one?", "reply": "two"}), json!({"question": "three?", "reply": "four"})];
+    let columns = |text: &str| serde_json::from_str(text).unwrap();
+    let plain = report(&dataset(&rows, CHATML, Split::Train, |config| {
+        config.train[0].columns = columns(r#"{"prompt": "question", "completion": "reply"}"#);
+    }));
+    let finding = found(&plain.warnings, Check::NoTemplate);
+    let advice = r#"format = "alpaca" and columns = { instruction = "question", output = "reply" }"#;
+    assert!(finding.count == 2 && finding.message.contains(advice), "{finding}");
+    let chat = dataset(&rows, CHATML, Split::Train, |config| {
+        config.train[0].format = crate::config::Format::Alpaca;
+        config.train[0].columns = columns(r#"{"instruction": "question", "output": "reply"}"#);
+    });
+    assert!(chat.rendered() && report(&chat) == Report::default());
+    // The names of the formats themselves can be renamed as well.
+    let rows = [json!({"prompt": "one?", "completion": "two"})];
+    let chat = dataset(&rows, CHATML, Split::Train, |config| {
+        config.train[0].format = crate::config::Format::Alpaca;
+        config.train[0].columns = columns(r#"{"instruction": "prompt", "output": "completion"}"#);
+    });
+    assert!(chat.rendered());
+}

@@ -6,9 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::record::Message;
-use crate::template::Builtin;
+use crate::template::{Builtin, calls};
 use crate::testing;
 use crate::tokenizer::Tokenizer;
+
+mod history;
 
 const SMOLLM2_LIKE: &str = "{% for m in messages %}{% if loop.first and messages[0]['role'] != 'system' %}\
     {{ '<|im_start|>system\nYou are kind<|im_end|>\n' }}{% endif %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}\
@@ -88,8 +90,9 @@ fn prefixes_that_do_not_nest_are_an_error_that_names_row_and_message() {
     let error = spans(rewrites, &chat(&TALK[1..]), TrainOn::Assistant).unwrap_err();
     assert!(error.contains("rows.jsonl:5: message 2"), "{error}");
     assert_eq!(spans(rewrites, &chat(&TALK[1..]), TrainOn::Last).unwrap(), ["<a2>"]);
+    // What changes stands before what is said, so the answers are where they were.
     let counts = "{{ messages | length }}{% for m in messages %}<{{ m.content }}>{% endfor %}";
-    assert!(spans(counts, &chat(&TALK), TrainOn::Last).is_err());
+    assert_eq!(spans(counts, &chat(&TALK), TrainOn::Assistant).unwrap(), ["<a1>", "<a2>"]);
     let thought = "{% for m in messages %}{{ '<' + m.role + '>' }}{{ m.content if loop.last or m.role != 'assistant' else '-' }}|{% endfor %}\
         {% if add_generation_prompt %}<assistant>{% endif %}";
     assert!(spans(thought, &chat(&TALK), TrainOn::Assistant).is_err());

@@ -170,6 +170,7 @@ impl<'a> Encoding<'a> {
         let encoder = Encoder {
             tokenizer: request.tokenizer.cloned(),
             template: request.template.cloned(),
+            system: config.system.clone(),
             train_on: config.train_on,
             truncation: config.truncation,
             max_length: config.max_length,

@@ -50,6 +50,11 @@ impl Columns {
         self.0.iter().map(|(ours, theirs)| (ours.as_str(), theirs.as_str()))
     }
 
+    /// The file's name for a column of ours.
+    pub(crate) fn theirs(&self, ours: &str) -> String {
+        self.0.get(ours).map_or(ours, String::as_str).to_owned()
+    }
+
     /// Whether no column is renamed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -80,10 +80,14 @@ impl Entry {
             bytes.extend(number.to_le_bytes());
         }
         let id = |id: Option<u32>| id.unwrap_or(NONE);
-        let Notes { cut_from, labelled_before, unended, end, empty, straddles, rendered, lossy, control, order } =
-            &self.notes;
+        let Notes {
+            cut_from, labelled_before, unended, end, empty, straddles, rendered, lossy, control, order, ..
+        } = &self.notes;
+        let Notes { rewritten, opened, lost_thought, header, plain, .. } = &self.notes;
         let flags = [*straddles, *rendered, *lossy, *control, self.equals_chosen, self.goes_on];
-        let flags: u32 = flags.iter().enumerate().map(|(bit, flag)| u32::from(*flag) << bit).sum();
+        let more = [*rewritten, *opened, *lost_thought, *header, *plain];
+        let bits = |flags: &[bool]| flags.iter().enumerate().map(|(bit, flag)| u32::from(*flag) << bit).sum::<u32>();
+        let flags = bits(&flags) | bits(&more) << 24;
         let order =
             order.and_then(|order| ORDERS.iter().position(|known| *known == order)).map_or(0, |place| place + 1);
         let part = PARTS.iter().position(|known| *known == self.part).unwrap_or(0);
@@ -136,9 +140,14 @@ impl Entry {
             rendered: flag(1),
             lossy: flag(2),
             control: flag(3),
+            rewritten: flag(24),
+            opened: flag(25),
+            lost_thought: flag(26),
+            header: flag(27),
+            plain: flag(28),
             order: (flags >> 8 & 0xff).checked_sub(1).and_then(|place| ORDERS.get(place as usize).copied()),
         };
-        let part = PARTS.get((flags >> 16) as usize).copied()?;
+        let part = PARTS.get((flags >> 16 & 0xff) as usize).copied()?;
         let (equals_chosen, goes_on) = (flag(4), flag(5));
         let (largest, opening) = (id(largest), [id(first), id(second)]);
         Some(Self {

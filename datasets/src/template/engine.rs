@@ -73,7 +73,7 @@ impl Engine {
         let generation = replaced != source;
         let replaced = replaced.into_owned();
         let program = sandbox::run(LIMIT, move || sandbox::timed(|| Program::new(replaced)))?
-            .map_err(|problem| explain(&problem))?;
+            .map_err(|problem| format!("{}{}", explain(&problem), shown_line(&problem, source)))?;
         Ok(Self { environment: environment(now), program: Arc::new(program), generation })
     }
 
@@ -200,6 +200,19 @@ fn explain(problem: &Error) -> String {
         source = inner.source();
     }
     text
+}
+
+/// The line of a template that an error is about, as a part of the error's message.
+fn shown_line(problem: &Error, source: &str) -> String {
+    const LONGEST: usize = 160;
+    let line = problem.line().and_then(|line| Some((line, source.lines().nth(line.checked_sub(1)?)?.trim())));
+    match line {
+        Some((number, line)) if !line.is_empty() => {
+            let end = line.char_indices().nth(LONGEST).map_or(line.len(), |(end, _)| end);
+            format!("; line {number} is `{}{}`", &line[..end], if end < line.len() { ".." } else { "" })
+        }
+        _ => String::new(),
+    }
 }
 
 /// Converts a JSON value to a template's value; adds the bytes of its texts to `size`.

@@ -26,6 +26,8 @@ pub(super) struct Found {
     pub default: String,
     /// The other templates, by name. `tool_use` renders dialogues that offer tools.
     pub named: BTreeMap<String, String>,
+    /// A place that holds another template, which is not used.
+    pub other: Option<String>,
 }
 
 impl Found {
@@ -33,7 +35,11 @@ impl Found {
     pub(super) fn in_folder(folder: &Path) -> Result<Option<Self>, DataError> {
         let files = files(folder)?;
         if !files.is_empty() {
-            return Self::choose(folder, FILE, files).map(Some);
+            let found = Self::choose(folder, FILE, files)?;
+            let config = object(folder, CONFIG)?.remove("chat_template");
+            let other = config.is_some_and(|config| config.as_str().is_some_and(|text| text != found.default));
+            let other = other.then(|| folder.join(CONFIG).display().to_string());
+            return Ok(Some(Self { other, ..found }));
         }
         for name in [CONFIG, PROCESSOR] {
             let templates = match object(folder, name)?.remove("chat_template") {
@@ -60,6 +66,7 @@ impl Found {
             name: folder.join(name).display().to_string(),
             default: default.ok_or_else(|| missing(folder, name, "none of its templates is called `default`"))?,
             named: templates,
+            other: None,
         })
     }
 }
@@ -158,7 +165,21 @@ mod tests {
         write(FILE, "file");
         let all = found().unwrap();
         let named: Vec<_> = all.named.iter().map(|(name, source)| (name.as_str(), source.as_str())).collect();
+        assert!(all.other.is_none(), "a list is not compared");
         assert_eq!((all.default.as_str(), &named[..]), ("file", &[("rag", "rag file"), ("tool_use", "tool file")][..]));
+    }
+
+    #[test]
+    fn another_template_in_the_configuration_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write(FILE, "file");
+        let other = || Found::in_folder(folder.path()).unwrap().unwrap().other;
+        assert_eq!(other(), None);
+        write(CONFIG, r#"{"chat_template": "file"}"#);
+        assert_eq!(other(), None);
+        write(CONFIG, r#"{"chat_template": "config"}"#);
+        assert!(other().unwrap().ends_with(CONFIG));
     }
 
     #[test]

@@ -20,10 +20,11 @@ pub use builtin::Builtin;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use chrono::{NaiveDate, NaiveDateTime};
 use minijinja::Value as Variable;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::config::TemplateChoice;
@@ -48,6 +49,10 @@ pub struct ChatTemplate {
     /// Sources of the model's named templates.
     named: BTreeMap<String, String>,
     special: Vec<(String, String)>,
+    /// A place that holds another template, which is not used.
+    other: Option<String>,
+    /// What the template writes before an answer in place of a generation prompt, once that is known.
+    header: OnceLock<Option<String>>,
 }
 
 impl ChatTemplate {
@@ -93,7 +98,7 @@ impl ChatTemplate {
             template.source.push('\0');
             template.source.push_str(source);
         }
-        template.named = found.named;
+        (template.named, template.other) = (found.named, found.other);
         Ok(template)
     }
 
@@ -114,6 +119,8 @@ impl ChatTemplate {
             tool_use: None,
             named: BTreeMap::new(),
             special: special.texts.iter().map(|(name, text)| (name.clone(), text.clone())).collect(),
+            other: None,
+            header: OnceLock::new(),
         })
     }
 
@@ -173,6 +180,22 @@ impl ChatTemplate {
         self.engine(with_tools).marks_generation()
     }
 
+    /// The header that the template writes before an answer, if it writes no generation prompt: a model has to write it
+    /// itself. Absent for templates with a generation prompt, and for those that write nothing before an answer.
+    pub fn unprompted_header(&self) -> Option<&str> {
+        const ANSWER: &str = "Seventeen swans";
+        let find = || {
+            let said = |role: &str, content: &str| json!({ "role": role, "content": content });
+            let talk = [said("user", "How many?"), said("assistant", ANSWER)];
+            let text = |count: usize, prompt| Some(self.try_render(&talk[..count], None, prompt).ok()?.0);
+            let asked = text(1, true).filter(|asked| text(1, false).as_ref() == Some(asked))?;
+            let whole = text(2, false)?;
+            let (header, _) = whole.strip_prefix(&asked)?.split_once(ANSWER)?;
+            (!header.trim().is_empty()).then(|| header.to_owned())
+        };
+        self.header.get_or_init(find).as_deref()
+    }
+
     /// Whether the text depends on the date of rendering, so that a run must fix its date.
     pub fn tells_the_date(&self) -> bool {
         self.source.contains("strftime_now")
@@ -191,6 +214,16 @@ impl ChatTemplate {
     /// Sources of the model's named templates; of them only `tool_use` is used here.
     pub fn named(&self) -> &BTreeMap<String, String> {
         &self.named
+    }
+
+    /// What of the model's templates is not used: one in another place, and those whose name says nothing here.
+    pub fn unused(&self) -> Option<String> {
+        let other = self.other.as_ref().map(|other| format!("the other one in {other}"));
+        let names: Vec<&str> = self.named.keys().map(String::as_str).filter(|name| *name != TOOL_USE).collect();
+        let named = (!names.is_empty()).then(|| format!("those called {}", names.join(", ")));
+        let unused: Vec<String> = [other, named].into_iter().flatten().collect();
+        (!unused.is_empty())
+            .then(|| format!("the chat template is {}; {} is not used", self.name, unused.join(", and ")))
     }
 
     /// SHA-256 of its source, on which a trained adapter depends.
@@ -218,7 +251,7 @@ fn midnight(date: &str) -> Result<NaiveDateTime, DataError> {
 }
 
 /// Keys under which a message's reasoning is passed; the first is what templates read.
-const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+pub(crate) const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// A message as transformers passes it to a template: without nulls, its reasoning under both names that templates
 /// read.

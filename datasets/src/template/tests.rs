@@ -203,6 +203,21 @@ fn what_a_template_refuses_is_said_in_its_words() {
     assert!(error.to_string().contains("roles must alternate"), "{error}");
     let error = ChatTemplate::from_source("test", "{% if %}", &SpecialTokens::default(), None).unwrap_err();
     assert!(error.to_string().contains("test"), "{error}");
+    let error =
+        ChatTemplate::from_source("test", "{{ a }}\n  {% if x = 1 %}\n{% endif %}", &SpecialTokens::default(), None);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("line 2 is `{% if x = 1 %}`"), "{error}");
+}
+
+#[test]
+fn the_header_of_an_answer_is_known_where_no_generation_prompt_writes_it() {
+    let prompt = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+    let chatml = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}";
+    assert_eq!(testing::template(chatml).unprompted_header(), Some("<|im_start|>assistant\n"));
+    assert_eq!(testing::template(&format!("{chatml}{prompt}")).unprompted_header(), None);
+    for builtin in Builtin::ALL {
+        assert_eq!(testing::template(builtin.source()).unprompted_header(), None, "{}", builtin.name());
+    }
 }
 
 #[test]

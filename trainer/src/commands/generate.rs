@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::cli::GenerateArgs;
 use crate::error::Error;
 use crate::inference::generate::{Finish, Sampling, Session};
-use crate::inference::{LoadedModel, TemplateCheck, predictor};
+use crate::inference::{Header, LoadedModel, TemplateCheck, predictor};
 use crate::say;
 
 pub fn run(arguments: &GenerateArgs) -> Result<ExitCode, Error> {
@@ -24,10 +24,11 @@ pub fn run(arguments: &GenerateArgs) -> Result<ExitCode, Error> {
         (Some(prompt), _) => one(arguments, &loaded, prompt)?,
         (None, Some(path)) => {
             loaded.check_template(&arguments.model, check)?;
-            file(arguments, &loaded, path)?;
+            file(arguments, &loaded, path, check)?;
         }
         (None, None) => {
             loaded.check_template(&arguments.model, check)?;
+            loaded.check_rendered(&arguments.model, check)?;
             dialogue(arguments, &loaded)?;
         }
     }
@@ -56,13 +57,13 @@ fn one(arguments: &GenerateArgs, loaded: &LoadedModel, prompt: &str) -> Result<(
     let ids = tokenizer.encode(prompt, true)?;
     let mut session = Session::new(predictor(&loaded.model)?);
     say!("{prompt}")?;
-    write_answer(arguments, tokenizer, &mut session, &ids)?;
+    write_answer(arguments, tokenizer, &mut session, &ids, Header::default())?;
     say!("\n")?;
     Ok(())
 }
 
 /// Answers each row's `messages` (up to the last user turn), `prompt` or `input_ids`; prints one JSON object a line.
-fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path) -> Result<(), Error> {
+fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path, check: TemplateCheck) -> Result<(), Error> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let stop = match &loaded.text.tokenizer {
         Some(tokenizer) => tokenizer.eos_ids().to_vec(),
@@ -74,7 +75,10 @@ fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path) -> Result<(
             problem: format!("{place}: expected a JSON object, found something else: {error}"),
             help: "one JSON object a line".into(),
         })?;
-        let ids = prompt_ids(loaded, &row, &place)?;
+        if row.get("messages").is_some() {
+            loaded.check_rendered(&arguments.model, check)?;
+        }
+        let ids = prompt_ids(loaded, &row, &place, arguments.system.as_deref())?;
         let mut sampler = sampling(arguments).start();
         let (written, finish) = Session::new(predictor(&loaded.model)?).generate(
             &ids,
@@ -84,7 +88,13 @@ fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path) -> Result<(
             |_| {},
         );
         let answer = match &loaded.text.tokenizer {
-            Some(tokenizer) => json!(tokenizer.decode(&written, true)?),
+            Some(tokenizer) => {
+                let header = match (&loaded.text.template, row.get("messages")) {
+                    (Some(template), Some(_)) => Header::of(tokenizer, template)?,
+                    _ => Header::default(),
+                };
+                json!(header.strip(&tokenizer.decode(&written, true)?))
+            }
             None => Value::Null,
         };
         let finish = match finish {
@@ -96,7 +106,7 @@ fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path) -> Result<(
     Ok(())
 }
 
-fn prompt_ids(loaded: &LoadedModel, row: &Value, place: &str) -> Result<Vec<u32>, Error> {
+fn prompt_ids(loaded: &LoadedModel, row: &Value, place: &str, system: Option<&str>) -> Result<Vec<u32>, Error> {
     let predictor = predictor(&loaded.model)?;
     let (vocabulary, positions) = (predictor.vocab_size(), predictor.position_limit());
     let wrong = |problem: &str| Error::Request {
@@ -111,7 +121,10 @@ fn prompt_ids(loaded: &LoadedModel, row: &Value, place: &str) -> Result<Vec<u32>
     } else if let Some(messages) = row.get("messages").and_then(Value::as_array) {
         let asked = messages.iter().rposition(|message| message["role"] != "assistant").map_or(0, |last| last + 1);
         let tools = row.get("tools").and_then(Value::as_array).map(Vec::as_slice);
-        let rendered = template(loaded)?.render(&messages[..asked], tools, true)?;
+        let own = messages.iter().any(|message| matches!(message["role"].as_str(), Some("system" | "developer")));
+        let system = system.filter(|_| !own).map(system_message);
+        let asked: Vec<Value> = system.into_iter().chain(messages[..asked].iter().cloned()).collect();
+        let rendered = template(loaded)?.render(&asked, tools, true)?;
         tokenizer(loaded)?.encode(&rendered, false)?
     } else if let Some(prompt) = row.get("prompt").and_then(Value::as_str) {
         tokenizer(loaded)?.encode(prompt, true)?
@@ -132,7 +145,8 @@ fn dialogue(arguments: &GenerateArgs, loaded: &LoadedModel) -> Result<(), Error>
     let (tokenizer, template) = (tokenizer(loaded)?, template(loaded)?);
     let interactive = std::io::stdin().is_terminal();
     let mut session = Session::new(predictor(&loaded.model)?);
-    let mut messages: Vec<Value> = vec![];
+    let system: Vec<Value> = arguments.system.as_deref().map(system_message).into_iter().collect();
+    let mut messages = system.clone();
     if interactive {
         eprintln!("(empty line or Ctrl-D ends, /new starts over)");
     }
@@ -147,23 +161,29 @@ fn dialogue(arguments: &GenerateArgs, loaded: &LoadedModel) -> Result<(), Error>
             return Ok(());
         }
         if line == "/new" {
-            messages.clear();
+            messages.clone_from(&system);
             continue;
         }
         messages.push(Value::Object(Message::new(Role::User, line).fields));
         let ids = tokenizer.encode(&template.render(&messages, None, true)?, false)?;
-        let answer = write_answer(arguments, tokenizer, &mut session, &ids)?;
+        let header = Header::of(tokenizer, template)?;
+        let answer = write_answer(arguments, tokenizer, &mut session, &ids, header)?;
         say!("\n")?;
         messages.push(Value::Object(Message::new(Role::Assistant, answer.trim()).fields));
     }
 }
 
-/// Prints the answer token by token and returns its text.
+fn system_message(system: &str) -> Value {
+    Value::Object(Message::new(Role::System, system).fields)
+}
+
+/// Prints the answer token by token, without `header`, and returns its text.
 fn write_answer(
     arguments: &GenerateArgs,
     tokenizer: &Tokenizer,
     session: &mut Session<'_>,
     prompt: &[u32],
+    mut header: Header,
 ) -> Result<String, Error> {
     if prompt.is_empty() {
         return Err(Error::Request {
@@ -178,7 +198,7 @@ fn write_answer(
     session.generate(prompt, tokenizer.eos_ids(), arguments.max_new_tokens, &mut sampler, |token| {
         match stream.push(token) {
             Ok(piece) => {
-                if let Err(error) = show(&piece, &mut answer) {
+                if let Err(error) = show(&header.pass(&piece), &mut answer) {
                     problem.get_or_insert(error);
                 }
             }
@@ -188,7 +208,9 @@ fn write_answer(
     if let Some(problem) = problem {
         return Err(problem);
     }
-    show(&stream.finish()?, &mut answer)?;
+    let last = header.pass(&stream.finish()?);
+    show(&last, &mut answer)?;
+    show(&header.rest(), &mut answer)?;
     Ok(answer)
 }
 

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use firebrand_datasets::{CacheChoice, Kept, RowKind};
+use firebrand_datasets::{CacheChoice, ChatTemplate, Format, Kept, RowKind};
 use firebrand_models::Model;
 
 use crate::cli::TrainArgs;
@@ -28,7 +28,10 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         eprintln!("note     {note}");
     }
     let base = prepared.ready.model.for_inference();
-    let before = samples::answer(&base, &prepared.ready.opened.text, prepared.recipe().sample.as_ref())?;
+    let before = {
+        let recipe = prepared.recipe();
+        samples::answer(&base, &prepared.ready.opened.text, recipe.data.system.as_deref(), recipe.sample.as_ref())?
+    };
     drop(base);
 
     let recipe = prepared.recipe().clone();
@@ -223,7 +226,12 @@ fn run_info(opened: &Opened, data: &Data) -> Result<RunInfo, Error> {
     Ok(RunInfo {
         base,
         data: files.map(|file| (file.path.display().to_string(), file.sha256.clone())).collect(),
-        template: opened.text.template.as_ref().map(|template| template.template_hash()),
+        template: opened
+            .text
+            .template
+            .as_ref()
+            .filter(|_| !data.is_unrendered(&[Format::PromptCompletion, Format::Text]))
+            .map(ChatTemplate::template_hash),
         recipe: recipe.hash()?,
         versions: BTreeMap::from([
             ("firebrand".into(), env!("CARGO_PKG_VERSION").into()),
@@ -257,7 +265,12 @@ fn conclude(
         Outcome::Finished => {}
     }
     let exported = export(&finished.model, recipe, directory, &opened.folder, &opened.text, &finished.data)?;
-    let after = samples::answer(&finished.model.for_inference(), &opened.text, recipe.sample.as_ref())?;
+    let after = samples::answer(
+        &finished.model.for_inference(),
+        &opened.text,
+        recipe.data.system.as_deref(),
+        recipe.sample.as_ref(),
+    )?;
     let mut report = samples::comparison(before, &after, std::io::stdout().is_terminal());
     report += &exported.to_string();
     if recipe.log.tensorboard {

@@ -27,6 +27,9 @@ const TRAINED_WITH: &str = "firebrand.json";
 struct TrainedWith {
     /// Hash of the chat template's source.
     template_hash: Option<String>,
+    /// Whether there was a template that rendered no row.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unrendered: bool,
     /// How the base was quantized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quantization: Option<Quantization>,
@@ -42,6 +45,17 @@ const TRAINED_ON: &str = "firebrand_base.json";
 struct TrainedOn {
     /// The fingerprint of the base's weights.
     weights: String,
+}
+
+/// The chat template in the training of an adapter.
+#[derive(Debug, Clone, Copy)]
+pub enum TrainedTemplate<'a> {
+    /// It rendered rows, or may have.
+    Used(&'a ChatTemplate),
+    /// There was one, and it rendered no row.
+    Unused,
+    /// There was none.
+    Absent,
 }
 
 /// Writes `config.json`, copies what stands beside the weights in `base`, and writes tokenizer and template.
@@ -131,11 +145,16 @@ fn copy_named(base: &Path, folder: &Path) -> Result<(), Error> {
 /// Those of writing, with the path.
 pub fn write_trained_with(
     folder: &Path,
-    template: Option<&ChatTemplate>,
+    template: TrainedTemplate<'_>,
     quantization: Option<Quantization>,
     init: Option<LoraInit>,
 ) -> Result<(), Error> {
-    let trained = TrainedWith { template_hash: template.map(ChatTemplate::template_hash), quantization, init };
+    let (template_hash, unrendered) = match template {
+        TrainedTemplate::Used(template) => (Some(template.template_hash()), false),
+        TrainedTemplate::Unused => (None, true),
+        TrainedTemplate::Absent => (None, false),
+    };
+    let trained = TrainedWith { template_hash, unrendered, quantization, init };
     let text = serde_json::to_string_pretty(&trained).unwrap_or_default();
     write_text(&folder.join(TRAINED_WITH), &(text + "\n"))
 }
@@ -146,6 +165,14 @@ pub fn write_trained_with(
 /// A `firebrand.json` that cannot be read.
 pub fn training_template(folder: &Path) -> Result<Option<String>, Error> {
     Ok(trained_with(folder)?.template_hash)
+}
+
+/// Whether the adapter in `folder` was trained on rows that its chat template did not render.
+///
+/// # Errors
+/// A `firebrand.json` that cannot be read.
+pub fn is_unrendered(folder: &Path) -> Result<bool, Error> {
+    Ok(trained_with(folder)?.unrendered)
 }
 
 /// How the base of the adapter in `folder` was quantized in training, if its `firebrand.json` says so.

@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use firebrand_adapters::AdapterConfig;
+use firebrand_datasets::Format;
 use firebrand_models::{Model, WriteAs, adapter_folder};
 
 use super::base_identity::fingerprint;
-use super::companions;
+use super::companions::{self, TrainedTemplate};
 use super::folder::write_folder;
 use super::merge::merge_into;
 use super::probe::Probe;
@@ -51,7 +52,7 @@ pub fn export(
             exported.model = Some(path);
         }
         Some(config) => {
-            exported.adapter = Some(write_adapter(&model, &config, recipe, directory, base, text, data.rendered())?);
+            exported.adapter = Some(write_adapter(&model, &config, recipe, directory, base, text, data)?);
             if recipe.export.merge {
                 let path = directory.model_path();
                 let probe = Probe::from_dataset(&data.train, &model)?;
@@ -63,6 +64,17 @@ pub fn export(
     Ok(exported)
 }
 
+/// The template that the rows of an adapter were rendered by.
+fn trained_with<'a>(text: &'a Text, data: &Data) -> TrainedTemplate<'a> {
+    match text.template_to_export(data.rendered()) {
+        Some(_) if data.is_unrendered(&[Format::PromptCompletion]) => TrainedTemplate::Unused,
+        // Documents that are learned by heart make no difference to dialogues.
+        Some(_) if data.is_unrendered(&[Format::Text]) => TrainedTemplate::Absent,
+        Some(template) => TrainedTemplate::Used(template),
+        None => TrainedTemplate::Absent,
+    }
+}
+
 fn write_adapter(
     model: &Model,
     config: &AdapterConfig,
@@ -70,7 +82,7 @@ fn write_adapter(
     directory: &RunDirectory,
     base: &Path,
     text: &Text,
-    rendered: bool,
+    data: &Data,
 ) -> Result<PathBuf, Error> {
     // Random weights are in no file.
     let trained_on = match recipe.init {
@@ -81,9 +93,9 @@ fn write_adapter(
     write_folder(&path, |folder| {
         adapter_folder::save(model, config, &recipe.model.to_string(), folder)?;
         if recipe.vocabulary.is_some() {
-            companions::write_tokenizer(text, rendered, folder)?;
+            companions::write_tokenizer(text, data.rendered(), folder)?;
         }
-        let template = text.template_to_export(rendered);
+        let template = trained_with(text, data);
         let quantized = recipe.quantization.or(model.stored_scheme().map(|(scheme, _)| scheme.into()));
         companions::write_trained_with(folder, template, quantized, recipe.method.init_to_note())?;
         trained_on.map_or(Ok(()), |weights| companions::write_trained_on(folder, weights))

@@ -143,6 +143,26 @@ impl LoadedModel {
         Ok(())
     }
 
+    /// Checks that the adapters were not trained on texts that their chat template could have rendered, and did not.
+    ///
+    /// # Errors
+    /// An adapter that was.
+    pub fn check_rendered(&self, arguments: &ModelArgs, check: TemplateCheck) -> Result<(), Error> {
+        for adapter in arguments.adapter.iter().filter(|_| check == TemplateCheck::Required) {
+            if companions::is_unrendered(adapter)? {
+                return Err(Error::Request {
+                    problem: format!(
+                        "the adapter in {} was trained on prompts that no chat template rendered, so it knows no dialogues",
+                        adapter.display()
+                    ),
+                    help: "give prompts as they were in training (--prompt), or go on with --allow-template-mismatch"
+                        .into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Reads and tokenises rows.
     ///
     /// # Errors
@@ -187,7 +207,7 @@ mod tests {
         let adapter = |name: &str, quantization| {
             let path = folder.path().join(name);
             std::fs::create_dir(&path).unwrap();
-            companions::write_trained_with(&path, None, quantization, None).unwrap();
+            companions::write_trained_with(&path, companions::TrainedTemplate::Absent, quantization, None).unwrap();
             path
         };
         let nf4 = Quantization::Nf4(FourBitRecipe::default());

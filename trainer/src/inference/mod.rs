@@ -5,15 +5,18 @@
 //! predicting.rs   the view of models that predict tokens
 //! scoring.rs      log-probabilities of tokens, losses of rows, embeddings
 //! samples.rs      a recipe's questions, answered before and after training
+//! header.rs       the header of an answer, where the model writes it
 //! generate/       text generation with a KV cache
 //! ```
 
 pub mod generate;
+mod header;
 mod loading;
 mod predicting;
 pub mod samples;
 mod scoring;
 
+pub use header::Header;
 pub use loading::{LoadedModel, TemplateCheck, base_of, other_base, put_on, tell_notes};
 pub use predicting::predictor;
 pub use scoring::{Scored, measure, score};

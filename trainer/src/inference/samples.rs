@@ -5,7 +5,7 @@ use firebrand_models::Model;
 use serde_json::Value;
 
 use super::generate::{Sampling, Session};
-use super::predictor;
+use super::{Header, predictor};
 use crate::error::Error;
 use crate::plan::Text;
 use crate::recipe::Sample;
@@ -19,17 +19,20 @@ pub struct Answer {
     pub text: String,
 }
 
-/// Greedy answers to the questions: rendered as a chat if the model has a template, otherwise continued as text.
+/// Greedy answers to the questions: rendered as a chat if the model has a template, behind the system prompt if there is
+/// one; otherwise continued as text.
 ///
 /// # Errors
 /// A template that cannot render a question.
-pub fn answer(model: &Model, text: &Text, sample: Option<&Sample>) -> Result<Vec<Answer>, Error> {
+pub fn answer(model: &Model, text: &Text, system: Option<&str>, sample: Option<&Sample>) -> Result<Vec<Answer>, Error> {
     let (Some(sample), Some(tokenizer)) = (sample, text.tokenizer.as_ref()) else { return Ok(vec![]) };
     let ask = |prompt: &String| {
         let ids = match &text.template {
             Some(template) => {
-                let message = Value::Object(Message::new(Role::User, prompt).fields);
-                tokenizer.encode(&template.render(&[message], None, true)?, false)?
+                let system = system.map(|system| Message::new(Role::System, system));
+                let messages = system.into_iter().chain([Message::new(Role::User, prompt)]);
+                let messages: Vec<Value> = messages.map(|message| Value::Object(message.fields)).collect();
+                tokenizer.encode(&template.render(&messages, None, true)?, false)?
             }
             None => tokenizer.encode(prompt, true)?,
         };
@@ -37,8 +40,10 @@ pub fn answer(model: &Model, text: &Text, sample: Option<&Sample>) -> Result<Vec
         let stop = tokenizer.eos_ids();
         let (written, _) =
             Session::new(predictor(model)?).generate(&ids, stop, sample.max_new_tokens, &mut sampler, |_| {});
-        let text = tokenizer.decode(&written, true)?.trim().to_string();
-        Ok(Answer { prompt: prompt.clone(), text })
+        let written = tokenizer.decode(&written, true)?;
+        let header = text.template.as_ref().map(|template| Header::of(tokenizer, template)).transpose()?;
+        let shown = header.unwrap_or_default().strip(&written).trim().to_string();
+        Ok(Answer { prompt: prompt.clone(), text: shown })
     };
     sample.prompts.iter().map(ask).collect()
 }

@@ -82,6 +82,13 @@ impl Data {
         [Some(&self.train), self.eval.as_ref()].into_iter().flatten().any(Dataset::rendered)
     }
 
+    /// Whether rows are of one of `formats`, and none was rendered by a chat template.
+    pub fn is_unrendered(&self, formats: &[Format]) -> bool {
+        let all = [Some(&self.train), self.eval.as_ref()].into_iter().flatten();
+        !self.rendered()
+            && all.flat_map(|dataset| &dataset.decisions).any(|decision| formats.contains(&decision.format))
+    }
+
     /// Checks that the model can read all rows.
     ///
     /// # Errors

@@ -67,7 +67,8 @@ impl Ready {
 
     /// Notes for the user, although nothing is wrong.
     pub fn notes(&self) -> Vec<String> {
-        let of_text = self.opened.text.note(self.data.rendered());
+        let (text, rendered) = (&self.opened.text, self.data.rendered());
+        let of_text = [text.note(rendered), text.unused_templates(rendered)].into_iter().flatten();
         notes(self.recipe(), &self.model, self.data.train.len(), self.total_steps())
             .into_iter()
             .chain(of_text)

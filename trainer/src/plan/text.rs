@@ -100,6 +100,11 @@ impl Text {
         ))
     }
 
+    /// A note for the user if templates of the model are not used, where its own rendered any row.
+    pub fn unused_templates(&self, rendered: bool) -> Option<String> {
+        self.template.as_ref().filter(|_| rendered)?.unused()
+    }
+
     /// Adds to an error about a missing tokenizer where it was looked for, to one about a missing template why the model's own cannot be used.
     pub fn explain(&self, error: DataError) -> DataError {
         match (error, &self.unusable) {

@@ -16,6 +16,7 @@ fn additions() -> Vec<(&'static str, Value)> {
         ("/properties/group_by_length", json!({ "examples": [true] })),
         ("/properties/validation_split", json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1, "examples": [0.05] })),
         ("/properties/cache", json!({ "examples": ["off"] })),
+        ("/properties/system", json!({ "examples": ["Answer in one sentence."] })),
         ("/properties/date", json!({ "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "examples": ["2025-01-31"] })),
         ("/properties/broken", json!({ "examples": ["skip"] })),
         ("/properties/allow_outside", json!({ "examples": [true] })),

@@ -8,7 +8,7 @@ use firebrand_tests::tiny;
 use firebrand_tests::training::train;
 use serde_json::json;
 
-use crate::workshop::{Workshop, assert_says, chat_row};
+use crate::workshop::{Workshop, assert_says, chat_row, words};
 
 /// Row 8.
 #[test]
@@ -25,6 +25,33 @@ fn generation_does_not_use_another_template_than_training() {
     let template = tiny::TEMPLATE.replace("assistant\n", "assistant: ");
     tiny::write_tokenizer_config(&workshop.path("model"), &json!({"chat_template": template}));
     assert_says!(workshop.fail(&ask), "another chat template");
+}
+
+/// Row 32: strings that were joined teach no dialogue.
+#[test]
+fn an_adapter_of_joined_strings_is_not_taken_for_one_of_dialogues() {
+    let workshop = Workshop::new();
+    workshop.write_rows("data.jsonl", &[json!({"prompt": "Who?", "completion": " Mara."})]);
+    let said = workshop.succeed(&["train", "recipe.toml"]);
+    assert_says!(
+        words(&(said.stdout + &said.stderr)),
+        "no-template",
+        "instruction = \"prompt\", output = \"completion\""
+    );
+    let beside: serde_json::Value = serde_json::from_slice(&workshop.read("run/adapter/firebrand.json")).unwrap();
+    assert_eq!((&beside["template_hash"], &beside["unrendered"]), (&json!(null), &json!(true)));
+    let run: serde_json::Value = serde_json::from_slice(&workshop.read("run/run.json")).unwrap();
+    assert_eq!(run["template"], json!(null));
+    workshop.write_rows("chat.jsonl", &[chat_row(0)]);
+    workshop.write_rows("prompt.jsonl", &[json!({"prompt": "Who?"})]);
+    let ask = |file: &'static str, more: &[&'static str]| {
+        let asked =
+            ["generate", "--model", "model", "--adapter", "run/adapter", "--max-new-tokens", "2", "--data", file];
+        [&asked[..], more].concat()
+    };
+    assert_says!(workshop.fail(&ask("chat.jsonl", &[])), "no chat template rendered", "run/adapter");
+    workshop.succeed(&ask("chat.jsonl", &["--allow-template-mismatch"]));
+    workshop.succeed(&ask("prompt.jsonl", &[]));
 }
 
 /// Row 8: a model with a template for rows that offer tools is handed on with both.

@@ -45,6 +45,7 @@ fn every_key_of_training_changes_what_is_trained_and_the_others_do_not() {
         "data.max_length=100",
         "data.train_on=all",
         "data.template=zephyr",
+        "data.system=Be kind.",
         "data.train.0.weight=2.0",
         "train.batch_size=2",
         "train.steps=2",

@@ -40,6 +40,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("data.packing", "datasets/src/dataset/epoch.rs", "config.packing"),
     ("data.train_on", "datasets/src/encoder.rs", "self.train_on"),
     ("data.template", "trainer/src/plan/text.rs", "recipe.data.template"),
+    ("data.system", "datasets/src/encoder.rs", "self.system"),
     ("data.truncation", "datasets/src/encoder.rs", "self.truncation"),
     ("data.shuffle", "datasets/src/dataset/epoch.rs", "config.shuffle"),
     ("data.group_by_length", "datasets/src/dataset/epoch.rs", "config.group_by_length"),
