@@ -106,7 +106,8 @@ pub enum CacheChoice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// A file, a glob, a folder, or `hf://datasets/owner/name`, with `/path` and `@revision` where needed. Files are .jsonl,
+    /// A file, a glob, a folder, or `hf://datasets/owner/name`, with `/path` and `@revision` where needed. In a folder the
+    /// names of the files say which are for training (`train`) and which for evaluation (`validation`, `test`). Files are .jsonl,
     /// .json, .csv, .tsv and .txt (also with .gz or .zst behind it), .parquet, and .arrow, .feather or .ipc.
     pub path: String,
     /// What a row holds.
@@ -350,6 +351,9 @@ pub struct GateConfig {
     pub allow_truncated: f64,
     /// Largest share of rows that may hold a user or assistant message (or a text, or a completion) without text.
     pub allow_empty: f64,
+    /// Largest share of rows that may hold images, sound or video, which a model of text does not see: only their text is
+    /// trained.
+    pub allow_media: f64,
     /// Largest share of rows that may have a trained turn without an end token.
     pub allow_unended: f64,
     /// Largest share of rows that may train nothing; they are left out. No row at all that trains something is always an error.
@@ -379,6 +383,7 @@ impl Default for GateConfig {
         Self {
             allow_truncated: 0.05,
             allow_empty: 0.0,
+            allow_media: 0.0,
             allow_unended: 0.0,
             allow_unlabelled: 1.0,
             few_labels: 2,

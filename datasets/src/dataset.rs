@@ -19,7 +19,7 @@ use crate::batch::Batch;
 use crate::config::{DataConfig, Split};
 use crate::error::DataError;
 use crate::example::Example;
-use crate::format::Decision;
+use crate::format::{Decision, Unread};
 use crate::hex::hex;
 use crate::kind::RowKind;
 use crate::location::Location;
@@ -40,6 +40,8 @@ pub struct Dataset {
     /// The files the rows came from, with their hashes; empty where only the first rows were asked for
     /// (`Prepare::limit`).
     pub files: Vec<FileInfo>,
+    /// What users should know of the sources: which files were read, which of a folder were not, and why.
+    pub notes: Vec<String>,
     /// Whether the rows are kept for the next start.
     pub kept: Kept,
     store: Arc<Store>,
@@ -86,6 +88,7 @@ impl Dataset {
             split,
             decisions: Vec::new(),
             files: Vec::new(),
+            notes: Vec::new(),
             kept: Kept::Not(String::new()),
             portions: portions.collect(),
             layout: Layout::new(config, split, store.kind, micro_batch),
@@ -94,6 +97,11 @@ impl Dataset {
             store,
             memory: Arc::default(),
         }
+    }
+
+    /// What nothing reads of the rows, by source.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = &Unread> {
+        self.store.meta.sources.iter().map(|source| &source.unread)
     }
 
     /// What the examples are made of: tokens or arrays.
@@ -179,7 +187,7 @@ impl Dataset {
         let micro_batch = self.layout.micro_batch();
         let eval = Self::new(Arc::clone(&self.store), config, Split::Eval, micro_batch);
         let (decisions, kept) = (self.decisions.clone(), self.kept.clone());
-        Some(Self { decisions, files: self.files.clone(), kept, ..eval })
+        Some(Self { decisions, files: self.files.clone(), notes: self.notes.clone(), kept, ..eval })
     }
 
     /// The packs of epoch `epoch` (from 0) under `seed`: a pure function of the two and the data. Rows without a

@@ -14,7 +14,7 @@ use crate::cache::{self, Cache, Temporary};
 use crate::config::{DataConfig, Split};
 use crate::dataset::{Dataset, Kept};
 use crate::error::DataError;
-use crate::format::Decision;
+use crate::format::{Decision, Unread};
 use crate::source;
 use crate::store::{Store, Writer};
 use request::Work;
@@ -39,10 +39,9 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     }
     let mut work = Vec::new();
     for source in sources {
-        work.push(Work {
-            source,
-            files: source::expand(&source.path, request.base, request.rows_of(), request.fetch)?,
-        });
+        let split = request.rows_of();
+        let found = source::expand(&source.path, &source.columns, request.base, split, request.fetch)?;
+        work.push(Work { source, files: found.files, note: found.note });
     }
     let files: Vec<PathBuf> = work.iter().flat_map(|work| work.files.iter().cloned()).collect();
     let mut progress = Progress::default();
@@ -68,7 +67,17 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
         )));
     }
     (dataset.decisions, dataset.files, dataset.kept) = (made.decisions, made.files, made.kept);
+    dataset.notes = notes(&work, dataset.unread());
     Ok(dataset)
+}
+
+/// What users should know of the sources: which files were chosen, and what of their rows nothing reads.
+fn notes<'a>(work: &[Work<'_>], unread: impl Iterator<Item = &'a Unread>) -> Vec<String> {
+    let of_rows = unread.map(Unread::said).chain(std::iter::repeat(None));
+    let each = work.iter().zip(of_rows).flat_map(|(work, of_rows)| {
+        [work.note.clone(), of_rows].into_iter().flatten().map(|note| format!("{}: {note}", work.source.path))
+    });
+    each.collect()
 }
 
 /// Prepared rows, and where they came from.

@@ -80,7 +80,7 @@ impl Reader for Csv {
             reported = taken.get();
             let row = match unclosed {
                 true => Err(DataError::row(&location, "cells", "a quote that is never closed")),
-                false => cells(&header, &record, &location).map(|object| Row { location, object, bytes }),
+                false => cells(&header, &record, &location).map(|object| Row::new(location, object, bytes)),
             };
             if let ControlFlow::Break(()) = receiver(row) {
                 return Ok(());

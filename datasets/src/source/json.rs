@@ -165,7 +165,8 @@ struct Rows<'a, 'r> {
 impl Rows<'_, '_> {
     /// Whether rows have this key: by a format, by the recipe, or as a message.
     fn is_of_rows(&self, key: &str) -> bool {
-        self.names.used(key) != Use::Nothing || ["role", "content", "from", "value"].contains(&key)
+        !matches!(self.names.used(key), Use::Nothing | Use::Media)
+            || ["role", "content", "from", "value"].contains(&key)
     }
 
     fn row<E: Error>(&mut self, value: Value) -> Result<(), E> {
@@ -174,7 +175,8 @@ impl Rows<'_, '_> {
         let location = Location::at(&self.path, self.count);
         let bytes = self.taken.get() - self.reported;
         self.reported = self.taken.get();
-        let row = object::of_value(value, &location, "a list of objects").map(|object| Row { location, object, bytes });
+        let row =
+            object::of_value(value, &location, "a list of objects").map(|object| Row::new(location, object, bytes));
         match (self.receiver)(row) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => {

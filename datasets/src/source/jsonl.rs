@@ -41,7 +41,7 @@ impl Reader for Jsonl {
             }
             let location = Location::at(&shared, number);
             let bytes = input.take_bytes();
-            let row = object::of_line(text, &location).map(|object| Row { location, object, bytes });
+            let row = object::of_line(text, &location).map(|object| Row::new(location, object, bytes));
             if let ControlFlow::Break(()) = receiver(row) {
                 break;
             }

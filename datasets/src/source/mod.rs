@@ -7,6 +7,7 @@ mod arrays;
 pub(crate) mod columns;
 mod csv;
 mod files;
+mod folder;
 mod input;
 mod ipc;
 mod json;
@@ -17,6 +18,7 @@ mod parquet;
 mod reader;
 mod remote;
 mod row;
+mod splits;
 mod table;
 mod text;
 
@@ -24,7 +26,8 @@ mod text;
 pub(crate) mod tests;
 
 pub use columns::Columns;
-pub use files::{expand, is_remote};
+pub(crate) use columns::is_media;
+pub use files::{Found, expand, is_remote};
 pub use names::Names;
 pub use reader::Reading;
 pub use remote::{Choose, Fetch, NoFetch, Repository};
@@ -73,7 +76,13 @@ pub fn read_one(
     let mut named = |row: Result<Row, DataError>| {
         let row = row.and_then(|mut row| {
             names.apply(&mut row)?;
-            row.object.retain(|_, value| !value.is_null());
+            let Row { object, empty, .. } = &mut row;
+            object.retain(|name, value| {
+                if value.is_null() && columns::is_known(name) {
+                    empty.push((name.clone(), reading.columns.theirs(name).to_string()));
+                }
+                !value.is_null()
+            });
             Ok(row)
         });
         let flow = receiver(row);

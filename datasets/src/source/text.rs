@@ -59,7 +59,7 @@ impl Reader for Text {
             if ended && !text.trim_ascii().is_empty() {
                 let location = Location::at(&shared, first);
                 let bytes = input.take_bytes();
-                let row = object(&text, &location).map(|object| Row { location, object, bytes });
+                let row = object(&text, &location).map(|object| Row::new(location, object, bytes));
                 if let ControlFlow::Break(()) = receiver(row) {
                     break;
                 }

@@ -30,6 +30,7 @@ use sha2::{Digest, Sha256};
 use crate::config::Format;
 use crate::error::DataError;
 use crate::example::{Example, ExampleContent};
+use crate::format::Unread;
 use crate::kind::RowKind;
 use crate::location::Location;
 use crate::reference;
@@ -61,6 +62,8 @@ pub(crate) struct SourceMeta {
     pub format: Format,
     /// Why it was chosen.
     pub why: String,
+    /// What nothing reads of its rows.
+    pub unread: Unread,
 }
 
 /// Rows that could not be used and were left out.

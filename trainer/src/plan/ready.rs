@@ -70,6 +70,7 @@ impl Ready {
         notes(self.recipe(), &self.model, self.data.train.len(), self.total_steps())
             .into_iter()
             .chain(of_text)
+            .chain(self.data.notes())
             .collect()
     }
 }

@@ -22,6 +22,7 @@ fn additions() -> Vec<(&'static str, Value)> {
         ("/properties/gate/properties/allow_truncated", share(0.1)),
         ("/properties/gate/properties/allow_empty", share(0.01)),
         ("/properties/gate/properties/allow_unended", share(0.01)),
+        ("/properties/gate/properties/allow_media", share(1.0)),
         ("/properties/gate/properties/allow_unlabelled", share(0.0)),
         ("/properties/gate/properties/few_labels", json!({ "examples": [8] })),
         ("/properties/gate/properties/allow_few_labels", share(0.1)),

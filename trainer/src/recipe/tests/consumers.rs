@@ -46,6 +46,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("data.gate.allow_truncated", "datasets/src/gate/checks.rs", "config.allow_truncated"),
     ("data.gate.allow_empty", "datasets/src/gate/checks.rs", "config.allow_empty"),
     ("data.gate.allow_unended", "datasets/src/gate/checks.rs", "config.allow_unended"),
+    ("data.gate.allow_media", "datasets/src/gate/checks.rs", "config.allow_media"),
     ("data.allow_outside", "datasets/src/prepare/request.rs", "config.allow_outside"),
     ("data.broken", "datasets/src/prepare/pipeline.rs", "config.broken"),
     ("data.gate.allow_unlabelled", "datasets/src/gate/checks.rs", "config.allow_unlabelled"),
