@@ -104,6 +104,12 @@ impl Dataset {
         self.store.meta.sources.iter().map(|source| &source.unread)
     }
 
+    /// Number of rows left out because something in them is empty, and the first of them.
+    pub(crate) fn left_empty(&self) -> (usize, Vec<Location>) {
+        let empty = &self.store.meta.empty;
+        (empty.count, empty.first.iter().map(|(file, line)| self.store.place(*file, *line)).collect())
+    }
+
     /// What the examples are made of: tokens or arrays.
     pub fn kind(&self) -> RowKind {
         self.store.kind

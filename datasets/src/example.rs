@@ -181,6 +181,16 @@ impl Encoded {
         }
     }
 
+    /// Whether a text of the user or the assistant is empty in it.
+    pub(crate) fn has_empty_text(&self) -> bool {
+        let is_empty = |example: &Example| example.notes.empty.0 > 0;
+        match self {
+            Encoded::Examples(examples) => examples.iter().any(is_empty),
+            Encoded::Pair { chosen, rejected } => is_empty(chosen) || is_empty(rejected),
+            Encoded::Dropped { .. } => false,
+        }
+    }
+
     /// Notes in each example the hash of the media in its row.
     pub(crate) fn with_media(mut self, media: Option<u64>) -> Self {
         match &mut self {

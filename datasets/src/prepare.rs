@@ -22,6 +22,9 @@ use request::Work;
 /// The most rows that an epoch may visit: its order is held in memory, four bytes per visit.
 const MOST_VISITS: u64 = 1 << 28;
 
+/// Number of files of a source that are looked at for what users should know of them.
+const REMARKS: usize = 8;
+
 /// Reads and encodes one split of the recipe. The result depends only on the files, the tokenizer, the template and the
 /// configuration.
 ///
@@ -75,7 +78,10 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
 fn notes<'a>(work: &[Work<'_>], unread: impl Iterator<Item = &'a Unread>) -> Vec<String> {
     let of_rows = unread.map(Unread::said).chain(std::iter::repeat(None));
     let each = work.iter().zip(of_rows).flat_map(|(work, of_rows)| {
-        [work.note.clone(), of_rows].into_iter().flatten().map(|note| format!("{}: {note}", work.source.path))
+        let reading = source::Reading::from(work.source);
+        let remarks = work.files.iter().take(REMARKS).filter_map(|file| source::remark(file, &reading));
+        let all = work.note.clone().into_iter().chain(remarks).chain(of_rows);
+        all.map(|note| format!("{}: {note}", work.source.path)).collect::<Vec<_>>()
     });
     each.collect()
 }

@@ -217,6 +217,24 @@ mod tests {
     }
 
     #[test]
+    fn lists_as_json_text_decide_where_nothing_else_does() {
+        let talk = json!([{"role": "user", "content": "a"}]).to_string();
+        let turns = json!([{"from": "human", "value": "a"}]).to_string();
+        for (row, format) in [
+            (json!({"messages": talk}), Format::Messages),
+            (json!({"messages": "[{'role': 'user'}]"}), Format::Messages),
+            (json!({"messages": "[{\"role\""}), Format::Messages),
+            (json!({"conversations": turns}), Format::ShareGpt),
+            (json!({"chosen": talk, "rejected": talk}), Format::Preference),
+            (json!({"input_ids": "[1, 2]"}), Format::Tokens),
+            // Text beside it is text.
+            (json!({"text": "a", "messages": talk}), Format::Text),
+        ] {
+            assert_eq!(auto(&[row.clone()]).unwrap().format, format, "{row}");
+        }
+    }
+
+    #[test]
     fn auto_refuses_two_formats_none_and_a_change() {
         let two = auto(&[json!({"text": "a", "messages": []})]).unwrap_err();
         assert!(two.to_string().contains("messages and text"), "{two}");

@@ -9,14 +9,14 @@
 use serde_json::{Map, Value};
 
 use super::keys::{no_text, required, wrong};
-use super::{media, unfold};
+use super::media;
 use crate::error::DataError;
 use crate::record::{Chat, Content, Message, Role};
 use crate::source::columns::nearest;
 use crate::source::{Row, kind, shown};
 
 pub(super) fn fits(row: &Map<String, Value>) -> bool {
-    row.get("messages").is_some_and(|value| value.is_array() || unfold::looks_like_json(value))
+    row.get("messages").is_some_and(Value::is_array)
 }
 
 pub(super) fn parse(row: &Row) -> Result<Content, DataError> {

@@ -82,6 +82,20 @@ pub(crate) fn parse(format: Format, row: &Row, reach: Reach) -> Result<Record, D
     Ok(Record { content, weight })
 }
 
+/// Whether a column that a row of this format needs is null, or an empty cell.
+pub(crate) fn lacks_text(format: Format, row: &Row) -> bool {
+    let needed: &[&str] = match format {
+        Format::Messages => &["messages"],
+        Format::ShareGpt => &["conversations"],
+        Format::Alpaca => &["instruction", "output"],
+        Format::PromptCompletion | Format::Unpaired => &["prompt", "completion"],
+        Format::Preference => &["chosen", "rejected"],
+        Format::Text => &["text"],
+        Format::Tokens | Format::Tensors | Format::Auto => &[],
+    };
+    row.empty.iter().any(|(ours, _)| needed.contains(&ours.as_str()))
+}
+
 /// The row's optional `weight`.
 fn weight(row: &Row) -> Result<f32, DataError> {
     match row.object.get("weight") {

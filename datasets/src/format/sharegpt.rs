@@ -8,7 +8,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{optional_text, required, wrong};
-use super::{messages, unfold};
+use super::messages;
 use crate::error::DataError;
 use crate::record::{Chat, Content, Message, Role};
 use crate::source::columns::nearest;
@@ -19,7 +19,7 @@ const KEY: &str = "conversations";
 const CALLS: [&str; 2] = ["function_call", "tool_call"];
 
 pub(super) fn fits(row: &Map<String, Value>) -> bool {
-    row.get(KEY).is_some_and(|value| value.is_array() || unfold::looks_like_json(value))
+    row.get(KEY).is_some_and(Value::is_array)
 }
 
 pub(super) fn parse(row: &Row) -> Result<Content, DataError> {

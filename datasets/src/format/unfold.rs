@@ -60,11 +60,6 @@ pub(super) fn unfold(format: Format, row: &mut Row) -> Result<(), DataError> {
     Ok(())
 }
 
-/// Whether a text looks like a list or an object.
-pub(super) fn looks_like_json(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| text.trim_start().starts_with(['[', '{']))
-}
-
 /// The list that a text writes; absent where the text stays text. The error says what was found.
 fn of_text(text: &str, holds: Holds) -> Result<Option<Value>, String> {
     let text = text.trim();

@@ -228,7 +228,11 @@ impl Counts {
             ("", 1.0),
         );
 
-        let message = "a message or text of them is empty";
+        let (count, mut places) = to.dataset.left_empty();
+        places.truncate(SHOWN);
+        let message = "something in them is empty, and they are left out";
+        to.limited_at(Check::EmptyMessage, message, (count, places), ("", 1.0));
+        let message = "a message or text of them is empty; data.empty = \"skip\" leaves such rows out";
         to.limited(Check::EmptyMessage, message, &self.empty, ("allow_empty", config.allow_empty));
         to.warning(Check::EmptyMessage, "a system or tool message of them is empty", &self.empty_context);
         let message = format!(
@@ -292,7 +296,7 @@ struct Findings<'a> {
 impl Findings<'_> {
     fn finding(&self, check: Check, message: impl Into<String>, (count, examples): (usize, Vec<Location>)) -> Finding {
         let dataset = self.dataset;
-        let of = self.rows + dataset.dropped().len() + dataset.broken().count;
+        let of = self.rows + dataset.dropped().len() + dataset.broken().count + dataset.left_empty().0;
         Finding { check, split: dataset.split, count, of, message: message.into(), examples }
     }
 

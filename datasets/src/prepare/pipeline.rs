@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::request::{Prepare, Progress, Work};
-use crate::config::{BrokenRows, Format};
+use crate::config::{BrokenRows, EmptyRows, Format};
 use crate::encoder::Encoder;
 use crate::error::DataError;
 use crate::example::Encoded;
@@ -56,6 +56,8 @@ enum Read {
 enum Outcome {
     Rows(Vec<Prepared>),
     Dropped(Dropped),
+    /// Something in the row is empty, and the recipe leaves such rows out.
+    Empty(u32, Location),
     Broken(u32, DataError),
 }
 
@@ -300,7 +302,8 @@ impl<'a> Encoding<'a> {
         let count = rows.len();
         let bytes: u64 = rows.iter().filter_map(|(_, row)| row.as_ref().ok()).map(|row| row.bytes).sum();
         let columns = Arc::new(work.source.columns.clone());
-        let reading = As { format, reach: self.request.reach(), source: index, columns };
+        let empty = self.request.config.empty;
+        let reading = As { format, reach: self.request.reach(), source: index, columns, empty };
         let batches = rows.into_par_iter().chunks(BATCH).map(|batch| encode_batch(&self.encoder, &reading, batch));
         let outcomes: Vec<(Vec<Outcome>, Unread)> = batches.collect::<Result<_, _>>()?;
         let mut prepared = Vec::with_capacity(count);
@@ -311,6 +314,13 @@ impl<'a> Encoding<'a> {
             match outcome {
                 Outcome::Rows(rows) => prepared.extend(rows),
                 Outcome::Dropped(dropped) => self.meta.dropped.push(dropped),
+                Outcome::Empty(file, location) => {
+                    let empty = &mut self.meta.empty;
+                    empty.count += 1;
+                    if empty.first.len() < SHOWN {
+                        empty.first.push((file, location.line as u64));
+                    }
+                }
                 Outcome::Broken(file, error) if error.is_about_one_row() => self.add_broken(file, &error),
                 Outcome::Broken(_, error) => return Err(error),
             }
@@ -334,6 +344,8 @@ struct As {
     source: usize,
     /// The columns that the source renames.
     columns: Arc<Columns>,
+    /// What happens to rows in which something is empty.
+    empty: EmptyRows,
 }
 
 /// Encodes rows on a thread that can be abandoned if a template does not end.
@@ -367,6 +379,10 @@ fn encode_batch(
 }
 
 fn encode(encoder: &Encoder, reading: &As, file: u32, row: Result<Row, DataError>, unread: &mut Unread) -> Outcome {
+    let skips = reading.empty == EmptyRows::Skip;
+    if let Some(row) = row.as_ref().ok().filter(|row| skips && format::lacks_text(reading.format, row)) {
+        return Outcome::Empty(file, row.location.clone());
+    }
     let encoded = row.and_then(|row| {
         let readers = Readers { columns: &reading.columns, template: encoder.template.as_ref() };
         let parsed = format::read(reading.format, row, reading.reach, readers)?;
@@ -376,6 +392,7 @@ fn encode(encoder: &Encoder, reading: &As, file: u32, row: Result<Row, DataError
         Ok((encoded.with_media(parsed.media.hash), parsed.location, share))
     });
     match encoded {
+        Ok((encoded, location, _)) if skips && encoded.has_empty_text() => Outcome::Empty(file, location),
         Ok((Encoded::Examples(examples), _, share)) => Outcome::Rows(Prepared::row(&examples, file, share)),
         Ok((Encoded::Dropped { tokens }, Location { line, .. }, share)) => {
             Outcome::Dropped(Dropped { file, line: line as u64, share, tokens })

@@ -49,6 +49,8 @@ pub(crate) struct Meta {
     pub dropped: Vec<Dropped>,
     /// Rows left out because they could not be used.
     pub broken: BrokenMeta,
+    /// Rows left out because something in them is empty.
+    pub empty: EmptyMeta,
     /// The data files that the store was made of, for display.
     pub files: Vec<String>,
     /// Number of tokens of all rows.
@@ -72,6 +74,14 @@ pub(crate) struct BrokenMeta {
     pub count: usize,
     /// File and line of the first row with each problem, and the problem.
     pub first: Vec<(u32, u64, String)>,
+}
+
+/// Rows in which something is empty and that were left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EmptyMeta {
+    pub count: usize,
+    /// File and line of the first.
+    pub first: Vec<(u32, u64)>,
 }
 
 /// A row that was left out because of its length.
