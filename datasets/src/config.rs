@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kind::RowKind;
-use crate::source::Columns;
+use crate::source::{Columns, Delimiter, TextEncoding};
 use crate::template::Builtin;
 
 /// Data: files, how rows become tokens, and which of them are trained.
@@ -46,6 +46,8 @@ pub struct DataConfig {
     pub date: Option<String>,
     /// What happens to rows that cannot be read or rendered.
     pub broken: BrokenRows,
+    /// What happens to rows with an empty answer, question or text.
+    pub empty: EmptyRows,
     /// Rows may name files (`tensors`) anywhere; else they name files below the folder of their own file, and neither an
     /// absolute path, nor `..`, nor a link leads out of it. Only for rows that are trusted.
     pub allow_outside: bool,
@@ -72,6 +74,7 @@ impl Default for DataConfig {
             cache: CacheChoice::Auto,
             date: None,
             broken: BrokenRows::default(),
+            empty: EmptyRows::default(),
             allow_outside: false,
             gate: GateConfig::default(),
             train: Vec::new(),
@@ -110,7 +113,8 @@ pub enum CacheChoice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// A file, a glob, a folder, or `hf://datasets/owner/name`, with `/path` and `@revision` where needed. Files are .jsonl,
+    /// A file, a glob, a folder, or `hf://datasets/owner/name`, with `/path` and `@revision` where needed. In a folder the
+    /// names of the files say which are for training (`train`) and which for evaluation (`validation`, `test`). Files are .jsonl,
     /// .json, .csv, .tsv and .txt (also with .gz or .zst behind it), .parquet, and .arrow, .feather or .ipc.
     pub path: String,
     /// What a row holds.
@@ -122,6 +126,13 @@ pub struct SourceConfig {
     /// What a row of a .txt file is.
     #[serde(default)]
     pub text_rows: TextRows,
+    /// The encoding of text files that are neither UTF-8 nor UTF-16 with its mark: `windows-1252`, `gbk`, `shift_jis` and the
+    /// like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<TextEncoding>,
+    /// What separates the cells of .csv and .tsv files, where their header does not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<Delimiter>,
     /// Share of the source: an epoch visits its rows this many times, a fraction of them for the part after the point.
     #[serde(default = "one")]
     pub weight: f64,
@@ -142,6 +153,8 @@ impl SourceConfig {
             format: Format::Auto,
             columns: Columns::none(),
             text_rows: TextRows::default(),
+            encoding: None,
+            delimiter: None,
             weight: 1.0,
             rows: None,
             epochs: None,
@@ -183,6 +196,17 @@ pub enum BrokenRows {
     /// They end the run before it begins; the first are named.
     #[default]
     Stop,
+    /// They are left out and counted; the first are named in a warning.
+    Skip,
+}
+
+/// What happens to rows in which a user or assistant message, a text, a prompt or a completion is empty.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EmptyRows {
+    /// They stay, and the gate decides (`allow_empty`).
+    #[default]
+    Keep,
     /// They are left out and counted; the first are named in a warning.
     Skip,
 }
@@ -354,6 +378,9 @@ pub struct GateConfig {
     pub allow_truncated: f64,
     /// Largest share of rows that may hold a user or assistant message (or a text, or a completion) without text.
     pub allow_empty: f64,
+    /// Largest share of rows that may hold images, sound or video, which a model of text does not see: only their text is
+    /// trained.
+    pub allow_media: f64,
     /// Largest share of rows that may have a trained turn without an end token.
     pub allow_unended: f64,
     /// Largest share of rows that may train nothing; they are left out. No row at all that trains something is always an error.
@@ -383,6 +410,7 @@ impl Default for GateConfig {
         Self {
             allow_truncated: 0.05,
             allow_empty: 0.0,
+            allow_media: 0.0,
             allow_unended: 0.0,
             allow_unlabelled: 1.0,
             few_labels: 2,

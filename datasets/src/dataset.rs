@@ -19,7 +19,7 @@ use crate::batch::Batch;
 use crate::config::{DataConfig, Split};
 use crate::error::DataError;
 use crate::example::Example;
-use crate::format::Decision;
+use crate::format::{Decision, Unread};
 use crate::hex::hex;
 use crate::kind::RowKind;
 use crate::location::Location;
@@ -40,6 +40,8 @@ pub struct Dataset {
     /// The files the rows came from, with their hashes; empty where only the first rows were asked for
     /// (`Prepare::limit`).
     pub files: Vec<FileInfo>,
+    /// What users should know of the sources: which files were read, which of a folder were not, and why.
+    pub notes: Vec<String>,
     /// Whether the rows are kept for the next start.
     pub kept: Kept,
     store: Arc<Store>,
@@ -88,18 +90,30 @@ impl Dataset {
             split,
             decisions: Vec::new(),
             files: Vec::new(),
+            notes: Vec::new(),
             kept: Kept::Not(String::new()),
             portions: portions.collect(),
             layout: Layout::new(config, split, store.kind, micro_batch),
             validation,
             prompt_columns: sources
                 .iter()
-                .map(|source| (source.columns.theirs("prompt"), source.columns.theirs("completion")))
+                .map(|source| (source.columns.theirs("prompt").to_owned(), source.columns.theirs("completion").to_owned()))
                 .collect(),
             rows: Arc::new(rows),
             store,
             memory: Arc::default(),
         }
+    }
+
+    /// What nothing reads of the rows, by source.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = &Unread> {
+        self.store.meta.sources.iter().map(|source| &source.unread)
+    }
+
+    /// Number of rows left out because something in them is empty, and the first of them.
+    pub(crate) fn left_empty(&self) -> (usize, Vec<Location>) {
+        let empty = &self.store.meta.empty;
+        (empty.count, empty.first.iter().map(|(file, line)| self.store.place(*file, *line)).collect())
     }
 
     /// What the examples are made of: tokens or arrays.
@@ -191,7 +205,7 @@ impl Dataset {
         let micro_batch = self.layout.micro_batch();
         let eval = Self::new(Arc::clone(&self.store), config, Split::Eval, micro_batch);
         let (decisions, kept) = (self.decisions.clone(), self.kept.clone());
-        Some(Self { decisions, files: self.files.clone(), kept, ..eval })
+        Some(Self { decisions, files: self.files.clone(), notes: self.notes.clone(), kept, ..eval })
     }
 
     /// The packs of epoch `epoch` (from 0) under `seed`: a pure function of the two and the data. Rows without a

@@ -108,7 +108,8 @@ impl Example {
         }
     }
 
-    /// A hash of what the example trains: its tokens, labels and weights, or the bytes of its file.
+    /// A hash of what the example trains: its tokens, labels and weights, or the bytes of its file. Rows that differ only
+    /// in an image are different rows.
     pub(crate) fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         match &self.content {
@@ -128,6 +129,9 @@ impl Example {
                 hash.update("tensors");
                 hash.update(&file.sha256);
             }
+        }
+        if let Some(media) = self.notes.media {
+            hash.update(media.to_le_bytes());
         }
         match self.part {
             Part::Alone => {}
@@ -175,6 +179,29 @@ impl Encoded {
             (dropped @ Encoded::Dropped { .. }, _) | (_, dropped @ Encoded::Dropped { .. }) => dropped,
             (pair @ Encoded::Pair { .. }, _) | (_, pair @ Encoded::Pair { .. }) => pair,
         }
+    }
+
+    /// Whether a text of the user or the assistant is empty in it.
+    pub(crate) fn has_empty_text(&self) -> bool {
+        let is_empty = |example: &Example| example.notes.empty.0 > 0;
+        match self {
+            Encoded::Examples(examples) => examples.iter().any(is_empty),
+            Encoded::Pair { chosen, rejected } => is_empty(chosen) || is_empty(rejected),
+            Encoded::Dropped { .. } => false,
+        }
+    }
+
+    /// Notes in each example the hash of the media in its row.
+    pub(crate) fn with_media(mut self, media: Option<u64>) -> Self {
+        match &mut self {
+            Encoded::Examples(examples) => examples.iter_mut().for_each(|example| example.notes.media = media),
+            Encoded::Pair { chosen, rejected } => {
+                chosen.notes.media = media;
+                rejected.notes.media = media;
+            }
+            Encoded::Dropped { .. } => {}
+        }
+        self
     }
 
     /// The examples, in their order; none when the row was left out.

@@ -14,13 +14,16 @@ use crate::cache::{self, Cache, Temporary};
 use crate::config::{DataConfig, Split};
 use crate::dataset::{Dataset, Kept};
 use crate::error::DataError;
-use crate::format::Decision;
+use crate::format::{Decision, Unread};
 use crate::source;
 use crate::store::{Store, Writer};
 use request::Work;
 
 /// The most rows that an epoch may visit: its order is held in memory, four bytes per visit.
 const MOST_VISITS: u64 = 1 << 28;
+
+/// Number of files of a source that are looked at for what users should know of them.
+const REMARKS: usize = 8;
 
 /// Reads and encodes one split of the recipe. The result depends only on the files, the tokenizer, the template and the
 /// configuration.
@@ -39,10 +42,9 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     }
     let mut work = Vec::new();
     for source in sources {
-        work.push(Work {
-            source,
-            files: source::expand(&source.path, request.base, request.rows_of(), request.fetch)?,
-        });
+        let split = request.rows_of();
+        let found = source::expand(&source.path, &source.columns, request.base, split, request.fetch)?;
+        work.push(Work { source, files: found.files, note: found.note });
     }
     let files: Vec<PathBuf> = work.iter().flat_map(|work| work.files.iter().cloned()).collect();
     let mut progress = Progress::default();
@@ -68,7 +70,20 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
         )));
     }
     (dataset.decisions, dataset.files, dataset.kept) = (made.decisions, made.files, made.kept);
+    dataset.notes = notes(&work, dataset.unread());
     Ok(dataset)
+}
+
+/// What users should know of the sources: which files were chosen, and what of their rows nothing reads.
+fn notes<'a>(work: &[Work<'_>], unread: impl Iterator<Item = &'a Unread>) -> Vec<String> {
+    let of_rows = unread.map(Unread::said).chain(std::iter::repeat(None));
+    let each = work.iter().zip(of_rows).flat_map(|(work, of_rows)| {
+        let reading = source::Reading::from(work.source);
+        let remarks = work.files.iter().take(REMARKS).filter_map(|file| source::remark(file, &reading));
+        let all = work.note.clone().into_iter().chain(remarks).chain(of_rows);
+        all.map(|note| format!("{}: {note}", work.source.path)).collect::<Vec<_>>()
+    });
+    each.collect()
 }
 
 /// Prepared rows, and where they came from.

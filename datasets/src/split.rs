@@ -126,7 +126,7 @@ mod tests {
 
     fn of(format: Format, value: Value) -> u64 {
         let Value::Object(object) = value else { panic!("a row is an object") };
-        let row = Row { location: Location::new("rows.jsonl", 1), object, bytes: 0 };
+        let row = Row::new(Location::new("rows.jsonl", 1), object, 0);
         share(&crate::format::parse(format, &row, Reach::Below).unwrap())
     }
 

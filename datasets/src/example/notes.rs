@@ -37,6 +37,8 @@ pub struct Notes {
     pub plain: bool,
     /// How the order of its messages differs from a dialogue's, if it does.
     pub order: Option<OddOrder>,
+    /// A hash of the images, sound and video in its row, which a model of text does not see; never 0.
+    pub media: Option<u64>,
 }
 
 /// Orders of messages that differ from a dialogue's.

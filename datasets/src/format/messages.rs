@@ -1,13 +1,15 @@
 //! Format `messages`: `{"messages": [{"role", "content"}, ..]}`, dialogues as in OpenAI's API.
 //!
-//! `content` is a string, or a list of text parts, which are joined. A row may hold `tools` (a list, or its JSON text)
+//! `content` is a string, or a list of parts, of which those of text are joined; images, sound and video are for the gate
+//! (`media`). The list may be JSON text. A row may hold `tools` (a list, or its JSON text)
 //! and `weight`; a message may hold `train: false` or a `weight` of its own. `tool_calls` is a list, or its JSON text,
 //! of calls whose `arguments` are an object or JSON text. Other keys (`name`, `reasoning_content`) are passed to the
 //! template unchanged; keys whose value is null are dropped, as transformers does.
 
 use serde_json::{Map, Value};
 
-use super::keys::{required, wrong};
+use super::keys::{no_text, required, wrong};
+use super::media;
 use crate::error::DataError;
 use crate::record::{Chat, Content, Message, Role};
 use crate::source::columns::nearest;
@@ -71,6 +73,10 @@ pub(super) fn message(value: &Value) -> Result<Message, (String, String)> {
         return Err((" to be an object".into(), found(value)));
     };
     let role = match object.get("role") {
+        None if object.contains_key("from") => {
+            let found = "`from`, which is read in `conversations` (columns = { conversations = \"messages\" })";
+            return Err((".role".into(), found.into()));
+        }
         None => return Err((".role".into(), "no such key".into())),
         Some(value) => role(value)?,
     };
@@ -113,9 +119,11 @@ pub(super) fn message(value: &Value) -> Result<Message, (String, String)> {
     Ok(Message { role, train, weight, fields })
 }
 
-/// The role of a name in OpenAI's API: the four roles, `developer` for `system`, and the older `function` for `tool`.
+/// The role of a name in OpenAI's API, ignoring case: the four roles, `developer` for `system`, and the older `function`
+/// for `tool`.
 fn role(value: &Value) -> Result<Role, (String, String)> {
-    let name = value.as_str().unwrap_or_default();
+    let name = value.as_str().unwrap_or_default().trim().to_ascii_lowercase();
+    let name = name.as_str();
     let known = Role::ALL.map(Role::name);
     let role = match name {
         "developer" => Some(Role::System),
@@ -124,7 +132,9 @@ fn role(value: &Value) -> Result<Role, (String, String)> {
     };
     role.ok_or_else(|| {
         let meant = match Role::by_alias(name) {
-            Some(role) => format!(" (in `conversations`, format sharegpt, it would be `{role}`)"),
+            Some(role) => format!(
+                " (in `conversations`, format sharegpt, it would be `{role}`: columns = {{ conversations = \"messages\" }})"
+            ),
             None => nearest(name, known.into_iter()),
         };
         (format!(".role to be one of {}", known.join(", ")), format!("{}: {}{meant}", kind(value), shown(value)))
@@ -158,24 +168,23 @@ fn calls(value: &Value) -> Result<Vec<Value>, (String, String)> {
     Ok(calls)
 }
 
+/// The text of a message: of its parts those that are text.
 fn content(value: &Value) -> Result<String, (String, String)> {
+    let text = |part: &Value| match part {
+        Value::String(text) => Ok(text.clone()),
+        Value::Object(part) if media::is_part(part) => Ok(String::new()),
+        Value::Object(part) if part.get("type").is_none_or(|kind| kind == "text") => {
+            part.get("text").and_then(Value::as_str).map(str::to_string).ok_or((
+                ".content: every part to hold `text`".to_string(),
+                part.get("text").map_or("none".into(), no_text),
+            ))
+        }
+        other => Err((".content to hold text parts only".to_string(), shown(other))),
+    };
     match value {
         Value::String(text) => Ok(text.clone()),
-        Value::Array(parts) => parts
-            .iter()
-            .map(|part| match part {
-                Value::String(text) => Ok(text.as_str()),
-                Value::Object(part) if part.get("type").is_none_or(|kind| kind == "text") => part
-                    .get("text")
-                    .and_then(Value::as_str)
-                    .ok_or((".content: every part to hold `text`".to_string(), "none".to_string())),
-                other => Err((".content to hold text parts only".to_string(), shown(other))),
-            })
-            .collect(),
-        other => Err((
-            ".content to be a string or a list of text parts".into(),
-            format!("{}: {}", kind(other), shown(other)),
-        )),
+        Value::Array(parts) => parts.iter().map(text).collect(),
+        other => Err((".content to be a string or a list of text parts".into(), no_text(other))),
     }
 }
 
@@ -211,6 +220,18 @@ mod tests {
         assert!(!chat.messages[1].fields.contains_key("train"));
         assert_eq!(chat.messages[2].fields["name"], "sum");
         assert_eq!(chat.tools.unwrap()[0]["type"], "function");
+    }
+
+    #[test]
+    fn roles_are_read_in_any_case_and_parts_of_other_kinds_are_no_text() {
+        let chat = chat(json!({"messages": [
+            {"role": "User", "content": [{"type": "image", "text": null}, {"type": "text", "text": "What?"}, {"image": "a.png"}]},
+            {"role": " ASSISTANT", "content": [{"type": "text", "text": "A mill."}]},
+        ]}))
+        .unwrap();
+        let said: Vec<_> = chat.messages.iter().map(|message| (message.role, message.content().unwrap())).collect();
+        assert_eq!(said, [(Role::User, "What?"), (Role::Assistant, "A mill.")]);
+        assert_eq!(chat.messages[0].fields["role"], "user");
     }
 
     #[test]
@@ -253,7 +274,13 @@ mod tests {
             (json!([{"role": "user", "content": "a", "weight": 1}]), ".weight on an assistant message only"),
             (json!([{"role": "user"}]), "messages[0].content"),
             (json!([{"role": "user", "content": 5}]), "a string or a list of text parts"),
-            (json!([{"role": "user", "content": [{"type": "image"}]}]), "text parts only"),
+            (json!([{"role": "user", "content": [{"type": "document"}]}]), "text parts only"),
+            (
+                json!([{"role": "user", "content": [{"type": "text", "text": 7}]}]),
+                "a number: 7; write it as text, \"7\"",
+            ),
+            (json!([{"role": "user", "content": true}]), "a boolean: true; write it as text, \"true\""),
+            (json!([{"from": "human", "value": "a"}]), "columns = { conversations = \"messages\" }"),
             (json!([{"role": "user", "content": "a", "train": 1}]), ".train to be true or false"),
             (json!([{"role": "user", "content": "a", "train": true}]), "assistant message only"),
         ];

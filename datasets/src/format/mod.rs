@@ -1,51 +1,62 @@
-//! Data formats: [`decide`] chooses what the keys of a source's rows mean, and `parse` turns a row into a [`Record`].
+//! Data formats: [`decide()`] chooses what the keys of a source's rows mean, and `read` turns a row into a [`Record`].
 //!
 //! A format is one file with a function `fits` (do the keys look like it?) and a function `parse`, one variant of
-//! [`Format`], and one arm in each match below.
+//! [`Format`], and one arm in each match below and in `decide`.
 
 mod alpaca;
+mod decide;
 mod keys;
+mod media;
 mod messages;
 mod preference;
 mod prompt_completion;
 mod sharegpt;
+pub mod suggest;
 mod tensors;
 mod text;
 mod tokens;
+mod unfold;
 mod unpaired;
+mod unread;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+pub use decide::{Decision, decide};
+pub(crate) use unread::{Readers, Unread};
 
-use crate::config::{BrokenRows, Format};
+use serde_json::Value;
+
+use crate::config::Format;
 use crate::error::DataError;
-use crate::record::Record;
+use crate::location::Location;
+use crate::record::{Content, Record};
 use crate::reference::Reach;
 use crate::source::{Row, shown};
-use keys::keys;
+use media::Media;
 
-/// The formats that `auto` chooses from.
-const FORMATS: [Format; 9] = [
-    Format::Messages,
-    Format::ShareGpt,
-    Format::Alpaca,
-    Format::PromptCompletion,
-    Format::Preference,
-    Format::Unpaired,
-    Format::Text,
-    Format::Tokens,
-    Format::Tensors,
-];
+/// A row in the sense of its format.
+pub(crate) struct Parsed {
+    pub record: Record,
+    pub location: Location,
+    /// What stands in the row that a model of text does not see.
+    pub media: Media,
+    /// What nothing reads of the row.
+    pub unread: Unread,
+}
 
-/// The format of a source's rows, and why it was chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Decision {
-    /// The source's path, as written in the recipe.
-    pub path: String,
-    /// The format; never `auto`.
-    pub format: Format,
-    /// The reason, as a sentence for users.
-    pub why: String,
+/// Parses a row in a format other than `auto`; `reach` says which files it may name, `readers` who else reads from it.
+///
+/// # Errors
+/// As [`parse`]; also where a list is written as a text that is none.
+pub(crate) fn read(format: Format, mut row: Row, reach: Reach, readers: Readers<'_>) -> Result<Parsed, DataError> {
+    unfold::unfold(format, &mut row)?;
+    let record = parse(format, &row, reach)?;
+    let media = match record.content {
+        // Rows of arrays hold what the model reads, whatever it is.
+        Content::Tensors(_) => Media::default(),
+        _ => Media::of(&row.object, |column| readers.recipe_reads(column)),
+    };
+    let mut unread = Unread::default();
+    unread.add(format, &row.object, &record, &media, readers);
+    Ok(Parsed { record, location: row.location, media, unread })
 }
 
 /// Parses a row in a format other than `auto`; `reach` says which files it may name.
@@ -71,96 +82,26 @@ pub(crate) fn parse(format: Format, row: &Row, reach: Reach) -> Result<Record, D
     Ok(Record { content, weight })
 }
 
-/// Decides the format of a source from its first rows. Where broken rows are skipped, a row that fits no format is
-/// skipped.
-///
-/// # Errors
-/// When a row fits no format, when it fits two, or when rows fit different formats.
-pub fn decide(path: &str, asked: Format, rows: &[Row], broken: BrokenRows) -> Result<Decision, DataError> {
-    let decision = |format, why: String| Decision { path: path.to_string(), format, why };
-    if asked != Format::Auto {
-        return Ok(decision(asked, "the recipe says so".into()));
-    }
-    let mut decided: Option<Format> = None;
-    for row in rows {
-        let refuse = |why: String| DataError::Format {
-            path: row.location.path.to_path_buf(),
-            why: format!("line {}: {why}", row.location.line),
-        };
-        let fitting: Vec<Format> = FORMATS.into_iter().filter(|format| fits(*format, &row.object)).collect();
-        let format = match (fitting.as_slice(), decided) {
-            // Where other rows have a format, this row is a broken one; `parse` will name it.
-            ([], Some(_)) => continue,
-            ([], None) if broken == BrokenRows::Skip => continue,
-            ([], None) => {
-                return Err(refuse(format!(
-                    "no format fits a row with the keys {}; known are {}; columns of other names are given ours by \
-                     `columns` in the recipe",
-                    keys(&row.object),
-                    FORMATS.map(wanted).join(", ")
-                )));
-            }
-            ([one], None) => *one,
-            ([one], Some(before)) if *one == before => before,
-            ([one], Some(before)) => {
-                return Err(refuse(format!(
-                    "the rows before are `{before}`, this one is `{one}`; write the `format` of the source into \
-                     the recipe, or split the file"
-                )));
-            }
-            (several, _) => {
-                let names: Vec<_> = several.iter().map(|format| format.name()).collect();
-                return Err(refuse(format!(
-                    "two formats fit ({}); write the `format` of the source into the recipe",
-                    names.join(" and ")
-                )));
-            }
-        };
-        decided = Some(format);
-    }
-    match decided {
-        Some(format) => Ok(decision(format, format!("the first {} rows have {}", rows.len(), wanted(format)))),
-        None => {
-            Err(DataError::Source { path: path.to_string(), why: "there is no row to decide the format from".into() })
-        }
-    }
-}
-
-fn fits(format: Format, row: &Map<String, Value>) -> bool {
-    match format {
-        Format::Auto => false,
-        Format::Messages => messages::fits(row),
-        Format::ShareGpt => sharegpt::fits(row),
-        Format::Alpaca => alpaca::fits(row),
-        Format::PromptCompletion => prompt_completion::fits(row) && !unpaired::fits(row),
-        Format::Preference => preference::fits(row),
-        Format::Unpaired => unpaired::fits(row),
-        Format::Text => text::fits(row),
-        Format::Tokens => tokens::fits(row),
-        Format::Tensors => tensors::fits(row),
-    }
-}
-
-fn wanted(format: Format) -> &'static str {
-    match format {
-        Format::Auto => "any",
-        Format::Messages => "`messages` (a list)",
-        Format::ShareGpt => "`conversations` (a list)",
-        Format::Alpaca => "`instruction` and `output` (strings)",
-        Format::PromptCompletion => "`prompt` and `completion`",
-        Format::Preference => "`chosen` and `rejected`",
-        Format::Unpaired => "`prompt`, `completion` and `label` (true or false)",
-        Format::Text => "`text` (a string)",
-        Format::Tokens => "`input_ids` (a list)",
-        Format::Tensors => "`tensors` (the path of a file) and nothing else",
-    }
+/// Whether a column that a row of this format needs is null, or an empty cell.
+pub(crate) fn lacks_text(format: Format, row: &Row) -> bool {
+    let needed: &[&str] = match format {
+        Format::Messages => &["messages"],
+        Format::ShareGpt => &["conversations"],
+        Format::Alpaca => &["instruction", "output"],
+        Format::PromptCompletion | Format::Unpaired => &["prompt", "completion"],
+        Format::Preference => &["chosen", "rejected"],
+        Format::Text => &["text"],
+        Format::Tokens | Format::Tensors | Format::Auto => &[],
+    };
+    row.empty.iter().any(|(ours, _)| needed.contains(&ours.as_str()))
 }
 
 /// The row's optional `weight`.
 fn weight(row: &Row) -> Result<f32, DataError> {
     match row.object.get("weight") {
         None | Some(Value::Null) => Ok(1.0),
-        Some(value) => match value.as_f64() {
+        // In a table of text every cell is text.
+        Some(value) => match value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()) {
             Some(weight) if weight.is_finite() && (0.0..=f64::from(f32::MAX)).contains(&weight) => Ok(weight as f32),
             _ => Err(DataError::row(&row.location, "`weight` to be a number that is not negative", shown(value))),
         },
@@ -176,54 +117,7 @@ pub(crate) mod tests {
 
     pub(crate) fn row(line: usize, value: Value) -> Row {
         let Value::Object(object) = value else { panic!("a row is an object") };
-        Row { location: Location::new("rows.jsonl", line), object, bytes: 0 }
-    }
-
-    fn auto(values: &[Value]) -> Result<Decision, DataError> {
-        let rows: Vec<_> = values.iter().enumerate().map(|(index, value)| row(index + 1, value.clone())).collect();
-        decide("rows.jsonl", Format::Auto, &rows, BrokenRows::Stop)
-    }
-
-    #[test]
-    fn auto_decides_and_says_why() {
-        let cases = [
-            (json!({"messages": [], "id": 3}), Format::Messages),
-            (json!({"conversations": [], "id": 3}), Format::ShareGpt),
-            (json!({"instruction": "a", "input": "", "output": "b"}), Format::Alpaca),
-            (json!({"prompt": "a", "completion": "b"}), Format::PromptCompletion),
-            (json!({"prompt": "a", "completion": "b", "label": 7}), Format::PromptCompletion),
-            (json!({"prompt": "a", "completion": "b", "label": true}), Format::Unpaired),
-            (json!({"prompt": "a", "chosen": "b", "rejected": "c"}), Format::Preference),
-            (json!({"chosen": [], "rejected": []}), Format::Preference),
-            (json!({"text": "a", "url": "b"}), Format::Text),
-            (json!({"input_ids": [1, 2], "attention_mask": [1, 1]}), Format::Tokens),
-            (json!({"tensors": "row.safetensors"}), Format::Tensors),
-            (json!({"input_ids": [1, 2], "tensors": "row.safetensors"}), Format::Tokens),
-        ];
-        for (row, format) in cases {
-            let decision = auto(&[row.clone(), row]).unwrap();
-            assert_eq!(decision.format, format);
-            assert!(decision.why.contains("first 2 rows"), "{}", decision.why);
-        }
-    }
-
-    #[test]
-    fn auto_refuses_two_formats_none_and_a_change() {
-        let two = auto(&[json!({"text": "a", "messages": []})]).unwrap_err();
-        assert!(two.to_string().contains("messages and text"), "{two}");
-        let none = auto(&[json!({"question": "a"})]).unwrap_err();
-        assert!(none.to_string().contains("`question`"), "{none}");
-        let more = auto(&[json!({"tensors": "row.safetensors", "id": 1})]).unwrap_err();
-        assert!(more.to_string().contains("no format fits"), "{more}");
-        assert_eq!(auto(&[json!({"text": "a"}), json!({"text": 5})]).unwrap().format, Format::Text);
-        let change = auto(&[json!({"text": "a"}), json!({"messages": []})]).unwrap_err();
-        assert!(change.to_string().contains("line 2"), "{change}");
-        let alpaca = auto(&[json!({"instruction": "a", "output": "b", "text": "a b"})]).unwrap_err();
-        assert!(alpaca.to_string().contains("alpaca and text"), "{alpaca}");
-        let skipping = [row(1, json!({"question": "a"})), row(2, json!({"text": "a"}))];
-        assert!(decide("rows.jsonl", Format::Auto, &skipping, BrokenRows::Skip).is_ok());
-        assert!(decide("rows.jsonl", Format::Auto, &skipping, BrokenRows::Stop).is_err());
-        assert!(auto(&[]).is_err());
+        Row::new(Location::new("rows.jsonl", line), object, 0)
     }
 
     #[test]
@@ -231,7 +125,8 @@ pub(crate) mod tests {
         let with = |weight: Value| parse(Format::Text, &row(4, json!({"text": "a", "weight": weight})), Reach::Below);
         assert_eq!(with(json!(0.5)).unwrap().weight, 0.5);
         assert_eq!(with(json!(null)).unwrap().weight, 1.0);
-        for bad in [json!(-1), json!("1")] {
+        assert_eq!(with(json!(" 0.5")).unwrap().weight, 0.5);
+        for bad in [json!(-1), json!("-1"), json!("one"), json!("nan"), json!([1])] {
             let error = with(bad).unwrap_err().to_string();
             assert!(error.contains("rows.jsonl:4") && error.contains("weight"), "{error}");
         }

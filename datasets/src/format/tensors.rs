@@ -36,7 +36,7 @@ mod tests {
 
     fn row(folder: &std::path::Path, value: Value) -> Row {
         let Value::Object(object) = value else { panic!("a row is an object") };
-        Row { location: Location::new(folder.join("rows.jsonl"), 4), object, bytes: 0 }
+        Row::new(Location::new(folder.join("rows.jsonl"), 4), object, 0)
     }
 
     #[test]

@@ -27,9 +27,9 @@ fn judgement(value: &Value) -> Option<Judgement> {
         Value::Bool(good) => *good,
         Value::Number(number) if number.as_f64() == Some(1.0) => true,
         Value::Number(number) if number.as_f64() == Some(0.0) => false,
-        Value::String(text) => match text.to_ascii_lowercase().as_str() {
-            "true" | "1" => true,
-            "false" | "0" => false,
+        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "1.0" => true,
+            "false" | "0" | "0.0" => false,
             _ => return None,
         },
         _ => return None,

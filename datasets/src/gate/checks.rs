@@ -9,6 +9,7 @@ use super::report::{Check, Finding, Report};
 use crate::config::{GateConfig, Split};
 use crate::dataset::Dataset;
 use crate::example::{OddOrder, Part};
+use crate::format::Unread;
 use crate::kind::RowKind;
 use crate::location::Location;
 use crate::store::Entry;
@@ -131,6 +132,7 @@ struct Counts {
     truncated: Tally,
     empty: Tally,
     empty_context: Tally,
+    media: Tally,
     lossy: Tally,
     straddling: Tally,
     control: Tally,
@@ -166,6 +168,7 @@ impl Counts {
         self.truncated.add(has(&|entry| !lost(entry) && (entry.labelled as usize) < entry.notes.labelled_before));
         self.empty.add(has(&|entry| entry.notes.empty.0 > 0));
         self.empty_context.add(has(&|entry| entry.notes.empty.0 == 0 && entry.notes.empty.1 > 0));
+        self.media.add(has(&|entry| entry.notes.media.is_some()));
         self.lossy.add(has(&|entry| entry.notes.lossy));
         self.straddling.add(has(&|entry| entry.notes.straddles));
         self.control.add(has(&|entry| entry.notes.control));
@@ -235,9 +238,19 @@ impl Counts {
             ("", 1.0),
         );
 
-        let message = "a message or text of them is empty";
+        let (count, mut places) = to.dataset.left_empty();
+        places.truncate(SHOWN);
+        let message = "something in them is empty, and they are left out";
+        to.limited_at(Check::EmptyMessage, message, (count, places), ("", 1.0));
+        let message = "a message or text of them is empty; data.empty = \"skip\" leaves such rows out";
         to.limited(Check::EmptyMessage, message, &self.empty, ("allow_empty", config.allow_empty));
         to.warning(Check::EmptyMessage, "a system or tool message of them is empty", &self.empty_context);
+        let message = format!(
+            "they hold images, sound or video, which the model does not see, in {}; only their text would be trained: leave \
+             such rows out, or take what you need into a file without these columns",
+            media(to.dataset)
+        );
+        to.limited(Check::Media, &message, &self.media, ("allow_media", config.allow_media));
         let message = "the text holds U+FFFD, the mark of bytes that were lost before";
         to.limited(Check::LossyText, message, &self.lossy, ("allow_lossy", config.allow_lossy));
         let message = "a token covers the end of the prompt and the beginning of the completion, and is not trained; \
@@ -278,6 +291,23 @@ impl Counts {
     }
 }
 
+/// Where the media of a split stand, with their numbers of rows.
+fn media(dataset: &Dataset) -> String {
+    let mut places: Vec<(&str, u64)> = Vec::new();
+    for (name, count) in dataset.unread().flat_map(Unread::media) {
+        match places.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += count,
+            None => places.push((name, count)),
+        }
+    }
+    let quoted = |name: &str| if name.contains('`') { name.to_string() } else { format!("`{name}`") };
+    let said: Vec<String> = places
+        .iter()
+        .map(|(name, count)| format!("{} ({count} row{})", quoted(name), if *count == 1 { "" } else { "s" }))
+        .collect();
+    said.join(", ")
+}
+
 fn odd(order: OddOrder) -> &'static str {
     match order {
         OddOrder::AssistantFirst => "the assistant speaks first",
@@ -298,7 +328,7 @@ struct Findings<'a> {
 impl Findings<'_> {
     fn finding(&self, check: Check, message: impl Into<String>, (count, examples): (usize, Vec<Location>)) -> Finding {
         let dataset = self.dataset;
-        let of = self.rows + dataset.dropped().len() + dataset.broken().count;
+        let of = self.rows + dataset.dropped().len() + dataset.broken().count + dataset.left_empty().0;
         Finding { check, split: dataset.split, count, of, message: message.into(), examples }
     }
 

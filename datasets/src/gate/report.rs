@@ -57,6 +57,8 @@ pub enum Check {
     Dropped,
     /// A message, text or completion is empty.
     EmptyMessage,
+    /// A row holds images, sound or video, which a model of text does not see.
+    Media,
     /// A row occurs twice.
     Duplicate,
     /// An evaluation row is also trained on.
@@ -99,6 +101,7 @@ impl Check {
             Check::Truncated => "truncated",
             Check::Dropped => "dropped",
             Check::EmptyMessage => "empty-message",
+            Check::Media => "media",
             Check::Duplicate => "duplicate",
             Check::EvalInTrain => "eval-in-train",
             Check::LossyText => "lossy-text",

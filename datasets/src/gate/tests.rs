@@ -357,3 +357,38 @@ fn prompts_and_completions_beside_a_chat_template_are_told_how_to_be_a_chat() {
     });
     assert!(chat.rendered());
 }
+
+#[test]
+fn media_are_an_error_unless_allowed_and_tell_rows_apart() {
+    let picture = |image: Value, question: &str| {
+        let mut row = talk(question, "A mill.");
+        row["images"] = image;
+        row
+    };
+    let rows = [
+        picture(json!(["a.png"]), "<image> What is it?"),
+        picture(json!(["b.png"]), "<image> What is it?"),
+        picture(json!([]), "What is a mill?"),
+        json!({"messages": [
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "c.png"}}, {"type": "text", "text": "And it?"}]},
+            {"role": "assistant", "content": "A barn."},
+        ]}),
+    ];
+    let data = train(&rows);
+    let found_in = report(&data);
+    let finding = found(&found_in.errors, Check::Media);
+    assert_eq!((finding.count, finding.of), (3, 4));
+    assert_eq!(finding.examples.iter().map(|place| place.line).collect::<Vec<_>>(), [1, 2, 4]);
+    assert!(
+        finding.message.contains("in `images` (2 rows), image_url parts of `messages` (1 row)")
+            && finding.message.ends_with("data.gate.allow_media = 0 allows fewer"),
+        "{}",
+        finding.message
+    );
+    assert!(found_in.warnings.iter().all(|finding| finding.check != Check::Duplicate), "{found_in}");
+    let allowed = GateConfig { allow_media: 1.0, ..GateConfig::default() };
+    let allowed = Report::new(Some(&data), None, Some(&testing::tokenizer()), &allowed).pass().unwrap();
+    assert_eq!(found(&allowed.warnings, Check::Media).count, 3);
+    let twice = report(&train(&[rows[0].clone(), rows[0].clone()]));
+    assert_eq!(found(&twice.warnings, Check::Duplicate).count, 1);
+}

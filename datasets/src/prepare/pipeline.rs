@@ -13,16 +13,16 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::request::{Prepare, Progress, Work};
-use crate::config::{BrokenRows, Format};
+use crate::config::{BrokenRows, EmptyRows, Format};
 use crate::encoder::Encoder;
 use crate::error::DataError;
 use crate::example::Encoded;
-use crate::format::{self, Decision};
+use crate::format::{self, Decision, Readers, Unread};
 use crate::kind::RowKind;
 use crate::location::Location;
 use crate::reference::Reach;
 use crate::sandbox::{self, LIMIT};
-use crate::source::{self, Names, Reading, Row};
+use crate::source::{self, Columns, Names, Reading, Row};
 use crate::split;
 use crate::store::{BrokenMeta, Dropped, Meta, Prepared, SourceMeta, Writer};
 use crate::template::ChatTemplate;
@@ -56,6 +56,8 @@ enum Read {
 enum Outcome {
     Rows(Vec<Prepared>),
     Dropped(Dropped),
+    /// Something in the row is empty, and the recipe leaves such rows out.
+    Empty(u32, Location),
     Broken(u32, DataError),
 }
 
@@ -207,7 +209,11 @@ impl<'a> Encoding<'a> {
                     Ok(Read::End { taken, .. }) => {
                         if decided.is_none() && taken > 0 {
                             let why = "no row of it can be used".into();
-                            self.meta.sources.push(SourceMeta { format: work.source.format, why });
+                            self.meta.sources.push(SourceMeta {
+                                format: work.source.format,
+                                why,
+                                unread: Unread::default(),
+                            });
                         }
                         break;
                     }
@@ -287,23 +293,35 @@ impl<'a> Encoding<'a> {
                     }
                     return Ok(());
                 }
-                let decision =
-                    format::decide(&work.source.path, work.source.format, &first, self.request.config.broken)?;
+                let decision = format::decide(&work.source.path, work.source.format, &first)?;
                 self.one_kind(&decision)?;
-                self.meta.sources.push(SourceMeta { format: decision.format, why: decision.why });
+                let (format, why) = (decision.format, decision.why);
+                self.meta.sources.push(SourceMeta { format, why, unread: Unread::default() });
                 *decided.insert(decision.format)
             }
         };
         let count = rows.len();
         let bytes: u64 = rows.iter().filter_map(|(_, row)| row.as_ref().ok()).map(|row| row.bytes).sum();
-        let reading = As { format, reach: self.request.reach(), source: index };
-        let batches = rows.into_par_iter().chunks(BATCH).map(|batch| encode_batch(&self.encoder, reading, batch));
-        let outcomes: Vec<Vec<Outcome>> = batches.collect::<Result<_, _>>()?;
+        let columns = Arc::new(work.source.columns.clone());
+        let empty = self.request.config.empty;
+        let reading = As { format, reach: self.request.reach(), source: index, columns, empty };
+        let batches = rows.into_par_iter().chunks(BATCH).map(|batch| encode_batch(&self.encoder, &reading, batch));
+        let outcomes: Vec<(Vec<Outcome>, Unread)> = batches.collect::<Result<_, _>>()?;
         let mut prepared = Vec::with_capacity(count);
-        for outcome in outcomes.into_iter().flatten() {
+        if let Some(source) = self.meta.sources.last_mut() {
+            outcomes.iter().for_each(|(_, unread)| source.unread.merge(unread));
+        }
+        for outcome in outcomes.into_iter().flat_map(|(outcomes, _)| outcomes) {
             match outcome {
                 Outcome::Rows(rows) => prepared.extend(rows),
                 Outcome::Dropped(dropped) => self.meta.dropped.push(dropped),
+                Outcome::Empty(file, location) => {
+                    let empty = &mut self.meta.empty;
+                    empty.count += 1;
+                    if empty.first.len() < SHOWN {
+                        empty.first.push((file, location.line as u64));
+                    }
+                }
                 Outcome::Broken(file, error) if error.is_about_one_row() => self.add_broken(file, &error),
                 Outcome::Broken(_, error) => return Err(error),
             }
@@ -318,33 +336,38 @@ impl<'a> Encoding<'a> {
 }
 
 /// How the rows of a source are parsed.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct As {
     format: Format,
     /// Which files they may name.
     reach: Reach,
     /// The number of the source.
     source: usize,
+    /// The columns that the source renames.
+    columns: Arc<Columns>,
+    /// What happens to rows in which something is empty.
+    empty: EmptyRows,
 }
 
 /// Encodes rows on a thread that can be abandoned if a template does not end.
 fn encode_batch(
     encoder: &Arc<Encoder>,
-    reading: As,
+    reading: &As,
     rows: Vec<(u32, Result<Row, DataError>)>,
-) -> Result<Vec<Outcome>, DataError> {
+) -> Result<(Vec<Outcome>, Unread), DataError> {
     let places: Vec<Option<Location>> =
         rows.iter().map(|(_, row)| row.as_ref().ok().map(|row| row.location.clone())).collect();
     let done = Arc::new(AtomicUsize::new(0));
     let work = {
-        let (encoder, done) = (encoder.clone(), done.clone());
+        let (encoder, done, reading) = (encoder.clone(), done.clone(), reading.clone());
         move || {
+            let mut unread = Unread::default();
             let encode = |(file, row)| {
-                let outcome = encode(&encoder, reading, file, row);
+                let outcome = encode(&encoder, &reading, file, row, &mut unread);
                 done.fetch_add(1, Ordering::Relaxed);
                 outcome
             };
-            rows.into_iter().map(encode).collect()
+            (rows.into_iter().map(encode).collect(), unread)
         }
     };
     sandbox::run(LIMIT, work).map_err(|why| DataError::Template {
@@ -356,14 +379,21 @@ fn encode_batch(
     })
 }
 
-fn encode(encoder: &Encoder, reading: As, file: u32, row: Result<Row, DataError>) -> Outcome {
+fn encode(encoder: &Encoder, reading: &As, file: u32, row: Result<Row, DataError>, unread: &mut Unread) -> Outcome {
+    let skips = reading.empty == EmptyRows::Skip;
+    if let Some(row) = row.as_ref().ok().filter(|row| skips && format::lacks_text(reading.format, row)) {
+        return Outcome::Empty(file, row.location.clone());
+    }
     let encoded = row.and_then(|row| {
-        let As { format, reach, source } = reading;
-        let record = format::parse(format, &row, reach)?;
-        let share = split::share(&record);
-        Ok((encoder.encode(&record, &row.location, source)?, row.location, share))
+        let readers = Readers { columns: &reading.columns, template: encoder.template.as_ref() };
+        let parsed = format::read(reading.format, row, reading.reach, readers)?;
+        let share = split::share(&parsed.record);
+        let encoded = encoder.encode(&parsed.record, &parsed.location, reading.source)?;
+        unread.merge(&parsed.unread);
+        Ok((encoded.with_media(parsed.media.hash), parsed.location, share))
     });
     match encoded {
+        Ok((encoded, location, _)) if skips && encoded.has_empty_text() => Outcome::Empty(file, location),
         Ok((Encoded::Examples(examples), _, share)) => Outcome::Rows(Prepared::row(&examples, file, share)),
         Ok((Encoded::Dropped { tokens }, Location { line, .. }, share)) => {
             Outcome::Dropped(Dropped { file, line: line as u64, share, tokens })

@@ -88,4 +88,6 @@ pub struct FileInfo {
 pub(super) struct Work<'a> {
     pub source: &'a SourceConfig,
     pub files: Vec<PathBuf>,
+    /// Which files were chosen and which were not, for users.
+    pub note: Option<String>,
 }

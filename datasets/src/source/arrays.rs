@@ -15,8 +15,10 @@ use polars_arrow::offset::Offset;
 use polars_arrow::temporal_conversions as time;
 use polars_arrow::types::{NativeType, i256};
 use serde_json::{Map, Number, Value};
+use sha2::{Digest, Sha256};
 
 use super::columns::Use;
+use crate::hex::hex;
 
 /// Digits after the decimal point of the longest decimal type, which has 256 bits.
 const LARGEST_SCALE: usize = 76;
@@ -31,6 +33,9 @@ type Cell = Result<Option<Value>, String>;
 pub(super) fn json(array: &dyn Array, index: usize, used: &Use<'_>) -> Result<Value, String> {
     match cell(array, index, used) {
         Err(_) if *used == Use::Nothing => Ok(Value::Null),
+        Err(found) if *used == Use::Media => {
+            Ok(raw(array, index).map_or(found, |bytes| hex(&Sha256::digest(bytes))).into())
+        }
         cell => cell.map(|value| value.unwrap_or(Value::Null)),
     }
 }
@@ -193,6 +198,13 @@ fn bytes<O: Offset>(array: &dyn Array, index: usize) -> Option<&[u8]> {
     array.as_any().downcast_ref::<BinaryArray<O>>().map(|array| array.value(index))
 }
 
+/// The bytes of a cell, whatever they are.
+fn raw(array: &dyn Array, index: usize) -> Option<&[u8]> {
+    let views = || array.as_any().downcast_ref::<BinaryViewArray>().map(|array| array.value(index));
+    let fixed = || array.as_any().downcast_ref::<FixedSizeBinaryArray>().map(|array| array.value(index));
+    bytes::<i32>(array, index).or_else(|| bytes::<i64>(array, index)).or_else(views).or_else(fixed)
+}
+
 fn utf8(bytes: &[u8]) -> Option<Value> {
     std::str::from_utf8(bytes).ok().map(Value::from)
 }
@@ -327,6 +339,9 @@ mod tests {
             assert!(error.contains(said), "{error}");
             assert_eq!(json(array, 2, &Use::Nothing), Ok(Value::Null));
         }
+        let picture = json(&binary, 2, &Use::Media).unwrap();
+        assert_eq!(picture.as_str().map(str::len), Some(64), "{picture}");
+        assert_eq!(json(&binary, 0, &Use::Media), Ok(json!("a")));
         assert_eq!(json(&floats, 1, &Use::Whole), Ok(Value::Null));
         assert_eq!(json(&binary, 0, &Use::Whole), Ok(json!("a")));
         let answer =

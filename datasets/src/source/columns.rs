@@ -34,6 +34,24 @@ enum Presence {
     Sometimes,
 }
 
+/// What a column of images, sound or video is called, alone or before a word of [`FORMS`].
+const MEDIA: [&str; 12] =
+    ["image", "images", "img", "imgs", "picture", "pictures", "audio", "audios", "video", "videos", "photo", "photos"];
+/// In which form a column holds media.
+const FORMS: [&str; 9] = ["url", "urls", "path", "paths", "file", "files", "bytes", "base64", "data"];
+
+/// Whether a column of that name holds images, sound or video.
+pub(crate) fn is_media(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let (kind, form) = name.split_once(['_', '-', '.']).unwrap_or((&name, "data"));
+    MEDIA.contains(&kind) && FORMS.contains(&form)
+}
+
+/// Whether formats know a column of that name.
+pub(super) fn is_known(name: &str) -> bool {
+    KNOWN.iter().any(|(known, _)| *known == name)
+}
+
 /// Our names of columns, and theirs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -50,14 +68,19 @@ impl Columns {
         self.0.iter().map(|(ours, theirs)| (ours.as_str(), theirs.as_str()))
     }
 
-    /// The file's name for a column of ours.
-    pub(crate) fn theirs(&self, ours: &str) -> String {
-        self.0.get(ours).map_or(ours, String::as_str).to_owned()
-    }
-
     /// Whether no column is renamed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether the column, or a part of it, is given one of our names.
+    pub(crate) fn renames(&self, column: &str) -> bool {
+        self.0.values().any(|theirs| theirs == column || part(theirs, column).is_some())
+    }
+
+    /// The name that the file has for a column that we call `ours`.
+    pub(crate) fn theirs<'n>(&'n self, ours: &'n str) -> &'n str {
+        self.0.get(ours).map_or(ours, String::as_str)
     }
 
     /// The parts of a file's column that rows use.
@@ -67,7 +90,11 @@ impl Columns {
             return Use::Whole;
         }
         let parts: Vec<&str> = self.0.values().filter_map(|theirs| part(theirs, column)).collect();
-        if parts.is_empty() { Use::Nothing } else { Use::Parts(parts) }
+        match parts.is_empty() {
+            false => Use::Parts(parts),
+            true if is_media(column) => Use::Media,
+            true => Use::Nothing,
+        }
     }
 
     /// Checks that all of our names are columns that formats know.
@@ -102,6 +129,8 @@ pub(super) fn is_optional(ours: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Use<'a> {
     Nothing,
+    /// Whether the value is there, and whether it is the same as another: a hash where JSON cannot hold it.
+    Media,
     /// The values at these paths.
     Parts(Vec<&'a str>),
     Whole,

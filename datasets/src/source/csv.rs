@@ -1,12 +1,12 @@
-//! CSV and TSV: tables of text with a header line, commas (`.csv`) or tabs (`.tsv`) between the cells, and quotes
-//! around cells that contain a separator. Every cell is text, because a column of digits may be prose; an empty cell is
+//! CSV and TSV: tables of text with a header line, commas (`.csv`) or tabs (`.tsv`) between the cells, or what the recipe or
+//! the header shows (`delimiter`), and quotes around cells that contain a separator. Every cell is text, because a column of digits may be prose; an empty cell is
 //! an absent key.
 //!
 //! The `csv` crate reads them, not polars: it streams in bounded memory, knows the line of a row, and can read from a
 //! decompressor.
 
 use std::cell::Cell;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::rc::Rc;
@@ -15,13 +15,15 @@ use std::sync::Arc;
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 use serde_json::{Map, Value};
 
+use super::delimiter;
+use super::guess::Guess;
 use super::input::{Input, LONGEST, without_mark};
 use super::reader::{Reader, Reading};
 use super::row::{Receiver, Row};
 use crate::error::DataError;
 use crate::location::Location;
 
-/// The reader of tables whose cells are separated by `separator`.
+/// The reader of tables whose cells are usually separated by `separator`.
 pub(super) struct Csv {
     pub extensions: &'static [&'static str],
     pub separator: u8,
@@ -36,17 +38,30 @@ impl Reader for Csv {
         true
     }
 
-    fn read(&self, path: &Path, _: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
+    fn read(&self, path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
         let refused = |problem: csv::Error| match problem.into_kind() {
             csv::ErrorKind::Io(source) => DataError::Read { path: path.to_path_buf(), source },
             other => DataError::Table { path: path.to_path_buf(), why: format!("{other:?}") },
         };
         let shared: Arc<Path> = Arc::from(path);
-        let input = Input::open(path)?;
+        let mut input = Input::open(path, reading.encoding)?;
+        let guess = Guess::of(path);
         let taken = input.counter();
+        let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
+        let start = without_mark(input.fill_buf().map_err(unreadable)?);
+        let (separator, skipped) = match (reading.delimiter, delimiter::named(start)) {
+            (asked, Some((named, length))) => (asked.map_or(named, |asked| asked.0), length),
+            (Some(asked), None) => (asked.0, 0),
+            (None, None) => (delimiter::found(start, self.separator), 0),
+        };
+        // The line in which Excel names the separator is no header.
+        if skipped > 0 {
+            input.line(&mut Vec::new()).map_err(unreadable)?;
+        }
+        let before = usize::from(skipped > 0);
         let (room, end) = (Rc::new(Cell::new(LONGEST)), Rc::new(Cell::new(End::Ahead)));
         let mut reader = ReaderBuilder::new()
-            .delimiter(self.separator)
+            .delimiter(separator)
             .has_headers(false)
             .flexible(true)
             // With `\r\n` as the terminator the crate's line numbers are off by one; the `\r` is removed below.
@@ -61,7 +76,7 @@ impl Reader for Csv {
             let why = "the names of the columns have a quote that is never closed".into();
             return Err(DataError::Table { path: path.to_path_buf(), why });
         }
-        let header = header(path, &record)?;
+        let header = header(path, &record, &guess)?;
         loop {
             room.set(LONGEST);
             if !reader.read_byte_record(&mut record).map_err(refused)? {
@@ -74,13 +89,13 @@ impl Reader for Csv {
             // position after it.
             let breaks = record.as_slice().iter().filter(|byte| **byte == b'\n').count();
             let unclosed = end.get() == End::Passed;
-            let after = reader.position().line() as usize;
+            let after = before + reader.position().line() as usize;
             let location = Location::at(&shared, after.saturating_sub(breaks + usize::from(!unclosed)));
             let bytes = taken.get() - reported;
             reported = taken.get();
             let row = match unclosed {
                 true => Err(DataError::row(&location, "cells", "a quote that is never closed")),
-                false => cells(&header, &record, &location).map(|object| Row { location, object, bytes }),
+                false => cells(&header, &record, &location, &guess).map(|object| Row::new(location, object, bytes)),
             };
             if let ControlFlow::Break(()) = receiver(row) {
                 return Ok(());
@@ -90,13 +105,13 @@ impl Reader for Csv {
 }
 
 /// The names of the columns, from the header line.
-fn header(path: &Path, record: &ByteRecord) -> Result<Vec<String>, DataError> {
+fn header(path: &Path, record: &ByteRecord, guess: &Guess<'_>) -> Result<Vec<String>, DataError> {
     let refuse = |why: String| DataError::Table { path: path.to_path_buf(), why };
     let mut names: Vec<String> = Vec::new();
     for (index, cell) in record.iter().enumerate() {
         let cell = if index == 0 { without_mark(cell) } else { cell };
         let name = std::str::from_utf8(cell)
-            .map_err(|_| refuse("the names of the columns are not UTF-8".into()))?
+            .map_err(|_| refuse(format!("the names of the columns are not UTF-8{guess}")))?
             .trim()
             .to_string();
         if names.contains(&name) {
@@ -107,7 +122,12 @@ fn header(path: &Path, record: &ByteRecord) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
-fn cells(header: &[String], record: &ByteRecord, location: &Location) -> Result<Map<String, Value>, DataError> {
+fn cells(
+    header: &[String],
+    record: &ByteRecord,
+    location: &Location,
+    guess: &Guess<'_>,
+) -> Result<Map<String, Value>, DataError> {
     if record.len() != header.len() {
         let expected = format!("{} cells, as many as the header has", header.len());
         return Err(DataError::row(location, expected, format!("{} cells", record.len())));
@@ -116,7 +136,7 @@ fn cells(header: &[String], record: &ByteRecord, location: &Location) -> Result<
     for (index, (name, cell)) in header.iter().zip(record).enumerate() {
         let cell = if index + 1 == header.len() { cell.strip_suffix(b"\r").unwrap_or(cell) } else { cell };
         let text = std::str::from_utf8(cell).map_err(|problem| {
-            let found = format!("invalid UTF-8 at byte {} of the cell", problem.valid_up_to());
+            let found = format!("invalid UTF-8 at byte {} of the cell{guess}", problem.valid_up_to());
             DataError::row(location, format!("text in `{name}`"), found)
         })?;
         let value = if text.is_empty() { Value::Null } else { text.into() };
@@ -174,7 +194,9 @@ impl Read for Bounded {
 mod tests {
     use serde_json::json;
 
-    use super::super::tests::{rows, try_rows};
+    use super::super::Delimiter;
+    use super::super::tests::{read_with, rows, try_rows};
+    use super::Reading;
 
     #[test]
     fn cells_are_text_and_empty_ones_absent() {
@@ -191,6 +213,23 @@ mod tests {
     fn tabs_separate_the_cells_of_a_tsv() {
         let rows = rows("rows.tsv", b"a\tb\n1,5\tx\n");
         assert_eq!(rows[0], Ok((2, json!({"a": "1,5", "b": "x"}))));
+    }
+
+    #[test]
+    fn the_separator_is_found_or_told() {
+        let expected = [Ok((2, json!({"a": "1,5", "b": "x"}))), Ok((3, json!({"a": "2", "b": "y; z"})))];
+        for (name, text) in [
+            ("rows.csv", "a;b\n1,5;x\n2;\"y; z\"\n"),
+            ("rows.csv", "\u{feff}a\tb\r\n1,5\tx\r\n2\ty; z\r\n"),
+            ("rows.tsv", "a|b\n1,5|x\n2|y; z\n"),
+        ] {
+            assert_eq!(rows(name, text.as_bytes()), expected, "{text}");
+        }
+        let excel = rows("rows.csv", b"sep=;\r\na;b\r\n1,5;x\r\n");
+        assert_eq!(excel, [Ok((3, json!({"a": "1,5", "b": "x"})))]);
+        let delimiter = Some(Delimiter::try_from("^".to_string()).unwrap());
+        let told = read_with("rows.csv", b"a^b,c\n1^2,3\n", &Reading { delimiter, ..Reading::default() }).unwrap();
+        assert_eq!(told, [Ok((2, json!({"a": "1", "b,c": "2,3"})))]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Text files as streams of bytes: [`Input`] opens a file, decompresses it where its name ends in `.gz` or `.zst`, and
-//! counts the bytes read.
+//! Text files as streams of UTF-8: [`Input`] opens a file, decompresses it where its name ends in `.gz` or `.zst`, decodes
+//! it, and counts the bytes read.
 //!
 //! Decompression is streamed, and the readers of formats bound what they hold ([`LONGEST`]). So a file that grows a
 //! thousandfold when decompressed costs time and no memory.
@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::rc::Rc;
 
+use super::encoding::{self, Decoded, Reads, TextEncoding};
 use crate::error::DataError;
 
 /// The longest row of a text file, in bytes.
@@ -29,19 +30,17 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Opens a file.
-    pub fn open(path: &Path) -> Result<Self, DataError> {
+    /// Opens a file, which is UTF-8, UTF-16 with its mark, or in the encoding that the recipe names.
+    pub fn open(path: &Path, asked: Option<TextEncoding>) -> Result<Self, DataError> {
         let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
         let taken = Rc::new(Cell::new(0));
-        let file = Counted { file: File::open(path).map_err(unreadable)?, taken: Rc::clone(&taken) };
-        let file = BufReader::with_capacity(BUFFER, file);
-        let reader: Box<dyn BufRead> = match compression(path) {
-            None => Box::new(file),
-            Some("gz") => Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(file))),
-            Some(_) => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(file).map_err(unreadable)?;
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
-            }
+        let mut reader = counted(path, Rc::clone(&taken)).map_err(unreadable)?;
+        let start = reader.fill_buf().map_err(unreadable)?;
+        let reads =
+            encoding::reads(start, asked).map_err(|why| DataError::Source { path: path.display().to_string(), why })?;
+        let reader = match reads {
+            Reads::AsUtf8 => reader,
+            Reads::As(encoding) => Box::new(BufReader::with_capacity(BUFFER, Decoded::new(reader, encoding))),
         };
         Ok(Self { reader, taken, reported: 0 })
     }
@@ -97,6 +96,24 @@ impl BufRead for Input {
     }
 }
 
+/// A file as the bytes that it holds when it is decompressed.
+pub(super) fn decompressed(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    counted(path, Rc::default())
+}
+
+/// The same, with a count of the bytes read of the file itself.
+fn counted(path: &Path, taken: Rc<Cell<u64>>) -> io::Result<Box<dyn BufRead>> {
+    let file = BufReader::with_capacity(BUFFER, Counted { file: File::open(path)?, taken });
+    Ok(match compression(path) {
+        None => Box::new(file),
+        Some("gz") => Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(file))),
+        Some(_) => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(file)?;
+            Box::new(BufReader::with_capacity(BUFFER, decoder))
+        }
+    })
+}
+
 /// The compression that a file's name states.
 pub(super) fn compression(path: &Path) -> Option<&'static str> {
     let ending = path.extension()?.to_str()?.to_ascii_lowercase();
@@ -128,7 +145,7 @@ mod tests {
     use super::*;
 
     fn lines(path: &Path) -> Vec<(usize, usize)> {
-        let mut input = Input::open(path).unwrap();
+        let mut input = Input::open(path, None).unwrap();
         let mut line = Vec::new();
         let mut found = Vec::new();
         loop {
@@ -183,7 +200,10 @@ mod tests {
         for name in ["a.jsonl.gz", "a.jsonl.zst"] {
             let path = dir.path().join(name);
             std::fs::write(&path, b"\x1f\x8bnothing of the kind").unwrap();
-            assert!(Input::open(&path).unwrap().line(&mut Vec::new()).is_err(), "{name}");
+            assert!(
+                Input::open(&path, None).and_then(|mut input| Ok(input.line(&mut Vec::new()).unwrap())).is_err(),
+                "{name}"
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
-//! JSON files: [`Json`] reads a list of objects, an object around one (`{"version": .., "data": [..]}`), a single
-//! object, or JSON Lines, which often have this ending too. Rows are read one at a time; the location of a row is its
-//! number in the list.
+//! JSON files: [`Json`] reads lines, a list of objects, an object around one (`{"version": .., "data": [..]}`), or
+//! objects over several lines, whatever the ending of the file says. Outside of lines, rows are read one at a time, and the
+//! location of a row is its number in the file.
 //!
 //! A row may hold lists of objects too (`messages`, answers). An object is taken as one around rows only when exactly
 //! one list of objects in it has a name from [`ROWS`] and no key of it is one that rows have. It is taken as a row when
@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::rc::Rc;
@@ -19,10 +19,13 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::columns::{Columns, Use};
+use super::guess::Guess;
 use super::input::{Input, LONGEST, without_mark};
+use super::numbers::Numbers;
 use super::object::{self, Strict};
 use super::reader::{Reader, Reading};
 use super::row::{Receiver, Row};
+use super::shape::{self, Shape};
 use crate::error::DataError;
 use crate::location::Location;
 
@@ -46,12 +49,16 @@ const ROWS: [&str; 16] = [
     "eval",
 ];
 
-/// The reader of `.json` files.
-pub(super) struct Json;
+/// The reader of JSON files. What their first lines show decides whether they are read line by line.
+pub(super) struct Json {
+    pub extensions: &'static [&'static str],
+    /// Whether a file whose first line may be either is read line by line.
+    pub lines: bool,
+}
 
 impl Reader for Json {
     fn extensions(&self) -> &'static [&'static str] {
-        &["json"]
+        self.extensions
     }
 
     fn is_text(&self) -> bool {
@@ -59,66 +66,63 @@ impl Reader for Json {
     }
 
     fn read(&self, path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
-        if is_lines(path)? {
-            return super::jsonl::Jsonl.read(path, reading, receiver);
-        }
-        let mut input = Input::open(path)?;
-        let mut mark = [0; 3];
-        let read =
-            read_up_to(&mut input, &mut mark).map_err(|source| DataError::Read { path: path.to_path_buf(), source })?;
-        let head = without_mark(&mark[..read]).to_vec();
-        let taken = input.counter();
-        let room = Rc::new(Cell::new(LONGEST));
-        let text = BufReader::new(Bounded { inner: io::Cursor::new(head).chain(input), room: Rc::clone(&room) });
-        let names = reading.columns;
-        let mut rows =
-            Rows { path: Arc::from(path), names, receiver, room, taken, reported: 0, count: 0, stopped: false };
-        let mut deserializer = serde_json::Deserializer::from_reader(text);
-        let result = Document(&mut rows).deserialize(&mut deserializer).and_then(|()| deserializer.end());
-        match result {
-            _ if rows.stopped => Ok(()),
-            Ok(()) => Ok(()),
-            Err(problem) if problem.is_io() => {
-                Err(DataError::Read { path: path.to_path_buf(), source: problem.into() })
-            }
-            Err(problem) => Err(DataError::Source {
-                path: path.display().to_string(),
-                why: format!(
-                    "{} (line {}, column {}, in row {})",
-                    object::reason(&problem),
-                    problem.line(),
-                    problem.column(),
-                    rows.count + 1
-                ),
-            }),
+        match shape::of(path, reading, self.lines)? {
+            Shape::Lines => super::jsonl::read(path, reading, receiver),
+            Shape::Document => document(path, reading, receiver),
         }
     }
 }
 
-/// Whether a `.json` file is JSON Lines: its first line is a whole object, and another line follows.
-fn is_lines(path: &Path) -> Result<bool, DataError> {
-    let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
-    let mut input = Input::open(path)?;
-    let start = without_mark(input.fill_buf().map_err(unreadable)?).trim_ascii_start();
-    if start.first().is_some_and(|byte| *byte != b'{') {
-        return Ok(false);
+/// Reads a list, an object around one, or objects that follow each other.
+fn document(path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
+    let mut input = Input::open(path, reading.encoding)?;
+    let mut mark = [0; 3];
+    let read =
+        read_up_to(&mut input, &mut mark).map_err(|source| DataError::Read { path: path.to_path_buf(), source })?;
+    let head = without_mark(&mark[..read]).to_vec();
+    let taken = input.counter();
+    let room = Rc::new(Cell::new(LONGEST));
+    let text = Bounded { inner: io::Cursor::new(head).chain(input), room: Rc::clone(&room) };
+    let names = reading.columns;
+    let path_here = Arc::from(path);
+    let mut rows =
+        Rows { path: path_here, names, receiver, room, taken, reported: 0, count: 0, stopped: false, single: false };
+    let mut deserializer = serde_json::Deserializer::from_reader(BufReader::new(Numbers::new(text)));
+    let mut result = Document(&mut rows).deserialize(&mut deserializer);
+    // Further objects may follow one that is a row.
+    while result.is_ok() && !rows.stopped {
+        match deserializer.end() {
+            Ok(()) => break,
+            Err(_) if std::mem::take(&mut rows.single) => {
+                result = Document(&mut rows).deserialize(&mut deserializer);
+            }
+            Err(problem) => result = Err(problem),
+        }
     }
-    let mut line = Vec::new();
-    let mut is_object = false;
-    while input.line(&mut line).map_err(unreadable)? > 0 {
-        let text = without_mark(&line).trim_ascii();
-        if text.is_empty() {
-            continue;
+    match result {
+        _ if rows.stopped => Ok(()),
+        Ok(()) => Ok(()),
+        Err(problem) if problem.is_io() => Err(DataError::Read { path: path.to_path_buf(), source: problem.into() }),
+        Err(problem) => {
+            let reason = object::reason(&problem);
+            let more = match reason.contains("unicode code point") {
+                true => Guess::of(path).to_string(),
+                false => object::hint(&beginning(path), &reason),
+            };
+            let (line, column) = (problem.line(), problem.column());
+            Err(DataError::Source {
+                path: path.display().to_string(),
+                why: format!("{reason} (line {line}, column {column}, in row {}){more}", rows.count + 1),
+            })
         }
-        if is_object {
-            return Ok(text.starts_with(b"{"));
-        }
-        if serde_json::from_slice::<Map<String, Value>>(text).is_err() {
-            return Ok(false);
-        }
-        is_object = true;
     }
-    Ok(false)
+}
+
+/// The first bytes of a file as text, for a message.
+fn beginning(path: &Path) -> String {
+    let mut head = Vec::new();
+    let read = super::input::decompressed(path).and_then(|file| file.take(1 << 16).read_to_end(&mut head));
+    if read.is_ok() { String::from_utf8_lossy(without_mark(&head)).into_owned() } else { String::new() }
 }
 
 fn read_up_to(input: &mut Input, buffer: &mut [u8]) -> io::Result<usize> {
@@ -160,12 +164,21 @@ struct Rows<'a, 'r> {
     reported: u64,
     count: usize,
     stopped: bool,
+    /// Whether the last value was an object that is a row.
+    single: bool,
 }
 
 impl Rows<'_, '_> {
     /// Whether rows have this key: by a format, by the recipe, or as a message.
     fn is_of_rows(&self, key: &str) -> bool {
-        self.names.used(key) != Use::Nothing || ["role", "content", "from", "value"].contains(&key)
+        !matches!(self.names.used(key), Use::Nothing | Use::Media)
+            || ["role", "content", "from", "value"].contains(&key)
+    }
+
+    /// An object that is a row, and not one of a list.
+    fn alone<E: Error>(&mut self, object: Map<String, Value>) -> Result<(), E> {
+        self.single = true;
+        self.row(Value::Object(object))
     }
 
     fn row<E: Error>(&mut self, value: Value) -> Result<(), E> {
@@ -174,7 +187,10 @@ impl Rows<'_, '_> {
         let location = Location::at(&self.path, self.count);
         let bytes = self.taken.get() - self.reported;
         self.reported = self.taken.get();
-        let row = object::of_value(value, &location, "a list of objects").map(|object| Row { location, object, bytes });
+        let row = object::of_value(value, &location, "a list of objects").and_then(|mut object| {
+            object::settled(&mut object, self.names, &location)?;
+            Ok(Row::new(location, object, bytes))
+        });
         match (self.receiver)(row) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => {
@@ -230,7 +246,10 @@ impl<'de> Visitor<'de> for Document<'_, '_, '_> {
             } else {
                 match (entries.next_value_seed(Member(self.0))?, &rows) {
                     (None, Some(first)) => {
-                        return refuse(format!("two lists that may be the rows, `{first}` and `{key}`"));
+                        return refuse(format!(
+                            "two lists that may be the rows, `{first}` and `{key}`: write each into a file of its own, and \
+                             name one in [[data.train]] and the other in [[data.eval]]"
+                        ));
                     }
                     (None, None) => rows = Some(key),
                     (Some(value), _) => drop(rest.insert(key, value)),
@@ -251,13 +270,13 @@ impl<'de> Visitor<'de> for Document<'_, '_, '_> {
                 refuse(format!("an object that may be a row, with `{own}`, or around the rows in `{rows}`: {help}"))
             }
             (None, Some(own)) => match named(rest.iter().find(|entry| is_rows(entry) && of_objects(entry))) {
-                None => self.0.row(Value::Object(rest)),
+                None => self.0.alone(rest),
                 Some(rows) => {
                     refuse(format!("an object that may be a row, with `{own}`, or around the rows in `{rows}`: {help}"))
                 }
             },
             (None, None) => match named(rest.iter().find(|(_, value)| value.is_array())) {
-                None => self.0.row(Value::Object(rest)),
+                None => self.0.alone(rest),
                 Some(list) => refuse(format!(
                     "an object that may be a row, or around a list of rows that is called `{list}`: {help}"
                 )),

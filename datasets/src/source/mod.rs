@@ -6,17 +6,24 @@
 mod arrays;
 pub(crate) mod columns;
 mod csv;
+mod delimiter;
+mod encoding;
 mod files;
+mod folder;
+mod guess;
 mod input;
 mod ipc;
 mod json;
 mod jsonl;
 mod names;
+mod numbers;
 mod object;
 mod parquet;
 mod reader;
 mod remote;
 mod row;
+mod shape;
+mod splits;
 mod table;
 mod text;
 
@@ -24,7 +31,10 @@ mod text;
 pub(crate) mod tests;
 
 pub use columns::Columns;
-pub use files::{expand, is_remote};
+pub(crate) use columns::is_media;
+pub use delimiter::Delimiter;
+pub use encoding::TextEncoding;
+pub use files::{Found, expand, is_remote};
 pub use names::Names;
 pub use reader::Reading;
 pub use remote::{Choose, Fetch, NoFetch, Repository};
@@ -37,8 +47,8 @@ use crate::error::DataError;
 use reader::Reader;
 
 static READERS: [&dyn Reader; 7] = [
-    &jsonl::Jsonl,
-    &json::Json,
+    &json::Json { extensions: &["jsonl", "ndjson"], lines: true },
+    &json::Json { extensions: &["json"], lines: false },
     &csv::Csv { extensions: &["csv"], separator: b',' },
     &csv::Csv { extensions: &["tsv"], separator: b'\t' },
     &text::Text,
@@ -73,7 +83,13 @@ pub fn read_one(
     let mut named = |row: Result<Row, DataError>| {
         let row = row.and_then(|mut row| {
             names.apply(&mut row)?;
-            row.object.retain(|_, value| !value.is_null());
+            let Row { object, empty, .. } = &mut row;
+            object.retain(|name, value| {
+                if value.is_null() && columns::is_known(name) {
+                    empty.push((name.clone(), reading.columns.theirs(name).to_string()));
+                }
+                !value.is_null()
+            });
             Ok(row)
         });
         let flow = receiver(row);
@@ -96,6 +112,19 @@ fn reader_of(path: &Path) -> Option<&'static dyn Reader> {
 /// The ending that stands for the format of a file of that name; empty for no data file.
 pub(crate) fn read_as(path: &Path) -> &'static str {
     reader_of(path).and_then(|reader| reader.extensions().first().copied()).unwrap_or_default()
+}
+
+/// What users should know of how a file is read; absent where it is as its ending says.
+pub(crate) fn remark(path: &Path, reading: &Reading<'_>) -> Option<String> {
+    let is_lines = read_as(path) == "jsonl";
+    let shape = if is_lines { shape::of(path, reading, true).ok() } else { None };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match shape? {
+        shape::Shape::Lines => None,
+        shape::Shape::Document => {
+            Some(format!("{name} is one JSON document and no row a line; its rows are counted, not its lines"))
+        }
+    }
 }
 
 /// Whether a file of that name is a data file that can be read.

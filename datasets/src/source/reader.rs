@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use super::columns::Columns;
+use super::delimiter::Delimiter;
+use super::encoding::TextEncoding;
 use super::row::Receiver;
 use crate::config::{SourceConfig, TextRows};
 use crate::error::DataError;
@@ -14,18 +16,27 @@ pub struct Reading<'a> {
     pub columns: &'a Columns,
     /// Which part of a plain text file is a row.
     pub text: TextRows,
+    /// The encoding of a text file; absent: UTF-8, or what its mark says.
+    pub encoding: Option<TextEncoding>,
+    /// What separates the cells of a table of text; absent: what its first lines show.
+    pub delimiter: Option<Delimiter>,
 }
 
 impl<'a> From<&'a SourceConfig> for Reading<'a> {
     fn from(source: &'a SourceConfig) -> Self {
-        Self { columns: &source.columns, text: source.text_rows }
+        Self {
+            columns: &source.columns,
+            text: source.text_rows,
+            encoding: source.encoding,
+            delimiter: source.delimiter,
+        }
     }
 }
 
 impl Default for Reading<'_> {
     fn default() -> Self {
         static NONE: Columns = Columns::none();
-        Self { columns: &NONE, text: TextRows::default() }
+        Self { columns: &NONE, text: TextRows::default(), encoding: None, delimiter: None }
     }
 }
 

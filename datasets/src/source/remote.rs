@@ -2,10 +2,10 @@
 //! files of a repository hold the rows of a split. The caller downloads them ([`Fetch`]), because this crate has no
 //! network access.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::is_data_file;
+use super::splits::{self, Choice, Formats, listed};
 use crate::config::Split;
 
 /// The beginning of every address on a hub.
@@ -83,135 +83,47 @@ impl Repository {
     }
 
     /// The files among `names` that hold the rows of `split`: the named file, or all files that a glob matches; else
-    /// the files whose names state the split (`train`, `validation`, `test`), or all where no name states one.
+    /// those that `splits::choose` finds.
     ///
     /// # Errors
     /// A message when there is no data, or when the files may be several datasets.
     pub fn choose(&self, names: &[&str], split: Split) -> Result<Vec<String>, String> {
-        let data: Vec<&str> = names.iter().copied().filter(|name| is_rows(name)).collect();
-        let found = match &self.path {
-            None => data,
-            Some(path) if data.contains(&path.as_str()) => return Ok(vec![path.clone()]),
+        self.choice(names, split).map(|choice| choice.taken)
+    }
+
+    /// As [`Repository::choose`], with the files that are not read.
+    pub(super) fn choice(&self, names: &[&str], split: Split) -> Result<Choice, String> {
+        let taken = |taken: Vec<String>| Choice { taken, ..Choice::default() };
+        let (data, _) = splits::sorted_out(names);
+        let data: Vec<String> = data.iter().map(ToString::to_string).collect();
+        match &self.path {
+            None => splits::choose(names, split, Formats::One, &format!("hf://datasets/{}/", self.name)),
+            Some(path) if names.contains(&path.as_str()) && is_data_file(Path::new(path)) => {
+                Ok(taken(vec![path.clone()]))
+            }
             Some(path) if path.contains(['*', '?', '[']) => {
                 let glob = glob::Pattern::new(path).map_err(|problem| format!("not a valid glob: {problem}"))?;
                 let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
-                let matching = data.iter().filter(|name| glob.matches_with(name, options));
-                let mut matching: Vec<String> = matching.map(ToString::to_string).collect();
+                let mut matching: Vec<String> =
+                    data.iter().filter(|name| glob.matches_with(name, options)).cloned().collect();
                 matching.sort();
-                return match matching.is_empty() {
+                match matching.is_empty() {
                     true => Err(format!("no data file matches {path}; there are {}", listed(&data))),
-                    false => Ok(matching),
-                };
+                    false => Ok(taken(matching)),
+                }
             }
             Some(path) => {
                 let folder = format!("{path}/");
-                let inside: Vec<&str> = data.iter().copied().filter(|name| name.starts_with(&folder)).collect();
-                match inside.is_empty() {
-                    true => return Err(format!("there is no data in {path}; there are {}", listed(&data))),
-                    false => inside,
+                let inside: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix(&folder)).collect();
+                if splits::sorted_out(&inside).0.is_empty() {
+                    return Err(format!("there is no data in {path}; there are {}", listed(&data)));
                 }
+                let within = format!("hf://datasets/{}/{folder}", self.name);
+                let whole = |names: Vec<String>| names.into_iter().map(|name| format!("{folder}{name}")).collect();
+                let Choice { taken, others, about } = splits::choose(&inside, split, Formats::One, &within)?;
+                Ok(Choice { taken: whole(taken), others: whole(others), about: whole(about) })
             }
-        };
-        if found.is_empty() {
-            return Err(format!("the repository holds no data file ({})", super::endings()));
         }
-        let said: Vec<Option<Said>> = found.iter().map(|name| said(name)).collect();
-        let wanted: &[Option<Said>] = match split {
-            Split::Train => &[Some(Said::Train), None],
-            Split::Eval => &[Some(Said::Validation), Some(Said::Test)],
-        };
-        let chosen = match said.iter().all(Option::is_none) {
-            true => None,
-            false => match wanted.iter().find(|wanted| said.contains(wanted)) {
-                Some(chosen) => Some(*chosen),
-                None => return Err(format!("no name says that it is of this split: {}", listed(&found))),
-            },
-        };
-        let mut files: Vec<String> = found
-            .iter()
-            .zip(&said)
-            .filter(|(_, said)| chosen.is_none_or(|chosen| **said == chosen))
-            .map(|(name, _)| name.to_string())
-            .collect();
-        files.sort();
-        self.belong_together(&files, chosen.is_some())?;
-        Ok(files)
-    }
-
-    /// Refuses files that are several subsets, or that hold the same rows twice.
-    fn belong_together(&self, files: &[String], of_a_split: bool) -> Result<(), String> {
-        let different = |what: &str, of: &dyn Fn(&str) -> String| {
-            let all: BTreeSet<String> = files.iter().map(|file| of(file)).collect();
-            match all.len() {
-                1 => Ok(()),
-                _ => Err(format!(
-                    "{what} ({}); say which by a path or a glob, as in hf://datasets/{}/{}",
-                    all.into_iter().collect::<Vec<_>>().join(", "),
-                    self.name,
-                    files.first().map_or("", String::as_str)
-                )),
-            }
-        };
-        different("the files are of several formats", &|file| {
-            Path::new(file).extension().map_or_else(String::new, |ending| ending.to_string_lossy().into_owned())
-        })?;
-        different("the files lie in several folders, which may be several datasets", &|file| {
-            file.rsplit_once('/').map_or_else(|| "the top".to_string(), |(folder, _)| folder.to_string())
-        })?;
-        if of_a_split {
-            different("the files are of several parts", &|file| {
-                let name = file.rsplit('/').next().unwrap_or(file);
-                let stem = name.split('.').next().unwrap_or(name);
-                let stem = stem.split("-of-").next().unwrap_or(stem);
-                stem.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '-' | '_')).to_string()
-            })?;
-        }
-        Ok(())
-    }
-}
-
-/// The split that a file's name states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
-    Train,
-    Validation,
-    Test,
-}
-
-fn said(name: &str) -> Option<Said> {
-    // The file's own name is looked at before those of its folders.
-    name.rsplit('/').find_map(|part| {
-        part.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| {
-            match word.trim_end_matches(|c: char| c.is_ascii_digit()).to_ascii_lowercase().as_str() {
-                "train" | "training" => Some(Said::Train),
-                "validation" | "valid" | "val" | "dev" | "eval" | "evaluation" => Some(Said::Validation),
-                "test" | "testing" => Some(Said::Test),
-                _ => None,
-            }
-        })
-    })
-}
-
-/// Whether a file of a repository holds rows, judged by its name: descriptions of datasets are JSON files too.
-fn is_rows(name: &str) -> bool {
-    const ABOUT: [&str; 6] = [
-        "dataset_infos.json",
-        "dataset_info.json",
-        "dataset_dict.json",
-        "state.json",
-        "requirements.txt",
-        "license.txt",
-    ];
-    let file = name.rsplit('/').next().unwrap_or(name);
-    let hidden = name.split('/').any(|part| part.starts_with('.'));
-    !hidden && !ABOUT.contains(&file.to_ascii_lowercase().as_str()) && is_data_file(Path::new(name))
-}
-
-fn listed(names: &[&str]) -> String {
-    match names {
-        [] => "none".to_string(),
-        names if names.len() > 6 => format!("{}, ...", names[..6].join(", ")),
-        names => names.join(", "),
     }
 }
 
@@ -278,7 +190,7 @@ mod tests {
             (&["train.jsonl", "train.parquet"], "jsonl, parquet"),
             (&["train_sft.jsonl", "train_gen.jsonl"], "train_gen, train_sft"),
             (&["README.md"], "no data file"),
-            (&["test.jsonl"], "of this split: test.jsonl"),
+            (&["test.jsonl"], "of the training split: test.jsonl"),
         ] {
             let error = chosen(None, Split::Train, names).unwrap_err();
             assert!(error.contains(said), "{error}");

@@ -14,8 +14,17 @@ pub struct Row {
     pub location: Location,
     /// Its columns, without those that are null.
     pub object: Map<String, Value>,
+    /// Of the columns that formats know, those that are null: our name and the file's.
+    pub empty: Vec<(String, String)>,
     /// Number of bytes read for it: of the compressed file where there is one, an equal share of a table.
     pub bytes: u64,
+}
+
+impl Row {
+    /// The row `object` at `location`, for which `bytes` were read.
+    pub fn new(location: Location, object: Map<String, Value>, bytes: u64) -> Self {
+        Self { location, object, empty: Vec::new(), bytes }
+    }
 }
 
 /// Receives the rows of a reader. A broken row is passed as the error that names it. Reading goes on until the receiver

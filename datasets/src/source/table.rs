@@ -118,7 +118,7 @@ impl<'a> Table<'a> {
                 })
             })?;
             let bytes = self.bytes_per_row;
-            if receiver(row.map(|object| Row { location, object, bytes })).is_break() {
+            if receiver(row.map(|object| Row::new(location, object, bytes))).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }

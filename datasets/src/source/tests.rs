@@ -209,6 +209,62 @@ fn compressed_text_of_every_kind_is_read() {
 }
 
 #[test]
+fn text_of_every_kind_is_read_from_utf16_and_from_an_encoding_that_is_told() {
+    let expected = json!({"text": "\u{4f60}\u{597d} caf\u{e9}"});
+    let told = |name: &str| Reading { encoding: Some(name.parse().unwrap()), ..Reading::default() };
+    for (name, content) in [
+        ("a.jsonl", "{\"text\":\"\u{4f60}\u{597d} caf\u{e9}\"}\r\n"),
+        ("a.json", "[{\"text\":\"\u{4f60}\u{597d} caf\u{e9}\"}]"),
+        ("a.csv", "text\r\n\u{4f60}\u{597d} caf\u{e9}\r\n"),
+        ("a.tsv", "text\r\n\u{4f60}\u{597d} caf\u{e9}\r\n"),
+        ("a.txt", "\u{4f60}\u{597d} caf\u{e9}\r\n"),
+    ] {
+        let units = || format!("\u{feff}{content}").encode_utf16().collect::<Vec<u16>>();
+        let little: Vec<u8> = units().iter().flat_map(|unit| unit.to_le_bytes()).collect();
+        let big: Vec<u8> = units().iter().flat_map(|unit| unit.to_be_bytes()).collect();
+        let gb = encoding_rs::GB18030.encode(content).0.into_owned();
+        let compressed = zstd::stream::encode_all(&little[..], 1).unwrap();
+        for (name, bytes, reading) in [
+            (name.to_string(), &little, Reading::default()),
+            (name.to_string(), &big, Reading::default()),
+            (format!("{name}.zst"), &compressed, Reading::default()),
+            (name.to_string(), &gb, told("gb18030")),
+            (name.to_string(), &content.as_bytes().to_vec(), told("utf-8")),
+            (name.to_string(), &big[2..].to_vec(), told("utf-16be")),
+        ] {
+            let rows = read_with(&name, bytes, &reading).unwrap();
+            assert_eq!(rows.len(), 1, "{name}");
+            assert_eq!(rows[0].as_ref().unwrap().1, expected, "{name}");
+        }
+        let unmarked = try_rows(name, &little[2..]);
+        if name != "a.txt" {
+            let error = unmarked.unwrap_err().to_string();
+            assert!(error.contains("UTF-16LE without a mark") && error.contains("encoding = \"utf-16le\""), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_code_page_is_named_with_how_to_read_it() {
+    let text = "\u{4f60}\u{662f}\u{8c01}\u{ff1f}\u{6211}\u{662f}\u{4e00}\u{53ea}\u{732b}\u{3002}";
+    for (name, content) in [
+        ("a.jsonl", format!("{{\"text\":\"{text}\"}}\n")),
+        ("a.json", format!("[{{\"text\":\"{text}\"}}]")),
+        ("a.csv", format!("text\n{text}\n")),
+        ("b.csv", format!("{text}\n1\n")),
+        ("a.txt", text.to_string()),
+    ] {
+        let bytes = encoding_rs::GBK.encode(&content).0;
+        let error = match try_rows(name, &bytes) {
+            Ok(mut rows) => rows.remove(0).unwrap_err(),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains("the file seems to be in GBK: say so in the source, encoding = \"gbk\""), "{error}");
+        assert!(error.contains("iconv -f GBK -t UTF-8"), "{error}");
+    }
+}
+
+#[test]
 fn columns_get_our_names() {
     let columns = Columns::from([("prompt", "question"), ("completion", "answer.text"), ("weight", "w")]);
     let reading = Reading { columns: &columns, ..Reading::default() };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::guess::Guess;
 use super::input::{Input, LONGEST, without_mark};
 use super::reader::{Reader, Reading};
 use super::row::{Receiver, Row};
@@ -29,7 +30,8 @@ impl Reader for Text {
     fn read(&self, path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
         let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
         let shared: Arc<Path> = Arc::from(path);
-        let mut input = Input::open(path)?;
+        let mut input = Input::open(path, reading.encoding)?;
+        let guess = Guess::of(path);
         let mut line = Vec::new();
         let mut text: Vec<u8> = Vec::new();
         let mut first = 1;
@@ -59,7 +61,7 @@ impl Reader for Text {
             if ended && !text.trim_ascii().is_empty() {
                 let location = Location::at(&shared, first);
                 let bytes = input.take_bytes();
-                let row = object(&text, &location).map(|object| Row { location, object, bytes });
+                let row = object(&text, &location, &guess).map(|object| Row::new(location, object, bytes));
                 if let ControlFlow::Break(()) = receiver(row) {
                     break;
                 }
@@ -74,9 +76,9 @@ impl Reader for Text {
 }
 
 /// A row from its text, without the line breaks around it.
-fn object(text: &[u8], location: &Location) -> Result<Map<String, Value>, DataError> {
+fn object(text: &[u8], location: &Location, guess: &Guess<'_>) -> Result<Map<String, Value>, DataError> {
     let text = std::str::from_utf8(text).map_err(|problem| {
-        let found = format!("invalid UTF-8 at byte {} of the row", problem.valid_up_to());
+        let found = format!("invalid UTF-8 at byte {} of the row{guess}", problem.valid_up_to());
         DataError::row(location, "text", found)
     })?;
     let text = text.trim_matches(['\n', '\r']).replace("\r\n", "\n");

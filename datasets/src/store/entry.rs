@@ -81,7 +81,18 @@ impl Entry {
         }
         let id = |id: Option<u32>| id.unwrap_or(NONE);
         let Notes {
-            cut_from, labelled_before, unended, end, empty, straddles, rendered, lossy, control, order, ..
+            cut_from,
+            labelled_before,
+            unended,
+            end,
+            empty,
+            straddles,
+            rendered,
+            lossy,
+            control,
+            order,
+            media,
+            ..
         } = &self.notes;
         let Notes { rewritten, opened, lost_thought, header, plain, .. } = &self.notes;
         let flags = [*straddles, *rendered, *lossy, *control, self.equals_chosen, self.goes_on];
@@ -111,6 +122,7 @@ impl Entry {
             bytes.extend(number.to_le_bytes());
         }
         bytes.extend(self.digest);
+        bytes.extend(media.unwrap_or(0).to_le_bytes());
         let mut entry = [0; ENTRY];
         entry[..bytes.len()].copy_from_slice(&bytes);
         entry
@@ -126,6 +138,7 @@ impl Entry {
             *number = cursor.u32()?;
         }
         let digest = cursor.array()?;
+        let media = Some(cursor.u64()?).filter(|media| *media > 0);
         let [length, labelled, largest, first, second, file, source_index, rest @ ..] = numbers;
         let [cut_from, labelled_before, unended, end, others, empty, flags] = rest;
         let id = |id: u32| (id != NONE).then_some(id);
@@ -146,6 +159,7 @@ impl Entry {
             header: flag(27),
             plain: flag(28),
             order: (flags >> 8 & 0xff).checked_sub(1).and_then(|place| ORDERS.get(place as usize).copied()),
+            media,
         };
         let part = PARTS.get((flags >> 16 & 0xff) as usize).copied()?;
         let (equals_chosen, goes_on) = (flag(4), flag(5));

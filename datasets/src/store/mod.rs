@@ -30,6 +30,7 @@ use sha2::{Digest, Sha256};
 use crate::config::Format;
 use crate::error::DataError;
 use crate::example::{Example, ExampleContent};
+use crate::format::Unread;
 use crate::kind::RowKind;
 use crate::location::Location;
 use crate::reference;
@@ -48,6 +49,8 @@ pub(crate) struct Meta {
     pub dropped: Vec<Dropped>,
     /// Rows left out because they could not be used.
     pub broken: BrokenMeta,
+    /// Rows left out because something in them is empty.
+    pub empty: EmptyMeta,
     /// The data files that the store was made of, for display.
     pub files: Vec<String>,
     /// Number of tokens of all rows.
@@ -61,6 +64,8 @@ pub(crate) struct SourceMeta {
     pub format: Format,
     /// Why it was chosen.
     pub why: String,
+    /// What nothing reads of its rows.
+    pub unread: Unread,
 }
 
 /// Rows that could not be used and were left out.
@@ -69,6 +74,14 @@ pub(crate) struct BrokenMeta {
     pub count: usize,
     /// File and line of the first row with each problem, and the problem.
     pub first: Vec<(u32, u64, String)>,
+}
+
+/// Rows in which something is empty and that were left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EmptyMeta {
+    pub count: usize,
+    /// File and line of the first.
+    pub first: Vec<(u32, u64)>,
 }
 
 /// A row that was left out because of its length.

@@ -76,6 +76,9 @@ fn show_rows(
     for decision in &dataset.decisions {
         say!("{}\n", paint.dim(&format!("{}: {} ({})", decision.path, decision.format, decision.why)))?;
     }
+    for note in &dataset.notes {
+        say!("{}\n", paint.dim(note))?;
+    }
     let packs = pack_numbers(&dataset, recipe);
     for row in dataset.rows().take(shown).flatten() {
         show(&dataset.example(row)?, packs[row], text.tokenizer.as_ref(), paint)?;

@@ -89,6 +89,14 @@ impl Data {
             && all.flat_map(|dataset| &dataset.decisions).any(|decision| formats.contains(&decision.format))
     }
 
+    /// What users should know of the sources, each said once.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.train.notes.clone();
+        let of_eval = self.eval.iter().flat_map(|eval| &eval.notes);
+        notes.extend(of_eval.filter(|note| !self.train.notes.contains(note)).cloned());
+        notes
+    }
+
     /// Checks that the model can read all rows.
     ///
     /// # Errors

@@ -73,6 +73,7 @@ impl Ready {
             .into_iter()
             .chain(of_text)
             .chain(self.opened.vocabulary.iter().flat_map(Vocabulary::notes))
+            .chain(self.data.notes())
             .collect()
     }
 }

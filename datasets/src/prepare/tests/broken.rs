@@ -100,3 +100,85 @@ fn rows_that_cannot_be_written_are_an_error_and_leave_nothing() {
     assert!(prepare(&Prepare { cache: Some(&cache), ..request }).is_err());
     assert_eq!(std::fs::read_dir(cache.join("rows")).unwrap().count(), 0);
 }
+
+#[test]
+fn rows_with_an_empty_cell_are_named_or_left_out_and_counted() {
+    let (dir, mut config) = setup(&[]);
+    let rows = "id,Customer Question,Agent Reply,label\n1,Where?,Here.,x\n2,When?,,x\n3,,Now.,x\n4,Who?,We.,x\n";
+    std::fs::write(dir.path().join("rows.csv"), rows).unwrap();
+    config.train[0].path = "rows.csv".into();
+    let none = run(&dir, &config).unwrap_err().to_string();
+    assert!(none.contains("columns = { instruction = \"Customer Question\", output = \"Agent Reply\" }"), "{none}");
+    config.train[0].columns = [("prompt", "Customer Question"), ("completion", "Agent Reply")].into();
+    let error = run(&dir, &config).unwrap_err().to_string();
+    assert!(error.contains("rows.csv:3: expected `completion`"), "{error}");
+    assert!(error.contains("found nothing: the cell `Agent Reply` is empty"), "{error}");
+    assert!(
+        error.contains("rows.csv:4: expected `prompt`") && error.contains("`Customer Question` is empty"),
+        "{error}"
+    );
+    config.empty = crate::config::EmptyRows::Skip;
+    let dataset = run(&dir, &config).unwrap();
+    let lines: Vec<_> = dataset.examples().map(|example| example.unwrap().source.line).collect();
+    assert_eq!((lines, dataset.left_empty().0), (vec![2, 5], 2));
+    assert_eq!(dataset.notes, ["rows.csv: not used: `id`, `label` (in all rows)"]);
+    let report = crate::gate::Report::new(Some(&dataset), None, Some(&testing::tokenizer()), &config.gate);
+    let said = report.pass().unwrap().to_string();
+    assert!(said.contains("empty-message: 2 of 4 rows: something in them is empty, and they are left out"), "{said}");
+    // A message without text, too.
+    let mut talks = talks(3);
+    talks[1]["messages"][1]["content"] = json!(" ");
+    let (dir, config) = setup(&talks);
+    assert_eq!(run(&dir, &config).unwrap().len(), 3);
+    let config = DataConfig { empty: crate::config::EmptyRows::Skip, ..config };
+    assert_eq!(run(&dir, &config).unwrap().len(), 2);
+}
+
+#[test]
+fn a_value_of_another_type_is_named_with_its_column() {
+    for (row, said) in [
+        (
+            json!({"prompt": "How many?", "completion": 7}),
+            "`completion` to be a string or a list of messages, found a number: 7; write it as text, \"7\"",
+        ),
+        (
+            json!({"prompt": 5, "completion": " five"}),
+            "`prompt` to be a string or a list of messages, found a number: 5",
+        ),
+        (
+            json!({"prompt": "x", "completion": {"answer": 1}}),
+            "`completion` to be a string or a list of messages, found an object: {\"answer\":1}",
+        ),
+        (json!({"prompt": "x", "completion": true}), "found a boolean: true; write it as text, \"true\""),
+        (
+            json!({"prompt": null, "completion": " only"}),
+            "expected `prompt` (a string or a list of messages), found nothing: `prompt` is null",
+        ),
+        (
+            json!({"instruction": "Add", "output": ["4", "four"]}),
+            "`output` to be a string, found a list: [\"4\",\"four\"]",
+        ),
+        (
+            json!({"instruction": "Add", "input": "", "output": 4}),
+            "`output` to be a string, found a number: 4; write it as text, \"4\"",
+        ),
+        (json!({"instruction": null, "input": "2", "output": "4"}), "found nothing: `instruction` is null"),
+        (
+            json!({"messages": {"role": "user", "content": "How many?"}}),
+            "`messages` to be a list of messages, found an object",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": 7}]}),
+            "messages[1].content to be a string or a list of text parts, found a number: 7; write it as text, \"7\"",
+        ),
+        (json!({"text": 5}), "`text` to be a string, found a number: 5; write it as text"),
+        (
+            json!({"chosen": 1, "rejected": "b", "prompt": "p"}),
+            "`chosen` to be a string or a list of messages, found a number: 1",
+        ),
+    ] {
+        let (dir, config) = setup(std::slice::from_ref(&row));
+        let error = run(&dir, &config).unwrap_err().to_string();
+        assert!(error.contains("rows.jsonl:1: expected ") && error.contains(said), "{row}: {error}");
+    }
+}

@@ -38,7 +38,7 @@ pub(super) fn columns(message: &[u8], names: &Columns) -> Result<Vec<usize>, Pro
         }
         match unread(field, 0)? {
             None => read.push(index),
-            Some(Unread { passable: true, .. }) if names.used(name) == Use::Nothing => {}
+            Some(Unread { passable: true, .. }) if matches!(names.used(name), Use::Nothing | Use::Media) => {}
             Some(Unread { name: kind, .. }) => {
                 let why = format!(
                     "the column `{name}` has the type {kind}, which cannot be read: write it as another, or leave it out"

@@ -59,7 +59,7 @@ fn a_weight_that_is_no_number_in_the_file_is_named_when_it_is_read() {
     for (value, found) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
         let workshop = workshop_with(value);
         let said = workshop.fail(&["train", "recipe.toml"]);
-        assert_says!(said, TENSOR, "element 1 is", found, "the file itself holds this value");
+        assert_says!(&said, TENSOR, "element 1 is", found, "the file itself holds this value");
         assert!(!said.contains("learning_rate"), "{said}");
     }
 }
