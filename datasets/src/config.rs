@@ -1,6 +1,4 @@
 //! The `[data]` section of a recipe: what users write. Plain data, no behaviour beyond defaults and names.
-//!
-//! Row filters belong here when they come; each is one more field of [`SourceConfig`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -118,6 +116,14 @@ pub struct SourceConfig {
     /// What a row of a .txt file is.
     #[serde(default)]
     pub text_rows: TextRows,
+    /// The rows to take, as a condition of SQL over the file's own columns: `lang = 'en' AND score >= 4`. Rows of which it
+    /// is false or NULL are left out.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
+    /// In place of `where`, a whole query: `SELECT q AS prompt, a AS completion FROM self WHERE score >= 4 LIMIT 1000`. Rows
+    /// are looked at one by one, so it groups, joins and sorts nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
     /// Share of the source: an epoch visits its rows this many times, a fraction of them for the part after the point.
     #[serde(default = "one")]
     pub weight: f64,
@@ -138,6 +144,8 @@ impl SourceConfig {
             format: Format::Auto,
             columns: Columns::none(),
             text_rows: TextRows::default(),
+            keep: None,
+            sql: None,
             weight: 1.0,
             rows: None,
             epochs: None,

@@ -178,7 +178,9 @@ impl Dataset {
         self.validation?;
         let micro_batch = self.layout.micro_batch();
         let eval = Self::new(Arc::clone(&self.store), config, Split::Eval, micro_batch);
-        let (decisions, kept) = (self.decisions.clone(), self.kept.clone());
+        // What a query kept is said once, of the split that was read.
+        let once = |decision: &Decision| Decision { chosen: None, ..decision.clone() };
+        let (decisions, kept) = (self.decisions.iter().map(once).collect(), self.kept.clone());
         Some(Self { decisions, files: self.files.clone(), kept, ..eval })
     }
 

@@ -15,6 +15,7 @@ use crate::config::{DataConfig, Split};
 use crate::dataset::{Dataset, Kept};
 use crate::error::DataError;
 use crate::format::Decision;
+use crate::query::Query;
 use crate::source;
 use crate::store::{Store, Writer};
 use request::Work;
@@ -41,6 +42,7 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     for source in sources {
         work.push(Work {
             source,
+            query: Query::of(source)?,
             files: source::expand(&source.path, request.base, request.rows_of(), request.fetch)?,
         });
     }
@@ -92,6 +94,7 @@ fn make(request: &Prepare<'_>, work: &[Work<'_>], files: &[PathBuf], progress: P
             path: work.source.path.clone(),
             format: meta.format,
             why: meta.why.clone(),
+            chosen: meta.chosen,
         };
         let decisions = work.iter().zip(&store.meta.sources).map(decision).collect();
         Made { store, decisions, files: infos, kept }
@@ -195,6 +198,7 @@ fn check(config: &DataConfig) -> Result<(), DataError> {
     for source in config.train.iter().chain(&config.eval) {
         let path = &source.path;
         source.columns.check().map_err(DataError::Config)?;
+        Query::of(source)?;
         if !source.weight.is_finite() || source.weight < 0.0 {
             return wrong(format!("{path}: weight must not be negative, found {}", source.weight));
         }

@@ -55,6 +55,19 @@ impl Columns {
         self.0.is_empty()
     }
 
+    /// These, and columns of the file that are read although no name of ours stands for them.
+    pub(crate) fn and_used<'c>(&self, theirs: impl Iterator<Item = &'c str>) -> Self {
+        let mut columns = self.clone();
+        // No format has a column of such a name.
+        columns.0.extend(theirs.map(|theirs| (format!("\0{theirs}"), theirs.to_string())));
+        columns
+    }
+
+    /// The file's name of a column that we call `ours`.
+    pub(crate) fn theirs(&self, ours: &str) -> Option<&str> {
+        self.0.get(ours).map(String::as_str)
+    }
+
     /// The parts of a file's column that rows use.
     pub(super) fn used(&self, column: &str) -> Use<'_> {
         let known = KNOWN.iter().any(|(name, _)| *name == column) && !self.0.contains_key(column);

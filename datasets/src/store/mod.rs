@@ -32,6 +32,7 @@ use crate::error::DataError;
 use crate::example::{Example, ExampleContent};
 use crate::kind::RowKind;
 use crate::location::Location;
+use crate::query::Chosen;
 use crate::reference;
 use entry::ENTRY;
 use header::{HEADER, Header};
@@ -61,6 +62,9 @@ pub(crate) struct SourceMeta {
     pub format: Format,
     /// Why it was chosen.
     pub why: String,
+    /// How many rows its query kept; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Chosen>,
 }
 
 /// Rows that could not be used and were left out.

@@ -9,10 +9,11 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use firebrand_datasets::{
-    CacheChoice, Dataset, Example, ExampleContent, Lengths, Location, Part, Prepare, Progress, RowKind, Split,
-    TensorFile, Tokenizer, Tokens, prepare,
+    CacheChoice, Dataset, Decision, Example, ExampleContent, Lengths, Location, Part, Prepare, Progress, RowKind,
+    Split, TensorFile, Tokenizer, Tokens, prepare,
 };
 use firebrand_hub::HubDatasets;
+use serde_json::json;
 
 use crate::cli::{DataArgs, SplitName};
 use crate::error::Error;
@@ -47,10 +48,22 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
         show_rows(arguments, &recipe, &text, split, limit)?;
     }
     if arguments.lengths {
-        let lengths = Lengths::of(&whole(&recipe, &text, split)?);
+        let dataset = whole(&recipe, &text, split)?;
+        let lengths = Lengths::of(&dataset);
+        let chosen: Vec<&Decision> = dataset.decisions.iter().filter(|decision| decision.chosen.is_some()).collect();
         match arguments.json {
-            true => say!("{}\n", lengths.json())?,
-            false => say!("{lengths}")?,
+            true if chosen.is_empty() => say!("{}\n", lengths.json())?,
+            true => {
+                let mut report = lengths.json();
+                report["sources"] = json!(chosen);
+                say!("{report}\n")?;
+            }
+            false => {
+                for choice in chosen.iter().filter_map(|decision| decision.choice()).filter(|_| limit == Some(0)) {
+                    say!("{choice}\n")?;
+                }
+                say!("{lengths}")?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -67,6 +80,10 @@ fn show_rows(
     let dataset = first(recipe, text, split, limit)?;
     let shown = limit.unwrap_or(usize::MAX);
     if arguments.json {
+        // Standard output has the rows and nothing else.
+        for choice in dataset.decisions.iter().filter_map(Decision::choice) {
+            eprintln!("{choice}");
+        }
         for row in dataset.rows().take(shown).flatten() {
             say!("{}\n", dataset.example(row)?.json()?)?;
         }
@@ -75,6 +92,9 @@ fn show_rows(
     let paint = Paint { on: std::io::stdout().is_terminal() };
     for decision in &dataset.decisions {
         say!("{}\n", paint.dim(&format!("{}: {} ({})", decision.path, decision.format, decision.why)))?;
+        if let Some(choice) = decision.choice() {
+            say!("{}\n", paint.dim(&choice))?;
+        }
     }
     let packs = pack_numbers(&dataset, recipe);
     for row in dataset.rows().take(shown).flatten() {
