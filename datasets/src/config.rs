@@ -113,9 +113,6 @@ pub struct SourceConfig {
     /// Columns that have other names in the files: ours = theirs, as in `{ prompt = "question", completion = "answer.text" }`.
     #[serde(default)]
     pub columns: Columns,
-    /// What a row of a .txt file is.
-    #[serde(default)]
-    pub text_rows: TextRows,
     /// The rows to take, as a condition of SQL over the file's own columns: `lang = 'en' AND score >= 4`. Rows of which it
     /// is false or NULL are left out.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
@@ -124,6 +121,9 @@ pub struct SourceConfig {
     /// are looked at one by one, so it groups, joins and sorts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sql: Option<String>,
+    /// What a row of a .txt file is.
+    #[serde(default)]
+    pub text_rows: TextRows,
     /// Share of the source: an epoch visits its rows this many times, a fraction of them for the part after the point.
     #[serde(default = "one")]
     pub weight: f64,
@@ -143,9 +143,9 @@ impl SourceConfig {
             path: path.into(),
             format: Format::Auto,
             columns: Columns::none(),
-            text_rows: TextRows::default(),
             keep: None,
             sql: None,
+            text_rows: TextRows::default(),
             weight: 1.0,
             rows: None,
             epochs: None,

@@ -58,7 +58,7 @@ pub use lengths::Lengths;
 pub use location::Location;
 pub use pack::Pack;
 pub use prepare::{FileInfo, Prepare, Progress, prepare};
-pub use query::Chosen;
+pub use query::{Chosen, ChosenRows};
 pub use record::{Answered, Content, Judgement, Message, Record, Role};
 pub use statistics::{Columns, RowScore, RowStatistics, StatisticsFile, TableKind};
 pub use store::Entry;

@@ -15,7 +15,7 @@ use crate::config::{DataConfig, Split};
 use crate::dataset::{Dataset, Kept};
 use crate::error::DataError;
 use crate::format::Decision;
-use crate::query::Query;
+use crate::query::{Chosen, ChosenRows, Query};
 use crate::source;
 use crate::store::{Store, Writer};
 use request::Work;
@@ -69,6 +69,7 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
             dataset.visits()
         )));
     }
+    dataset.chosen = made.chosen;
     (dataset.decisions, dataset.files, dataset.kept) = (made.decisions, made.files, made.kept);
     Ok(dataset)
 }
@@ -76,6 +77,7 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
 /// Prepared rows, and where they came from.
 struct Made {
     store: Store,
+    chosen: Vec<ChosenRows>,
     decisions: Vec<Decision>,
     files: Vec<FileInfo>,
     kept: Kept,
@@ -94,10 +96,13 @@ fn make(request: &Prepare<'_>, work: &[Work<'_>], files: &[PathBuf], progress: P
             path: work.source.path.clone(),
             format: meta.format,
             why: meta.why.clone(),
-            chosen: meta.chosen,
         };
         let decisions = work.iter().zip(&store.meta.sources).map(decision).collect();
-        Made { store, decisions, files: infos, kept }
+        let of_source = |(source, rows): &(usize, Chosen)| {
+            Some(ChosenRows { path: work.get(*source)?.source.path.clone(), rows: *rows })
+        };
+        let chosen = store.meta.chosen.iter().filter_map(of_source).collect();
+        Made { store, chosen, decisions, files: infos, kept }
     };
     let (temporary, kept) = match place(request, work, &hashes, cache.as_ref()) {
         Place::Cached { cache, key } => {

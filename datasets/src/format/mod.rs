@@ -19,7 +19,6 @@ use serde_json::{Map, Value};
 
 use crate::config::{BrokenRows, Format};
 use crate::error::DataError;
-use crate::query::Chosen;
 use crate::record::Record;
 use crate::reference::Reach;
 use crate::source::{Row, shown};
@@ -47,16 +46,6 @@ pub struct Decision {
     pub format: Format,
     /// The reason, as a sentence for users.
     pub why: String,
-    /// How many rows the source's query kept; absent where it has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub chosen: Option<Chosen>,
-}
-
-impl Decision {
-    /// How many rows the source's query kept, as in `faq.jsonl: 120 rows kept, 30 left out`; absent where it has none.
-    pub fn choice(&self) -> Option<String> {
-        self.chosen.map(|chosen| format!("{}: {chosen}", self.path))
-    }
 }
 
 /// Parses a row in a format other than `auto`; `reach` says which files it may name.
@@ -88,7 +77,7 @@ pub(crate) fn parse(format: Format, row: &Row, reach: Reach) -> Result<Record, D
 /// # Errors
 /// When a row fits no format, when it fits two, or when rows fit different formats.
 pub fn decide(path: &str, asked: Format, rows: &[Row], broken: BrokenRows) -> Result<Decision, DataError> {
-    let decision = |format, why: String| Decision { path: path.to_string(), format, why, chosen: None };
+    let decision = |format, why: String| Decision { path: path.to_string(), format, why };
     if asked != Format::Auto {
         return Ok(decision(asked, "the recipe says so".into()));
     }

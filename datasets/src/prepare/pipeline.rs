@@ -215,10 +215,9 @@ impl<'a> Encoding<'a> {
                     Ok(Read::End { taken, chosen, .. }) => {
                         if decided.is_none() && taken > 0 {
                             let why = "no row of it can be used".into();
-                            self.meta.sources.push(SourceMeta { format: work.source.format, why, chosen });
-                        } else if let Some(meta) = self.meta.sources.get_mut(index) {
-                            meta.chosen = chosen;
+                            self.meta.sources.push(SourceMeta { format: work.source.format, why });
                         }
+                        self.meta.chosen.extend(chosen.map(|chosen| (index, chosen)));
                         break;
                     }
                     Err(_) => break,
@@ -300,7 +299,7 @@ impl<'a> Encoding<'a> {
                 let decision =
                     format::decide(&work.source.path, work.source.format, &first, self.request.config.broken)?;
                 self.one_kind(&decision)?;
-                self.meta.sources.push(SourceMeta { format: decision.format, why: decision.why, chosen: None });
+                self.meta.sources.push(SourceMeta { format: decision.format, why: decision.why });
                 *decided.insert(decision.format)
             }
         };

@@ -5,6 +5,9 @@ use super::statement::Statement;
 use crate::config::SourceConfig;
 use crate::error::DataError;
 
+/// The most characters of a query that a message shows.
+const LONGEST: usize = 300;
+
 /// What a source is asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Query {
@@ -33,12 +36,12 @@ impl Query {
         };
         match statement {
             Ok(statement) => Ok(Some(Self { path, key, sql: sql.clone(), statement })),
-            Err(why) => Err(DataError::Query { path, key, sql: sql.clone(), why }),
+            Err(why) => Err(DataError::Query { path, key, sql: shortened(sql), why }),
         }
     }
 
     pub(super) fn error(&self, why: impl Into<String>) -> DataError {
-        DataError::Query { path: self.path.clone(), key: self.key, sql: self.sql.clone(), why: why.into() }
+        DataError::Query { path: self.path.clone(), key: self.key, sql: shortened(&self.sql), why: why.into() }
     }
 
     /// The error of a query that keeps none of `rows` rows.
@@ -51,6 +54,14 @@ impl Query {
 
     /// What a value must be for the query, for the error of a row.
     pub(super) fn expected(&self) -> String {
-        format!("values for {} = {:?}", self.key, self.sql)
+        format!("values for {} = {:?}", self.key, shortened(&self.sql))
+    }
+}
+
+/// A query for a message.
+fn shortened(sql: &str) -> String {
+    match sql.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} ..", &sql[..end]),
+        None => sql.into(),
     }
 }

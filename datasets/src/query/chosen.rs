@@ -1,4 +1,6 @@
-//! What a query made of a source's rows: [`Chosen`].
+//! What the queries of a recipe made of its sources: [`Chosen`], and [`ChosenRows`] with the source.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +13,20 @@ pub struct Chosen {
     pub left_out: u64,
 }
 
-impl std::fmt::Display for Chosen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} rows kept, {} left out", self.kept, self.left_out)
+/// How many rows of a source its query kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChosenRows {
+    /// The source's path, as written in the recipe.
+    pub path: String,
+    /// How many rows.
+    #[serde(flatten)]
+    pub rows: Chosen,
+}
+
+/// `faq.jsonl: 120 rows kept, 30 left out`.
+impl fmt::Display for ChosenRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, rows: Chosen { kept, left_out } } = self;
+        write!(f, "{path}: {kept} rows kept, {left_out} left out")
     }
 }

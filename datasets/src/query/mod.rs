@@ -24,5 +24,5 @@ mod write;
 mod tests;
 
 pub(crate) use asked::Query;
-pub use chosen::Chosen;
+pub use chosen::{Chosen, ChosenRows};
 pub(crate) use selection::Selection;

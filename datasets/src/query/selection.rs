@@ -41,6 +41,8 @@ pub(crate) struct Selection<'q> {
     rows: u64,
     passed: u64,
     kept: u64,
+    /// Number of rows that could not be computed.
+    broken: u64,
 }
 
 impl<'q> Selection<'q> {
@@ -89,7 +91,8 @@ impl<'q> Selection<'q> {
         if let Some((path, _)) = absent {
             return Err(unknown(query, source, path, &names));
         }
-        let mut selection = Self { query, columns, condition: None, computed: None, rows, passed: 0, kept: 0 };
+        let mut selection =
+            Self { query, columns, condition: None, computed: None, rows, passed: 0, kept: 0, broken: 0 };
         selection.write(&seen)?;
         Ok(selection)
     }
@@ -176,12 +179,15 @@ impl<'q> Selection<'q> {
         if !gone() {
             self.pass(chunk, &mut emit);
         }
+        if self.is_full() {
+            names.stop();
+        }
         Ok(())
     }
 
     /// How many rows were kept.
     pub(crate) fn chosen(&self) -> Chosen {
-        Chosen { kept: self.kept, left_out: self.rows.saturating_sub(self.kept) }
+        Chosen { kept: self.kept, left_out: self.rows.saturating_sub(self.kept + self.broken) }
     }
 
     fn is_full(&self) -> bool {
@@ -216,7 +222,10 @@ impl<'q> Selection<'q> {
                     bytes += row.bytes;
                 }
                 Err(_) if self.is_full() => {}
-                Err(why) => emit(Err(DataError::row(&row.location, self.query.expected(), why))),
+                Err(why) => {
+                    self.broken += 1;
+                    emit(Err(DataError::row(&row.location, self.query.expected(), why)));
+                }
             }
         }
     }
@@ -286,7 +295,7 @@ fn unknown(query: &Query, source: &SourceConfig, path: &str, names: &BTreeSet<St
     let near = nearest(path, names.iter().map(String::as_str));
     let there: Vec<&str> = names.iter().take(40).map(String::as_str).collect();
     let more = if names.len() > there.len() { ", .." } else { "" };
-    let renamed = match source.columns.theirs(path) {
+    let renamed = match source.columns.renamed(path) {
         Some(theirs) => format!("; a query names the file's own columns, here `{theirs}`"),
         None => "; text stands in single quotes, 'text'".into(),
     };

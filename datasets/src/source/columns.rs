@@ -45,16 +45,6 @@ impl Columns {
         Self(BTreeMap::new())
     }
 
-    /// Pairs of our name and the file's name.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(ours, theirs)| (ours.as_str(), theirs.as_str()))
-    }
-
-    /// Whether no column is renamed.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// These, and columns of the file that are read although no name of ours stands for them.
     pub(crate) fn and_used<'c>(&self, theirs: impl Iterator<Item = &'c str>) -> Self {
         let mut columns = self.clone();
@@ -63,9 +53,19 @@ impl Columns {
         columns
     }
 
-    /// The file's name of a column that we call `ours`.
-    pub(crate) fn theirs(&self, ours: &str) -> Option<&str> {
+    /// The file's name of a column that is given our name `ours`.
+    pub(crate) fn renamed(&self, ours: &str) -> Option<&str> {
         self.0.get(ours).map(String::as_str)
+    }
+
+    /// Pairs of our name and the file's name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(ours, theirs)| (ours.as_str(), theirs.as_str()))
+    }
+
+    /// Whether no column is renamed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The parts of a file's column that rows use.

@@ -53,6 +53,9 @@ pub(crate) struct Meta {
     pub files: Vec<String>,
     /// Number of tokens of all rows.
     pub tokens: u64,
+    /// How many rows the queries of sources kept, with the numbers of the sources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chosen: Vec<(usize, Chosen)>,
 }
 
 /// What is stored about a source.
@@ -62,9 +65,6 @@ pub(crate) struct SourceMeta {
     pub format: Format,
     /// Why it was chosen.
     pub why: String,
-    /// How many rows its query kept; absent where it has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chosen: Option<Chosen>,
 }
 
 /// Rows that could not be used and were left out.

@@ -45,7 +45,7 @@ fn a_condition_chooses_rows_and_every_verb_says_how_many() {
     assert_says!(workshop.succeed(&["data", "recipe.toml", "--rows", "1"]).stdout, "3 rows kept, 7 left out");
     let lengths = workshop.succeed(&["data", "recipe.toml", "--lengths", "--json"]).stdout;
     let lengths: Value = serde_json::from_str(&lengths).unwrap();
-    assert_eq!((&lengths["rows"], &lengths["sources"][0]["chosen"]["kept"]), (&json!(3), &json!(3)));
+    assert_eq!((&lengths["rows"], &lengths["chosen"][0]["kept"]), (&json!(3), &json!(3)));
     let trained = workshop.succeed(&["train", "recipe.toml"]);
     assert_says!(&trained.stderr, "3 rows kept, 7 left out", "prepared before");
 

@@ -60,7 +60,7 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
         "labelled_tokens": data.train.labelled_tokens(),
         "packing_efficiency": data.train.epoch(recipe.seed, 0).efficiency,
         "ungrouped_efficiency": data.train.epoch(recipe.seed, 0).ungrouped,
-        "chosen": data.chosen(),
+        "chosen": data.chosen().collect::<Vec<_>>(),
         "steps": steps,
         "recompute": recomputed,
         "memory": memory,

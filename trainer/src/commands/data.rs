@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use firebrand_datasets::{
-    CacheChoice, Dataset, Decision, Example, ExampleContent, Lengths, Location, Part, Prepare, Progress, RowKind,
-    Split, TensorFile, Tokenizer, Tokens, prepare,
+    CacheChoice, Dataset, Example, ExampleContent, Lengths, Location, Part, Prepare, Progress, RowKind, Split,
+    TensorFile, Tokenizer, Tokens, prepare,
 };
 use firebrand_hub::HubDatasets;
 use serde_json::json;
@@ -50,17 +50,17 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
     if arguments.lengths {
         let dataset = whole(&recipe, &text, split)?;
         let lengths = Lengths::of(&dataset);
-        let chosen: Vec<&Decision> = dataset.decisions.iter().filter(|decision| decision.chosen.is_some()).collect();
         match arguments.json {
-            true if chosen.is_empty() => say!("{}\n", lengths.json())?,
             true => {
                 let mut report = lengths.json();
-                report["sources"] = json!(chosen);
+                if !dataset.chosen.is_empty() {
+                    report["chosen"] = json!(dataset.chosen);
+                }
                 say!("{report}\n")?;
             }
             false => {
-                for choice in chosen.iter().filter_map(|decision| decision.choice()).filter(|_| limit == Some(0)) {
-                    say!("{choice}\n")?;
+                for chosen in dataset.chosen.iter().filter(|_| limit == Some(0)) {
+                    say!("{chosen}\n")?;
                 }
                 say!("{lengths}")?;
             }
@@ -81,8 +81,8 @@ fn show_rows(
     let shown = limit.unwrap_or(usize::MAX);
     if arguments.json {
         // Standard output has the rows and nothing else.
-        for choice in dataset.decisions.iter().filter_map(Decision::choice) {
-            eprintln!("{choice}");
+        for chosen in &dataset.chosen {
+            eprintln!("{chosen}");
         }
         for row in dataset.rows().take(shown).flatten() {
             say!("{}\n", dataset.example(row)?.json()?)?;
@@ -92,9 +92,9 @@ fn show_rows(
     let paint = Paint { on: std::io::stdout().is_terminal() };
     for decision in &dataset.decisions {
         say!("{}\n", paint.dim(&format!("{}: {} ({})", decision.path, decision.format, decision.why)))?;
-        if let Some(choice) = decision.choice() {
-            say!("{}\n", paint.dim(&choice))?;
-        }
+    }
+    for chosen in &dataset.chosen {
+        say!("{}\n", paint.dim(&chosen.to_string()))?;
     }
     let packs = pack_numbers(&dataset, recipe);
     for row in dataset.rows().take(shown).flatten() {

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use firebrand_datasets::{CacheChoice, Decision, Kept, RowKind};
+use firebrand_datasets::{CacheChoice, Kept, RowKind};
 use firebrand_models::Model;
 
 use crate::cli::TrainArgs;
@@ -154,9 +154,7 @@ impl Prepared {
             ),
             RowKind::Tensors => format!("{} of tensors", count(data.len(), "row")),
         };
-        let both = [Some(data), self.ready.data.eval.as_ref()].into_iter().flatten();
-        let choices = both.flat_map(|dataset| &dataset.decisions).filter_map(Decision::choice);
-        let chosen: String = choices.map(|choice| format!("         {choice}\n")).collect();
+        let chosen: String = self.ready.data.chosen().map(|chosen| format!("         {chosen}\n")).collect();
         format!(
             "model    {} ({}), training {trained}{recompute}\ndata     {rows}{kept}\n{chosen}steps    {}\n",
             self.recipe().model,

@@ -4,11 +4,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use firebrand_datasets::{
-    CacheChoice, Chosen, Dataset, Format, Prepare, Progress, Report, SourceConfig, Split, prepare,
+    CacheChoice, ChosenRows, Dataset, Format, Prepare, Progress, Report, SourceConfig, Split, prepare,
 };
 use firebrand_hub::HubDatasets;
 use firebrand_models::Model;
-use serde_json::{Value, json};
 
 use super::fits;
 use super::text::Text;
@@ -78,18 +77,9 @@ impl Data {
         Ok(Self { train, eval, report })
     }
 
-    /// The sources with a query: `{"split": "train", "path": .., "kept": 120, "left_out": 30}`.
-    pub fn chosen(&self) -> Vec<Value> {
-        let splits = [("train", Some(&self.train)), ("eval", self.eval.as_ref())];
-        let mut found = Vec::new();
-        for (split, decision) in splits.iter().flat_map(|(split, dataset)| {
-            dataset.iter().flat_map(|dataset| &dataset.decisions).map(move |decision| (split, decision))
-        }) {
-            if let Some(Chosen { kept, left_out }) = decision.chosen {
-                found.push(json!({ "split": split, "path": decision.path, "kept": kept, "left_out": left_out }));
-            }
-        }
-        found
+    /// How many rows the queries of sources kept, for training and for evaluation.
+    pub fn chosen(&self) -> impl Iterator<Item = &ChosenRows> {
+        self.train.chosen.iter().chain(self.eval.iter().flat_map(|eval| &eval.chosen))
     }
 
     /// Whether any row was rendered by a chat template.

@@ -24,14 +24,14 @@ fn rows_that_are_kept_have_their_own_lines_and_are_counted() {
     let (dir, config) = scored(|source| source.keep = Some("score % 10 = 3".into()));
     let dataset = run(&dir, &config).unwrap();
     assert_eq!(lines(&dataset), [4, 14, 24, 34]);
-    assert_eq!(dataset.decisions[0].chosen, Some(Chosen { kept: 4, left_out: 36 }));
-    assert_eq!(dataset.decisions[0].choice().unwrap(), "rows.jsonl: 4 rows kept, 36 left out");
+    assert_eq!(dataset.chosen[0].rows, Chosen { kept: 4, left_out: 36 });
+    assert_eq!(dataset.chosen[0].to_string(), "rows.jsonl: 4 rows kept, 36 left out");
     let (dir, config) = scored(|source| source.sql = Some("SELECT messages FROM self WHERE score > 36".into()));
     assert_eq!(lines(&run(&dir, &config).unwrap()), [38, 39, 40]);
     // Where only the first rows are wanted, the counts are still those of the whole source.
     let (tokenizer, template) = (testing::tokenizer(), testing::template(Builtin::ChatMl.source()));
     let first = prepare(&Prepare { limit: Some(2), ..request(&dir, &config, &tokenizer, &template) }).unwrap();
-    assert_eq!((lines(&first), first.decisions[0].chosen), (vec![38, 39], Some(Chosen { kept: 3, left_out: 37 })));
+    assert_eq!((lines(&first), first.chosen[0].rows), (vec![38, 39], Chosen { kept: 3, left_out: 37 }));
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_query_is_part_of_what_prepared_rows_are_found_by() {
     };
     let (first, second) = (prepared(&config), prepared(&config));
     assert_eq!((&first.kept, &second.kept), (&Kept::Stored, &Kept::Found));
-    assert_eq!(second.decisions, first.decisions, "the counts are kept with the rows");
+    assert_eq!(second.chosen, first.chosen, "the counts are kept with the rows");
     let with = |keep: Option<&str>, sql: Option<&str>| {
         let mut other = config.clone();
         (other.train[0].keep, other.train[0].sql) = (keep.map(Into::into), sql.map(Into::into));
@@ -92,6 +92,7 @@ fn broken_rows_stay_broken_and_rows_that_cannot_be_computed_are() {
     config.broken = BrokenRows::Skip;
     let dataset = run(&dir, &config).unwrap();
     assert_eq!((lines(&dataset), dataset.broken().count), (vec![1, 2, 3], 2));
+    assert_eq!(dataset.chosen[0].rows, Chosen { kept: 3, left_out: 37 }, "a broken row is neither");
 }
 
 #[test]
