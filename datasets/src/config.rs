@@ -1,6 +1,4 @@
 //! The `[data]` section of a recipe: what users write. Plain data, no behaviour beyond defaults and names.
-//!
-//! Row filters belong here when they come; each is one more field of [`SourceConfig`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -123,6 +121,14 @@ pub struct SourceConfig {
     /// Columns that have other names in the files: ours = theirs, as in `{ prompt = "question", completion = "answer.text" }`.
     #[serde(default)]
     pub columns: Columns,
+    /// The rows to take, as a condition of SQL over the file's own columns: `lang = 'en' AND score >= 4`. Rows of which it
+    /// is false or NULL are left out.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
+    /// In place of `where`, a whole query: `SELECT q AS prompt, a AS completion FROM self WHERE score >= 4 LIMIT 1000`. Rows
+    /// are looked at one by one, so it groups, joins and sorts nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
     /// What a row of a .txt file is.
     #[serde(default)]
     pub text_rows: TextRows,
@@ -152,6 +158,8 @@ impl SourceConfig {
             path: path.into(),
             format: Format::Auto,
             columns: Columns::none(),
+            keep: None,
+            sql: None,
             text_rows: TextRows::default(),
             encoding: None,
             delimiter: None,

@@ -26,6 +26,7 @@ use crate::location::Location;
 use crate::order::{Amount, Portion};
 use crate::pack::Pack;
 use crate::prepare::FileInfo;
+use crate::query::ChosenRows;
 use crate::split;
 use crate::store::{Entry, Store};
 use epoch::{Layout, Memory};
@@ -35,6 +36,8 @@ use epoch::{Layout, Memory};
 pub struct Dataset {
     /// Which half of the data it is.
     pub split: Split,
+    /// How many rows the queries of its sources kept; a source without a query is not there.
+    pub chosen: Vec<ChosenRows>,
     /// The format of each source, and why it was chosen.
     pub decisions: Vec<Decision>,
     /// The files the rows came from, with their hashes; empty where only the first rows were asked for
@@ -88,6 +91,7 @@ impl Dataset {
         });
         Self {
             split,
+            chosen: Vec::new(),
             decisions: Vec::new(),
             files: Vec::new(),
             notes: Vec::new(),
@@ -199,7 +203,8 @@ impl Dataset {
         Broken { count: broken.count, first: first.collect() }
     }
 
-    /// The rows that `validation_split` sets aside, as the evaluation split; absent without `validation_split`.
+    /// The rows that `validation_split` sets aside, as the evaluation split; absent without `validation_split`. What
+    /// queries kept is said once, of the split that was read.
     pub fn set_aside(&self, config: &DataConfig) -> Option<Dataset> {
         self.validation?;
         let micro_batch = self.layout.micro_batch();

@@ -27,6 +27,18 @@ pub enum DataError {
         /// Why nothing can be read from it, and what would work.
         why: String,
     },
+    /// A `where` or `sql` of a source that cannot be answered.
+    #[error("{path}: {key} = {sql:?}: {why}")]
+    Query {
+        /// The source, as written in the recipe.
+        path: String,
+        /// The key: `where` or `sql`.
+        key: &'static str,
+        /// What stands there.
+        sql: String,
+        /// What is wrong with it, and what to write.
+        why: String,
+    },
     /// A table file (Parquet, Arrow, CSV) that its reader refused.
     #[error("{path}: {why}")]
     Table {

@@ -15,6 +15,7 @@ use crate::config::{DataConfig, Split};
 use crate::dataset::{Dataset, Kept};
 use crate::error::DataError;
 use crate::format::{Decision, Unread};
+use crate::query::{Chosen, ChosenRows, Query};
 use crate::source;
 use crate::store::{Store, Writer};
 use request::Work;
@@ -43,8 +44,9 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     let mut work = Vec::new();
     for source in sources {
         let split = request.rows_of();
+        let query = Query::of(source)?;
         let found = source::expand(&source.path, &source.columns, request.base, split, request.fetch)?;
-        work.push(Work { source, files: found.files, note: found.note });
+        work.push(Work { source, query, files: found.files, note: found.note });
     }
     let files: Vec<PathBuf> = work.iter().flat_map(|work| work.files.iter().cloned()).collect();
     let mut progress = Progress::default();
@@ -69,6 +71,7 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
             dataset.visits()
         )));
     }
+    dataset.chosen = made.chosen;
     (dataset.decisions, dataset.files, dataset.kept) = (made.decisions, made.files, made.kept);
     dataset.notes = notes(&work, dataset.unread());
     Ok(dataset)
@@ -89,6 +92,7 @@ fn notes<'a>(work: &[Work<'_>], unread: impl Iterator<Item = &'a Unread>) -> Vec
 /// Prepared rows, and where they came from.
 struct Made {
     store: Store,
+    chosen: Vec<ChosenRows>,
     decisions: Vec<Decision>,
     files: Vec<FileInfo>,
     kept: Kept,
@@ -109,7 +113,11 @@ fn make(request: &Prepare<'_>, work: &[Work<'_>], files: &[PathBuf], progress: P
             why: meta.why.clone(),
         };
         let decisions = work.iter().zip(&store.meta.sources).map(decision).collect();
-        Made { store, decisions, files: infos, kept }
+        let of_source = |(source, rows): &(usize, Chosen)| {
+            Some(ChosenRows { path: work.get(*source)?.source.path.clone(), rows: *rows })
+        };
+        let chosen = store.meta.chosen.iter().filter_map(of_source).collect();
+        Made { store, chosen, decisions, files: infos, kept }
     };
     let (temporary, kept) = match place(request, work, &hashes, cache.as_ref()) {
         Place::Cached { cache, key } => {
@@ -210,6 +218,7 @@ fn check(config: &DataConfig) -> Result<(), DataError> {
     for source in config.train.iter().chain(&config.eval) {
         let path = &source.path;
         source.columns.check().map_err(DataError::Config)?;
+        Query::of(source)?;
         if !source.weight.is_finite() || source.weight < 0.0 {
             return wrong(format!("{path}: weight must not be negative, found {}", source.weight));
         }

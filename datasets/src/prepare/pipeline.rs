@@ -2,6 +2,7 @@
 //! the calling thread and its pool encode them, and one thread writes them. Chunks stay in order, so the number of
 //! threads changes no byte.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rayon::prelude::*;
-use serde_json::{Map, Value};
 
 use super::request::{Prepare, Progress, Work};
 use crate::config::{BrokenRows, EmptyRows, Format};
@@ -20,9 +20,10 @@ use crate::example::Encoded;
 use crate::format::{self, Decision, Readers, Unread};
 use crate::kind::RowKind;
 use crate::location::Location;
+use crate::query::{Chosen, Selection};
 use crate::reference::Reach;
 use crate::sandbox::{self, LIMIT};
-use crate::source::{self, Columns, Names, Reading, Row};
+use crate::source::{self, Columns, Names, Reading, Row, weight};
 use crate::split;
 use crate::store::{BrokenMeta, Dropped, Meta, Prepared, SourceMeta, Writer};
 use crate::template::ChatTemplate;
@@ -46,8 +47,10 @@ const SHOWN: usize = 10;
 enum Read {
     /// The next rows of the source, each with the number of its file.
     Rows(Vec<(u32, Result<Row, DataError>)>),
-    /// The end of the source, and whether reading stopped at the limit of rows.
-    End { taken: usize, limited: bool },
+    /// Rows are looked at, and none is ready.
+    Looking,
+    /// The end of the source, whether reading stopped at the limit of rows, and what its query kept.
+    End { taken: usize, limited: bool, chosen: Option<Chosen> },
     /// A whole file cannot be read.
     Failed(DataError),
 }
@@ -104,8 +107,20 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
         let (mut chunk, mut bytes, mut taken) = (Vec::new(), 0, 0);
         let mut is_first = true;
         let mut names = Names::new(&work.source.columns);
+        let mut selection = None;
+        if let Some(query) = work.query.as_ref().filter(|_| left > 0) {
+            let go_on = || send.send(Read::Looking).map_or(ControlFlow::Break(()), ControlFlow::Continue);
+            match Selection::new(query, work.source, &work.files, &go_on) {
+                Ok(new) => selection = Some(new),
+                Err(error) => {
+                    // Where nobody waits, nobody asks for the error.
+                    let _ = send.send(Read::Failed(error));
+                    return;
+                }
+            }
+        }
         for file in &work.files {
-            let mut gone = false;
+            let gone = Cell::new(false);
             let mut receiver = |row: Result<Row, DataError>| {
                 if left == 0 {
                     return ControlFlow::Break(());
@@ -116,13 +131,16 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
                 let most = if is_first && chunk.len() < FIRST_ROWS { FIRST_BYTES } else { CHUNK_BYTES };
                 if chunk.len() >= CHUNK || bytes >= most {
                     (bytes, is_first) = (0, false);
-                    gone = send.send(Read::Rows(std::mem::take(&mut chunk))).is_err();
+                    gone.set(send.send(Read::Rows(std::mem::take(&mut chunk))).is_err());
                 }
-                if gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if gone.get() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let result = source::read_one(file, &Reading::from(work.source), &mut names, &mut receiver);
+            let result = match &mut selection {
+                None => source::read_one(file, &Reading::from(work.source), &mut names, &mut receiver),
+                Some(selection) => selection.read(file, work.source, &mut names, &mut receiver, &|| gone.get()),
+            };
             let failed = result.err().map(|error| send.send(Read::Failed(error)));
-            if gone || failed.is_some() {
+            if gone.get() || failed.is_some() {
                 return;
             }
             number += 1;
@@ -134,24 +152,11 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
             let _ = send.send(Read::Failed(error));
             return;
         }
-        if rest.is_err() || send.send(Read::End { taken, limited: left == 0 }).is_err() {
+        let chosen = selection.map(|selection| selection.chosen());
+        if rest.is_err() || send.send(Read::End { taken, limited: left == 0, chosen }).is_err() {
             return;
         }
     }
-}
-
-/// The approximate memory of a row in bytes: more than in its file, where the file is compressed.
-fn weight(object: &Map<String, Value>) -> usize {
-    fn of(value: &Value) -> usize {
-        const EACH: usize = 48;
-        match value {
-            Value::String(text) => EACH + text.len(),
-            Value::Array(items) => EACH + items.iter().map(of).sum::<usize>(),
-            Value::Object(object) => EACH + weight(object),
-            Value::Null | Value::Bool(_) | Value::Number(_) => EACH,
-        }
-    }
-    object.iter().map(|(key, value)| key.len() + of(value)).sum()
 }
 
 /// The state of encoding.
@@ -202,11 +207,15 @@ impl<'a> Encoding<'a> {
                 match rows.recv() {
                     Ok(Read::Rows(rows)) => self.chunk(index, work, &mut decided, rows, send)?,
                     Ok(Read::Failed(error)) => return Err(error),
-                    Ok(Read::End { taken: 0, limited: false }) => {
+                    Ok(Read::Looking) => self.request.report(self.progress)?,
+                    Ok(Read::End { taken: 0, limited: false, chosen }) => {
+                        if let (Some(query), Some(Chosen { left_out: rows @ 1.., .. })) = (&work.query, chosen) {
+                            return Err(query.keeps_nothing(rows));
+                        }
                         let path = work.source.path.clone();
                         return Err(DataError::Source { path, why: "there is no row in it".into() });
                     }
-                    Ok(Read::End { taken, .. }) => {
+                    Ok(Read::End { taken, chosen, .. }) => {
                         if decided.is_none() && taken > 0 {
                             let why = "no row of it can be used".into();
                             self.meta.sources.push(SourceMeta {
@@ -215,6 +224,7 @@ impl<'a> Encoding<'a> {
                                 unread: Unread::default(),
                             });
                         }
+                        self.meta.chosen.extend(chosen.map(|chosen| (index, chosen)));
                         break;
                     }
                     Err(_) => break,

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::config::{DataConfig, SourceConfig, Split};
 use crate::error::DataError;
+use crate::query::Query;
 use crate::reference::Reach;
 use crate::source::Fetch;
 use crate::template::ChatTemplate;
@@ -87,6 +88,8 @@ pub struct FileInfo {
 /// A source with its files.
 pub(super) struct Work<'a> {
     pub source: &'a SourceConfig,
+    /// Which rows of it are kept; absent: all.
+    pub query: Option<Query>,
     pub files: Vec<PathBuf>,
     /// Which files were chosen and which were not, for users.
     pub note: Option<String>,

@@ -15,6 +15,7 @@ use crate::tokenizer::Tokenizer;
 use crate::tokens::NOT_TRAINED;
 
 mod broken;
+mod chosen;
 mod tensors;
 
 /// A folder with `rows.jsonl`, and a configuration that trains on it.

@@ -63,6 +63,19 @@ impl Columns {
         Self(BTreeMap::new())
     }
 
+    /// These, and columns of the file that are read although no name of ours stands for them.
+    pub(crate) fn and_used<'c>(&self, theirs: impl Iterator<Item = &'c str>) -> Self {
+        let mut columns = self.clone();
+        // No format has a column of such a name.
+        columns.0.extend(theirs.map(|theirs| (format!("\0{theirs}"), theirs.to_string())));
+        columns
+    }
+
+    /// The file's name of a column that is given our name `ours`.
+    pub(crate) fn renamed(&self, ours: &str) -> Option<&str> {
+        self.0.get(ours).map(String::as_str)
+    }
+
     /// Pairs of our name and the file's name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(ours, theirs)| (ours.as_str(), theirs.as_str()))

@@ -36,10 +36,12 @@ pub use delimiter::Delimiter;
 pub use encoding::TextEncoding;
 pub use files::{Found, expand, is_remote};
 pub use names::Names;
+pub(crate) use names::find;
 pub use reader::Reading;
 pub use remote::{Choose, Fetch, NoFetch, Repository};
 pub use row::{Receiver, Row};
-pub(crate) use row::{kind, shown};
+pub(crate) use row::{kind, shown, weight};
+pub(crate) use table::quietly;
 
 use std::path::Path;
 
@@ -76,29 +78,26 @@ pub fn read_one(
     names: &mut Names<'_>,
     receiver: &mut Receiver<'_>,
 ) -> Result<(), DataError> {
-    let reader = reader_of(path).ok_or_else(|| DataError::Source {
-        path: path.display().to_string(),
-        why: format!("the ending of a data file must be one of {}", endings()),
-    })?;
     let mut named = |row: Result<Row, DataError>| {
-        let row = row.and_then(|mut row| {
-            names.apply(&mut row)?;
-            let Row { object, empty, .. } = &mut row;
-            object.retain(|name, value| {
-                if value.is_null() && columns::is_known(name) {
-                    empty.push((name.clone(), reading.columns.theirs(name).to_string()));
-                }
-                !value.is_null()
-            });
-            Ok(row)
-        });
-        let flow = receiver(row);
+        let flow = receiver(row.and_then(|row| names.rename(row)));
         if flow.is_break() {
             names.stop();
         }
         flow
     };
-    reader.read(path, reading, &mut named)
+    read_unnamed(path, reading, &mut named)
+}
+
+/// Reads one file of a source under the file's own names, with the columns that are null.
+///
+/// # Errors
+/// When the ending is unknown or the file as a whole cannot be read.
+pub(crate) fn read_unnamed(path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
+    let reader = reader_of(path).ok_or_else(|| DataError::Source {
+        path: path.display().to_string(),
+        why: format!("the ending of a data file must be one of {}", endings()),
+    })?;
+    reader.read(path, reading, receiver)
 }
 
 fn reader_of(path: &Path) -> Option<&'static dyn Reader> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::columns::{Columns, is_optional, nearest};
+use super::columns::{Columns, is_known, is_optional, nearest};
 use super::row::Row;
 use crate::error::DataError;
 
@@ -25,12 +25,28 @@ impl<'a> Names<'a> {
     }
 
     /// Notes that not all rows are read.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stopped = true;
     }
 
+    /// A row under our names, without the columns that are null.
+    ///
+    /// # Errors
+    /// A column that the recipe names and the row lacks.
+    pub(crate) fn rename(&mut self, mut row: Row) -> Result<Row, DataError> {
+        self.apply(&mut row)?;
+        let Row { object, empty, .. } = &mut row;
+        object.retain(|name, value| {
+            if value.is_null() && is_known(name) {
+                empty.push((name.clone(), self.columns.theirs(name).to_string()));
+            }
+            !value.is_null()
+        });
+        Ok(row)
+    }
+
     /// Renames a row's columns to our names.
-    pub(super) fn apply(&mut self, row: &mut Row) -> Result<(), DataError> {
+    fn apply(&mut self, row: &mut Row) -> Result<(), DataError> {
         if self.columns.is_empty() {
             return Ok(());
         }
@@ -86,7 +102,7 @@ impl<'a> Names<'a> {
 }
 
 /// The value of a column by its name, or else by a path of names.
-fn find<'v>(object: &'v Map<String, Value>, name: &str) -> Option<Cow<'v, Value>> {
+pub(crate) fn find<'v>(object: &'v Map<String, Value>, name: &str) -> Option<Cow<'v, Value>> {
     if let Some(value) = object.get(name) {
         return Some(Cow::Borrowed(value));
     }

@@ -40,6 +40,20 @@ pub(crate) fn shown(value: &Value) -> String {
     text
 }
 
+/// The approximate memory of a row in bytes: more than in its file, where the file is compressed.
+pub(crate) fn weight(object: &Map<String, Value>) -> usize {
+    fn of(value: &Value) -> usize {
+        const EACH: usize = 48;
+        match value {
+            Value::String(text) => EACH + text.len(),
+            Value::Array(items) => EACH + items.iter().map(of).sum::<usize>(),
+            Value::Object(object) => EACH + weight(object),
+            Value::Null | Value::Bool(_) | Value::Number(_) => EACH,
+        }
+    }
+    object.iter().map(|(key, value)| key.len() + of(value)).sum()
+}
+
 /// The JSON name of a value's type.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {

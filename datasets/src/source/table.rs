@@ -50,7 +50,7 @@ thread_local! {
 }
 
 /// Catches a panic without printing it. Panics of other threads are printed as usual.
-fn quietly<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
+pub(crate) fn quietly<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = panic::take_hook();

@@ -33,6 +33,7 @@ use crate::example::{Example, ExampleContent};
 use crate::format::Unread;
 use crate::kind::RowKind;
 use crate::location::Location;
+use crate::query::Chosen;
 use crate::reference;
 use entry::ENTRY;
 use header::{HEADER, Header};
@@ -55,6 +56,9 @@ pub(crate) struct Meta {
     pub files: Vec<String>,
     /// Number of tokens of all rows.
     pub tokens: u64,
+    /// How many rows the queries of sources kept, with the numbers of the sources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chosen: Vec<(usize, Chosen)>,
 }
 
 /// What is stored about a source.

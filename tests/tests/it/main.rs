@@ -1,6 +1,7 @@
 //! All integration tests in one binary: one link, one run. A subject is a module.
 
 mod adapter_tools;
+mod choosing;
 mod cli;
 mod configs;
 mod correctness;

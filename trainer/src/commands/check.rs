@@ -60,6 +60,7 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
         "labelled_tokens": data.train.labelled_tokens(),
         "packing_efficiency": data.train.epoch(recipe.seed, 0).efficiency,
         "ungrouped_efficiency": data.train.epoch(recipe.seed, 0).ungrouped,
+        "chosen": data.chosen().collect::<Vec<_>>(),
         "steps": steps,
         "recompute": recomputed,
         "memory": memory,
@@ -98,6 +99,14 @@ fn show(report: &Value, gate: &Report) -> Result<(), Error> {
                 Some(ungrouped) => format!(" ({:.0} % without group_by_length)", ungrouped * 100.0),
                 None => String::new(),
             }
+        )?;
+    }
+    for source in report["chosen"].as_array().into_iter().flatten() {
+        say!(
+            "  rows     {}: {} rows kept, {} left out\n",
+            source["path"].as_str().unwrap_or_default(),
+            source["kept"],
+            source["left_out"]
         )?;
     }
     say!("  steps    {}\n", report["steps"])?;

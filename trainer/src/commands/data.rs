@@ -13,6 +13,7 @@ use firebrand_datasets::{
     TensorFile, Tokenizer, Tokens, prepare,
 };
 use firebrand_hub::HubDatasets;
+use serde_json::json;
 
 use crate::cli::{DataArgs, SplitName};
 use crate::error::Error;
@@ -47,10 +48,22 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
         show_rows(arguments, &recipe, &text, split, limit)?;
     }
     if arguments.lengths {
-        let lengths = Lengths::of(&whole(&recipe, &text, split)?);
+        let dataset = whole(&recipe, &text, split)?;
+        let lengths = Lengths::of(&dataset);
         match arguments.json {
-            true => say!("{}\n", lengths.json())?,
-            false => say!("{lengths}")?,
+            true => {
+                let mut report = lengths.json();
+                if !dataset.chosen.is_empty() {
+                    report["chosen"] = json!(dataset.chosen);
+                }
+                say!("{report}\n")?;
+            }
+            false => {
+                for chosen in dataset.chosen.iter().filter(|_| limit == Some(0)) {
+                    say!("{chosen}\n")?;
+                }
+                say!("{lengths}")?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -67,6 +80,10 @@ fn show_rows(
     let dataset = first(recipe, text, split, limit)?;
     let shown = limit.unwrap_or(usize::MAX);
     if arguments.json {
+        // Standard output has the rows and nothing else.
+        for chosen in &dataset.chosen {
+            eprintln!("{chosen}");
+        }
         for row in dataset.rows().take(shown).flatten() {
             say!("{}\n", dataset.example(row)?.json()?)?;
         }
@@ -78,6 +95,9 @@ fn show_rows(
     }
     for note in &dataset.notes {
         say!("{}\n", paint.dim(note))?;
+    }
+    for chosen in &dataset.chosen {
+        say!("{}\n", paint.dim(&chosen.to_string()))?;
     }
     let packs = pack_numbers(&dataset, recipe);
     for row in dataset.rows().take(shown).flatten() {

@@ -159,8 +159,9 @@ impl Prepared {
             ),
             RowKind::Tensors => format!("{} of tensors", count(data.len(), "row")),
         };
+        let chosen: String = self.ready.data.chosen().map(|chosen| format!("         {chosen}\n")).collect();
         format!(
-            "model    {} ({}), training {trained}{recompute}\ndata     {rows}{kept}\nsteps    {}\n",
+            "model    {} ({}), training {trained}{recompute}\ndata     {rows}{kept}\n{chosen}steps    {}\n",
             self.recipe().model,
             model.family().name(),
             self.total_steps,

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use firebrand_datasets::{
-    CacheChoice, Dataset, Format, Prepare, Progress, Report, SourceConfig, Split, Tokenizer, prepare,
+    CacheChoice, ChosenRows, Dataset, Format, Prepare, Progress, Report, SourceConfig, Split, Tokenizer, prepare,
 };
 use firebrand_hub::HubDatasets;
 use firebrand_models::Model;
@@ -75,6 +75,11 @@ impl Data {
         both.into_iter().try_for_each(|dataset| fits::check_objective(dataset, &objective))?;
         let report = Report::new(Some(&train), eval.as_ref(), text.tokenizer.as_ref(), &recipe.data.gate);
         Ok(Self { train, eval, report })
+    }
+
+    /// How many rows the queries of sources kept, for training and for evaluation.
+    pub fn chosen(&self) -> impl Iterator<Item = &ChosenRows> {
+        self.train.chosen.iter().chain(self.eval.iter().flat_map(|eval| &eval.chosen))
     }
 
     /// Whether any row was rendered by a chat template.

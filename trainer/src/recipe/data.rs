@@ -37,6 +37,11 @@ fn additions() -> Vec<(&'static str, Value)> {
         ("/properties/gate/properties/allow_broken", share(0.01)),
         ("/properties/train/items/properties/path", json!({ "examples": ["data/faq.jsonl"] })),
         ("/properties/train/items/properties/format", json!({ "examples": ["messages"] })),
+        ("/properties/train/items/properties/where", json!({ "examples": ["lang = 'en' AND score >= 4"] })),
+        (
+            "/properties/train/items/properties/sql",
+            json!({ "examples": ["SELECT q AS prompt, a AS completion FROM self"] }),
+        ),
         (
             "/properties/train/items/properties/columns",
             json!({ "examples": [{ "prompt": "question", "completion": "answer" }] }),
@@ -49,6 +54,11 @@ fn additions() -> Vec<(&'static str, Value)> {
         ("/properties/train/items/properties/epochs", json!({ "exclusiveMinimum": 0, "examples": [2.0] })),
         ("/properties/eval/items/properties/path", json!({ "examples": ["data/faq-eval.jsonl"] })),
         ("/properties/eval/items/properties/format", json!({ "examples": ["messages"] })),
+        ("/properties/eval/items/properties/where", json!({ "examples": ["lang = 'en' AND score >= 4"] })),
+        (
+            "/properties/eval/items/properties/sql",
+            json!({ "examples": ["SELECT q AS prompt, a AS completion FROM self"] }),
+        ),
         (
             "/properties/eval/items/properties/columns",
             json!({ "examples": [{ "prompt": "question", "completion": "answer" }] }),
