@@ -71,6 +71,8 @@ pub enum Check {
     OddOrder,
     /// Both answers of a pair are the same.
     EqualPair,
+    /// A row is longer than the sequences that the model was trained on.
+    BeyondPositions,
     /// A row could not be used and was left out.
     Broken,
 }
@@ -96,6 +98,7 @@ impl Check {
             Check::ControlToken => "control-token",
             Check::OddOrder => "odd-order",
             Check::EqualPair => "equal-pair",
+            Check::BeyondPositions => "beyond-positions",
             Check::Broken => "broken",
         }
     }

@@ -39,6 +39,12 @@ enum Presence {
 #[serde(transparent)]
 pub struct Columns(BTreeMap<String, String>);
 
+impl FromIterator<(String, String)> for Columns {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+}
+
 impl Columns {
     /// No renamed column.
     pub const fn none() -> Self {

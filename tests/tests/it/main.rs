@@ -1,16 +1,19 @@
 //! All integration tests in one binary: one link, one run. A subject is a module.
 
 mod adapter_tools;
+mod before_a_recipe;
 mod cli;
 mod configs;
 mod correctness;
 mod disk;
 mod evaluation;
+mod first_run;
 mod formats;
 mod goldens;
 mod house;
 mod hub;
 mod inspect;
+mod named_files;
 mod objectives;
 mod paths;
 mod program;

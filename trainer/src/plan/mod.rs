@@ -3,10 +3,11 @@
 //! ```text
 //! text.rs             tokenizer and template of the model folder; default_template.rs for models without a template,
 //!                     date.rs for templates that print the date
-//! data.rs             the rows; fits.rs checks that model and objective can read them, cache.rs finds the cache
+//! data.rs             the rows; fits.rs checks that model and objective can read them, cache.rs finds the cache,
+//!                     length.rs decides epochs and warm-up where the recipe leaves them to the rows
 //! objective.rs        the objective, where the recipe leaves it to the model
 //! model.rs            the folder and the model; initial_adapter.rs checks the adapter a run starts from
-//! memory.rs           an estimate of bytes, from which recompute.rs decides
+//! memory.rs           an estimate of bytes, from which recompute.rs decides; room.rs compares it with machine.rs
 //! opened.rs           what is known before rows are read; ready.rs then loads data and model side by side
 //! notes.rs            what a user should know although nothing is wrong
 //! ```
@@ -19,6 +20,8 @@ mod date;
 mod default_template;
 pub mod fits;
 mod initial_adapter;
+mod length;
+mod machine;
 mod memory;
 mod model;
 mod notes;
@@ -26,9 +29,11 @@ mod objective;
 mod opened;
 mod ready;
 mod recompute;
+mod room;
 mod text;
 
 pub use data::{Data, sources, total_steps};
+pub use machine::Machine;
 pub use memory::{MemoryPlan, Work};
 pub use model::{build_model, hold, model_folder};
 pub use notes::notes;

@@ -3,7 +3,7 @@
 use firebrand_models::Model;
 use firebrand_models::weights::Head;
 
-use crate::recipe::{ObjectiveRecipe, Recipe};
+use crate::recipe::{Init, Method, ObjectiveRecipe, Optimizer, Recipe};
 
 /// Notes about a run of `steps` steps over `rows` rows.
 pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<String> {
@@ -15,6 +15,8 @@ pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<Str
              lower schedule.warmup_steps"
         ));
     }
+    notes.extend(rate(recipe));
+    notes.extend(rank(recipe, model));
     if let (ObjectiveRecipe::Contrastive(_), 1) = (recipe.objective_of(model.kind()), rows % recipe.train.batch_size) {
         notes.push(format!(
             "{rows} rows in steps of {}: the last step of an epoch has one pair, which has no other to tell it from and teaches nothing",
@@ -38,4 +40,55 @@ pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<Str
         ));
     }
     notes
+}
+
+/// A learning rate that is usual for something else.
+fn rate(recipe: &Recipe) -> Option<String> {
+    let rate = recipe.optimizer.learning_rate(0);
+    let adam = matches!(recipe.optimizer, Optimizer::Adamw(_) | Optimizer::Adamw8bit(_));
+    let most = match recipe.optimizer {
+        Optimizer::Sgd(_) | Optimizer::Muon(_) => 1.0,
+        Optimizer::Adamw(_) | Optimizer::Adamw8bit(_) | Optimizer::Adafactor(_) | Optimizer::Lion(_) => 0.05,
+    };
+    if rate >= most {
+        return Some(format!(
+            "a learning rate of {rate} is far too high for any model: the loss will soon be no number"
+        ));
+    }
+    let (full, ratio) = match &recipe.method {
+        Method::Full => (true, 1.0),
+        Method::Lora(lora) | Method::Dora(lora) => (false, lora.loraplus_lr_ratio),
+        Method::Ia3(_) => (false, 1.0),
+    };
+    match (full, recipe.init) {
+        (true, Init::Pretrained) if adam && rate >= 1e-4 => Some(format!(
+            "a learning rate of {rate:e} is usual for adapters; full fine-tuning takes 1e-6 to 5e-5, and forgets much of \
+             the model above that"
+        )),
+        (false, _) if adam && rate * ratio < 1e-5 => Some(format!(
+            "a learning rate of {rate:e} is usual for full fine-tuning; adapters take 1e-4 to 5e-4, and hardly learn \
+             anything below that"
+        )),
+        (true, Init::Pretrained | Init::Random) | (false, _) => None,
+    }
+}
+
+/// Factors that are larger than the matrices they change.
+fn rank(recipe: &Recipe, model: &Model) -> Option<String> {
+    let (Method::Lora(lora) | Method::Dora(lora)) = &recipe.method else {
+        return None;
+    };
+    let rank = lora.rank;
+    let larger =
+        |shape: &[usize]| matches!(shape, [one, two] if (*one == rank && *two < rank) || (*two == rank && *one < rank));
+    let smallest = model
+        .adapter_parameters()
+        .iter()
+        .filter(|info| larger(&info.shape))
+        .filter_map(|info| info.shape.iter().copied().min())
+        .min()?;
+    Some(format!(
+        "adapter.rank = {rank} is more than some matrices have (the smallest side is {smallest}): a rank above {smallest} \
+         costs memory there and adds nothing"
+    ))
 }
