@@ -38,6 +38,15 @@ fn the_shortest_recipe_trains_on_small_data() {
 }
 
 #[test]
+fn sources_that_end_are_not_visited_more_often() {
+    let workshop = Workshop::new();
+    workshop.write("recipe.toml", SHORT);
+    let ended = report(&workshop, &["--set", "data.train.0.epochs=2.0"]);
+    assert_eq!(ended["steps"], json!(2));
+    assert_says!(ended["notes"].to_string(), "the run has 2 epochs");
+}
+
+#[test]
 fn one_step_by_default_has_the_full_rate() {
     let workshop = Workshop::new();
     workshop.write("recipe.toml", SHORT);
@@ -57,6 +66,14 @@ fn a_run_whose_rate_is_always_zero_is_refused() {
             assert_says!(message, "no step has a learning rate above zero", "the run has one step", key);
         }
     }
+    // A recipe that is tried for a step keeps its warm-up; the file alone is refused.
+    let recipe = String::from_utf8(workshop.read("recipe.toml")).unwrap();
+    let long = recipe.replace("warmup_steps = 0", "warmup_steps = 4");
+    workshop.write("long.toml", &long);
+    let said = workshop.succeed(&["check", "long.toml", "--set", "train.steps=1"]).stdout;
+    assert_says!(&said, "no step of this try has a learning rate above zero");
+    workshop.write("long.toml", &long.replace("\nsteps = 3", "\nsteps = 1"));
+    assert_says!(workshop.fail(&["check", "long.toml"]), "no step has a learning rate above zero");
     // A warm-up that only never ends trains something, and is a note.
     let long = report(&workshop, &["--set", "schedule.warmup_steps=10"]);
     assert_says!(long["notes"].to_string(), "as long as the run");

@@ -24,6 +24,8 @@ use crate::say;
 use crate::ui::bars::DataProgress;
 use paint::Paint;
 
+/// The exit code of arguments that make no sense together.
+const MISUSE: u8 = 2;
 /// Rows shown when `--rows` is not given.
 const SHOWN: usize = 5;
 
@@ -36,12 +38,10 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
             return Ok(ExitCode::SUCCESS);
         }
         (false, Some(_)) if arguments.stats.is_none() => {
-            return Err(Error::Request {
-                problem:
-                    "a recipe names its model: --model goes with --stats, or with a data file in place of a recipe"
-                        .into(),
-                help: "leave --model out, or write --set model=..".into(),
-            });
+            eprintln!(
+                "error: a recipe names its model: --model goes with --stats, or with a data file in place of a recipe"
+            );
+            return Ok(ExitCode::from(MISUSE));
         }
         (false, _) => Recipe::load(&arguments.recipe, &arguments.overrides)?,
     };

@@ -2,22 +2,11 @@
 
 use std::process::ExitCode;
 
-use firebrand_datasets::Location;
-use serde::Serialize;
-
 use crate::cli::ScoreArgs;
 use crate::error::Error;
 use crate::inference::LoadedModel;
-use crate::inference::{Scored, score};
+use crate::inference::score;
 use crate::ui::output;
-
-/// A line of the output.
-#[derive(Serialize)]
-struct Line<'a> {
-    source: &'a Location,
-    #[serde(flatten)]
-    scored: Scored,
-}
 
 pub fn run(arguments: &ScoreArgs) -> Result<ExitCode, Error> {
     let loaded = LoadedModel::new(&arguments.model, &arguments.rows.template)?;
@@ -26,9 +15,7 @@ pub fn run(arguments: &ScoreArgs) -> Result<ExitCode, Error> {
     bar.set_length(dataset.len() as u64);
     output::file(&arguments.out, |out| {
         for example in dataset.examples() {
-            let example = example?;
-            let line = Line { source: &example.source, scored: score(&loaded.model, &example)? };
-            let line = serde_json::to_string(&line).unwrap_or_default();
+            let line = serde_json::to_string(&score(&loaded.model, &example?)?).unwrap_or_default();
             writeln!(out, "{line}").map_err(Error::io(&arguments.out))?;
             bar.inc(1);
         }

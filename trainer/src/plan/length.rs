@@ -6,17 +6,21 @@ use crate::error::Error;
 use crate::recipe::{Duration, Loaded, Recipe, Warmup};
 use crate::training::Steps;
 
-/// Writes epochs and warm-up steps into the recipe where it gives none; returns a note about epochs that were added.
+/// Writes epochs and warm-up steps into the recipe where it gives none. Returns notes: about epochs that were added, and
+/// about a try that trains nothing.
 ///
 /// # Errors
-/// No step of the run has a learning rate above zero, shown in the recipe.
-pub fn decide_length(loaded: &mut Loaded, data: &Data) -> Result<Option<String>, Error> {
+/// No step of the run has a learning rate above zero, shown in the recipe. A recipe that a `--set` shortens is only tried, and
+/// is not refused.
+pub fn decide_length(loaded: &mut Loaded, data: &Data) -> Result<Vec<String>, Error> {
     let recipe = &mut loaded.recipe;
     let note = match recipe.train.duration {
         Duration::Epochs(_) | Duration::Steps(_) => None,
         Duration::Fitting => {
             let steps = Steps::new(&data.train, recipe.seed, recipe.train.batch_size, Duration::Epochs(1)).total;
-            let epochs = Duration::fitting(steps);
+            // Sources with `epochs` of their own may end before.
+            let end = data.train.epochs().map_or(usize::MAX, |end| end.max(1) as usize);
+            let epochs = Duration::fitting(steps).min(end);
             recipe.train.duration = Duration::Epochs(epochs);
             (epochs > 1).then(|| {
                 format!(
@@ -31,10 +35,20 @@ pub fn decide_length(loaded: &mut Loaded, data: &Data) -> Result<Option<String>,
     if recipe.schedule.warmup == Warmup::Fitting {
         recipe.schedule.warmup = Warmup::Steps(Warmup::Fitting.steps(total as usize));
     }
+    let mut notes: Vec<String> = note.into_iter().collect();
     if total > 0 && !changes_anything(recipe, total) {
-        return Err(without_a_rate(loaded, total).into());
+        if !is_a_try(loaded) {
+            return Err(without_a_rate(loaded, total).into());
+        }
+        notes.push("no step of this try has a learning rate above zero: it trains nothing".into());
     }
-    Ok(note)
+    Ok(notes)
+}
+
+/// Whether a `--set` made the run shorter than its file says, and left the warm-up of the file.
+fn is_a_try(loaded: &Loaded) -> bool {
+    let set = |keys: [&str; 2]| keys.iter().any(|key| loaded.overridden(key));
+    set(["train.steps", "train.epochs"]) && !set(["schedule.warmup_steps", "schedule.warmup_ratio"])
 }
 
 /// Whether any step has a learning rate above zero.

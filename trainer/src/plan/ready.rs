@@ -63,7 +63,8 @@ impl Ready {
         data.report.warnings.extend(beyond);
         let mut ready = Self { opened, data, model, modules, machine, remarks: vec![] };
         let (choice, plan) = ready.recompute();
-        ready.remarks = [decided, check_room(&ready.opened.loaded, &plan, choice)?].into_iter().flatten().collect();
+        ready.remarks = decided;
+        ready.remarks.extend(check_room(&ready.opened.loaded, &plan, choice)?);
         Ok(ready)
     }
 

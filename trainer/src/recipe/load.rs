@@ -23,6 +23,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Whether the value of a key comes from a `--set` and not from the file.
+    pub fn overridden(&self, key: &str) -> bool {
+        self.document.get(key).is_some_and(|node| node.origin.source != 0)
+    }
+
     /// An error that points at a key such as `adapter.targets` or `data.train.0.path`, for what only turns out later: with
     /// the model or the data at hand. When the key is not written in the recipe, its section is shown.
     pub fn complain(&self, key: &str, message: impl Into<String>, help: impl Into<String>) -> RecipeError {
