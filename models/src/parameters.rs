@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 use firebrand_adapters::peft::AdapterTensor;
 use firebrand_adapters::{Linear, normal, stream};
 use firebrand_kernels::QuantizedWeight;
@@ -280,6 +280,16 @@ impl AnyTensor {
             Self::Rank4(tensor) => tensor.to_data(),
         };
         data.iter::<f32>().collect()
+    }
+
+    /// The type of its values.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::Rank1(tensor) => tensor.dtype(),
+            Self::Rank2(tensor) => tensor.dtype(),
+            Self::Rank3(tensor) => tensor.dtype(),
+            Self::Rank4(tensor) => tensor.dtype(),
+        }
     }
 
     /// Whether it is trainable.

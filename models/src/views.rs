@@ -93,6 +93,12 @@ impl<'a> Predictor<'a> {
         self.decoder().config().position_limit()
     }
 
+    /// The longest sequence the model was trained on, in tokens, where longer ones are computed with positions that it
+    /// never saw.
+    pub fn unscaled_positions(self) -> Option<usize> {
+        self.decoder().config().unscaled_positions()
+    }
+
     /// The longest sequence the model was made for, in tokens.
     pub fn max_positions(self) -> usize {
         self.decoder().config().max_positions

@@ -27,11 +27,14 @@ pub enum Command {
     /// Check recipes, files, tokenizer, template, targets, data and memory without training
     #[command(after_help = "Example:\n  firebrand check recipes/*.toml")]
     Check(CheckArgs),
-    /// Show rows as the tokens, labels and packs that training will see
+    /// Show rows as the tokens, labels and packs that training will see, or a file before there is a recipe
     #[command(
-        after_help = "Examples:\n  firebrand data recipes/quickstart.toml --rows 3\n  firebrand data recipes/quickstart.toml --stats rows.csv --model DIR"
+        after_help = "Examples:\n  firebrand data recipes/quickstart.toml --rows 3\n  firebrand data tickets.csv --model DIR\n  firebrand data recipes/quickstart.toml --stats rows.csv --model DIR"
     )]
     Data(DataArgs),
+    /// Look at data and model, and write a recipe for them
+    #[command(after_help = "Example:\n  firebrand init --model DIR --data tickets.csv --out tickets.toml")]
+    Init(InitArgs),
     /// Measure loss, perplexity and token accuracy on data
     #[command(after_help = "Example:\n  firebrand eval --model DIR --adapter runs/bot/adapter --data eval.jsonl")]
     Eval(EvalArgs),
@@ -118,7 +121,8 @@ pub struct CheckArgs {
 /// `data`.
 #[derive(Debug, Args)]
 pub struct DataArgs {
-    /// The recipe (TOML).
+    /// A recipe (TOML), or a data file, folder or glob.
+    #[arg(value_name = "RECIPE|FILE")]
     pub recipe: PathBuf,
     /// Override a key.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -138,8 +142,9 @@ pub struct DataArgs {
     /// Write a table of all rows of the split: where each stood, its tokens, what was cut. `.csv` or `.parquet`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["rows", "lengths"])]
     pub stats: Option<PathBuf>,
-    /// With `--stats`: a model folder or hub id; the table then has each row's loss under it, the highest first.
-    #[arg(long, requires = "stats")]
+    /// A model folder or hub id. With a data file: whose tokens and labels are shown. With `--stats`: the table has each row's
+    /// loss under it, the highest first.
+    #[arg(long)]
     pub model: Option<String>,
     /// An adapter folder to put on that model. May be repeated, as for `score`.
     #[arg(long, value_name = "DIR", requires = "model")]
@@ -150,6 +155,20 @@ pub struct DataArgs {
     /// Where that model computes, in place of the recipe's device.
     #[arg(long, requires = "model")]
     pub device: Option<DeviceName>,
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The model to train: a folder, or a hub id `owner/name[@revision]`.
+    #[arg(long)]
+    pub model: String,
+    /// What to train on: a data file, a folder, a glob, or `hf://datasets/owner/name`.
+    #[arg(long, value_name = "FILE")]
+    pub data: String,
+    /// Where the recipe goes.
+    #[arg(long, value_name = "RECIPE", default_value = "recipe.toml")]
+    pub out: PathBuf,
 }
 
 /// A part of the data.
@@ -199,6 +218,9 @@ pub struct RowArgs {
     /// auto, messages, prompt-completion, text or tokens.
     #[arg(long, default_value = "auto", value_parser = word::<Format>)]
     pub format: Format,
+    /// Columns that have other names in the files: `--columns prompt=Question,completion=Answer`.
+    #[arg(long, value_delimiter = ',', value_parser = column, value_name = "OURS=THEIRS")]
+    pub columns: Vec<(String, String)>,
     /// assistant, last, completion or all.
     #[arg(long, default_value = "assistant", value_parser = word::<TrainOn>)]
     pub train_on: TrainOn,
@@ -230,7 +252,7 @@ pub struct EvalArgs {
 pub struct ScoreArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// A JSONL file of rows; a row may give `input_ids` in place of text.
+    /// A file of rows, of any kind that a recipe takes; a row may give `input_ids` in place of text.
     #[arg(long)]
     pub data: PathBuf,
     /// Where the JSONL goes.
@@ -255,9 +277,12 @@ pub struct GenerateArgs {
     /// A system prompt for dialogues: with --chat, and with --data for rows of messages that have none.
     #[arg(long, value_name = "TEXT", conflicts_with = "prompt")]
     pub system: Option<String>,
-    /// A JSONL file: the prompt of every row is answered, one JSON object a line.
+    /// A file of rows, of any kind that a recipe takes: the prompt of every row is answered, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
+    /// Columns that have other names in the file: `--columns prompt=Question`.
+    #[arg(long, value_delimiter = ',', value_parser = column, value_name = "OURS=THEIRS", requires = "data")]
+    pub columns: Vec<(String, String)>,
     /// Most tokens to write.
     #[arg(long, default_value_t = 256)]
     pub max_new_tokens: usize,
@@ -478,6 +503,16 @@ fn written(text: &str) -> Result<WrittenDtype, String> {
         return Err(format!("{reason}; write nf4, fp4, bf16, f16 or f32"));
     }
     word(text)
+}
+
+/// Parses `ours=theirs`.
+fn column(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((ours, theirs)) if !ours.trim().is_empty() && !theirs.is_empty() => {
+            Ok((ours.trim().to_owned(), theirs.to_owned()))
+        }
+        _ => Err("write ours=theirs, such as prompt=Question".into()),
+    }
 }
 
 /// Parses a word that a recipe would use.

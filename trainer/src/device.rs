@@ -20,6 +20,18 @@ pub fn open(name: DeviceName) -> Result<Device, Error> {
     }
 }
 
+/// Whether this name means the processor.
+pub fn is_cpu(name: DeviceName) -> bool {
+    match name {
+        DeviceName::Cpu => true,
+        // As [`best`] chooses.
+        DeviceName::Auto => {
+            !(cfg!(feature = "cuda") || cfg!(feature = "rocm") || cfg!(feature = "metal") || cfg!(feature = "vulkan"))
+        }
+        DeviceName::Cuda { .. } | DeviceName::Vulkan { .. } | DeviceName::Metal | DeviceName::Rocm { .. } => false,
+    }
+}
+
 /// The first of CUDA, ROCm, Metal and Vulkan that is compiled in, otherwise the CPU.
 fn best() -> Device {
     [cuda(0), rocm(0), metal(), vulkan(0)].into_iter().find_map(Result::ok).unwrap_or_else(Device::flex)

@@ -74,6 +74,13 @@ impl Diagnostic for Error {
         }
     }
 
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        match self {
+            Self::Recipe(error) => error.related(),
+            _ => None,
+        }
+    }
+
     fn source_code(&self) -> Option<&dyn miette::SourceCode> {
         match self {
             Self::Recipe(error) => error.source_code(),

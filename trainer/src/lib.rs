@@ -5,6 +5,8 @@ pub mod commands;
 pub mod device;
 pub mod error;
 pub mod export;
+pub mod guess;
+pub mod home;
 pub mod inference;
 pub mod inspect;
 pub mod learner;

@@ -73,6 +73,8 @@ pub enum Check {
     OddOrder,
     /// Both answers of a pair are the same.
     EqualPair,
+    /// A row is longer than the sequences that the model was trained on.
+    BeyondPositions,
     /// A row could not be used and was left out.
     Broken,
     /// An answer is written otherwise than it would be as the last message.
@@ -109,6 +111,7 @@ impl Check {
             Check::ControlToken => "control-token",
             Check::OddOrder => "odd-order",
             Check::EqualPair => "equal-pair",
+            Check::BeyondPositions => "beyond-positions",
             Check::Broken => "broken",
             Check::Rewritten => "rewritten",
             Check::LostThought => "lost-thought",

@@ -57,6 +57,12 @@ pub(super) fn is_known(name: &str) -> bool {
 #[serde(transparent)]
 pub struct Columns(BTreeMap<String, String>);
 
+impl FromIterator<(String, String)> for Columns {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+}
+
 impl Columns {
     /// No renamed column.
     pub const fn none() -> Self {

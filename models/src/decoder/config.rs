@@ -78,6 +78,17 @@ impl DecoderConfig {
         })
     }
 
+    /// The longest sequence the model was trained on, in tokens, where rotary positions beyond it can be computed but
+    /// nothing scales them to be of use.
+    pub fn unscaled_positions(&self) -> Option<usize> {
+        let ropes = match &self.block.position {
+            PositionConfig::Rope { rope, .. } => std::slice::from_ref(rope),
+            PositionConfig::RopeByLayer { ropes, .. } => ropes.as_slice(),
+            PositionConfig::Learned { .. } | PositionConfig::Alibi(_) => return None,
+        };
+        ropes.iter().all(|rope| rope.scaling == RopeScaling::Default).then_some(self.max_positions)
+    }
+
     /// The longest sequence that can be computed, in tokens, where a table of positions sets a limit.
     pub fn position_limit(&self) -> Option<usize> {
         match self.block.position {

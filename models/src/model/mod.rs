@@ -385,6 +385,15 @@ impl Model {
         self.network.linears().into_iter().filter_map(|(_, map)| map.quantized_weight().cloned()).collect()
     }
 
+    /// Bytes of all weights as they are held in memory, those of adapters included.
+    pub fn weight_bytes(&self) -> u64 {
+        let mut bytes: usize = self.quantized_weights().iter().map(|weight| weight.bytes()).sum();
+        visit(&self.network, &mut |parameter| {
+            bytes += parameter.shape.iter().product::<usize>() * (parameter.value)().dtype().size();
+        });
+        bytes as u64
+    }
+
     /// How the model's folder quantizes its linear maps, and the precision it states for them; `None` where they are
     /// not quantized.
     pub fn stored_scheme(&self) -> Option<(QuantizationScheme, Dtype)> {

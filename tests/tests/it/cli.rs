@@ -404,7 +404,7 @@ fn a_rank_that_no_matrix_has_is_told() {
     let said = workshop.succeed(&["check", "recipe.toml", "--set", "adapter.rank=64"]).stdout;
     assert_says!(
         crate::workshop::words(&said),
-        "rank 64 is larger than the smaller side of",
+        "adapter.rank = 64 is more than some matrices have",
         "layers.0.attention.qkv.q`: "
     );
 }

@@ -1,17 +1,20 @@
 //! All integration tests in one binary: one link, one run. A subject is a module.
 
 mod adapter_tools;
+mod before_a_recipe;
 mod choosing;
 mod cli;
 mod configs;
 mod correctness;
 mod disk;
 mod evaluation;
+mod first_run;
 mod formats;
 mod goldens;
 mod house;
 mod hub;
 mod inspect;
+mod named_files;
 mod objectives;
 mod other_folders;
 mod paths;

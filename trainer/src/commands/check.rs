@@ -7,11 +7,14 @@ use firebrand_datasets::{Report, RowKind};
 use miette::Diagnostic;
 use serde_json::{Value, json};
 
+use super::counted::count;
+use super::data::paint::Paint;
 use crate::cli::CheckArgs;
 use crate::error::Error;
 use crate::objective::Recompute;
 use crate::plan::Ready;
-use crate::recipe::{Method, Recipe};
+use crate::recipe::{Complaint, Method, Recipe};
+use crate::run::RunError;
 use crate::say;
 
 pub fn run(arguments: &CheckArgs) -> Result<ExitCode, Error> {
@@ -24,7 +27,14 @@ pub fn run(arguments: &CheckArgs) -> Result<ExitCode, Error> {
             (Ok((report, gate)), false) => show(&report, &gate)?,
             (Err(error), true) => {
                 let help = error.help().map(|help| help.to_string());
-                say!("{}\n", json!({ "recipe": path, "ok": false, "error": error.to_string(), "help": help }))?;
+                let errors = match &error {
+                    Error::Recipe(error) => error.complaints().iter().map(complaint).collect(),
+                    _ => vec![],
+                };
+                say!(
+                    "{}\n",
+                    json!({ "recipe": path, "ok": false, "error": error.to_string(), "help": help, "errors": errors })
+                )?;
             }
             (Err(error), false) => eprintln!("{:?}", miette::Report::new(error)),
         }
@@ -32,11 +42,41 @@ pub fn run(arguments: &CheckArgs) -> Result<ExitCode, Error> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// One of several mistakes in a recipe.
+fn complaint(complaint: &Complaint) -> Value {
+    json!({
+        "message": complaint.message,
+        "help": complaint.help,
+        "file": complaint.file(),
+        "line": complaint.line(),
+    })
+}
+
+/// What `train` will say about the output folder.
+///
+/// # Errors
+/// A file in its place.
+fn output_remark(output: &Path) -> Result<Option<String>, Error> {
+    if output.is_file() {
+        return Err(RunError::NotAFolder { path: output.to_path_buf() }.into());
+    }
+    // The lock file of a run that never began is no content.
+    let content = std::fs::read_dir(output).into_iter().flatten().flatten().any(|entry| entry.file_name() != ".lock");
+    Ok(content.then(|| {
+        format!(
+            "the output {} is not empty: `train` goes on there with --resume, and starts anew with another --output",
+            output.display()
+        )
+    }))
+}
+
 fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
-    let ready = Ready::new(Recipe::load(path, overrides)?)?;
+    let loaded = Recipe::load(path, overrides)?;
+    let output = output_remark(&loaded.recipe.output)?;
+    let ready = Ready::new(loaded)?;
     let (recompute, memory) = ready.recompute();
-    let (steps, notes) = (ready.total_steps(), ready.notes());
-    let Ready { opened, data, model, modules } = ready;
+    let (steps, notes) = (ready.total_steps(), [ready.notes(), output.into_iter().collect()].concat());
+    let Ready { opened, data, model, modules, .. } = ready;
     let recipe = opened.recipe();
     let (base, _) = model.parameter_counts();
     let trained: usize = model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum();
@@ -51,6 +91,7 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
         "family": model.family().name(),
         "parameters": base,
         "trained_parameters": trained,
+        "full": recipe.method == Method::Full,
         "adapted_modules": modules,
         "trained_base": if recipe.method == Method::Full { vec![] } else { model.trained_base_names()? },
         "rows": data.train.len(),
@@ -73,25 +114,30 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
 
 fn show(report: &Value, gate: &Report) -> Result<(), Error> {
     let mib = |key: &str| format!("{:.0} MiB", report["memory"][key].as_f64().unwrap_or(0.0) / 1_048_576.0);
-    say!("{}: ok\n", report["recipe"].as_str().unwrap_or_default())?;
+    let paint = Paint::of_stdout();
+    let number = |key: &str| report[key].as_u64().unwrap_or_default() as usize;
+    say!("{}: {}\n", report["recipe"].as_str().unwrap_or_default(), paint.good("ok"))?;
     say!(
-        "  model    {} ({}), {} parameters, {} trained on {} modules\n",
+        "  model    {} ({}), {} parameters, {} trained{}\n",
         report["model"].as_str().unwrap_or_default(),
         report["family"].as_str().unwrap_or_default(),
         report["parameters"],
         report["trained_parameters"],
-        report["adapted_modules"].as_array().map_or(0, Vec::len)
+        match report["full"] == true {
+            true => String::new(),
+            false => format!(" on {}", count(report["adapted_modules"].as_array().map_or(0, Vec::len), "module")),
+        }
     )?;
     if let Some(names) = report["trained_base"].as_array().filter(|names| !names.is_empty()) {
         let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
         say!("  base     trained too: {}\n", names.join(", "))?;
     }
     if report["row_kind"] == RowKind::Tensors.word() {
-        say!("  data     {} rows of tensors\n", report["rows"])?;
+        say!("  data     {} of tensors\n", count(number("rows"), "row"))?;
     } else {
         say!(
-            "  data     {} rows, {} labelled tokens of {}, {:.0} % of the room is used{}\n",
-            report["rows"],
+            "  data     {}, {} labelled tokens of {}, {:.0} % of the room is used{}\n",
+            count(number("rows"), "row"),
             report["labelled_tokens"],
             report["tokens"],
             report["packing_efficiency"].as_f64().unwrap_or(0.0) * 100.0,
@@ -120,10 +166,10 @@ fn show(report: &Value, gate: &Report) -> Result<(), Error> {
         report["recompute"].as_str().unwrap_or_default()
     )?;
     for line in gate.to_string().lines() {
-        say!("  {line}\n")?;
+        say!("  {}\n", paint.remark(line))?;
     }
     for note in report["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        say!("  note     {note}\n")?;
+        say!("  {}\n", paint.remark(&format!("note     {note}")))?;
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
-//! `firebrand data`: shows rows as training will see them, their lengths, and a table with statistics of each.
+//! `firebrand data`: shows rows as training will see them, their lengths, and a table with statistics of each; or a file
+//! before there is a recipe.
 
-mod paint;
+mod file;
+pub(super) mod paint;
 mod stats;
 
 use std::cell::Cell;
-use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ use firebrand_datasets::{
 use firebrand_hub::HubDatasets;
 use serde_json::json;
 
+use super::counted::count;
 use crate::cli::{DataArgs, SplitName};
 use crate::error::Error;
 use crate::plan::{Opened, Text};
@@ -23,12 +25,28 @@ use crate::say;
 use crate::ui::bars::DataProgress;
 use paint::Paint;
 
+/// The exit code of arguments that make no sense together.
+const MISUSE: u8 = 2;
 /// Rows shown when `--rows` is not given.
 const SHOWN: usize = 5;
 
 pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
     let table = arguments.stats.as_deref().map(|path| stats::kind(path).map(|kind| (path, kind))).transpose()?;
-    let Opened { loaded, text, .. } = Opened::new(Recipe::load(&arguments.recipe, &arguments.overrides)?)?;
+    let loaded = match (file::is_data(&arguments.recipe), &arguments.model) {
+        (true, Some(model)) => file::as_recipe(arguments, model)?,
+        (true, None) => {
+            file::show(arguments, SHOWN)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        (false, Some(_)) if arguments.stats.is_none() => {
+            eprintln!(
+                "error: a recipe names its model: --model goes with --stats, or with a data file in place of a recipe"
+            );
+            return Ok(ExitCode::from(MISUSE));
+        }
+        (false, _) => Recipe::load(&arguments.recipe, &arguments.overrides)?,
+    };
+    let Opened { loaded, text, .. } = Opened::new(loaded)?;
     let recipe = loaded.recipe;
     let split = match arguments.split {
         SplitName::Train => Split::Train,
@@ -89,7 +107,7 @@ fn show_rows(
         }
         return Ok(());
     }
-    let paint = Paint { on: std::io::stdout().is_terminal() };
+    let paint = Paint::of_stdout();
     for decision in &dataset.decisions {
         say!("{}\n", paint.dim(&format!("{}: {} ({})", decision.path, decision.format, decision.why)))?;
     }
@@ -108,10 +126,14 @@ fn show_rows(
         RowKind::Tensors => return Ok(()),
     }
     let epoch = dataset.epoch(recipe.seed, 0);
-    let used =
-        format!("{} packs of these rows, {:.0} % of their room is used", epoch.packs.len(), epoch.efficiency * 100.0);
+    let used = format!(
+        "{} of these rows, {:.0} % of {} room is used",
+        count(epoch.packs.len(), "pack"),
+        epoch.efficiency * 100.0,
+        if epoch.packs.len() == 1 { "its" } else { "their" }
+    );
     say!("{}\n", paint.dim(&used))?;
-    say!("{}\n", paint.dim("trained tokens are green; special tokens are underlined; each pack has a colour"))?;
+    say!("{}\n", paint.dim(paint.legend()))?;
     if !arguments.lengths {
         say!("\n{}", Lengths::of(&dataset))?;
         say!("{}\n", paint.dim("of the rows read for this; --lengths is about all rows of the split"))?;

@@ -1,9 +1,11 @@
 //! `firebrand generate`: answers a prompt, a file of prompts, or a dialogue.
 
 use std::io::{BufRead, IsTerminal};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
+use firebrand_datasets::source::{self, Reading};
 use firebrand_datasets::tokenizer::end_ids;
 use firebrand_datasets::{ChatTemplate, Message, Role, Tokenizer};
 use serde_json::{Value, json};
@@ -62,19 +64,13 @@ fn one(arguments: &GenerateArgs, loaded: &LoadedModel, prompt: &str) -> Result<(
     Ok(())
 }
 
-/// Answers each row's `messages` (up to the last user turn), `prompt` or `input_ids`; prints one JSON object a line.
+/// Answers each row's `messages` (up to the last user turn), `instruction`, `prompt` or `input_ids`; prints one JSON object a line.
 fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path, check: TemplateCheck) -> Result<(), Error> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let stop = match &loaded.text.tokenizer {
         Some(tokenizer) => tokenizer.eos_ids().to_vec(),
         None => end_ids(&loaded.folder)?,
     };
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let place = format!("{}:{}", path.display(), index + 1);
-        let row: Value = serde_json::from_str(line).map_err(|error| Error::Request {
-            problem: format!("{place}: expected a JSON object, found something else: {error}"),
-            help: "one JSON object a line".into(),
-        })?;
+    each_row(path, &arguments.columns, |row, place| {
         if row.get("messages").is_some() {
             loaded.check_rendered(&arguments.model, check)?;
         }
@@ -101,7 +97,41 @@ fn file(arguments: &GenerateArgs, loaded: &LoadedModel, path: &Path, check: Temp
             Finish::Stop => "stop",
             Finish::Length => "length",
         };
-        say!("{}\n", json!({ "source": place, "text": answer, "output_ids": written, "finish": finish }))?;
+        say!("{}\n", json!({ "source": place, "text": answer, "output_ids": written, "finish": finish }))
+    })
+}
+
+/// Calls `answer` with every row of a file and its place: of a data file as recipes have it, else of lines of JSON.
+fn each_row(
+    path: &Path,
+    columns: &[(String, String)],
+    mut answer: impl FnMut(Value, String) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if source::is_data_file(path) {
+        let columns: source::Columns = columns.iter().cloned().collect();
+        columns.check().map_err(|problem| Error::Request {
+            problem,
+            help: "write --columns ours=theirs, such as prompt=Question".into(),
+        })?;
+        let reading = Reading { columns: &columns, ..Reading::default() };
+        let mut result = Ok(());
+        source::read(path, &reading, &mut |row| {
+            result = row.map_err(Error::from).and_then(|row| {
+                let place = row.location.to_string();
+                answer(Value::Object(row.object), place)
+            });
+            if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        return result;
+    }
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let place = format!("{}:{}", path.display(), index + 1);
+        let row: Value = serde_json::from_str(line).map_err(|error| Error::Request {
+            problem: format!("{place}: expected a JSON object, found something else: {error}"),
+            help: "one JSON object a line".into(),
+        })?;
+        answer(row, place)?;
     }
     Ok(())
 }
@@ -111,7 +141,7 @@ fn prompt_ids(loaded: &LoadedModel, row: &Value, place: &str, system: Option<&st
     let (vocabulary, positions) = (predictor.vocab_size(), predictor.position_limit());
     let wrong = |problem: &str| Error::Request {
         problem: format!("{place}: {problem}"),
-        help: "a row gives `messages`, a `prompt` string, or `input_ids`".into(),
+        help: "a row gives `messages`, a `prompt` string, an `instruction`, or `input_ids`".into(),
     };
     let ids = if let Some(ids) = row.get("input_ids").and_then(Value::as_array) {
         ids.iter()
@@ -126,6 +156,11 @@ fn prompt_ids(loaded: &LoadedModel, row: &Value, place: &str, system: Option<&st
         let asked: Vec<Value> = system.into_iter().chain(messages[..asked].iter().cloned()).collect();
         let rendered = template(loaded)?.render(&asked, tools, true)?;
         tokenizer(loaded)?.encode(&rendered, false)?
+    } else if let Some(instruction) = row.get("instruction").and_then(Value::as_str) {
+        let input = row.get("input").and_then(Value::as_str).filter(|input| !input.is_empty());
+        let asked = input.map_or_else(|| instruction.to_owned(), |input| format!("{instruction}\n{input}"));
+        let message = Value::Object(Message::new(Role::User, asked).fields);
+        tokenizer(loaded)?.encode(&template(loaded)?.render(&[message], None, true)?, false)?
     } else if let Some(prompt) = row.get("prompt").and_then(Value::as_str) {
         tokenizer(loaded)?.encode(prompt, true)?
     } else {

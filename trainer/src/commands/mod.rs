@@ -4,10 +4,13 @@ mod adapter;
 mod cache;
 mod check;
 mod completions;
+mod counted;
 mod data;
 mod enlarge;
 mod eval;
 mod generate;
+mod home;
+mod init;
 mod inspect;
 mod merge;
 mod schema;
@@ -24,15 +27,17 @@ use crate::error::Error;
 ///
 /// # Errors
 /// Those of the command. `main` prints them.
-pub fn run(cli: Cli) -> Result<ExitCode, Error> {
+pub fn run(mut cli: Cli) -> Result<ExitCode, Error> {
     // When a reader such as `head` closes the pipe, the program ends without an error. A training run must continue.
     if !matches!(cli.command, Command::Train(_)) {
         sigpipe::reset();
     }
+    home::expand(&mut cli.command);
     match cli.command {
         Command::Train(arguments) => train::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Data(arguments) => data::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),

@@ -174,7 +174,7 @@ impl LoadedModel {
             shuffle: false,
             train_on: arguments.train_on,
             template: arguments.template.clone(),
-            eval: sources(files, arguments.format),
+            eval: sources(files, arguments.format, &arguments.columns),
             ..DataConfig::default()
         };
         let dataset = prepare(&Prepare {

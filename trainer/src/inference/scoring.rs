@@ -2,7 +2,9 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
-use firebrand_datasets::{Batch, BatchContent, Dataset, Example, ExampleContent, Pack, RowScore, TokenBatch, Tokens};
+use firebrand_datasets::{
+    Batch, BatchContent, Dataset, Example, ExampleContent, Location, Pack, RowScore, TokenBatch, Tokens,
+};
 use firebrand_models::parts::Inputs;
 use firebrand_models::{Model, Predictor};
 use serde::Serialize;
@@ -24,6 +26,8 @@ pub enum Scored {
 /// The embeddings of a pair, of length one. A pair alone has no contrastive loss.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScoredPair {
+    /// Where the row stands.
+    pub source: Location,
     /// Embedding of the image.
     pub image_embeds: Vec<f32>,
     /// Embedding of the text.
@@ -33,6 +37,8 @@ pub struct ScoredPair {
 /// The scores of a row of tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScoredTokens {
+    /// Where the row stands.
+    pub source: Location,
     /// Token ids.
     pub tokens: Vec<u32>,
     /// Natural log-probability of every token after the first.
@@ -54,21 +60,24 @@ pub fn score(model: &Model, example: &Example) -> Result<Scored, Error> {
             let pairs = Pairs::of(&Batch { examples: vec![], content }, towers.config())?;
             let [images, texts] = Embeddings::of(towers, &pairs, Mode::Inference).normalised();
             let first = |embeddings: Vec<Vec<f32>>| embeddings.into_iter().next().unwrap_or_default();
-            Ok(Scored::Pair(ScoredPair { image_embeds: first(images), text_embeds: first(texts) }))
+            let source = example.source.clone();
+            Ok(Scored::Pair(ScoredPair { source, image_embeds: first(images), text_embeds: first(texts) }))
         }
         (ExampleContent::Tensors(_) | ExampleContent::Tokens(_), _) => {
-            Ok(Scored::Tokens(score_tokens(predictor(model)?, example.tokens()?)))
+            Ok(Scored::Tokens(score_tokens(predictor(model)?, example)?))
         }
     }
 }
 
-fn score_tokens(predictor: Predictor<'_>, tokens: &Tokens) -> ScoredTokens {
+fn score_tokens(predictor: Predictor<'_>, example: &Example) -> Result<ScoredTokens, Error> {
+    let tokens = example.tokens()?;
     let ids = &tokens.input_ids;
     let labels: Vec<bool> = tokens.labels.iter().map(|&label| label >= 0).collect();
     let logprobs = if ids.len() < 2 { vec![] } else { log_probabilities(predictor, ids) };
     let trained = logprobs.iter().zip(&labels[1.min(labels.len())..]).filter(|(_, trained)| **trained);
     let (sum, count) = trained.fold((0.0, 0), |(sum, count), (value, _)| (sum - f64::from(*value), count + 1));
-    ScoredTokens { tokens: ids.clone(), logprobs, labels, loss: (count > 0).then(|| sum / f64::from(count)) }
+    let loss = (count > 0).then(|| sum / f64::from(count));
+    Ok(ScoredTokens { source: example.source.clone(), tokens: ids.clone(), logprobs, labels, loss })
 }
 
 /// Loss and accuracy of every row, `None` for a row without labelled tokens; and the sums over all rows. Every token

@@ -120,6 +120,7 @@ pub fn total_steps(recipe: &Recipe, data: &Data) -> u64 {
 }
 
 /// The data sources of a command that is given files instead of a recipe.
-pub fn sources(paths: &[String], format: Format) -> Vec<SourceConfig> {
-    paths.iter().map(|path| SourceConfig { format, ..SourceConfig::new(path) }).collect()
+pub fn sources(paths: &[String], format: Format, columns: &[(String, String)]) -> Vec<SourceConfig> {
+    let source = |path| SourceConfig { format, columns: columns.iter().cloned().collect(), ..SourceConfig::new(path) };
+    paths.iter().map(source).collect()
 }

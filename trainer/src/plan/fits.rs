@@ -1,6 +1,8 @@
-//! Checks that rows fit the model, [`check`], and the objective, [`check_objective`].
+//! Checks that rows fit the model, [`check`] and [`beyond_positions`], and the objective, [`check_objective`].
 
-use firebrand_datasets::{Dataset, ExampleContent, Format, Location, RowKind, Tokenizer};
+use firebrand_datasets::{
+    Check, Dataset, ExampleContent, Finding, Format, Location, RowKind, Split, Tokenizer,
+};
 use firebrand_models::towers::Towers;
 use firebrand_models::{Model, Predictor};
 
@@ -73,6 +75,32 @@ fn outside(id: u32, location: &Location, vocabulary: usize, tokenizer: Option<&T
         },
     }
 }
+
+/// The finding that some rows are longer than what the model was trained on. They can be computed, with positions that
+/// the model never saw.
+pub fn beyond_positions(dataset: &Dataset, split: Split, model: &Model) -> Option<Finding> {
+    let predictor = model.network().predictor().filter(|_| dataset.kind() == RowKind::Tokens)?;
+    let limit = predictor.unscaled_positions()?;
+    let longest = dataset.longest().filter(|row| dataset.length(*row) > limit)?;
+    let beyond = || (0..dataset.len()).filter(|row| dataset.length(*row) > limit);
+    Some(Finding {
+        check: Check::BeyondPositions,
+        split,
+        count: beyond().count(),
+        of: dataset.len(),
+        message: format!(
+            "longer than the {limit} positions the model was trained on (max_position_embeddings), the longest with {} \
+             tokens at {}: positions beyond are new to the model; cut rows with data.max_length = {limit}, or scale its \
+             positions (rope_scaling in config.json)",
+            dataset.length(longest),
+            dataset.location(longest),
+        ),
+        examples: beyond().take(EXAMPLES).map(|row| dataset.location(row)).collect(),
+    })
+}
+
+/// Rows that a finding names.
+const EXAMPLES: usize = 3;
 
 /// The error names the first row whose tensors are not those of a pair.
 fn check_pairs(dataset: &Dataset, towers: &Towers) -> Result<(), Error> {

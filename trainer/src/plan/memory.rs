@@ -8,9 +8,10 @@ use firebrand_models::Model;
 use firebrand_models::network::StackConfig;
 use serde::Serialize;
 
+use super::machine::Machine;
 use crate::objective::Recompute;
 
-/// The size of one micro-batch, and of what is trained.
+/// The size of the largest micro-batch that occurs, and of what is trained.
 #[derive(Debug, Clone, Copy)]
 pub struct Work {
     /// Packs in a micro-batch.
@@ -26,7 +27,7 @@ pub struct Work {
 /// An estimate in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
-    /// All weights, adapters included.
+    /// All weights as they are held, adapters included.
     pub weights: u64,
     /// Gradients of trained values.
     pub gradients: u64,
@@ -36,17 +37,15 @@ pub struct MemoryPlan {
     pub activations: u64,
     /// Activations of one micro-batch when blocks are recomputed.
     pub activations_recomputed: u64,
-    /// Free memory, where the system tells.
-    pub available: Option<u64>,
+    /// Packs in that micro-batch.
+    pub rows: u64,
+    /// What the machine has, where the system tells and the run computes on the processor.
+    pub machine: Option<Machine>,
 }
 
 impl MemoryPlan {
-    /// The estimate for `model` doing `work`.
-    pub fn new(model: &Model, work: Work) -> Self {
-        let (base, adapters) = model.parameter_counts();
-        let quantized = model.quantized_weights();
-        let dense = base + adapters - quantized.iter().map(|weight| weight.len()).sum::<usize>();
-        let quantized = quantized.iter().map(|weight| weight.bytes() as u64).sum::<u64>();
+    /// The estimate for `model` doing `work`, on a machine that had so much memory before the model was read.
+    pub fn new(model: &Model, work: Work, machine: Option<Machine>) -> Self {
         let config = model.network().config();
         // Values of all stacks: all kept, and recomputed block by block.
         let of_stacks = |values: &dyn Fn(&StackConfig<'_>, u64) -> u64| {
@@ -57,12 +56,25 @@ impl MemoryPlan {
         let again = of_stacks(&|stack, layers| stack.block.activations() as u64 + layers * stack.block.width as u64);
         let float = 4;
         Self {
-            weights: dense as u64 * float + quantized,
+            weights: model.weight_bytes(),
             gradients: work.trained as u64 * float,
             optimizer: work.optimizer_bytes as u64,
             activations: kept * float,
             activations_recomputed: again * float,
-            available: available(),
+            rows: work.rows as u64,
+            machine,
+        }
+    }
+
+    /// The plan for micro-batches of `rows` packs, or of all there are.
+    pub fn with_rows(self, rows: u64) -> Self {
+        let (rows, packs) = (rows.min(self.rows), self.rows.max(1));
+        let of = |activations: u64| activations / packs * rows;
+        Self {
+            activations: of(self.activations),
+            activations_recomputed: of(self.activations_recomputed),
+            rows,
+            ..self
         }
     }
 
@@ -77,16 +89,9 @@ impl MemoryPlan {
 
     /// Recomputation, if keeping all activations would take more than 70 % of the free memory.
     pub fn recommended(&self) -> Recompute {
-        match self.available {
-            Some(available) if self.total(Recompute::Off) > available / 10 * 7 => Recompute::Blocks,
+        match self.machine {
+            Some(machine) if self.total(Recompute::Off) > machine.free / 10 * 7 => Recompute::Blocks,
             _ => Recompute::Off,
         }
     }
-}
-
-/// `MemAvailable` of Linux, in bytes.
-fn available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -5,10 +5,11 @@
 //!                     date.rs for templates that print the date
 //! text_folder.rs      the folder of both, where an adapter brings its own or tokens are added
 //! vocabulary.rs       new tokens, and where their rows start
-//! data.rs             the rows; fits.rs checks that model and objective can read them, cache.rs finds the cache
+//! data.rs             the rows; fits.rs checks that model and objective can read them, cache.rs finds the cache,
+//!                     length.rs decides epochs and warm-up where the recipe leaves them to the rows
 //! objective.rs        the objective, where the recipe leaves it to the model
 //! model.rs            the folder and the model; initial_adapter.rs checks the adapter a run starts from
-//! memory.rs           an estimate of bytes, from which recompute.rs decides
+//! memory.rs           an estimate of bytes, from which recompute.rs decides; room.rs compares it with machine.rs
 //! opened.rs           what is known before rows are read; ready.rs then loads data and model side by side
 //! notes.rs            what a user should know although nothing is wrong
 //! ```
@@ -21,6 +22,8 @@ mod date;
 mod default_template;
 pub mod fits;
 mod initial_adapter;
+mod length;
+mod machine;
 mod memory;
 mod model;
 mod notes;
@@ -28,11 +31,13 @@ mod objective;
 mod opened;
 mod ready;
 mod recompute;
+mod room;
 mod text;
 mod text_folder;
 mod vocabulary;
 
 pub use data::{Data, sources, total_steps};
+pub use machine::Machine;
 pub use memory::{MemoryPlan, Work};
 pub use model::{build_model, hold, model_folder};
 pub use notes::notes;

@@ -1,10 +1,9 @@
 //! Notes for the user before a run, about settings that are valid but may surprise: [`notes`].
 
-use firebrand_adapters::AdapterTensor;
 use firebrand_models::Model;
 use firebrand_models::weights::Head;
 
-use crate::recipe::{ObjectiveRecipe, Recipe};
+use crate::recipe::{Init, Method, ObjectiveRecipe, Optimizer, Recipe};
 
 /// Notes about a run of `steps` steps over `rows` rows.
 pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<String> {
@@ -16,13 +15,14 @@ pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<Str
              lower schedule.warmup_steps"
         ));
     }
+    notes.extend(rate(recipe));
+    notes.extend(rank(recipe, model));
     if let (ObjectiveRecipe::Contrastive(_), 1) = (recipe.objective_of(model.kind()), rows % recipe.train.batch_size) {
         notes.push(format!(
             "{rows} rows in steps of {}: the last step of an epoch has one pair, which has no other to tell it from and teaches nothing",
             recipe.train.batch_size
         ));
     }
-    notes.extend(rank_note(model));
     for key in model.dropout_keys() {
         notes.push(format!("config.json asks for {key}: the base model is trained without dropout"));
     }
@@ -42,23 +42,53 @@ pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<Str
     notes
 }
 
-/// A note about adapters that are larger than the matrices they change.
-fn rank_note(model: &Model) -> Option<String> {
-    let parameters = model.adapter_parameters();
-    // The factors of a module follow each other.
-    let mut wide: Vec<(&str, usize, usize)> = vec![];
-    for pair in parameters.windows(2) {
-        if let ([a, b], Some(AdapterTensor::A), Some(AdapterTensor::B)) = (pair, pair[0].adapter, pair[1].adapter)
-            && let (&[rank, input], &[out, _]) = (a.shape.as_slice(), b.shape.as_slice())
-            && rank > input.min(out)
-        {
-            wide.push((a.path.trim_end_matches(".adapter.a"), rank, input.min(out)));
-        }
+/// A learning rate that is usual for something else.
+fn rate(recipe: &Recipe) -> Option<String> {
+    let rate = recipe.optimizer.learning_rate(0);
+    let adam = matches!(recipe.optimizer, Optimizer::Adamw(_) | Optimizer::Adamw8bit(_));
+    let most = match recipe.optimizer {
+        Optimizer::Sgd(_) | Optimizer::Muon(_) => 1.0,
+        Optimizer::Adamw(_) | Optimizer::Adamw8bit(_) | Optimizer::Adafactor(_) | Optimizer::Lion(_) => 0.05,
+    };
+    if rate >= most {
+        return Some(format!(
+            "a learning rate of {rate} is far too high for any model: the loss will soon be no number"
+        ));
     }
-    let (path, rank, side) = *wide.first()?;
+    let (full, ratio) = match &recipe.method {
+        Method::Full => (true, 1.0),
+        Method::Lora(lora) | Method::Dora(lora) => (false, lora.loraplus_lr_ratio),
+        Method::Ia3(_) => (false, 1.0),
+    };
+    match (full, recipe.init) {
+        (true, Init::Pretrained) if adam && rate >= 1e-4 => Some(format!(
+            "a learning rate of {rate:e} is usual for adapters; full fine-tuning takes 1e-6 to 5e-5, and forgets much of \
+             the model above that"
+        )),
+        (false, _) if adam && rate * ratio < 1e-5 => Some(format!(
+            "a learning rate of {rate:e} is usual for full fine-tuning; adapters take 1e-4 to 5e-4, and hardly learn \
+             anything below that"
+        )),
+        (true, Init::Pretrained | Init::Random) | (false, _) => None,
+    }
+}
+
+/// Factors that are larger than the matrices they change.
+fn rank(recipe: &Recipe, model: &Model) -> Option<String> {
+    let (Method::Lora(lora) | Method::Dora(lora)) = &recipe.method else {
+        return None;
+    };
+    let rank = lora.rank;
+    let larger =
+        |shape: &[usize]| matches!(shape, [one, two] if (*one == rank && *two < rank) || (*two == rank && *one < rank));
+    let smallest = model
+        .adapter_parameters()
+        .iter()
+        .filter(|info| larger(&info.shape))
+        .filter_map(|info| info.shape.iter().copied().min())
+        .min()?;
     Some(format!(
-        "rank {rank} is larger than the smaller side of {} of the adapted matrices (`{path}`: {side}): any change of them has at most that rank, so a \
-         lower one trains as much",
-        wide.len()
+        "adapter.rank = {rank} is more than some matrices have (the smallest side is {smallest}): a rank above {smallest} \
+         costs memory there and adds nothing"
     ))
 }

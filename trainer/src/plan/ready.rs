@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
-use firebrand_datasets::DataError;
+use firebrand_datasets::{DataError, Split};
 use firebrand_models::Model;
 
 use super::cache;
 use super::data::{Data, total_steps};
+use super::fits;
+use super::length::decide_length;
+use super::machine::Machine;
 use super::memory::MemoryPlan;
 use super::model::build_model;
 use super::notes::notes;
 use super::opened::Opened;
-use super::recompute::recompute;
+use super::recompute::recompute_within;
+use super::room::{check_room, check_weights};
 use super::vocabulary::Vocabulary;
 use crate::device;
 use crate::error::Error;
@@ -34,6 +38,10 @@ pub struct Ready {
     pub model: Model,
     /// Paths of adapted modules.
     pub modules: Vec<String>,
+    /// The memory of the machine before the model was read.
+    machine: Option<Machine>,
+    /// What should be known of the run's length and memory.
+    remarks: Vec<String>,
 }
 
 impl Ready {
@@ -42,12 +50,23 @@ impl Ready {
     /// # Errors
     /// A device that is not compiled into this build; those of [`Opened::new`]; those of [`Data::load`] and
     /// [`build_model`], as soon as either fails; what the data gate forbids; rows that the model cannot read; no row to
-    /// train on.
+    /// train on; no step with a learning rate above zero; a run that needs more memory than the machine has.
     pub fn new(loaded: Loaded) -> Result<Self, Error> {
         let device = device::open(loaded.recipe.device)?;
-        let opened = Opened::new(loaded)?;
-        let (data, model, modules) = load(&opened, &device)?;
-        Ok(Self { opened, data, model, modules })
+        let mut opened = Opened::new(loaded)?;
+        let machine = Machine::measure(opened.recipe().device);
+        check_weights(&opened.loaded, &opened.folder, machine)?;
+        let (mut data, model, modules) = load(&opened, &device)?;
+        let decided = decide_length(&mut opened.loaded, &data)?;
+        let beyond = [(Split::Train, Some(&data.train)), (Split::Eval, data.eval.as_ref())];
+        let beyond = beyond.into_iter().filter_map(|(split, rows)| fits::beyond_positions(rows?, split, &model));
+        let beyond: Vec<_> = beyond.collect();
+        data.report.warnings.extend(beyond);
+        let mut ready = Self { opened, data, model, modules, machine, remarks: vec![] };
+        let (choice, plan) = ready.recompute();
+        ready.remarks = decided;
+        ready.remarks.extend(check_room(&ready.opened.loaded, &plan, choice)?);
+        Ok(ready)
     }
 
     /// The recipe.
@@ -62,7 +81,7 @@ impl Ready {
 
     /// What the backward pass recomputes, and the estimate behind it.
     pub fn recompute(&self) -> (Recompute, MemoryPlan) {
-        recompute(self.recipe(), &self.model, &self.data)
+        recompute_within(self.recipe(), &self.model, &self.data, self.machine)
     }
 
     /// Notes for the user, although nothing is wrong.
@@ -74,6 +93,7 @@ impl Ready {
             .chain(of_text)
             .chain(self.opened.vocabulary.iter().flat_map(Vocabulary::notes))
             .chain(self.data.notes())
+            .chain(self.remarks.iter().cloned())
             .collect()
     }
 }

@@ -85,6 +85,11 @@ impl Text {
         self.folder.path()
     }
 
+    /// Whether the model ships a chat template of its own that can be used.
+    pub fn ships_template(&self) -> bool {
+        self.template.is_some() && self.by_default.is_none()
+    }
+
     /// The template to write into exported folders. A default template is written only if it rendered rows.
     pub fn template_to_export(&self, rendered: bool) -> Option<&ChatTemplate> {
         self.template.as_ref().filter(|_| rendered || self.by_default.is_none())

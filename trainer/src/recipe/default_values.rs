@@ -3,10 +3,14 @@
 use super::device::DeviceName;
 use super::dtype::ComputeDtype;
 
-/// Steps of the warm-up, when neither steps nor a ratio is given.
+/// The longest warm-up when neither steps nor a ratio is given.
 pub(super) const WARMUP_STEPS: usize = 10;
-/// Passes over the data, when neither epochs nor steps are given.
-pub(super) const EPOCHS: usize = 1;
+/// Its share of the run is one step in so many.
+pub(super) const WARMUP_SHARE: usize = 10;
+/// A run of fewer steps is given more epochs, when neither epochs nor steps are given.
+pub(super) const FEW_STEPS: usize = 30;
+/// So many epochs at most.
+pub(super) const MOST_EPOCHS: usize = 10;
 /// The default micro-batch is the largest divisor of the batch up to this.
 pub(super) const MICRO_BATCH_LIMIT: usize = 4;
 

@@ -61,13 +61,19 @@ pub(super) struct Entry {
 impl Document {
     /// Parses the file's text. `name` is shown in errors.
     pub(super) fn parse(name: &str, text: &str) -> Result<Self, RecipeError> {
+        let mut document = Document::of_text(name, text);
+        document.root.value = Value::Table(document.parse_table(0)?);
+        Ok(document)
+    }
+
+    /// The file's text without its keys, to point into.
+    pub(super) fn of_text(name: &str, text: &str) -> Self {
         let mut document = Document {
             sources: Vec::new(),
             root: Node { value: Value::Table(Vec::new()), origin: Origin { source: 0, span: 0..0 } },
         };
-        let source = document.add_source(name, text);
-        document.root.value = Value::Table(document.parse_table(source)?);
-        Ok(document)
+        document.add_source(name, text);
+        document
     }
 
     /// Registers a text so that origins can point into it.
@@ -98,7 +104,12 @@ impl Document {
         let message = error.message().lines().next().unwrap_or_default();
         self.at(ComplaintKind::Syntax, &origin)
             .message(format!("not valid TOML: {message}"))
-            .advice("strings need quotes, sections are [name], lists of sections [[name]]; https://toml.io explains the rest")
+            .advice(match message.contains("escape") {
+                true => "a backslash begins an escape in \"...\"; '...' keeps it as it is, and paths may be written with /",
+                false => {
+                    "strings need quotes, sections are [name], lists of sections [[name]]; https://toml.io explains the rest"
+                }
+            })
             .into()
     }
 

@@ -15,6 +15,9 @@ pub enum RecipeError {
     /// A place in the recipe, or in the text of a `--set`.
     #[error(transparent)]
     At(Box<Complaint>),
+    /// Several of them, in the order of the recipe.
+    #[error("{} things are wrong with the recipe:\n{}", complaints.len(), listed(complaints))]
+    Several { complaints: Vec<Complaint> },
     /// The resolved recipe has no TOML form. A defect of firebrand, not of the recipe.
     #[error("the resolved recipe cannot be written as TOML: {reason}")]
     Unwritable { reason: String },
@@ -27,7 +30,8 @@ pub struct Complaint {
     pub kind: ComplaintKind,
     pub message: String,
     pub help: String,
-    source_code: NamedSource<String>,
+    // In a box, so that results with a complaint stay small.
+    source_code: Box<NamedSource<String>>,
     span: Range<usize>,
     label: String,
 }
@@ -56,7 +60,7 @@ impl Complaint {
             kind,
             message: String::new(),
             help: String::new(),
-            source_code: NamedSource::new(name, text.to_owned()),
+            source_code: Box::new(NamedSource::new(name, text.to_owned())),
             span: span.start.min(text.len())..span.end.min(text.len()),
             label: String::new(),
         }
@@ -95,13 +99,38 @@ impl From<Complaint> for RecipeError {
     }
 }
 
+impl RecipeError {
+    /// `complaints` as one error; `None` if there are none.
+    pub(super) fn all(mut complaints: Vec<Complaint>) -> Option<Self> {
+        match complaints.len() {
+            0 => None,
+            1 => complaints.pop().map(Self::from),
+            _ => Some(Self::Several { complaints }),
+        }
+    }
+
+    /// What is wrong at places in the recipe.
+    pub fn complaints(&self) -> &[Complaint] {
+        match self {
+            RecipeError::At(complaint) => std::slice::from_ref(complaint),
+            RecipeError::Several { complaints } => complaints,
+            RecipeError::Read { .. } | RecipeError::Unwritable { .. } => &[],
+        }
+    }
+}
+
+fn listed(complaints: &[Complaint]) -> String {
+    let lines: Vec<String> = complaints.iter().map(|complaint| format!("- {}", complaint.message)).collect();
+    lines.join("\n")
+}
+
 impl Diagnostic for Complaint {
     fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
         (!self.help.is_empty()).then(|| Box::new(&self.help) as Box<dyn std::fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(&self.source_code)
+        Some(&*self.source_code)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
@@ -117,7 +146,16 @@ impl Diagnostic for RecipeError {
                 Some(Box::new("check the path; a recipe is a TOML file, examples are in recipes/"))
             }
             RecipeError::At(complaint) => complaint.help(),
-            RecipeError::Read { .. } | RecipeError::Unwritable { .. } => None,
+            RecipeError::Read { .. } | RecipeError::Several { .. } | RecipeError::Unwritable { .. } => None,
+        }
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        match self {
+            RecipeError::Several { complaints } => {
+                Some(Box::new(complaints.iter().map(|complaint| complaint as &dyn Diagnostic)))
+            }
+            RecipeError::Read { .. } | RecipeError::At(_) | RecipeError::Unwritable { .. } => None,
         }
     }
 

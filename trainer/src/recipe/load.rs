@@ -5,15 +5,15 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::document::Document;
+use super::document::{Document, Value};
 use super::dtype::StoredDtype;
-use super::error::{ComplaintKind, RecipeError};
+use super::error::{Complaint, ComplaintKind, RecipeError};
 use super::evaluation::Eval;
 use super::file::RecipeFile;
 use super::model::ModelSource;
 use super::paths::Folders;
 use super::train::Train;
-use super::{Method, Recipe, conflicts, overrides, paths, schema, validate};
+use super::{Method, Recipe, conflicts, other_files, overrides, paths, schema, validate};
 
 /// A recipe, and where each of its keys was written.
 #[derive(Clone, Debug)]
@@ -23,6 +23,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Whether the value of a key comes from a `--set` and not from the file.
+    pub fn overridden(&self, key: &str) -> bool {
+        self.document.get(key).is_some_and(|node| node.origin.source != 0)
+    }
+
     /// An error that points at a key such as `adapter.targets` or `data.train.0.path`, for what only turns out later: with
     /// the model or the data at hand. When the key is not written in the recipe, its section is shown.
     pub fn complain(&self, key: &str, message: impl Into<String>, help: impl Into<String>) -> RecipeError {
@@ -34,11 +39,21 @@ impl Recipe {
     /// Reads a recipe file and applies `overrides`, each `key=value`.
     ///
     /// # Errors
-    /// The first thing that is wrong with the recipe, with its line and what to do.
+    /// Everything that is wrong with the recipe, each with its line and what to do: keys, values, keys that do not go
+    /// together, files that are not there.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded, RecipeError> {
         let text = fs::read_to_string(path).map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
         let folders = Folders { current: Path::new(""), recipe: path.parent().unwrap_or(Path::new("")) };
         Recipe::parse(&path.display().to_string(), &text, overrides, folders)
+    }
+
+    /// The same for a text, whose paths are relative to the current folder; `name` is shown in errors.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`].
+    pub fn from_text(name: &str, text: &str, overrides: &[String]) -> Result<Loaded, RecipeError> {
+        let here = Path::new("");
+        Recipe::parse(name, text, overrides, Folders { current: here, recipe: here })
     }
 
     /// The same for a text; `name` is shown in errors.
@@ -49,37 +64,54 @@ impl Recipe {
         folders: Folders<'_>,
     ) -> Result<Loaded, RecipeError> {
         let schema = schema::json_schema();
-        let mut document = Document::parse(name, text)?;
+        let mut document = match Document::parse(name, text) {
+            Ok(document) => document,
+            Err(error) => {
+                let other = other_files::complaint(&Document::of_text(name, text), name, text, schema);
+                return Err(other.map_or(error, RecipeError::from));
+            }
+        };
         for text in overrides {
             overrides::apply(&mut document, text, |path| validate::is_text(schema, path))?;
         }
-        validate::validate(&mut document, schema)?;
-        let mut file = read(&document)?;
-        conflicts::check(&file, &document)?;
-        let model = paths::resolve(&mut file, &document, folders)?;
-        Ok(Loaded { recipe: decide(file, model), document })
+        let (mut wrong, whole) = validate::validate(&mut document, schema);
+        wrong.extend(unknown_device(&document));
+        match read(&document) {
+            Ok(mut file) => {
+                if whole {
+                    wrong.extend(conflicts::check(&file, &document));
+                }
+                match paths::resolve(&mut file, &document, folders) {
+                    Ok(model) => match RecipeError::all(wrong) {
+                        None => return Ok(Loaded { recipe: decide(file, model), document }),
+                        Some(error) => return Err(error),
+                    },
+                    Err(lost) => wrong.extend(lost),
+                }
+            }
+            Err(complaint) if wrong.is_empty() => wrong.push(complaint),
+            Err(_) => wrong.extend(paths::lost(&document, folders)),
+        }
+        Err(RecipeError::all(wrong).unwrap_or_else(|| unreadable(&document, "it cannot be read").into()))
     }
 }
 
-/// The types' own reading. After the schema only texts with a grammar can still fail, such as device names.
-fn read(document: &Document) -> Result<RecipeFile, RecipeError> {
-    if let Some(super::document::Value::String(device)) = document.get("device").map(|node| &node.value)
-        && let Err(reason) = device.parse::<super::DeviceName>()
-    {
-        return Err(document
-            .at_key(ComplaintKind::UnknownValue, "device")
-            .message(format!("unknown device \"{device}\""))
-            .label("not known")
-            .advice(reason)
-            .into());
-    }
-    RecipeFile::deserialize(document.root.to_toml()).map_err(|error| {
-        document
-            .at_key(ComplaintKind::WrongType, "")
-            .message(error.message().to_owned())
-            .advice("`firebrand schema` prints what a recipe may hold")
-            .into()
-    })
+/// Device names have a grammar that the schema cannot say in words.
+fn unknown_device(document: &Document) -> Option<Complaint> {
+    let Some(Value::String(device)) = document.get("device").map(|node| &node.value) else { return None };
+    let reason = device.parse::<super::DeviceName>().err()?;
+    let complaint = document.at_key(ComplaintKind::UnknownValue, "device");
+    Some(complaint.message(format!("unknown device \"{device}\"")).label("not known").advice(reason))
+}
+
+fn unreadable(document: &Document, reason: &str) -> Complaint {
+    let complaint = document.at_key(ComplaintKind::WrongType, "");
+    complaint.message(reason).advice("`firebrand schema` prints what a recipe may hold")
+}
+
+/// The types' own reading. After the schema nothing but a defect of ours can fail here.
+fn read(document: &Document) -> Result<RecipeFile, Complaint> {
+    RecipeFile::deserialize(document.root.to_toml()).map_err(|error| unreadable(document, error.message()))
 }
 
 fn decide(file: RecipeFile, model: ModelSource) -> Recipe {

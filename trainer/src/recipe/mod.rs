@@ -18,12 +18,14 @@ mod error;
 mod evaluation;
 mod expectation;
 mod file;
+mod foreign;
 mod inlined;
 mod load;
 mod model;
 mod moved;
 mod objective;
 mod optimizer;
+mod other_files;
 mod output;
 mod overrides;
 mod paths;
@@ -64,7 +66,7 @@ pub use vocabulary::{RowInit, RowPreset, VocabularyRecipe};
 
 use firebrand_datasets::DataConfig;
 
-/// A run, fully decided.
+/// A run, decided but for what only model and rows can say: objective, date, and the length that is left to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     pub model: ModelSource,

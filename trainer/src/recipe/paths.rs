@@ -1,6 +1,6 @@
 //! Where the files a recipe names are: relative to the current directory first, else to the recipe's folder.
 //!
-//! A path that leads nowhere is an error here, before anything is loaded. The run directory is not an input: it is
+//! A first `~` is the user's home folder. A path that leads nowhere is an error here, before anything is loaded. The run directory is not an input: it is
 //! always relative to the current directory.
 
 use std::path::{Component, Path, PathBuf};
@@ -9,10 +9,11 @@ use firebrand_datasets::TemplateChoice;
 use firebrand_datasets::source::is_remote;
 
 use super::adapter::AdapterSection;
-use super::document::Document;
-use super::error::{ComplaintKind, RecipeError};
+use super::document::{Document, Value};
+use super::error::{Complaint, ComplaintKind};
 use super::file::RecipeFile;
 use super::model::ModelSource;
+use crate::home;
 
 /// The two folders a relative path may start from.
 #[derive(Clone, Copy, Debug)]
@@ -51,18 +52,30 @@ impl Folders<'_> {
 }
 
 /// Finds every input of the recipe and writes the found path into it. Returns the model.
+///
+/// # Errors
+/// Every input that is not there.
 pub(super) fn resolve(
     file: &mut RecipeFile,
     document: &Document,
     folders: Folders<'_>,
-) -> Result<ModelSource, RecipeError> {
-    let model = find_model(&file.model, document, folders)?;
+) -> Result<ModelSource, Vec<Complaint>> {
+    let mut lost = vec![];
+    let mut find = |path: &Path, key: &str| match find(path, key, document, folders) {
+        Ok(found) => found,
+        Err(complaint) => {
+            lost.push(complaint);
+            path.to_path_buf()
+        }
+    };
+    file.output = home::expanded(&file.output);
+    let model = find_model(&home::expanded_text(&file.model), document, folders);
     let adapter = file.adapter.as_mut().and_then(AdapterSection::init_from_mut);
     if let Some(path) = adapter {
-        *path = find(path, "adapter.init_from", document, folders)?;
+        *path = find(path, "adapter.init_from");
     }
     if let TemplateChoice::File(path) = &mut file.data.template {
-        *path = find(path, "data.template", document, folders)?;
+        *path = find(path, "data.template");
     }
     for (split, sources) in [("train", &mut file.data.train), ("eval", &mut file.data.eval)] {
         for (index, source) in sources.iter_mut().enumerate() {
@@ -70,14 +83,43 @@ pub(super) fn resolve(
                 continue;
             }
             let key = format!("data.{split}.{index}.path");
-            let path = find(Path::new(&source.path), &key, document, folders)?;
+            let path = find(Path::new(&source.path), &key);
             source.path = path.display().to_string();
         }
     }
-    Ok(model)
+    match model {
+        Ok(model) if lost.is_empty() => Ok(model),
+        Ok(_) => Err(lost),
+        Err(complaint) => {
+            lost.insert(0, complaint);
+            Err(lost)
+        }
+    }
 }
 
-fn find_model(text: &str, document: &Document, folders: Folders<'_>) -> Result<ModelSource, RecipeError> {
+/// The inputs that are not there, of a recipe that cannot be read for other reasons.
+pub(super) fn lost(document: &Document, folders: Folders<'_>) -> Vec<Complaint> {
+    let text = |key: &str| match document.get(key).map(|node| &node.value) {
+        Some(Value::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let model = text("model").and_then(|model| find_model(&home::expanded_text(&model), document, folders).err());
+    let template = text("data.template").filter(|name| matches!(name.clone().into(), TemplateChoice::File(_)));
+    let mut inputs =
+        vec![("adapter.init_from".to_owned(), text("adapter.init_from")), ("data.template".into(), template)];
+    for split in ["train", "eval"] {
+        let count = match document.get(&format!("data.{split}")).map(|node| &node.value) {
+            Some(Value::Array(items)) => items.len(),
+            _ => 0,
+        };
+        let keys = (0..count).map(|index| format!("data.{split}.{index}.path"));
+        inputs.extend(keys.map(|key| (key.clone(), text(&key).filter(|path| !is_remote(path)))));
+    }
+    let inputs = inputs.into_iter().filter_map(|(key, path)| find(Path::new(&path?), &key, document, folders).err());
+    model.into_iter().chain(inputs).collect()
+}
+
+fn find_model(text: &str, document: &Document, folders: Folders<'_>) -> Result<ModelSource, Complaint> {
     match (folders.find(Path::new(text)), ModelSource::hub_id(text)) {
         (Ok(path), _) => Ok(ModelSource::Local(path)),
         (Err(_), Some(hub)) => Ok(hub),
@@ -85,12 +127,17 @@ fn find_model(text: &str, document: &Document, folders: Folders<'_>) -> Result<M
             .at_key(ComplaintKind::NotFound, "model")
             .message(format!("there is no model at {text}"))
             .label("neither a folder nor a hub id")
-            .advice(format!("looked for {}; a hub id is owner/name or owner/name@revision", either(&tried)))
-            .into()),
+            .advice(match slip(Path::new(text), folders) {
+                Some(slip) => format!("{slip}\nlooked for {}", either(&tried)),
+                None => {
+                    format!("looked for {}; a hub id is owner/name or owner/name@revision", either(&tried))
+                }
+            })),
     }
 }
 
-fn find(path: &Path, key: &str, document: &Document, folders: Folders<'_>) -> Result<PathBuf, RecipeError> {
+fn find(path: &Path, key: &str, document: &Document, folders: Folders<'_>) -> Result<PathBuf, Complaint> {
+    let path = &home::expanded(path);
     folders.find(path).map_err(|tried| {
         let help = match key {
             "data.template" => format!(
@@ -100,13 +147,38 @@ fn find(path: &Path, key: &str, document: &Document, folders: Folders<'_>) -> Re
             ),
             _ => format!("looked for {}", either(&tried)),
         };
+        let help = match slip(path, folders) {
+            Some(slip) => format!("{slip}\n{help}"),
+            None => help,
+        };
         document
             .at_key(ComplaintKind::NotFound, key)
             .message(format!("`{key}`: there is no {}", path.display()))
             .label("not found")
             .advice(help)
-            .into()
     })
+}
+
+/// What a path that leads nowhere was probably meant to be.
+fn slip(path: &Path, folders: Folders<'_>) -> Option<String> {
+    let text = path.to_str()?;
+    if let Some(rest) = text.strip_prefix("file://") {
+        return Some(format!("write the path without `file://`: {rest}"));
+    }
+    if text.starts_with('$') || text.starts_with('%') && text.matches('%').count() > 1 || text.contains("${") {
+        return Some("environment variables are not replaced in recipes: write the path itself".into());
+    }
+    if text.starts_with('~') {
+        return Some("only a first `~` alone is replaced by your home folder: write the path itself".into());
+    }
+    if cfg!(not(windows)) && text.contains('\\') {
+        let slashes = text.replace('\\', "/");
+        return Some(match folders.find(Path::new(&slashes)) {
+            Ok(_) => format!("folders are separated by `/` here: write {slashes}"),
+            Err(_) => "folders are separated by `/` here, and drives such as `C:` are no part of a path".into(),
+        });
+    }
+    None
 }
 
 fn builtin_templates() -> String {

@@ -15,7 +15,10 @@ A recipe is a TOML file that says everything about a run: `firebrand train RECIP
 `[[data.train]]` are required. A key that is not listed here is an error that names the nearest one and the line.
 
 - `--set section.key=value` overrides any key: `--set train.steps=100`, `--set data.train.0.path=faq.jsonl`.
-- Input paths are looked for in the current directory first, then beside the recipe. `output` is relative to the current directory.
+- Input paths are looked for in the current directory first, then beside the recipe. `output` is relative to the current directory. A first `~` is your home
+  folder, also on the command line; environment variables are not replaced.
+- All mistakes are shown at once, each with its line. Names of other trainers' keys are answered with ours.
+- `firebrand init --model M --data FILE` writes a first recipe that fits data and model.
 - The resolved recipe, with every default written out, is saved as `recipe.toml` in the run directory, and is itself a recipe.
 - Editors with TOML support (Taplo, Even Better TOML) complete and check recipes with `firebrand schema > recipe.schema.json`.
 

@@ -1,5 +1,8 @@
 //! The way back: a [`Recipe`] as TOML with every default written out, saved beside each run. It loads to the same value.
 
+use std::path::PathBuf;
+
+use firebrand_datasets::CacheChoice;
 use sha2::{Digest, Sha256};
 
 use super::Recipe;
@@ -22,12 +25,16 @@ impl Recipe {
         }
     }
 
-    /// SHA-256 of the resolved recipe, in hexadecimal.
+    /// SHA-256 of what the resolved recipe says about the result, in hexadecimal: all but where the run is written and whether
+    /// prepared rows are kept.
     ///
     /// # Errors
     /// As [`Recipe::to_toml`].
     pub fn hash(&self) -> Result<String, RecipeError> {
-        let digest = Sha256::digest(self.to_toml()?);
+        let mut result = self.clone();
+        result.output = PathBuf::new();
+        result.data.cache = CacheChoice::default();
+        let digest = Sha256::digest(result.to_toml()?);
         Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }

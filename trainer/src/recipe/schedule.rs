@@ -5,7 +5,7 @@
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
-use super::default_values::WARMUP_STEPS;
+use super::default_values::{WARMUP_SHARE, WARMUP_STEPS};
 use super::inlined::default_kind;
 
 /// A warm-up from zero, then a curve.
@@ -35,6 +35,9 @@ pub enum Warmup {
     Steps(usize),
     /// Of all steps of the run.
     Ratio(f64),
+    /// A tenth of the run and at most 10 steps: neither steps nor a ratio is given. The plan writes the number in once the
+    /// rows are known.
+    Fitting,
 }
 
 impl Warmup {
@@ -43,6 +46,7 @@ impl Warmup {
         match self {
             Warmup::Steps(steps) => steps,
             Warmup::Ratio(ratio) => (total as f64 * ratio).ceil() as usize,
+            Warmup::Fitting => (total / WARMUP_SHARE).min(WARMUP_STEPS),
         }
     }
 }
@@ -66,7 +70,8 @@ pub enum ScheduleSection {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WarmupKeys {
-    /// Optimiser steps in which the learning rate rises from zero; 10 when neither this nor `warmup_ratio` is given.
+    /// Optimiser steps in which the learning rate rises from zero. When neither this nor `warmup_ratio` is given: a tenth of
+    /// the run, at most 10.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = 3)]
     pub warmup_steps: Option<usize>,
@@ -83,7 +88,8 @@ pub struct MinLrKeys {
     /// The last learning rate as a share of the highest.
     #[schemars(range(min = 0, max = 1), example = 0.2)]
     pub min_ratio: f64,
-    /// Optimiser steps in which the learning rate rises from zero; 10 when neither this nor `warmup_ratio` is given.
+    /// Optimiser steps in which the learning rate rises from zero. When neither this nor `warmup_ratio` is given: a tenth of
+    /// the run, at most 10.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = 3)]
     pub warmup_steps: Option<usize>,
@@ -107,7 +113,7 @@ impl From<ScheduleSection> for Schedule {
         let warmup = match (steps, ratio) {
             (Some(steps), _) => Warmup::Steps(steps),
             (None, Some(ratio)) => Warmup::Ratio(ratio),
-            (None, None) => Warmup::Steps(WARMUP_STEPS),
+            (None, None) => Warmup::Fitting,
         };
         Schedule { curve, warmup }
     }
@@ -118,6 +124,7 @@ impl From<&Schedule> for ScheduleSection {
         let (warmup_steps, warmup_ratio) = match schedule.warmup {
             Warmup::Steps(steps) => (Some(steps), None),
             Warmup::Ratio(ratio) => (None, Some(ratio)),
+            Warmup::Fitting => (None, None),
         };
         let keys = WarmupKeys { warmup_steps, warmup_ratio };
         match schedule.curve {
@@ -145,5 +152,11 @@ mod tests {
         assert_eq!(Warmup::Ratio(0.0).steps(10), 0);
         assert_eq!(Warmup::Ratio(0.1).steps(30), 3);
         assert_eq!(Warmup::Steps(10).steps(5), 10);
+    }
+
+    #[test]
+    fn the_default_warm_up_is_a_tenth_and_never_the_whole_run() {
+        let steps = |total| Warmup::Fitting.steps(total);
+        assert_eq!([1, 9, 10, 30, 100, 5000].map(steps), [0, 0, 1, 3, 10, 10]);
     }
 }

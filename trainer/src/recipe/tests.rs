@@ -3,6 +3,7 @@
 mod consumers;
 mod errors;
 mod files;
+mod gathered;
 mod keys;
 mod overriding;
 mod pages;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::default_values::{EPOCHS, MICRO_BATCH_LIMIT};
+use super::default_values::{FEW_STEPS, MICRO_BATCH_LIMIT, MOST_EPOCHS};
 
 /// How long, and in what portions.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,17 @@ pub enum Duration {
     Epochs(usize),
     /// Optimiser steps, over as many passes as that takes.
     Steps(usize),
+    /// As many passes as [`Duration::fitting`] says: neither `epochs` nor `steps` is given. The plan writes the number in
+    /// once the rows are known.
+    Fitting,
+}
+
+impl Duration {
+    /// Passes over rows that make `steps` optimiser steps in each: one, or as many as small data need for 30 steps, at
+    /// most 10.
+    pub fn fitting(steps: u64) -> usize {
+        FEW_STEPS.div_ceil(steps.max(1) as usize).min(MOST_EPOCHS)
+    }
 }
 
 /// The keys of `[train]` as written.
@@ -32,7 +43,8 @@ pub enum Duration {
 #[serde(deny_unknown_fields, default)]
 #[schemars(description = "How long, and in what portions.")]
 pub struct TrainSection {
-    /// Passes over the training rows; 1 when neither this nor `steps` is given.
+    /// Passes over the training rows. When neither this nor `steps` is given: 1, or as many as small data need for 30 steps,
+    /// at most 10.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), example = 3)]
     pub epochs: Option<usize>,
@@ -93,7 +105,7 @@ impl From<TrainSection> for Train {
             duration: match (section.epochs, section.steps) {
                 (_, Some(steps)) => Duration::Steps(steps),
                 (Some(epochs), None) => Duration::Epochs(epochs),
-                (None, None) => Duration::Epochs(EPOCHS),
+                (None, None) => Duration::Fitting,
             },
             batch_size: section.batch_size,
             micro_batch_size: section
@@ -113,6 +125,7 @@ impl From<&Train> for TrainSection {
         let (epochs, steps) = match train.duration {
             Duration::Epochs(epochs) => (Some(epochs), None),
             Duration::Steps(steps) => (None, Some(steps)),
+            Duration::Fitting => (None, None),
         };
         TrainSection {
             epochs,
@@ -127,7 +140,13 @@ impl From<&Train> for TrainSection {
 
 #[cfg(test)]
 mod tests {
-    use super::largest_divisor;
+    use super::{Duration, largest_divisor};
+
+    #[test]
+    fn small_data_are_visited_more_often() {
+        let epochs = |steps| Duration::fitting(steps);
+        assert_eq!([1, 3, 10, 29, 30, 5000].map(epochs), [10, 10, 3, 2, 1, 1]);
+    }
 
     #[test]
     fn the_default_micro_batch_divides_the_batch() {

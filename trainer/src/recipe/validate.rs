@@ -1,23 +1,30 @@
 //! The recipe against its schema: unknown and missing keys, wrong types, unknown words, numbers out of range.
 //!
 //! The schema is the one `firebrand schema` prints, so an editor and the loader agree. Only the keywords that our own types
-//! produce are known. What two keys mean together is in `conflicts.rs`.
+//! produce are known. What two keys mean together is in `conflicts.rs`. Everything that is wrong is found in one go.
+
+use std::cell::{Cell, RefCell};
 
 use serde_json::Value as Json;
 
 use super::document::{Document, Entry, Node, Origin, Value};
-use super::error::{ComplaintKind, RecipeError};
+use super::error::{Complaint, ComplaintKind};
 use super::expectation::{alternatives, choices, describe, keys, kinds, nearest, quoted};
+use super::foreign;
 use super::moved::moved;
 
-/// Checks the whole document, and writes in the `kind` of sections that leave it out.
-pub(super) fn validate(document: &mut Document, schema: &Json) -> Result<(), RecipeError> {
+/// Checks the whole document, and writes in the `kind` of sections that leave it out. Returns all that is wrong, in the
+/// order of the recipe, and whether the rest says what was meant; unknown keys are taken out of the document.
+pub(super) fn validate(document: &mut Document, schema: &Json) -> (Vec<Complaint>, bool) {
     let mut root = document.root.clone();
-    let walk = Walk { document, root: schema };
+    let walk = Walk { document, root: schema, found: RefCell::default(), whole: Cell::new(true) };
     let origin = root.origin.clone();
-    walk.node(&mut root, &origin, schema, "")?;
+    if let Err(complaint) = walk.node(&mut root, &origin, schema, "") {
+        walk.broken(complaint);
+    }
+    let (found, whole) = (walk.found.into_inner(), walk.whole.get());
     document.root = root;
-    Ok(())
+    (found, whole)
 }
 
 /// Whether the value at a key path is always a string.
@@ -37,11 +44,14 @@ pub(super) fn is_text(schema: &Json, path: &[String]) -> bool {
 struct Walk<'a> {
     document: &'a Document,
     root: &'a Json,
+    found: RefCell<Vec<Complaint>>,
+    /// Whether every section and value has its form, so that what is left of the recipe says what was meant.
+    whole: Cell<bool>,
 }
 
 impl Walk<'_> {
     /// `place` is what to underline: the value, or the key of a section.
-    fn node(&self, node: &mut Node, place: &Origin, schema: &Json, path: &str) -> Result<(), RecipeError> {
+    fn node(&self, node: &mut Node, place: &Origin, schema: &Json, path: &str) -> Result<(), Complaint> {
         let words = choices(schema);
         if !words.is_empty() {
             return self.word(node, &words, path);
@@ -67,7 +77,7 @@ impl Walk<'_> {
         }
     }
 
-    fn word(&self, node: &Node, words: &[&str], path: &str) -> Result<(), RecipeError> {
+    fn word(&self, node: &Node, words: &[&str], path: &str) -> Result<(), Complaint> {
         match &node.value {
             Value::String(text) if words.contains(&text.as_str()) => Ok(()),
             Value::String(text) => {
@@ -80,18 +90,27 @@ impl Walk<'_> {
                     .at(ComplaintKind::UnknownValue, &node.origin)
                     .message(format!("unknown value \"{text}\" for `{path}`"))
                     .label("not known")
-                    .advice(match nearest(text, words) {
-                        Some(near) => format!("did you mean \"{near}\"? {known}"),
-                        None => known,
-                    })
-                    .into())
+                    .advice(
+                        self.word_meant(text, words, path).map_or(known.clone(), |meant| format!("{meant}\n{known}")),
+                    ))
             }
             _ => Err(self
                 .document
                 .at(ComplaintKind::WrongType, &node.origin)
                 .message(format!("`{path}` must be a string, found {}", found(node)))
-                .advice(format!("write one of {}", quoted(words)))
-                .into()),
+                .advice(format!("write one of {}", quoted(words)))),
+        }
+    }
+
+    /// What an unknown word was probably meant to be.
+    fn word_meant(&self, text: &str, words: &[&str], path: &str) -> Option<String> {
+        if let Some(other) = foreign::words_for(path, text) {
+            return Some(other.to_owned());
+        }
+        match (foreign::value_here(path, text), nearest(text, words)) {
+            (Some(ours), _) => Some(format!("what another trainer calls \"{text}\" is {ours} here")),
+            (None, Some(near)) => Some(format!("did you mean \"{near}\"?")),
+            (None, None) => None,
         }
     }
 
@@ -102,7 +121,7 @@ impl Walk<'_> {
         kinds: &[(&str, &Json)],
         schema: &Json,
         path: &str,
-    ) -> Result<(), RecipeError> {
+    ) -> Result<(), Complaint> {
         let words: Vec<&str> = kinds.iter().map(|(kind, _)| *kind).collect();
         let Value::Table(entries) = &mut node.value else {
             return Err(self.wrong_type(node, place, schema, path));
@@ -135,8 +154,7 @@ impl Walk<'_> {
                     .at(ComplaintKind::MissingKey, place)
                     .message(format!("[{path}] needs the key `kind`"))
                     .label("without a kind")
-                    .advice(format!("add kind = {}", quoted(&words)))
-                    .into());
+                    .advice(format!("add kind = {}", quoted(&words))));
             }
         };
         match kinds.iter().find(|(name, _)| *name == kind) {
@@ -145,28 +163,62 @@ impl Walk<'_> {
         }
     }
 
-    fn table(&self, entries: &mut [Entry], place: &Origin, schema: &Json, path: &str) -> Result<(), RecipeError> {
+    fn table(&self, entries: &mut Vec<Entry>, place: &Origin, schema: &Json, path: &str) -> Result<(), Complaint> {
         let known = keys(schema);
-        for entry in &mut *entries {
+        let meant: Vec<String> = entries.iter().filter_map(|entry| self.meant(entry, &known, path)).collect();
+        entries.retain_mut(|entry| {
             let path = join(path, &entry.key);
             let inner = match schema["properties"].get(&entry.key) {
                 Some(inner) => inner,
                 None if schema["additionalProperties"].is_object() => &schema["additionalProperties"],
-                None => return Err(self.unknown_key(entry, &known, &path)),
+                None => {
+                    match entry.node.value {
+                        Value::Table(_) => self.broken(self.unknown_key(entry, &known, &path)),
+                        _ => self.note(self.unknown_key(entry, &known, &path)),
+                    }
+                    return false;
+                }
             };
             let place = entry.place();
-            self.node(&mut entry.node, &place, inner, &path)?;
-        }
+            if let Err(complaint) = self.node(&mut entry.node, &place, inner, &path) {
+                self.broken(complaint);
+            }
+            true
+        });
         for key in schema["required"].as_array().into_iter().flatten() {
             let Some(key) = key.as_str() else { continue };
-            if !entries.iter().any(|entry| entry.key == key) {
-                return Err(self.missing_key(place, &schema["properties"][key], path, key));
+            if !entries.iter().any(|entry| entry.key == key) && !meant.contains(&join(path, key)) {
+                self.broken(self.missing_key(place, &schema["properties"][key], path, key));
             }
         }
         Ok(())
     }
 
-    fn array(&self, items: &mut [Node], place: &Origin, schema: &Json, path: &str) -> Result<(), RecipeError> {
+    /// Keeps a complaint about something without which the recipe is another one, and goes on.
+    fn broken(&self, complaint: Complaint) {
+        self.whole.set(false);
+        self.note(complaint);
+    }
+
+    /// The key that an unknown one was probably meant to be.
+    fn meant(&self, entry: &Entry, known: &[&str], path: &str) -> Option<String> {
+        if known.contains(&entry.key.as_str()) {
+            return None;
+        }
+        match foreign::here(&entry.key) {
+            Some(foreign::Here::Key("data.train")) => Some("data".into()),
+            Some(foreign::Here::Key(key)) => Some(key.into()),
+            Some(foreign::Here::Set(..) | foreign::Here::Words(_)) => None,
+            None => nearest(&entry.key, known).map(|near| join(path, near)),
+        }
+    }
+
+    /// Keeps a complaint and goes on.
+    fn note(&self, complaint: Complaint) {
+        self.found.borrow_mut().push(complaint);
+    }
+
+    fn array(&self, items: &mut [Node], place: &Origin, schema: &Json, path: &str) -> Result<(), Complaint> {
         let count = items.len() as u64;
         let least = schema["minItems"].as_u64().unwrap_or(0);
         let most = schema["maxItems"].as_u64().unwrap_or(u64::MAX);
@@ -182,17 +234,18 @@ impl Walk<'_> {
                         (_, most) => format!("at most {most}"),
                     }
                 ))
-                .advice(format!("`{path}` is {}", describe(schema)))
-                .into());
+                .advice(format!("`{path}` is {}", describe(schema))));
         }
         for (index, item) in items.iter_mut().enumerate() {
             let place = item.origin.clone();
-            self.node(item, &place, &schema["items"], &join(path, &index.to_string()))?;
+            if let Err(complaint) = self.node(item, &place, &schema["items"], &join(path, &index.to_string())) {
+                self.broken(complaint);
+            }
         }
         Ok(())
     }
 
-    fn range(&self, number: f64, place: &Origin, schema: &Json, path: &str) -> Result<(), RecipeError> {
+    fn range(&self, number: f64, place: &Origin, schema: &Json, path: &str) -> Result<(), Complaint> {
         let bound = |key: &str| schema[key].as_f64();
         let inside = number.is_finite()
             && bound("minimum").is_none_or(|least| number >= least)
@@ -207,11 +260,10 @@ impl Walk<'_> {
             .at(ComplaintKind::OutOfRange, place)
             .message(format!("`{path}` is out of range"))
             .label(format!("must be {}", describe(schema)))
-            .advice(format!("`{path}` must be {}, found {number}", describe(schema)))
-            .into())
+            .advice(format!("`{path}` must be {}, found {number}", describe(schema))))
     }
 
-    fn wrong_type(&self, node: &Node, place: &Origin, schema: &Json, path: &str) -> RecipeError {
+    fn wrong_type(&self, node: &Node, place: &Origin, schema: &Json, path: &str) -> Complaint {
         let expected = match kinds(schema) {
             Some(_) => "a section".into(),
             None => describe(schema),
@@ -220,25 +272,34 @@ impl Walk<'_> {
             .at(ComplaintKind::WrongType, place)
             .message(format!("`{path}` has the wrong type"))
             .label(format!("this is {}", found(node)))
-            .advice(format!("`{path}` must be {expected}"))
-            .into()
+            .advice(match foreign::form(path, node) {
+                Some(form) => format!("`{path}` must be {expected}; write:\n{form}"),
+                None => format!("`{path}` must be {expected}"),
+            })
     }
 
-    fn unknown_key(&self, entry: &Entry, known: &[&str], path: &str) -> RecipeError {
+    fn unknown_key(&self, entry: &Entry, known: &[&str], path: &str) -> Complaint {
         if let Some(moved) = moved(path) {
             return self
                 .document
                 .at(ComplaintKind::UnknownKey, &entry.origin)
                 .message(format!("`{path}` is now {}", moved.now))
                 .label("no longer a key here")
-                .advice(format!("write it so:\n{}", moved.example))
-                .into();
+                .advice(format!("write it so:\n{}", moved.example));
         }
         let section = path.rsplit_once('.').map_or("the recipe", |(section, _)| section);
         let within = match section {
             "the recipe" => section.to_owned(),
             _ => format!("[{section}]"),
         };
+        if let Some(instead) = foreign::instead(&entry.key, &entry.node) {
+            return self
+                .document
+                .at(ComplaintKind::UnknownKey, &entry.origin)
+                .message(format!("unknown key `{}` in {within}", entry.key))
+                .label("a name of another trainer")
+                .advice(instead);
+        }
         let help = match (nearest(&entry.key, known), self.elsewhere(&entry.key)) {
             (Some(near), _) => format!("did you mean `{near}`?"),
             (None, Some(home)) => format!("`{}` belongs into {home}", entry.key),
@@ -250,10 +311,9 @@ impl Walk<'_> {
             .message(format!("unknown key `{}` in {within}", entry.key))
             .label("not a key here")
             .advice(if help.is_empty() { all } else { format!("{help}\n{all}") })
-            .into()
     }
 
-    fn missing_key(&self, place: &Origin, schema: &Json, path: &str, key: &str) -> RecipeError {
+    fn missing_key(&self, place: &Origin, schema: &Json, path: &str, key: &str) -> Complaint {
         let within = match path {
             "" => "the recipe".to_owned(),
             _ => format!("[{path}]"),
@@ -270,15 +330,13 @@ impl Walk<'_> {
             "data" | "data.train" => "[[data.train]]".to_owned(),
             _ => format!("the key `{key}`"),
         };
-        self.document
-            .at(ComplaintKind::MissingKey, place)
-            .message(format!("{within} needs {missing}"))
-            .advice(match meaning {
+        self.document.at(ComplaintKind::MissingKey, place).message(format!("{within} needs {missing}")).advice(
+            match meaning {
                 "" => advice,
                 _ if key == "data" || key == "train" => advice,
                 _ => format!("{advice}\n{meaning}"),
-            })
-            .into()
+            },
+        )
     }
 
     /// Where a key is known, when it is written in the wrong section: `[optimizer]` or `[optimizer] with kind = "sgd"`.

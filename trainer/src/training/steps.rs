@@ -40,9 +40,11 @@ impl<'a> Steps<'a> {
         let epoch = dataset.epoch(seed, 0);
         let mut steps = Self { dataset, seed, batch_size, total: 0, number: 0, epoch, next: 0 };
         let epochs = dataset.epochs().unwrap_or(u64::MAX);
+        let whole = |count: usize| (0..epochs.min(count as u64)).map(|epoch| steps.in_epoch(epoch)).sum();
         steps.total = match duration {
             Duration::Steps(count) => steps.at_most(count as u64, epochs),
-            Duration::Epochs(count) => (0..epochs.min(count as u64)).map(|epoch| steps.in_epoch(epoch)).sum(),
+            Duration::Epochs(count) => whole(count),
+            Duration::Fitting => whole(Duration::fitting(steps.in_epoch(0))),
         };
         steps
     }

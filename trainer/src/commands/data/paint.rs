@@ -1,8 +1,10 @@
 //! Colours text on a terminal; elsewhere brackets mark trained text.
 
+use std::io::IsTerminal;
+
 /// Whether text is coloured.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Paint {
+pub(in crate::commands) struct Paint {
     /// Whether stdout is a terminal.
     pub on: bool,
 }
@@ -11,6 +13,12 @@ pub(super) struct Paint {
 const PACKS: [&str; 5] = ["\x1b[36m", "\x1b[35m", "\x1b[33m", "\x1b[34m", "\x1b[31m"];
 
 impl Paint {
+    /// For standard output: colours on a terminal, unless `NO_COLOR` asks for none.
+    pub fn of_stdout() -> Self {
+        let asked_for_none = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { on: std::io::stdout().is_terminal() && !asked_for_none }
+    }
+
     /// Paints an explanation.
     pub fn dim(self, text: &str) -> String {
         self.wrap(text, "\x1b[2m")
@@ -27,6 +35,24 @@ impl Paint {
             Some(number) => self.wrap(text, PACKS[number.saturating_sub(1) % PACKS.len()]),
             None => self.dim(text),
         }
+    }
+
+    /// What the colours and brackets of tokens mean.
+    pub fn legend(self) -> &'static str {
+        match self.on {
+            true => "trained tokens are green; special tokens are underlined; each pack has a colour",
+            false => "trained tokens are in [brackets]",
+        }
+    }
+
+    /// Paints the word that all is well.
+    pub fn good(self, text: &str) -> String {
+        self.wrap(text, "\x1b[32m")
+    }
+
+    /// Paints a remark.
+    pub fn remark(self, text: &str) -> String {
+        self.wrap(text, "\x1b[33m")
     }
 
     /// Paints a token.

@@ -103,7 +103,7 @@ fn defaults_are_the_contracts() {
         data: DataConfig { train: recipe.data.train.clone(), ..DataConfig::default() },
         objective: None,
         train: Train {
-            duration: Duration::Epochs(1),
+            duration: Duration::Fitting,
             batch_size: 16,
             micro_batch_size: 4,
             max_grad_norm: Some(1.0),
@@ -115,7 +115,7 @@ fn defaults_are_the_contracts() {
             eps: 1e-8,
             weight_decay: 0.0,
         }),
-        schedule: Schedule { curve: Curve::Cosine, warmup: Warmup::Steps(10) },
+        schedule: Schedule { curve: Curve::Cosine, warmup: Warmup::Fitting },
         eval: Eval { every: 50, batch_size: 4, early_stopping: None },
         checkpoint: Checkpoint { every: 50, keep: 2, best: None },
         log: Log { every: 1, tensorboard: true },
@@ -161,8 +161,10 @@ fn a_resolved_recipe_loads_to_the_same_recipe() {
 
 #[test]
 fn the_hash_tells_recipes_apart() {
-    let hash = |overrides: &[&str]| load(SHORTEST, overrides).map(|recipe| recipe.hash().unwrap()).unwrap();
+    let folder = folder();
+    let hash = |overrides: &[&str]| load_in(folder.path(), SHORTEST, overrides).unwrap().recipe.hash().unwrap();
     assert_ne!(hash(&["seed=1"]), hash(&["seed=2"]));
+    assert_eq!(hash(&[]), hash(&["output=elsewhere", "data.cache=off"]), "what changes no result");
 }
 
 #[test]
