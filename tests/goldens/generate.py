@@ -29,6 +29,7 @@ import numbers_of_torch
 import quantized
 import optimizer_trajectories
 import published
+import sampling
 import score
 import tokenizers_of_folders
 import trajectory
@@ -45,6 +46,7 @@ def jobs() -> dict:
     table |= {"adapter-merge": adapter_merge.write}
     table |= {f"tokenizers/{name}": (lambda name=name: tokenizers_of_folders.write(name)) for name in tokenizers_of_folders.CASES}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
+    table |= {"sampling": sampling.write}
     table |= {"quantized": quantized.write, "loftq": loftq.write}
     for module in (clip, clip_adapters, clip_trajectories):  # in this order, as below
         for name, case in module.CASES.items():

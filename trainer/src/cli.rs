@@ -16,6 +16,12 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Tell errors, warnings and results only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Tell what is read and how long it takes.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
 }
 
 /// The verbs.
@@ -90,6 +96,12 @@ pub struct TrainArgs {
     /// Continue an interrupted run: from this checkpoint, or from the newest whole one.
     #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1)]
     pub resume: Option<Option<PathBuf>>,
+    /// Go on although the base model is not the one the run began with.
+    #[arg(long, requires = "resume")]
+    pub changed_base: bool,
+    /// Go on although the rows are not those the run began with.
+    #[arg(long, requires = "resume")]
+    pub changed_data: bool,
     /// How progress is shown.
     #[arg(long, value_enum, default_value_t = UiChoice::Auto)]
     pub ui: UiChoice,

@@ -65,7 +65,7 @@ impl Diagnostic for Error {
                 Some(Box::new(format!("build with `cargo build --release --features {feature}`, or use --device cpu")))
             }
             Self::NotFinite { .. } => Some(Box::new(
-                "lower optimizer.learning_rate or look at these rows; the last checkpoint is kept and can be resumed from",
+                "lower optimizer.learning_rate or look at these rows; a checkpoint that was written before is kept, and --resume goes on from it",
             )),
             Self::Merge { .. } => Some(Box::new("write the merged model with --dtype f32")),
             Self::Request { help, .. } => Some(Box::new(help)),

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod device;
 pub mod error;
 pub mod export;
+pub mod host;
 pub mod inference;
 pub mod inspect;
 pub mod learner;

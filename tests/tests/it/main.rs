@@ -7,6 +7,7 @@ mod correctness;
 mod disk;
 mod evaluation;
 mod formats;
+mod going_on;
 mod goldens;
 mod house;
 mod hub;

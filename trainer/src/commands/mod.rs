@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 use crate::error::Error;
+use crate::ui::verbosity;
 
 /// Carries out a command. The exit code is 0 for success and 1 for a check that failed without an error.
 ///
@@ -28,6 +29,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
     if !matches!(cli.command, Command::Train(_)) {
         sigpipe::reset();
     }
+    verbosity::set(cli.quiet, cli.verbose);
     match cli.command {
         Command::Train(arguments) => train::run(arguments),
         Command::Check(arguments) => check::run(&arguments),

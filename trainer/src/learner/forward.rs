@@ -2,9 +2,9 @@
 
 use super::carrier::Carrier;
 use super::records::Records;
-use crate::observer::{EvalReport, Observer, Record, StepReport};
+use crate::observer::{EvalReport, Observer, Record, SampleReport, StepReport};
 use crate::run::RunError;
-use crate::ui::{Console, StopRequest};
+use crate::ui::{Console, StopRequest, verbosity};
 use burn::data::dataloader::Progress;
 use burn_train::{
     EventProcessorError, EventProcessorTraining, Interrupter, LearnerEvent, SupervisedTrainingEventProcessor,
@@ -99,8 +99,21 @@ impl Observer for Forward {
         self.start_training()
     }
 
+    /// Answers before the first step are shown at the end, beside those after the last one.
+    fn sampled(&mut self, report: &SampleReport) -> Result<(), RunError> {
+        if report.step > 0 && !verbosity::is_quiet() {
+            for answer in &report.answers {
+                let text = answer.text.replace('\n', "\n          ");
+                self.surroundings.console.note(&format!("step {}  {}\n          {text}", report.step, answer.prompt));
+            }
+        }
+        self.surroundings.records.sampled(report)
+    }
+
     fn note(&mut self, text: &str) {
-        self.surroundings.console.note(text);
+        if !verbosity::is_quiet() {
+            self.surroundings.console.note(text);
+        }
     }
 
     fn flush(&mut self) -> Result<(), RunError> {

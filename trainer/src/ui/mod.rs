@@ -15,6 +15,7 @@ mod screen;
 mod signals;
 mod silent;
 mod terminal;
+pub mod verbosity;
 
 pub use console::Console;
 pub use format::duration;
@@ -55,6 +56,8 @@ pub enum Ui {
     Bar,
     /// Plain lines.
     Plain,
+    /// Nothing but what must be known.
+    Silent,
 }
 
 /// Which of the two outputs is a terminal.
@@ -77,6 +80,7 @@ impl Ui {
     /// The display for `choice` on these terminals. A display that cannot be drawn becomes plain lines.
     pub fn choose(choice: UiChoice, terminals: Terminals) -> Self {
         match choice {
+            _ if verbosity::is_quiet() => Ui::Silent,
             UiChoice::Tui if terminals.stdout && terminals.stderr => Ui::Tui,
             UiChoice::Auto | UiChoice::Bar if terminals.stderr => Ui::Bar,
             UiChoice::Auto | UiChoice::Bar | UiChoice::Tui | UiChoice::Plain => Ui::Plain,
@@ -98,6 +102,7 @@ impl Ui {
                 Display { renderer: Box::new(Silent), console, reports: Some(Reports::on(screen)) }
             }
             Ui::Plain => Display::plain(Console::stderr(), log_every),
+            Ui::Silent => Display { renderer: Box::new(Silent), console: Console::stderr(), reports: None },
         }
     }
 }
