@@ -46,7 +46,7 @@ pub enum Command {
     Score(ScoreArgs),
     /// Continue a text, answer prompts of a file, or chat
     #[command(
-        after_help = "Examples:\n  firebrand generate --model DIR --prompt 'Once upon a time'\n  firebrand generate --model DIR --adapter runs/bot/adapter --chat"
+        after_help = "Examples:\n  firebrand generate --model DIR --prompt 'Once upon a time'\n  firebrand generate --adapter runs/bot/adapter --chat --system 'Be brief.'"
     )]
     Generate(GenerateArgs),
     /// Fold an adapter into its base and write a full model folder
@@ -173,9 +173,9 @@ pub enum SplitName {
 /// Which model to use, and where.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// A model folder, or a hub id `owner/name[@revision]`.
-    #[arg(long)]
-    pub model: String,
+    /// A model folder, or a hub id `owner/name[@revision]`; with an adapter and without this, the base that the adapter names.
+    #[arg(long, required_unless_present = "adapter")]
+    pub model: Option<String>,
     /// An adapter folder to put on the model. Repeated: all of them together, which must be LoRA.
     #[arg(long, value_name = "DIR")]
     pub adapter: Vec<PathBuf>,
@@ -264,12 +264,27 @@ pub struct GenerateArgs {
     /// Most tokens to write.
     #[arg(long, default_value_t = 256)]
     pub max_new_tokens: usize,
-    /// 0 takes the most likely token every time.
-    #[arg(long, default_value_t = 0.0)]
-    pub temperature: f64,
-    /// Draw from the smallest set of tokens with this probability.
-    #[arg(long, default_value_t = 1.0)]
-    pub top_p: f64,
+    /// What every dialogue begins with: a message of the role `system`.
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompt")]
+    pub system: Option<String>,
+    /// Divides the logits before a token is drawn; 0, the default, takes the most likely token every time.
+    #[arg(long)]
+    pub temperature: Option<f64>,
+    /// Draw from so many of the most likely tokens; 0, the default: from all.
+    #[arg(long, value_name = "N")]
+    pub top_k: Option<usize>,
+    /// Draw from the smallest set of tokens with this probability; 1, the default: from all.
+    #[arg(long)]
+    pub top_p: Option<f64>,
+    /// Draw from tokens at least this share as likely as the most likely one; 0, the default: from all.
+    #[arg(long)]
+    pub min_p: Option<f64>,
+    /// Makes tokens that were seen less likely, prompt included; 1, the default: as likely.
+    #[arg(long)]
+    pub repetition_penalty: Option<f64>,
+    /// End an answer before this text. May be repeated.
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

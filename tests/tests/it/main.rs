@@ -7,6 +7,7 @@ mod correctness;
 mod disk;
 mod evaluation;
 mod formats;
+mod generating;
 mod going_on;
 mod goldens;
 mod house;

@@ -7,10 +7,12 @@ use firebrand_datasets::{DataConfig, Dataset, Prepare, Split, TemplateChoice, pr
 use firebrand_hub::{HubDatasets, HubOptions, locate};
 use firebrand_models::{Hold, Model, adapter_folder};
 
+use super::base::base_model;
 use crate::cli::{Base, ModelArgs, RowArgs};
 use crate::error::Error;
 use crate::export::companions;
 use crate::plan::{Text, fits, sources};
+use crate::ui::bars::Waiting;
 
 /// A length in tokens above that of any row that fits into memory.
 const UNBOUNDED: usize = 1 << 30;
@@ -93,9 +95,11 @@ impl LoadedModel {
     /// Files that are missing, damaged or do not fit together.
     pub fn new(arguments: &ModelArgs, template: &TemplateChoice) -> Result<Self, Error> {
         let device = crate::device::open(arguments.device)?;
-        let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
+        let folder = locate(&base_model(arguments)?, &HubOptions::from_env()?)?;
+        let waiting = Waiting::new(&format!("reading {}", folder.display()));
         let mut model = Model::load(&folder, base_of(&arguments.adapter, arguments.base)?, &device)?;
         put_on(&mut model, &arguments.adapter, arguments.base)?;
+        drop(waiting);
         let text = Text::load(&folder, template, None)?;
         Ok(Self { folder, model: model.for_inference(), text })
     }
