@@ -2,7 +2,7 @@
 //!
 //! Read from Linux' `/proc`; what another system does not tell in a file is absent.
 
-use std::fs;
+use std::{fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,17 @@ impl Host {
             threads: rayon::current_num_threads(),
             memory: bytes_in("/proc/meminfo", "MemTotal:"),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let processor = self.processor.as_deref().unwrap_or("an unnamed processor");
+        write!(f, "{processor}, {} threads", self.threads)?;
+        match self.memory {
+            Some(bytes) => write!(f, ", {:.1} GiB of memory", bytes as f64 / f64::from(1 << 30)),
+            None => Ok(()),
         }
     }
 }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use firebrand_datasets::{CacheChoice, Kept, RowKind};
 
 use crate::cli::TrainArgs;
+use crate::device::decided;
 use crate::error::Error;
+use crate::host::Host;
 use crate::inference::samples;
 use crate::learner::{Session, observe};
 use crate::objective::{Objective, Recompute};
@@ -27,6 +29,7 @@ use start::Start;
 pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
     let prepared = Prepared::new(&arguments)?;
     verbosity::tell(prepared.summary().trim_end());
+    verbosity::detail(&format!("device   {}, {}", decided(prepared.recipe().device), Host::here()));
     prepared.start.lines.iter().for_each(|line| verbosity::tell(line));
     for note in prepared.ready.notes() {
         verbosity::tell(&format!("note     {note}"));
@@ -58,6 +61,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
             board.begin(&name_of(&recipe.output), &recipe.settings())?;
             Some(board)
         }
+        (true, Some(_)) if start.idle => None,
         (true, Some(step)) => Some(TensorBoard::resume(&directory.tensorboard_path(), step, &toml)?),
     };
     // From here on the first signal finishes the step and writes a checkpoint. Before and after, it ends the program.

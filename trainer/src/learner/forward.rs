@@ -4,7 +4,7 @@ use super::carrier::Carrier;
 use super::records::Records;
 use crate::observer::{EvalReport, Observer, Record, SampleReport, StepReport};
 use crate::run::RunError;
-use crate::ui::{Console, StopRequest, verbosity};
+use crate::ui::{Console, StopRequest, record_line, verbosity};
 use burn::data::dataloader::Progress;
 use burn_train::{
     EventProcessorError, EventProcessorTraining, Interrupter, LearnerEvent, SupervisedTrainingEventProcessor,
@@ -31,6 +31,8 @@ pub(super) struct Forward {
     interrupter: Interrupter,
     surroundings: Surroundings,
     started: bool,
+    /// The newest step and the newest evaluation.
+    newest: [Option<Record>; 2],
 }
 
 impl Forward {
@@ -39,12 +41,18 @@ impl Forward {
         interrupter: Interrupter,
         surroundings: Surroundings,
     ) -> Self {
-        Self { events, interrupter, surroundings, started: false }
+        Self { events, interrupter, surroundings, started: false, newest: [None, None] }
     }
 
     /// Ends the display after a run, complete or not.
     pub(super) fn finish(mut self) -> SupervisedTrainingEventProcessor<Carrier> {
         self.surroundings.records.finish();
+        // The dashboard takes what it showed with it, so the last numbers are told once more.
+        if self.surroundings.console.is_held() {
+            for record in self.newest.iter().flatten() {
+                self.surroundings.console.note(&record_line(record));
+            }
+        }
         self.events
     }
 
@@ -76,7 +84,9 @@ impl Forward {
 
 impl Observer for Forward {
     fn step(&mut self, report: &StepReport) -> Result<(), RunError> {
-        self.surroundings.records.take(&Record::Step(report.clone()))?;
+        let record = Record::Step(report.clone());
+        self.surroundings.records.take(&record)?;
+        self.newest[0] = Some(record);
         if !self.started {
             self.start_training()?;
         }
@@ -90,7 +100,9 @@ impl Observer for Forward {
     }
 
     fn evaluated(&mut self, report: &EvalReport) -> Result<(), RunError> {
-        self.surroundings.records.take(&Record::Eval(report.clone()))?;
+        let record = Record::Eval(report.clone());
+        self.surroundings.records.take(&record)?;
+        self.newest[1] = Some(record);
         let sent = self.events.process_valid(self.start_split());
         self.check(sent)?;
         let event = self.item(report.clone(), report.step, self.surroundings.total_steps);

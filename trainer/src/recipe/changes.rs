@@ -40,13 +40,10 @@ pub enum Effect {
 }
 
 impl Recipe {
-    /// The keys that differ from `earlier`, the text of a resolved recipe. `None` if `earlier` is no recipe.
+    /// The keys that differ from `earlier`, the text of a resolved recipe. `None` if `earlier` is no recipe of this version.
     pub fn changes_since(&self, earlier: &str) -> Option<Vec<Change>> {
-        let written: toml::Table = toml::from_str(earlier).ok()?;
-        // A recipe of an older version gets the defaults of keys that came later. One that this version cannot read is
-        // compared as it is.
-        let known = written.clone().try_into::<RecipeFile>();
-        let before = known.map_or_else(|_| serde_json::to_value(&written), serde_json::to_value).ok()?;
+        // A recipe of an older version gets the defaults of keys that came later.
+        let before = serde_json::to_value(toml::from_str::<RecipeFile>(earlier).ok()?).ok()?;
         let now = serde_json::to_value(RecipeFile::from(self)).ok()?;
         Some(differences(&leaves(&before), &leaves(&now)))
     }
@@ -84,6 +81,8 @@ impl Change {
             ["model" | "base_dtype" | "quantization", ..] => Effect::Base,
             ["adapter", "dropout" | "loraplus_lr_ratio" | "loraplus_lr_embedding"] => Effect::Allowed,
             ["adapter", ..] => Effect::Run,
+            // An objective that is not named is the usual one of the model.
+            ["objective", ..] if self.before.is_null() => Effect::Allowed,
             ["optimizer" | "objective", "kind"] | ["train", "batch_size"] => Effect::Run,
             ["data", "cache" | "gate" | "allow_outside", ..] => Effect::Allowed,
             // Rows to evaluate on where there were none change nothing of what is trained.

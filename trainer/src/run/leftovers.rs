@@ -20,7 +20,8 @@ pub(super) const TENSORBOARD: &str = "tensorboard";
 /// Folders of results.
 pub(super) const RESULTS: [&str; 2] = ["adapter", "model"];
 
-const EVENTS: &str = "events.out.tfevents.";
+/// Beginning and end of the names of our event files.
+const EVENTS: [&str; 2] = ["events.out.tfevents.", ".firebrand"];
 /// Largest recipe whose first line is read, in bytes.
 const LARGEST: u64 = 1 << 22;
 
@@ -97,7 +98,8 @@ fn event_files(folder: &Path) -> io::Result<(Vec<PathBuf>, bool)> {
     let (mut events, mut others) = (vec![], false);
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let ours = entry.file_type()?.is_file() && entry.file_name().to_string_lossy().starts_with(EVENTS);
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = entry.file_type()?.is_file() && name.starts_with(EVENTS[0]) && name.ends_with(EVENTS[1]);
         if ours { events.push(entry.path()) } else { others = true }
     }
     Ok((events, others))

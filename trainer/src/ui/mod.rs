@@ -18,7 +18,9 @@ mod terminal;
 pub mod verbosity;
 
 pub use console::Console;
+pub(crate) use eta::Eta;
 pub use format::duration;
+pub(crate) use format::record as record_line;
 pub(crate) use screen::Reports;
 pub use signals::{SignalScope, StopRequest};
 
@@ -79,8 +81,10 @@ impl Terminals {
 impl Ui {
     /// The display for `choice` on these terminals. A display that cannot be drawn becomes plain lines.
     pub fn choose(choice: UiChoice, terminals: Terminals) -> Self {
+        if verbosity::is_quiet() {
+            return Ui::Silent;
+        }
         match choice {
-            _ if verbosity::is_quiet() => Ui::Silent,
             UiChoice::Tui if terminals.stdout && terminals.stderr => Ui::Tui,
             UiChoice::Auto | UiChoice::Bar if terminals.stderr => Ui::Bar,
             UiChoice::Auto | UiChoice::Bar | UiChoice::Tui | UiChoice::Plain => Ui::Plain,

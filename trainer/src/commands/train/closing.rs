@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use firebrand_datasets::source::is_remote;
+use firebrand_datasets::{RowKind, SourceConfig, TemplateChoice, TrainOn};
 use firebrand_models::Model;
 
 use crate::error::Error;
@@ -73,7 +74,7 @@ impl Closing<'_> {
         }
         let mut report = samples::comparison(before, &after, std::io::stdout().is_terminal());
         if !verbosity::is_quiet() {
-            report += &told(&summary);
+            report += &told(&summary, data.train.kind());
         }
         report += &format!("weights      {}\n{exported}", which(&summary));
         if self.recipe.log.tensorboard {
@@ -103,7 +104,7 @@ fn which(summary: &Summary) -> String {
     }
 }
 
-fn told(summary: &Summary) -> String {
+fn told(summary: &Summary, rows: RowKind) -> String {
     let mut text = String::new();
     let rate = summary.input_tokens as f64 / summary.elapsed.as_secs_f64().max(1e-9);
     // Writing to a string cannot fail.
@@ -114,11 +115,11 @@ fn told(summary: &Summary) -> String {
         summary.steps,
         summary.epochs
     );
-    let _ = writeln!(
-        text,
-        "tokens       {}, of which {} labelled; {rate:.0} a second",
-        summary.input_tokens, summary.labelled_tokens
-    );
+    let (tokens, labelled) = (summary.input_tokens, summary.labelled_tokens);
+    let _ = match rows {
+        RowKind::Tokens => writeln!(text, "tokens       {tokens}, of which {labelled} labelled; {rate:.0} a second"),
+        RowKind::Tensors => writeln!(text, "rows         {tokens}; {rate:.0} a second"),
+    };
     if let Some(evaluations) = &summary.evaluations {
         let one = |(step, loss): (u64, f64)| format!("{loss:.4} (step {step})");
         let _ = writeln!(
@@ -148,8 +149,11 @@ fn next(recipe: &Recipe, directory: &RunDirectory, talks: bool) -> String {
     if talks {
         commands.push(format!("firebrand generate {used} --chat"));
     }
+    // Only where the command reads the files as the recipe does.
+    let plain = |source: &SourceConfig| !is_remote(&source.path) && *source == SourceConfig::new(&source.path);
+    let as_usual = recipe.data.template == TemplateChoice::Model && recipe.data.train_on == TrainOn::Assistant;
     let files: Vec<String> = recipe.data.eval.iter().map(|source| quoted(&source.path)).collect();
-    if !files.is_empty() && recipe.data.eval.iter().all(|source| !is_remote(&source.path)) {
+    if !files.is_empty() && as_usual && recipe.data.eval.iter().all(plain) {
         commands.push(format!("firebrand eval {used} --data {}", files.join(" ")));
     }
     if adapted && !recipe.export.merge {
@@ -195,7 +199,7 @@ mod tests {
         assert_eq!(which(&summary(9, None)), "of step 9, the last");
         assert_eq!(which(&summary(9, Some(evaluations))), "of step 9, the last");
         assert_eq!(which(&summary(6, Some(evaluations))), "of step 6, of the lowest evaluation loss (1.0000)");
-        let text = told(&summary(6, Some(evaluations)));
+        let text = told(&summary(6, Some(evaluations)), RowKind::Tokens);
         assert!(
             text.starts_with(
                 "time         4s for 9 steps, 1.50 epochs\ntokens       80, of which 5 labelled; 20 a second\n"

@@ -92,7 +92,13 @@ impl Start {
         total_steps: u64,
     ) -> Result<Self, Error> {
         let earlier = self.directory.read_info()?;
-        let changes = recipe.changes_since(&self.directory.read_recipe()?).unwrap_or_default();
+        let compared = recipe.changes_since(&self.directory.read_recipe()?);
+        if compared.is_none() {
+            eprintln!(
+                "warning: recipe.toml of the run is none that this version reads; what changed since is not known"
+            );
+        }
+        let changes = compared.unwrap_or_default();
         let differences = self.info.differences(&earlier);
         Refusal { checkpoint: &checkpoint.path, recipe, arguments, earlier: &earlier, now: &self.info }
             .check(&changes, &differences)?;
@@ -156,7 +162,10 @@ impl Start {
     /// # Errors
     /// Those of writing.
     pub fn record(&self) -> Result<(), RunError> {
-        if self.checkpoint.is_some() {
+        let last = self.info.history.last();
+        let changed = last.is_some_and(|last| !last.changed.is_empty() || !last.differences.is_empty());
+        // Of a run with nothing left to do only a change is worth keeping.
+        if self.checkpoint.is_some() && (changed || !self.idle) {
             self.directory.write_recipe(&self.recipe)?;
             self.directory.write_info(&self.info)?;
         }
