@@ -32,7 +32,7 @@ pub enum Error {
     #[error("device {device} is not compiled into this build")]
     Device { device: String, feature: &'static str },
     /// A loss or gradient that is not finite.
-    #[error("step {step}: {what} is not finite; rows of this step:\n{}", list(rows))]
+    #[error("step {step}: {what} is not finite; it is of these rows:\n{}", list(rows))]
     NotFinite { step: u64, what: String, rows: Vec<Location> },
     /// A resume that would not continue the same run.
     #[error("{}: {problem}", checkpoint.display())]

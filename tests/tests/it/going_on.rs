@@ -33,6 +33,14 @@ fn a_finished_run_says_that_nothing_is_left_and_what_to_raise() {
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     assert_says!(&said.stderr, "nothing left to do: step 3 of 3; raise train.steps", "adapter.init_from=run/adapter");
     assert!(!said.stderr.contains("step 3/3"), "{}", said.stderr);
+    // A recipe by which nothing is trained does not become that of the run; one of other results does.
+    let before = workshop.read("run/recipe.toml");
+    let said = resume(&workshop, &["optimizer.learning_rate=1e-5"], &[]);
+    assert_says!(&said.stderr, "optimizer.learning_rate 0.01 -> 0.00001: no step is left that it acts on");
+    assert!(workshop.read("run/recipe.toml") == before && info(&workshop).get("history").is_none());
+    assert_eq!(resume(&workshop, &["export.merge=true"], &[]).code, Some(0));
+    assert!(workshop.path("run/model/model.safetensors").exists());
+    assert_eq!(info(&workshop)["history"][0]["changed"], json!({"export.merge": [false, true]}));
     // By epochs, the other key. Fewer steps than are done are no other case.
     let epochs = Workshop::new();
     epochs.write("recipe.toml", &RECIPE.replace("steps = 3", "epochs = 1"));
@@ -58,8 +66,7 @@ fn more_steps_go_on_and_tell_the_rate_and_the_keys() {
         "resume   from run/checkpoint-3, after step 3 of 6",
         "changed  train.steps 3 -> 6",
         "changed  optimizer.learning_rate 0.01 -> 0.02",
-        "of 6 steps",
-        "it was 2.50e-3 at step 3 and is 1.00e-2 at step 4",
+        "schedule that of 6 steps from here on: the learning rate was 2.50e-3 at step 3 and is 1.00e-2 at step 4",
     );
     let rates: Vec<f64> =
         workshop.read_rows("run/metrics.jsonl").iter().map(|line| line["learning_rate"].as_f64().unwrap()).collect();

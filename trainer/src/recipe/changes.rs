@@ -93,6 +93,14 @@ impl Change {
     }
 }
 
+impl Change {
+    /// Whether the key says what is shown and written, and not how is trained.
+    pub fn is_of_results(&self) -> bool {
+        let section = self.key.split('.').next().unwrap_or_default();
+        ["output", "device", "checkpoint", "log", "sample", "export"].contains(&section)
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} -> {}", self.key, shown(&self.before), shown(&self.now))

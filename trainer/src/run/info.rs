@@ -69,7 +69,8 @@ impl RunInfo {
     /// The differences from an earlier start of the run.
     pub fn differences(&self, earlier: &RunInfo) -> Differences {
         let mut found = Differences::default();
-        for (name, hash) in &earlier.base {
+        // What only generation reads may change under a run.
+        for (name, hash) in earlier.base.iter().filter(|(name, _)| *name != "generation_config.json") {
             match self.base.get(name) {
                 None => found.base.push(format!("{name} is gone")),
                 Some(now) if now != hash => found.base.push(format!("{name} changed")),
@@ -134,7 +135,7 @@ mod tests {
 
     fn earlier() -> RunInfo {
         RunInfo {
-            base: map(&[("model.safetensors", "aa"), ("config.json", "cc")]),
+            base: map(&[("model.safetensors", "aa"), ("config.json", "cc"), ("generation_config.json", "ff")]),
             data: map(&[("a.jsonl", "aa"), ("b.jsonl", "bb")]),
             template: Some("aa".into()),
             recipe: "aa".into(),

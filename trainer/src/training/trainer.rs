@@ -8,7 +8,7 @@ use firebrand_models::Model;
 use firebrand_models::parameters::ParameterInfo;
 use rand::Rng;
 
-use super::evaluation::evaluate;
+use super::evaluation::{evaluate, rows_without_a_loss};
 use super::steps::{StepData, Steps};
 use crate::error::Error;
 use crate::objective::{Evaluated, Gradients, Objective, StepLoss};
@@ -370,7 +370,7 @@ impl<'a> Trainer<'a> {
             observer.evaluating(done, total);
         })?;
         if !loss.is_finite() {
-            let rows = (0..dataset.len().min(5)).map(|row| dataset.location(row)).collect();
+            let rows = rows_without_a_loss(&self.objective, &model, dataset, batch_size);
             return Err(Error::NotFinite {
                 step: self.state.step,
                 what: format!("the evaluation loss ({loss})"),

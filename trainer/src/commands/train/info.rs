@@ -48,9 +48,8 @@ pub(super) fn run_info(opened: &Opened, data: &Data) -> Result<RunInfo, Error> {
 /// Whether a file of a model folder says what the model or its tokenizer is.
 fn is_hashed(name: &str) -> bool {
     let pickle = name.starts_with("pytorch_model") && name.ends_with(".bin");
-    // What only generation reads may change under a run.
-    let json = name.ends_with(".json") && name != "generation_config.json";
-    pickle || json || name.ends_with(".safetensors") || ["merges.txt", "vocab.txt", "tokenizer.model"].contains(&name)
+    let tokenizer = ["merges.txt", "vocab.txt", "tokenizer.model"].contains(&name);
+    pickle || tokenizer || name.ends_with(".json") || name.ends_with(".safetensors")
 }
 
 /// The command line of this process.

@@ -26,6 +26,8 @@ pub(super) struct Start {
     pub idle: bool,
     recipe: String,
     info: RunInfo,
+    /// Whether recipe and `run.json` are written when the run goes on.
+    is_recorded: bool,
     /// Whether the learning rate now follows another schedule than in the steps before.
     reschedules: bool,
 }
@@ -65,6 +67,7 @@ impl Start {
                     idle: false,
                     recipe: toml,
                     info,
+                    is_recorded: false,
                     reschedules: false,
                 };
                 start.after(checkpoint, arguments, recipe, total_steps)
@@ -81,7 +84,16 @@ impl Start {
         directory.write_recipe(&recipe)?;
         directory.write_info(&info)?;
         let directory = Arc::new(directory);
-        Ok(Self { directory, checkpoint: None, lines, idle: false, recipe, info, reschedules: false })
+        Ok(Self {
+            directory,
+            checkpoint: None,
+            lines,
+            idle: false,
+            recipe,
+            info,
+            is_recorded: false,
+            reschedules: false,
+        })
     }
 
     fn after(
@@ -117,7 +129,12 @@ impl Start {
         } else {
             format!("resume   from {}, after step {step} of {total_steps}", checkpoint.path.display())
         });
-        self.lines.extend(changes.iter().map(|change| format!("changed  {change}")));
+        let unused = |change: &Change| {
+            if self.idle && !change.is_of_results() { ": no step is left that it acts on" } else { "" }
+        };
+        let changed = changes.iter().map(|change| format!("changed  {change}{}", unused(change)));
+        let changed: Vec<String> = changed.collect();
+        self.lines.extend(changed);
         let Differences { base, data, harmless } = differences;
         let others: Vec<String> = [base, data, harmless].concat();
         self.lines.extend(others.iter().map(|difference| format!("changed  {difference}")));
@@ -127,6 +144,8 @@ impl Start {
                 || change.key.starts_with("schedule.")
         };
         self.reschedules = changes.iter().any(moves_the_rate);
+        // A recipe by which nothing was trained is not that of the run.
+        self.is_recorded = !self.idle || (!changes.is_empty() && changes.iter().all(Change::is_of_results));
         let changed = changes.into_iter().map(|change| (change.key, (change.before, change.now))).collect();
         let continuation = Continuation { step, time: now(), command: command(), changed, differences: others };
         self.info.history = [earlier.history, vec![continuation]].concat();
@@ -150,9 +169,9 @@ impl Start {
             .iter()
             .rev()
             .find_map(|entry| Some((entry.get("step")?.as_u64()?, entry.get("learning_rate")?.as_f64()?)));
-        let before = last.map_or(String::new(), |(step, rate)| format!("it was {rate:.2e} at step {step} and "));
+        let before = last.map_or(String::new(), |(step, rate)| format!("was {rate:.2e} at step {step} and "));
         Ok(Some(format!(
-            "schedule now that of {total_steps} steps, from its beginning: the learning rate: {before}is {rate:.2e} at step {}",
+            "schedule that of {total_steps} steps from here on: the learning rate {before}is {rate:.2e} at step {}",
             checkpoint.step + 1
         )))
     }
@@ -162,10 +181,7 @@ impl Start {
     /// # Errors
     /// Those of writing.
     pub fn record(&self) -> Result<(), RunError> {
-        let last = self.info.history.last();
-        let changed = last.is_some_and(|last| !last.changed.is_empty() || !last.differences.is_empty());
-        // Of a run with nothing left to do only a change is worth keeping.
-        if self.checkpoint.is_some() && (changed || !self.idle) {
+        if self.is_recorded {
             self.directory.write_recipe(&self.recipe)?;
             self.directory.write_info(&self.info)?;
         }
