@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::inference::generate::Session;
 use crate::inference::{LoadedModel, predictor};
 use crate::say;
+use crate::ui::verbosity;
 
 const HELP: &str = "/help          this list
 /reset, /new   start over
@@ -84,7 +85,7 @@ pub(super) fn dialogue(
                 let rendered = template.render(&messages, None, true)?;
                 if !noted {
                     noted = true;
-                    note(template, &messages, &rendered, system.as_deref())?;
+                    note(template, &messages, &rendered, system.as_deref());
                 }
                 let ids = tokenizer.encode(&rendered, false)?;
                 let answer = Writing { arguments, tokenizer }.answer(&mut session, &ids)?;
@@ -100,17 +101,17 @@ fn opening(system: Option<&str>) -> Vec<Value> {
 }
 
 /// Says what the template does with the dialogue that the user may not expect.
-fn note(template: &ChatTemplate, messages: &[Value], rendered: &str, system: Option<&str>) -> Result<(), Error> {
+fn note(template: &ChatTemplate, messages: &[Value], rendered: &str, system: Option<&str>) {
     if let Some(system) = system.filter(|text| !rendered.contains(text.trim())) {
         eprintln!("warning: the chat template leaves the system message out: {system:?}");
     }
-    if rendered == template.render(messages, None, false)? {
-        eprintln!(
+    // A template that insists on a generation prompt has one.
+    if template.render(messages, None, false).is_ok_and(|without| without == rendered) {
+        verbosity::tell(
             "note     the chat template writes no generation prompt: the model begins its answer with the header of its turn, which \
-             is shown"
+             is shown",
         );
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::cli::GenerateArgs;
 use crate::error::Error;
 use crate::inference::generate::{Draw, Finish, Sampler, Sampling, Session, StopTexts};
 use crate::say;
+use crate::ui::verbosity;
 
 /// Checks that the numbers of the settings mean something.
 ///
@@ -41,10 +42,8 @@ pub(super) fn check_numbers(arguments: &GenerateArgs) -> Result<(), Error> {
     ];
     let useless: Vec<&str> = drawn.iter().filter(|(_, given)| *given).map(|(flag, _)| *flag).collect();
     if arguments.temperature.unwrap_or(0.0) == 0.0 && !useless.is_empty() {
-        eprintln!(
-            "note     {} changes nothing at temperature 0, which takes the likeliest token",
-            useless.join(" and ")
-        );
+        let flags = useless.join(" and ");
+        verbosity::tell(&format!("note     {flags} changes nothing at temperature 0, which takes the likeliest token"));
     }
     Ok(())
 }
