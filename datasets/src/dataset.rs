@@ -101,7 +101,9 @@ impl Dataset {
             validation,
             prompt_columns: sources
                 .iter()
-                .map(|source| (source.columns.theirs("prompt").to_owned(), source.columns.theirs("completion").to_owned()))
+                .map(|source| {
+                    (source.columns.theirs("prompt").to_owned(), source.columns.theirs("completion").to_owned())
+                })
                 .collect(),
             rows: Arc::new(rows),
             store,

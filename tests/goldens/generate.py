@@ -31,6 +31,7 @@ import numbers_of_torch
 import quantized
 import optimizer_trajectories
 import published
+import sampling
 import score
 import tokenizer_configs
 import tokenizers_of_folders
@@ -53,6 +54,7 @@ def jobs() -> dict:
     table |= {"tokenizer-configs": tokenizer_configs.main}
     table |= {f"vocabulary/{name}": (lambda name=name: vocabulary.write(name)) for name in vocabulary.CASES}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
+    table |= {"sampling": sampling.write}
     table |= {"quantized": quantized.write, "loftq": loftq.write}
     for module in (clip, clip_adapters, clip_trajectories):  # in this order, as below
         for name, case in module.CASES.items():

@@ -16,6 +16,12 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Tell errors, warnings and results only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Tell what is read and how long it takes.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
 }
 
 /// The verbs.
@@ -43,7 +49,7 @@ pub enum Command {
     Score(ScoreArgs),
     /// Continue a text, answer prompts of a file, or chat
     #[command(
-        after_help = "Examples:\n  firebrand generate --model DIR --prompt 'Once upon a time'\n  firebrand generate --model DIR --adapter runs/bot/adapter --chat"
+        after_help = "Examples:\n  firebrand generate --model DIR --prompt 'Once upon a time'\n  firebrand generate --adapter runs/bot/adapter --chat --system 'Be brief.'"
     )]
     Generate(GenerateArgs),
     /// Fold an adapter into its base and write a full model folder
@@ -96,6 +102,12 @@ pub struct TrainArgs {
     /// Continue an interrupted run: from this checkpoint, or from the newest whole one.
     #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1)]
     pub resume: Option<Option<PathBuf>>,
+    /// Go on although the base model is not the one the run began with.
+    #[arg(long, requires = "resume")]
+    pub changed_base: bool,
+    /// Go on although the rows are not those the run began with.
+    #[arg(long, requires = "resume")]
+    pub changed_data: bool,
     /// How progress is shown.
     #[arg(long, value_enum, default_value_t = UiChoice::Auto)]
     pub ui: UiChoice,
@@ -183,9 +195,9 @@ pub enum SplitName {
 /// Which model to use, and where.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// A model folder, or a hub id `owner/name[@revision]`.
-    #[arg(long)]
-    pub model: String,
+    /// A model folder, or a hub id `owner/name[@revision]`; with an adapter and without this, the base that the adapter names.
+    #[arg(long, required_unless_present = "adapter")]
+    pub model: Option<String>,
     /// An adapter folder to put on the model. Repeated: all of them together, which must be LoRA.
     #[arg(long, value_name = "DIR")]
     pub adapter: Vec<PathBuf>,
@@ -286,12 +298,24 @@ pub struct GenerateArgs {
     /// Most tokens to write.
     #[arg(long, default_value_t = 256)]
     pub max_new_tokens: usize,
-    /// 0 takes the most likely token every time.
-    #[arg(long, default_value_t = 0.0)]
-    pub temperature: f64,
-    /// Draw from the smallest set of tokens with this probability.
-    #[arg(long, default_value_t = 1.0)]
-    pub top_p: f64,
+    /// Divides the logits before a token is drawn; 0, the default, takes the most likely token every time.
+    #[arg(long)]
+    pub temperature: Option<f64>,
+    /// Draw from so many of the most likely tokens; 0, the default: from all.
+    #[arg(long, value_name = "N")]
+    pub top_k: Option<usize>,
+    /// Draw from the smallest set of tokens with this probability; 1, the default: from all.
+    #[arg(long)]
+    pub top_p: Option<f64>,
+    /// Draw from tokens at least this share as likely as the most likely one; 0, the default: from all.
+    #[arg(long)]
+    pub min_p: Option<f64>,
+    /// Makes tokens that were seen less likely, prompt included; 1, the default: as likely.
+    #[arg(long)]
+    pub repetition_penalty: Option<f64>,
+    /// End an answer before this text. May be repeated.
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

@@ -11,7 +11,7 @@ use crate::recipe::DeviceName;
 /// A device whose cargo feature is not compiled in.
 pub fn open(name: DeviceName) -> Result<Device, Error> {
     match name {
-        DeviceName::Auto => Ok(best()),
+        DeviceName::Auto => open(decided(name)),
         DeviceName::Cpu => Ok(Device::flex()),
         DeviceName::Cuda { index } => cuda(index),
         DeviceName::Vulkan { index } => vulkan(index),
@@ -22,19 +22,28 @@ pub fn open(name: DeviceName) -> Result<Device, Error> {
 
 /// Whether this name means the processor.
 pub fn is_cpu(name: DeviceName) -> bool {
-    match name {
-        DeviceName::Cpu => true,
-        // As [`best`] chooses.
-        DeviceName::Auto => {
-            !(cfg!(feature = "cuda") || cfg!(feature = "rocm") || cfg!(feature = "metal") || cfg!(feature = "vulkan"))
-        }
-        DeviceName::Cuda { .. } | DeviceName::Vulkan { .. } | DeviceName::Metal | DeviceName::Rocm { .. } => false,
-    }
+    decided(name) == DeviceName::Cpu
 }
 
-/// The first of CUDA, ROCm, Metal and Vulkan that is compiled in, otherwise the CPU.
-fn best() -> Device {
-    [cuda(0), rocm(0), metal(), vulkan(0)].into_iter().find_map(Result::ok).unwrap_or_else(Device::flex)
+/// The device that `name` means in this build. `auto` is the first of CUDA, ROCm, Metal and Vulkan that is compiled in,
+/// otherwise the CPU.
+pub fn decided(name: DeviceName) -> DeviceName {
+    let compiled_in = [
+        (cfg!(feature = "cuda"), DeviceName::Cuda { index: 0 }),
+        (cfg!(feature = "rocm"), DeviceName::Rocm { index: 0 }),
+        (cfg!(feature = "metal"), DeviceName::Metal),
+        (cfg!(feature = "vulkan"), DeviceName::Vulkan { index: 0 }),
+    ];
+    match name {
+        DeviceName::Auto => {
+            compiled_in.into_iter().find(|(there, _)| *there).map_or(DeviceName::Cpu, |(_, device)| device)
+        }
+        DeviceName::Cpu
+        | DeviceName::Cuda { .. }
+        | DeviceName::Vulkan { .. }
+        | DeviceName::Metal
+        | DeviceName::Rocm { .. } => name,
+    }
 }
 
 fn cuda(index: usize) -> Result<Device, Error> {

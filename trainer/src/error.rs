@@ -32,7 +32,7 @@ pub enum Error {
     #[error("device {device} is not compiled into this build")]
     Device { device: String, feature: &'static str },
     /// A loss or gradient that is not finite.
-    #[error("step {step}: {what} is not finite; rows of this step:\n{}", list(rows))]
+    #[error("step {step}: {what} is not finite; it is of these rows:\n{}", list(rows))]
     NotFinite { step: u64, what: String, rows: Vec<Location> },
     /// A resume that would not continue the same run.
     #[error("{}: {problem}", checkpoint.display())]
@@ -65,7 +65,7 @@ impl Diagnostic for Error {
                 Some(Box::new(format!("build with `cargo build --release --features {feature}`, or use --device cpu")))
             }
             Self::NotFinite { .. } => Some(Box::new(
-                "lower optimizer.learning_rate or look at these rows; the last checkpoint is kept and can be resumed from",
+                "lower optimizer.learning_rate or look at these rows; a checkpoint that was written before is kept, and --resume goes on from it",
             )),
             Self::Merge { .. } => Some(Box::new("write the merged model with --dtype f32")),
             Self::Request { help, .. } => Some(Box::new(help)),

@@ -6,8 +6,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use firebrand_datasets::source::{self, Reading, Row};
-use firebrand_datasets::{BrokenRows, DataError, Format, Split, decide};
+use firebrand_datasets::source::{self, Columns, Reading, Row};
+use firebrand_datasets::{DataError, Format, Split, decide};
 use firebrand_hub::HubDatasets;
 use serde_json::Value;
 

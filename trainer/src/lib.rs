@@ -7,6 +7,7 @@ pub mod error;
 pub mod export;
 pub mod guess;
 pub mod home;
+pub mod host;
 pub mod inference;
 pub mod inspect;
 pub mod learner;

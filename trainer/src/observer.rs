@@ -23,6 +23,11 @@ pub trait Observer {
     /// An evaluation is complete.
     fn evaluated(&mut self, report: &EvalReport) -> Result<(), RunError>;
 
+    /// The questions of `[sample]` were answered.
+    fn sampled(&mut self, _report: &SampleReport) -> Result<(), RunError> {
+        Ok(())
+    }
+
     /// A message for the user, such as "checkpoint-50 written".
     fn note(&mut self, _text: &str) {}
 
@@ -63,12 +68,18 @@ pub struct StepReport {
     /// What the rows of the run are. Rows of tensors count as one token each.
     #[serde(skip)]
     pub rows: RowKind,
+    /// All tokens of this step that went through the model, those without a label included.
+    #[serde(default)]
+    pub input_tokens: u64,
     /// Labelled tokens of this step.
     pub tokens: u64,
     /// Labelled tokens since the beginning of the run.
     #[serde(rename = "num_tokens")]
     pub tokens_total: u64,
-    /// Tokens per second of this step, those without a label included.
+    /// All tokens since the beginning of the run, those without a label included.
+    #[serde(rename = "num_input_tokens", default)]
+    pub input_tokens_total: u64,
+    /// Tokens per second of this step: `input_tokens` over its time.
     #[serde(deserialize_with = "null_is_nan")]
     pub tokens_per_second: f64,
     /// Time spent training since the beginning of the run, earlier program starts included.
@@ -90,6 +101,24 @@ pub struct EvalReport {
     /// The other measurements.
     #[serde(flatten)]
     pub metrics: EvalMetrics,
+}
+
+/// The answers to the questions of `[sample]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampleReport {
+    /// Optimiser steps completed.
+    pub step: u64,
+    /// An answer to each question.
+    pub answers: Vec<Answer>,
+}
+
+/// A question and the model's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The question.
+    pub prompt: String,
+    /// The answer, without special tokens.
+    pub text: String,
 }
 
 /// One line of `metrics.jsonl`.
@@ -186,8 +215,10 @@ pub(crate) mod tests {
             parts: Parts::default(),
             learning_rate: 2e-4 / 3.0,
             grad_norm: 1.0 / 7.0,
+            input_tokens: 33_554_434,
             tokens: 16_777_217,
             tokens_total: 16_777_217 * step,
+            input_tokens_total: 33_554_434 * step,
             tokens_per_second: 1234.5,
             elapsed: Duration::from_millis(1500 * step),
         }

@@ -400,11 +400,7 @@ fn broken_rows_stop_a_run_or_are_skipped() {
 #[test]
 fn a_rank_that_no_matrix_has_is_told() {
     let workshop = Workshop::new();
-    assert!(!workshop.succeed(&["check", "recipe.toml"]).stdout.contains("smaller side"));
+    assert!(!workshop.succeed(&["check", "recipe.toml"]).stdout.contains("some matrices have"));
     let said = workshop.succeed(&["check", "recipe.toml", "--set", "adapter.rank=64"]).stdout;
-    assert_says!(
-        crate::workshop::words(&said),
-        "adapter.rank = 64 is more than some matrices have",
-        "layers.0.attention.qkv.q`: "
-    );
+    assert_says!(crate::workshop::words(&said), "adapter.rank = 64 is more than some matrices have");
 }

@@ -16,7 +16,7 @@ fn the_version_of_burn_that_runs_are_marked_with_is_the_one_that_is_built() {
     let lock = fs::read_to_string(repository().join("Cargo.lock")).unwrap();
     let of_burn = lock.split("name = \"burn\"\nversion = \"").nth(1).unwrap();
     let version = of_burn.split('"').next().unwrap();
-    let train = fs::read_to_string(repository().join("trainer/src/commands/train.rs")).unwrap();
+    let train = fs::read_to_string(repository().join("trainer/src/commands/train/info.rs")).unwrap();
     assert!(train.contains(&format!("(\"burn\".into(), \"{version}\".into())")), "{version}");
 }
 

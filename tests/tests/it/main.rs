@@ -10,6 +10,8 @@ mod disk;
 mod evaluation;
 mod first_run;
 mod formats;
+mod generating;
+mod going_on;
 mod goldens;
 mod house;
 mod hub;

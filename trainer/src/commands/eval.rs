@@ -30,8 +30,11 @@ pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
         });
     }
     if !loss.is_finite() {
-        let rows = (0..rows.min(5)).map(|row| dataset.location(row)).collect();
-        return Err(Error::NotFinite { step: 0, what: format!("the loss ({loss})"), rows });
+        return Err(Error::Request {
+            problem: format!("the loss over these {rows} rows is {loss}"),
+            help: "`firebrand score` tells the loss of each row, `firebrand inspect` whether weights are numbers"
+                .into(),
+        });
     }
     match (metrics, arguments.json) {
         (EvalMetrics::Tokens { perplexity, token_accuracy, tokens }, true) => {

@@ -69,7 +69,9 @@ pub fn expand(command: &mut Command) {
 }
 
 fn model(arguments: &mut ModelArgs) {
-    text(&mut arguments.model);
+    if let Some(model) = &mut arguments.model {
+        text(model);
+    }
     paths(&mut arguments.adapter);
 }
 

@@ -13,7 +13,7 @@ use firebrand_models::Model;
 use crate::cli::InitArgs;
 use crate::error::Error;
 use crate::guess::{Guess, quoted};
-use crate::plan::Text;
+use crate::plan::{Text, TextFolder};
 use crate::recipe::{Duration, Recipe, Warmup};
 use crate::say;
 use crate::training::Steps;

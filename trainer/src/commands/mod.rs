@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 use crate::error::Error;
+use crate::ui::verbosity;
 
 /// Carries out a command. The exit code is 0 for success and 1 for a check that failed without an error.
 ///
@@ -33,6 +34,7 @@ pub fn run(mut cli: Cli) -> Result<ExitCode, Error> {
         sigpipe::reset();
     }
     home::expand(&mut cli.command);
+    verbosity::set(cli.quiet, cli.verbose);
     match cli.command {
         Command::Train(arguments) => train::run(arguments),
         Command::Check(arguments) => check::run(&arguments),

@@ -10,7 +10,8 @@ use crate::say;
 use crate::selftest;
 
 pub fn run(arguments: &SelftestArgs) -> Result<ExitCode, Error> {
-    let device = crate::device::open(arguments.device)?;
+    let name = crate::device::decided(arguments.device);
+    let device = crate::device::open(name)?;
     let mut shown = Ok(());
     let checks = selftest::run(&device, |check| {
         if !arguments.json && shown.is_ok() {
@@ -20,12 +21,12 @@ pub fn run(arguments: &SelftestArgs) -> Result<ExitCode, Error> {
     shown?;
     let failed = checks.iter().filter(|check| !check.passed).count();
     if arguments.json {
-        let report = json!({ "device": arguments.device.to_string(), "passed": failed == 0, "checks": checks });
+        let report = json!({ "device": name.to_string(), "passed": failed == 0, "checks": checks });
         say!("{report:#}\n")?;
     } else if failed == 0 {
-        say!("all {} claims hold on {}\n", checks.len(), arguments.device)?;
+        say!("all {} claims hold on {name}\n", checks.len())?;
     } else {
-        say!("{failed} of {} claims do not hold on {}\n", checks.len(), arguments.device)?;
+        say!("{failed} of {} claims do not hold on {name}\n", checks.len())?;
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

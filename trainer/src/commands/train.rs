@@ -1,51 +1,67 @@
 //! `firebrand train`: runs a recipe and writes its run directory.
 
-use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+mod closing;
+mod info;
+mod start;
 
-use firebrand_datasets::{CacheChoice, ChatTemplate, Format, Kept, RowKind};
-use firebrand_models::Model;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use firebrand_datasets::{CacheChoice, Kept, RowKind};
 
 use crate::cli::TrainArgs;
+use crate::device::decided;
 use crate::error::Error;
-use crate::export::export;
-use crate::inference::samples::{self, Answer};
+use crate::host::Host;
+use crate::inference::samples;
 use crate::learner::{Session, observe};
 use crate::objective::{Objective, Recompute};
-use crate::observer::Observer;
-use crate::plan::{Data, Opened, Ready};
+use crate::observer::{Observer, SampleReport};
+use crate::plan::Ready;
 use crate::recipe::{Loaded, Method, Recipe};
-use crate::run::{Checkpoint, MetricsFile, RunDirectory, RunInfo, TensorBoard, sha256_file};
-use crate::training::{Outcome, Trainer};
-use crate::ui::{SignalScope, Terminals, Ui};
+use crate::run::{MetricsFile, TensorBoard};
+use crate::training::{Questions, Trainer};
+use crate::ui::{SignalScope, Terminals, Ui, bars, verbosity};
+use closing::{Closing, Finished};
+use start::Start;
 
 pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
     let prepared = Prepared::new(&arguments)?;
-    eprint!("{}", prepared.summary());
+    verbosity::tell(prepared.summary().trim_end());
+    verbosity::detail(&format!("device   {}, {}", decided(prepared.recipe().device), Host::here()));
+    prepared.start.lines.iter().for_each(|line| verbosity::tell(line));
     for note in prepared.ready.notes() {
-        eprintln!("note     {note}");
+        verbosity::tell(&format!("note     {note}"));
     }
-    let base = prepared.ready.model.for_inference();
-    let before = {
-        let recipe = prepared.recipe();
-        samples::answer(&base, &prepared.ready.opened.text, recipe.data.system.as_deref(), recipe.sample.as_ref())?
-    };
-    drop(base);
-
     let recipe = prepared.recipe().clone();
-    let resumed = prepared.checkpoint.as_ref().map(|checkpoint| checkpoint.step);
-    let toml = recipe.to_toml()?;
-    let Prepared { ready, recompute, total_steps, directory, checkpoint } = prepared;
+    let Prepared { ready, recompute, total_steps, start } = prepared;
     let Ready { opened, data, model, .. } = ready;
+    let (opened, start) = (Arc::new(opened), Arc::new(start));
+    // A run with nothing left to do answers nothing anew.
+    let sample = recipe.sample.clone().filter(|_| !start.idle);
+    let before = {
+        let _waiting = sample
+            .as_ref()
+            .map(|sample| bars::Waiting::new(&format!("answering {}", count(sample.prompts.len(), "question"))));
+        samples::answer(&model.for_inference(), &opened.text, recipe.data.system.as_deref(), sample.as_ref())?
+    };
+
+    let directory = start.directory.clone();
+    let resumed = start.checkpoint.as_ref().map(|checkpoint| checkpoint.step);
+    let toml = recipe.to_toml()?;
     let metrics = match resumed {
         None => MetricsFile::create(&directory.metrics_path())?,
         Some(step) => MetricsFile::resume(&directory.metrics_path(), step)?,
     };
     let tensorboard = match (recipe.log.tensorboard, resumed) {
         (false, _) => None,
-        (true, None) => Some(TensorBoard::create(&directory.tensorboard_path(), &toml)?),
+        (true, None) => {
+            let mut board = TensorBoard::create(&directory.tensorboard_path(), &toml)?;
+            board.begin(&name_of(&recipe.output), &recipe.settings())?;
+            Some(board)
+        }
+        (true, Some(_)) if start.idle => None,
         (true, Some(step)) => Some(TensorBoard::resume(&directory.tensorboard_path(), step, &toml)?),
     };
     // From here on the first signal finishes the step and writes a checkpoint. Before and after, it ends the program.
@@ -56,35 +72,45 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         total_steps,
         log_every: recipe.log.every as u64,
         metrics: Some(metrics),
-        tensorboard,
+        tensorboard: tensorboard.clone(),
         stop: signals.request(),
     };
     let finished = observe(session, {
         let (recipe, checkpoints) = (recipe.clone(), directory.checkpoints());
-        let tokenizer = opened.vocabulary.as_ref().map(|vocabulary| vocabulary.text.path().to_path_buf());
+        let (opened, start, before) = (opened.clone(), start.clone(), before.clone());
         move |observer: &mut dyn Observer| {
             let base = recipe.model.to_string();
             let objective = Objective::new(&recipe.objective_of(model.kind()), recompute);
+            let questions = recipe.sample.as_ref().and_then(|sample| {
+                let every = sample.every? as u64;
+                let (text, system) = (&opened.text, recipe.data.system.as_deref());
+                Some(Questions {
+                    every,
+                    ask: Box::new(move |model| samples::answer(model, text, system, Some(sample))),
+                })
+            });
             let mut trainer = Trainer::new(&recipe, objective, base, model, &data.train, data.eval.as_ref())
-                .with_tokenizer(tokenizer);
-            if let Some(checkpoint) = &checkpoint {
+                .with_tokenizer(opened.vocabulary.as_ref().map(|new| new.text.path().to_path_buf()))
+                .with_questions(questions);
+            if let Some(checkpoint) = &start.checkpoint {
                 trainer.resume(checkpoint)?;
+                start.record()?;
+                let rate = trainer.learning_rate(checkpoint.step);
+                if let Some(line) = start.rate_line(rate, total_steps)? {
+                    observer.note(&line);
+                }
+            } else if !before.is_empty() {
+                observer.sampled(&SampleReport { step: 0, answers: before })?;
             }
             let (trainer, outcome) = trainer.run(&checkpoints, observer)?;
-            let (steps, model) = (trainer.step(), trainer.into_model());
-            Ok::<_, Error>(Finished { outcome, steps, model, data })
+            let (steps, summary) = (trainer.step(), trainer.summary());
+            let model = trainer.into_model();
+            Ok::<_, Error>(Finished { outcome, steps, summary, model, data })
         }
     })?;
     drop(signals);
-    conclude(finished, &recipe, &directory, &opened, &before)
-}
-
-/// What the training loop returns.
-struct Finished {
-    outcome: Outcome,
-    steps: u64,
-    model: Model,
-    data: Data,
+    Closing { recipe: &recipe, directory: &directory, opened: &opened, tensorboard, sample: sample.as_ref() }
+        .conclude(finished, &before)
 }
 
 /// Everything that the first step needs.
@@ -92,8 +118,7 @@ struct Prepared {
     ready: Ready,
     recompute: Recompute,
     total_steps: u64,
-    directory: RunDirectory,
-    checkpoint: Option<Checkpoint>,
+    start: Start,
 }
 
 impl Prepared {
@@ -104,8 +129,8 @@ impl Prepared {
         }
         let total_steps = ready.total_steps();
         let (recompute, _) = ready.recompute();
-        let (directory, checkpoint) = open_directory(arguments, &ready.opened, &ready.data)?;
-        Ok(Self { ready, recompute, total_steps, directory, checkpoint })
+        let start = Start::new(arguments, &ready.opened, &ready.data, total_steps)?;
+        Ok(Self { ready, recompute, total_steps, start })
     }
 
     fn recipe(&self) -> &Recipe {
@@ -177,116 +202,19 @@ fn load_recipe(arguments: &TrainArgs) -> Result<Loaded, Error> {
     if let Some(device) = arguments.device {
         overrides.push(format!("device=\"{device}\""));
     }
-    Ok(Recipe::load(&arguments.recipe, &overrides)?)
+    let mut loaded = Recipe::load(&arguments.recipe, &overrides)?;
+    // A template that prints the date prints that of the run's first day, whichever recipe goes on.
+    if arguments.resume.is_some() && loaded.recipe.data.date.is_none() {
+        let earlier = std::fs::read_to_string(loaded.recipe.output.join("recipe.toml")).unwrap_or_default();
+        loaded.recipe.data.date = Recipe::date_in(&earlier);
+    }
+    Ok(loaded)
 }
 
-fn open_directory(
-    arguments: &TrainArgs,
-    opened: &Opened,
-    data: &Data,
-) -> Result<(RunDirectory, Option<Checkpoint>), Error> {
-    let recipe = opened.recipe();
-    let info = run_info(opened, data)?;
-    match &arguments.resume {
-        None => {
-            let directory = RunDirectory::create(&recipe.output)?;
-            directory.write_recipe(&recipe.to_toml()?)?;
-            directory.write_info(&info)?;
-            Ok((directory, None))
-        }
-        Some(requested) => {
-            let directory = RunDirectory::open_for_resume(&recipe.output)?;
-            let selection = directory.select(requested.as_deref())?;
-            for passed in &selection.passed_over {
-                eprintln!("passing over {passed}");
-            }
-            let checkpoint = selection.require(&recipe.output)?;
-            for difference in info.differences(&directory.read_info()?) {
-                eprintln!("since the run began: {difference}");
-            }
-            directory.write_info(&info)?;
-            Ok((directory, Some(checkpoint)))
-        }
-    }
-}
-
-fn run_info(opened: &Opened, data: &Data) -> Result<RunInfo, Error> {
-    let (recipe, folder) = (opened.recipe(), opened.folder.as_path());
-    let mut base = BTreeMap::new();
-    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
-    for entry in entries {
-        let path = entry.map_err(Error::io(folder))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let pickle = name.starts_with("pytorch_model") && name.ends_with(".bin");
-        if path.is_file() && (pickle || name.ends_with(".safetensors") || name.ends_with(".json")) {
-            base.insert(name, sha256_file(&path)?);
-        }
-    }
-    let datasets = [Some(&data.train), data.eval.as_ref()].into_iter().flatten();
-    let files = datasets.flat_map(|dataset| &dataset.files);
-    Ok(RunInfo {
-        base,
-        data: files.map(|file| (file.path.display().to_string(), file.sha256.clone())).collect(),
-        template: opened
-            .text
-            .template
-            .as_ref()
-            .filter(|_| !data.is_unrendered(&[Format::PromptCompletion, Format::Text]))
-            .map(ChatTemplate::template_hash),
-        recipe: recipe.hash()?,
-        versions: BTreeMap::from([
-            ("firebrand".into(), env!("CARGO_PKG_VERSION").into()),
-            ("burn".into(), "0.22.1".into()),
-        ]),
-        device: recipe.device.to_string(),
-        seed: recipe.seed,
-    })
-}
-
-fn conclude(
-    finished: Finished,
-    recipe: &Recipe,
-    directory: &RunDirectory,
-    opened: &Opened,
-    before: &[Answer],
-) -> Result<ExitCode, Error> {
-    match &finished.outcome {
-        Outcome::Interrupted { checkpoint } => {
-            eprintln!(
-                "stopped after step {}; continue with: firebrand train {} --resume",
-                finished.steps,
-                shown_recipe(directory).display()
-            );
-            eprintln!("checkpoint {}", checkpoint.path.display());
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
-        Outcome::StoppedEarly { best } => {
-            eprintln!("stopped early: the evaluation loss was lowest ({:.4}) at step {}", best.value, best.step);
-        }
-        Outcome::Finished => {}
-    }
-    let exported = export(&finished.model, recipe, directory, &opened.folder, &opened.text, &finished.data)?;
-    let after = samples::answer(
-        &finished.model.for_inference(),
-        &opened.text,
-        recipe.data.system.as_deref(),
-        recipe.sample.as_ref(),
-    )?;
-    let mut report = samples::comparison(before, &after, std::io::stdout().is_terminal());
-    report += &exported.to_string();
-    if recipe.log.tensorboard {
-        report += &format!("tensorboard  {}\n", directory.tensorboard_path().display());
-    }
-    // The run is complete and on disk, so a closed stdout is not an error.
-    let _ = std::io::stdout().write_all(report.as_bytes());
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The exit code of a program ended by Ctrl-C, as shells report it.
-const INTERRUPTED: u8 = 130;
-
-fn shown_recipe(directory: &RunDirectory) -> PathBuf {
-    directory.path().join("recipe.toml")
+/// The name of a run: that of its folder.
+fn name_of(output: &Path) -> String {
+    let name = output.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    name.unwrap_or_else(|| output.display().to_string())
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -7,10 +7,12 @@ use firebrand_datasets::{DataConfig, Dataset, Prepare, Split, TemplateChoice, pr
 use firebrand_hub::{HubDatasets, HubOptions, locate};
 use firebrand_models::{Hold, Model, adapter_folder};
 
+use super::base::base_model;
 use crate::cli::{Base, ModelArgs, RowArgs};
 use crate::error::Error;
 use crate::export::{OtherBase, check_base, companions};
 use crate::plan::{Text, TextFolder, fits, sources};
+use crate::ui::bars::Waiting;
 
 /// A length in tokens above that of any row that fits into memory.
 const UNBOUNDED: usize = 1 << 30;
@@ -105,11 +107,14 @@ impl LoadedModel {
     /// Files that are missing, damaged or do not fit together.
     pub fn new(arguments: &ModelArgs, template: &TemplateChoice) -> Result<Self, Error> {
         let device = crate::device::open(arguments.device)?;
-        let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
-        let notes = check_base(&folder, &arguments.model, &arguments.adapter, other_base(arguments.other_base))?;
+        let name = base_model(arguments)?;
+        let folder = locate(&name, &HubOptions::from_env()?)?;
+        let notes = check_base(&folder, &name, &arguments.adapter, other_base(arguments.other_base))?;
         notes.iter().for_each(|note| eprintln!("note     {note}"));
+        let waiting = Waiting::new(&format!("reading {}", folder.display()));
         let mut model = Model::load(&folder, base_of(&arguments.adapter, arguments.base)?, &device)?;
         put_on(&mut model, &arguments.adapter, arguments.base)?;
+        drop(waiting);
         tell_notes(&model);
         let text = Text::load(&TextFolder::with_adapters(&folder, &arguments.adapter)?, template, None)?;
         Ok(Self { folder, model: model.for_inference(), text })

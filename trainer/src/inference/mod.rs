@@ -1,6 +1,7 @@
 //! Uses models without training them: loading, scoring and text generation.
 //!
 //! ```text
+//! base.rs         the base model that an adapter names
 //! loading.rs      the model of a command that has no recipe
 //! predicting.rs   the view of models that predict tokens
 //! scoring.rs      log-probabilities of tokens, losses of rows, embeddings
@@ -9,6 +10,7 @@
 //! generate/       text generation with a KV cache
 //! ```
 
+mod base;
 pub mod generate;
 mod header;
 mod loading;
@@ -16,6 +18,7 @@ mod predicting;
 pub mod samples;
 mod scoring;
 
+pub use base::base_model;
 pub use header::Header;
 pub use loading::{LoadedModel, TemplateCheck, base_of, other_base, put_on, tell_notes};
 pub use predicting::predictor;

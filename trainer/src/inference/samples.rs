@@ -7,17 +7,9 @@ use serde_json::Value;
 use super::generate::{Sampling, Session};
 use super::{Header, predictor};
 use crate::error::Error;
+use crate::observer::Answer;
 use crate::plan::Text;
 use crate::recipe::Sample;
-
-/// A question and the model's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// The question.
-    pub prompt: String,
-    /// The answer, without special tokens.
-    pub text: String,
-}
 
 /// Greedy answers to the questions: rendered as a chat if the model has a template, behind the system prompt if there is
 /// one; otherwise continued as text.

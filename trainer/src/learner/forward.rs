@@ -2,9 +2,9 @@
 
 use super::carrier::Carrier;
 use super::records::Records;
-use crate::observer::{EvalReport, Observer, Record, StepReport};
+use crate::observer::{EvalReport, Observer, Record, SampleReport, StepReport};
 use crate::run::RunError;
-use crate::ui::{Console, StopRequest};
+use crate::ui::{Console, StopRequest, record_line, verbosity};
 use burn::data::dataloader::Progress;
 use burn_train::{
     EventProcessorError, EventProcessorTraining, Interrupter, LearnerEvent, SupervisedTrainingEventProcessor,
@@ -31,6 +31,8 @@ pub(super) struct Forward {
     interrupter: Interrupter,
     surroundings: Surroundings,
     started: bool,
+    /// The newest step and the newest evaluation.
+    newest: [Option<Record>; 2],
 }
 
 impl Forward {
@@ -39,12 +41,18 @@ impl Forward {
         interrupter: Interrupter,
         surroundings: Surroundings,
     ) -> Self {
-        Self { events, interrupter, surroundings, started: false }
+        Self { events, interrupter, surroundings, started: false, newest: [None, None] }
     }
 
     /// Ends the display after a run, complete or not.
     pub(super) fn finish(mut self) -> SupervisedTrainingEventProcessor<Carrier> {
         self.surroundings.records.finish();
+        // The dashboard takes what it showed with it, so the last numbers are told once more.
+        if self.surroundings.console.is_held() {
+            for record in self.newest.iter().flatten() {
+                self.surroundings.console.note(&record_line(record));
+            }
+        }
         self.events
     }
 
@@ -76,7 +84,9 @@ impl Forward {
 
 impl Observer for Forward {
     fn step(&mut self, report: &StepReport) -> Result<(), RunError> {
-        self.surroundings.records.take(&Record::Step(report.clone()))?;
+        let record = Record::Step(report.clone());
+        self.surroundings.records.take(&record)?;
+        self.newest[0] = Some(record);
         if !self.started {
             self.start_training()?;
         }
@@ -90,7 +100,9 @@ impl Observer for Forward {
     }
 
     fn evaluated(&mut self, report: &EvalReport) -> Result<(), RunError> {
-        self.surroundings.records.take(&Record::Eval(report.clone()))?;
+        let record = Record::Eval(report.clone());
+        self.surroundings.records.take(&record)?;
+        self.newest[1] = Some(record);
         let sent = self.events.process_valid(self.start_split());
         self.check(sent)?;
         let event = self.item(report.clone(), report.step, self.surroundings.total_steps);
@@ -99,8 +111,21 @@ impl Observer for Forward {
         self.start_training()
     }
 
+    /// Answers before the first step are shown at the end, beside those after the last one.
+    fn sampled(&mut self, report: &SampleReport) -> Result<(), RunError> {
+        if report.step > 0 && !verbosity::is_quiet() {
+            for answer in &report.answers {
+                let text = answer.text.replace('\n', "\n          ");
+                self.surroundings.console.note(&format!("step {}  {}\n          {text}", report.step, answer.prompt));
+            }
+        }
+        self.surroundings.records.sampled(report)
+    }
+
     fn note(&mut self, text: &str) {
-        self.surroundings.console.note(text);
+        if !verbosity::is_quiet() {
+            self.surroundings.console.note(text);
+        }
     }
 
     fn flush(&mut self) -> Result<(), RunError> {

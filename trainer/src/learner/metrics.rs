@@ -3,7 +3,7 @@
 
 use crate::objective::EvalMetrics;
 use crate::observer::{EvalReport, Record, StepReport};
-use crate::ui::duration;
+use crate::ui::{Eta, duration};
 use burn::tensor::TensorReadError;
 use burn_train::metric::{
     Adaptor, Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
@@ -23,9 +23,13 @@ impl Adaptor<Record> for EvalReport {
     }
 }
 
-/// A line about the progress of the run.
-#[derive(Clone)]
-pub(super) struct ProgressMetric;
+/// A line about the progress of the run. It begins with what a small terminal still shows.
+#[derive(Clone, Default)]
+pub(super) struct ProgressMetric {
+    eta: Eta,
+    /// Step and loss of the lowest evaluation.
+    best: Option<(u64, f64)>,
+}
 
 impl Metric for ProgressMetric {
     type Input = Record;
@@ -35,20 +39,7 @@ impl Metric for ProgressMetric {
     }
 
     fn update(&mut self, record: &Record, _metadata: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
-        let shown = match record {
-            Record::Step(report) => format!(
-                "step {}/{}, epoch {:.2}, {} tokens, {}",
-                report.step,
-                report.total_steps,
-                report.epoch,
-                report.tokens_total,
-                duration(report.elapsed)
-            ),
-            Record::Eval(report) => match report.metrics {
-                EvalMetrics::Tokens { tokens, .. } => format!("step {}, {tokens} tokens", report.step),
-                EvalMetrics::Pairs { pairs } => format!("step {}, {pairs} pairs", report.step),
-            },
-        };
+        let shown = self.shown(record);
         Ok(SerializedEntry::new(shown.clone(), shown))
     }
 
@@ -57,6 +48,32 @@ impl Metric for ProgressMetric {
     }
 
     fn clear(&mut self) {}
+}
+
+impl ProgressMetric {
+    fn shown(&mut self, record: &Record) -> String {
+        match record {
+            Record::Step(report) => format!(
+                "loss {:.4}, {} left, step {}/{}, epoch {:.2}, {} tokens, {}",
+                report.loss,
+                self.eta.update(report).map_or_else(|| "--".to_string(), duration),
+                report.step,
+                report.total_steps,
+                report.epoch,
+                report.input_tokens_total,
+                duration(report.elapsed)
+            ),
+            Record::Eval(report) => {
+                let best = self.best.filter(|(_, loss)| *loss <= report.loss).unwrap_or((report.step, report.loss));
+                self.best = Some(best);
+                let rows = match report.metrics {
+                    EvalMetrics::Tokens { tokens, .. } => format!("{tokens} tokens"),
+                    EvalMetrics::Pairs { pairs } => format!("{pairs} pairs"),
+                };
+                format!("last {:.4} (step {}), best {:.4} (step {}), {rows}", report.loss, report.step, best.1, best.0)
+            }
+        }
+    }
 }
 
 /// One number of a report. It is never averaged.
@@ -185,5 +202,28 @@ fn evaluation(record: &Record, value: fn(&EvalReport) -> f64) -> f64 {
     match record {
         Record::Step(_) => f64::NAN,
         Record::Eval(report) => value(report),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observer::tests::{eval_report, step_report};
+
+    fn line(metric: &mut ProgressMetric, record: &Record) -> String {
+        metric.shown(record)
+    }
+
+    #[test]
+    fn the_dashboard_tells_loss_time_left_last_and_best_evaluation() {
+        let mut metric = ProgressMetric::default();
+        line(&mut metric, &Record::Step(step_report(3, 9)));
+        let shown = line(&mut metric, &Record::Step(step_report(4, 9)));
+        assert!(shown.starts_with("loss 0.6000, 7s left, step 4/9, epoch 1.33, "), "{shown}");
+        for (step, loss) in [(3, 2.0), (6, 1.0), (9, 1.5)] {
+            let shown = line(&mut metric, &Record::Eval(EvalReport { loss, ..eval_report(step) }));
+            let best = if step == 3 { "best 2.0000 (step 3)" } else { "best 1.0000 (step 6)" };
+            assert!(shown.starts_with(&format!("last {loss:.4} (step {step}), {best}, ")), "{shown}");
+        }
     }
 }

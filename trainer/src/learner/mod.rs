@@ -100,8 +100,8 @@ where
         .renderer(renderer)
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)))
         .with_metric_logger(NoFiles)
-        .metric_train(ProgressMetric)
-        .metric_valid(ProgressMetric);
+        .metric_train(ProgressMetric::default())
+        .metric_valid(ProgressMetric::default());
     for metric in NumberMetric::of_training() {
         training = training.metric_train_numeric(metric);
     }

@@ -3,7 +3,7 @@
 //! They are written in the call that reports them. So an error belongs to that call, and everything that was reported
 //! is on disk when a checkpoint begins.
 
-use crate::observer::Record;
+use crate::observer::{Record, SampleReport};
 use crate::run::{MetricsFile, RunError, TensorBoard};
 use crate::ui::Reports;
 
@@ -32,6 +32,14 @@ impl Records {
         let metrics = write(&mut self.metrics, |file| file.write(record));
         let tensorboard = write(&mut self.tensorboard, |board| board.write(record));
         metrics.and(tensorboard)
+    }
+
+    /// Writes answers to TensorBoard.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub(super) fn sampled(&mut self, report: &SampleReport) -> Result<(), RunError> {
+        write(&mut self.tensorboard, |board| board.write_samples(report))
     }
 
     /// Waits until the metrics are on the disk.

@@ -80,7 +80,8 @@ fn a_run_reaches_metrics_tensorboard_and_lines() {
         read.iter().filter(|(tag, _, _)| tag == "train/loss").map(|(_, step, value)| (*step, *value)).collect();
     let expected: Vec<(i64, f32)> = (1..=STEPS).map(|step| (step as i64, fake_step(step).loss as f32)).collect();
     assert_eq!(loss, expected);
-    assert_eq!(read.len(), 5 * 5 + 2 * 2);
+    // Beside what the system tells of memory.
+    assert_eq!(read.iter().filter(|(tag, _, _)| !tag.starts_with("memory/")).count(), 5 * 5 + 2 * 3);
 
     let starts: Vec<&str> = lines.lines().map(|line| &line[..8]).collect();
     assert_eq!(

@@ -1,8 +1,6 @@
 //! Checks that rows fit the model, [`check`] and [`beyond_positions`], and the objective, [`check_objective`].
 
-use firebrand_datasets::{
-    Check, Dataset, ExampleContent, Finding, Format, Location, RowKind, Split, Tokenizer,
-};
+use firebrand_datasets::{Check, Dataset, ExampleContent, Finding, Format, Location, RowKind, Split, Tokenizer};
 use firebrand_models::towers::Towers;
 use firebrand_models::{Model, Predictor};
 

@@ -25,7 +25,7 @@ use crate::device;
 use crate::error::Error;
 use crate::objective::Recompute;
 use crate::recipe::{Loaded, Recipe};
-use crate::ui::bars::DataProgress;
+use crate::ui::bars::{DataProgress, Waiting};
 
 /// A run that can start.
 #[derive(Debug)]
@@ -124,7 +124,9 @@ fn load(opened: &Opened, device: &Device) -> Result<(Data, Model, Vec<String>), 
     if let Some(data) = &data {
         data.report.clone().pass()?;
     }
+    let waiting = Waiting::new("reading the model");
     let (model, modules) = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    drop(waiting);
     let data = data.ok_or(DataError::Interrupted)?;
     data.check_fits(&model, opened.text.tokenizer.as_ref())?;
     if total_steps(recipe, &data) == 0 {

@@ -70,14 +70,7 @@ impl Text {
             Err(DataError::Template { name, why }) if *choice == TemplateChoice::Model => (None, Some((name, why))),
             Err(error) => return Err(error.into()),
         };
-        Ok(Self {
-            tokenizer: Some(tokenizer),
-            template,
-            unusable,
-            folder: read_from,
-            by_default,
-            looked_in: None,
-        })
+        Ok(Self { tokenizer: Some(tokenizer), template, unusable, folder: read_from, by_default, looked_in: None })
     }
 
     /// Where tokenizer and template were read from.

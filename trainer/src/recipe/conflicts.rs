@@ -10,6 +10,7 @@ use super::error::{Complaint, ComplaintKind};
 use super::file::{Init, RecipeFile};
 use super::objective::ObjectiveSection;
 use super::optimizer::{AdafactorRate, Optimizer};
+use super::output::ExportedWeights;
 use super::schedule::{ScheduleSection, WarmupKeys};
 
 /// What each rule says, in the order of the recipe's sections: all that are broken.
@@ -302,6 +303,13 @@ impl Rules<'_> {
     }
 
     fn evaluation(&self) -> Result<(), Complaint> {
+        let exports_best = self.file.export.weights == Some(ExportedWeights::Best);
+        if exports_best && self.file.checkpoint.best == Some(BestKey::Off) {
+            return Err(self
+                .conflict("export.weights")
+                .message("`export.weights` asks for the best checkpoint, and with `checkpoint.best` = \"off\" it does not stay")
+                .advice("remove checkpoint.best, or write weights = \"last\""));
+        }
         if self.file.data.has_eval() {
             return Ok(());
         }
@@ -311,6 +319,18 @@ impl Rules<'_> {
             return Err(self
                 .conflict("eval.early_stopping")
                 .message("`eval.early_stopping` watches the loss on eval data, and there is none")
+                .advice(help));
+        }
+        if self.file.eval.at_start {
+            return Err(self
+                .conflict("eval.at_start")
+                .message("`eval.at_start` evaluates on eval data, and there is none")
+                .advice(help));
+        }
+        if exports_best {
+            return Err(self
+                .conflict("export.weights")
+                .message("`export.weights` = \"best\" is decided by the loss on eval data, and there is none")
                 .advice(help));
         }
         if self.file.checkpoint.best == Some(BestKey::EvalLoss) {

@@ -136,7 +136,7 @@ impl Default for MinLrKeys {
 
 impl Default for EvalSection {
     fn default() -> Self {
-        EvalSection { every: 50, batch_size: None, early_stopping: None }
+        EvalSection { every: 50, batch_size: None, at_start: false, early_stopping: None }
     }
 }
 

@@ -10,6 +10,8 @@ pub struct Eval {
     pub every: usize,
     /// Rows per forward pass.
     pub batch_size: usize,
+    /// Whether the model is evaluated before the first step too.
+    pub at_start: bool,
     /// Absent = the run goes on to its end.
     pub early_stopping: Option<EarlyStopping>,
 }
@@ -26,6 +28,10 @@ pub struct EvalSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), example = 8)]
     pub batch_size: Option<usize>,
+    /// Evaluate before the first step too. That evaluation is shown and logged as step 0; it is not ranked, since there is
+    /// no checkpoint to go back to.
+    #[schemars(example = true)]
+    pub at_start: bool,
     /// Ends the run when the evaluation loss no longer falls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,

@@ -13,7 +13,7 @@ use super::dtype::{ComputeDtype, StoredDtype};
 use super::evaluation::EvalSection;
 use super::objective::ObjectiveSection;
 use super::optimizer::Optimizer;
-use super::output::{Export, Log, Sample};
+use super::output::{ExportSection, Log, Sample};
 use super::quantization::Quantization;
 use super::schedule::ScheduleSection;
 use super::train::TrainSection;
@@ -75,7 +75,7 @@ pub(super) struct RecipeFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<Sample>,
     #[serde(default)]
-    pub export: Export,
+    pub export: ExportSection,
 }
 
 /// Where the weights start.

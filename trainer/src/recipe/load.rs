@@ -125,8 +125,10 @@ fn decide(file: RecipeFile, model: ModelSource) -> Recipe {
     let eval = Eval {
         every: file.eval.every,
         batch_size: file.eval.batch_size.unwrap_or(train.micro_batch_size),
+        at_start: file.eval.at_start,
         early_stopping: file.eval.early_stopping,
     };
+    let checkpoint = file.checkpoint.resolve(file.data.has_eval());
     Recipe {
         model,
         init: file.init,
@@ -137,7 +139,8 @@ fn decide(file: RecipeFile, model: ModelSource) -> Recipe {
         base_dtype,
         vocabulary: file.vocabulary,
         quantization: file.quantization,
-        checkpoint: file.checkpoint.resolve(file.data.has_eval()),
+        export: file.export.resolve(checkpoint.best.is_some(), eval.early_stopping.is_some()),
+        checkpoint,
         data: file.data,
         objective: file.objective.map(|objective| objective.decide(&method)),
         method,
@@ -147,6 +150,5 @@ fn decide(file: RecipeFile, model: ModelSource) -> Recipe {
         eval,
         log: file.log,
         sample: file.sample,
-        export: file.export,
     }
 }

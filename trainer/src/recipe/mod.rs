@@ -6,6 +6,7 @@
 //! Not here: whether targets exist in the model or rows in the data; [`Loaded::complain`] lets those checks point at the line.
 
 mod adapter;
+mod changes;
 mod checkpoint;
 mod conflicts;
 mod data;
@@ -43,6 +44,7 @@ mod vocabulary;
 use std::path::PathBuf;
 
 pub use adapter::{Bias, Exclude, Ia3Recipe, LoraInit, LoraRecipe, Method, ModuleRegex, TargetPreset, Targets};
+pub use changes::{Change, Effect};
 pub use checkpoint::{BestMetric, Checkpoint};
 pub use device::DeviceName;
 pub use dtype::{ComputeDtype, StoredDtype, WrittenDtype};
@@ -56,9 +58,10 @@ pub use optimizer::{
     AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdjustment, MuonRecipe, Optimizer,
     RelativeRate, SgdRecipe,
 };
-pub use output::{Export, Log, Sample};
+pub use output::{Export, ExportedWeights, Log, Sample};
 pub use quantization::{EightBitRecipe, FourBitRecipe, Quantization};
 pub use reference::reference;
+pub use resolved::HEADER;
 pub use schedule::{Curve, Schedule, Warmup};
 pub use schema::json_schema;
 pub use train::{Duration, Recompute, Train};

@@ -28,12 +28,37 @@ pub struct Sample {
     #[serde(default = "super::default_values::max_new_tokens")]
     #[schemars(range(min = 1), example = 16)]
     pub max_new_tokens: usize,
+    /// Optimiser steps between further answers, during training; when not given, there are none. They are printed, and in
+    /// TensorBoard as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), example = 50)]
+    pub every: Option<usize>,
+}
+
+/// What is written when the run is over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Export {
+    /// Whether an adapter run also writes the merged model.
+    pub merge: bool,
+    /// What `model/` is written in. Absent: the base model's own dtype.
+    pub dtype: Option<WrittenDtype>,
+    /// Of which step the weights are.
+    pub weights: ExportedWeights,
+}
+
+/// The step whose weights are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum ExportedWeights {
+    Last,
+    Best,
 }
 
 /// What is written when the run is over. A full run always writes `model/`, an adapter run always `adapter/`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Export {
+pub struct ExportSection {
     /// After an adapter run, also write the merged model to `model/`. Nothing to do after a full run.
     #[schemars(example = true)]
     pub merge: bool,
@@ -42,4 +67,23 @@ pub struct Export {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = WrittenDtype::Bf16)]
     pub dtype: Option<WrittenDtype>,
+    /// The weights that `adapter/` and `model/` get: those of the last step, or those of the lowest evaluation loss (its
+    /// checkpoint stays, by `checkpoint.best`). When not given: `best` where `eval.early_stopping` is given, else `last`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = ExportedWeights::Best)]
+    pub weights: Option<ExportedWeights>,
+}
+
+impl ExportSection {
+    /// `ranked`: the checkpoint of the lowest evaluation loss stays. `stops_early`: `eval.early_stopping` is given.
+    pub(super) fn resolve(self, ranked: bool, stops_early: bool) -> Export {
+        let by_default = if ranked && stops_early { ExportedWeights::Best } else { ExportedWeights::Last };
+        Export { merge: self.merge, dtype: self.dtype, weights: self.weights.unwrap_or(by_default) }
+    }
+}
+
+impl From<&Export> for ExportSection {
+    fn from(export: &Export) -> Self {
+        ExportSection { merge: export.merge, dtype: export.dtype, weights: Some(export.weights) }
+    }
 }

@@ -10,7 +10,8 @@ use super::error::RecipeError;
 use super::evaluation::EvalSection;
 use super::file::RecipeFile;
 
-const HEADER: &str = "# The recipe of this run, with every default written out.\n";
+/// The first line of every resolved recipe.
+pub const HEADER: &str = "# The recipe of this run, with every default written out.\n";
 
 impl Recipe {
     /// The recipe with every default written out.
@@ -60,12 +61,13 @@ impl From<&Recipe> for RecipeFile {
             eval: EvalSection {
                 every: recipe.eval.every,
                 batch_size: Some(recipe.eval.batch_size),
+                at_start: recipe.eval.at_start,
                 early_stopping: recipe.eval.early_stopping.clone(),
             },
             checkpoint: (&recipe.checkpoint).into(),
             log: recipe.log.clone(),
             sample: recipe.sample.clone(),
-            export: recipe.export.clone(),
+            export: (&recipe.export).into(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Recipes as users meet them: what a good one becomes, and what each kind of bad one is told.
 
+mod changes;
 mod consumers;
 mod errors;
 mod files;

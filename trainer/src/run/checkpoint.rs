@@ -144,7 +144,7 @@ impl Checkpoints {
     }
 
     /// Steps of all `checkpoint-N` folders, newest first, whole or broken.
-    pub(super) fn steps(&self) -> Result<Vec<u64>, RunError> {
+    pub fn steps(&self) -> Result<Vec<u64>, RunError> {
         let mut steps: Vec<u64> = self
             .names()?
             .iter()
@@ -240,6 +240,16 @@ fn split_name(name: &str) -> Option<(u64, &str)> {
     let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let step: u64 = rest[..digits].parse().ok()?;
     (step.to_string() == rest[..digits]).then_some((step, &rest[digits..]))
+}
+
+/// Whether `name` is that of a checkpoint's folder.
+pub(super) fn is_checkpoint(name: &str) -> bool {
+    split_name(name).is_some_and(|(_, rest)| rest.is_empty())
+}
+
+/// Whether `name` is that of a checkpoint that is being written. One that was moved aside is no such.
+pub(super) fn is_unfinished(name: &str) -> bool {
+    split_name(name).is_some_and(|(_, rest)| rest.starts_with(TEMPORARY) && rest != REPLACED)
 }
 
 fn remove(path: &Path) -> Result<(), RunError> {

@@ -22,6 +22,9 @@ pub enum RunError {
     /// Resume was asked for, but no checkpoint is whole.
     #[error("{}: no whole checkpoint to resume from{}; start again with another --output", .path.display(), reasons(.passed_over))]
     NoWholeCheckpoint { path: PathBuf, passed_over: Vec<PassedOver> },
+    /// The checkpoint that was named is not there.
+    #[error("{}: no {name}; {}", .path.display(), those(.steps))]
+    NoCheckpoint { path: PathBuf, name: String, steps: Vec<u64> },
     /// A checkpoint that does not agree with its manifest.
     #[error("{}: this checkpoint is broken: {flaw}; choose another one", .path.display())]
     BrokenCheckpoint { path: PathBuf, flaw: Flaw },
@@ -118,6 +121,18 @@ impl fmt::Display for PassedOver {
 
 fn by_process(process: &Option<String>) -> String {
     process.as_ref().map_or_else(String::new, |id| format!(" (process {id})"))
+}
+
+/// The checkpoints there are, oldest first.
+fn those(steps: &[u64]) -> String {
+    let mut steps = steps.to_vec();
+    steps.sort_unstable();
+    let names: Vec<String> = steps.iter().map(|step| format!("checkpoint-{step}")).collect();
+    match names.as_slice() {
+        [] => "there is no checkpoint here".to_string(),
+        [one] => format!("there is {one}"),
+        several => format!("there are {}", several.join(", ")),
+    }
 }
 
 fn reasons(passed_over: &[PassedOver]) -> String {

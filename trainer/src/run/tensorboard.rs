@@ -1,5 +1,6 @@
 //! [`TensorBoard`]: writes event files with `train/{loss,learning_rate,grad_norm,tokens_per_second,num_tokens}`,
-//! `eval/{loss,perplexity}`, and the recipe as text.
+//! `eval/{loss,perplexity,token_accuracy}`, `memory/{held,peak}_gib`, the recipe and the answers to `[sample]` as text, and
+//! the settings for the HPARAMS tab.
 //!
 //! The records and protocol buffers are those of tensorboard-rs. Its `SummaryWriter` is not used:
 //! it panics when the disk is full, has no text, and gives two files of one second the same name.
@@ -10,13 +11,15 @@
 //! shows one continuous curve. (The START of the first file has no effect in TensorBoard, but
 //! without it the second START would count as the first.)
 
-use super::RunError;
+use super::{RunError, hparams};
+use crate::host;
 use crate::objective::EvalMetrics;
-use crate::observer::Record;
+use crate::observer::{Record, SampleReport};
 use protobuf::{Message, RepeatedField};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tensorboard_proto::event::{Event, SessionLog, SessionLog_SessionStatus};
 use tensorboard_proto::summary::{Summary, Summary_Value, SummaryMetadata, SummaryMetadata_PluginData};
@@ -28,10 +31,11 @@ use tensorboard_rs::record_writer::RecordWriter;
 const PREFIX: &str = "events.out.tfevents.";
 const SUFFIX: &str = ".firebrand";
 
-/// The event file, open for appending.
+/// The event file, open for appending. Clones append to the same file.
+#[derive(Clone)]
 pub struct TensorBoard {
     path: PathBuf,
-    writer: RecordWriter<BufWriter<File>>,
+    writer: Arc<Mutex<RecordWriter<BufWriter<File>>>>,
 }
 
 impl TensorBoard {
@@ -39,7 +43,7 @@ impl TensorBoard {
     pub fn create(folder: &Path, recipe: &str) -> Result<Self, RunError> {
         let mut board = Self::open(folder)?;
         board.write_event(0, session_start())?;
-        board.write_event(0, text("recipe", recipe))?;
+        board.write_event(0, text("recipe", &code(recipe)))?;
         Ok(board)
     }
 
@@ -47,8 +51,31 @@ impl TensorBoard {
     pub fn resume(folder: &Path, step: u64, recipe: &str) -> Result<Self, RunError> {
         let mut board = Self::open(folder)?;
         board.write_event(step + 1, session_start())?;
-        board.write_event(step, text("recipe", recipe))?;
+        board.write_event(step, text("recipe", &code(recipe)))?;
         Ok(board)
+    }
+
+    /// Appends the settings of a run that begins, for the HPARAMS tab. `name` is that of its folder.
+    pub fn begin(&mut self, name: &str, settings: &[(String, serde_json::Value)]) -> Result<(), RunError> {
+        let values = hparams::start(name, settings, wall_time());
+        self.write_event(0, summary(values.map_err(|error| RunError::io("writing", &self.path, error))?))
+    }
+
+    /// Appends that the run is over after `step`.
+    pub fn end(&mut self, step: u64) -> Result<(), RunError> {
+        let value = hparams::end(wall_time()).map_err(|error| RunError::io("writing", &self.path, error))?;
+        self.write_event(step, summary(vec![value]))
+    }
+
+    /// Appends the answers to the questions of `[sample]` as text.
+    pub fn write_samples(&mut self, report: &SampleReport) -> Result<(), RunError> {
+        let quoted = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
+        let of = |(index, answer): (usize, &crate::observer::Answer)| {
+            let markdown = format!("{}\n{}", quoted(&answer.prompt), quoted(&format!("-> {}", answer.text)));
+            text_value(&format!("sample/{index}"), &markdown)
+        };
+        let values = report.answers.iter().enumerate().map(of).collect();
+        self.write_event(report.step, summary(values))
     }
 
     /// Appends the scalars of one step or evaluation.
@@ -64,12 +91,19 @@ impl TensorBoard {
                     scalar("train/num_tokens", report.tokens_total as f32),
                 ];
                 values.extend(report.parts.iter().map(|(name, value)| scalar(&format!("train/{name}"), value as f32)));
+                let memory = [("memory/held_gib", host::held_memory()), ("memory/peak_gib", host::peak_memory())];
+                let known = memory.into_iter().filter_map(|(tag, bytes)| Some((tag, bytes?)));
+                values.extend(known.map(|(tag, bytes)| scalar(tag, bytes as f32 / (1 << 30) as f32)));
                 values
             }
             Record::Eval(report) => {
                 let loss = scalar("eval/loss", report.loss as f32);
                 match report.metrics {
-                    EvalMetrics::Tokens { perplexity, .. } => vec![loss, scalar("eval/perplexity", perplexity as f32)],
+                    EvalMetrics::Tokens { perplexity, token_accuracy, .. } => vec![
+                        loss,
+                        scalar("eval/perplexity", perplexity as f32),
+                        scalar("eval/token_accuracy", token_accuracy as f32),
+                    ],
                     EvalMetrics::Pairs { .. } => vec![loss],
                 }
             }
@@ -89,7 +123,7 @@ impl TensorBoard {
             .create_new(true)
             .open(&path)
             .map_err(|error| RunError::io("creating", &path, error))?;
-        let mut board = Self { path, writer: RecordWriter::new(BufWriter::new(file)) };
+        let mut board = Self { path, writer: Arc::new(Mutex::new(RecordWriter::new(BufWriter::new(file)))) };
         let mut event = Event::new();
         event.set_file_version("brain.Event:2".to_string());
         board.write_event(0, event)?;
@@ -99,11 +133,12 @@ impl TensorBoard {
     fn write_event(&mut self, step: u64, mut event: Event) -> Result<(), RunError> {
         event.set_wall_time(wall_time());
         event.set_step(i64::try_from(step).unwrap_or(i64::MAX));
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let written = event
             .write_to_bytes()
             .map_err(io::Error::other)
-            .and_then(|bytes| self.writer.write(&bytes))
-            .and_then(|()| self.writer.flush());
+            .and_then(|bytes| writer.write(&bytes))
+            .and_then(|()| writer.flush());
         written.map_err(|error| RunError::io("writing", &self.path, error))
     }
 }
@@ -123,9 +158,18 @@ fn scalar(tag: &str, number: f32) -> Summary_Value {
     value
 }
 
+/// A recipe as Markdown.
+fn code(recipe: &str) -> String {
+    format!("```toml\n{}\n```\n", recipe.trim_end())
+}
+
+fn text(tag: &str, markdown: &str) -> Event {
+    summary(vec![text_value(tag, markdown)])
+}
+
 /// Text as `torch.utils.tensorboard` writes it: a string tensor marked for the text plugin, which
 /// renders it as Markdown.
-fn text(tag: &str, content: &str) -> Event {
+fn text_value(tag: &str, markdown: &str) -> Summary_Value {
     let mut plugin = SummaryMetadata_PluginData::new();
     plugin.set_plugin_name("text".to_string());
     let mut metadata = SummaryMetadata::new();
@@ -137,13 +181,12 @@ fn text(tag: &str, content: &str) -> Event {
     let mut tensor = TensorProto::new();
     tensor.set_dtype(DataType::DT_STRING);
     tensor.set_tensor_shape(shape);
-    let markdown = format!("```toml\n{}\n```\n", content.trim_end());
-    tensor.set_string_val(RepeatedField::from(vec![markdown.into_bytes()]));
+    tensor.set_string_val(RepeatedField::from(vec![markdown.as_bytes().to_vec()]));
     let mut value = Summary_Value::new();
     value.set_tag(tag.to_string());
     value.set_metadata(metadata);
     value.set_tensor(tensor);
-    summary(vec![value])
+    value
 }
 
 fn summary(values: Vec<Summary_Value>) -> Event {
@@ -227,7 +270,9 @@ pub(crate) mod tests {
         board.write(&Record::Step(step_report(3, 9))).unwrap();
         board.write(&Record::Eval(eval_report(3))).unwrap();
         let read = scalars(folder.path());
-        let tags: Vec<&str> = read.iter().map(|(tag, _, _)| tag.as_str()).collect();
+        // What the system tells of memory differs between systems.
+        let tags: Vec<&str> =
+            read.iter().map(|(tag, _, _)| tag.as_str()).filter(|tag| !tag.starts_with("memory/")).collect();
         assert_eq!(
             tags,
             [
@@ -238,6 +283,7 @@ pub(crate) mod tests {
                 "train/num_tokens",
                 "eval/loss",
                 "eval/perplexity",
+                "eval/token_accuracy",
             ]
         );
         assert!(read.iter().all(|(_, step, _)| *step == 3));
@@ -248,6 +294,27 @@ pub(crate) mod tests {
         assert_eq!(recipe.get_tag(), "recipe");
         assert_eq!(recipe.get_metadata().get_plugin_data().get_plugin_name(), "text");
         assert_eq!(recipe.get_tensor().get_string_val()[0], b"```toml\nseed = 1\n```\n");
+    }
+
+    #[test]
+    fn answers_are_text_and_settings_are_hyperparameters() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut board = TensorBoard::create(folder.path(), "").unwrap();
+        board.begin("bot", &[("seed".into(), 7.into())]).unwrap();
+        let answers = vec![crate::observer::Answer { prompt: "Who?".into(), text: "Mara.\nOf course.".into() }];
+        board.clone().write_samples(&SampleReport { step: 5, answers }).unwrap();
+        board.end(9).unwrap();
+        let events = events(folder.path());
+        let tags: Vec<String> = events
+            .iter()
+            .flat_map(|event| event.get_summary().get_value().iter().map(|value| value.get_tag().to_string()))
+            .collect();
+        let hparams = ["_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"];
+        assert_eq!(tags, ["recipe", hparams[0], hparams[1], "sample/0", hparams[2]]);
+        let sample = &events[4];
+        assert_eq!(sample.get_step(), 5);
+        let text = &sample.get_summary().get_value()[0].get_tensor().get_string_val()[0];
+        assert_eq!(text, b"    Who?\n\n    -> Mara.\n    Of course.\n");
     }
 
     #[test]

@@ -23,9 +23,9 @@ pub struct TrainerState {
     pub best_global_step: Option<u64>,
     /// Value of the best evaluation.
     pub best_metric: Option<f64>,
-    /// Never set.
+    /// The checkpoint of the best evaluation, if it stays by `checkpoint.best`.
     pub best_model_checkpoint: Option<String>,
-    /// Never set; always 0. Each entry of the log has its epoch.
+    /// Passes over the training data completed, with the current one as a fraction.
     pub epoch: f64,
     /// Steps between two evaluations.
     pub eval_steps: u64,

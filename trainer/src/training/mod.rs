@@ -4,6 +4,7 @@
 //! steps.rs        which packs each step trains on
 //! trainer.rs      one step, and the loop around it
 //! evaluation.rs   the loss on held-out rows
+//! summary.rs      what a run was, in a few numbers
 //! snapshot.rs     the state of the run, to and from checkpoint files
 //! ```
 //! Nothing here knows a terminal, a signal or a recipe file.
@@ -11,8 +12,10 @@
 mod evaluation;
 mod snapshot;
 mod steps;
+mod summary;
 mod trainer;
 
 pub use evaluation::evaluate;
 pub use steps::{StepData, Steps};
-pub use trainer::{Outcome, Trainer};
+pub use summary::{Evaluations, Summary};
+pub use trainer::{Ask, Outcome, Questions, Trainer};

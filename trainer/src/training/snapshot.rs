@@ -36,6 +36,10 @@ impl Trainer<'_> {
         self.history.num_input_tokens_seen = self.state.input_tokens;
         self.history.best_metric = self.state.best.map(|best| best.value);
         self.history.best_global_step = self.state.best.map(|best| best.step);
+        // As transformers, only where the folder is there: it stays by `checkpoint.best`.
+        let stays = self.state.best.filter(|_| self.recipe.checkpoint.best.is_some());
+        self.history.best_model_checkpoint =
+            stays.map(|best| self.recipe.output.join(format!("checkpoint-{}", best.step)).display().to_string());
         self.history.write(folder)?;
         Ok(self.state.write(folder)?)
     }

@@ -9,14 +9,16 @@ use firebrand_models::Model;
 use firebrand_models::parameters::ParameterInfo;
 use rand::Rng;
 
-use super::evaluation::evaluate;
+use super::evaluation::{evaluate, rows_without_a_loss};
 use super::steps::{StepData, Steps};
 use crate::error::Error;
 use crate::objective::{Evaluated, Gradients, Objective, StepLoss};
-use crate::observer::{EvalReport, Observer, StepReport};
+use crate::observer::{Answer, EvalReport, Observer, SampleReport, StepReport};
 use crate::optim::{LearningRates, LoraPlus, OptimizerState, clip_factor, global_norm};
-use crate::recipe::{Method, Recipe};
+use crate::recipe::{ExportedWeights, Method, Recipe};
 use crate::run::{Best, Checkpoint, Checkpoints, Retention, RunState, TrainerState};
+
+use super::summary::Summary;
 
 /// A run in progress.
 #[derive(Debug)]
@@ -35,6 +37,26 @@ pub struct Trainer<'a> {
     pub(super) objective: Objective,
     /// The tokenizer that checkpoints carry, where it is not the base model's.
     pub(super) tokenizer: Option<PathBuf>,
+    questions: Option<Questions<'a>>,
+    /// The step whose weights the model has.
+    weights_of: u64,
+}
+
+/// Gives a model's answers.
+pub type Ask<'a> = Box<dyn FnMut(&Model) -> Result<Vec<Answer>, Error> + 'a>;
+
+/// Questions that are asked during training.
+pub struct Questions<'a> {
+    /// Optimiser steps between two times.
+    pub every: u64,
+    /// Gives the model's answers to them.
+    pub ask: Ask<'a>,
+}
+
+impl std::fmt::Debug for Questions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Questions").field("every", &self.every).finish_non_exhaustive()
+    }
 }
 
 /// How a run ended.
@@ -42,7 +64,7 @@ pub struct Trainer<'a> {
 pub enum Outcome {
     /// All steps are done.
     Finished,
-    /// The evaluation loss stopped improving; the model is that of the best evaluation.
+    /// The evaluation loss stopped improving.
     StoppedEarly {
         /// The best evaluation.
         best: Best,
@@ -87,12 +109,20 @@ impl<'a> Trainer<'a> {
             steps,
             objective,
             tokenizer: None,
+            questions: None,
+            weights_of: 0,
         }
     }
 
     /// Lets every checkpoint carry the tokenizer in `folder`, because the base model's is another.
     pub fn with_tokenizer(self, folder: Option<PathBuf>) -> Self {
         Self { tokenizer: folder, ..self }
+    }
+
+    /// Asks questions during training. They change nothing of what is trained.
+    pub fn with_questions(mut self, questions: Option<Questions<'a>>) -> Self {
+        self.questions = questions;
+        self
     }
 
     /// Steps of the whole run.
@@ -103,6 +133,11 @@ impl<'a> Trainer<'a> {
     /// Steps done.
     pub fn step(&self) -> u64 {
         self.state.step
+    }
+
+    /// What the run was, so far.
+    pub fn summary(&self) -> Summary {
+        Summary::new(&self.state, &self.history, self.weights_of)
     }
 
     /// The model in its current state.
@@ -122,28 +157,38 @@ impl<'a> Trainer<'a> {
     pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
         self.restore(checkpoint)?;
         self.steps.seek(self.state.epoch, self.state.position);
+        self.weights_of = self.state.step;
         Ok(())
     }
 
     /// Runs to the end, or until the observer asks to stop. Returns the trainer in its final state and how the run
-    /// ended.
+    /// ended. At the end the model has the weights that `export.weights` asks for.
     ///
     /// # Errors
     /// A loss or gradient that is not finite, and those of writing. Checkpoints written before stay.
     pub fn run(mut self, checkpoints: &Checkpoints, observer: &mut dyn Observer) -> Result<(Self, Outcome), Error> {
+        if self.state.step == 0 && self.recipe.eval.at_start {
+            self.evaluate(0.0, observer)?;
+        }
+        // A run that stopped early goes on only with more patience.
+        if let (true, Some(best)) = (self.out_of_patience(), self.state.best) {
+            self.choose_weights(checkpoints)?;
+            return Ok((self, Outcome::StoppedEarly { best }));
+        }
         let mut last = None;
         while self.state.step < self.steps.total {
             let report;
             (self, report) = self.train_step()?;
             observer.step(&report)?;
+            self.history.epoch = report.epoch;
             if is_logged(&report, self.recipe.log.every) {
                 self.history.log_step(&report);
             }
             let finished = self.state.step == self.steps.total;
             let evaluation = self.evaluate_if_due(finished, report.epoch, observer)?;
             let improved = evaluation == Some(Improvement::Better) && self.recipe.checkpoint.best.is_some();
-            let patience = self.recipe.eval.early_stopping.as_ref().map(|stopping| stopping.patience as u64);
-            let exhausted = patience.is_some_and(|patience| self.state.evaluations_without_improvement >= patience);
+            let exhausted = self.out_of_patience();
+            self.ask_if_due(finished, observer)?;
             let stop = observer.stop_requested();
             let due = self.state.step.is_multiple_of(self.recipe.checkpoint.every as u64);
             if due || finished || improved || exhausted || stop {
@@ -151,7 +196,7 @@ impl<'a> Trainer<'a> {
             }
             match (exhausted, self.state.best, stop && !finished, &last) {
                 (true, Some(best), ..) if !finished => {
-                    self.restore_weights(&checkpoints.open(best.step)?)?;
+                    self.choose_weights(checkpoints)?;
                     return Ok((self, Outcome::StoppedEarly { best }));
                 }
                 (_, _, true, Some(checkpoint)) => {
@@ -161,7 +206,47 @@ impl<'a> Trainer<'a> {
                 _ => {}
             }
         }
+        self.choose_weights(checkpoints)?;
         Ok((self, Outcome::Finished))
+    }
+
+    /// Whether the evaluations since the best one are as many as early stopping waits for.
+    fn out_of_patience(&self) -> bool {
+        let patience = self.recipe.eval.early_stopping.as_ref().map(|stopping| stopping.patience as u64);
+        patience.is_some_and(|patience| self.state.evaluations_without_improvement >= patience)
+    }
+
+    /// Gives the model the weights that `export.weights` asks for. Without an evaluation the last ones are the best.
+    fn choose_weights(&mut self, checkpoints: &Checkpoints) -> Result<(), Error> {
+        self.weights_of = self.state.step;
+        let Some(best) = self.state.best else { return Ok(()) };
+        match self.recipe.export.weights {
+            ExportedWeights::Best if best.step != self.state.step => {
+                let checkpoint = checkpoints.open(best.step).map_err(|error| Error::Request {
+                    problem: format!(
+                        "the best evaluation was at step {}, and its checkpoint cannot be used: {error}",
+                        best.step
+                    ),
+                    help: "--resume --set 'export.weights=\"last\"' writes the weights of the last step".into(),
+                })?;
+                self.restore_weights(&checkpoint)?;
+                self.weights_of = best.step;
+                Ok(())
+            }
+            ExportedWeights::Best | ExportedWeights::Last => Ok(()),
+        }
+    }
+
+    fn ask_if_due(&mut self, finished: bool, observer: &mut dyn Observer) -> Result<(), Error> {
+        let step = self.state.step;
+        match &mut self.questions {
+            // After the last step they are asked of what is written.
+            Some(questions) if !finished && step.is_multiple_of(questions.every) => {
+                let answers = (questions.ask)(&self.model.for_inference())?;
+                Ok(observer.sampled(&SampleReport { step, answers })?)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// One optimiser step. Takes `self` by value so that the network has one owner and is updated in place.
@@ -220,8 +305,10 @@ impl<'a> Trainer<'a> {
             parts,
             learning_rate,
             grad_norm: norm,
+            input_tokens: tokens as u64,
             tokens: labelled as u64,
             tokens_total: self.state.tokens,
+            input_tokens_total: self.state.input_tokens,
             tokens_per_second: tokens as f64 / seconds,
             elapsed: Duration::from_secs_f64(self.state.elapsed_seconds),
         };
@@ -229,7 +316,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// The learning rate of the step with index `index`, from 0.
-    fn learning_rate(&self, index: u64) -> f64 {
+    pub fn learning_rate(&self, index: u64) -> f64 {
         self.recipe.optimizer.learning_rate(index) * self.schedule_factor(index)
     }
 
@@ -268,26 +355,10 @@ impl<'a> Trainer<'a> {
         epoch: f64,
         observer: &mut dyn Observer,
     ) -> Result<Option<Improvement>, Error> {
-        let Some(dataset) = self.eval else { return Ok(None) };
         if !finished && !self.state.step.is_multiple_of(self.recipe.eval.every as u64) {
             return Ok(None);
         }
-        let model = self.model.for_inference();
-        let batch_size = self.recipe.eval.batch_size;
-        let Evaluated { loss, metrics } = evaluate(&self.objective, &model, dataset, batch_size, |done, total| {
-            observer.evaluating(done, total);
-        })?;
-        if !loss.is_finite() {
-            let rows = (0..dataset.len().min(5)).map(|row| dataset.location(row)).collect();
-            return Err(Error::NotFinite {
-                step: self.state.step,
-                what: format!("the evaluation loss ({loss})"),
-                rows,
-            });
-        }
-        let report = EvalReport { step: self.state.step, epoch, loss, metrics };
-        observer.evaluated(&report)?;
-        self.history.log_evaluation(&report);
+        let Some(loss) = self.evaluate(epoch, observer)? else { return Ok(None) };
         let margin = self.recipe.eval.early_stopping.as_ref().map_or(0.0, |stopping| stopping.min_delta);
         let better = self.state.best.is_none_or(|best| loss < best.value - margin);
         if better {
@@ -297,6 +368,28 @@ impl<'a> Trainer<'a> {
         }
         self.state.evaluations_without_improvement += 1;
         Ok(Some(Improvement::NotBetter))
+    }
+
+    /// The loss on eval data, if there are any, reported and logged.
+    fn evaluate(&mut self, epoch: f64, observer: &mut dyn Observer) -> Result<Option<f64>, Error> {
+        let Some(dataset) = self.eval else { return Ok(None) };
+        let model = self.model.for_inference();
+        let batch_size = self.recipe.eval.batch_size;
+        let Evaluated { loss, metrics } = evaluate(&self.objective, &model, dataset, batch_size, |done, total| {
+            observer.evaluating(done, total);
+        })?;
+        if !loss.is_finite() {
+            let rows = rows_without_a_loss(&self.objective, &model, dataset, batch_size);
+            return Err(Error::NotFinite {
+                step: self.state.step,
+                what: format!("the evaluation loss ({loss})"),
+                rows,
+            });
+        }
+        let report = EvalReport { step: self.state.step, epoch, loss, metrics };
+        observer.evaluated(&report)?;
+        self.history.log_evaluation(&report);
+        Ok(Some(loss))
     }
 
     fn write_checkpoint(

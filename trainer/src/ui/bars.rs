@@ -1,10 +1,12 @@
 //! Progress bars of everything but training: reading, tokenising, evaluating, loading.
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use firebrand_datasets::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::verbosity;
 
 /// A bar on stderr with rate and remaining time; hidden when stderr is not a terminal.
 #[derive(Debug)]
@@ -48,6 +50,35 @@ impl DataProgress {
 impl Default for DataProgress {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A line with a turning sign on stderr while something is read or computed that has no other bar; nothing where stderr is
+/// no terminal. With `-v`, a line with the time it took instead.
+#[derive(Debug)]
+pub struct Waiting {
+    bar: ProgressBar,
+    what: String,
+    begun: Instant,
+}
+
+impl Waiting {
+    /// `what` is done until the value is dropped, such as "reading the model".
+    pub fn new(what: &str) -> Self {
+        let bar = bar("{spinner} {msg} ({elapsed})");
+        if verbosity::is_quiet() || verbosity::is_verbose() {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        bar.set_message(what.to_string());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar, what: what.to_string(), begun: Instant::now() }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+        verbosity::detail(&format!("{}: {:.1} s", self.what, self.begun.elapsed().as_secs_f64()));
     }
 }
 

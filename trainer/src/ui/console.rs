@@ -27,6 +27,14 @@ impl Console {
         Console::Held(Arc::new(Mutex::new(Vec::new())))
     }
 
+    /// Whether lines are kept until the screen is free.
+    pub fn is_held(&self) -> bool {
+        match self {
+            Console::Held(_) => true,
+            Console::Lines(_) | Console::Bar(_) => false,
+        }
+    }
+
     /// Prints one line.
     pub fn note(&self, text: &str) {
         match self {

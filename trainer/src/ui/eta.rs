@@ -5,13 +5,13 @@ use std::time::Duration;
 
 /// The first report after a start is only the point to measure from: the time before it includes
 /// earlier starts and the start-up itself.
-#[derive(Debug, Default)]
-pub(super) struct Eta {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Eta {
     mark: Option<(u64, Duration)>,
 }
 
 impl Eta {
-    pub(super) fn update(&mut self, report: &StepReport) -> Option<Duration> {
+    pub(crate) fn update(&mut self, report: &StepReport) -> Option<Duration> {
         let (step, elapsed) = *self.mark.get_or_insert((report.step, report.elapsed));
         let made = report.step.checked_sub(step).filter(|made| *made > 0)?;
         let spent = report.elapsed.checked_sub(elapsed)?;

@@ -3,7 +3,7 @@
 use firebrand_datasets::RowKind;
 
 use crate::objective::EvalMetrics;
-use crate::observer::{EvalReport, StepReport};
+use crate::observer::{EvalReport, Record, StepReport};
 use std::time::Duration;
 
 /// `42s`, `3m 05s`, `2h 07m`, `3d 04h`.
@@ -22,14 +22,23 @@ pub fn duration(value: Duration) -> String {
 }
 
 /// `loss 2.3456  lr 2.00e-4  grad 0.912  1234 tokens/s  ETA 3m 05s`; of rows of tensors, rows/s.
-pub(super) fn step(report: &StepReport, eta: Option<Duration>) -> String {
-    let eta = eta.map_or_else(|| "--".to_string(), duration);
+pub(super) fn step(report: &StepReport, left: Option<Duration>) -> String {
+    format!("{}  {}", numbers(report), eta(left))
+}
+
+/// `ETA 3m 05s`.
+pub(super) fn eta(left: Option<Duration>) -> String {
+    format!("ETA {}", left.map_or_else(|| "--".to_string(), duration))
+}
+
+/// `loss 2.3456  lr 2.00e-4  grad 0.912  1234 tokens/s`.
+pub(super) fn numbers(report: &StepReport) -> String {
     let unit = match report.rows {
         RowKind::Tokens => "tokens",
         RowKind::Tensors => "rows",
     };
     format!(
-        "loss {:.4}  lr {:.2e}  grad {:.3}  {:.0} {unit}/s  ETA {eta}",
+        "loss {:.4}  lr {:.2e}  grad {:.3}  {:.0} {unit}/s",
         report.loss, report.learning_rate, report.grad_norm, report.tokens_per_second,
     )
 }
@@ -42,6 +51,14 @@ pub(super) fn evaluation(report: &EvalReport) -> String {
             format!("eval loss {loss:.4}  perplexity {perplexity:.2}  accuracy {:.1}%", 100.0 * token_accuracy)
         }
         EvalMetrics::Pairs { pairs } => format!("eval loss {loss:.4}  {pairs} pairs"),
+    }
+}
+
+/// A record as plain lines have it.
+pub(crate) fn record(record: &Record) -> String {
+    match record {
+        Record::Step(report) => format!("step {}/{}  {}", report.step, report.total_steps, numbers(report)),
+        Record::Eval(report) => format!("step {}  {}", report.step, evaluation(report)),
     }
 }
 

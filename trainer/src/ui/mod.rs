@@ -15,9 +15,12 @@ mod screen;
 mod signals;
 mod silent;
 mod terminal;
+pub mod verbosity;
 
 pub use console::Console;
+pub(crate) use eta::Eta;
 pub use format::duration;
+pub(crate) use format::record as record_line;
 pub(crate) use screen::Reports;
 pub use signals::{SignalScope, StopRequest};
 
@@ -55,6 +58,8 @@ pub enum Ui {
     Bar,
     /// Plain lines.
     Plain,
+    /// Nothing but what must be known.
+    Silent,
 }
 
 /// Which of the two outputs is a terminal.
@@ -76,6 +81,9 @@ impl Terminals {
 impl Ui {
     /// The display for `choice` on these terminals. A display that cannot be drawn becomes plain lines.
     pub fn choose(choice: UiChoice, terminals: Terminals) -> Self {
+        if verbosity::is_quiet() {
+            return Ui::Silent;
+        }
         match choice {
             UiChoice::Tui if terminals.stdout && terminals.stderr => Ui::Tui,
             UiChoice::Auto | UiChoice::Bar if terminals.stderr => Ui::Bar,
@@ -98,6 +106,7 @@ impl Ui {
                 Display { renderer: Box::new(Silent), console, reports: Some(Reports::on(screen)) }
             }
             Ui::Plain => Display::plain(Console::stderr(), log_every),
+            Ui::Silent => Display { renderer: Box::new(Silent), console: Console::stderr(), reports: None },
         }
     }
 }

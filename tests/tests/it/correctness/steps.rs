@@ -126,6 +126,26 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint() {
     assert!(!workshop.path("run/adapter").exists(), "no result of a failed run");
 }
 
+/// Row 15.
+#[test]
+fn an_evaluation_that_is_no_number_names_the_rows_it_is_of() {
+    let workshop = Workshop::new();
+    workshop.write_rows("eval.jsonl", &(20..24).map(crate::workshop::chat_row).collect::<Vec<_>>());
+    let mut arguments = vec!["train", "recipe.toml"];
+    for setting in [
+        "optimizer={kind=\"sgd\",learning_rate=1e30}",
+        "data.eval.0.path=eval.jsonl",
+        "data.packing=false",
+        "eval.every=1",
+        "eval.batch_size=1",
+    ] {
+        arguments.extend(["--set", setting]);
+    }
+    let message = workshop.fail(&arguments);
+    assert_says!(&message, "step 1", "evaluation loss", "not finite", "eval.jsonl:1");
+    assert!(!message.contains("eval.jsonl:2"), "{message}");
+}
+
 /// Row 19.
 #[test]
 fn warm_up_is_not_one_step_off() {

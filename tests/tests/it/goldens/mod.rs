@@ -8,6 +8,7 @@ mod lora;
 mod optim;
 mod published;
 mod quantized;
+mod sampling;
 mod score;
 mod towers;
 mod trajectory;

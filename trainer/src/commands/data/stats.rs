@@ -85,22 +85,21 @@ pub fn write(
 
 impl Scores {
     fn new(arguments: &DataArgs, model: &str, recipe: &Recipe, text: &Text, dataset: &Dataset) -> Result<Self, Error> {
-        let model = ModelArgs {
-            model: model.to_string(),
+        let named = ModelArgs {
+            model: Some(model.to_string()),
             adapter: arguments.adapter.clone(),
             base: arguments.base,
             // The statistics are of this model, whatever the adapter was trained on.
             other_base: true,
             device: arguments.device.unwrap_or(recipe.device),
         };
-        let loaded = LoadedModel::new(&model, &recipe.data.template)?;
+        let loaded = LoadedModel::new(&named, &recipe.data.template)?;
         fits::check(dataset, &loaded.model, text.tokenizer.as_ref())?;
         if let (Some(its), Some(ours)) = (&loaded.text.tokenizer, &text.tokenizer)
             && its.hash() != ours.hash()
         {
             eprintln!(
-                "warning: {} has another tokenizer than the recipe's model, which made the tokens that are scored",
-                model.model
+                "warning: {model} has another tokenizer than the recipe's model, which made the tokens that are scored"
             );
         }
         let bar = bars::rows_bar();

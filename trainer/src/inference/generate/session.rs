@@ -1,5 +1,7 @@
 //! [`Session`]: generates tokens for one growing sequence, whose keys and values are cached.
 
+use std::ops::ControlFlow;
+
 use firebrand_models::Predictor;
 use firebrand_models::parts::{Cache, Inputs};
 
@@ -16,7 +18,7 @@ pub struct Session<'a> {
 /// Why generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// The model chose a stop token, which is not part of the result.
+    /// The model chose a stop token, which is not part of the result, or the caller ended it.
     Stop,
     /// The largest number of tokens is reached.
     Length,
@@ -41,17 +43,34 @@ impl<'a> Session<'a> {
         sampler: &mut Sampler,
         mut on_token: impl FnMut(u32),
     ) -> (Vec<u32>, Finish) {
+        self.generate_while(prompt, stop, max_new_tokens, sampler, |token| {
+            on_token(token);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// The same, until `on_token` breaks off. The token at which it does is part of the result.
+    pub fn generate_while(
+        &mut self,
+        prompt: &[u32],
+        stop: &[u32],
+        max_new_tokens: usize,
+        sampler: &mut Sampler,
+        mut on_token: impl FnMut(u32) -> ControlFlow<()>,
+    ) -> (Vec<u32>, Finish) {
         let room = self.predictor.position_limit().map(|limit| (limit + 1).saturating_sub(prompt.len()));
         let max_new_tokens = room.unwrap_or(max_new_tokens).min(max_new_tokens);
         let mut logits = self.read_prompt(prompt);
         let mut written = vec![];
         while written.len() < max_new_tokens {
-            let token = sampler.next(&logits);
+            let token = sampler.choose(&logits, &self.seen);
             if stop.contains(&token) {
                 return (written, Finish::Stop);
             }
-            on_token(token);
             written.push(token);
+            if on_token(token).is_break() {
+                return (written, Finish::Stop);
+            }
             if written.len() < max_new_tokens {
                 logits = self.read(&[token]);
             }

@@ -116,11 +116,11 @@ fn defaults_are_the_contracts() {
             weight_decay: 0.0,
         }),
         schedule: Schedule { curve: Curve::Cosine, warmup: Warmup::Fitting },
-        eval: Eval { every: 50, batch_size: 4, early_stopping: None },
+        eval: Eval { every: 50, batch_size: 4, at_start: false, early_stopping: None },
         checkpoint: Checkpoint { every: 50, keep: 2, best: None },
         log: Log { every: 1, tensorboard: true },
         sample: None,
-        export: Export { merge: false, dtype: None },
+        export: Export { merge: false, dtype: None, weights: ExportedWeights::Last },
     };
     assert_eq!(recipe, expected);
     assert_eq!((recipe.data.max_length, recipe.data.packing, recipe.data.shuffle), (1024, true, true));
