@@ -300,7 +300,11 @@ impl Walk<'_> {
                 .label("a name of another trainer")
                 .advice(instead);
         }
-        let help = match (nearest(&entry.key, known), self.elsewhere(&entry.key)) {
+        let home = self.elsewhere(&entry.key);
+        // A key of another section is no slip of two letters.
+        let near = nearest(&entry.key, known)
+            .filter(|near| home.is_none() || strsim::damerau_levenshtein(&entry.key, near) < 2);
+        let help = match (near, home) {
             (Some(near), _) => format!("did you mean `{near}`?"),
             (None, Some(home)) => format!("`{}` belongs into {home}", entry.key),
             (None, None) => String::new(),
@@ -350,7 +354,14 @@ impl Walk<'_> {
                 let kinds: Vec<String> = with_it.map(|(kind, _)| format!("\"{kind}\"")).collect();
                 return (!kinds.is_empty()).then(|| format!("[{name}] with kind = {}", kinds.join(" or ")));
             }
-            section["properties"].get(key).map(|_| format!("[{name}]"))
+            if section["properties"].get(key).is_some() {
+                return Some(format!("[{name}]"));
+            }
+            // A list of sections, such as [[data.train]].
+            section["properties"]
+                .as_object()?
+                .iter()
+                .find_map(|(list, inner)| inner["items"]["properties"].get(key).map(|_| format!("[[{name}.{list}]]")))
         })
     }
 }

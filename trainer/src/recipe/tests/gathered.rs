@@ -97,6 +97,8 @@ fn names_of_other_trainers_are_told_ours() {
         assert!(found, "{text}\n{}", shown(&error));
     }
     // In a section too, and keys of ours in the wrong place.
+    let path = SHORTEST.replace("[[data.train]]", "[data]");
+    refuses(&path, &[], ComplaintKind::UnknownKey, &["unknown key `path` in [data]", "belongs into [[data.train]]"]);
     let lora = format!("{SHORTEST}[adapter]\nkind = \"lora\"\nr = 8\n");
     refuses(&lora, &[], ComplaintKind::UnknownKey, &["unknown key `r` in [adapter]", "rank = 8"]);
     refuses(&format!("warmup_ratio = 0.1\n{SHORTEST}"), &[], ComplaintKind::UnknownKey, &["belongs into [schedule]"]);
