@@ -230,7 +230,7 @@ mod tests {
             // Text beside it is text.
             (json!({"text": "a", "messages": talk}), Format::Text),
         ] {
-            assert_eq!(auto(&[row.clone()]).unwrap().format, format, "{row}");
+            assert_eq!(auto(std::slice::from_ref(&row)).unwrap().format, format, "{row}");
         }
     }
 

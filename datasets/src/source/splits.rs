@@ -28,7 +28,7 @@ impl Choice {
     pub fn said(&self) -> String {
         let mut said = format!("reads {}", listed(&self.taken));
         if !self.others.is_empty() {
-            said += &format!("; leaves out {}, by their names of another split", listed(&self.others));
+            said += &format!("; leaves out {}, which are of another split by their names", listed(&self.others));
         }
         if !self.about.is_empty() {
             said += &format!("; passes over {}, which hold no rows", listed(&self.about));
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(choice.about, ["dataset_infos.json", "notes.txt"]);
         assert_eq!(
             choice.said(),
-            "reads train.jsonl; leaves out test.jsonl, valid.jsonl, by their names of another split; passes over \
+            "reads train.jsonl; leaves out test.jsonl, valid.jsonl, which are of another split by their names; passes over \
              dataset_infos.json, notes.txt, which hold no rows"
         );
         assert_eq!(chosen(Split::Eval, &names).unwrap(), ["valid.jsonl"]);
