@@ -96,20 +96,33 @@ fn parser(sql: &str) -> Result<Parser<'static>, String> {
     }
     let tokens =
         Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().map_err(|problem| problem.to_string())?;
-    let words = tokens.iter().filter(|token| match &token.token {
-        Token::Whitespace(_) | Token::Comma | Token::LParen | Token::RParen => false,
-        Token::Number(..) | Token::SingleQuotedString(_) | Token::EOF => false,
-        _ => true,
-    });
-    let mut depth = 0_usize;
+    let is_value = |token: &Token| {
+        matches!(
+            token,
+            Token::Whitespace(_)
+                | Token::Comma
+                | Token::LParen
+                | Token::RParen
+                | Token::Number(..)
+                | Token::SingleQuotedString(_)
+                | Token::EOF
+        )
+    };
+    let words = tokens.iter().filter(|token| !is_value(&token.token));
+    // `NOT NOT ..` is as deep as it is long.
+    let (mut depth, mut negations) = (0_usize, 0_usize);
     for token in &tokens {
-        match token.token {
-            Token::LParen => depth += 1,
-            Token::RParen => depth = depth.saturating_sub(1),
-            _ => {}
+        match &token.token {
+            Token::Whitespace(_) => continue,
+            Token::Word(word) if word.value.eq_ignore_ascii_case("not") => negations += 1,
+            Token::LParen => (depth, negations) = (depth + 1, 0),
+            Token::RParen => (depth, negations) = (depth.saturating_sub(1), 0),
+            _ => negations = 0,
         }
-        if depth > DEEPEST {
-            return Err(format!("it is nested too deep: more than {DEEPEST} parentheses are open at once"));
+        if depth.max(negations) > DEEPEST {
+            return Err(format!(
+                "it is nested too deep: more than {DEEPEST} parentheses are open at once, or NOT in a row"
+            ));
         }
     }
     if words.count() > MOST_WORDS {

@@ -272,11 +272,11 @@ impl<'q> Selection<'q> {
     }
 }
 
+/// Answers about some rows, one for each.
+type Answers<'a, T> = dyn Fn(&[&Map<String, Value>]) -> Result<Vec<T>, String> + 'a;
+
 /// Asks about all rows at once; where that fails, about each by itself, so that only the row at fault has the error.
-fn each<T>(
-    rows: &[&Map<String, Value>],
-    ask: &dyn Fn(&[&Map<String, Value>]) -> Result<Vec<T>, String>,
-) -> Vec<Result<T, String>> {
+fn each<T>(rows: &[&Map<String, Value>], ask: &Answers<'_, T>) -> Vec<Result<T, String>> {
     let one = |answer: Result<Vec<T>, String>| {
         answer.and_then(|mut answers| answers.pop().ok_or_else(|| "the engine gave no answer".to_string()))
     };
