@@ -1,6 +1,5 @@
 //! Notes for the user before a run, about settings that are valid but may surprise: [`notes`].
 
-use firebrand_adapters::AdapterTensor;
 use firebrand_models::Model;
 use firebrand_models::weights::Head;
 
@@ -44,18 +43,8 @@ pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<Str
 
 /// A note about adapters that are larger than the matrices they change.
 fn rank_note(model: &Model) -> Option<String> {
-    let parameters = model.adapter_parameters();
-    // The factors of a module follow each other.
-    let mut wide: Vec<(&str, usize, usize)> = vec![];
-    for pair in parameters.windows(2) {
-        if let ([a, b], Some(AdapterTensor::A), Some(AdapterTensor::B)) = (pair, pair[0].adapter, pair[1].adapter)
-            && let (&[rank, input], &[out, _]) = (a.shape.as_slice(), b.shape.as_slice())
-            && rank > input.min(out)
-        {
-            wide.push((a.path.trim_end_matches(".adapter.a"), rank, input.min(out)));
-        }
-    }
-    let (path, rank, side) = *wide.first()?;
+    let wide = model.outsized_adapters().unwrap_or_default();
+    let (path, rank, side) = wide.first()?;
     Some(format!(
         "rank {rank} is larger than the smaller side of {} of the adapted matrices (`{path}`: {side}): any change of them has at most that rank, so a \
          lower one trains as much",
