@@ -164,6 +164,9 @@ impl ModelError {
             ModelError::Accounting(_) => {
                 "the weights belong to another architecture or size than `config.json` says, or the download is incomplete"
             }
+            ModelError::Config { key, .. } if key.starts_with("quantization") => {
+                "take the model that the quantized one was made from, or one that bitsandbytes quantized in 4 bits"
+            }
             ModelError::Config { .. } => "correct `config.json`, or take the one published with the weights",
         })
     }

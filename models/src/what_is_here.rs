@@ -103,7 +103,7 @@ impl Found {
             let class = class.as_ref().and_then(|index| index.get("_class_name")?.as_str()).unwrap_or("a pipeline");
             return Self::Pipeline(class.to_owned());
         }
-        if has("recipe.toml") && has("run.json") {
+        if has("run.json") {
             let results = ["adapter", "model"].into_iter().map(str::to_owned);
             let of = |name: &String| folder.join(name).is_dir();
             return Self::Run(results.filter(of).chain(checkpoints(&names)).collect());
@@ -321,12 +321,12 @@ mod tests {
             (&[("model_index.json", r#"{"_class_name": "FluxPipeline"}"#)], "diffusers (FluxPipeline)", "diffusers"),
             (&[("config.json", "{}"), ("model.onnx", "")], "weights of ONNX only", "ONNX"),
             (
-                &[("recipe.toml", ""), ("run.json", "{}"), ("model/config.json", "{}"), ("adapter/x", "")],
+                &[("metrics.jsonl", ""), ("run.json", "{}"), ("model/config.json", "{}"), ("adapter/x", "")],
                 "did you mean HERE/model?",
                 "did you mean HERE/adapter?",
             ),
             (
-                &[("recipe.toml", ""), ("run.json", "{}"), ("adapter/x", "")],
+                &[("metrics.jsonl", ""), ("run.json", "{}"), ("adapter/x", "")],
                 "no merged model; give the base as the model and HERE/adapter as the adapter",
                 "HERE/adapter?",
             ),

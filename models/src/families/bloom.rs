@@ -9,6 +9,7 @@ use firebrand_kernels::{Activation, Alibi};
 
 use super::alibi::slopes;
 use super::common::{Heads, Names, Plain};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
@@ -22,6 +23,11 @@ pub const FAMILY: Definition = Definition {
     models: "BLOOM, BLOOMZ",
     targets: &["query_key_value"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(250_880)),
+        (&["hidden_size", "n_embed"], Silent::Size(64)),
+        (&["n_layer", "num_hidden_layers"], Silent::Size(2)),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

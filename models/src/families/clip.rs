@@ -26,6 +26,8 @@ pub const FAMILY: Definition = Definition {
     // PEFT has no default targets for `clip`.
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Wordless,
+    // Its towers have theirs.
+    silent: &[],
     network: NetworkDefinition::Towers {
         config,
         rules,

@@ -11,6 +11,7 @@ use firebrand_kernels::{Activation, Alibi, RopeStyle};
 
 use super::alibi::slopes;
 use super::common::{Heads, Names, Plain, activation};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
@@ -24,6 +25,11 @@ pub const FAMILY: Definition = Definition {
     models: "Falcon 7B, 40B, 180B, RW",
     targets: &["query_key_value"],
     prompt: BasePrompt::Falcon,
+    silent: &[
+        (&["vocab_size"], Silent::Size(65_024)),
+        (&["hidden_size", "n_embed"], Silent::Size(4544)),
+        (&["num_hidden_layers", "n_layer"], Silent::Size(32)),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

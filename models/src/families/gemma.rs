@@ -8,6 +8,7 @@
 use firebrand_kernels::Activation;
 
 use super::common::{Gated, activation};
+use super::defaults::Silent;
 use super::llama;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
@@ -22,6 +23,17 @@ pub const FAMILY: Definition = Definition {
     models: "Gemma 2B, 7B; CodeGemma",
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(256_000)),
+        (&["hidden_size"], Silent::Size(3072)),
+        (&["intermediate_size"], Silent::Size(24_576)),
+        (&["num_hidden_layers"], Silent::Size(28)),
+        (&["num_attention_heads"], Silent::Size(16)),
+        (&["num_key_value_heads"], Silent::Size(16)),
+        (&["max_position_embeddings"], Silent::Size(8192)),
+        (&["rms_norm_eps"], Silent::Number(1e-6)),
+        (&["pad_token_id"], Silent::Size(0)),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

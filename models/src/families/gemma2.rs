@@ -5,6 +5,7 @@
 //! first. Caps and window have defaults where their keys are absent, and are off where they are `null`.
 
 use super::common::{Names, windows};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use super::{gemma, llama};
 use crate::decoder::{DecoderConfig, HeadConfig};
@@ -19,6 +20,18 @@ pub const FAMILY: Definition = Definition {
     models: "Gemma 2 2B, 9B, 27B",
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(256_000)),
+        (&["hidden_size"], Silent::Size(2304)),
+        (&["intermediate_size"], Silent::Size(9216)),
+        (&["num_hidden_layers"], Silent::Size(26)),
+        (&["num_attention_heads"], Silent::Size(8)),
+        (&["num_key_value_heads"], Silent::Size(4)),
+        (&["max_position_embeddings"], Silent::Size(8192)),
+        (&["rms_norm_eps"], Silent::Number(1e-6)),
+        (&["hidden_activation"], Silent::Text("gelu_pytorch_tanh")),
+        (&["pad_token_id"], Silent::Size(0)),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

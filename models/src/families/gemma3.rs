@@ -6,6 +6,7 @@
 //! of layer in `rope_parameters`. `rope_scaling` applies to the layers without a window.
 
 use super::common::windows;
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use super::{gemma, gemma2};
 use crate::decoder::{DecoderConfig, HeadConfig};
@@ -20,6 +21,18 @@ pub const FAMILY: Definition = Definition {
     models: "Gemma 3 270M, 1B (text models)",
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(262_208)),
+        (&["hidden_size"], Silent::Size(2304)),
+        (&["intermediate_size"], Silent::Size(9216)),
+        (&["num_hidden_layers"], Silent::Size(26)),
+        (&["num_attention_heads"], Silent::Size(8)),
+        (&["num_key_value_heads"], Silent::Size(4)),
+        (&["max_position_embeddings"], Silent::Size(131_072)),
+        (&["rms_norm_eps"], Silent::Number(1e-6)),
+        (&["hidden_activation"], Silent::Text("gelu_pytorch_tanh")),
+        (&["pad_token_id"], Silent::Size(0)),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

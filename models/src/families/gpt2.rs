@@ -4,6 +4,7 @@
 //! out]` (`Conv1D`); in memory they are `[out, in]` like all others. q, k and v are one matrix, one after the other.
 
 use super::common::{Heads, Names, Plain, activation};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
@@ -17,6 +18,13 @@ pub const FAMILY: Definition = Definition {
     models: "GPT-2",
     targets: &["c_attn"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(50_257)),
+        (&["n_embd", "hidden_size"], Silent::Size(768)),
+        (&["n_layer", "num_hidden_layers"], Silent::Size(12)),
+        (&["n_positions", "max_position_embeddings"], Silent::Size(1024)),
+        (&["activation_function"], Silent::Text("gelu_new")),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use super::common::{Heads, Names, Plain, activation};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
@@ -20,6 +21,12 @@ pub const FAMILY: Definition = Definition {
     models: "GPT-Neo 125M, 1.3B, 2.7B",
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(50_257)),
+        (&["hidden_size"], Silent::Size(2048)),
+        (&["num_layers", "num_hidden_layers"], Silent::Size(24)),
+        (&["activation_function"], Silent::Text("gelu_new")),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

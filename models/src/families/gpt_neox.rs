@@ -8,6 +8,7 @@
 use firebrand_kernels::RopeStyle;
 
 use super::common::{Heads, Names, Plain, activation};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
@@ -21,6 +22,13 @@ pub const FAMILY: Definition = Definition {
     models: "GPT-NeoX-20B; Pythia; RedPajama-INCITE",
     targets: &["query_key_value"],
     prompt: BasePrompt::RedPajama,
+    silent: &[
+        (&["vocab_size"], Silent::Size(50_432)),
+        (&["hidden_size"], Silent::Size(6144)),
+        (&["intermediate_size"], Silent::Size(24_576)),
+        (&["num_hidden_layers"], Silent::Size(44)),
+        (&["hidden_act"], Silent::Text("gelu")),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

@@ -6,6 +6,7 @@
 use firebrand_kernels::RopeStyle;
 
 use super::common::{Heads, Names, Plain, activation};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::{DecoderConfig, HeadConfig};
 use crate::error::ModelError;
@@ -19,6 +20,13 @@ pub const FAMILY: Definition = Definition {
     models: "GPT-J 6B",
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(50_400)),
+        (&["n_embd", "hidden_size"], Silent::Size(4096)),
+        (&["n_layer", "num_hidden_layers"], Silent::Size(28)),
+        (&["rotary_dim"], Silent::Size(64)),
+        (&["activation_function"], Silent::Text("gelu_new")),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

@@ -7,6 +7,7 @@
 //! norms `ln1` and `ln2`. `pretraining_tp` splits matrices in the reference without changing results and is ignored.
 
 use super::common::{Gated, Names};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
@@ -20,6 +21,16 @@ pub const FAMILY: Definition = Definition {
     models: "LLaMA 1, 2, 3, 3.1, 3.2; Yi; SmolLM, SmolLM2",
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Vicuna,
+    silent: &[
+        (&["vocab_size"], Silent::Size(32_000)),
+        (&["hidden_size"], Silent::Size(4096)),
+        (&["intermediate_size"], Silent::Size(11_008)),
+        (&["num_hidden_layers"], Silent::Size(32)),
+        (&["num_attention_heads"], Silent::Heads(32)),
+        (&["max_position_embeddings"], Silent::Size(2048)),
+        (&["rms_norm_eps"], Silent::Number(1e-6)),
+        (&["hidden_act"], Silent::Text("silu")),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

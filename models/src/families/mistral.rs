@@ -5,6 +5,7 @@
 //! the reference takes 4096; `null` means no window.
 
 use super::common::{Gated, Names};
+use super::defaults::Silent;
 use super::llama;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
@@ -19,6 +20,17 @@ pub const FAMILY: Definition = Definition {
     models: "Mistral 7B, Zephyr",
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Mistral,
+    silent: &[
+        (&["vocab_size"], Silent::Size(32_000)),
+        (&["hidden_size"], Silent::Size(4096)),
+        (&["intermediate_size"], Silent::Size(14_336)),
+        (&["num_hidden_layers"], Silent::Size(32)),
+        (&["num_attention_heads"], Silent::Heads(32)),
+        (&["num_key_value_heads"], Silent::Size(8)),
+        (&["max_position_embeddings"], Silent::Size(131_072)),
+        (&["rms_norm_eps"], Silent::Number(1e-6)),
+        (&["hidden_act"], Silent::Text("silu")),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

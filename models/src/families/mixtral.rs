@@ -8,6 +8,7 @@
 //! says.
 
 use super::common::{Gated, Names, activation};
+use super::defaults::Silent;
 use super::llama;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
@@ -22,6 +23,19 @@ pub const FAMILY: Definition = Definition {
     models: "Mixtral 8x7B, 8x22B",
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Mistral,
+    silent: &[
+        (&["vocab_size"], Silent::Size(32_000)),
+        (&["hidden_size"], Silent::Size(4096)),
+        (&["intermediate_size"], Silent::Size(14_336)),
+        (&["num_hidden_layers"], Silent::Size(32)),
+        (&["num_attention_heads"], Silent::Heads(32)),
+        (&["num_key_value_heads"], Silent::Size(8)),
+        (&["max_position_embeddings"], Silent::Size(131_072)),
+        (&["rms_norm_eps"], Silent::Number(1e-5)),
+        (&["hidden_act"], Silent::Text("silu")),
+        (&["num_local_experts", "num_experts"], Silent::Size(8)),
+        (&["num_experts_per_tok"], Silent::Size(2)),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

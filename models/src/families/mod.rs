@@ -9,7 +9,7 @@ mod alibi;
 mod bloom;
 mod clip;
 mod common;
-pub(crate) mod defaults;
+mod defaults;
 mod falcon;
 mod gemma;
 mod gemma2;
@@ -30,6 +30,7 @@ mod qwen2;
 mod qwen3;
 mod smollm3;
 
+use defaults::Entry;
 use firebrand_adapters::peft::Task;
 use serde::Serialize;
 
@@ -53,6 +54,8 @@ pub struct Definition {
     targets: &'static [&'static str],
     /// The prompt of its base models.
     prompt: BasePrompt,
+    /// What the reference takes for keys that a file lacks and the family needs.
+    silent: &'static [Entry],
     /// Its kind of network, and how files describe it.
     network: NetworkDefinition,
 }
@@ -237,7 +240,7 @@ impl Family {
     /// # Errors
     /// A key that is missing and has no such value, wrong or not supported.
     pub fn config(self, config: &HfConfig) -> Result<NetworkConfig, ModelError> {
-        let (config, _) = &defaults::completed(self, config);
+        let (config, _) = &defaults::completed(self.definition().silent, config);
         if FourBitConfig::of(config)?.is_some() && !self.has_quantized_folders() {
             let expected =
                 format!("a folder of weights in f32, f16 or bf16: quantized ones of {} are not read", self.name());
@@ -247,6 +250,21 @@ impl Family {
             NetworkDefinition::Decoder { config: read, .. } => NetworkConfig::Decoder(read(config)?),
             NetworkDefinition::Towers { config: read, .. } => NetworkConfig::Towers(read(config)?),
         })
+    }
+
+    /// What to tell a user of the values of [`Self::config`] that no file states.
+    pub(crate) fn notes(self, config: &HfConfig) -> Vec<String> {
+        defaults::notes(self.definition().silent, config)
+    }
+
+    /// The error that keys or weights do not fit a size that no file states, if there is such a size; otherwise `error`.
+    pub(crate) fn explain(self, config: &HfConfig, error: ModelError) -> ModelError {
+        defaults::explain(self.definition().silent, config, error)
+    }
+
+    /// Error: a size that no file states, and that new weights cannot show.
+    pub(crate) fn check_sizes(self, config: &HfConfig) -> Result<(), ModelError> {
+        defaults::refuse_shapes(self.definition().silent, config)
     }
 
     /// The names of tensors for a network of this family.

@@ -8,6 +8,7 @@ use firebrand_kernels::{Activation, Alibi};
 
 use super::alibi::slopes_of_mpt;
 use super::common::{Heads, Names, Plain};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
@@ -23,6 +24,11 @@ pub const FAMILY: Definition = Definition {
     models: "MPT 7B, 30B",
     targets: &["Wqkv"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(50_368)),
+        (&["d_model", "hidden_size"], Silent::Size(2048)),
+        (&["n_layers", "num_hidden_layers"], Silent::Size(24)),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

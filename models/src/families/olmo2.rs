@@ -3,6 +3,7 @@
 //! LLaMA with norms after the branches instead of before them, and norms over the whole q and k projections.
 
 use super::common::{Gated, Names};
+use super::defaults::Silent;
 use super::llama;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
@@ -18,6 +19,16 @@ pub const FAMILY: Definition = Definition {
     // As in LLaMA; PEFT has no default targets for `olmo2`.
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Olmo2,
+    silent: &[
+        (&["vocab_size"], Silent::Size(50_304)),
+        (&["hidden_size"], Silent::Size(4096)),
+        (&["intermediate_size"], Silent::Size(11_008)),
+        (&["num_hidden_layers"], Silent::Size(32)),
+        (&["max_position_embeddings"], Silent::Size(2048)),
+        (&["rms_norm_eps"], Silent::Number(1e-5)),
+        (&["hidden_act"], Silent::Text("silu")),
+        (&["pad_token_id"], Silent::Size(1)),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

@@ -6,6 +6,7 @@
 //! are zero by construction: adding the same number to all scores does not change the softmax.
 
 use super::common::{Heads, Names, Plain, activation, padding_token};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
@@ -21,6 +22,14 @@ pub const FAMILY: Definition = Definition {
     models: "OPT 125M to 66B",
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(50_272)),
+        (&["hidden_size"], Silent::Size(768)),
+        (&["ffn_dim"], Silent::Size(3072)),
+        (&["num_hidden_layers"], Silent::Size(12)),
+        (&["activation_function"], Silent::Text("relu")),
+        (&["pad_token_id"], Silent::Size(1)),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

@@ -8,6 +8,7 @@
 use firebrand_kernels::RopeStyle;
 
 use super::common::{Heads, Names, Plain, activation, padding_token};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::{DecoderConfig, HeadConfig};
 use crate::error::ModelError;
@@ -21,6 +22,13 @@ pub const FAMILY: Definition = Definition {
     models: "Phi-1, 1.5, 2",
     targets: &["q_proj", "v_proj", "fc1", "fc2"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(51_200)),
+        (&["hidden_size"], Silent::Size(2048)),
+        (&["intermediate_size"], Silent::Size(8192)),
+        (&["num_hidden_layers"], Silent::Size(24)),
+        (&["hidden_act"], Silent::Text("gelu_new")),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

@@ -6,6 +6,7 @@
 //! rotated.
 
 use super::common::{Gated, Names, activation};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
@@ -20,6 +21,16 @@ pub const FAMILY: Definition = Definition {
     // The matrix that PEFT's guides adapt; PEFT has no default targets for `phi3`.
     targets: &["qkv_proj"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(32_064)),
+        (&["hidden_size"], Silent::Size(3072)),
+        (&["intermediate_size"], Silent::Size(8192)),
+        (&["num_hidden_layers"], Silent::Size(32)),
+        (&["max_position_embeddings"], Silent::Size(4096)),
+        (&["rms_norm_eps"], Silent::Number(1e-5)),
+        (&["hidden_act"], Silent::Text("silu")),
+        (&["pad_token_id"], Silent::Size(32_000)),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

@@ -5,6 +5,7 @@
 //! window; the published models leave it off, although they hold a `sliding_window`.
 
 use super::common::{Gated, windows};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use super::{llama, mistral};
 use crate::decoder::DecoderConfig;
@@ -19,6 +20,17 @@ pub const FAMILY: Definition = Definition {
     models: "Qwen 2, 2.5",
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(151_936)),
+        (&["hidden_size"], Silent::Size(4096)),
+        (&["intermediate_size"], Silent::Size(22_016)),
+        (&["num_hidden_layers"], Silent::Size(32)),
+        (&["num_attention_heads"], Silent::Heads(32)),
+        (&["num_key_value_heads"], Silent::Size(32)),
+        (&["max_position_embeddings"], Silent::Size(32_768)),
+        (&["rms_norm_eps"], Silent::Number(1e-6)),
+        (&["hidden_act"], Silent::Text("silu")),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

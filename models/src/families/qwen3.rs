@@ -4,6 +4,7 @@
 //! Qwen 2 with norms on the heads of q and k instead of biases, and heads 128 wide whatever `hidden_size` is.
 
 use super::common::{Gated, Names};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use super::{llama, qwen2};
 use crate::decoder::DecoderConfig;
@@ -18,6 +19,17 @@ pub const FAMILY: Definition = Definition {
     models: "Qwen 3 (dense)",
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(151_936)),
+        (&["hidden_size"], Silent::Size(4096)),
+        (&["intermediate_size"], Silent::Size(22_016)),
+        (&["num_hidden_layers"], Silent::Size(32)),
+        (&["num_attention_heads"], Silent::Size(32)),
+        (&["num_key_value_heads"], Silent::Size(32)),
+        (&["max_position_embeddings"], Silent::Size(32_768)),
+        (&["rms_norm_eps"], Silent::Number(1e-6)),
+        (&["hidden_act"], Silent::Text("silu")),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

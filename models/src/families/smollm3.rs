@@ -5,6 +5,7 @@
 //! `no_rope_layer_interval`-th. With `use_sliding_window` the layers without positions have a sliding window.
 
 use super::common::{Gated, windows};
+use super::defaults::Silent;
 use super::{BasePrompt, Definition, NetworkDefinition};
 use super::{llama, mistral};
 use crate::decoder::DecoderConfig;
@@ -20,6 +21,17 @@ pub const FAMILY: Definition = Definition {
     // As in LLaMA; PEFT has no default targets for `smollm3`.
     targets: &["q_proj", "v_proj"],
     prompt: BasePrompt::Alpaca,
+    silent: &[
+        (&["vocab_size"], Silent::Size(128_256)),
+        (&["hidden_size"], Silent::Size(2048)),
+        (&["intermediate_size"], Silent::Size(11_008)),
+        (&["num_hidden_layers"], Silent::Size(36)),
+        (&["num_key_value_heads"], Silent::Size(4)),
+        (&["max_position_embeddings"], Silent::Size(32_768)),
+        (&["rms_norm_eps"], Silent::Number(1e-6)),
+        (&["hidden_act"], Silent::Text("silu")),
+        (&["pad_token_id"], Silent::Size(128_004)),
+    ],
     network: NetworkDefinition::Decoder { config, rules },
 };
 

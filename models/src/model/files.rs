@@ -9,7 +9,7 @@ use std::sync::Arc;
 use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
 
 use crate::error::ModelError;
-use crate::families::{Family, HEAD_FOR_PEFT, defaults};
+use crate::families::{Family, HEAD_FOR_PEFT};
 use crate::hf_config::HfConfig;
 use crate::network::{Ends, Network, NetworkConfig};
 use crate::parameters::{Listing, ParameterInfo, Shapes};
@@ -60,12 +60,10 @@ impl ModelFiles {
         let config = HfConfig::open(folder)?;
         let family = Family::of(&config)?;
         check_method(&config)?;
-        family
-            .config(&config.without(quantization_config::KEY))
-            .map_err(|error| defaults::explain(family, &config, error))?;
+        family.config(&config.without(quantization_config::KEY)).map_err(|error| family.explain(&config, error))?;
         let checkpoint = Checkpoint::open(folder)?;
         let (config, note) = as_stored(config, &checkpoint)?;
-        let mut notes: Vec<String> = note.into_iter().chain(defaults::notes(family, &config)).collect();
+        let mut notes: Vec<String> = note.into_iter().chain(family.notes(&config)).collect();
         let network = family.config(&config)?;
         let rules = Arc::new(family.rules(&network)?);
         let tie =
@@ -88,7 +86,7 @@ impl ModelFiles {
                 found: format!("it is a {class}, whose files do not hold an output head alone"),
                 instead: "give the language model it was made from; classifiers are not trained here".into(),
             },
-            None => defaults::explain(family, &config, error),
+            None => family.explain(&config, error),
         })?;
         if let Some(class) = classifier {
             notes.push(format!(

@@ -34,7 +34,7 @@ use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
 
 use crate::adapter::{Placed, Site};
 use crate::error::ModelError;
-use crate::families::{Family, HEAD_FOR_PEFT, defaults};
+use crate::families::{Family, HEAD_FOR_PEFT};
 use crate::hf_config::HfConfig;
 use crate::network::{Ends, Kind, Network, NetworkConfig};
 use crate::parameters::{Listing, ParameterInfo, ParameterSource, Random, Role, Shapes, trained, visit};
@@ -86,7 +86,7 @@ impl Model {
             let expected = "none: fresh values are not quantized";
             return Err(config.wrong(quantization_config::KEY, expected, "quantized weights"));
         }
-        defaults::refuse_shapes(Family::of(&config)?, &config)?;
+        Family::of(&config)?.check_sizes(&config)?;
         Self::without_files(config, |shape| {
             Box::new(Random { seed, deviation: shape.initializer_range(), device: device.clone() })
         })
@@ -108,7 +108,7 @@ impl Model {
         let shape = family.config(&config)?;
         let rules = Arc::new(family.rules(&shape)?);
         let (network, parameters) = build(&shape, &mut *source(&shape));
-        let notes = defaults::notes(family, &config);
+        let notes = family.notes(&config);
         Ok(Self { network, family, component: Component::fresh(config, rules), parameters, notes })
     }
 
@@ -216,6 +216,24 @@ impl Model {
             }
         });
         found
+    }
+
+    /// The adapted modules whose factors have a higher rank than their matrix: path in PEFT, rank, smaller side.
+    ///
+    /// # Errors
+    /// The family's rules contradict themselves.
+    pub fn outsized_adapters(&self) -> Result<Vec<(String, usize, usize)>, ModelError> {
+        let mut found = vec![];
+        for (path, placed) in self.adapters()? {
+            let shapes: Vec<Vec<usize>> = placed.parameters(Role::Map).into_iter().map(|info| info.shape).collect();
+            if let [a, b, ..] = shapes.as_slice()
+                && let (&[rank, input], &[out, _]) = (a.as_slice(), b.as_slice())
+                && rank > input.min(out)
+            {
+                found.push((path, rank, input.min(out)));
+            }
+        }
+        Ok(found)
     }
 
     /// Number of parameter values of the base model and of its adapters.

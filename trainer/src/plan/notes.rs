@@ -16,7 +16,7 @@ pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<Str
         ));
     }
     notes.extend(rate(recipe));
-    notes.extend(rank(recipe, model));
+    notes.extend(rank(model));
     if let (ObjectiveRecipe::Contrastive(_), 1) = (recipe.objective_of(model.kind()), rows % recipe.train.batch_size) {
         notes.push(format!(
             "{rows} rows in steps of {}: the last step of an epoch has one pair, which has no other to tell it from and teaches nothing",
@@ -74,21 +74,11 @@ fn rate(recipe: &Recipe) -> Option<String> {
 }
 
 /// Factors that are larger than the matrices they change.
-fn rank(recipe: &Recipe, model: &Model) -> Option<String> {
-    let (Method::Lora(lora) | Method::Dora(lora)) = &recipe.method else {
-        return None;
-    };
-    let rank = lora.rank;
-    let larger =
-        |shape: &[usize]| matches!(shape, [one, two] if (*one == rank && *two < rank) || (*two == rank && *one < rank));
-    let smallest = model
-        .adapter_parameters()
-        .iter()
-        .filter(|info| larger(&info.shape))
-        .filter_map(|info| info.shape.iter().copied().min())
-        .min()?;
+fn rank(model: &Model) -> Option<String> {
+    let wide = model.outsized_adapters().unwrap_or_default();
+    let (path, rank, side) = wide.iter().min_by_key(|(.., side)| *side)?;
     Some(format!(
-        "adapter.rank = {rank} is more than some matrices have (the smallest side is {smallest}): a rank above {smallest} \
+        "adapter.rank = {rank} is more than some matrices have (`{path}`: its smaller side is {side}): a rank above {side} \
          costs memory there and adds nothing"
     ))
 }

@@ -26,10 +26,10 @@ fn set(workshop: &Workshop, value: f32) {
 #[test]
 fn a_weight_that_f16_cannot_hold_is_refused_by_name_where_it_is_read_and_where_it_is_written() {
     let workshop = workshop_with(1e5);
-    let names = |said: &str| assert_says!(said, TENSOR, "element 1 is 100000", "f16", "65504", "take bf16");
+    let names = |said: &str| assert_says!(said, TENSOR, "element 1 is ", "f16", "65504", "take bf16");
     let said = workshop.fail(&["train", "recipe.toml", "--set", "base_dtype=f16"]);
     names(&said);
-    assert_says!(said, "base_dtype");
+    assert_says!(said, "base_dtype", "element 1 is 100000");
     let said = workshop.fail(&["check", "recipe.toml", "--set", "export.merge=true", "--set", "export.dtype=f16"]);
     names(&said);
     assert_says!(said, "export.dtype");
