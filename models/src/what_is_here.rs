@@ -304,7 +304,8 @@ mod tests {
         const PEFT: &str = r#"{"peft_type": "LORA", "base_model_name_or_path": "a/b"}"#;
         const MLX: &str = r#"{"fine_tune_type": "lora", "lora_parameters": {"rank": 8}}"#;
         let adapter = [("adapter_config.json", PEFT), ("adapter_model.safetensors", "")];
-        let cases: [(&[(&str, &str)], &str, &str); 14] = [
+        type Files<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(Files<'_>, &str, &str); 14] = [
             (&[("config.json", "{}"), ("model.safetensors", "")], "", "it is a model folder"),
             (&adapter, "an adapter for the base model `a/b`, not a model; give the base as the model", ""),
             (&[("sql/adapter_config.json", PEFT), ("README.md", "")], "HERE/sql", "did you mean HERE/sql?"),

@@ -201,7 +201,7 @@ mod tests {
             let path = dir.path().join(name);
             std::fs::write(&path, b"\x1f\x8bnothing of the kind").unwrap();
             assert!(
-                Input::open(&path, None).and_then(|mut input| Ok(input.line(&mut Vec::new()).unwrap())).is_err(),
+                Input::open(&path, None).map(|mut input| input.line(&mut Vec::new()).unwrap()).is_err(),
                 "{name}"
             );
         }

@@ -9,7 +9,7 @@ fn workshop(key: &str) -> Workshop {
     let workshop = Workshop::new();
     let row = |number: usize| {
         let mut row = chat_row(number);
-        row["lang"] = json!(if number % 2 == 0 { "en" } else { "de" });
+        row["lang"] = json!(if number.is_multiple_of(2) { "en" } else { "de" });
         row["score"] = json!(number);
         row["q"] = json!(format!("Is it {number}?"));
         row["a"] = json!(format!("{number} it is"));
