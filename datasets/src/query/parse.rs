@@ -109,19 +109,23 @@ fn parser(sql: &str) -> Result<Parser<'static>, String> {
         )
     };
     let words = tokens.iter().filter(|token| !is_value(&token.token));
-    // `NOT NOT ..` is as deep as it is long.
+    // `NOT NOT ..` is as deep as it is long, and CASE is open up to its END.
     let (mut depth, mut negations) = (0_usize, 0_usize);
     for token in &tokens {
-        match &token.token {
+        let word = match &token.token {
             Token::Whitespace(_) => continue,
-            Token::Word(word) if word.value.eq_ignore_ascii_case("not") => negations += 1,
-            Token::LParen => (depth, negations) = (depth + 1, 0),
-            Token::RParen => (depth, negations) = (depth.saturating_sub(1), 0),
-            _ => negations = 0,
+            Token::Word(word) if word.quote_style.is_none() => word.value.to_ascii_lowercase(),
+            other => other.to_string(),
+        };
+        negations = if word == "not" { negations + 1 } else { 0 };
+        match word.as_str() {
+            "(" | "case" => depth += 1,
+            ")" | "end" => depth = depth.saturating_sub(1),
+            _ => {}
         }
         if depth.max(negations) > DEEPEST {
             return Err(format!(
-                "it is nested too deep: more than {DEEPEST} parentheses are open at once, or NOT in a row"
+                "it is nested too deep: more than {DEEPEST} of ( and CASE are open at once, or NOT in a row"
             ));
         }
     }
