@@ -159,7 +159,7 @@ impl Found {
                     Wanted::Adapter => CONFIG_FILE,
                 };
                 let file = path.join(file);
-                (format!("there is nothing of that name, and no {}", file.display()), format!("give {whole}"))
+                (format!("there is no {}", file.display()), format!("give {whole}"))
             }
             Self::File(ending) => {
                 let kind = match ending.as_str() {
@@ -362,6 +362,6 @@ mod tests {
         assert!(words("model.safetensors").contains("a file of weights; give a folder"));
         assert!(words("model.safetensors").ends_with(&folder.path().display().to_string()));
         assert!(words("m.GGUF").contains("it is a GGUF file"));
-        assert!(words("none").contains("there is nothing of that name"));
+        assert!(words("none").contains("there is no "));
     }
 }
