@@ -55,8 +55,8 @@ impl Layers {
         Ok(paths.into_iter().filter(|path| layer(path).is_some_and(|layer| self.indices.contains(&layer))).collect())
     }
 
-    /// Removes the numbers and patterns to which none of `paths` belongs, and returns them. What would leave nothing
-    /// stays.
+    /// Removes the numbers to which none of `paths` belongs, unless none would be left, and returns them, and the patterns
+    /// that match none, which are harmless and stay.
     ///
     /// # Errors
     /// A pattern that does not compile.
@@ -68,11 +68,6 @@ impl Layers {
             if paths.iter().all(|path| layer(path).is_none()) {
                 unused.push(pattern.clone());
             }
-        }
-        if unused.len() < self.patterns.len() {
-            self.patterns.retain(|pattern| !unused.contains(pattern));
-        } else {
-            unused.clear();
         }
         let layer = self.numbering()?;
         let known: Vec<usize> = paths.iter().filter_map(|path| layer(path)).collect();

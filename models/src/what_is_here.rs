@@ -153,7 +153,14 @@ impl Found {
         };
         let converted = "take the folder with the weights in safetensors that it was made from";
         Some(match self {
-            Self::Nothing => ("there is nothing of that name".into(), format!("give {whole}")),
+            Self::Nothing => {
+                let file = match wanted {
+                    Wanted::Model => "config.json",
+                    Wanted::Adapter => CONFIG_FILE,
+                };
+                let file = path.join(file);
+                (format!("there is no {}", file.display()), format!("give {whole}"))
+            }
             Self::File(ending) => {
                 let kind = match ending.as_str() {
                     "gguf" => return Some(("it is a GGUF file, of llama.cpp".into(), format!("{converted}; GGUF is not read"))),
@@ -356,6 +363,6 @@ mod tests {
         assert!(words("model.safetensors").contains("a file of weights; give a folder"));
         assert!(words("model.safetensors").ends_with(&folder.path().display().to_string()));
         assert!(words("m.GGUF").contains("it is a GGUF file"));
-        assert!(words("none").contains("there is nothing of that name"));
+        assert!(words("none").contains("there is no "));
     }
 }

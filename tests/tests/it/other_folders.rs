@@ -71,7 +71,7 @@ fn places_around_an_adapter_are_told() {
         ("trainer", "did you mean trainer/checkpoint-10?"),
         ("mlx", "an adapter of MLX"),
         ("named/sql/adapter_model.bin", "a file of weights; give a PEFT folder"),
-        ("nothere", "there is nothing of that name"),
+        ("nothere", "there is no"),
         ("model", "it is a model folder, not an adapter"),
         ("empty", "it is empty"),
     ] {

@@ -70,7 +70,9 @@ pub(super) fn check_initial_adapter(
 fn check_base(loaded: &Loaded, folder: &Path, model: &Model, base: &Path) -> Result<(), Error> {
     let trained = companions::training_quantization(folder)?;
     let held = loaded.recipe.quantization.or(model.stored_scheme().map(|(scheme, _)| scheme.into()));
-    if let Some(trained) = trained
+    // An adapter that started by LoftQ is written for the original weights.
+    let for_original = companions::training_init(folder)?.is_some();
+    if let Some(trained) = trained.filter(|_| !for_original)
         && held.is_none_or(|held| held.scheme() != trained.scheme())
     {
         let here = held.map_or("not quantized here".into(), |held| format!("{} here", held.scheme()));
