@@ -200,10 +200,7 @@ mod tests {
         for name in ["a.jsonl.gz", "a.jsonl.zst"] {
             let path = dir.path().join(name);
             std::fs::write(&path, b"\x1f\x8bnothing of the kind").unwrap();
-            assert!(
-                Input::open(&path, None).map(|mut input| input.line(&mut Vec::new()).unwrap()).is_err(),
-                "{name}"
-            );
+            assert!(Input::open(&path, None).map(|mut input| input.line(&mut Vec::new()).unwrap()).is_err(), "{name}");
         }
     }
 }

@@ -402,5 +402,5 @@ fn a_rank_that_no_matrix_has_is_told() {
     let workshop = Workshop::new();
     assert!(!workshop.succeed(&["check", "recipe.toml"]).stdout.contains("some matrices have"));
     let said = workshop.succeed(&["check", "recipe.toml", "--set", "adapter.rank=64"]).stdout;
-    assert_says!(crate::workshop::words(&said), "adapter.rank = 64 is more than some matrices have", "q_proj`: ");
+    assert_says!(crate::workshop::words(&said), "adapter.rank = 64 is more than some matrices have", "k_proj`: ");
 }

@@ -139,9 +139,9 @@ fn what_the_template_does_not_write_is_said() {
     let workshop = Workshop::new();
     workshop.write("silent.jinja", "{% for m in messages if m.role != 'system' %}{{ m.content }}\n{% endfor %}");
     let said = chat(&workshop, &["--template", "silent.jinja", "--system", "Be brief."], "Is it 1?\n");
-    assert_says!(&said.stderr, "leaves the system message out", "writes no generation prompt");
+    assert_says!(&said.stderr, "leaves the system message out");
     let said = chat(&workshop, &[], "Is it 1?\n");
-    assert!(!said.stderr.contains("generation prompt"), "{}", said.stderr);
+    assert!(!said.stderr.contains("system message"), "{}", said.stderr);
 }
 
 #[test]

@@ -88,16 +88,16 @@ fn unknown_keys_are_kept() {
 
 #[test]
 fn keys_that_change_the_meaning_are_refused_by_name() {
-    for (key, value) in [
-        ("use_qalora", "true"),
-        ("init_lora_weights", "\"pissa\""),
-        ("trainable_token_indices", "[1]"),
-        ("lora_bias", "true"),
-    ] {
+    for (key, value) in [("use_qalora", "true"), ("init_lora_weights", "\"corda\""), ("lora_bias", "true")] {
         let text = format!(r#"{{"peft_type":"LORA","r":2,"lora_alpha":4,"target_modules":["q"],"{key}":{value}}}"#);
         let error = parse(&text).unwrap_err().to_string();
         assert!(error.contains(key) && error.contains("not supported"), "{error}");
     }
+    let with = |more: &str| {
+        parse(&format!(r#"{{"peft_type":"LORA","r":2,"lora_alpha":4,"target_modules":["q"],{more}}}"#)).unwrap()
+    };
+    assert_eq!(with(r#""init_lora_weights":"pissa""#).restart, Some(LoraInit::Pissa), "made again from the base");
+    assert_eq!(with(r#""trainable_token_indices":[1]"#).rows.len(), 1);
     assert!(parse(r#"{"peft_type":"LOHA"}"#).unwrap_err().to_string().contains("LOHA"));
 }
 

@@ -24,10 +24,11 @@ fn a_recipe_does_not_differ_from_itself() {
 fn every_changed_key_is_named_with_both_values_and_what_it_means() {
     let adapter = format!("{RECIPE}[adapter]\nkind = \"lora\"\n");
     for (recipe, set, expected) in [
+        (RECIPE, "train.steps=6", &["train.steps (not there) -> 6 Allowed"][..]),
         (
-            RECIPE,
-            "train.steps=6",
-            &["train.epochs 1 -> (not there) Allowed", "train.steps (not there) -> 6 Allowed"][..],
+            &format!("{RECIPE}[train]\nepochs = 1\n"),
+            "train={steps=6}",
+            &["train.epochs 1 -> (not there) Allowed", "train.steps (not there) -> 6 Allowed"],
         ),
         (RECIPE, "optimizer.learning_rate=1e-5", &["optimizer.learning_rate 0.0002 -> 0.00001 Allowed"]),
         (RECIPE, "seed=8", &["seed 42 -> 8 Run"]),
