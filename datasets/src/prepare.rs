@@ -79,8 +79,10 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
 
 /// What users should know of the sources: which files were chosen, and what of their rows nothing reads.
 fn notes<'a>(work: &[Work<'_>], unread: impl Iterator<Item = &'a Unread>) -> Vec<String> {
-    let of_rows = unread.map(Unread::said).chain(std::iter::repeat(None));
+    let of_rows = unread.map(Some).chain(std::iter::repeat(None));
     let each = work.iter().zip(of_rows).flat_map(|(work, of_rows)| {
+        let asked = |column: &str| work.query.as_ref().is_some_and(|query| query.reads(column));
+        let of_rows = of_rows.and_then(|unread| unread.said(asked));
         let reading = source::Reading::from(work.source);
         let remarks = work.files.iter().take(REMARKS).filter_map(|file| source::remark(file, &reading));
         let all = work.note.clone().into_iter().chain(remarks).chain(of_rows);

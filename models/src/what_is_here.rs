@@ -295,6 +295,9 @@ mod tests {
         folder
     }
 
+    /// Names and contents of files, and what is said of them as a model and as an adapter.
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+
     /// The words for a folder of these files, as a model and as an adapter; empty: it is one.
     fn words(files: &[(&str, &str)]) -> [String; 2] {
         let folder = folder(files);
@@ -311,8 +314,7 @@ mod tests {
         const PEFT: &str = r#"{"peft_type": "LORA", "base_model_name_or_path": "a/b"}"#;
         const MLX: &str = r#"{"fine_tune_type": "lora", "lora_parameters": {"rank": 8}}"#;
         let adapter = [("adapter_config.json", PEFT), ("adapter_model.safetensors", "")];
-        type Files<'a> = &'a [(&'a str, &'a str)];
-        let cases: [(Files<'_>, &str, &str); 14] = [
+        let cases: [Case<'_>; 14] = [
             (&[("config.json", "{}"), ("model.safetensors", "")], "", "it is a model folder"),
             (&adapter, "an adapter for the base model `a/b`, not a model; give the base as the model", ""),
             (&[("sql/adapter_config.json", PEFT), ("README.md", "")], "HERE/sql", "did you mean HERE/sql?"),

@@ -68,11 +68,14 @@ impl Unread {
         self.media.merge(&other.media);
     }
 
-    /// The names, as a sentence for users; absent where all is read.
-    pub fn said(&self) -> Option<String> {
-        let columns = self.columns.said(self.rows);
-        let keys =
-            self.keys.said(self.rows).map(|keys| format!("of messages, which the template does not read: {keys}"));
+    /// The names, as a sentence for users; absent where all is read. `is_asked` says which columns the query of the source
+    /// looks at.
+    pub fn said(&self, is_asked: impl Fn(&str) -> bool) -> Option<String> {
+        let columns = self.columns.said(self.rows, is_asked);
+        let keys = self
+            .keys
+            .said(self.rows, |_| false)
+            .map(|keys| format!("of messages, which the template does not read: {keys}"));
         let all: Vec<String> = [columns, keys].into_iter().flatten().collect();
         (!all.is_empty()).then(|| format!("not used: {}", all.join("; ")))
     }
@@ -178,10 +181,11 @@ impl Tally {
         self.more += other.more;
     }
 
-    fn said(&self, rows: u64) -> Option<String> {
+    fn said(&self, rows: u64, is_read: impl Fn(&str) -> bool) -> Option<String> {
         let quoted =
             |names: &[&(String, u64)]| names.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let (all, some): (Vec<_>, Vec<_>) = self.names.iter().partition(|(_, count)| *count == rows);
+        let (all, some): (Vec<_>, Vec<_>) =
+            self.names.iter().filter(|(name, _)| !is_read(name)).partition(|(_, count)| *count == rows);
         let mut said = Vec::new();
         if !all.is_empty() {
             let more = if all.len() > SHOWN { format!(" and {} more", all.len() - SHOWN) } else { String::new() };
@@ -220,7 +224,7 @@ mod tests {
             one.add(format, &row.object, &record, &media, readers);
             all.merge(&one);
         }
-        all.said()
+        all.said(|_| false)
     }
 
     #[test]

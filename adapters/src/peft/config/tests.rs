@@ -88,17 +88,43 @@ fn unknown_keys_are_kept() {
 
 #[test]
 fn keys_that_change_the_meaning_are_refused_by_name() {
-    for (key, value) in [("use_qalora", "true"), ("init_lora_weights", "\"corda\""), ("lora_bias", "true")] {
+    for (key, value) in [
+        ("use_qalora", "true"),
+        ("enable_lora", "[true, false]"),
+        ("layer_replication", "[[0, 2]]"),
+        ("lora_bias", "true"),
+    ] {
         let text = format!(r#"{{"peft_type":"LORA","r":2,"lora_alpha":4,"target_modules":["q"],"{key}":{value}}}"#);
         let error = parse(&text).unwrap_err().to_string();
         assert!(error.contains(key) && error.contains("not supported"), "{error}");
     }
-    let with = |more: &str| {
-        parse(&format!(r#"{{"peft_type":"LORA","r":2,"lora_alpha":4,"target_modules":["q"],{more}}}"#)).unwrap()
-    };
-    assert_eq!(with(r#""init_lora_weights":"pissa""#).restart, Some(LoraInit::Pissa), "made again from the base");
-    assert_eq!(with(r#""trainable_token_indices":[1]"#).rows.len(), 1);
     assert!(parse(r#"{"peft_type":"LOHA"}"#).unwrap_err().to_string().contains("LOHA"));
+}
+
+#[test]
+fn starts_and_rows_that_are_the_base_s_are_read_or_refused_by_name() {
+    let with = |key: &str, value: &str| {
+        parse(&format!(r#"{{"peft_type":"LORA","r":2,"lora_alpha":4,"target_modules":["q"],"{key}":{value}}}"#))
+    };
+    for (value, restart) in [
+        ("true", None),
+        ("\"Gaussian\"", None),
+        ("\"mica\"", None),
+        ("\"pissa\"", Some(LoraInit::Pissa)),
+        ("\"OLoRA\"", Some(LoraInit::Olora)),
+    ] {
+        let read = with("init_lora_weights", value).unwrap();
+        assert_eq!((read.restart, read.changes_base()), (restart, restart.is_some()), "{value}");
+    }
+    let error = with("init_lora_weights", "\"corda\"").unwrap_err().to_string();
+    assert!(error.contains("init_lora_weights = \"corda\"") && error.contains("path_initial_model_for"), "{error}");
+    let rows = with("trainable_token_indices", r#"{"embed_tokens": [3, 1]}"#).unwrap().rows;
+    assert_eq!(rows, [TokenRows { module: Some("embed_tokens".into()), ids: vec![3, 1] }]);
+    assert_eq!(with("trainable_token_indices", "[7]").unwrap().rows, [TokenRows { module: None, ids: vec![7] }]);
+    for wrong in ["[1, 1]", "[-1]", "7", r#"{"embed_tokens": 3}"#] {
+        let error = with("trainable_token_indices", wrong).unwrap_err().to_string();
+        assert!(error.contains("`trainable_token_indices`: expected a list of token ids"), "{error}");
+    }
 }
 
 #[test]

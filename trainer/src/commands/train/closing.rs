@@ -86,7 +86,7 @@ impl Closing<'_> {
             report += &format!("tensorboard  {}\n", self.directory.tensorboard_path().display());
         }
         if !verbosity::is_quiet() {
-            let talks = model.network().predictor().is_some();
+            let talks = model.network().predictor().is_some() && data.rendered();
             report += &next(self.recipe, self.directory, talks);
         }
         // The run is complete and on disk, so a closed stdout is not an error.
