@@ -40,6 +40,12 @@ impl Query {
         }
     }
 
+    /// Whether the query looks at a column, or at a part of it.
+    pub(crate) fn reads(&self, column: &str) -> bool {
+        let parts = |name: &str| name.strip_prefix(column).is_some_and(|rest| rest.starts_with('.'));
+        self.statement.columns.iter().any(|name| name == column || parts(name))
+    }
+
     pub(super) fn error(&self, why: impl Into<String>) -> DataError {
         DataError::Query { path: self.path.clone(), key: self.key, sql: shortened(&self.sql), why: why.into() }
     }

@@ -41,7 +41,9 @@ fn a_condition_chooses_rows_and_every_verb_says_how_many() {
     let report: Value = serde_json::from_str(&workshop.succeed(&["check", "recipe.toml", "--json"]).stdout).unwrap();
     assert_eq!(report["rows"], 3);
     assert_eq!((&report["chosen"][0]["kept"], &report["chosen"][0]["left_out"]), (&json!(3), &json!(7)));
-    assert_says!(workshop.succeed(&["check", "recipe.toml"]).stdout, "3 rows kept, 7 left out");
+    let checked = workshop.succeed(&["check", "recipe.toml"]).stdout;
+    assert_says!(&checked, "3 rows kept, 7 left out", "not used: `q`, `a` (in all rows)");
+    assert!(!checked.contains("`score`"), "the condition reads it: {checked}");
     assert_says!(workshop.succeed(&["data", "recipe.toml", "--rows", "1"]).stdout, "3 rows kept, 7 left out");
     let lengths = workshop.succeed(&["data", "recipe.toml", "--lengths", "--json"]).stdout;
     let lengths: Value = serde_json::from_str(&lengths).unwrap();
