@@ -6,10 +6,11 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use firebrand_datasets::format::suggest::{self, Suggestion};
 use firebrand_datasets::source::{self, Columns, Reading, Row};
 use firebrand_datasets::{DataError, Format, Split, decide};
 use firebrand_hub::HubDatasets;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::Error;
 
@@ -131,146 +132,46 @@ pub fn keys(rows: &[Row]) -> Vec<String> {
     keys
 }
 
-/// Words in the names of columns, the surest first.
-const ASKS: &[&str] = &[
-    "question",
-    "prompt",
-    "instruction",
-    "query",
-    "ask",
-    "asked",
-    "request",
-    "problem",
-    "user",
-    "human",
-    "customer",
-    "client",
-    "source",
-    "src",
-    "input",
-    "frage",
-    "pregunta",
-    "q",
-];
-const ANSWERS: &[&str] = &[
-    "answer",
-    "completion",
-    "response",
-    "reply",
-    "output",
-    "solution",
-    "assistant",
-    "agent",
-    "bot",
-    "gpt",
-    "model",
-    "target",
-    "tgt",
-    "summary",
-    "translation",
-    "result",
-    "antwort",
-    "respuesta",
-    "a",
-];
-const SYSTEM: &[&str] = &["system"];
-const BELOW: &[&str] = &["context", "passage", "background", "input"];
-const BETTER: &[&str] = &["chosen", "preferred", "accepted", "better", "winner"];
-const WORSE: &[&str] = &["rejected", "dispreferred", "worse", "loser"];
-const TEXTS: &[&str] = &["text", "content", "body", "document", "article", "story", "passage", "page"];
-
 type Meaning = (Format, Vec<(&'static str, String)>, String);
 
 /// What the names and types of columns say.
 fn by_names(rows: &[Row]) -> Option<Meaning> {
-    let keys = keys(rows);
-    if let Some((format, ours, key)) = keys.iter().find_map(|key| dialogue(rows, key)) {
-        return Some((format, vec![(ours, key.clone())], format!("`{key}` holds dialogues")));
+    let row = typical(rows);
+    if let Some(Suggestion { format, columns, meaning }) = suggest::columns(&row) {
+        let names: Vec<String> = columns.iter().map(|(_, theirs)| format!("`{theirs}`")).collect();
+        return Some((format, columns, format!("by the names of {}: {meaning}", names.join(", "))));
     }
-    // A column of texts: in every row that has it, and in most rows.
-    let texts: Vec<&String> = keys
-        .iter()
-        .filter(|key| {
-            let values: Vec<&Value> = rows.iter().filter_map(|row| row.object.get(*key)).collect();
-            values.len() * 2 >= rows.len() && values.iter().all(|value| value.is_string())
-        })
-        .collect();
-    let named = |words: &[&str], taken: &[&String]| {
-        let free = texts.iter().copied().filter(|key| !taken.contains(key));
-        free.filter_map(|key| Some((rank(key, words)?, key))).min_by_key(|(rank, _)| *rank).map(|(_, key)| key)
-    };
-    if let (Some(better), Some(worse)) = (named(BETTER, &[]), named(WORSE, &[])) {
-        let mut columns = vec![("chosen", better.clone()), ("rejected", worse.clone())];
-        columns.extend(named(ASKS, &[better, worse]).map(|asks| ("prompt", asks.clone())));
-        return Some((Format::Preference, columns, format!("`{better}` is preferred to `{worse}`")));
-    }
-    if let Some(answers) = named(ANSWERS, &[])
-        && let Some(asks) = named(ASKS, &[answers])
-    {
-        let mut columns = vec![("instruction", asks.clone()), ("output", answers.clone())];
-        columns.extend(named(SYSTEM, &[asks, answers]).map(|system| ("system", system.clone())));
-        columns.extend(named(BELOW, &[asks, answers]).map(|below| ("input", below.clone())));
-        return Some((Format::Alpaca, columns, format!("by their names `{asks}` is asked and `{answers}` answers")));
-    }
-    match (texts.as_slice(), named(TEXTS, &[])) {
-        ([only], _) => {
-            Some((Format::Text, vec![("text", (*only).clone())], format!("`{only}` is the only column of texts")))
-        }
-        ([first, second], None) => Some((
+    let texts: Vec<&String> = row.iter().filter(|(_, value)| value.is_string()).map(|(key, _)| key).collect();
+    match texts.as_slice() {
+        [first, second] => Some((
             Format::Alpaca,
             vec![("instruction", (*first).clone()), ("output", (*second).clone())],
             format!(
                 "`{first}` and `{second}` are the only columns of texts; which of them is asked is a guess by their order"
             ),
         )),
-        (_, Some(text)) => {
-            Some((Format::Text, vec![("text", text.clone())], format!("by its name `{text}` is the text")))
-        }
-        (_, None) => None,
+        _ => None,
     }
 }
 
-/// A column of dialogues, by the keys of its first message.
-fn dialogue<'a>(rows: &[Row], key: &'a String) -> Option<(Format, &'static str, &'a String)> {
-    let first = rows.iter().find_map(|row| row.object.get(key))?;
-    let parsed = match first {
-        Value::String(text) if text.trim_start().starts_with('[') => serde_json::from_str(text).ok()?,
-        value => value.clone(),
-    };
-    let message = parsed.as_array()?.first()?.as_object()?;
-    let has = |keys: [&str; 2]| keys.iter().all(|key| message.contains_key(*key));
-    if has(["role", "content"]) {
-        Some((Format::Messages, "messages", key))
-    } else if has(["from", "value"]) {
-        Some((Format::ShareGpt, "conversations", key))
-    } else {
-        None
+/// A row with the columns that most rows have: texts, and lists, which may stand as JSON text.
+fn typical(rows: &[Row]) -> Map<String, Value> {
+    let mut typical = Map::new();
+    for key in keys(rows) {
+        let values: Vec<&Value> = rows.iter().filter_map(|row| row.object.get(&key)).collect();
+        let is_text = values.len() * 2 >= rows.len() && values.iter().all(|value| value.is_string());
+        let list = match values.first() {
+            Some(Value::String(text)) if text.trim_start().starts_with('[') => serde_json::from_str(text).ok(),
+            Some(value) => Some((*value).clone()),
+            None => None,
+        };
+        match list.filter(Value::is_array) {
+            Some(list) => typical.insert(key, list),
+            None if is_text => typical.insert(key, values[0].clone()),
+            None => None,
+        };
     }
-}
-
-/// The place of the surest word in a column's name.
-fn rank(key: &str, words: &[&str]) -> Option<usize> {
-    let inside = words_of(key);
-    words.iter().position(|word| inside.iter().any(|inside| inside == word || inside.strip_suffix('s') == Some(word)))
-}
-
-/// The words of a name: `agentReply`, `Agent Reply` and `agent_reply` are two.
-fn words_of(name: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut before = ' ';
-    for letter in name.chars() {
-        if !letter.is_alphanumeric() || (letter.is_uppercase() && before.is_lowercase()) {
-            words.push(String::new());
-        }
-        if letter.is_alphanumeric()
-            && let Some(word) = words.last_mut()
-        {
-            word.extend(letter.to_lowercase());
-        }
-        before = letter;
-    }
-    words.retain(|word| !word.is_empty());
-    words
+    typical
 }
 
 #[cfg(test)]
@@ -322,16 +223,16 @@ mod tests {
                 json!({"context": "c", "question": "a", "answers": "b", "system_prompt": "s"}),
                 vec![
                     ("instruction", "question"),
+                    ("input", "context"),
                     ("output", "answers"),
                     ("system", "system_prompt"),
-                    ("input", "context"),
                 ],
             ),
             (json!({"dialog": [{"role": "user", "content": "a"}]}), vec![("messages", "dialog")]),
             (json!({"chat": [{"from": "human", "value": "a"}]}), vec![("conversations", "chat")]),
             (
                 json!({"prompt": "p", "preferred": "a", "dispreferred": "b"}),
-                vec![("chosen", "preferred"), ("rejected", "dispreferred"), ("prompt", "prompt")],
+                vec![("chosen", "preferred"), ("rejected", "dispreferred")],
             ),
             (json!({"body": "a", "stars": 3}), vec![("text", "body")]),
             (json!({"left": "a", "right": "b"}), vec![("instruction", "left"), ("output", "right")]),

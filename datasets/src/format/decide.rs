@@ -114,7 +114,7 @@ fn none(row: &Row) -> String {
     let formats = FORMATS.map(wanted).join(", ");
     let said = match suggest::columns(&row.object) {
         Some(found) => {
-            format!("if they are {}, add to the source: {}\n(formats have {formats})", found.meaning, found.line)
+            format!("if they are {}, add to the source: {}\n(formats have {formats})", found.meaning, found.line())
         }
         None => format!(
             "formats have {formats}; columns of other names are given ours by `columns` of the source, as in columns = {{ \

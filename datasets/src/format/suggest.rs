@@ -1,7 +1,9 @@
 //! Names of columns for rows whose own names no format knows: [`columns`] guesses which column is which by its words,
-//! and returns what to write into the recipe.
+//! and says what to write into the recipe.
 
 use serde_json::{Map, Value};
+
+use crate::config::Format;
 
 const QUESTION: [&str; 24] = [
     "question",
@@ -67,13 +69,24 @@ const BETTER: [&str; 8] = ["chosen", "better", "preferred", "accepted", "winner"
 const WORSE: [&str; 9] = ["rejected", "worse", "dispreferred", "refused", "loser", "bad", "negative", "lose", "other"];
 const SYSTEM: [&str; 2] = ["system", "persona"];
 
-/// The line that names the columns of a row for a format, as `ours = "theirs"` in TOML, and what the rows then are.
+/// What the columns of a row are for a format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suggestion {
-    /// `columns = { instruction = "Question", output = "Answer" }`.
-    pub line: String,
+    /// The format that then fits.
+    pub format: Format,
+    /// Columns that have other names in the file: ours and the file's.
+    pub columns: Vec<(&'static str, String)>,
     /// What rows are read as with it.
     pub meaning: &'static str,
+}
+
+impl Suggestion {
+    /// What to write into the recipe: `columns = { instruction = "Question", output = "Answer" }`.
+    pub fn line(&self) -> String {
+        let columns: Vec<String> =
+            self.columns.iter().map(|(ours, theirs)| format!("{ours} = {}", Value::from(theirs.as_str()))).collect();
+        format!("columns = {{ {} }}", columns.join(", "))
+    }
 }
 
 /// Guesses what the columns of a row are.
@@ -84,16 +97,17 @@ pub fn columns(row: &Map<String, Value>) -> Option<Suggestion> {
         row.iter().filter(|(_, value)| value.as_array().and_then(|list| list.first()).is_some_and(Value::is_object));
     if let Some((key, value)) = lists.max_by_key(|(key, _)| points(key, &MESSAGES)) {
         let turns = value.as_array().and_then(|list| list.first()).and_then(Value::as_object)?;
-        let (ours, meaning) = match (turns.contains_key("role"), turns.contains_key("from")) {
-            (true, _) => ("messages", "dialogues"),
-            (false, true) => ("conversations", "dialogues"),
+        let (format, ours) = match (turns.contains_key("role"), turns.contains_key("from")) {
+            (true, _) => (Format::Messages, "messages"),
+            (false, true) => (Format::ShareGpt, "conversations"),
             (false, false) => return None,
         };
-        return suggestion(&[(ours, key)], meaning);
+        return suggestion(format, &[(ours, key)], "dialogues");
     }
     if let (Some(better), Some(worse)) = (best(&texts, &BETTER, &[]), best(&texts, &WORSE, &[])) {
         let question = best(&texts, &QUESTION, &[better, worse])?;
         return suggestion(
+            Format::Preference,
             &[("prompt", question), ("chosen", better), ("rejected", worse)],
             "a better and a worse answer",
         );
@@ -101,11 +115,12 @@ pub fn columns(row: &Map<String, Value>) -> Option<Suggestion> {
     let answer = best_over(&texts, &ANSWER, &QUESTION);
     let question = best(&texts, &QUESTION, &answer.into_iter().collect::<Vec<_>>());
     if let (Some(question), Some(answer)) = (question, answer) {
-        let mut names = vec![("instruction", question)];
+        let mut names: Vec<(&'static str, &str)> = vec![("instruction", question)];
         names.extend(best(&texts, &["context"], &[question, answer]).map(|context| ("input", context)));
         names.push(("output", answer));
         names.extend(best(&texts, &SYSTEM, &[question, answer]).map(|system| ("system", system)));
         return suggestion(
+            Format::Alpaca,
             &names,
             "a question and its answer, rendered by the chat template; with `prompt` and `completion` as the names the two \
              are joined without one",
@@ -115,16 +130,13 @@ pub fn columns(row: &Map<String, Value>) -> Option<Suggestion> {
         let only: Vec<&str> = texts.iter().copied().filter(|key| row[*key].is_string()).collect();
         if only.len() == 1 { only.first().copied() } else { None }
     })?;
-    suggestion(&[("text", text)], "text that is trained whole")
+    suggestion(Format::Text, &[("text", text)], "text that is trained whole")
 }
 
-fn suggestion(names: &[(&str, &str)], meaning: &'static str) -> Option<Suggestion> {
-    let others: Vec<String> = names
-        .iter()
-        .filter(|(ours, theirs)| ours != theirs)
-        .map(|(ours, theirs)| format!("{ours} = {}", Value::from(*theirs)))
-        .collect();
-    (!others.is_empty()).then(|| Suggestion { line: format!("columns = {{ {} }}", others.join(", ")), meaning })
+fn suggestion(format: Format, names: &[(&'static str, &str)], meaning: &'static str) -> Option<Suggestion> {
+    let others = names.iter().filter(|(ours, theirs)| ours != theirs);
+    let columns: Vec<_> = others.map(|(ours, theirs)| (*ours, theirs.to_string())).collect();
+    (!columns.is_empty()).then_some(Suggestion { format, columns, meaning })
 }
 
 /// The name with the most of `words`, without those in `taken`.
@@ -166,7 +178,7 @@ mod tests {
     use super::*;
 
     fn line(row: Value) -> Option<String> {
-        columns(row.as_object().unwrap()).map(|suggestion| suggestion.line)
+        columns(row.as_object().unwrap()).map(|suggestion| suggestion.line())
     }
 
     #[test]
