@@ -187,7 +187,11 @@ impl Encoder {
                 Builtin::names()
             ))
         })?;
-        let rendered = labels::render(template, tokenizer.special_texts(), chat, train_on, location)?;
+        let mut rendered = labels::render(template, tokenizer.special_texts(), chat, train_on, location)?;
+        // `{% generation %}` says itself where an answer ends.
+        if train_on != TrainOn::All && !template.marks_generation(chat.tools.is_some()) {
+            labels::end_at_headers(&mut rendered, tokenizer.special_texts(), || tokenizer.end_texts());
+        }
         // The template writes BOS itself where the model wants one, as in transformers.
         let encoding = tokenizer.encode_with_offsets(&rendered.text, false)?;
         let labels = labels::labels(&encoding, &rendered.spans);

@@ -26,6 +26,7 @@
 
 mod change;
 mod dialogue;
+mod header_end;
 
 use std::ops::Range;
 
@@ -39,6 +40,7 @@ use crate::template::{ChatTemplate, REASONING};
 use crate::tokenizer::Encoding;
 use crate::tokens::NOT_TRAINED;
 use dialogue::Dialogue;
+pub(crate) use header_end::end_at_headers;
 
 /// A rendered dialogue, with the bytes of it that are trained.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -91,6 +91,35 @@ fn text_rows_begin_with_bos_where_the_tokenizer_adds_it() {
     assert_eq!(tokenizer.decode(&example.tokens().unwrap().input_ids, false).unwrap(), "Hello?</s>Hi</s>");
 }
 
+/// GLM's way: nothing stands behind an answer, and generation stops at the header of the next turn.
+#[test]
+fn an_answer_ends_with_the_header_at_which_generation_stops() {
+    let dir = testing::tokenizer_folder(r#"{"eos_token": "</s>"}"#);
+    let header = Tokenizer::from_folder(dir.path()).unwrap().token_to_id("[INST]").unwrap();
+    std::fs::write(dir.path().join("generation_config.json"), format!(r#"{{"eos_token_id": [{header}]}}"#)).unwrap();
+    let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
+    let template = testing::template(
+        "{% for m in messages %}{{ '[INST]' if m.role == 'user' else '<|im_start|>' }}{{ m.content }}{% endfor %}\
+         {% if add_generation_prompt %}<|im_start|>{% endif %}",
+    );
+    let say = |role: Role, content: &str| Message::new(role, content);
+    let messages = vec![
+        say(Role::User, "one?"),
+        say(Role::Assistant, "two"),
+        say(Role::User, "three?"),
+        say(Role::Assistant, "four"),
+    ];
+    let chat = Content::Chat(Chat { messages, tools: None, prompt_messages: None });
+    let example = one(&encoder(&tokenizer, Some(&template)), chat);
+    let tokens = example.tokens().unwrap();
+    assert_eq!(
+        tokenizer.decode(&tokens.input_ids, false).unwrap(),
+        "[INST]one?<|im_start|>two[INST]three?<|im_start|>four[INST]"
+    );
+    assert_eq!(trained(&tokenizer, &example), "two[INST]four[INST]");
+    assert_eq!((example.notes.unended, example.notes.end), (0, Some(header)));
+}
+
 #[test]
 fn the_prompt_of_a_completion_is_not_trained() {
     let tokenizer = testing::tokenizer();

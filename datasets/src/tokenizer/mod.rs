@@ -170,6 +170,12 @@ impl Tokenizer {
         &self.special.eos_ids
     }
 
+    /// The texts of the control tokens that end a generation.
+    pub fn end_texts(&self) -> Vec<&str> {
+        let is_end = |text: &&String| self.token_to_id(text).is_some_and(|id| self.eos_ids().contains(&id));
+        self.special_texts.iter().filter(|text| !text.is_empty()).filter(is_end).map(String::as_str).collect()
+    }
+
     /// Whether `id` is a control token rather than text.
     pub fn is_special(&self, id: u32) -> bool {
         self.special_ids.contains(&id)
