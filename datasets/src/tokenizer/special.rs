@@ -1,4 +1,5 @@
-//! Special tokens: [`SpecialTokens`] makes the tokens that the files name special, and reads the ids that end a generation from `generation_config.json` and `config.json`.
+//! Special tokens: [`SpecialTokens`] makes the tokens that the files name special, and reads the ids that end a
+//! generation from `generation_config.json` and `config.json`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
