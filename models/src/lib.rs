@@ -23,7 +23,7 @@ mod wording;
 
 pub use adapter::{extract as adapter_extract, folder as adapter_folder, merge as adapter_merge};
 pub use error::ModelError;
-pub use model::{Hold, Model, ModelFiles, TokenModules, VocabularyRows, WriteAs};
+pub use model::{Hold, Model, ModelFiles, Student, TokenModules, VocabularyRows, WriteAs};
 pub use network::{Kind, Network};
 pub use quantization_config::FourBitConfig;
 pub use views::{Predictor, Stack};

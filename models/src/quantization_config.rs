@@ -98,6 +98,31 @@ pub(crate) fn as_stored(config: HfConfig, checkpoint: &Checkpoint) -> Result<(Hf
     Ok((config.without(KEY), Some(note)))
 }
 
+/// The key that lists modules which are not quantized.
+const SKIP: &str = "llm_int8_skip_modules";
+
+/// `config` with what `rename` makes of each module that is not quantized; a module of which it makes nothing is left
+/// out.
+///
+/// # Errors
+/// A list that is none of names.
+pub(crate) fn with_skipped(
+    mut config: HfConfig,
+    rename: impl Fn(&str) -> Option<String>,
+) -> Result<HfConfig, ModelError> {
+    let Some(mut section) = config.section(KEY)? else { return Ok(config) };
+    let names = match section.map().get(SKIP) {
+        Some(Value::Array(_)) => section.optional_strings(SKIP)?.unwrap_or_default(),
+        Some(_) | None => return Ok(config),
+    };
+    let renamed: Vec<String> = names.iter().filter_map(|name| rename(name)).collect();
+    if renamed != names {
+        section.set(SKIP, renamed);
+        config.set(KEY, section.map().clone());
+    }
+    Ok(config)
+}
+
 /// Linear maps in 4 bits, as bitsandbytes quantizes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FourBitConfig {
@@ -137,7 +162,6 @@ impl FourBitConfig {
                 return Err(section.wrong("bnb_4bit_quant_type", "nf4 or fp4", format!("`{}`", clip(other))));
             }
         };
-        const SKIP: &str = "llm_int8_skip_modules";
         // Some programs write an absent list as text.
         let none = section.map().get(SKIP).and_then(Value::as_str).is_some_and(|text| ["null", "None"].contains(&text));
         let skip = if none { None } else { section.optional_strings(SKIP)? };
@@ -145,7 +169,7 @@ impl FourBitConfig {
         // also matches a dot.
         let plain = |name: &&&str| name.chars().all(|letter| letter.is_alphanumeric() || "._-".contains(letter));
         if let Some(pattern) = skip.iter().flatten().find(|name| !plain(name)) {
-            return Err(section.wrong("llm_int8_skip_modules", "names of modules", format!("`{}`", clip(pattern))));
+            return Err(section.wrong(SKIP, "names of modules", format!("`{}`", clip(pattern))));
         }
         let skip = skip.map(|names| names.into_iter().map(str::to_owned).collect());
         Ok(Some(Self { code, double: section.bool_or("bnb_4bit_use_double_quant", false)?, skip }))
@@ -293,6 +317,22 @@ mod tests {
         // The defaults of the reference.
         let short = read(r#"{"load_in_4bit": true}"#).unwrap().unwrap();
         assert_eq!(short, FourBitConfig { code: FourBit::Fp4, double: false, skip: None });
+    }
+
+    #[test]
+    fn skipped_modules_are_renamed_or_left_out() {
+        let text = |names: &str| {
+            format!(r#"{{"quantization_config": {{"load_in_4bit": true, "llm_int8_skip_modules": {names}}}}}"#)
+        };
+        let renamed = |names: &str| {
+            let config = HfConfig::from_json("m/config.json", text(names)).unwrap();
+            with_skipped(config, |name| (name != "h.0").then(|| name.replace("h.1", "h.0"))).unwrap().to_json()
+        };
+        for unchanged in ["null", "\"null\"", "[]", r#"["lm_head"]"#] {
+            assert_eq!(renamed(unchanged), text(unchanged));
+        }
+        let changed: Value = serde_json::from_str(&renamed(r#"["lm_head", "h.0", "h.1"]"#)).unwrap();
+        assert_eq!(changed[KEY], json!({"load_in_4bit": true, SKIP: ["lm_head", "h.0"]}));
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub enum Command {
     /// Write a model folder with more tokens: those named here, or those that its tokenizer has and the model has not
     #[command(after_help = "Example:\n  firebrand enlarge --model DIR --add '<image>' --out larger")]
     Enlarge(EnlargeArgs),
+    /// Write a model folder with some of a model's layers, to be trained as its student
+    #[command(after_help = "Example:\n  firebrand student --model DIR --every 2 --out smaller")]
+    Student(StudentArgs),
     /// Do something with finished adapters
     #[command(
         subcommand,
@@ -374,6 +377,31 @@ pub struct EnlargeArgs {
     pub out: PathBuf,
 }
 
+/// `student`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("blocks").required(true).args(["layers", "every"])))]
+pub struct StudentArgs {
+    /// A model folder or a hub id.
+    #[arg(long)]
+    pub model: String,
+    /// The layers to keep, counted from 0, in the student's order.
+    #[arg(long, value_name = "0,2,4", value_parser = layer_numbers)]
+    pub layers: Option<LayerNumbers>,
+    /// Keep layer 0 and every N-th after it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub every: Option<u32>,
+    /// The new model folder.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Numbers of layers, in an order.
+#[derive(Debug, Clone)]
+pub struct LayerNumbers(pub Vec<usize>);
+
 /// `cache`.
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
@@ -434,6 +462,17 @@ fn written(text: &str) -> Result<WrittenDtype, String> {
         return Err(format!("{reason}; write nf4, fp4, bf16, f16 or f32"));
     }
     word(text)
+}
+
+/// Parses numbers of layers between commas.
+fn layer_numbers(text: &str) -> Result<LayerNumbers, String> {
+    let numbers = text.split(',').map(|number| {
+        number
+            .trim()
+            .parse()
+            .map_err(|_| format!("{:?} is no number of a layer; write numbers such as 0,2,4", number.trim()))
+    });
+    numbers.collect::<Result<_, _>>().map(LayerNumbers)
 }
 
 /// Parses `ours=theirs`.

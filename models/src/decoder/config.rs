@@ -2,7 +2,7 @@
 
 use crate::hf_config::RopeScaling;
 use crate::parameters::Initial;
-use crate::parts::{BlockConfig, EmbeddingConfig, LearnedPositions, PositionConfig, TokenEmbeddingConfig};
+use crate::parts::{BlockConfig, EmbeddingConfig, LearnedPositions, PositionConfig, Sight, TokenEmbeddingConfig};
 
 /// Sizes and variants of a decoder-only transformer.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +54,18 @@ impl DecoderConfig {
             padding_token: self.padding_token,
             initial: Initial::Normal,
         }
+    }
+
+    /// The configuration of a decoder with these of the blocks, in this order.
+    pub fn with_blocks(&self, kept: &[usize]) -> Self {
+        let mut chosen = Self { layers: kept.len(), ..self.clone() };
+        if let Sight::Causal(window) = &mut chosen.block.attention.sight {
+            *window = window.of_layers(kept);
+        }
+        if let PositionConfig::RopeByLayer { layers, .. } = &mut chosen.block.position {
+            *layers = kept.iter().map(|layer| self.block.position.rope_at(*layer)).collect();
+        }
+        chosen
     }
 
     /// Width of the token table and of the head.

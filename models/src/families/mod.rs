@@ -2,10 +2,11 @@
 //!
 //! A family file has, in this order: its module doc with its oddities, its [`Definition`], `config` (from `config.json`
 //! to the configuration of a network), and `rules` (our tensor names and those of files). What several families share
-//! is in `common.rs`. To add one: the file, a line `mod`, a line in `families!`; then a golden, a recipe and a README
+//! is in `common.rs`; `blocks.rs` writes the configuration of a model with fewer blocks. To add one: the file, a line `mod`, a line in `families!`; then a golden, a recipe and a README
 //! row.
 
 mod alibi;
+mod blocks;
 mod bloom;
 mod clip;
 mod common;

@@ -6,6 +6,7 @@
 //! load.rs      parameters from such a folder
 //! component.rs what is known of the files that a model came from
 //! save.rs      writing a model
+//! student.rs   a folder with some of the blocks of another, copied
 //! vocabulary.rs other numbers of tokens
 //! write_as.rs  the dtypes and quantizations that tensors are written in
 //! ```
@@ -16,11 +17,13 @@ mod files;
 mod hold;
 mod load;
 mod save;
+mod student;
 mod vocabulary;
 mod write_as;
 
 pub use files::{ModelFiles, TokenModules};
 pub use hold::Hold;
+pub use student::Student;
 pub use vocabulary::VocabularyRows;
 pub use write_as::WriteAs;
 

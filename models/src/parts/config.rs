@@ -172,6 +172,15 @@ impl Window {
             Self::Pattern(layers) => layers.get(layer).copied().flatten(),
         }
     }
+
+    /// The windows of these layers, in this order; without a pattern where they are all the same.
+    pub fn of_layers(&self, layers: &[usize]) -> Self {
+        let windows: Vec<Option<usize>> = layers.iter().map(|layer| self.at(*layer)).collect();
+        match windows.first().copied() {
+            Some(first) if windows.iter().all(|window| *window == first) => first.map_or(Self::Full, Self::Sliding),
+            Some(_) | None => Self::Pattern(windows),
+        }
+    }
 }
 
 /// How positions enter the model.

@@ -147,6 +147,19 @@ impl RuleSet {
         found.map_or(Layout::Same, |(.., layout)| *layout)
     }
 
+    /// The name in files of a tensor or module whose block has another number, where a block's number is the first of a
+    /// name. Names outside of blocks stay; `None`: `number` says that there is no such block any more.
+    pub fn renumbered(&self, theirs: &str, number: impl Fn(usize) -> Option<usize>) -> Option<String> {
+        let found = self.readings.iter().find_map(|(from, _)| {
+            let (at, digits) = from.first_number(theirs)?;
+            Some((at, digits.parse().ok()?))
+        });
+        let Some((at, old)) = found else { return Some(theirs.to_owned()) };
+        let new = number(old)?.to_string();
+        let parts = theirs.split('.').enumerate().map(|(place, part)| if place == at { new.as_str() } else { part });
+        Some(parts.collect::<Vec<&str>>().join("."))
+    }
+
     fn add_reading(&mut self, theirs: Template, ours: Option<&Template>) -> Result<(), ModelError> {
         if let Some((claimed, _)) = self.readings.iter().find(|(other, _)| other.overlaps(&theirs)) {
             return Err(contradiction(&theirs, format!("a file's name could mean this rule or that of `{claimed}`")));
@@ -213,6 +226,23 @@ mod tests {
         assert_eq!(set.to_ours("model.layers.0.self_attn.rotary_emb.inv_freq"), Some(Reading::Ignored));
         assert_eq!(set.to_ours("model.layers.x.self_attn.rotary_emb.inv_freq"), None);
         assert_eq!(set.to_theirs("layers.0.unknown"), None);
+    }
+
+    #[test]
+    fn a_block_gets_another_number_wherever_a_name_has_it() {
+        let set = set();
+        let third_first = |number: usize| (number == 3).then_some(0);
+        for (theirs, renumbered) in [
+            ("model.layers.3.mlp.experts.12.w3.weight", Some("model.layers.0.mlp.experts.12.w3.weight")),
+            ("model.layers.3.mlp.experts.3.w3.weight.absmax", Some("model.layers.0.mlp.experts.3.w3.weight.absmax")),
+            ("model.layers.3.self_attn.rotary_emb.inv_freq", Some("model.layers.0.self_attn.rotary_emb.inv_freq")),
+            ("model.layers.3", Some("model.layers.0")),
+            ("model.layers.1.mlp", None),
+            ("model.embed_tokens.weight", Some("model.embed_tokens.weight")),
+            ("lm_head", Some("lm_head")),
+        ] {
+            assert_eq!(set.renumbered(theirs, third_first).as_deref(), renumbered, "{theirs}");
+        }
     }
 
     #[test]

@@ -54,6 +54,15 @@ impl Template {
         self.parts().map(fill).collect::<Vec<&str>>().join(".")
     }
 
+    /// The first number in `name`, a name that matches or one that begins or goes on as such a name does, and its place
+    /// among the parts.
+    pub fn first_number<'n>(&self, name: &'n str) -> Option<(usize, &'n str)> {
+        let at = self.parts().position(|part| part == NUMBER)?;
+        let mut parts = name.split('.');
+        let same = self.parts().take(at).all(|expected| parts.next() == Some(expected));
+        parts.next().filter(|part| same && is_number(part)).map(|number| (at, number))
+    }
+
     /// Whether some name matches both templates.
     pub fn overlaps(&self, other: &Template) -> bool {
         let meets = |(a, b)| a == b || (a == NUMBER && is_number(b)) || (b == NUMBER && is_number(a));

@@ -53,6 +53,10 @@ pub fn expand(command: &mut Command) {
             text(&mut enlarge.model);
             path(&mut enlarge.out);
         }
+        Command::Student(student) => {
+            text(&mut student.model);
+            path(&mut student.out);
+        }
         Command::Adapter(AdapterCommand::Merge(merge)) => {
             paths(&mut merge.adapters);
             path(&mut merge.out);

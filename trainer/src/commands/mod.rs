@@ -16,6 +16,7 @@ mod merge;
 mod schema;
 mod score;
 mod selftest;
+mod student;
 mod train;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ pub fn run(mut cli: Cli) -> Result<ExitCode, Error> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Merge(arguments) => merge::run(&arguments),
         Command::Enlarge(arguments) => enlarge::run(&arguments),
+        Command::Student(arguments) => student::run(&arguments),
         Command::Adapter(command) => adapter::run(&command),
         Command::Cache(command) => cache::run(&command),
         Command::Inspect(arguments) => inspect::run(&arguments),

@@ -77,6 +77,18 @@ pub fn write(
     write_tokenizer(text, rendered, folder)
 }
 
+/// Copies what stands beside the weights in `base`, other than `config.json`: every file as it is.
+///
+/// # Errors
+/// Those of copying, with the path.
+pub fn copy_all(base: &Path, folder: &Path) -> Result<(), Error> {
+    for name in COPIED.iter().copied().chain([TEMPLATE]) {
+        copy(&base.join(name), &folder.join(name))?;
+    }
+    tokenizer::copy(base, folder)?;
+    copy_named(base, folder)
+}
+
 /// Copies the tokenizer's files into `folder`. The template, with its named ones, is written in both places where
 /// libraries look for it; `rendered` says whether it rendered rows ([`Text::template_to_export`]).
 ///

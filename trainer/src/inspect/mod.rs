@@ -21,6 +21,7 @@ pub use report::{
     AdapterReport, Architecture, BlockSizes, CheckpointReport, DecoderSizes, DtypeReport, FamilyReport, FileReport,
     InspectReport, Kind, TensorReport,
 };
+pub(crate) use text::thousands;
 
 use std::path::Path;
 

@@ -183,7 +183,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-pub(super) fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let grouped = digits.as_bytes().rchunks(3).rev().map(|chunk| String::from_utf8_lossy(chunk).into_owned());
     grouped.collect::<Vec<_>>().join(",")
