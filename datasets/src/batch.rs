@@ -1,6 +1,7 @@
 //! Batches: [`Batch`] lays out the examples of some packs as the arrays that a model computes on in one step.
 
 use crate::array::NamedArrays;
+use crate::config::DocumentAttention;
 use crate::error::DataError;
 use crate::example::{Example, ExampleContent};
 use crate::kind::RowKind;
@@ -29,7 +30,8 @@ pub enum BatchContent {
 ///
 /// Padding is marked by its segment (0), never by a token's id, because `pad == eos` is common and the EOS token of an
 /// example must be trained. A target is the label of the next token of the *same* example, so nothing is predicted
-/// across examples.
+/// across examples. Where documents are joined, all examples of a pack are one: one segment, positions that run on, and
+/// targets across their bounds, as the reference practice has it (`group_texts` in `run_clm.py` of transformers).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TokenBatch {
     /// Packs in the batch.
@@ -38,9 +40,10 @@ pub struct TokenBatch {
     pub length: usize,
     /// Token ids; 0 in padding.
     pub input_ids: Vec<i32>,
-    /// Position of each token in its own example, from 0; 0 in padding.
+    /// Position of each token in its segment, from 0; 0 in padding.
     pub positions: Vec<i32>,
-    /// Which example of its pack a token belongs to, from 1; 0 = padding. Tokens attend within their segment only.
+    /// Which example of its pack a token belongs to, from 1 (1 for all where documents are joined); 0 = padding. Tokens
+    /// attend within their segment only.
     pub segments: Vec<i32>,
     /// The token to predict after each token; -100 = none.
     pub targets: Vec<i32>,
@@ -53,6 +56,7 @@ impl Batch {
     /// the example itself; each example is fetched once.
     pub(crate) fn fetch(
         kind: RowKind,
+        documents: DocumentAttention,
         packs: &[Pack],
         length: impl Fn(usize) -> usize,
         example: impl Fn(usize) -> Result<Example, DataError>,
@@ -60,7 +64,7 @@ impl Batch {
         let content = match kind {
             RowKind::Tokens => {
                 let mut batch = TokenBatch::padding(packs);
-                for (place, number) in batch.places(packs, length) {
+                for (place, number) in batch.places(documents, packs, length) {
                     batch.lay(place, example(number)?.tokens()?);
                 }
                 BatchContent::Tokens(batch)
@@ -116,10 +120,15 @@ fn arrays(example: &Example) -> Result<NamedArrays, DataError> {
 }
 
 impl TokenBatch {
-    /// Lays out `packs`, whose examples are indices into `examples`.
+    /// Lays out `packs`, whose examples are indices into `examples` and never see each other.
     pub fn new(examples: &[Tokens], packs: &[Pack]) -> Self {
+        Self::of_documents(DocumentAttention::Separate, examples, packs)
+    }
+
+    /// Lays out `packs`, whose examples are indices into `examples`.
+    pub fn of_documents(documents: DocumentAttention, examples: &[Tokens], packs: &[Pack]) -> Self {
         let mut batch = Self::padding(packs);
-        for (place, number) in batch.places(packs, |number| examples[number].input_ids.len()) {
+        for (place, number) in batch.places(documents, packs, |number| examples[number].input_ids.len()) {
             batch.lay(place, &examples[number]);
         }
         batch
@@ -140,30 +149,39 @@ impl TokenBatch {
         }
     }
 
-    /// For each example: the index in the flat arrays where it begins, its segment, and its number in the dataset.
-    fn places(&self, packs: &[Pack], length: impl Fn(usize) -> usize) -> Vec<((usize, i32), usize)> {
+    /// Where each example lies, and its number in the dataset.
+    fn places(
+        &self,
+        documents: DocumentAttention,
+        packs: &[Pack],
+        length: impl Fn(usize) -> usize,
+    ) -> Vec<(Place, usize)> {
         let mut places = Vec::new();
         for (index, pack) in packs.iter().enumerate() {
-            let mut start = index * self.length;
-            for (segment, &number) in pack.examples.iter().enumerate() {
-                places.push(((start, segment as i32 + 1), number));
-                start += length(number);
+            let mut before = 0;
+            for (rank, &number) in pack.examples.iter().enumerate() {
+                let start = index * self.length + before;
+                let place = match documents {
+                    DocumentAttention::Separate => Place { start, segment: rank as i32 + 1, position: 0 },
+                    DocumentAttention::Joined => Place { start, segment: 1, position: before },
+                };
+                places.push((place, number));
+                before += length(number);
             }
         }
         places
     }
 
-    fn lay(&mut self, (start, segment): (usize, i32), tokens: &Tokens) {
-        let length = tokens.input_ids.len();
-        for index in 0..length {
-            let at = start + index;
-            self.input_ids[at] = tokens.input_ids[index] as i32;
-            self.positions[at] = index as i32;
-            self.segments[at] = segment;
-            let next = index + 1;
-            if next < length && tokens.labels[next] != NOT_TRAINED {
-                self.targets[at] = tokens.labels[next] as i32;
-                self.weights[at] = tokens.weights[next];
+    fn lay(&mut self, place: Place, tokens: &Tokens) {
+        for (index, id) in tokens.input_ids.iter().enumerate() {
+            let (at, position) = (place.start + index, place.position + index);
+            self.input_ids[at] = *id as i32;
+            self.positions[at] = position as i32;
+            self.segments[at] = place.segment;
+            // Nothing comes before the first token of a segment that could predict it.
+            if position > 0 && tokens.labels[index] != NOT_TRAINED {
+                self.targets[at - 1] = tokens.labels[index] as i32;
+                self.weights[at - 1] = tokens.weights[index];
             }
         }
     }
@@ -177,6 +195,17 @@ impl TokenBatch {
     pub fn tokens(&self) -> usize {
         self.segments.iter().filter(|segment| **segment != 0).count()
     }
+}
+
+/// Where an example lies in a batch.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The index of its first token in the flat arrays.
+    start: usize,
+    /// Its segment.
+    segment: i32,
+    /// The position of its first token in the segment.
+    position: usize,
 }
 
 #[cfg(test)]
@@ -213,6 +242,27 @@ mod tests {
         assert_eq!(batch.weights, [0.5, 0.5, 0.0, 0.5, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0]);
         assert_eq!(batch.labelled_tokens(), 4);
         assert_eq!(batch.tokens(), 8);
+    }
+
+    #[test]
+    fn a_joined_pack_is_the_row_of_its_documents_one_after_the_other() {
+        let examples = [example(&[5, 6, 7], 0), example(&[8, 9], 0), example(&[4, 3, 2], 1)];
+        let packs = [pack(&[0, 1, 2], 8), pack(&[1, 0], 5)];
+        let joined = TokenBatch::of_documents(DocumentAttention::Joined, &examples, &packs);
+        let concatenated = |numbers: &[usize]| {
+            numbers[1..].iter().fold(examples[numbers[0]].clone(), |mut whole, number| {
+                whole.append(examples[*number].clone());
+                whole
+            })
+        };
+        let rows = [concatenated(&[0, 1, 2]), concatenated(&[1, 0])];
+        assert_eq!(joined, TokenBatch::new(&rows, &[pack(&[0], 8), pack(&[1], 5)]));
+        assert_eq!(joined.positions[..8], [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(joined.segments, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0]);
+        // 7 predicts 8, the first token of the next document; 9 does not predict 4, which is not trained.
+        assert_eq!(joined.targets[..8], [6, 7, 8, 9, -100, 3, 2, -100]);
+        // The padding of the first pack, and the last token of a pack, predict nothing.
+        assert_eq!(joined.targets[8..], [9, 5, 6, 7, -100, -100, -100, -100]);
     }
 
     #[test]

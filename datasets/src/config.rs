@@ -16,8 +16,11 @@ use crate::template::Builtin;
 pub struct DataConfig {
     /// Longest row, and the window that rows are packed into, in tokens.
     pub max_length: usize,
-    /// Pack several rows into one window. Rows in one pack never see each other and positions restart.
+    /// Pack several rows into one window. Rows in one pack never see each other and positions restart, unless
+    /// `document_attention` joins them.
     pub packing: bool,
+    /// Whether the documents of a pack see each other.
+    pub document_attention: DocumentAttention,
     /// Which tokens are trained.
     pub train_on: TrainOn,
     /// The chat template: `model` (the model's own), a `.jinja` file, or a built-in one: `chatml`, `llama3`, `llama2`,
@@ -62,6 +65,7 @@ impl Default for DataConfig {
         Self {
             max_length: 1024,
             packing: true,
+            document_attention: DocumentAttention::default(),
             train_on: TrainOn::default(),
             template: TemplateChoice::default(),
             system: None,
@@ -304,6 +308,40 @@ pub enum TrainOn {
     Completion,
     /// Every token, prompts and template text too.
     All,
+}
+
+/// What the documents of a pack are to each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DocumentAttention {
+    /// They never see each other: attention ends at a document's first token, positions restart, nothing is predicted
+    /// across.
+    #[default]
+    Separate,
+    /// They are one text, as in continued pre-training on concatenated documents: a token sees all of the pack before it,
+    /// positions run on, and a document's first token is predicted from the end of the one before. For `text` and `tokens`.
+    Joined,
+}
+
+impl DocumentAttention {
+    /// Whether rows of `format` may stand in a pack like this. Dialogues and pairs may not be joined: an answer would be
+    /// learned after dialogues that do not precede it in use. Of `auto` it is decided when the rows were looked at.
+    pub fn allows(self, format: Format) -> bool {
+        match (self, format) {
+            (DocumentAttention::Separate, _)
+            | (DocumentAttention::Joined, Format::Auto | Format::Text | Format::Tokens) => true,
+            (
+                DocumentAttention::Joined,
+                Format::Messages
+                | Format::ShareGpt
+                | Format::Alpaca
+                | Format::PromptCompletion
+                | Format::Preference
+                | Format::Unpaired
+                | Format::Tensors,
+            ) => false,
+        }
+    }
 }
 
 /// What happens to a row longer than `max_length`.

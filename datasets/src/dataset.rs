@@ -16,7 +16,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::batch::Batch;
-use crate::config::{DataConfig, Split};
+use crate::config::{DataConfig, DocumentAttention, Split};
 use crate::error::DataError;
 use crate::example::Example;
 use crate::format::{Decision, Unread};
@@ -52,6 +52,7 @@ pub struct Dataset {
     /// For each source, how much of it is visited, and its weight as it enters the hash.
     portions: Vec<(Portion, f64)>,
     layout: Layout,
+    documents: DocumentAttention,
     validation: Option<f64>,
     /// For each source, the names of its columns for prompts and completions.
     prompt_columns: Vec<(String, String)>,
@@ -98,6 +99,7 @@ impl Dataset {
             kept: Kept::Not(String::new()),
             portions: portions.collect(),
             layout: Layout::new(config, split, store.kind, micro_batch),
+            documents: config.document_attention,
             validation,
             prompt_columns: sources
                 .iter()
@@ -256,7 +258,7 @@ impl Dataset {
     /// # Errors
     /// When a row on disk is not as it was written, or a file that it names changed.
     pub fn batch(&self, packs: &[Pack]) -> Result<Batch, DataError> {
-        Batch::fetch(self.kind(), packs, |number| self.length(number), |number| self.example(number))
+        Batch::fetch(self.kind(), self.documents, packs, |number| self.length(number), |number| self.example(number))
     }
 
     /// Number of tokens of all examples.
@@ -272,6 +274,22 @@ impl Dataset {
     /// The number of the longest example; absent when there are no examples.
     pub fn longest(&self) -> Option<usize> {
         (0..self.len()).max_by_key(|number| self.rows.lengths[*number])
+    }
+
+    /// What the examples of a pack are to each other.
+    pub fn documents(&self) -> DocumentAttention {
+        self.documents
+    }
+
+    /// The most tokens that positions may count on from 0: those of the longest example, or, where documents are joined,
+    /// those of a full window, if there are so many.
+    pub fn most_positions(&self) -> usize {
+        match (self.documents, self.layout.window()) {
+            (DocumentAttention::Joined, Some(window)) => window.min(self.tokens()),
+            (DocumentAttention::Separate | DocumentAttention::Joined, _) => {
+                self.longest().map_or(0, |number| self.length(number))
+            }
+        }
     }
 
     /// Whether a chat template rendered any of the rows.

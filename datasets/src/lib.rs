@@ -44,8 +44,8 @@ pub use array::{Array, ArrayOutline, ArrayValues, NamedArrays, NamedOutlines, Ou
 pub use batch::{Batch, BatchContent, TokenBatch};
 pub use cache::Cache;
 pub use config::{
-    BrokenRows, CacheChoice, DataConfig, EmptyRows, Format, GateConfig, SourceConfig, Split, TemplateChoice, TextRows,
-    TrainOn, Truncation,
+    BrokenRows, CacheChoice, DataConfig, DocumentAttention, EmptyRows, Format, GateConfig, SourceConfig, Split,
+    TemplateChoice, TextRows, TrainOn, Truncation,
 };
 pub use dataset::{Broken, Dataset, Epoch, Kept};
 pub use encoder::Encoder;

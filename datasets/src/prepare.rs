@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cache::{self, Cache, Temporary};
-use crate::config::{DataConfig, Split};
+use crate::config::{DataConfig, DocumentAttention, Format, Split};
 use crate::dataset::{Dataset, Kept};
 use crate::error::DataError;
 use crate::format::{Decision, Unread};
@@ -55,6 +55,9 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     }
     request.report(progress)?;
     let made = make(request, &work, &files, progress)?;
+    for decision in &made.decisions {
+        check_joined(request.config, &decision.path, decision.format)?;
+    }
     let mut dataset = Dataset::new(Arc::new(made.store), request.config, request.split, request.micro_batch);
     if let Some(fraction) = request.config.validation_split
         && request.limit.is_none()
@@ -217,8 +220,14 @@ fn check(config: &DataConfig) -> Result<(), DataError> {
     if config.group_by_length && config.packing {
         return wrong("group_by_length is for rows that are not packed; set packing = false, or remove it".into());
     }
+    if config.document_attention == DocumentAttention::Joined && !config.packing {
+        return wrong(
+            "document_attention = \"joined\" joins the documents of a pack; remove packing = false, or it".to_owned(),
+        );
+    }
     for source in config.train.iter().chain(&config.eval) {
         let path = &source.path;
+        check_joined(config, path, source.format)?;
         source.columns.check().map_err(DataError::Config)?;
         Query::of(source)?;
         if !source.weight.is_finite() || source.weight < 0.0 {
@@ -232,6 +241,17 @@ fn check(config: &DataConfig) -> Result<(), DataError> {
         }
     }
     Ok(())
+}
+
+/// Error: rows that may not be joined with others in a pack.
+fn check_joined(config: &DataConfig, path: &str, format: Format) -> Result<(), DataError> {
+    match config.document_attention.allows(format) {
+        true => Ok(()),
+        false => Err(DataError::Config(format!(
+            "{path}: document_attention = \"joined\" is for text and tokens, and its rows are of format {format}: an answer \
+             would be learned after dialogues that do not precede it; leave document_attention out"
+        ))),
+    }
 }
 
 fn size(path: &Path) -> Result<u64, DataError> {

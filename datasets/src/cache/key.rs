@@ -10,8 +10,19 @@ use crate::prepare::Prepare;
 use crate::store::STORE_VERSION;
 
 /// Settings of `[data]` that change no prepared row: they say which rows are visited when, or their content is hashed.
-const ELSEWHERE: [&str; 10] =
-    ["packing", "shuffle", "group_by_length", "validation_split", "cache", "template", "date", "gate", "train", "eval"];
+const ELSEWHERE: [&str; 11] = [
+    "packing",
+    "document_attention",
+    "shuffle",
+    "group_by_length",
+    "validation_split",
+    "cache",
+    "template",
+    "date",
+    "gate",
+    "train",
+    "eval",
+];
 /// The same for settings of a source. Its files are part of the key by how they are read and by their content.
 const ELSEWHERE_IN_SOURCE: [&str; 4] = ["path", "weight", "rows", "epochs"];
 

@@ -62,6 +62,14 @@ impl Layout {
         Self { visits, packing, micro_batch }
     }
 
+    /// The tokens of a window, where rows are packed.
+    pub fn window(&self) -> Option<usize> {
+        match self.packing {
+            Packing::Windows(window) => Some(window),
+            Packing::Singles | Packing::Grouped => None,
+        }
+    }
+
     pub fn micro_batch(&self) -> usize {
         self.micro_batch
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::config::{BrokenRows, Format, SourceConfig, TrainOn, Truncation};
+use crate::config::{BrokenRows, DocumentAttention, Format, SourceConfig, TrainOn, Truncation};
 use crate::source::{Fetch, NoFetch};
 use crate::template::{Builtin, ChatTemplate};
 use crate::testing;
@@ -126,6 +126,42 @@ fn batches_predict_the_next_token_of_the_same_row_only() {
         let starts = column == 0 || batch.segments[at] != batch.segments[at - 1];
         let expected = if starts || batch.segments[at] == 0 { 0 } else { batch.positions[at - 1] + 1 };
         assert_eq!(batch.positions[at], expected);
+    }
+}
+
+#[test]
+fn joined_documents_are_one_row_and_only_where_they_may_be() {
+    let texts: Vec<Value> = (0..9).map(|index| json!({"text": format!("the river is green {index}")})).collect();
+    let (dir, config) = setup(&texts);
+    let joined = DataConfig { document_attention: DocumentAttention::Joined, shuffle: false, ..config };
+    let dataset = run(&dir, &joined).unwrap();
+    let packs: Vec<_> = dataset.epoch(1, 0).packs.iter().collect();
+    assert!(packs.len() > 1 && packs.iter().any(|pack| pack.examples.len() > 1));
+    let batch = dataset.batch(&packs).unwrap().into_tokens().unwrap();
+    for (row, pack) in packs.iter().enumerate() {
+        let at = row * batch.length..row * batch.length + pack.length;
+        let ids: Vec<i32> = pack
+            .examples
+            .iter()
+            .flat_map(|number| dataset.example(*number).unwrap().tokens().unwrap().input_ids.clone())
+            .map(|id| id as i32)
+            .collect();
+        assert_eq!(batch.input_ids[at.clone()], ids);
+        assert_eq!(batch.targets[at.start..at.end - 1], ids[1..], "also across documents");
+        assert_eq!(batch.positions[at.clone()], (0..pack.length as i32).collect::<Vec<_>>());
+        assert!(batch.segments[at].iter().all(|segment| *segment == 1));
+    }
+    assert_eq!(dataset.most_positions(), 64);
+    let separate = DataConfig { document_attention: DocumentAttention::Separate, ..joined.clone() };
+    assert_eq!(run(&dir, &separate).unwrap().most_positions(), dataset.length(0));
+    let refused = |dir, config: &DataConfig| run(dir, config).unwrap_err().to_string();
+    let message = refused(&dir, &DataConfig { packing: false, ..joined.clone() });
+    assert!(message.contains("packing = false"), "{message}");
+    let (dir, _) = setup(&talks(3));
+    for format in [Format::Auto, Format::Messages] {
+        let source = SourceConfig { format, ..SourceConfig::new("rows.jsonl") };
+        let message = refused(&dir, &DataConfig { train: vec![source], ..joined.clone() });
+        assert!(message.contains("rows.jsonl: document_attention") && message.contains("format messages"), "{message}");
     }
 }
 

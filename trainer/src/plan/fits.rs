@@ -1,6 +1,8 @@
 //! Checks that rows fit the model, [`check`] and [`beyond_positions`], and the objective, [`check_objective`].
 
-use firebrand_datasets::{Check, Dataset, ExampleContent, Finding, Format, Location, RowKind, Split, Tokenizer};
+use firebrand_datasets::{
+    Check, Dataset, DocumentAttention, ExampleContent, Finding, Format, Location, RowKind, Split, Tokenizer,
+};
 use firebrand_models::towers::Towers;
 use firebrand_models::{Model, Predictor};
 
@@ -40,7 +42,14 @@ fn check_tokens(dataset: &Dataset, predictor: Predictor<'_>, tokenizer: Option<&
     if let Some((id, location)) = dataset.largest_id().filter(|(id, _)| *id as usize >= vocabulary) {
         return Err(outside(id, &location, vocabulary, tokenizer));
     }
+    let positions = dataset.most_positions();
     match (dataset.longest(), predictor.position_limit()) {
+        (_, Some(limit)) if is_joined(dataset) && positions > limit => Err(Error::Request {
+            problem: format!(
+                "packs of joined documents may be {positions} tokens long, but the model has positions for {limit}"
+            ),
+            help: format!("its table of positions ends there: pack at most {limit} tokens (max_length)"),
+        }),
         (Some(row), Some(limit)) if dataset.length(row) > limit => Err(Error::Request {
             problem: format!(
                 "{}: {} tokens, but the model has positions for {limit}",
@@ -79,6 +88,21 @@ fn outside(id: u32, location: &Location, vocabulary: usize, tokenizer: Option<&T
 pub fn beyond_positions(dataset: &Dataset, split: Split, model: &Model) -> Option<Finding> {
     let predictor = model.network().predictor().filter(|_| dataset.kind() == RowKind::Tokens)?;
     let limit = predictor.unscaled_positions()?;
+    if is_joined(dataset) {
+        let positions = dataset.most_positions();
+        return (positions > limit).then(|| Finding {
+            check: Check::BeyondPositions,
+            split,
+            count: dataset.len(),
+            of: dataset.len(),
+            message: format!(
+                "joined to packs of up to {positions} tokens, more than the {limit} positions the model was trained on \
+                 (max_position_embeddings): positions beyond are new to the model; pack fewer with data.max_length = {limit}, \
+                 or scale its positions (rope_scaling in config.json)"
+            ),
+            examples: vec![],
+        });
+    }
     let longest = dataset.longest().filter(|row| dataset.length(*row) > limit)?;
     let beyond = || (0..dataset.len()).filter(|row| dataset.length(*row) > limit);
     Some(Finding {
@@ -95,6 +119,14 @@ pub fn beyond_positions(dataset: &Dataset, split: Split, model: &Model) -> Optio
         ),
         examples: beyond().take(EXAMPLES).map(|row| dataset.location(row)).collect(),
     })
+}
+
+/// Whether positions run on over the documents of a pack.
+fn is_joined(dataset: &Dataset) -> bool {
+    match dataset.documents() {
+        DocumentAttention::Joined => true,
+        DocumentAttention::Separate => false,
+    }
 }
 
 /// Rows that a finding names.

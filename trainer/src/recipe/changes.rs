@@ -61,7 +61,14 @@ impl Recipe {
         let all = serde_json::to_value(RecipeFile::from(self)).map(|recipe| leaves(&recipe)).unwrap_or_default();
         let compared = |key: &str| {
             let section = key.split('.').next().unwrap_or_default();
-            let of_data = ["data.max_length", "data.packing", "data.train_on", "data.shuffle", "data.group_by_length"];
+            let of_data = [
+                "data.max_length",
+                "data.packing",
+                "data.document_attention",
+                "data.train_on",
+                "data.shuffle",
+                "data.group_by_length",
+            ];
             !["output", "device", "data", "eval", "checkpoint", "log", "sample", "export"].contains(&section)
                 || of_data.contains(&key)
         };

@@ -1,5 +1,6 @@
 //! Keys that are right by themselves and wrong together, and texts that have a grammar of their own.
 
+use firebrand_datasets::DocumentAttention;
 use regex::Regex;
 
 use super::adapter::{AdapterSection, Exclude, LoraInit, LoraRecipe, Targets};
@@ -201,6 +202,22 @@ impl Rules<'_> {
                 .conflict("data.group_by_length")
                 .message("`data.group_by_length` is for rows that are not packed")
                 .advice("add packing = false, or remove group_by_length: packing leaves less padding"));
+        }
+        if data.document_attention == DocumentAttention::Joined && !data.packing {
+            return Err(self
+                .conflict("data.document_attention")
+                .message("`data.document_attention` joins the documents of a pack, and rows are not packed")
+                .advice("remove packing = false, or document_attention"));
+        }
+        for (split, sources) in [("train", &data.train), ("eval", &data.eval)] {
+            let stray = sources.iter().enumerate().find(|(_, source)| !data.document_attention.allows(source.format));
+            if let Some((index, source)) = stray {
+                let format = source.format;
+                return Err(self
+                    .conflict(&format!("data.{split}.{index}.format"))
+                    .message(format!("documents are joined only of text and tokens, and these rows are of format {format}"))
+                    .advice("leave document_attention out: an answer would be learned after dialogues that do not precede it"));
+            }
         }
         for (index, source) in data.train.iter().enumerate() {
             let weight = format!("data.train.{index}.weight");

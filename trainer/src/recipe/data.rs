@@ -9,6 +9,7 @@ fn additions() -> Vec<(&'static str, Value)> {
     vec![
         ("/properties/max_length", json!({ "minimum": 2, "examples": [2048] })),
         ("/properties/packing", json!({ "examples": [false] })),
+        ("/properties/document_attention", json!({ "examples": ["joined"] })),
         ("/properties/train_on", json!({ "examples": ["last"] })),
         ("/properties/template", json!({ "examples": ["chatml"] })),
         ("/properties/truncation", json!({ "examples": ["drop"] })),

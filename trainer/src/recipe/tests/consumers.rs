@@ -48,6 +48,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("objective.beta", "trainer/src/recipe/objective/distill.rs", "beta: self.beta"),
     ("data.max_length", "datasets/src/prepare.rs", "config.max_length"),
     ("data.packing", "datasets/src/dataset/epoch.rs", "config.packing"),
+    ("data.document_attention", "datasets/src/dataset.rs", "config.document_attention"),
     ("data.train_on", "datasets/src/encoder.rs", "self.train_on"),
     ("data.template", "trainer/src/plan/text.rs", "recipe.data.template"),
     ("data.system", "datasets/src/encoder.rs", "self.system"),
