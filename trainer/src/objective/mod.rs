@@ -6,6 +6,7 @@
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
+//! on_policy.rs    answers that the student of a distillation writes
 //! companion.rs    what a trained network is compared with
 //! parts.rs        the named numbers of a step and of an evaluation
 //! views.rs        the views through which objectives read a network
@@ -20,6 +21,7 @@ mod companion;
 mod contrastive;
 mod distill;
 mod gradients;
+mod on_policy;
 mod pairs;
 mod parts;
 mod router;
@@ -120,6 +122,7 @@ impl Objective {
             ObjectiveRecipe::Distill(distill) => Self::Distill(Distill {
                 recompute,
                 settings: distill.settings(),
+                on_policy: distill.on_policy,
                 teacher: companion.ok_or_else(|| no_companion("distill", "teacher"))?,
             }),
             ObjectiveRecipe::Contrastive(contrastive) => {
