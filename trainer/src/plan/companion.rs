@@ -10,7 +10,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use firebrand_datasets::{Dataset, Tokenizer};
 use firebrand_models::weights::Dtype;
-use firebrand_models::{Hold, Kind, Model, ModelFiles, Network};
+use firebrand_models::{Hold, Model, ModelFiles, Network};
 
 use super::model_folder::model_folder;
 use super::opened::Opened;
@@ -151,7 +151,8 @@ pub fn teacher_key(
 
 /// Rows of the vocabulary of the model that is trained.
 fn student_rows(opened: &Opened) -> Result<usize, Error> {
-    let Some(rows) = Model::outline(&opened.folder)?.vocabulary() else { return Err(no_tokens(&opened.loaded)) };
+    let outline = Model::outline(&opened.folder)?;
+    let Some(rows) = outline.vocabulary() else { return Err(no_tokens(&opened.loaded, &outline)) };
     Ok(opened.vocabulary.as_ref().map_or(rows, |new| new.rows(rows).rows))
 }
 
@@ -220,8 +221,8 @@ fn teaching() -> &'static str {
     "a teacher has the student's tokens: choose one of the same family of tokenizers"
 }
 
-fn no_tokens(loaded: &Loaded) -> Error {
-    loaded.complain("model", format!("a {} predicts no tokens", Kind::Towers), "choose a decoder").into()
+fn no_tokens(loaded: &Loaded, model: &Model) -> Error {
+    loaded.complain("model", format!("a {} predicts no tokens", model.kind()), "choose a decoder").into()
 }
 
 /// The precision in which a folder stores all of its weights, which loses nothing; f32 where it stores several.
