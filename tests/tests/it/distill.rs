@@ -304,3 +304,28 @@ fn copy(from: &Path, to: &Path) {
         fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
 }
+
+/// Every method of training, packed and not: no split of a step changes its losses, nor does recomputation.
+#[test]
+fn every_method_distils() {
+    let workshop = workshop();
+    let full = String::from_utf8(workshop.read("recipe.toml")).unwrap();
+    let (start, end) = (full.find("[adapter]").unwrap(), full.find("[data]").unwrap());
+    workshop.write("full.toml", &format!("{}{}", &full[..start], &full[end..]));
+    let qlora: &[&str] = &["--set", "quantization.kind=nf4"];
+    let dora: &[&str] = &["--set", "adapter.kind=dora"];
+    let loose: &[&str] = &["--set", "data.packing=false", "--set", "train.batch_size=4"];
+    for (index, (recipe, how)) in
+        [("recipe.toml", qlora), ("recipe.toml", dora), ("full.toml", &[]), ("full.toml", loose)].into_iter().enumerate()
+    {
+        let runs = ["whole", "ones", "again"].map(|name| format!("{name}-{index}"));
+        let more = [[].as_slice(), &["--set", "train.micro_batch_size=1"], &["--set", "train.recompute=blocks"]];
+        for (run, more) in runs.iter().zip(more) {
+            workshop.succeed(&with(&["train", recipe, "--output", run], &[&LIVE, how, more]));
+        }
+        let [whole, ones, again] = runs.map(|run| losses(&workshop, &run));
+        assert_near(&ones, &whole, 1e-5);
+        assert_near(&again, &whole, 1e-5);
+        assert!(whole.last() < whole.first(), "{how:?}: {whole:?}");
+    }
+}
