@@ -228,6 +228,20 @@ fn teachers_that_are_not_there_are_refused_where_they_stand() {
     );
     refused(&["objective.teacher=teacher", "objective.temperature=0"], &["`objective.temperature`", "above 0"]);
     refused(&["objective.cache=kept", "objective.on_policy=0.5"], &["answers that the student has yet to write"]);
+    refused(&["objective.cache=kept", "objective.hidden_weight=1"], &["a cache holds no hidden states"]);
+    refused(
+        &["objective.teacher=teacher", "objective.hidden_weight=1", "objective.hidden_layers=[[0, 9]]"],
+        &["block 9 of a teacher with 2 blocks"],
+    );
+    let wide = golden::path("llama-untied-biases");
+    workshop.write(
+        "wide.toml",
+        &String::from_utf8(workshop.read("recipe.toml"))
+            .unwrap()
+            .replace("model = \"model\"", &format!("model = {:?}", wide.display().to_string())),
+    );
+    let said = workshop.fail(&["train", "wide.toml", "--set", "objective.teacher=model"]);
+    assert_says!(&said, "rows for 97 tokens and the student for 73");
     let said = workshop.fail(&with(&["distill", "cache", "recipe.toml"], &[&LIVE]));
     assert_says!(&said, "no folder is named for the cache");
     let said = workshop.fail(&with(&["distill", "cache", "recipe.toml"], &[&CACHED]));
@@ -316,7 +330,9 @@ fn every_method_distils() {
     let dora: &[&str] = &["--set", "adapter.kind=dora"];
     let loose: &[&str] = &["--set", "data.packing=false", "--set", "train.batch_size=4"];
     for (index, (recipe, how)) in
-        [("recipe.toml", qlora), ("recipe.toml", dora), ("full.toml", &[]), ("full.toml", loose)].into_iter().enumerate()
+        [("recipe.toml", qlora), ("recipe.toml", dora), ("full.toml", &[]), ("full.toml", loose)]
+            .into_iter()
+            .enumerate()
     {
         let runs = ["whole", "ones", "again"].map(|name| format!("{name}-{index}"));
         let more = [[].as_slice(), &["--set", "train.micro_batch_size=1"], &["--set", "train.recompute=blocks"]];

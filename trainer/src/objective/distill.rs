@@ -7,11 +7,14 @@
 //! Answers that the student writes itself ([`super::on_policy`]) count in the divergence and not in the cross-entropy: a
 //! student learns nothing from the likelihood of its own draws. Each mean is over the positions that count in it.
 //!
+//! Outputs of blocks may be matched as well ([`super::hidden`]).
+//!
 //! The teacher's hidden states are computed without a tape and gathered at labelled positions, as the student's are. Both
 //! heads and the loss are one operation that works in chunks, so no `[tokens, vocab]` array exists, of either model.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use firebrand_adapters::Mode;
@@ -23,12 +26,14 @@ use firebrand_models::{Network, Stack};
 use super::backward::{Passage, Recompute, backward};
 use super::companion::Companion;
 use super::gradients::Gradients;
+use super::hidden::Matching;
 use super::on_policy::write_answers;
 use super::parts::StepLoss;
 use super::sft::{LabelledTokens, gather};
 use super::views::{inputs, predictor, token_batch};
 use crate::error::Error;
 use crate::features::CachedTokens;
+use crate::recipe::HiddenRecipe;
 
 /// The objective of distillation.
 #[derive(Debug, Clone)]
@@ -39,6 +44,8 @@ pub struct Distill {
     pub settings: Distillation,
     /// Share of rows whose answers the student writes.
     pub on_policy: f64,
+    /// The hidden states that are matched, where any are.
+    pub hidden: Option<HiddenRecipe>,
     /// Where the teacher's distributions come from.
     pub teacher: Companion,
 }
@@ -58,14 +65,19 @@ impl Distill {
         };
         let totals = [total(|part| &part.of_cross_entropy), total(|part| &part.labelled.weights)];
         let mut step = StepLoss::default();
-        let [mut cross_entropy, mut divergence] = [0.0; 2];
+        let mut means = [0.0; 3];
+        let matching = self.matching(network);
         for part in parts {
             if part.labelled.positions.is_empty() {
                 continue;
             }
+            let (teacher, hidden) = self.taught(&part, matching.as_ref(), &network.device())?;
             let passage = DistillPassage {
                 inputs: inputs(&part.tokens),
-                teacher: self.teacher_tokens(part.examples, &part.tokens, &part.labelled, &network.device())?,
+                teacher,
+                hidden,
+                matching: matching.as_ref(),
+                apart: RefCell::default(),
                 of_cross_entropy: shares(&part.of_cross_entropy, totals[0]),
                 of_divergence: shares(&part.labelled.weights, totals[1]),
                 labelled: part.labelled,
@@ -74,12 +86,15 @@ impl Distill {
                 parts: RefCell::default(),
             };
             step.loss += backward(&passage, network, self.recompute, gradients);
-            let [of_labels, of_teacher] = passage.parts();
-            cross_entropy += of_labels;
-            divergence += of_teacher;
+            for (mean, part) in means.iter_mut().zip(passage.parts()) {
+                *mean += part;
+            }
         }
-        step.parts.set("distill/ce", cross_entropy);
-        step.parts.set("distill/divergence", divergence);
+        step.parts.set("distill/ce", means[0]);
+        step.parts.set("distill/divergence", means[1]);
+        if matching.is_some() {
+            step.parts.set("distill/hidden", means[2]);
+        }
         Ok(step)
     }
 
@@ -97,22 +112,34 @@ impl Distill {
         Ok(Part { examples: &batch.examples, tokens, labelled, of_cross_entropy, mode })
     }
 
-    /// The teacher's distributions at the labelled positions of a batch, whose examples are given by their numbers.
-    fn teacher_tokens(
+    /// The blocks whose outputs are matched.
+    fn matching(&self, student: &Network) -> Option<Matching> {
+        let Companion::Network(teacher) = &self.teacher else { return None };
+        let blocks = |network: &Network| predictor(network).stack().blocks.len();
+        self.hidden.as_ref().map(|hidden| Matching::new(hidden, blocks(student), blocks(teacher)))
+    }
+
+    /// The teacher's distributions at the labelled positions of a micro-batch, and the hidden states that are matched.
+    fn taught(
         &self,
-        examples: &[Vec<usize>],
-        batch: &TokenBatch,
-        labelled: &LabelledTokens,
+        part: &Part<'_>,
+        matching: Option<&Matching>,
         device: &Device,
-    ) -> Result<TeacherTokens, Error> {
+    ) -> Result<(TeacherTokens, Vec<Tensor<2>>), Error> {
+        let (batch, labelled) = (&part.tokens, &part.labelled);
         Ok(match &self.teacher {
             Companion::Network(network) => {
                 let teacher = predictor(network);
-                let hidden = gather(teacher.hidden(&inputs(batch), Mode::Inference), labelled);
-                TeacherTokens::Head(lifted(teacher.head().predicted(hidden)))
+                let (last, hidden) = match matching {
+                    Some(matching) => matching.taught(teacher, &inputs(batch), labelled),
+                    None => (gather(teacher.hidden(&inputs(batch), Mode::Inference), labelled), vec![]),
+                };
+                (TeacherTokens::Head(lifted(teacher.head().predicted(last))), hidden)
             }
             // Labelled positions lie in the order of packs and, within them, of examples.
-            Companion::Cache(cache) => cells(cache.read(examples.iter().flatten().copied())?, labelled, device)?,
+            Companion::Cache(cache) => {
+                (cells(cache.read(part.examples.iter().flatten().copied())?, labelled, device)?, vec![])
+            }
         })
     }
 }
@@ -164,10 +191,15 @@ fn lifted(predicted: Predicted) -> Predicted {
 }
 
 /// The forward pass of a micro-batch of tokens, up to the loss beside the teacher.
-struct DistillPassage {
+struct DistillPassage<'a> {
     inputs: Inputs,
     labelled: LabelledTokens,
     teacher: TeacherTokens,
+    /// Outputs of the teacher's blocks, `[tokens, width]` each, in the order of the matched pairs.
+    hidden: Vec<Tensor<2>>,
+    matching: Option<&'a Matching>,
+    /// Distances of matched blocks, by their place among the pairs.
+    apart: RefCell<BTreeMap<usize, Tensor<1>>>,
     /// Weights as shares of the step's.
     of_cross_entropy: Vec<f32>,
     of_divergence: Vec<f32>,
@@ -177,16 +209,19 @@ struct DistillPassage {
     parts: RefCell<Option<Tensor<1>>>,
 }
 
-impl DistillPassage {
-    /// Cross-entropy and divergence of the last loss, divided by the weight of the step. Waits for the device.
-    fn parts(self) -> [f64; 2] {
-        let parts = self.parts.into_inner().map(|parts| parts.into_data().iter::<f32>().map(f64::from).collect());
-        let parts: Vec<f64> = parts.unwrap_or_default();
-        [0, 1].map(|index| parts.get(index).copied().unwrap_or(f64::NAN))
+impl DistillPassage<'_> {
+    /// Cross-entropy, divergence and hidden distance of the last loss, divided by the weight of the step. Waits for the
+    /// device.
+    fn parts(self) -> [f64; 3] {
+        let of = |tensor: Tensor<1>| tensor.into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
+        let parts = self.parts.into_inner().map(of).unwrap_or_default();
+        let part = |index: usize| parts.get(index).copied().unwrap_or(f64::NAN);
+        let apart = self.apart.into_inner().into_values().flat_map(of).sum();
+        [part(0), part(1), apart]
     }
 }
 
-impl Passage for DistillPassage {
+impl Passage for DistillPassage<'_> {
     fn context(&self, network: &Network) -> Context {
         predictor(network).context(&self.inputs, self.mode)
     }
@@ -197,6 +232,19 @@ impl Passage for DistillPassage {
 
     fn stack<'n>(&self, network: &'n Network) -> Stack<'n> {
         predictor(network).stack()
+    }
+
+    fn tap(&self, block: usize, x: &Tensor<3>) -> Option<Tensor<1>> {
+        let matching = self.matching?;
+        let place = matching.place(block)?;
+        let taught = self.hidden.get(place)?.clone();
+        let student = gather(x.clone(), &self.labelled);
+        let device = student.device();
+        let taught = if taught.device() == device { taught } else { Tensor::from_inner(taught) };
+        let weights = TensorData::new(self.of_divergence.clone(), [self.of_divergence.len()]);
+        let apart = matching.distance(student, taught, Tensor::from_data(weights, &device));
+        self.apart.borrow_mut().insert(place, apart.clone().detach());
+        Some(apart * matching.weight)
     }
 
     fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1> {

@@ -6,6 +6,7 @@
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
+//! hidden.rs       matching the outputs of a teacher's blocks
 //! on_policy.rs    answers that the student of a distillation writes
 //! companion.rs    what a trained network is compared with
 //! parts.rs        the named numbers of a step and of an evaluation
@@ -21,6 +22,7 @@ mod companion;
 mod contrastive;
 mod distill;
 mod gradients;
+mod hidden;
 mod on_policy;
 mod pairs;
 mod parts;
@@ -123,6 +125,7 @@ impl Objective {
                 recompute,
                 settings: distill.settings(),
                 on_policy: distill.on_policy,
+                hidden: distill.hidden.clone(),
                 teacher: companion.ok_or_else(|| no_companion("distill", "teacher"))?,
             }),
             ObjectiveRecipe::Contrastive(contrastive) => {

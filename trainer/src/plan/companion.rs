@@ -183,6 +183,7 @@ impl CompanionModel {
             )),
         };
         let rows = rows.map_err(|problem| loaded.complain(KEY, problem, teaching()))?;
+        check_hidden(opened, &outline)?;
         let hold = match quantization {
             Some(quantization) => Hold::Quantized(quantization.scheme()),
             None => stored(&folder)?,
@@ -205,6 +206,36 @@ impl CompanionModel {
         let bytes = model.weight_bytes();
         Ok((model.for_inference().network().clone(), bytes))
     }
+}
+
+/// Checks that the hidden states which the recipe matches are there and equally wide.
+fn check_hidden(opened: &Opened, teacher: &Model) -> Result<(), Error> {
+    let Some(ObjectiveRecipe::Distill(distill)) = &opened.recipe().objective else { return Ok(()) };
+    let Some(hidden) = &distill.hidden else { return Ok(()) };
+    let size = |model: &Model| {
+        let config = model.network().config();
+        config.stacks().first().map(|stack| (stack.block.width, stack.layers)).unwrap_or_default()
+    };
+    let ((width, layers), (other_width, other_layers)) = (size(&Model::outline(&opened.folder)?), size(teacher));
+    if width != other_width {
+        let problem = format!("hidden states of the student have {width} numbers, those of the teacher {other_width}");
+        let help = "remove hidden_weight: hidden states are matched between models of one width";
+        return Err(opened.loaded.complain("objective.hidden_weight", problem, help).into());
+    }
+    let named = hidden.layers.iter().flatten();
+    for (index, [student, teacher]) in named.clone().enumerate() {
+        let problem = match (*student < layers, *teacher < other_layers) {
+            (false, _) => format!("block {student} of a student with {layers} blocks, counted from 0"),
+            (_, false) => format!("block {teacher} of a teacher with {other_layers} blocks, counted from 0"),
+            _ if named.clone().take(index).any(|[earlier, _]| earlier == student) => {
+                format!("block {student} of the student is matched twice")
+            }
+            _ => continue,
+        };
+        let help = "write pairs of a block of the student and one of the teacher";
+        return Err(opened.loaded.complain("objective.hidden_layers", problem, help).into());
+    }
+    Ok(())
 }
 
 /// The folder of a second model.

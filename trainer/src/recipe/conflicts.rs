@@ -261,6 +261,16 @@ impl Rules<'_> {
                 "a cache holds no distributions for answers that the student has yet to write",
                 "remove cache and name the teacher, or remove on_policy",
             ),
+            (_, Some(_)) if distill.hidden_weight > 0.0 => (
+                "objective.hidden_weight",
+                "a cache holds no hidden states of the teacher",
+                "remove cache and name the teacher, or remove hidden_weight",
+            ),
+            _ if distill.hidden_layers.is_some() && distill.hidden_weight == 0.0 => (
+                "objective.hidden_layers",
+                "`objective.hidden_layers` says which hidden states are matched, and none are: hidden_weight is 0",
+                "write hidden_weight = 1.0, or remove hidden_layers",
+            ),
             _ if distill.loss == DistillLoss::Jsd && distill.beta == 0.0 => (
                 "objective.beta",
                 "a mixture without the teacher has no divergence: `jsd` is 0 there",
