@@ -59,6 +59,15 @@ class Distill:
     def begin(self) -> None:
         self.model = lora.load_base(self.teacher).requires_grad_(False)
 
+    def parameters(self, student) -> list[torch.nn.Parameter]:
+        """Learned maps of hidden states, where the models differ in width. They start as the identity."""
+        self.maps: list[torch.nn.Parameter] = []
+        wide = [getattr(model.config, "hidden_size", None) for model in (student, self.model)]
+        if self.hidden and wide[0] != wide[1]:
+            count = len(self.hidden[2] or range(student.config.num_hidden_layers))
+            self.maps = [torch.nn.Parameter(torch.eye(wide[1], wide[0])) for _ in range(count)]
+        return self.maps
+
     def losses(self, model, rows, tokens: int, padded: bool) -> Iterator[tuple[torch.Tensor, dict[str, float]]]:
         """The loss of each forward pass as its part of the step, and the parts that are reported."""
         for part in [rows] if padded else [[row] for row in rows]:
@@ -83,8 +92,9 @@ class Distill:
         distance, _, layers = self.hidden
         layers = layers or [[i, max((i + 1) * len(theirs) // len(ours), 1) - 1] for i in range(len(ours))]
         here, total = labels != -100, 0.0
-        for student, teacher in layers:
+        for place, (student, teacher) in enumerate(layers):
             s, t = ours[student][:, :-1][here], theirs[teacher][:, :-1][here]
+            s = s @ self.maps[place].T if self.maps else s
             if distance == "cosine":
                 total = total + (1 - F.cosine_similarity(s, t, dim=-1)).sum()
             else:
@@ -148,6 +158,17 @@ CASES = {
         2.0,
         adapter=adapter(target_modules=ALL),
         objective=Distill("gemma3", temperature=2.0, hidden=("mse", 0.3, [[0, 2], [1, 1]])),
+    ),
+    # A wider teacher: maps are learned, from the first blocks too, which are frozen.
+    "trajectory-distill-projected-full": short(
+        "qwen2", 710, 4.0, objective=Distill("phi", temperature=1.5, hidden=("mse", 0.5, None)), schedule=LINEAR
+    ),
+    "trajectory-distill-projected-lora": short(
+        "qwen3",
+        711,
+        0.7,
+        adapter=adapter(target_modules=["q_proj", "down_proj"], layers_to_transform=[1]),
+        objective=Distill("bloom", hidden=("cosine", 1.0, [[0, 0], [1, 1]])),
     ),
     "distill/cells": short(
         "qwen2",

@@ -233,15 +233,6 @@ fn teachers_that_are_not_there_are_refused_where_they_stand() {
         &["objective.teacher=teacher", "objective.hidden_weight=1", "objective.hidden_layers=[[0, 9]]"],
         &["block 9 of a teacher with 2 blocks"],
     );
-    let wide = golden::path("llama-untied-biases");
-    workshop.write(
-        "wide.toml",
-        &String::from_utf8(workshop.read("recipe.toml"))
-            .unwrap()
-            .replace("model = \"model\"", &format!("model = {:?}", wide.display().to_string())),
-    );
-    let said = workshop.fail(&["train", "wide.toml", "--set", "objective.teacher=model"]);
-    assert_says!(&said, "rows for 97 tokens and the student for 73");
     let said = workshop.fail(&with(&["distill", "cache", "recipe.toml"], &[&LIVE]));
     assert_says!(&said, "no folder is named for the cache");
     let said = workshop.fail(&with(&["distill", "cache", "recipe.toml"], &[&CACHED]));
@@ -290,6 +281,35 @@ fn answers_of_the_student_depend_on_seed_and_step_alone() {
         assert_eq!(step["distill/ce"], 0.0);
         assert!(step["distill/divergence"].as_f64().unwrap() > 0.0);
     }
+}
+
+/// The learned maps of hidden states are part of a run: a resume goes on with them.
+#[test]
+fn learned_maps_of_hidden_states_are_resumed() {
+    let case = golden::path("trajectory-distill-projected-lora").join("recipe.toml").display().to_string();
+    let workshop = Workshop::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let run = |output: &str, more: &[&str]| {
+        let output = workshop.path(output).display().to_string();
+        let settings = ["train", &case, "--output", &output, "--set", "checkpoint={every=1,keep=9}"];
+        let said = workshop.command(&with(&settings, &[more])).current_dir(elsewhere.path()).output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    };
+    run("whole", &[]);
+    run("parts", &[]);
+    run("parts", &["--resume", "checkpoint-2"]);
+    for file in [
+        "checkpoint-6/projections.safetensors",
+        "checkpoint-6/optimizer.safetensors",
+        "adapter/adapter_model.safetensors",
+    ] {
+        assert!(workshop.read(&format!("whole/{file}")) == workshop.read(&format!("parts/{file}")), "{file}");
+    }
+    let end = workshop.read("whole/checkpoint-6/projections.safetensors");
+    assert!(end != workshop.read("whole/checkpoint-1/projections.safetensors"), "the maps learn");
+    // The first block is frozen, and its map learns where blocks are recomputed too.
+    equals_the_reference("trajectory-distill-projected-lora", &["train.recompute=blocks"]);
+    equals_the_reference("trajectory-distill-projected-full", &["train.recompute=blocks", "train.micro_batch_size=1"]);
 }
 
 #[test]

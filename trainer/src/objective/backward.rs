@@ -5,7 +5,7 @@
 //! more forward pass, and only one block's activations are in memory at a time. Both give the same gradients.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Gradients as Tape, Tensor};
 use firebrand_models::parts::{Context, Routed, Routing};
 use firebrand_models::{Network, Stack};
 
@@ -36,6 +36,12 @@ pub trait Passage {
     fn tap(&self, _block: usize, _x: &Tensor<3>) -> Option<Tensor<1>> {
         None
     }
+    /// Adds the gradients in `tape` of parameters of the objective itself.
+    fn collect(&self, _tape: &mut Tape, _gradients: &mut Gradients) {}
+    /// Whether the objective has parameters of its own that the outputs of blocks lead to.
+    fn learns(&self) -> bool {
+        false
+    }
     /// Whether the routers' load-balancing loss is added.
     fn charges_routers(&self) -> bool {
         false
@@ -63,6 +69,7 @@ pub fn backward(passage: &impl Passage, network: &Network, recompute: Recompute,
             if value.is_tracked() {
                 let mut tape = value.backward();
                 gradients.collect(network, "", &mut tape);
+                passage.collect(&mut tape, gradients);
             }
             scalar
         }
@@ -86,8 +93,11 @@ fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradient
     }
     terms.extend(routed(passage, &routing));
     let stack = passage.stack(network);
-    let first_trained =
-        if embedding_trained { 0 } else { stack.blocks.iter().position(is_trained).unwrap_or(usize::MAX) };
+    let first_trained = if embedding_trained || passage.learns() {
+        0
+    } else {
+        stack.blocks.iter().position(is_trained).unwrap_or(usize::MAX)
+    };
 
     let last = Tensor::from_inner(x).require_grad();
     let value = passage.loss(network, last.clone());
@@ -115,6 +125,7 @@ fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradient
         let value = terms.fold((output * Tensor::from_inner(gradient)).sum(), |value, term| value + term);
         let mut tape = value.backward();
         gradients.collect(block, &stack.path_of(index), &mut tape);
+        passage.collect(&mut tape, gradients);
         upstream = input.grad_remove(&mut tape);
     }
     if let (true, Some(gradient)) = (embedding_trained, upstream) {

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Gradients as Tape, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::{Batch, TokenBatch};
 use firebrand_kernels::{Distillation, Distilled, HeadWeight, Labels, Predicted, TeacherTokens, linear_distillation};
@@ -29,6 +29,7 @@ use super::gradients::Gradients;
 use super::hidden::Matching;
 use super::on_policy::write_answers;
 use super::parts::StepLoss;
+use super::projections::Projections;
 use super::sft::{LabelledTokens, gather};
 use super::views::{inputs, predictor, token_batch};
 use crate::error::Error;
@@ -46,6 +47,8 @@ pub struct Distill {
     pub on_policy: f64,
     /// The hidden states that are matched, where any are.
     pub hidden: Option<HiddenRecipe>,
+    /// The learned maps of hidden states, where student and teacher differ in width.
+    pub projections: Option<Projections>,
     /// Where the teacher's distributions come from.
     pub teacher: Companion,
 }
@@ -77,6 +80,7 @@ impl Distill {
                 teacher,
                 hidden,
                 matching: matching.as_ref(),
+                projections: self.projections.as_ref(),
                 apart: RefCell::default(),
                 of_cross_entropy: shares(&part.of_cross_entropy, totals[0]),
                 of_divergence: shares(&part.labelled.weights, totals[1]),
@@ -110,6 +114,17 @@ impl Distill {
         let weights = labelled.positions.iter().zip(&labelled.weights);
         let of_cross_entropy = weights.map(|(at, weight)| if is_written(at) { 0.0 } else { *weight }).collect();
         Ok(Part { examples: &batch.examples, tokens, labelled, of_cross_entropy, mode })
+    }
+
+    /// Makes the maps of hidden states, where student and teacher differ in width.
+    pub(super) fn begin(&mut self, student: &Network) {
+        let (Some(matching), Companion::Network(teacher)) = (self.matching(student), &self.teacher) else { return };
+        let width = |network: &Network| predictor(network).width();
+        if width(student) != width(teacher) {
+            let count = matching.pairs.len();
+            let maps = Projections::identity(count, width(student), width(teacher), &student.device());
+            self.projections = Some(maps);
+        }
     }
 
     /// The blocks whose outputs are matched.
@@ -198,6 +213,7 @@ struct DistillPassage<'a> {
     /// Outputs of the teacher's blocks, `[tokens, width]` each, in the order of the matched pairs.
     hidden: Vec<Tensor<2>>,
     matching: Option<&'a Matching>,
+    projections: Option<&'a Projections>,
     /// Distances of matched blocks, by their place among the pairs.
     apart: RefCell<BTreeMap<usize, Tensor<1>>>,
     /// Weights as shares of the step's.
@@ -239,12 +255,26 @@ impl Passage for DistillPassage<'_> {
         let place = matching.place(block)?;
         let taught = self.hidden.get(place)?.clone();
         let student = gather(x.clone(), &self.labelled);
+        let student = match self.projections {
+            Some(projections) => projections.project(place, student),
+            None => student,
+        };
         let device = student.device();
         let taught = if taught.device() == device { taught } else { Tensor::from_inner(taught) };
         let weights = TensorData::new(self.of_divergence.clone(), [self.of_divergence.len()]);
         let apart = matching.distance(student, taught, Tensor::from_data(weights, &device));
         self.apart.borrow_mut().insert(place, apart.clone().detach());
         Some(apart * matching.weight)
+    }
+
+    fn collect(&self, tape: &mut Tape, gradients: &mut Gradients) {
+        if let Some(projections) = self.projections {
+            projections.collect(tape, gradients);
+        }
+    }
+
+    fn learns(&self) -> bool {
+        self.projections.is_some()
     }
 
     fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1> {

@@ -208,20 +208,12 @@ impl CompanionModel {
     }
 }
 
-/// Checks that the hidden states which the recipe matches are there and equally wide.
+/// Checks that the hidden states which the recipe matches are there.
 fn check_hidden(opened: &Opened, teacher: &Model) -> Result<(), Error> {
     let Some(ObjectiveRecipe::Distill(distill)) = &opened.recipe().objective else { return Ok(()) };
     let Some(hidden) = &distill.hidden else { return Ok(()) };
-    let size = |model: &Model| {
-        let config = model.network().config();
-        config.stacks().first().map(|stack| (stack.block.width, stack.layers)).unwrap_or_default()
-    };
-    let ((width, layers), (other_width, other_layers)) = (size(&Model::outline(&opened.folder)?), size(teacher));
-    if width != other_width {
-        let problem = format!("hidden states of the student have {width} numbers, those of the teacher {other_width}");
-        let help = "remove hidden_weight: hidden states are matched between models of one width";
-        return Err(opened.loaded.complain("objective.hidden_weight", problem, help).into());
-    }
+    let blocks = |model: &Model| model.network().config().stacks().first().map_or(0, |stack| stack.layers);
+    let (layers, other_layers) = (blocks(&Model::outline(&opened.folder)?), blocks(teacher));
     let named = hidden.layers.iter().flatten();
     for (index, [student, teacher]) in named.clone().enumerate() {
         let problem = match (*student < layers, *teacher < other_layers) {

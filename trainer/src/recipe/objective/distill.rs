@@ -128,8 +128,8 @@ pub(in crate::recipe) struct DistillKeys {
     /// cross-entropy.
     #[schemars(range(min = 0, max = 1), example = 0.5)]
     pub on_policy: f64,
-    /// Factor of the distance of the outputs of the student's blocks from the teacher's, at labelled positions. Both models must be
-    /// equally wide.
+    /// Factor of the distance of the outputs of the student's blocks from the teacher's, at labelled positions. Where the models differ
+    /// in width, maps between them are learned beside the student.
     #[schemars(range(min = 0), example = 1.0)]
     pub hidden_weight: f64,
     /// That distance.
