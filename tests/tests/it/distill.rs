@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::Device;
+use firebrand::observer::StepReport;
 use firebrand_models::weights::Dtype;
 use firebrand_models::{Hold, Model};
 use firebrand_tests::golden;
+use firebrand_tests::training::train;
 use serde_json::{Value, json};
 
 use crate::goldens::trajectory::equals_the_reference;
@@ -364,4 +366,35 @@ fn every_method_distils() {
         assert_near(&again, &whole, 1e-5);
         assert!(whole.last() < whole.first(), "{how:?}: {whole:?}");
     }
+}
+
+/// Of every family, full and adapted, quantized or not: beside its own base as the teacher, the cross-entropy of the first step is the
+/// loss of the reference's fine-tuning, and no split of a step changes the divergence.
+#[test]
+fn every_family_distils() {
+    let cases = golden::folders("trajectory-").into_iter().filter(|case| !case.contains("distill"));
+    let cases: Vec<String> = cases.filter(|case| !recipe_of(case).contains("[objective]")).collect();
+    assert!(cases.len() > 50, "{cases:?}");
+    golden::each(&cases, |case| {
+        let recipe = recipe_of(case);
+        let base = recipe.lines().next().unwrap().trim_start_matches("model = ").to_string();
+        let teacher = format!("objective.teacher={base}");
+        let settings = ["objective.kind=distill", &teacher, "objective.temperature=2", "objective.loss=reverse_kl"];
+        let run = |more: &[&str]| {
+            let all = [settings.as_slice(), &["train.epochs=1", "log.tensorboard=false"], more].concat();
+            train(&golden::path(case).join("recipe.toml"), &all).unwrap_or_else(|error| panic!("{case}: {error}")).steps
+        };
+        let (whole, ones) = (run(&[]), run(&["train.micro_batch_size=1"]));
+        let expected = golden::json(&format!("{case}/expected.json"))["steps"][0]["loss"].as_f64().unwrap();
+        assert_near(&[whole[0].parts.get("distill/ce").unwrap()], &[expected], 1e-5);
+        for name in ["distill/ce", "distill/divergence"] {
+            let of = |steps: &[StepReport]| steps.iter().map(|step| step.parts.get(name).unwrap()).collect::<Vec<_>>();
+            let apart = of(&whole).iter().zip(of(&ones)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(apart < 2e-5, "{case}: {name} differs by {apart} between splits");
+        }
+    });
+}
+
+fn recipe_of(case: &str) -> String {
+    fs::read_to_string(golden::path(case).join("recipe.toml")).unwrap()
 }

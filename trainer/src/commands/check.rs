@@ -160,9 +160,10 @@ fn show(report: &Value, gate: &Report) -> Result<(), Error> {
     }
     say!("  steps    {}\n", report["steps"])?;
     say!(
-        "  memory   about {:.0} MiB: weights {}, gradients {}, optimiser {}, activations {} (recompute {})\n",
+        "  memory   about {:.0} MiB: weights {}, {}gradients {}, optimiser {}, activations {} (recompute {})\n",
         report["memory_total"].as_f64().unwrap_or(0.0) / 1_048_576.0,
         mib("weights"),
+        if report["memory"]["companion"] == 0 { String::new() } else { format!("second model {}, ", mib("companion")) },
         mib("gradients"),
         mib("optimizer"),
         mib(if report["recompute"] == "off" { "activations" } else { "activations_recomputed" }),
