@@ -1,7 +1,7 @@
 //! Batches: [`Batch`] lays out the examples of some packs as the arrays that a model computes on in one step.
 
 use crate::array::NamedArrays;
-use crate::config::DocumentAttention;
+use crate::documents::DocumentAttention;
 use crate::error::DataError;
 use crate::example::{Example, ExampleContent};
 use crate::kind::RowKind;

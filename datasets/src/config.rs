@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::documents::DocumentAttention;
 use crate::kind::RowKind;
 use crate::source::{Columns, Delimiter, TextEncoding};
 use crate::template::Builtin;
@@ -287,6 +288,21 @@ impl Format {
             Format::Tensors => Some(RowKind::Tensors),
         }
     }
+
+    /// Whether its rows may be joined in a pack. Dialogues and pairs may not: an answer would be learned after dialogues
+    /// that do not precede it in use. Of `auto` it is decided when the rows were looked at.
+    pub fn may_be_joined(self) -> bool {
+        match self {
+            Format::Auto | Format::Text | Format::Tokens => true,
+            Format::Messages
+            | Format::ShareGpt
+            | Format::Alpaca
+            | Format::PromptCompletion
+            | Format::Preference
+            | Format::Unpaired
+            | Format::Tensors => false,
+        }
+    }
 }
 
 impl fmt::Display for Format {
@@ -308,40 +324,6 @@ pub enum TrainOn {
     Completion,
     /// Every token, prompts and template text too.
     All,
-}
-
-/// What the documents of a pack are to each other.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum DocumentAttention {
-    /// They never see each other: attention ends at a document's first token, positions restart, nothing is predicted
-    /// across.
-    #[default]
-    Separate,
-    /// They are one text, as in continued pre-training on concatenated documents: a token sees all of the pack before it,
-    /// positions run on, and a document's first token is predicted from the end of the one before. For `text` and `tokens`.
-    Joined,
-}
-
-impl DocumentAttention {
-    /// Whether rows of `format` may stand in a pack like this. Dialogues and pairs may not be joined: an answer would be
-    /// learned after dialogues that do not precede it in use. Of `auto` it is decided when the rows were looked at.
-    pub fn allows(self, format: Format) -> bool {
-        match (self, format) {
-            (DocumentAttention::Separate, _)
-            | (DocumentAttention::Joined, Format::Auto | Format::Text | Format::Tokens) => true,
-            (
-                DocumentAttention::Joined,
-                Format::Messages
-                | Format::ShareGpt
-                | Format::Alpaca
-                | Format::PromptCompletion
-                | Format::Preference
-                | Format::Unpaired
-                | Format::Tensors,
-            ) => false,
-        }
-    }
 }
 
 /// What happens to a row longer than `max_length`.

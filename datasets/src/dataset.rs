@@ -16,7 +16,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::batch::Batch;
-use crate::config::{DataConfig, DocumentAttention, Split};
+use crate::config::{DataConfig, Split};
+use crate::documents::DocumentAttention;
 use crate::error::DataError;
 use crate::example::Example;
 use crate::format::{Decision, Unread};
@@ -284,11 +285,9 @@ impl Dataset {
     /// The most tokens that positions may count on from 0: those of the longest example, or, where documents are joined,
     /// those of a full window, if there are so many.
     pub fn most_positions(&self) -> usize {
-        match (self.documents, self.layout.window()) {
-            (DocumentAttention::Joined, Some(window)) => window.min(self.tokens()),
-            (DocumentAttention::Separate | DocumentAttention::Joined, _) => {
-                self.longest().map_or(0, |number| self.length(number))
-            }
+        match self.layout.window().filter(|_| self.documents.is_joined()) {
+            Some(window) => window.min(self.tokens()),
+            None => self.longest().map_or(0, |number| self.length(number)),
         }
     }
 

@@ -11,6 +11,7 @@ pub mod batch;
 pub mod cache;
 pub mod config;
 mod dataset;
+mod documents;
 mod encoder;
 mod error;
 pub mod example;
@@ -44,10 +45,11 @@ pub use array::{Array, ArrayOutline, ArrayValues, NamedArrays, NamedOutlines, Ou
 pub use batch::{Batch, BatchContent, TokenBatch};
 pub use cache::Cache;
 pub use config::{
-    BrokenRows, CacheChoice, DataConfig, DocumentAttention, EmptyRows, Format, GateConfig, SourceConfig, Split,
-    TemplateChoice, TextRows, TrainOn, Truncation,
+    BrokenRows, CacheChoice, DataConfig, EmptyRows, Format, GateConfig, SourceConfig, Split, TemplateChoice, TextRows,
+    TrainOn, Truncation,
 };
 pub use dataset::{Broken, Dataset, Epoch, Kept};
+pub use documents::DocumentAttention;
 pub use encoder::Encoder;
 pub use error::DataError;
 pub use example::{Encoded, Example, ExampleContent, Part};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cache::{self, Cache, Temporary};
-use crate::config::{DataConfig, DocumentAttention, Format, Split};
+use crate::config::{DataConfig, Format, Split};
 use crate::dataset::{Dataset, Kept};
 use crate::error::DataError;
 use crate::format::{Decision, Unread};
@@ -220,7 +220,7 @@ fn check(config: &DataConfig) -> Result<(), DataError> {
     if config.group_by_length && config.packing {
         return wrong("group_by_length is for rows that are not packed; set packing = false, or remove it".into());
     }
-    if config.document_attention == DocumentAttention::Joined && !config.packing {
+    if config.document_attention.is_joined() && !config.packing {
         return wrong(
             "document_attention = \"joined\" joins the documents of a pack; remove packing = false, or it".to_owned(),
         );
@@ -245,9 +245,9 @@ fn check(config: &DataConfig) -> Result<(), DataError> {
 
 /// Error: rows that may not be joined with others in a pack.
 fn check_joined(config: &DataConfig, path: &str, format: Format) -> Result<(), DataError> {
-    match config.document_attention.allows(format) {
-        true => Ok(()),
-        false => Err(DataError::Config(format!(
+    match config.document_attention.is_joined() && !format.may_be_joined() {
+        false => Ok(()),
+        true => Err(DataError::Config(format!(
             "{path}: document_attention = \"joined\" is for text and tokens, and its rows are of format {format}: an answer \
              would be learned after dialogues that do not precede it; leave document_attention out"
         ))),

@@ -5,6 +5,7 @@ labelled positions of a whole step. The `cells` cases give the student what a ca
 the probability of all others, in f16.
 """
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Iterator
 
@@ -15,6 +16,19 @@ from trl.experimental.gkd.gkd_trainer import GKDTrainer
 import lora
 from common import pad_right, run
 from family_trajectories import ALL, LARGE_EPSILON, LINEAR, adapter, short
+
+@contextmanager
+def outputs_of_blocks(model):
+    """The output of every block, before the last norm, which transformers' own `hidden_states` has not."""
+    model = getattr(model, "model", model) if isinstance(model, lora.Adapted) else model
+    found: list[torch.Tensor] = []
+    blocks = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 1)
+    keep = lambda _module, _inputs, output: found.append(output[0] if isinstance(output, tuple) else output)
+    hooks = [block.register_forward_hook(keep) for block in blocks]
+    yield found
+    for hook in hooks:
+        hook.remove()
+
 
 BETA = dict(forward_kl=0.0, reverse_kl=1.0)
 
@@ -29,29 +43,63 @@ class Distill:
     alpha: float = 0.5
     beta: float = 0.5
     top_k: int | None = None  # of a cache; the recipe then names a cache and no teacher
+    hidden: tuple[str, float, list[list[int]] | None] | None = None  # distance, weight and blocks of matched hidden states
 
     def recipe(self) -> list[str]:
         lines = ["[objective]", 'kind = "distill"', f'loss = "{self.loss}"', f"temperature = {self.temperature}"]
         lines += [f"alpha = {self.alpha}"]
         lines += [f"beta = {self.beta}"] if self.loss == "jsd" else []
         lines += [f'teacher = "../{self.teacher}"'] if self.top_k is None else [f"top_k = {self.top_k}"]
+        if self.hidden:
+            distance, weight, layers = self.hidden
+            lines += [f'hidden_loss = "{distance}"', f"hidden_weight = {weight}"]
+            lines += [f"hidden_layers = {layers}"] if layers else []
         return lines + [""]
 
     def begin(self) -> None:
         self.model = lora.load_base(self.teacher).requires_grad_(False)
+
+    def parameters(self, student) -> list[torch.nn.Parameter]:
+        """Learned maps of hidden states, where the models differ in width. They start as the identity."""
+        self.maps: list[torch.nn.Parameter] = []
+        wide = [getattr(model.config, "hidden_size", None) for model in (student, self.model)]
+        if self.hidden and wide[0] != wide[1]:
+            count = len(self.hidden[2] or range(student.config.num_hidden_layers))
+            self.maps = [torch.nn.Parameter(torch.eye(wide[1], wide[0])) for _ in range(count)]
+        return self.maps
 
     def losses(self, model, rows, tokens: int, padded: bool) -> Iterator[tuple[torch.Tensor, dict[str, float]]]:
         """The loss of each forward pass as its part of the step, and the parts that are reported."""
         for part in [rows] if padded else [[row] for row in rows]:
             batch = pad_right(part, None, 0)
             labels = batch["labels"][:, 1:]
-            logits = run(model, batch)[:, :-1]
-            with torch.no_grad():
-                taught = run(self.model, batch)[:, :-1]
+            with outputs_of_blocks(model) as ours, outputs_of_blocks(self.model) as theirs:
+                logits = run(model, batch)[:, :-1]
+                with torch.no_grad():
+                    taught = run(self.model, batch)[:, :-1]
             ce = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum") / tokens
             divergence = self.divergence(logits, taught, labels) / tokens
             loss = (1 - self.alpha) * ce + self.alpha * self.temperature**2 * divergence
-            yield loss, {"distill/ce": ce.item(), "distill/divergence": divergence.item()}
+            parts = {"distill/ce": ce.item(), "distill/divergence": divergence.item()}
+            if self.hidden:
+                apart = self.apart(ours, theirs, labels) / tokens
+                loss = loss + self.hidden[1] * apart
+                parts["distill/hidden"] = apart.item()
+            yield loss, parts
+
+    def apart(self, ours: list[torch.Tensor], theirs: list[torch.Tensor], labels) -> torch.Tensor:
+        """The sum over labelled positions of the mean over pairs of blocks."""
+        distance, _, layers = self.hidden
+        layers = layers or [[i, max((i + 1) * len(theirs) // len(ours), 1) - 1] for i in range(len(ours))]
+        here, total = labels != -100, 0.0
+        for place, (student, teacher) in enumerate(layers):
+            s, t = ours[student][:, :-1][here], theirs[teacher][:, :-1][here]
+            s = s @ self.maps[place].T if self.maps else s
+            if distance == "cosine":
+                total = total + (1 - F.cosine_similarity(s, t, dim=-1)).sum()
+            else:
+                total = total + (s - t).square().mean(-1).sum()
+        return total / len(layers)
 
     def divergence(self, logits, taught, labels) -> torch.Tensor:
         beta = BETA.get(self.loss, self.beta)
@@ -99,6 +147,28 @@ CASES = {
         1.0,
         adapter=adapter(target_modules=ALL),
         objective=Distill("mixtral", loss="forward_kl", temperature=3.0, alpha=1.0),
+    ),
+    # Three blocks learn from two, of one width; then chosen blocks only.
+    "trajectory-distill-hidden-full": short(
+        "smollm3", 708, 4.0, objective=Distill("qwen2", alpha=0.5, hidden=("cosine", 2.0, None)), schedule=LINEAR
+    ),
+    "trajectory-distill-hidden-lora": short(
+        "gpt-neox",
+        709,
+        2.0,
+        adapter=adapter(target_modules=ALL),
+        objective=Distill("gemma3", temperature=2.0, hidden=("mse", 0.3, [[0, 2], [1, 1]])),
+    ),
+    # A wider teacher: maps are learned, from the first blocks too, which are frozen.
+    "trajectory-distill-projected-full": short(
+        "qwen2", 710, 4.0, objective=Distill("phi", temperature=1.5, hidden=("mse", 0.5, None)), schedule=LINEAR
+    ),
+    "trajectory-distill-projected-lora": short(
+        "qwen3",
+        711,
+        0.7,
+        adapter=adapter(target_modules=["q_proj", "down_proj"], layers_to_transform=[1]),
+        objective=Distill("bloom", hidden=("cosine", 1.0, [[0, 0], [1, 1]])),
     ),
     "distill/cells": short(
         "qwen2",

@@ -258,6 +258,8 @@ def loss_with_router(model, rows, coefficient: float, padded: bool):
 
 def train(case: Trajectory, model, rows, eval_rows, padded: bool) -> dict[str, list[dict]]:
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if case.objective:
+        parameters += case.objective.parameters(model)
     if case.loraplus_lr_ratio is None:
         optimizer = optimizers.make(parameters, case.optimizer)
     else:
@@ -327,6 +329,7 @@ def recipe(case: Trajectory, up: str = "..") -> str:
         if case.loraplus_lr_ratio is not None:
             lines += [f"loraplus_lr_ratio = {case.loraplus_lr_ratio}"]
             lines += [f"loraplus_lr_embedding = {case.loraplus_lr_embedding}"] if case.loraplus_lr_embedding != 1e-6 else []
+        lines += [f"layers = {a['layers_to_transform']}"] if "layers_to_transform" in a else []
         lines += [f"{key} = {toml(a[key])}" for key in ("modules_to_save", "bias", "ensure_weight_tying") if key in a]
         init = a.get("init_lora_weights")
         lines += [f'init = "{init}"' if init else 'init_from = "adapter"', ""]

@@ -1,6 +1,7 @@
 //! The command line as clap types, [`Cli`]: what can be asked for, and not how it is done.
 
 mod adapter;
+mod student;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use firebrand_datasets::{Format, TemplateChoice, TrainOn};
 use serde::de::DeserializeOwned;
 
 pub use adapter::{AdapterCommand, AdapterExtractArgs, AdapterInspectArgs, AdapterMergeArgs, AdapterMethod};
+pub use student::StudentArgs;
 
 use crate::recipe::{DeviceName, WrittenDtype};
 use crate::ui::UiChoice;
@@ -67,6 +69,9 @@ pub enum Command {
     /// Write a model folder with some of a model's layers, to be trained as its student
     #[command(after_help = "Example:\n  firebrand student --model DIR --every 2 --out smaller")]
     Student(StudentArgs),
+    /// Prepare a distillation
+    #[command(subcommand, after_help = "Example:\n  firebrand distill cache recipes/objectives/distill-cached.toml")]
+    Distill(DistillCommand),
     /// Do something with finished adapters
     #[command(
         subcommand,
@@ -377,30 +382,29 @@ pub struct EnlargeArgs {
     pub out: PathBuf,
 }
 
-/// `student`.
+/// `distill`.
+#[derive(Debug, Subcommand)]
+pub enum DistillCommand {
+    /// Run the teacher of a recipe once, and keep its likeliest tokens at every labelled position; goes on where it was ended
+    #[command(after_help = "Example:\n  firebrand distill cache recipes/objectives/distill-cached.toml")]
+    Cache(DistillCacheArgs),
+}
+
+/// `distill cache`.
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("blocks").required(true).args(["layers", "every"])))]
-pub struct StudentArgs {
-    /// A model folder or a hub id.
+pub struct DistillCacheArgs {
+    /// The recipe (TOML), with `teacher` and `cache` in [objective].
+    pub recipe: PathBuf,
+    /// Override a key: `--set objective.top_k=128`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Where to compute, in place of the recipe's device.
     #[arg(long)]
-    pub model: String,
-    /// The layers to keep, counted from 0, in the student's order.
-    #[arg(long, value_name = "0,2,4", value_parser = layer_numbers)]
-    pub layers: Option<LayerNumbers>,
-    /// Keep layer 0 and every N-th after it.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub every: Option<u32>,
-    /// The new model folder.
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    pub device: Option<DeviceName>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
 }
-
-/// Numbers of layers, in an order.
-#[derive(Debug, Clone)]
-pub struct LayerNumbers(pub Vec<usize>);
 
 /// `cache`.
 #[derive(Debug, Subcommand)]
@@ -462,17 +466,6 @@ fn written(text: &str) -> Result<WrittenDtype, String> {
         return Err(format!("{reason}; write nf4, fp4, bf16, f16 or f32"));
     }
     word(text)
-}
-
-/// Parses numbers of layers between commas.
-fn layer_numbers(text: &str) -> Result<LayerNumbers, String> {
-    let numbers = text.split(',').map(|number| {
-        number
-            .trim()
-            .parse()
-            .map_err(|_| format!("{:?} is no number of a layer; write numbers such as 0,2,4", number.trim()))
-    });
-    numbers.collect::<Result<_, _>>().map(LayerNumbers)
 }
 
 /// Parses `ours=theirs`.

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::config::{BrokenRows, DocumentAttention, Format, SourceConfig, TrainOn, Truncation};
+use crate::config::{BrokenRows, Format, SourceConfig, TrainOn, Truncation};
+use crate::documents::DocumentAttention;
 use crate::source::{Fetch, NoFetch};
 use crate::template::{Builtin, ChatTemplate};
 use crate::testing;

@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use firebrand_datasets::{
-    CacheChoice, Dataset, DocumentAttention, Example, ExampleContent, Lengths, Location, Part, Prepare, Progress,
-    RowKind, Split, TensorFile, Tokenizer, Tokens, prepare,
+    CacheChoice, Dataset, Example, ExampleContent, Lengths, Location, Part, Prepare, Progress, RowKind, Split,
+    TensorFile, Tokenizer, Tokens, prepare,
 };
 use firebrand_hub::HubDatasets;
 use serde_json::json;
@@ -208,10 +208,7 @@ fn pack_numbers(dataset: &Dataset, recipe: &Recipe) -> Vec<Option<(usize, usize)
     let mut places = vec![None; dataset.len()];
     for (pack, packed) in dataset.epoch(recipe.seed, 0).packs.iter().enumerate() {
         for (segment, row) in packed.examples.into_iter().enumerate() {
-            let segment = match dataset.documents() {
-                DocumentAttention::Separate => segment + 1,
-                DocumentAttention::Joined => 1,
-            };
+            let segment = if dataset.documents().is_joined() { 1 } else { segment + 1 };
             places[row] = Some((pack + 1, segment));
         }
     }

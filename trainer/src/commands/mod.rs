@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod counted;
 mod data;
+mod distill;
 mod enlarge;
 mod eval;
 mod generate;
@@ -47,6 +48,7 @@ pub fn run(mut cli: Cli) -> Result<ExitCode, Error> {
         Command::Merge(arguments) => merge::run(&arguments),
         Command::Enlarge(arguments) => enlarge::run(&arguments),
         Command::Student(arguments) => student::run(&arguments),
+        Command::Distill(command) => distill::run(&command),
         Command::Adapter(command) => adapter::run(&command),
         Command::Cache(command) => cache::run(&command),
         Command::Inspect(arguments) => inspect::run(&arguments),

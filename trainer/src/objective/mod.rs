@@ -6,6 +6,9 @@
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
+//! hidden.rs       matching the outputs of a teacher's blocks
+//! projections.rs  learned maps between hidden states of different widths
+//! on_policy.rs    answers that the student of a distillation writes
 //! companion.rs    what a trained network is compared with
 //! parts.rs        the named numbers of a step and of an evaluation
 //! views.rs        the views through which objectives read a network
@@ -20,8 +23,11 @@ mod companion;
 mod contrastive;
 mod distill;
 mod gradients;
+mod hidden;
+mod on_policy;
 mod pairs;
 mod parts;
+mod projections;
 mod router;
 mod sft;
 mod views;
@@ -33,6 +39,7 @@ pub use distill::Distill;
 pub use gradients::Gradients;
 pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
+pub use projections::Projections;
 pub use router::RouterBalance;
 pub use sft::{LabelledTokens, Sft, StepScale, TokenSums};
 pub use views::inputs;
@@ -120,12 +127,31 @@ impl Objective {
             ObjectiveRecipe::Distill(distill) => Self::Distill(Distill {
                 recompute,
                 settings: distill.settings(),
+                on_policy: distill.on_policy,
+                hidden: distill.hidden.clone(),
+                projections: None,
                 teacher: companion.ok_or_else(|| no_companion("distill", "teacher"))?,
             }),
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
             }
         })
+    }
+
+    /// Gives the objective the parameters of its own that it needs for a network, at their start.
+    pub fn begin(&mut self, network: &Network) {
+        match self {
+            Self::Distill(distill) => distill.begin(network),
+            Self::Sft(_) | Self::Contrastive(_) => {}
+        }
+    }
+
+    /// Its own trained parameters, where it has any.
+    pub fn projections(&mut self) -> Option<&mut Projections> {
+        match self {
+            Self::Distill(distill) => distill.projections.as_mut(),
+            Self::Sft(_) | Self::Contrastive(_) => None,
+        }
     }
 
     /// The kind of rows that it learns from.

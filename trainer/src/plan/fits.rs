@@ -1,8 +1,6 @@
 //! Checks that rows fit the model, [`check`] and [`beyond_positions`], and the objective, [`check_objective`].
 
-use firebrand_datasets::{
-    Check, Dataset, DocumentAttention, ExampleContent, Finding, Format, Location, RowKind, Split, Tokenizer,
-};
+use firebrand_datasets::{Check, Dataset, ExampleContent, Finding, Format, Location, RowKind, Split, Tokenizer};
 use firebrand_models::towers::Towers;
 use firebrand_models::{Model, Predictor};
 
@@ -44,7 +42,7 @@ fn check_tokens(dataset: &Dataset, predictor: Predictor<'_>, tokenizer: Option<&
     }
     let positions = dataset.most_positions();
     match (dataset.longest(), predictor.position_limit()) {
-        (_, Some(limit)) if is_joined(dataset) && positions > limit => Err(Error::Request {
+        (_, Some(limit)) if dataset.documents().is_joined() && positions > limit => Err(Error::Request {
             problem: format!(
                 "packs of joined documents may be {positions} tokens long, but the model has positions for {limit}"
             ),
@@ -88,7 +86,7 @@ fn outside(id: u32, location: &Location, vocabulary: usize, tokenizer: Option<&T
 pub fn beyond_positions(dataset: &Dataset, split: Split, model: &Model) -> Option<Finding> {
     let predictor = model.network().predictor().filter(|_| dataset.kind() == RowKind::Tokens)?;
     let limit = predictor.unscaled_positions()?;
-    if is_joined(dataset) {
+    if dataset.documents().is_joined() {
         let positions = dataset.most_positions();
         return (positions > limit).then(|| Finding {
             check: Check::BeyondPositions,
@@ -119,14 +117,6 @@ pub fn beyond_positions(dataset: &Dataset, split: Split, model: &Model) -> Optio
         ),
         examples: beyond().take(EXAMPLES).map(|row| dataset.location(row)).collect(),
     })
-}
-
-/// Whether positions run on over the documents of a pack.
-fn is_joined(dataset: &Dataset) -> bool {
-    match dataset.documents() {
-        DocumentAttention::Joined => true,
-        DocumentAttention::Separate => false,
-    }
 }
 
 /// Rows that a finding names.

@@ -1,6 +1,5 @@
 //! Keys that are right by themselves and wrong together, and texts that have a grammar of their own.
 
-use firebrand_datasets::DocumentAttention;
 use regex::Regex;
 
 use super::adapter::{AdapterSection, Exclude, LoraInit, LoraRecipe, Targets};
@@ -203,15 +202,15 @@ impl Rules<'_> {
                 .message("`data.group_by_length` is for rows that are not packed")
                 .advice("add packing = false, or remove group_by_length: packing leaves less padding"));
         }
-        if data.document_attention == DocumentAttention::Joined && !data.packing {
+        if data.document_attention.is_joined() && !data.packing {
             return Err(self
                 .conflict("data.document_attention")
                 .message("`data.document_attention` joins the documents of a pack, and rows are not packed")
                 .advice("remove packing = false, or document_attention"));
         }
         for (split, sources) in [("train", &data.train), ("eval", &data.eval)] {
-            let stray = sources.iter().enumerate().find(|(_, source)| !data.document_attention.allows(source.format));
-            if let Some((index, source)) = stray {
+            let stray = sources.iter().enumerate().find(|(_, source)| !source.format.may_be_joined());
+            if let Some((index, source)) = stray.filter(|_| data.document_attention.is_joined()) {
                 let format = source.format;
                 return Err(self
                     .conflict(&format!("data.{split}.{index}.format"))
@@ -277,6 +276,16 @@ impl Rules<'_> {
                 "objective.on_policy",
                 "a cache holds no distributions for answers that the student has yet to write",
                 "remove cache and name the teacher, or remove on_policy",
+            ),
+            (_, Some(_)) if distill.hidden_weight > 0.0 => (
+                "objective.hidden_weight",
+                "a cache holds no hidden states of the teacher",
+                "remove cache and name the teacher, or remove hidden_weight",
+            ),
+            _ if distill.hidden_layers.is_some() && distill.hidden_weight == 0.0 => (
+                "objective.hidden_layers",
+                "`objective.hidden_layers` says which hidden states are matched, and none are: hidden_weight is 0",
+                "write hidden_weight = 1.0, or remove hidden_layers",
             ),
             _ if distill.loss == DistillLoss::Jsd && distill.beta == 0.0 => (
                 "objective.beta",

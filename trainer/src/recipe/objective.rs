@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use distill::{DistillKeys, DistillLoss};
-pub use distill::{DistillRecipe, TeacherModel, TeacherRecipe};
+pub use distill::{DistillRecipe, HiddenLoss, HiddenRecipe, TeacherModel, TeacherRecipe};
 
 use super::adapter::Method;
 

@@ -25,6 +25,30 @@ pub struct DistillRecipe {
     pub on_policy: f64,
     /// The likeliest tokens of the teacher that a cache keeps for each labelled position.
     pub top_k: usize,
+    /// The hidden states that are matched; absent: none.
+    pub hidden: Option<HiddenRecipe>,
+}
+
+/// Which hidden states are matched, and how much that counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HiddenRecipe {
+    /// Factor of the term in the loss.
+    pub weight: f64,
+    /// The distance.
+    pub loss: HiddenLoss,
+    /// Blocks of the student and of the teacher; absent: spread evenly.
+    pub layers: Option<Vec<[usize; 2]>>,
+}
+
+/// How far two hidden states are apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HiddenLoss {
+    /// `1 - cos`.
+    #[default]
+    Cosine,
+    /// The mean square of the difference.
+    Mse,
 }
 
 /// Where the teacher's distributions come from.
@@ -104,6 +128,18 @@ pub(in crate::recipe) struct DistillKeys {
     /// cross-entropy.
     #[schemars(range(min = 0, max = 1), example = 0.5)]
     pub on_policy: f64,
+    /// Factor of the distance of the outputs of the student's blocks from the teacher's, at labelled positions. Where the models differ
+    /// in width, maps between them are learned beside the student.
+    #[schemars(range(min = 0), example = 1.0)]
+    pub hidden_weight: f64,
+    /// That distance.
+    #[schemars(example = HiddenLoss::Mse)]
+    pub hidden_loss: HiddenLoss,
+    /// Blocks of the student and of the teacher that are compared, `[[0, 1], [1, 3]]`. When not given, the student's blocks are spread
+    /// evenly over the teacher's; both end with the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [[[0, 1], [1, 3]]]))]
+    pub hidden_layers: Option<Vec<[usize; 2]>>,
 }
 
 /// A divergence, by its name in recipes.
@@ -148,6 +184,9 @@ impl Default for DistillKeys {
             cache: None,
             top_k: 64,
             on_policy: 0.0,
+            hidden_weight: 0.0,
+            hidden_loss: HiddenLoss::default(),
+            hidden_layers: None,
         }
     }
 }
@@ -178,13 +217,17 @@ impl DistillKeys {
             DistillLoss::Jsd => Divergence::Jsd { beta: self.beta },
         };
         let Self { temperature, alpha, on_policy, top_k, .. } = self;
-        DistillRecipe { teacher, divergence, temperature, alpha, on_policy, top_k }
+        let hidden = HiddenRecipe { weight: self.hidden_weight, loss: self.hidden_loss, layers: self.hidden_layers };
+        let hidden = Some(hidden).filter(|hidden| hidden.weight > 0.0);
+        DistillRecipe { teacher, divergence, temperature, alpha, on_policy, top_k, hidden }
     }
 }
 
 impl From<DistillRecipe> for DistillKeys {
     fn from(recipe: DistillRecipe) -> Self {
-        let DistillRecipe { teacher, divergence, temperature, alpha, on_policy, top_k } = recipe;
+        let DistillRecipe { teacher, divergence, temperature, alpha, on_policy, top_k, hidden } = recipe;
+        let none = HiddenRecipe { weight: 0.0, loss: HiddenLoss::default(), layers: None };
+        let HiddenRecipe { weight: hidden_weight, loss: hidden_loss, layers: hidden_layers } = hidden.unwrap_or(none);
         let (cache, model) = match teacher {
             TeacherRecipe::Live(model) => (None, Some(model)),
             TeacherRecipe::Cached { folder, model } => (Some(folder), model),
@@ -205,6 +248,9 @@ impl From<DistillRecipe> for DistillKeys {
             cache,
             top_k,
             on_policy,
+            hidden_weight,
+            hidden_loss,
+            hidden_layers,
         }
     }
 }

@@ -76,7 +76,11 @@ fn companions(key: &str) -> &'static [&'static str] {
         | "objective.temperature"
         | "objective.alpha"
         | "objective.top_k"
-        | "objective.on_policy" => &["objective.teacher=\"owner/teacher\""],
+        | "objective.on_policy"
+        | "objective.hidden_weight" => &["objective.teacher=\"owner/teacher\""],
+        "objective.hidden_loss" | "objective.hidden_layers" => {
+            &["objective.teacher=\"owner/teacher\"", "objective.hidden_weight=2"]
+        }
         "objective.teacher" => &["objective.cache=\"cache\""],
         "objective.cache" => &["objective.teacher=\"owner/teacher\""],
         "adapter.layers_pattern" => &["adapter.layers=[0]"],
