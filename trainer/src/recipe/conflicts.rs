@@ -11,7 +11,7 @@ use super::file::{Init, RecipeFile};
 use super::objective::ObjectiveSection;
 use super::optimizer::{AdafactorRate, Optimizer};
 use super::output::ExportedWeights;
-use super::schedule::{ScheduleSection, WarmupKeys};
+use super::schedule::{ScheduleSection, StableDecayKeys, WarmupKeys};
 
 /// What each rule says, in the order of the recipe's sections: all that are broken.
 pub(super) fn check(file: &RecipeFile, document: &Document) -> Vec<Complaint> {
@@ -299,7 +299,45 @@ impl Rules<'_> {
                 .message("[schedule] has both `warmup_steps` and `warmup_ratio`")
                 .advice("keep one of them"));
         }
-        Ok(())
+        if given("decay_steps") && given("decay_ratio") {
+            return Err(self
+                .conflict("schedule.decay_ratio")
+                .message("[schedule] has both `decay_steps` and `decay_ratio`")
+                .advice("keep one of them"));
+        }
+        match &self.file.schedule {
+            ScheduleSection::Polynomial(keys) => self.end_of_polynomial(keys.lr_end),
+            ScheduleSection::WarmupStableDecay(StableDecayKeys {
+                warmup_ratio: Some(warmup),
+                decay_ratio: Some(decay),
+                ..
+            }) if warmup + decay > 1.0 => Err(self
+                .conflict("schedule.decay_ratio")
+                .message(format!(
+                    "`schedule.warmup_ratio` = {warmup} and `schedule.decay_ratio` = {decay} are more than the whole run"
+                ))
+                .advice("make their sum 1 or less")),
+            ScheduleSection::WarmupStableDecay(_)
+            | ScheduleSection::Cosine(_)
+            | ScheduleSection::CosineWithMinLr(_)
+            | ScheduleSection::CosineWithRestarts(_)
+            | ScheduleSection::Constant(_)
+            | ScheduleSection::InverseSqrt(_)
+            | ScheduleSection::Linear(_) => Ok(()),
+        }
+    }
+
+    fn end_of_polynomial(&self, end: f64) -> Result<(), Complaint> {
+        let highest = self.file.optimizer.learning_rate(0);
+        if end < highest {
+            return Ok(());
+        }
+        Err(self
+            .conflict("schedule.lr_end")
+            .message(format!(
+                "`schedule.lr_end` = {end} is not below the highest rate, `optimizer.learning_rate` = {highest}"
+            ))
+            .advice("write a lower lr_end, or kind = \"constant\""))
     }
 
     fn evaluation(&self) -> Result<(), Complaint> {

@@ -11,7 +11,7 @@ use super::optimizer::{
     SgdRecipe,
 };
 use super::output::Log;
-use super::schedule::{MinLrKeys, ScheduleSection, WarmupKeys};
+use super::schedule::{MinLrKeys, PolynomialKeys, Ramp, RestartKeys, ScheduleSection, StableDecayKeys, WarmupKeys};
 use super::train::{Clipping, Recompute, TrainSection};
 
 impl Default for LoraRecipe {
@@ -131,6 +131,32 @@ impl Default for ScheduleSection {
 impl Default for MinLrKeys {
     fn default() -> Self {
         MinLrKeys { min_ratio: 0.1, warmup_steps: None, warmup_ratio: None }
+    }
+}
+
+impl Default for RestartKeys {
+    fn default() -> Self {
+        RestartKeys { cycles: 1, warmup_steps: None, warmup_ratio: None }
+    }
+}
+
+impl Default for PolynomialKeys {
+    fn default() -> Self {
+        PolynomialKeys { power: 1.0, lr_end: 1e-7, warmup_steps: None, warmup_ratio: None }
+    }
+}
+
+impl Default for StableDecayKeys {
+    fn default() -> Self {
+        StableDecayKeys {
+            decay_steps: None,
+            decay_ratio: None,
+            decay_type: Ramp::Cosine,
+            warmup_type: Ramp::Linear,
+            min_ratio: 0.0,
+            warmup_steps: None,
+            warmup_ratio: None,
+        }
     }
 }
 

@@ -62,7 +62,7 @@ pub use output::{Export, ExportedWeights, Log, Sample};
 pub use quantization::{EightBitRecipe, FourBitRecipe, Quantization};
 pub use reference::reference;
 pub use resolved::HEADER;
-pub use schedule::{Curve, Schedule, Warmup};
+pub use schedule::{Curve, Decay, Ramp, Schedule, Timescale, Warmup, WarmupStableDecay};
 pub use schema::json_schema;
 pub use train::{Duration, Recompute, Train};
 pub use vocabulary::{RowInit, RowPreset, VocabularyRecipe};

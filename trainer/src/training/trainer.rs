@@ -325,7 +325,7 @@ impl<'a> Trainer<'a> {
         let schedule = &self.recipe.schedule;
         let total = self.steps.total;
         let warmup = schedule.warmup.steps(total as usize) as u64;
-        schedule.curve.factor(index, warmup, total)
+        schedule.curve.factor(index, warmup, total, self.recipe.optimizer.learning_rate(index))
     }
 
     fn check_finite(

@@ -58,6 +58,10 @@ fn every_key_of_training_changes_what_is_trained_and_the_others_do_not() {
         "schedule={kind=\"linear\",warmup_steps=0}",
         "schedule={kind=\"cosine\",warmup_steps=0}",
         "schedule.warmup_steps=1",
+        "schedule={kind=\"cosine-with-restarts\",warmup_steps=0,cycles=2}",
+        "schedule={kind=\"polynomial\",warmup_steps=0,power=2.0}",
+        "schedule={kind=\"inverse-sqrt\",warmup_steps=0,timescale=1}",
+        "schedule={kind=\"warmup-stable-decay\",warmup_steps=0,decay_steps=2}",
     ] {
         assert!(run(change) != plain, "{change} changes nothing");
     }

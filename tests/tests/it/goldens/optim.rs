@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use firebrand::optim::{DynamicMap, OptimizerState, Parameter};
-use firebrand::recipe::{Curve, Optimizer};
+use firebrand::recipe::{Curve, Decay, Optimizer, Timescale, WarmupStableDecay};
 use firebrand_models::parameters::Role;
 use firebrand_tests::golden::{self, host};
 use serde_json::Value;
@@ -76,22 +76,36 @@ fn schedules_equal_transformers_at_every_step() {
     let golden = golden::json("schedules.json");
     let highest = golden["learning_rate"].as_f64().unwrap();
     for case in golden["cases"].as_array().unwrap() {
-        let kind = case["kind"].as_str().unwrap();
+        let (kind, settings) = (case["kind"].as_str().unwrap(), &case["settings"]);
+        let number = |key: &str| settings[key].as_f64().unwrap();
         let curve = match kind {
             "constant" => Curve::Constant,
             "linear" => Curve::Linear,
             "cosine" => Curve::Cosine,
-            "cosine_with_min_lr" => {
-                Curve::CosineWithMinLr { min_ratio: case["settings"]["min_lr_rate"].as_f64().unwrap() }
+            "cosine_with_min_lr" => Curve::CosineWithMinLr { min_ratio: number("min_lr_rate") },
+            "cosine_with_restarts" => {
+                Curve::CosineWithRestarts { cycles: settings["num_cycles"].as_u64().unwrap() as usize }
             }
+            "polynomial" => Curve::Polynomial { power: number("power"), lr_end: number("lr_end") },
+            "inverse_sqrt" => {
+                let steps = settings["timescale"].as_u64();
+                let timescale = steps.map_or(Timescale::OfWarmup, |steps| Timescale::Steps(steps as usize));
+                Curve::InverseSqrt { timescale }
+            }
+            "warmup_stable_decay" => Curve::WarmupStableDecay(WarmupStableDecay {
+                decay: Decay::Steps(settings["num_decay_steps"].as_u64().unwrap() as usize),
+                decay_type: serde_json::from_value(settings["decay_type"].clone()).unwrap(),
+                warmup_type: serde_json::from_value(settings["warmup_type"].clone()).unwrap(),
+                min_ratio: number("min_lr_ratio"),
+            }),
             other => panic!("no schedule {other}"),
         };
         let warmup = case["warmup_steps"].as_u64().unwrap();
         let total = case["total_steps"].as_u64().unwrap_or(40);
         for (step, rate) in case["rates"].as_array().unwrap().iter().enumerate() {
-            let ours = highest * curve.factor(step as u64, warmup, total);
+            let ours = highest * curve.factor(step as u64, warmup, total, highest);
             let theirs = rate.as_f64().unwrap();
-            let place = format!("{kind}, warm-up {warmup} of {total}, step {}", step + 1);
+            let place = format!("{kind} {settings}, warm-up {warmup} of {total}, step {}", step + 1);
             assert!((ours - theirs).abs() < 1e-15, "{place}: {ours} instead of {theirs}");
         }
     }
