@@ -1,6 +1,6 @@
 //! Head and cross-entropy on the CPU, a chunk of tokens at a time.
 
-use super::{CrossEntropyBackend, rows};
+use super::{CrossEntropyBackend, Regularisation, rows};
 use crate::{
     flex::{dense, integers, matrix, tensor, values},
     matmul::{Elements, Matrix, Store, multiply_parallel},
@@ -32,6 +32,8 @@ pub(super) struct Wanted {
 /// The loss, and the gradients as they are for a gradient of one on the loss.
 pub(super) struct Loss {
     pub sum: FlexTensor,
+    /// Cross-entropy and the squared log-sum-exp, `[2]`.
+    pub parts: FlexTensor,
     pub d_hidden: Option<FlexTensor>,
     pub d_head: Option<FlexTensor>,
     pub d_low_rank: Option<FlexTensor>,
@@ -39,6 +41,7 @@ pub(super) struct Loss {
 }
 
 /// The forward pass, with the gradients that are wanted.
+#[allow(clippy::too_many_arguments)] // Those of the operation.
 pub(super) fn cross_entropy(
     hidden: FlexTensor,
     head: Head<'_>,
@@ -46,6 +49,7 @@ pub(super) fn cross_entropy(
     targets: &FlexTensor,
     weights: FlexTensor,
     softcap: Option<f64>,
+    terms: Regularisation,
     wanted: Wanted,
 ) -> Loss {
     let [hidden, bias, weights] = [hidden, bias, weights].map(dense);
@@ -59,20 +63,21 @@ pub(super) fn cross_entropy(
     let mut d_head = room(wanted.head, vocab * width);
     let mut d_low_rank = room(wanted.low_rank, vocab * rank);
     let mut d_bias = room(wanted.bias, vocab);
-    let mut losses = vec![0.0f32; tokens];
+    let terms = rows::Terms::new(terms, vocab);
+    let mut losses = vec![rows::TokenLoss::default(); tokens];
 
     for_each_chunk(values(&hidden), head, |first, chunk, logits| {
         let count = logits.len() / vocab;
-        let work = |((row, loss), token): ((&mut [f32], &mut f32), usize)| {
+        let work = |((row, loss), token): ((&mut [f32], &mut rows::TokenLoss), usize)| {
             vectorised(
                 #[inline(always)]
                 || {
                     rows::finish(row, bias, cap);
                     let (target, weight) = (targets[token], weights[token]);
                     let log_sum = rows::log_sum_exp(row);
-                    *loss = weight * (log_sum - row[target]);
+                    *loss = rows::loss(row, log_sum, target, weight, terms);
                     if wanted.any() {
-                        rows::derive(row, log_sum, target, weight, cap);
+                        rows::derive(row, log_sum, target, weight, cap, terms);
                     }
                 },
             );
@@ -93,9 +98,10 @@ pub(super) fn cross_entropy(
             add_rows(&mut d_bias, logits);
         }
     });
-    let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
+    let sum = |part: fn(&rows::TokenLoss) -> f32| losses.iter().map(|loss| f64::from(part(loss))).sum::<f64>() as f32;
     Loss {
-        sum: tensor(vec![sum as f32], [1]),
+        sum: tensor(vec![sum(|loss| loss.all)], [1]),
+        parts: tensor(vec![sum(|loss| loss.cross_entropy), sum(|loss| loss.squared_log_sum)], [2]),
         d_hidden: wanted.hidden.then(|| tensor(d_hidden, [tokens, width + rank])),
         d_head: wanted.head.then(|| tensor(d_head, [vocab, width])),
         d_low_rank: wanted.low_rank.then(|| tensor(d_low_rank, [vocab, rank])),
@@ -219,9 +225,12 @@ impl CrossEntropyBackend for Flex {
         targets: FlexTensor,
         weights: FlexTensor,
         softcap: Option<f64>,
-    ) -> FlexTensor {
+        terms: Regularisation,
+    ) -> (FlexTensor, FlexTensor) {
         let nothing = Wanted { hidden: false, head: false, low_rank: false, bias: false };
-        cross_entropy(hidden, Head::new(&head, &low_rank), bias, &targets, weights, softcap, nothing).sum
+        let head = Head::new(&head, &low_rank);
+        let Loss { sum, parts, .. } = cross_entropy(hidden, head, bias, &targets, weights, softcap, terms, nothing);
+        (sum, parts)
     }
 
     fn fused_token_statistics(

@@ -188,7 +188,7 @@ const WAITS: [(&str, &str); 8] = [
     ("trainer/src/objective/gradients.rs", "naming the gradient that is no number, when a run ends by it"),
     ("trainer/src/objective/backward.rs", "the loss of a micro-batch"),
     ("trainer/src/objective/router.rs", "the visits of experts, which decide on the host"),
-    ("trainer/src/objective/sft.rs", "evaluation"),
+    ("trainer/src/objective/sft.rs", "evaluation, and the parts of a regularised loss beside the loss"),
     ("trainer/src/objective/contrastive.rs", "the embeddings and the loss of a step, and evaluation"),
 ];
 

@@ -17,6 +17,7 @@ mod house;
 mod hub;
 mod inspect;
 mod named_files;
+mod noise;
 mod objectives;
 mod other_folders;
 mod paths;

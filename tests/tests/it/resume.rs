@@ -282,6 +282,33 @@ fn every_optimizer_resumes_to_the_same_bytes() {
     }
 }
 
+/// Settings of training that are drawn at random or keep a state of their own.
+const SETTINGS: [&str; 1] =
+    ["objective={kind=\"sft\",label_smoothing=0.1,z_loss=1e-3,neftune_alpha=5.0}"];
+
+#[test]
+fn every_setting_of_training_resumes_to_the_same_bytes() {
+    let workshop = workshop(true);
+    write_full(&workshop, "full.toml");
+    for (recipe, weights) in [("recipe.toml", "adapter_model.safetensors"), ("full.toml", "model.safetensors")] {
+        for (index, setting) in SETTINGS.iter().enumerate() {
+            let (whole, parts) = (format!("{recipe}-{index}-whole"), format!("{recipe}-{index}-parts"));
+            let run = |output: &str, more: &[&str]| {
+                let settings = ["--set", setting, "--set", "train.steps=6", "--set", "checkpoint.keep=100"];
+                workshop.succeed(&[&["train", recipe, "--output", output], &settings[..], more].concat());
+            };
+            run(&whole, &[]);
+            run(&parts, &[]);
+            run(&parts, &["--resume", "checkpoint-3"]);
+            for file in ["optimizer.safetensors", weights] {
+                let file = format!("checkpoint-6/{file}");
+                let same = workshop.read(&format!("{whole}/{file}")) == workshop.read(&format!("{parts}/{file}"));
+                assert!(same, "{recipe}, {setting}: {file} has other bytes");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_checkpoint_of_another_optimizer_is_refused() {
     let workshop = workshop(true);

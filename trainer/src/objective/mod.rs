@@ -34,6 +34,7 @@ use views::{predictor, towers};
 
 use firebrand_adapters::Mode;
 use firebrand_datasets::{Batch, BatchContent, RowKind, TokenBatch};
+use firebrand_kernels::Regularisation;
 use firebrand_models::towers::Towers;
 use firebrand_models::{Kind, Model, Network};
 
@@ -94,7 +95,12 @@ impl Objective {
     /// The objective of a recipe. It must [fit](ObjectiveRecipe::fits) the model.
     pub fn new(recipe: &ObjectiveRecipe, recompute: Recompute) -> Self {
         match recipe {
-            ObjectiveRecipe::Sft(sft) => Self::Sft(Sft { recompute, router_aux_loss: sft.router_aux_loss }),
+            ObjectiveRecipe::Sft(sft) => Self::Sft(Sft {
+                recompute,
+                router_aux_loss: sft.router_aux_loss,
+                terms: Regularisation { label_smoothing: sft.label_smoothing, z_loss: sft.z_loss },
+                neftune_alpha: sft.neftune_alpha,
+            }),
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
             }

@@ -1,7 +1,8 @@
 //! The views through which objectives read a network, and the inputs that a network reads of a batch.
 
+use firebrand_adapters::Mode;
 use firebrand_datasets::TokenBatch;
-use firebrand_models::parts::Inputs;
+use firebrand_models::parts::{EmbeddingNoise, Inputs};
 use firebrand_models::towers::Towers;
 use firebrand_models::{Network, Predictor};
 
@@ -18,6 +19,16 @@ pub(super) fn towers(network: &Network) -> &Towers {
     match network.towers() {
         Some(towers) => towers,
         None => panic!("an objective over pairs for a {}", network.kind()),
+    }
+}
+
+/// As [`inputs`], with noise on the embeddings in training, if there is an `alpha` for it.
+pub(super) fn noisy_inputs(batch: &TokenBatch, alpha: Option<f64>, mode: Mode) -> Inputs {
+    match (alpha, mode) {
+        (Some(alpha), Mode::Training { key, .. }) => {
+            inputs(batch).with_noise(EmbeddingNoise { alpha, key, rows: batch.examples.clone() })
+        }
+        (Some(_) | None, Mode::Training { .. } | Mode::Inference) => inputs(batch),
     }
 }
 

@@ -165,6 +165,9 @@ const NAMES: &[(&[&str], Here)] = &[
     (&["logging_steps", "log_every", "log_interval", "steps_per_report", "log_every_n_steps"], Key("log.every")),
     (&["report_to", "logging_dir", "use_tensorboard"], Set("log.tensorboard", "true")),
     (&["router_aux_loss_coef"], Key("objective.router_aux_loss")),
+    (&["neftune_noise_alpha", "noisy_embedding_alpha"], Key("objective.neftune_alpha")),
+    (&["label_smoothing_factor"], Key("objective.label_smoothing")),
+    (&["z_loss_coef", "z_loss_coefficient", "z_loss_weight", "softmax_auxiliary_loss"], Key("objective.z_loss")),
     (&["merge_lora", "save_merged"], Key("export.merge")),
     (&["stage", "rl", "do_train", "do_eval", "trainer", "task", "training_type"], Words(STAGE)),
     (

@@ -39,8 +39,11 @@ fn every_step_and_the_end_equal_the_reference() {
             // The contract allows 1e-4. Rounding alone moves the reference by a hundredth of this.
             near(&what("loss"), ours.loss, &theirs["loss"], 1e-5);
             near(&what("gradient norm"), ours.grad_norm, &theirs["grad_norm"], 5e-5);
-            if let Some(balance) = theirs.get("router_aux_loss") {
-                near(&what("router loss"), ours.parts.get("router_aux_loss").unwrap(), balance, 1e-5);
+            for part in ["router_aux_loss", "sft/ce", "sft/z_loss"] {
+                assert_eq!(ours.parts.get(part).is_some(), theirs.get(part).is_some(), "{}", what(part));
+                if let (Some(ours), Some(theirs)) = (ours.parts.get(part), theirs.get(part)) {
+                    near(&what(part), ours, theirs, 1e-5);
+                }
             }
             let rate = theirs["learning_rate"].as_f64().unwrap();
             assert!((ours.learning_rate - rate).abs() < 1e-15, "{}: {}", what("rate"), ours.learning_rate);
@@ -64,6 +67,7 @@ fn no_split_into_micro_batches_changes_the_result() {
     for (case, whole) in [
         ("trajectory-lora", "4"),
         ("trajectory-full", "5"),
+        ("trajectory-z-loss-full", "4"),
         ("trajectory-mixtral-lora", "4"),
         ("trajectory-mixtral-router-full", "4"),
     ] {
@@ -88,6 +92,7 @@ fn recomputing_blocks_changes_nothing() {
     for case in [
         "trajectory-lora",
         "trajectory-full-untied-biases",
+        "trajectory-z-loss-full",
         "trajectory-opt-350m-full",
         "trajectory-mixtral-router-full",
     ] {
