@@ -115,12 +115,12 @@ impl Objective {
         }
     }
 
-    /// Makes trainable everything that full fine-tuning trains.
-    pub fn train_all(&self, model: Model) -> Model {
+    /// Makes trainable everything that full fine-tuning trains, except the parameters at the paths `frozen`.
+    pub fn train_all_but(&self, model: Model, frozen: &[&str]) -> Model {
         match self {
-            Self::Sft(_) => model.train_all(),
-            Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all(),
-            Self::Contrastive(_) => model.train_all_but(&[Towers::TEMPERATURE]),
+            Self::Sft(_) => model.train_all_but(frozen),
+            Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all_but(frozen),
+            Self::Contrastive(_) => model.train_all_but(&[frozen, &[Towers::TEMPERATURE]].concat()),
         }
     }
 

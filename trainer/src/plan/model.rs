@@ -13,6 +13,7 @@ use super::vocabulary::Vocabulary;
 use crate::error::Error;
 use crate::objective::{Objective, Recompute};
 use crate::recipe::{Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
+use crate::training::{FreezeError, train_all};
 
 /// The model folder of a recipe, fetched if necessary.
 ///
@@ -87,7 +88,16 @@ pub fn build_model(
     match recipe.method.adapter() {
         None => {
             let objective = recipe.objective_of(model.kind());
-            Ok((Objective::new(&objective, Recompute::Off).train_all(model), vec![]))
+            let objective = Objective::new(&objective, Recompute::Off);
+            let model = train_all(&objective, model, &recipe.train.freeze).map_err(|error| match error {
+                FreezeError::Model(error) => Error::from(error),
+                error => {
+                    let help =
+                        "a pattern is looked for in the names of the model's files; `firebrand inspect` lists them";
+                    Error::from(loaded.complain("train.freeze", error.to_string(), help))
+                }
+            })?;
+            Ok((model, vec![]))
         }
         Some(config) => {
             let original = config.starts_at_what_quantization_lost().then(|| ModelFiles::open(folder)).transpose()?;

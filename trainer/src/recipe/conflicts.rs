@@ -245,6 +245,15 @@ impl Rules<'_> {
 
     fn train(&self) -> Result<(), Complaint> {
         let train = &self.file.train;
+        for pattern in &train.freeze {
+            self.regex("train.freeze", pattern)?;
+        }
+        if !train.freeze.is_empty() && self.file.adapter.is_some() {
+            return Err(self
+                .conflict("train.freeze")
+                .message("`train.freeze` leaves weights out of a full run, and an adapter run trains none of the model's")
+                .advice("remove freeze, or remove [adapter]; adapter.exclude leaves layers without an adapter"));
+        }
         if train.epochs.is_some() && train.steps.is_some() {
             return Err(self
                 .conflict("train.steps")

@@ -55,8 +55,8 @@ pub use load::Loaded;
 pub use model::ModelSource;
 pub use objective::{ContrastiveRecipe, ObjectiveRecipe, SftRecipe};
 pub use optimizer::{
-    AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdjustment, MuonRecipe, Optimizer,
-    RelativeRate, SgdRecipe,
+    AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdamwRecipe, MuonAdjustment,
+    MuonRecipe, Optimizer, RelativeRate, SgdRecipe,
 };
 pub use output::{Export, ExportedWeights, Log, Sample};
 pub use quantization::{EightBitRecipe, FourBitRecipe, Quantization};

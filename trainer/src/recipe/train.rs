@@ -16,6 +16,8 @@ pub struct Train {
     /// Absent = no clipping.
     pub max_grad_norm: Option<f64>,
     pub recompute: Recompute,
+    /// Regular expressions: a full run leaves the weights whose names have a match as they are.
+    pub freeze: Vec<String>,
 }
 
 /// When a run is over.
@@ -67,6 +69,10 @@ pub struct TrainSection {
     /// memory plan needs it.
     #[schemars(example = Recompute::Blocks)]
     pub recompute: Recompute,
+    /// Weights that a full run leaves as they are: regular expressions that are looked for in the names of the model's files, such
+    /// as `embed_tokens` or `layers\.[0-3]\.`. Each must match something, and something must be left to train.
+    #[schemars(extend("examples" = [["embed_tokens"]]))]
+    pub freeze: Vec<String>,
 }
 
 /// Whether activations are computed again in the backward pass.
@@ -116,6 +122,7 @@ impl From<TrainSection> for Train {
                 Clipping::Off(Off::Off) => None,
             },
             recompute: section.recompute,
+            freeze: section.freeze,
         }
     }
 }
@@ -134,6 +141,7 @@ impl From<&Train> for TrainSection {
             micro_batch_size: Some(train.micro_batch_size),
             max_grad_norm: train.max_grad_norm.map_or(Clipping::Off(Off::Off), Clipping::Norm),
             recompute: train.recompute,
+            freeze: train.freeze.clone(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! trainer.rs      one step, and the loop around it
 //! evaluation.rs   the loss on held-out rows
 //! summary.rs      what a run was, in a few numbers
+//! trainable.rs    what a full run trains
 //! snapshot.rs     the state of the run, to and from checkpoint files
 //! ```
 //! Nothing here knows a terminal, a signal or a recipe file.
@@ -13,9 +14,11 @@ mod evaluation;
 mod snapshot;
 mod steps;
 mod summary;
+mod trainable;
 mod trainer;
 
 pub use evaluation::evaluate;
 pub use steps::{StepData, Steps};
 pub use summary::{Evaluations, Summary};
+pub use trainable::{FreezeError, train_all};
 pub use trainer::{Ask, Outcome, Questions, Trainer};

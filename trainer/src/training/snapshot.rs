@@ -9,6 +9,7 @@ use std::path::Path;
 use firebrand_models::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
 use firebrand_models::{Hold, Model, ModelError, adapter_folder};
 
+use super::trainable::train_all;
 use super::trainer::Trainer;
 use crate::error::Error;
 use crate::optim::{OptimizerState, Parameter};
@@ -67,7 +68,10 @@ impl Trainer<'_> {
                 adapter_folder::attach(&mut model, &config, adapter_folder::Start::Folder(&checkpoint.path))?;
                 model.train_active()
             }
-            None => self.objective.train_all(Model::load(&checkpoint.path, Hold::F32, &device)?),
+            None => {
+                let model = Model::load(&checkpoint.path, Hold::F32, &device)?;
+                train_all(&self.objective, model, &self.recipe.train.freeze)?
+            }
         };
         self.trained = self.model.trained_parameters();
         Ok(())

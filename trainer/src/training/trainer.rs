@@ -281,7 +281,8 @@ impl<'a> Trainer<'a> {
             }),
             Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) | Method::Full => None,
         };
-        let rates = LearningRates { base: learning_rate, loraplus };
+        let layer_decay = self.recipe.optimizer.layer_decay();
+        let rates = LearningRates { base: learning_rate, loraplus, layer_decay };
         let (optimizer, state, trained) = (&self.recipe.optimizer, &mut self.optimizer, &self.trained);
         self.model = self.model.with_network(|network| {
             self.objective.after_step(gradients.apply(network, trained, optimizer, state, rates))

@@ -58,6 +58,7 @@ fn every_key_of_training_changes_what_is_trained_and_the_others_do_not() {
         "optimizer.eps=0.1",
         "optimizer.weight_decay=0.5",
         "optimizer={kind=\"sgd\",learning_rate=1e-2}",
+        "optimizer.layer_decay=0.5",
         "schedule={kind=\"linear\",warmup_steps=0}",
         "schedule={kind=\"cosine\",warmup_steps=0}",
         "schedule.warmup_steps=1",
