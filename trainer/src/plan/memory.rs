@@ -22,6 +22,8 @@ pub struct Work {
     pub trained: usize,
     /// Bytes of the optimiser state.
     pub optimizer_bytes: usize,
+    /// Whether a moving average of what is trained is kept.
+    pub averaged: bool,
 }
 
 /// An estimate in bytes.
@@ -33,6 +35,8 @@ pub struct MemoryPlan {
     pub gradients: u64,
     /// Optimiser state.
     pub optimizer: u64,
+    /// The moving average of trained values.
+    pub average: u64,
     /// Activations of one micro-batch when all are kept.
     pub activations: u64,
     /// Activations of one micro-batch when blocks are recomputed.
@@ -59,6 +63,7 @@ impl MemoryPlan {
             weights: model.weight_bytes(),
             gradients: work.trained as u64 * float,
             optimizer: work.optimizer_bytes as u64,
+            average: if work.averaged { work.trained as u64 * float } else { 0 },
             activations: kept * float,
             activations_recomputed: again * float,
             rows: work.rows as u64,
@@ -84,7 +89,7 @@ impl MemoryPlan {
             Recompute::Off => self.activations,
             Recompute::Blocks => self.activations_recomputed,
         };
-        self.weights + self.gradients + self.optimizer + activations
+        self.weights + self.gradients + self.optimizer + self.average + activations
     }
 
     /// Recomputation, if keeping all activations would take more than 70 % of the free memory.

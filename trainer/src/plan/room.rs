@@ -136,6 +136,7 @@ mod tests {
         MemoryPlan {
             weights: 100 * MIB,
             gradients: 0,
+            average: 0,
             optimizer: 0,
             activations: 40 * MIB * rows,
             activations_recomputed: 10 * MIB * rows,

@@ -7,6 +7,7 @@ use super::checkpoint::BestKey;
 use super::document::Document;
 use super::dtype::WrittenDtype;
 use super::error::{Complaint, ComplaintKind};
+use super::evaluation::EvaluatedWeights;
 use super::file::{Init, RecipeFile};
 use super::objective::ObjectiveSection;
 use super::optimizer::{AdafactorRate, Optimizer};
@@ -26,6 +27,7 @@ pub(super) fn check(file: &RecipeFile, document: &Document) -> Vec<Complaint> {
         rules.train(),
         rules.optimizer(),
         rules.schedule(),
+        rules.average(),
         rules.evaluation(),
         rules.sample(),
     ];
@@ -347,6 +349,21 @@ impl Rules<'_> {
                 "`schedule.lr_end` = {end} is not below the highest rate, `optimizer.learning_rate` = {highest}"
             ))
             .advice("write a lower lr_end, or kind = \"constant\""))
+    }
+
+    /// What asks for the moving average, which must be kept.
+    fn average(&self) -> Result<(), Complaint> {
+        let asked = [
+            ("eval.weights", self.file.eval.weights == EvaluatedWeights::Ema),
+            ("export.weights", self.file.export.weights == Some(ExportedWeights::Ema)),
+        ];
+        match asked.into_iter().find(|(_, asks)| *asks) {
+            Some((key, _)) if self.file.train.ema.is_none() => Err(self
+                .conflict(key)
+                .message(format!("`{key}` asks for the moving average of the weights, and none is kept"))
+                .advice("keep one: ema = 0.999 in [train]")),
+            _ => Ok(()),
+        }
     }
 
     fn evaluation(&self) -> Result<(), Complaint> {

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 
 use super::adapter::{Bias, Exclude, Ia3Recipe, LoraInit, LoraRecipe, TargetPreset, Targets};
 use super::checkpoint::CheckpointSection;
-use super::evaluation::{EarlyStopping, EvalSection};
+use super::evaluation::{EarlyStopping, EvalSection, EvaluatedWeights};
 use super::optimizer::{
     AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdamwRecipe, MuonAdjustment, MuonRecipe,
     Optimizer,
@@ -61,6 +61,7 @@ impl Default for TrainSection {
             max_grad_norm: Clipping::Norm(1.0),
             recompute: Recompute::Auto,
             freeze: Vec::new(),
+            ema: None,
         }
     }
 }
@@ -189,7 +190,13 @@ impl Default for StableDecayKeys {
 
 impl Default for EvalSection {
     fn default() -> Self {
-        EvalSection { every: 50, batch_size: None, at_start: false, early_stopping: None }
+        EvalSection {
+            every: 50,
+            batch_size: None,
+            at_start: false,
+            weights: EvaluatedWeights::Last,
+            early_stopping: None,
+        }
     }
 }
 

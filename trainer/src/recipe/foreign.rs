@@ -129,6 +129,8 @@ const NAMES: &[(&[&str], Here)] = &[
         &["max_norm", "grad_clip", "gradient_clipping", "clip_grad_norm", "gradient_clip_val"],
         Key("train.max_grad_norm"),
     ),
+    (&["ema_decay", "model_ema_decay", "ema_beta"], Key("train.ema")),
+    (&["use_ema", "model_ema"], Set("train.ema", "0.999")),
     (&["lr", "peak_lr"], Key("optimizer.learning_rate")),
     (&["optim", "optimizer_type", "optimizer_name"], Key("optimizer.kind")),
     (&["adam_beta1", "adam_beta2", "beta1", "beta2"], Words(BETAS)),

@@ -49,7 +49,7 @@ pub use checkpoint::{BestMetric, Checkpoint};
 pub use device::DeviceName;
 pub use dtype::{ComputeDtype, StoredDtype, WrittenDtype};
 pub use error::{Complaint, ComplaintKind, RecipeError};
-pub use evaluation::{EarlyStopping, Eval};
+pub use evaluation::{EarlyStopping, Eval, EvaluatedWeights};
 pub use file::Init;
 pub use load::Loaded;
 pub use model::ModelSource;

@@ -53,6 +53,7 @@ pub struct Export {
 pub enum ExportedWeights {
     Last,
     Best,
+    Ema,
 }
 
 /// What is written when the run is over. A full run always writes `model/`, an adapter run always `adapter/`.
@@ -67,8 +68,9 @@ pub struct ExportSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = WrittenDtype::Bf16)]
     pub dtype: Option<WrittenDtype>,
-    /// The weights that `adapter/` and `model/` get: those of the last step, or those of the lowest evaluation loss (its
-    /// checkpoint stays, by `checkpoint.best`). When not given: `best` where `eval.early_stopping` is given, else `last`.
+    /// The weights that `adapter/` and `model/` get: those of the last step, those of the lowest evaluation loss (its
+    /// checkpoint stays, by `checkpoint.best`; with `eval.weights = "ema"` they are the average at that step), or the moving
+    /// average at the last step (`train.ema`). When not given: `best` where `eval.early_stopping` is given, else `last`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = ExportedWeights::Best)]
     pub weights: Option<ExportedWeights>,

@@ -14,8 +14,8 @@ use super::steps::{StepData, Steps};
 use crate::error::Error;
 use crate::objective::{Evaluated, Gradients, Objective, StepLoss};
 use crate::observer::{Answer, EvalReport, Observer, SampleReport, StepReport};
-use crate::optim::{LearningRates, LoraPlus, OptimizerState, clip_factor, global_norm};
-use crate::recipe::{ExportedWeights, Method, Recipe};
+use crate::optim::{LearningRates, LoraPlus, OptimizerState, WeightAverage, clip_factor, global_norm};
+use crate::recipe::{EvaluatedWeights, ExportedWeights, Method, Recipe};
 use crate::run::{Best, Checkpoint, Checkpoints, Retention, RunState, TrainerState};
 
 use super::summary::Summary;
@@ -29,6 +29,8 @@ pub struct Trainer<'a> {
     /// The trained parameters of the model.
     pub(super) trained: Vec<ParameterInfo>,
     pub(super) optimizer: OptimizerState,
+    /// The moving average of the trained weights, if the recipe keeps one.
+    pub(super) average: Option<WeightAverage>,
     pub(super) state: RunState,
     pub(super) history: TrainerState,
     train: &'a Dataset,
@@ -40,6 +42,8 @@ pub struct Trainer<'a> {
     questions: Option<Questions<'a>>,
     /// The step whose weights the model has.
     weights_of: u64,
+    /// Whether these are the moving average at that step.
+    averaged: bool,
 }
 
 /// Gives a model's answers.
@@ -96,10 +100,12 @@ impl<'a> Trainer<'a> {
             train_batch_size: Some(recipe.train.micro_batch_size as u64),
             ..TrainerState::default()
         };
+        let trained = model.trained_parameters();
         Self {
             recipe,
             base_model,
-            trained: model.trained_parameters(),
+            average: recipe.train.ema.map(|decay| WeightAverage::of(model.network(), &trained, decay)),
+            trained,
             model,
             optimizer: OptimizerState::default(),
             state: RunState { seed: recipe.seed, ..RunState::default() },
@@ -111,6 +117,7 @@ impl<'a> Trainer<'a> {
             tokenizer: None,
             questions: None,
             weights_of: 0,
+            averaged: false,
         }
     }
 
@@ -137,7 +144,7 @@ impl<'a> Trainer<'a> {
 
     /// What the run was, so far.
     pub fn summary(&self) -> Summary {
-        Summary::new(&self.state, &self.history, self.weights_of)
+        Summary::new(&self.state, &self.history, self.weights_of, self.averaged)
     }
 
     /// The model in its current state.
@@ -219,9 +226,33 @@ impl<'a> Trainer<'a> {
     /// Gives the model the weights that `export.weights` asks for. Without an evaluation the last ones are the best.
     fn choose_weights(&mut self, checkpoints: &Checkpoints) -> Result<(), Error> {
         self.weights_of = self.state.step;
-        let Some(best) = self.state.best else { return Ok(()) };
         match self.recipe.export.weights {
-            ExportedWeights::Best if best.step != self.state.step => {
+            ExportedWeights::Best => self.choose_best(checkpoints)?,
+            ExportedWeights::Last | ExportedWeights::Ema => {}
+        }
+        let averaged = match self.recipe.export.weights {
+            ExportedWeights::Ema => true,
+            ExportedWeights::Best => self.evaluates_average(),
+            ExportedWeights::Last => false,
+        };
+        if let (true, Some(average)) = (averaged, &self.average) {
+            self.model = self.model.clone().with_network(|network| average.put_into(network));
+            self.averaged = true;
+        }
+        Ok(())
+    }
+
+    fn evaluates_average(&self) -> bool {
+        match self.recipe.eval.weights {
+            EvaluatedWeights::Ema => true,
+            EvaluatedWeights::Last => false,
+        }
+    }
+
+    /// Restores the weights of the best evaluation, and their average.
+    fn choose_best(&mut self, checkpoints: &Checkpoints) -> Result<(), Error> {
+        match self.state.best {
+            Some(best) if best.step != self.state.step => {
                 let checkpoint = checkpoints.open(best.step).map_err(|error| Error::Request {
                     problem: format!(
                         "the best evaluation was at step {}, and its checkpoint cannot be used: {error}",
@@ -230,10 +261,11 @@ impl<'a> Trainer<'a> {
                     help: "--resume --set 'export.weights=\"last\"' writes the weights of the last step".into(),
                 })?;
                 self.restore_weights(&checkpoint)?;
+                self.restore_average(&checkpoint)?;
                 self.weights_of = best.step;
                 Ok(())
             }
-            ExportedWeights::Best | ExportedWeights::Last => Ok(()),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -287,6 +319,9 @@ impl<'a> Trainer<'a> {
         self.model = self.model.with_network(|network| {
             self.objective.after_step(gradients.apply(network, trained, optimizer, state, rates))
         });
+        if let Some(average) = &mut self.average {
+            average.update(self.model.network(), &self.trained);
+        }
 
         let labelled: usize = batches.iter().map(|(batch, _)| batch.labelled_tokens()).sum();
         let tokens: usize = batches.iter().map(|(batch, _)| batch.tokens()).sum();
@@ -374,7 +409,10 @@ impl<'a> Trainer<'a> {
     /// The loss on eval data, if there are any, reported and logged.
     fn evaluate(&mut self, epoch: f64, observer: &mut dyn Observer) -> Result<Option<f64>, Error> {
         let Some(dataset) = self.eval else { return Ok(None) };
-        let model = self.model.for_inference();
+        let model = match (&self.average, self.evaluates_average()) {
+            (Some(average), true) => self.model.clone().with_network(|network| average.put_into(network)).for_inference(),
+            (Some(_) | None, _) => self.model.for_inference(),
+        };
         let batch_size = self.recipe.eval.batch_size;
         let Evaluated { loss, metrics } = evaluate(&self.objective, &model, dataset, batch_size, |done, total| {
             observer.evaluating(done, total);

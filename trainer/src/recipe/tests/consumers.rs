@@ -90,6 +90,8 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("train.micro_batch_size", "trainer/src/training/trainer.rs", "recipe.train.micro_batch_size"),
     ("train.max_grad_norm", "trainer/src/training/trainer.rs", "recipe.train.max_grad_norm"),
     ("train.recompute", "trainer/src/plan/recompute.rs", "recipe.train.recompute"),
+    ("train.ema", "trainer/src/training/trainer.rs", "recipe.train.ema"),
+    ("eval.weights", "trainer/src/training/trainer.rs", "recipe.eval.weights"),
     ("train.freeze", "trainer/src/plan/model.rs", "recipe.train.freeze"),
     ("objective.label_smoothing", "trainer/src/objective/mod.rs", "sft.label_smoothing"),
     ("objective.z_loss", "trainer/src/objective/mod.rs", "sft.z_loss"),

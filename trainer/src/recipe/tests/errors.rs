@@ -245,6 +245,9 @@ fn numbers_out_of_range_are_refused() {
         ("[optimizer]\nkind = \"muon\"\nadamw.eps = 0.0".into(), "optimizer.adamw.eps"),
         ("[train]\n\nmax_grad_norm = 0.0".into(), "train.max_grad_norm"),
         ("[train]\n\nsteps = 0".into(), "train.steps"),
+        ("[train]\n\nema = 1.0".into(), "train.ema"),
+        ("[optimizer]\n\nlayer_decay = 0.0".into(), "optimizer.layer_decay"),
+        ("[optimizer]\n\nlayer_decay = 1.5".into(), "optimizer.layer_decay"),
         ("[eval]\n\nevery = 0".into(), "eval.every"),
         ("[schedule]\n\nwarmup_ratio = 1.5".into(), "schedule.warmup_ratio"),
         ("[schedule]\nkind = \"cosine-with-restarts\"\ncycles = 0".into(), "schedule.cycles"),
@@ -297,6 +300,8 @@ fn keys_that_do_not_go_together_are_refused() {
             "recipe.toml:9:",
             "a lower lr_end",
         ),
+        ("[export]\n\nweights = \"ema\"", "asks for the moving average", "recipe.toml:9:", "ema = 0.999"),
+        ("[train]\nepochs = 1\nfreeze = [\"a\"]\n[adapter]\nkind = \"lora\"", "trains none of", "recipe.toml:9:", "remove"),
         ("[optimizer]\nkind = \"sgd\"\nnesterov = true", "there is none", "recipe.toml:9:", "set momentum"),
         (
             "[optimizer]\nkind = \"adafactor\"\nlearning_rate = \"relative\"",

@@ -109,6 +109,7 @@ fn defaults_are_the_contracts() {
             max_grad_norm: Some(1.0),
             recompute: Recompute::Auto,
             freeze: vec![],
+            ema: None,
         },
         optimizer: Optimizer::Adamw(AdamwRecipe {
             learning_rate: 2e-4,
@@ -119,7 +120,13 @@ fn defaults_are_the_contracts() {
             layer_decay: 1.0,
         }),
         schedule: Schedule { curve: Curve::Cosine, warmup: Warmup::Fitting },
-        eval: Eval { every: 50, batch_size: 4, at_start: false, early_stopping: None },
+        eval: Eval {
+            every: 50,
+            batch_size: 4,
+            at_start: false,
+            weights: EvaluatedWeights::Last,
+            early_stopping: None,
+        },
         checkpoint: Checkpoint { every: 50, keep: 2, best: None },
         log: Log { every: 1, tensorboard: true },
         sample: None,
