@@ -5,6 +5,7 @@
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
+//! noise.rs        how much the gradients of micro-batches differ
 //! parts.rs        the named numbers of a step and of an evaluation
 //! views.rs        the views through which objectives read a network
 //! ```
@@ -16,6 +17,7 @@
 mod backward;
 mod contrastive;
 mod gradients;
+mod noise;
 mod pairs;
 mod parts;
 mod router;
@@ -25,6 +27,7 @@ mod views;
 pub use backward::Recompute;
 pub use contrastive::{Contrastive, Embeddings};
 pub use gradients::Gradients;
+pub use noise::{NoiseAverage, NoiseSample};
 pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
 pub use router::RouterBalance;
@@ -79,6 +82,14 @@ impl ObjectiveRecipe {
         match (self, kind) {
             (Self::Sft(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
             (Self::Sft(_), Kind::Towers) | (Self::Contrastive(_), Kind::Decoder) => false,
+        }
+    }
+
+    /// Whether its gradient is a sum over rows of which each micro-batch has a share, so that a noise scale can be measured.
+    pub fn is_sum_over_rows(&self) -> bool {
+        match self {
+            Self::Sft(_) => true,
+            Self::Contrastive(_) => false,
         }
     }
 

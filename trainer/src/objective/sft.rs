@@ -115,6 +115,8 @@ impl Sft {
         for (batch, mode) in batches {
             let (loss, part) = self.accumulate_measured(network, batch, &scale, *mode, gradients);
             step.loss += loss;
+            let weight: f64 = batch.weights.iter().copied().map(f64::from).sum();
+            gradients.end_micro_batch(weight / scale.total_weight);
             measured.cross_entropy += part.cross_entropy;
             measured.squared_log_sum += part.squared_log_sum;
         }

@@ -4,6 +4,7 @@ use regex::Regex;
 
 use super::adapter::{AdapterSection, Exclude, LoraInit, LoraRecipe, Targets};
 use super::checkpoint::BestKey;
+use super::default_values::MICRO_BATCH_LIMIT;
 use super::document::Document;
 use super::dtype::WrittenDtype;
 use super::error::{Complaint, ComplaintKind};
@@ -13,6 +14,7 @@ use super::objective::ObjectiveSection;
 use super::optimizer::{AdafactorRate, Optimizer};
 use super::output::ExportedWeights;
 use super::schedule::{ScheduleSection, StableDecayKeys, WarmupKeys};
+use super::train::largest_divisor;
 
 /// What each rule says, in the order of the recipe's sections: all that are broken.
 pub(super) fn check(file: &RecipeFile, document: &Document) -> Vec<Complaint> {
@@ -261,6 +263,16 @@ impl Rules<'_> {
                 .conflict("train.steps")
                 .message("[train] has both `epochs` and `steps`")
                 .advice("keep one of them: either ends the run"));
+        }
+        let micro = train.micro_batch_size.unwrap_or(largest_divisor(train.batch_size, MICRO_BATCH_LIMIT));
+        if self.file.log.noise_scale && micro == train.batch_size {
+            return Err(self
+                .conflict("log.noise_scale")
+                .message(format!(
+                    "`log.noise_scale` compares the micro-batches of a step, and a step of {} rows is one",
+                    train.batch_size
+                ))
+                .advice("write a smaller micro_batch_size, or a larger batch_size, in [train]"));
         }
         match train.micro_batch_size {
             Some(micro) if !train.batch_size.is_multiple_of(micro) => {

@@ -214,6 +214,6 @@ impl Default for CheckpointSection {
 
 impl Default for Log {
     fn default() -> Self {
-        Log { every: 1, tensorboard: true }
+        Log { every: 1, tensorboard: true, noise_scale: false }
     }
 }

@@ -15,6 +15,12 @@ pub struct Log {
     /// Write event files for TensorBoard.
     #[schemars(example = false)]
     pub tensorboard: bool,
+    /// Measure the gradient noise scale (McCandlish et al., arXiv 1812.06162) from the micro-batches of each step: about the
+    /// `batch_size` from which larger ones learn hardly more a step. Reported as `noise_scale`, in rows (packs when packing), with
+    /// what it is made of; it settles within some twenty steps. Needs two micro-batches a step, and memory for one more
+    /// gradient. Nothing that is trained changes.
+    #[schemars(example = true)]
+    pub noise_scale: bool,
 }
 
 /// The same questions answered before and after training, greedily, rendered with the chat template.

@@ -295,10 +295,20 @@ impl<'a> Trainer<'a> {
             Ok((self.train.batch(packs)?, mode))
         });
         let batches = batches.collect::<Result<Vec<_>, Error>>()?;
-        let mut gradients = Gradients::default();
-        let StepLoss { loss, parts } = self.objective.accumulate(self.model.network(), &batches, &mut gradients)?;
+        let mut gradients =
+            if self.recipe.log.noise_scale { Gradients::measuring() } else { Gradients::default() };
+        let StepLoss { loss, mut parts } = self.objective.accumulate(self.model.network(), &batches, &mut gradients)?;
         let norm = global_norm(gradients.values());
         self.check_finite(step, loss, norm, &gradients, &data)?;
+        if let Some(sample) = gradients.noise(norm, data.packs.len()) {
+            let average = self.state.noise.get_or_insert_default();
+            average.add(sample);
+            parts.set("gradient_variance", sample.variance);
+            parts.set("gradient_squared_norm", sample.squared_norm);
+            if let Some(scale) = average.scale() {
+                parts.set("noise_scale", scale);
+            }
+        }
         if let Some(max_norm) = self.recipe.train.max_grad_norm {
             let factor = clip_factor(norm, max_norm);
             if factor < 1.0 {

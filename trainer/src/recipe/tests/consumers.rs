@@ -149,6 +149,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("checkpoint.keep", "trainer/src/training/trainer.rs", "recipe.checkpoint.keep"),
     ("checkpoint.best", "trainer/src/training/trainer.rs", "recipe.checkpoint.best"),
     ("log.every", "trainer/src/training/trainer.rs", "recipe.log.every"),
+    ("log.noise_scale", "trainer/src/training/trainer.rs", "recipe.log.noise_scale"),
     ("log.tensorboard", "trainer/src/commands/train.rs", "recipe.log.tensorboard"),
     ("sample.prompts", "trainer/src/inference/samples.rs", "sample.prompts"),
     ("sample.max_new_tokens", "trainer/src/inference/samples.rs", "sample.max_new_tokens"),

@@ -128,7 +128,7 @@ fn defaults_are_the_contracts() {
             early_stopping: None,
         },
         checkpoint: Checkpoint { every: 50, keep: 2, best: None },
-        log: Log { every: 1, tensorboard: true },
+        log: Log { every: 1, tensorboard: true, noise_scale: false },
         sample: None,
         export: Export { merge: false, dtype: None, weights: ExportedWeights::Last },
     };

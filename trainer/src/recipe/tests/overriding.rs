@@ -13,7 +13,7 @@ fn set(overrides: &[&str]) -> Recipe {
 fn any_key_can_be_set() {
     assert_eq!(set(&["train.batch_size=8"]).train.batch_size, 8);
     assert_eq!(set(&["optimizer.learning_rate=1e-3"]).optimizer.learning_rate(0), 1e-3);
-    assert_eq!(set(&["log.tensorboard=false"]).log, Log { every: 1, tensorboard: false });
+    assert_eq!(set(&["log.tensorboard=false"]).log, Log { every: 1, tensorboard: false, noise_scale: false });
     assert_eq!(set(&["output=runs/second run"]).output, PathBuf::from("runs/second run"));
     assert_eq!(set(&["output = \"runs/third\""]).output, PathBuf::from("runs/third"));
     let lora = set(&["adapter.kind=lora", "adapter.rank_pattern.\"layers.0.q_proj\"=4"]);
