@@ -1,6 +1,7 @@
 //! All integration tests in one binary: one link, one run. A subject is a module.
 
 mod adapter_tools;
+mod average;
 mod before_a_recipe;
 mod choosing;
 mod cli;
@@ -8,8 +9,10 @@ mod configs;
 mod correctness;
 mod disk;
 mod evaluation;
+mod find_rate;
 mod first_run;
 mod formats;
+mod frozen;
 mod generating;
 mod going_on;
 mod goldens;
@@ -18,6 +21,7 @@ mod hub;
 mod inspect;
 mod named_files;
 mod noise;
+mod noise_scale;
 mod objectives;
 mod other_folders;
 mod paths;

@@ -24,6 +24,8 @@ pub struct Work {
     pub optimizer_bytes: usize,
     /// Whether a moving average of what is trained is kept.
     pub averaged: bool,
+    /// Whether the gradient of each micro-batch is held beside their sum.
+    pub measures_noise: bool,
 }
 
 /// An estimate in bytes.
@@ -31,7 +33,7 @@ pub struct Work {
 pub struct MemoryPlan {
     /// All weights as they are held, adapters included.
     pub weights: u64,
-    /// Gradients of trained values.
+    /// Gradients of trained values: of the step, and of one micro-batch where these are measured.
     pub gradients: u64,
     /// Optimiser state.
     pub optimizer: u64,
@@ -61,7 +63,7 @@ impl MemoryPlan {
         let float = 4;
         Self {
             weights: model.weight_bytes(),
-            gradients: work.trained as u64 * float,
+            gradients: work.trained as u64 * float * if work.measures_noise { 2 } else { 1 },
             optimizer: work.optimizer_bytes as u64,
             average: if work.averaged { work.trained as u64 * float } else { 0 },
             activations: kept * float,

@@ -28,6 +28,7 @@ pub fn recompute_within(
         trained: model.trained_parameters().iter().map(|info| info.elements()).sum(),
         optimizer_bytes: optimizer_bytes(recipe, model),
         averaged: recipe.train.ema.is_some(),
+        measures_noise: recipe.log.noise_scale,
     };
     let plan = MemoryPlan::new(model, work, machine);
     let choice = match recipe.train.recompute {

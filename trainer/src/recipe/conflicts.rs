@@ -255,7 +255,9 @@ impl Rules<'_> {
         if !train.freeze.is_empty() && self.file.adapter.is_some() {
             return Err(self
                 .conflict("train.freeze")
-                .message("`train.freeze` leaves weights out of a full run, and an adapter run trains none of the model's")
+                .message(
+                    "`train.freeze` leaves weights out of a full run, and an adapter run trains none of the model's",
+                )
                 .advice("remove freeze, or remove [adapter]; adapter.exclude leaves layers without an adapter"));
         }
         if train.epochs.is_some() && train.steps.is_some() {
@@ -401,6 +403,12 @@ impl Rules<'_> {
             return Err(self
                 .conflict("eval.at_start")
                 .message("`eval.at_start` evaluates on eval data, and there is none")
+                .advice(help));
+        }
+        if self.file.eval.weights == EvaluatedWeights::Ema {
+            return Err(self
+                .conflict("eval.weights")
+                .message("`eval.weights` says what is evaluated on eval data, and there is none")
                 .advice(help));
         }
         if exports_best {

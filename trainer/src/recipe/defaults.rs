@@ -7,9 +7,8 @@ use super::adapter::{Bias, Exclude, Ia3Recipe, LoraInit, LoraRecipe, TargetPrese
 use super::checkpoint::CheckpointSection;
 use super::evaluation::{EarlyStopping, EvalSection, EvaluatedWeights};
 use super::optimizer::{
-    AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdamwRecipe, MuonAdjustment, MuonRecipe,
-    Optimizer,
-    SgdRecipe,
+    AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdamwRecipe, MuonAdjustment,
+    MuonRecipe, Optimizer, SgdRecipe,
 };
 use super::output::Log;
 use super::schedule::{MinLrKeys, PolynomialKeys, Ramp, RestartKeys, ScheduleSection, StableDecayKeys, WarmupKeys};

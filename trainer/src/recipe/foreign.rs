@@ -138,10 +138,22 @@ const NAMES: &[(&[&str], Here)] = &[
     (&["adam_weight_decay", "wd"], Key("optimizer.weight_decay")),
     (&["layerwise_lr_decay", "layer_wise_lr_decay", "llrd", "lr_layer_decay"], Key("optimizer.layer_decay")),
     (
-        &["freeze_layers", "frozen_layers", "freeze_modules", "freeze_parameters", "freeze_trainable_layers", "unfrozen_parameters"],
-        Words("write freeze = [\"..\"] in [train]: patterns that are found in the names of weights to leave as they are"),
+        &[
+            "freeze_layers",
+            "frozen_layers",
+            "freeze_modules",
+            "freeze_parameters",
+            "freeze_trainable_layers",
+            "unfrozen_parameters",
+        ],
+        Words(
+            "write freeze = [\"..\"] in [train]: patterns that are found in the names of weights to leave as they are",
+        ),
     ),
-    (&["freeze_vision_tower", "freeze_embeddings"], Words("write freeze = [\"..\"] in [train], with a part of the names")),
+    (
+        &["freeze_vision_tower", "freeze_embeddings"],
+        Words("write freeze = [\"..\"] in [train], with a part of the names"),
+    ),
     (&["loraplus_lr_ratio"], Key("adapter.loraplus_lr_ratio")),
     (&["lr_scheduler_type", "lr_scheduler", "scheduler", "lr_schedule", "lr_decay_style"], Key("schedule.kind")),
     (&["warmup", "num_warmup_steps", "lr_warmup_steps", "warmup_iters"], Key("schedule.warmup_steps")),

@@ -34,6 +34,18 @@ impl Optimizer {
         }
     }
 
+    /// Whether its learning rate is a number, and not made from the step.
+    pub fn has_fixed_rate(&self) -> bool {
+        match self {
+            Optimizer::Adafactor(adafactor) => matches!(adafactor.learning_rate, AdafactorRate::Fixed(_)),
+            Optimizer::Adamw(_)
+            | Optimizer::Adamw8bit(_)
+            | Optimizer::Lion(_)
+            | Optimizer::Muon(_)
+            | Optimizer::Sgd(_) => true,
+        }
+    }
+
     /// Whether norms and biases are left out of the decay.
     pub fn no_decay(&self) -> bool {
         match self {

@@ -10,6 +10,7 @@ use firebrand_models::parameters::ParameterInfo;
 use rand::Rng;
 
 use super::evaluation::{evaluate, rows_without_a_loss};
+use super::rate_sweep::RateSweep;
 use super::steps::{StepData, Steps};
 use crate::error::Error;
 use crate::objective::{Evaluated, Gradients, Objective, StepLoss};
@@ -44,6 +45,8 @@ pub struct Trainer<'a> {
     weights_of: u64,
     /// Whether these are the moving average at that step.
     averaged: bool,
+    /// Rates in place of those of the schedule.
+    pub(super) sweep: Option<RateSweep>,
 }
 
 /// Gives a model's answers.
@@ -118,6 +121,7 @@ impl<'a> Trainer<'a> {
             questions: None,
             weights_of: 0,
             averaged: false,
+            sweep: None,
         }
     }
 
@@ -282,7 +286,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// One optimiser step. Takes `self` by value so that the network has one owner and is updated in place.
-    fn train_step(mut self) -> Result<(Self, StepReport), Error> {
+    pub(super) fn train_step(mut self) -> Result<(Self, StepReport), Error> {
         let start = Instant::now();
         let data = self.steps.advance();
         let step = self.state.step + 1;
@@ -295,8 +299,7 @@ impl<'a> Trainer<'a> {
             Ok((self.train.batch(packs)?, mode))
         });
         let batches = batches.collect::<Result<Vec<_>, Error>>()?;
-        let mut gradients =
-            if self.recipe.log.noise_scale { Gradients::measuring() } else { Gradients::default() };
+        let mut gradients = if self.recipe.log.noise_scale { Gradients::measuring() } else { Gradients::default() };
         let StepLoss { loss, mut parts } = self.objective.accumulate(self.model.network(), &batches, &mut gradients)?;
         let norm = global_norm(gradients.values());
         self.check_finite(step, loss, norm, &gradients, &data)?;
@@ -368,6 +371,9 @@ impl<'a> Trainer<'a> {
 
     /// The schedule's factor on a learning rate in that step.
     fn schedule_factor(&self, index: u64) -> f64 {
+        if let Some(sweep) = &self.sweep {
+            return sweep.rate(index) / self.recipe.optimizer.learning_rate(index);
+        }
         let schedule = &self.recipe.schedule;
         let total = self.steps.total;
         let warmup = schedule.warmup.steps(total as usize) as u64;
@@ -420,7 +426,9 @@ impl<'a> Trainer<'a> {
     fn evaluate(&mut self, epoch: f64, observer: &mut dyn Observer) -> Result<Option<f64>, Error> {
         let Some(dataset) = self.eval else { return Ok(None) };
         let model = match (&self.average, self.evaluates_average()) {
-            (Some(average), true) => self.model.clone().with_network(|network| average.put_into(network)).for_inference(),
+            (Some(average), true) => {
+                self.model.clone().with_network(|network| average.put_into(network)).for_inference()
+            }
             (Some(_) | None, _) => self.model.for_inference(),
         };
         let batch_size = self.recipe.eval.batch_size;

@@ -69,7 +69,15 @@ fn every_key_of_training_changes_what_is_trained_and_the_others_do_not() {
     ] {
         assert!(run(change) != plain, "{change} changes nothing");
     }
-    for change in ["log.every=2", "checkpoint.every=1", "checkpoint.keep=1", "eval.every=1", "log.tensorboard=true"] {
+    for change in [
+        "log.noise_scale=true",
+        "train.ema=0.9",
+        "log.every=2",
+        "checkpoint.every=1",
+        "checkpoint.keep=1",
+        "eval.every=1",
+        "log.tensorboard=true",
+    ] {
         assert!(run(change) == plain, "{change} changes what is trained");
     }
 }

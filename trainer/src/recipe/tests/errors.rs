@@ -300,9 +300,19 @@ fn keys_that_do_not_go_together_are_refused() {
             "recipe.toml:9:",
             "a lower lr_end",
         ),
-        ("[log]\n\nnoise_scale = true\n[train]\nbatch_size = 3", "a step of 3 rows is one", "recipe.toml:9:", "micro_batch_size"),
+        (
+            "[log]\n\nnoise_scale = true\n[train]\nbatch_size = 3",
+            "a step of 3 rows is one",
+            "recipe.toml:9:",
+            "micro_batch_size",
+        ),
         ("[export]\n\nweights = \"ema\"", "asks for the moving average", "recipe.toml:9:", "ema = 0.999"),
-        ("[train]\nepochs = 1\nfreeze = [\"a\"]\n[adapter]\nkind = \"lora\"", "trains none of", "recipe.toml:9:", "remove"),
+        (
+            "[train]\nepochs = 1\nfreeze = [\"a\"]\n[adapter]\nkind = \"lora\"",
+            "trains none of",
+            "recipe.toml:9:",
+            "remove",
+        ),
         ("[optimizer]\nkind = \"sgd\"\nnesterov = true", "there is none", "recipe.toml:9:", "set momentum"),
         (
             "[optimizer]\nkind = \"adafactor\"\nlearning_rate = \"relative\"",
