@@ -49,6 +49,9 @@ pub struct TokenBatch {
     pub targets: Vec<i32>,
     /// Factor on the loss of each prediction; 0 where the target is -100.
     pub weights: Vec<f32>,
+    /// The examples of each pack, in the order of their segments, by their numbers in the dataset: for random draws that
+    /// belong to an example wherever it stands.
+    pub examples: Vec<Vec<usize>>,
 }
 
 impl Batch {
@@ -146,6 +149,7 @@ impl TokenBatch {
             segments: vec![0; size],
             targets: vec![NOT_TRAINED as i32; size],
             weights: vec![0.0; size],
+            examples: packs.iter().map(|pack| pack.examples.clone()).collect(),
         }
     }
 

@@ -33,7 +33,11 @@ pub enum Role {
     Head,
     /// The kernel of a convolution.
     Kernel,
-    /// Anything of rank one: norms, biases, a class embedding, a temperature.
+    /// A scale or shift of a norm.
+    Norm,
+    /// What a linear map adds to its product.
+    Bias,
+    /// Anything else of rank one: a class embedding, a temperature.
     Vector,
 }
 
@@ -42,7 +46,8 @@ impl Role {
     pub fn is_linear(self) -> bool {
         match self {
             Self::Map | Self::ExpertMap | Self::Projection => true,
-            Self::Router | Self::TokenTable | Self::Table | Self::Head | Self::Kernel | Self::Vector => false,
+            Self::Router | Self::TokenTable | Self::Table | Self::Head | Self::Kernel => false,
+            Self::Norm | Self::Bias | Self::Vector => false,
         }
     }
 
@@ -50,7 +55,8 @@ impl Role {
     pub fn is_matrix_of_block(self) -> bool {
         match self {
             Self::Map | Self::ExpertMap | Self::Router => true,
-            Self::Projection | Self::TokenTable | Self::Table | Self::Head | Self::Kernel | Self::Vector => false,
+            Self::Projection | Self::TokenTable | Self::Table | Self::Head | Self::Kernel => false,
+            Self::Norm | Self::Bias | Self::Vector => false,
         }
     }
 }
@@ -78,6 +84,8 @@ pub struct Wanted<'a> {
     pub role: Role,
     /// Its initial values, if it is new.
     pub initial: Initial,
+    /// As [`ParameterInfo::distance`].
+    pub distance: usize,
 }
 
 /// The answer of a source.
@@ -100,18 +108,25 @@ pub trait ParameterSource {
 /// A source whose paths begin with the name of a part.
 pub struct Under<'a> {
     prefix: String,
+    distance: usize,
     source: &'a mut dyn ParameterSource,
 }
 
 /// `source` for the field `name` of the part that asks.
 pub fn under<'a>(source: &'a mut dyn ParameterSource, name: impl Into<String>) -> Under<'a> {
-    Under { prefix: name.into(), source }
+    under_at(source, name, 0)
+}
+
+/// As [`under`], for a part that is so far from the output of its network: 1 for the last block of a stack, the number of
+/// blocks for the first, one more for what comes before the blocks.
+pub fn under_at(source: &mut dyn ParameterSource, name: impl Into<String>, distance: usize) -> Under<'_> {
+    Under { prefix: name.into(), distance, source }
 }
 
 impl ParameterSource for Under<'_> {
     fn give(&mut self, wanted: Wanted<'_>) -> Given {
         let path = join(&self.prefix, wanted.path);
-        self.source.give(Wanted { path: &path, ..wanted })
+        self.source.give(Wanted { path: &path, distance: wanted.distance + self.distance, ..wanted })
     }
 }
 
@@ -128,7 +143,7 @@ pub fn tensor<const D: usize>(
     role: Role,
     initial: Initial,
 ) -> Param<Tensor<D>> {
-    dense(source.give(Wanted { path, shape: &shape, role, initial }), shape)
+    dense(source.give(Wanted { path, shape: &shape, role, initial, distance: 0 }), shape)
 }
 
 /// A frozen parameter with a value that is known.
@@ -137,8 +152,14 @@ pub(crate) fn frozen<const D: usize>(value: Tensor<D>) -> Param<Tensor<D>> {
 }
 
 /// A vector; if it is new, all its elements are `initial`.
-pub fn vector(source: &mut dyn ParameterSource, path: &str, length: usize, initial: f32) -> Param<Tensor<1>> {
-    tensor(source, path, [length], Role::Vector, Initial::Constant(initial))
+pub fn vector(
+    source: &mut dyn ParameterSource,
+    path: &str,
+    length: usize,
+    role: Role,
+    initial: f32,
+) -> Param<Tensor<1>> {
+    tensor(source, path, [length], role, Initial::Constant(initial))
 }
 
 /// The linear map at `path` with weight `[out, in]`; `role` is that of its matrix.
@@ -156,8 +177,8 @@ pub fn linear_from(
     initial: Initial,
 ) -> Linear {
     let source = &mut under(source, path);
-    let given = source.give(Wanted { path: "weight", shape: &shape, role, initial });
-    let bias = |source: &mut Under<'_>| bias.then(|| vector(source, "bias", shape[0], 0.0));
+    let given = source.give(Wanted { path: "weight", shape: &shape, role, initial, distance: 0 });
+    let bias = |source: &mut Under<'_>| bias.then(|| vector(source, "bias", shape[0], Role::Bias, 0.0));
     match given {
         Given::Quantized(weight) => Linear::quantized(weight, bias(source)),
         given => Linear::new(dense(given, shape), bias(source)),
@@ -231,13 +252,13 @@ impl<'a> Listing<'a> {
 
 impl ParameterSource for Listing<'_> {
     fn give(&mut self, wanted: Wanted<'_>) -> Given {
-        let Wanted { path, shape, role, .. } = wanted;
-        self.parameters.push(ParameterInfo { path: path.into(), shape: shape.to_vec(), role, adapter: None });
+        let Wanted { path, shape, role, distance, .. } = wanted;
+        self.parameters.push(ParameterInfo { path: path.into(), shape: shape.to_vec(), role, distance, adapter: None });
         self.source.give(wanted)
     }
 }
 
-/// Path, shape and role of a parameter.
+/// Path, shape, role and place of a parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterInfo {
     /// Its path, as sources know it.
@@ -246,6 +267,9 @@ pub struct ParameterInfo {
     pub shape: Vec<usize>,
     /// What it is for; an adapter's tensor has the role of the matrix that it adapts.
     pub role: Role,
+    /// How far it is from the output of its stack of blocks: 0 for what follows the blocks, 1 for the last block, the number
+    /// of blocks for the first, one more for what precedes them.
+    pub distance: usize,
     /// Which tensor of an adapter it is; absent: a parameter of the base model.
     pub adapter: Option<AdapterTensor>,
 }

@@ -28,6 +28,7 @@ import family_trajectories
 import llama
 import loftq
 import lora
+import no_decay
 import numbers_of_torch
 import quantized
 import optimizer_trajectories
@@ -56,7 +57,7 @@ def jobs() -> dict:
     table |= {"tokenizer-configs": tokenizer_configs.main}
     table |= {f"vocabulary/{name}": (lambda name=name: vocabulary.write(name)) for name in vocabulary.CASES}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
-    table |= {"sampling": sampling.write}
+    table |= {"sampling": sampling.write, "no_decay": no_decay.write}
     table |= {"quantized": quantized.write, "loftq": loftq.write}
     for module in (clip, clip_adapters, clip_trajectories):  # in this order, as below
         for name, case in module.CASES.items():

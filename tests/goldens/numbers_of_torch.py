@@ -135,7 +135,9 @@ def rates(make) -> list[float]:
     for _ in range(40):
         values.append(scheduler.get_last_lr()[0])
         optimizer.step()
-        scheduler.step()
+        # The rate after the last step is not asked for: some curves divide by zero there.
+        if len(values) < 40:
+            scheduler.step()
     return values
 
 
@@ -161,4 +163,47 @@ def schedules() -> None:
                 lambda o: schedule.get_cosine_with_min_lr_schedule_with_warmup(o, warmup, total, min_lr_rate=rate),
                 min_lr_rate=rate,
             )
+    # Without warm-up, with it, runs that are all warm-up or shorter than it, and runs of a few steps.
+    for warmup, total in ((0, 40), (1, 40), (10, 40), (5, 33), (40, 40), (50, 40), (0, 1), (2, 3), (4, 2)):
+        for cycles in (1, 2, 3):
+            add(
+                "cosine_with_restarts",
+                warmup,
+                total,
+                lambda o: schedule.get_cosine_with_hard_restarts_schedule_with_warmup(o, warmup, total, cycles),
+                num_cycles=cycles,
+            )
+        for power, end in ((1.0, 1e-7), (2.0, 1e-5), (0.5, 0.0)):
+            add(
+                "polynomial",
+                warmup,
+                total,
+                lambda o: schedule.get_polynomial_decay_schedule_with_warmup(o, warmup, total, end, power),
+                power=power,
+                lr_end=end,
+            )
+        for timescale in (None, 1, 25):
+            add(
+                "inverse_sqrt",
+                warmup,
+                total,
+                lambda o: schedule.get_inverse_sqrt_schedule(o, warmup, timescale),
+                timescale=timescale,
+            )
+        # A decay of every step that the warm-up leaves, and one that is longer.
+        for decay in sorted({1, 8, max(1, total - warmup)}):
+            for index, shape in enumerate(("linear", "cosine", "1-sqrt")):
+                rise, least = ("1-sqrt", "linear", "cosine")[index], (0.0, 0.25, 0.1)[index]
+                add(
+                    "warmup_stable_decay",
+                    warmup,
+                    total,
+                    lambda o: schedule.get_wsd_schedule(
+                        o, warmup, decay, total, warmup_type=rise, decay_type=shape, min_lr_ratio=least
+                    ),
+                    num_decay_steps=decay,
+                    decay_type=shape,
+                    warmup_type=rise,
+                    min_lr_ratio=least,
+                )
     write_json(HERE / "schedules.json", {"learning_rate": 2e-4, "cases": cases})

@@ -9,6 +9,7 @@ Three are not quite as their packages ship them:
 """
 
 import inspect
+import re
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from bitsandbytes.optim import AdamW8bit
 from lion_pytorch import Lion
 from peft.optimizers import create_loraplus_optimizer
 from torch.optim import _muon
+from transformers import Trainer
 from transformers.optimization import Adafactor
 
 
@@ -71,9 +73,37 @@ CLASSES = {
 }
 
 
+# Keys of a recipe that no class takes: `groups` makes groups of parameters of the last two.
+OURS = ("kind", "learning_rate", "adamw", "no_decay", "layer_decay")
+
+
+def distance(name: str, layers: int) -> int:
+    """Steps from the output: 0 after the blocks, 1 for the last of them, one more than there are for what comes before."""
+    block = re.search(r"\b(?:layers|h|blocks)\.(\d+)\.", name)
+    if block:
+        return layers - int(block[1])
+    return layers + 1 if re.search(r"embed|wte|wpe", name) else 0
+
+
+def groups(model, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """A group for each trained parameter: decayed by the rule of transformers' Trainer, with a rate by its layer as in BEiT."""
+    decayed = Trainer.get_decay_parameter_names(None, model)
+    layers, factor = model.config.num_hidden_layers, settings.get("layer_decay", 1.0)
+
+    def group(name: str, parameter) -> dict[str, Any]:
+        keeps = name in decayed or not settings.get("no_decay", False)
+        return dict(
+            params=[parameter],
+            lr=settings["learning_rate"] * factor ** distance(name, layers),
+            weight_decay=settings["weight_decay"] if keeps else 0.0,
+        )
+
+    return [group(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
 def make(parameters, settings: dict[str, Any], **more: Any) -> torch.optim.Optimizer:
     """The optimiser of these settings; a kind, and our names of the keys."""
-    keywords = {key: value for key, value in settings.items() if key not in ("kind", "learning_rate", "adamw")}
+    keywords = {key: value for key, value in settings.items() if key not in OURS}
     keywords["lr"] = settings["learning_rate"]
     if settings["kind"] == "adafactor":
         relative = isinstance(keywords["lr"], str)

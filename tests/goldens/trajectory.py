@@ -8,6 +8,7 @@ stops if that is too much for the tolerances of the tests to mean anything.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 import shutil
@@ -47,6 +48,9 @@ class Trajectory:
     router_aux_loss: float | None = None  # its coefficient
     per_expert: bool = False  # the adapter has a module for every expert
     quantization: dict[str, Any] | None = None  # of the frozen base
+    freeze: tuple[str, ...] = ()  # patterns of names, in full runs
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
     loraplus_lr_ratio: float | None = None
     loraplus_lr_embedding: float = 1e-6
     objective: Any | None = None  # another one than the likelihood of labels: its recipe and its losses
@@ -199,6 +203,66 @@ CASES = {
         schedule=dict(kind="linear", warmup_steps=0),
         max_grad_norm=1.5,
     ),
+    "trajectory-smoothed-lora": Trajectory(
+        "llama-gqa-tied",
+        214,
+        batch=4,
+        micro=2,
+        rows=11,
+        optimizer=ADAMW | dict(learning_rate=5e-3, weight_decay=0.1),
+        schedule=dict(kind="cosine", warmup_steps=1),
+        max_grad_norm=2.0,
+        adapter=dict(r=4, lora_alpha=8.0, target_modules="all-linear"),
+        label_smoothing=0.1,
+        eval_every=3,
+    ),
+    # The cap on gemma 2's logits comes before both terms; its head is its embedding.
+    "trajectory-z-loss-full": Trajectory(
+        "gemma2",
+        215,
+        batch=4,
+        micro=2,
+        rows=11,
+        optimizer=ADAMW | dict(learning_rate=5e-3, weight_decay=0.05, eps=1e-5),
+        schedule=dict(kind="linear", warmup_steps=0),
+        max_grad_norm=2.0,
+        label_smoothing=0.2,
+        z_loss=1e-2,
+        eval_every=3,
+    ),
+    # Norms and biases do not decay, and each layer has a rate of its own.
+    "trajectory-groups-full": Trajectory(
+        "llama-untied-biases",
+        216,
+        batch=4,
+        micro=2,
+        rows=11,
+        optimizer=ADAMW | dict(learning_rate=5e-3, weight_decay=0.3, no_decay=True, layer_decay=0.6),
+        schedule=dict(kind="cosine", warmup_steps=1),
+        max_grad_norm=1.5,
+    ),
+    "trajectory-groups-sgd": Trajectory(
+        "gpt2",
+        217,
+        batch=4,
+        micro=2,
+        rows=11,
+        optimizer=dict(kind="sgd", learning_rate=0.05, momentum=0.9, weight_decay=0.5, no_decay=True, layer_decay=0.7),
+        schedule=dict(kind="constant", warmup_steps=1),
+        max_grad_norm=1.5,
+    ),
+    # What is frozen keeps its bytes: the first block and, tied, embedding and head.
+    "trajectory-frozen-full": Trajectory(
+        "llama-gqa-tied",
+        218,
+        batch=4,
+        micro=2,
+        rows=11,
+        optimizer=ADAMW | dict(learning_rate=5e-3, weight_decay=0.1),
+        schedule=dict(kind="linear", warmup_steps=0),
+        max_grad_norm=1.5,
+        freeze=("embed_tokens", r"layers\.0\."),
+    ),
     "trajectory-sgd": Trajectory(
         "llama-legacy-spelling",
         205,
@@ -236,6 +300,19 @@ def loss_sum(model, rows, padded: bool):
         yield token_losses(run(model, batch), batch["labels"])[0]
 
 
+def regularised(model, rows, case: Trajectory, padded: bool):
+    """(loss, cross-entropy, squared log-sum-exp): one sum of each per forward pass, as `loss_sum`."""
+    for part in [rows] if padded else [[row] for row in rows]:
+        batch = pad_right(part, None, 0)
+        logits, targets = run(model, batch)[:, :-1].float().flatten(0, 1), batch["labels"][:, 1:].flatten()
+        logits, targets = logits[targets != -100], targets[targets != -100]
+        entropy = lambda smoothing: torch.nn.functional.cross_entropy(
+            logits, targets, reduction="sum", label_smoothing=smoothing
+        )
+        squares = logits.logsumexp(dim=1).square().sum()
+        yield entropy(case.label_smoothing) + case.z_loss * squares, entropy(0.0), squares
+
+
 def loss_with_router(model, rows, coefficient: float, padded: bool):
     """(cross-entropy + coefficient * load-balancing loss, the latter without coefficient), over all rows together.
 
@@ -260,7 +337,9 @@ def train(case: Trajectory, model, rows, eval_rows, padded: bool) -> dict[str, l
     parameters = [p for p in model.parameters() if p.requires_grad]
     if case.objective:
         parameters += case.objective.parameters(model)
-    if case.loraplus_lr_ratio is None:
+    if case.optimizer.get("no_decay") or "layer_decay" in case.optimizer:
+        optimizer = optimizers.make(optimizers.groups(model, case.optimizer), case.optimizer)
+    elif case.loraplus_lr_ratio is None:
         optimizer = optimizers.make(parameters, case.optimizer)
     else:
         optimizer = optimizers.make_loraplus(model.model, case.optimizer, case.loraplus_lr_ratio, case.loraplus_lr_embedding)
@@ -278,6 +357,14 @@ def train(case: Trajectory, model, rows, eval_rows, padded: bool) -> dict[str, l
                 loss += total.item()
                 parts = {name: parts.get(name, 0.0) + value for name, value in of_part.items()}
             more["parts"] = parts
+        elif case.label_smoothing or case.z_loss:
+            more = {"sft/ce": 0.0} | ({"sft/z_loss": 0.0} if case.z_loss else {})
+            for total, entropy, squares in regularised(model, window, case, padded):
+                (total / tokens).backward()
+                loss += total.item() / tokens
+                more["sft/ce"] += entropy.item() / tokens
+                if case.z_loss:
+                    more["sft/z_loss"] += squares.item() / tokens
         elif case.router_aux_loss is None:
             for total in loss_sum(model, window, padded):
                 (total / tokens).backward()
@@ -291,7 +378,7 @@ def train(case: Trajectory, model, rows, eval_rows, padded: bool) -> dict[str, l
             {
                 "step": step,
                 "loss": loss,
-                "learning_rate": rates.get_last_lr()[0],
+                "learning_rate": max(rates.get_last_lr()),  # what follows the blocks has the full rate
                 "grad_norm": norm,
                 "labelled_tokens": tokens,
                 "rows": len(window),
@@ -340,12 +427,15 @@ def recipe(case: Trajectory, up: str = "..") -> str:
     if case.eval_every:
         lines += ["[[data.eval]]", 'path = "eval.jsonl"', 'format = "tokens"', "", "[eval]"]
         lines += [f"every = {case.eval_every}", ""]
-    if case.router_aux_loss is not None:
-        lines += ["[objective]", 'kind = "sft"', f"router_aux_loss = {case.router_aux_loss}", ""]
+    objective = {key: getattr(case, key) for key in ("label_smoothing", "z_loss", "router_aux_loss") if getattr(case, key)}
+    if objective:
+        lines += ["[objective]", 'kind = "sft"', *(f"{key} = {value}" for key, value in objective.items()), ""]
     if case.objective:
         lines += case.objective.recipe()
     lines += ["[train]", f"epochs = {case.epochs}", f"batch_size = {case.batch}"]
-    lines += [f"micro_batch_size = {case.micro}", f"max_grad_norm = {case.max_grad_norm}", ""]
+    lines += [f"micro_batch_size = {case.micro}", f"max_grad_norm = {case.max_grad_norm}"]
+    lines += [f"freeze = {toml(list(case.freeze))}"] if case.freeze else []
+    lines += [""]
     lines += ["[optimizer]", *(f"{key} = {toml(value)}" for key, value in case.optimizer.items()), ""]
     lines += ["[schedule]", *(f"{key} = {toml(value)}" for key, value in case.schedule.items()), ""]
     lines += ["[log]", "every = 1"]
@@ -423,6 +513,8 @@ def write(name: str, case: Trajectory) -> None:
             model = lora.Adapted(lora.load_adapted(case.base, folder / "adapter", parameters=parameters))
         else:
             model = lora.load_base(case.base)
+        for name, parameter in model.named_parameters() if case.freeze else []:
+            parameter.requires_grad_(not any(re.search(pattern, name) for pattern in case.freeze))
         if case.per_expert:
             experts.keep_apart(model)
         if case.quantization:

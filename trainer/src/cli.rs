@@ -34,7 +34,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a recipe
-    #[command(after_help = "Example:\n  firebrand train recipes/quickstart.toml --set train.steps=20")]
+    #[command(
+        after_help = "Example:\n  firebrand train recipes/quickstart.toml --set train.steps=20\n  firebrand train recipes/quickstart.toml --find-lr"
+    )]
     Train(TrainArgs),
     /// Check recipes, files, tokenizer, template, targets, data and memory without training
     #[command(after_help = "Example:\n  firebrand check recipes/*.toml")]
@@ -120,6 +122,19 @@ pub struct TrainArgs {
     /// Go on although the rows are not those the run began with.
     #[arg(long, requires = "resume")]
     pub changed_data: bool,
+    /// Do not train, but look for a learning rate: train at rates that grow from step to step, print the losses, and draw them
+    /// as an SVG beside the run directory, which is left alone.
+    #[arg(long, conflicts_with_all = ["resume", "changed_base", "changed_data"])]
+    pub find_lr: bool,
+    /// Steps of that search.
+    #[arg(long, value_name = "N", requires = "find_lr", default_value_t = 100, value_parser = clap::value_parser!(u64).range(20..))]
+    pub lr_steps: u64,
+    /// The rate of its first step; a hundredth of the recipe's when not given.
+    #[arg(long, value_name = "RATE", requires = "find_lr")]
+    pub lr_from: Option<f64>,
+    /// The rate of its last step; a hundred times the recipe's when not given.
+    #[arg(long, value_name = "RATE", requires = "find_lr")]
+    pub lr_to: Option<f64>,
     /// How progress is shown.
     #[arg(long, value_enum, default_value_t = UiChoice::Auto)]
     pub ui: UiChoice,

@@ -1,7 +1,7 @@
 //! The backward pass of head and cross-entropy: what the forward pass computed, times the gradient of the loss.
 
 use super::{
-    CrossEntropyBackend,
+    CrossEntropyBackend, Regularisation,
     fused::{Head, Loss, Wanted, cross_entropy},
 };
 use burn::{
@@ -46,7 +46,8 @@ impl<C: CheckpointStrategy> CrossEntropyBackend for Autodiff<Flex, C> {
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
         softcap: Option<f64>,
-    ) -> FloatTensor<Self> {
+        terms: Regularisation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let wanted = Wanted {
             hidden: hidden.is_tracked(),
             head: head.is_tracked(),
@@ -57,13 +58,14 @@ impl<C: CheckpointStrategy> CrossEntropyBackend for Autodiff<Flex, C> {
             [hidden, head, low_rank, bias].map(|input| input.into_parts());
         assert!(!wanted.head || head.dtype() == DType::F32, "a head in {:?} must be frozen", head.dtype());
         let weights = weights.into_primitive();
-        let Loss { sum, derivatives } =
-            cross_entropy(hidden, Head::new(&head, &low_rank), bias, &targets, weights, softcap, wanted);
+        let Loss { sum, parts, derivatives } =
+            cross_entropy(hidden, Head::new(&head, &low_rank), bias, &targets, weights, softcap, terms, wanted);
         let nodes = [hidden_node, head_node, low_rank_node, bias_node];
-        match ScaleDerivatives.prepare::<C>(nodes).compute_bound().stateful() {
+        let loss = match ScaleDerivatives.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(derivatives, sum),
             OpsKind::UnTracked(prep) => prep.finish(sum),
-        }
+        };
+        (loss, FloatTensor::<Self>::new(parts))
     }
 
     fn fused_token_statistics(

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Int, Tensor, activation::log_softmax};
 
-use super::HeadWeight;
+use super::{HeadWeight, Regularisation, RegularisedLoss};
 
 /// [`super::linear_cross_entropy`] in plain Burn operations.
 pub fn composed(
@@ -13,9 +13,38 @@ pub fn composed(
     weights: Tensor<1>,
     softcap: Option<f64>,
 ) -> Tensor<1> {
-    let log_probabilities = log_softmax(logits(hidden, head.into(), bias, softcap), 1);
-    let of_targets = log_probabilities.gather(1, targets.unsqueeze_dim::<2>(1)).squeeze_dim::<1>(1);
-    (of_targets * weights).sum().neg()
+    composed_regularised(hidden, head, bias, targets, weights, softcap, Regularisation::default()).loss
+}
+
+/// [`super::regularised_cross_entropy`] in plain Burn operations.
+pub fn composed_regularised(
+    hidden: Tensor<2>,
+    head: impl Into<HeadWeight>,
+    bias: Option<Tensor<1>>,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+    softcap: Option<f64>,
+    terms: Regularisation,
+) -> RegularisedLoss {
+    let Regularisation { label_smoothing, z_loss } = terms;
+    let logits = logits(hidden, head.into(), bias, softcap);
+    let log_probabilities = log_softmax(logits.clone(), 1);
+    let of_targets = log_probabilities.clone().gather(1, targets.unsqueeze_dim::<2>(1)).squeeze_dim::<1>(1);
+    let cross_entropy = (of_targets * weights.clone()).sum().neg();
+    let mut loss = cross_entropy.clone();
+    let mut squared_log_sum = loss.zeros_like();
+    if label_smoothing > 0.0 {
+        let of_all = (log_probabilities.mean_dim(1).squeeze_dim::<1>(1) * weights.clone()).sum().neg();
+        loss = loss * (1.0 - label_smoothing) + of_all * label_smoothing;
+    }
+    if z_loss > 0.0 {
+        let largest = logits.clone().detach().max_dim(1);
+        let log_sums = (logits - largest.clone()).exp().sum_dim(1).log() + largest;
+        squared_log_sum = (log_sums.squeeze_dim::<1>(1).powi_scalar(2) * weights).sum();
+        loss = loss + squared_log_sum.clone() * z_loss;
+    }
+    let [cross_entropy, squared_log_sum] = [cross_entropy, squared_log_sum].map(Tensor::detach);
+    RegularisedLoss { loss, cross_entropy, squared_log_sum }
 }
 
 /// [`super::token_statistics`] in plain Burn operations.

@@ -1,6 +1,6 @@
 //! Head and cross-entropy on the CPU, a chunk of tokens at a time.
 
-use super::{CrossEntropyBackend, rows};
+use super::{CrossEntropyBackend, Regularisation, rows};
 use crate::{
     flex::{dense, integers, matrix, tensor, values},
     matmul::{Elements, Matrix, Store, multiply_parallel},
@@ -89,10 +89,13 @@ impl Derivatives {
 /// The loss, and the gradients of hidden states, matrix, low-rank part and bias for a gradient of one on the loss.
 pub(super) struct Loss {
     pub sum: FlexTensor,
+    /// Cross-entropy and the squared log-sum-exp, `[2]`.
+    pub parts: FlexTensor,
     pub derivatives: [Option<FlexTensor>; 4],
 }
 
 /// The forward pass, with the gradients that are wanted.
+#[allow(clippy::too_many_arguments)] // Those of the operation.
 pub(super) fn cross_entropy(
     hidden: FlexTensor,
     head: Head<'_>,
@@ -100,6 +103,7 @@ pub(super) fn cross_entropy(
     targets: &FlexTensor,
     weights: FlexTensor,
     softcap: Option<f64>,
+    terms: Regularisation,
     wanted: Wanted,
 ) -> Loss {
     let [hidden, bias, weights] = [hidden, bias, weights].map(dense);
@@ -109,20 +113,21 @@ pub(super) fn cross_entropy(
     let tokens = targets.len();
     let cap = softcap.map(|cap| cap as f32);
     let mut derivatives = Derivatives::zeros(wanted, tokens, head);
-    let mut losses = vec![0.0f32; tokens];
+    let terms = rows::Terms::new(terms, vocab);
+    let mut losses = vec![rows::TokenLoss::default(); tokens];
 
     for_each_chunk(values(&hidden), head, |first, chunk, logits| {
         let count = logits.len() / vocab;
-        let work = |((row, loss), token): ((&mut [f32], &mut f32), usize)| {
+        let work = |((row, loss), token): ((&mut [f32], &mut rows::TokenLoss), usize)| {
             vectorised(
                 #[inline(always)]
                 || {
                     rows::finish(row, bias, cap);
                     let (target, weight) = (targets[token], weights[token]);
                     let log_sum = rows::log_sum_exp(row);
-                    *loss = weight * (log_sum - row[target]);
+                    *loss = rows::loss(row, log_sum, target, weight, terms);
                     if wanted.any() {
-                        rows::derive(row, log_sum, target, weight, cap);
+                        rows::derive(row, log_sum, target, weight, cap, terms);
                     }
                 },
             );
@@ -131,8 +136,12 @@ pub(super) fn cross_entropy(
         logits.par_chunks_mut(vocab).zip(losses).zip(first..first + count).for_each(work);
         derivatives.add(head, first, chunk, logits);
     });
-    let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
-    Loss { sum: tensor(vec![sum as f32], [1]), derivatives: derivatives.finish() }
+    let sum = |part: fn(&rows::TokenLoss) -> f32| losses.iter().map(|loss| f64::from(part(loss))).sum::<f64>() as f32;
+    Loss {
+        sum: tensor(vec![sum(|loss| loss.all)], [1]),
+        parts: tensor(vec![sum(|loss| loss.cross_entropy), sum(|loss| loss.squared_log_sum)], [2]),
+        derivatives: derivatives.finish(),
+    }
 }
 
 impl Wanted {
@@ -262,9 +271,12 @@ impl CrossEntropyBackend for Flex {
         targets: FlexTensor,
         weights: FlexTensor,
         softcap: Option<f64>,
-    ) -> FlexTensor {
+        terms: Regularisation,
+    ) -> (FlexTensor, FlexTensor) {
         let nothing = Wanted { hidden: false, head: false, low_rank: false, bias: false };
-        cross_entropy(hidden, Head::new(&head, &low_rank), bias, &targets, weights, softcap, nothing).sum
+        let head = Head::new(&head, &low_rank);
+        let Loss { sum, parts, .. } = cross_entropy(hidden, head, bias, &targets, weights, softcap, terms, nothing);
+        (sum, parts)
     }
 
     fn fused_token_statistics(

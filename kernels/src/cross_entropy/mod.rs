@@ -2,7 +2,11 @@
 //!
 //! The gradient is computed in the forward pass, while a chunk's logits are at hand, as in Cut Your Losses (Wijmans et al. 2024,
 //! arXiv:2411.09009) and Liger Kernel (Hsu et al. 2024, arXiv:2410.10989); the backward pass only scales it. So only one number may
-//! be derived: the sum, not one loss a token. Not here: label smoothing, ignored labels (leave those tokens out).
+//! be derived: the sum, not one loss a token. Not here: ignored labels (leave those tokens out).
+//!
+//! [`regularised_cross_entropy`] has two more terms. Label smoothing (Szegedy et al. 2016, arXiv:1512.00567) by `e` takes the
+//! distribution `(1 - e) one_hot + e / vocab` for the target, as `torch.nn.functional.cross_entropy` does. The z-loss (Chowdhery
+//! et al. 2022, arXiv:2204.02311, section 5) adds `z (log sum exp logits)^2`, which keeps the logits near zero.
 
 mod autodiff;
 mod composed;
@@ -14,7 +18,7 @@ pub(crate) use composed::logits;
 pub(crate) use fused::{Derivatives, Head, Wanted, checked_targets, chunk_size};
 pub(crate) use rows::{finish, log_sum_exp};
 
-pub use composed::{composed, composed_statistics};
+pub use composed::{composed, composed_regularised, composed_statistics};
 
 use crate::flex::has_fused;
 use burn::{
@@ -40,6 +44,26 @@ impl From<Tensor<2>> for HeadWeight {
     }
 }
 
+/// What a loss adds to cross-entropy. Both numbers zero: nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Regularisation {
+    /// The share `e` of the target that is spread over the whole vocabulary, 0 to below 1.
+    pub label_smoothing: f64,
+    /// The factor `z` of the squared log-sum-exp of the logits, at least 0.
+    pub z_loss: f64,
+}
+
+/// A regularised loss and what it is made of, each `[1]`: weighted sums over all tokens.
+#[derive(Debug, Clone)]
+pub struct RegularisedLoss {
+    /// The loss; the only one with a gradient.
+    pub loss: Tensor<1>,
+    /// Plain cross-entropy.
+    pub cross_entropy: Tensor<1>,
+    /// The squared log-sum-exp, without its factor; zero where that is zero.
+    pub squared_log_sum: Tensor<1>,
+}
+
 /// `sum_i weights[i] * -log softmax(softcap(hidden_i [W B]^T + bias))[targets_i]`, of shape `[1]`.
 ///
 /// `hidden` is `[tokens, width + rank]` in f32, `bias` `[vocab]` in f32, f16 or bf16 (f32 if trained), `targets` `[tokens]` in `0..vocab`,
@@ -56,15 +80,31 @@ pub fn linear_cross_entropy(
     weights: Tensor<1>,
     softcap: Option<f64>,
 ) -> Tensor<1> {
+    regularised_cross_entropy(hidden, head, bias, targets, weights, softcap, Regularisation::default()).loss
+}
+
+/// [`linear_cross_entropy`] with the terms of `terms` added for each token, times its weight.
+///
+/// # Panics
+/// As [`linear_cross_entropy`].
+pub fn regularised_cross_entropy(
+    hidden: Tensor<2>,
+    head: impl Into<HeadWeight>,
+    bias: Option<Tensor<1>>,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+    softcap: Option<f64>,
+    terms: Regularisation,
+) -> RegularisedLoss {
     let head = head.into();
     assert_head(&hidden, &head, bias.as_ref());
     assert_eq!([hidden.dims()[0]; 2], [targets.dims()[0], weights.dims()[0]], "one target and one weight a token");
     if !has_fused(&hidden.device()) {
-        return composed(hidden, head, bias, targets, weights, softcap);
+        return composed_regularised(hidden, head, bias, targets, weights, softcap, terms);
     }
     let bias = bias_or_zeros(&head.matrix, bias);
     let low_rank = low_rank_or_nothing(&head);
-    Tensor::from_dispatch(<Dispatch as CrossEntropyBackend>::fused_cross_entropy(
+    let (loss, parts) = <Dispatch as CrossEntropyBackend>::fused_cross_entropy(
         hidden.into_dispatch(),
         head.matrix.into_dispatch(),
         low_rank.into_dispatch(),
@@ -72,7 +112,14 @@ pub fn linear_cross_entropy(
         targets.into_dispatch(),
         weights.into_dispatch(),
         softcap,
-    ))
+        terms,
+    );
+    let parts: Tensor<1> = Tensor::from_dispatch(parts);
+    RegularisedLoss {
+        loss: Tensor::from_dispatch(loss),
+        cross_entropy: parts.clone().narrow(0, 0, 1),
+        squared_log_sum: parts.narrow(0, 1, 1),
+    }
 }
 
 /// The log-probability of each target `[tokens]` and the most likely token `[tokens]`; the first one of equals.
@@ -129,7 +176,8 @@ pub(crate) fn bias_or_zeros(head: &Tensor<2>, bias: Option<Tensor<1>>) -> Tensor
 /// Backends with a fused [`linear_cross_entropy`] and [`token_statistics`].
 #[backend_extension(Flex, Autodiff)]
 pub trait CrossEntropyBackend: Backend {
-    /// See [`linear_cross_entropy`].
+    /// See [`regularised_cross_entropy`]: the loss `[1]`, and `[2]` without a gradient, cross-entropy and squared log-sum.
+    #[allow(clippy::too_many_arguments)] // The macro takes tensors one by one.
     fn fused_cross_entropy(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
@@ -138,7 +186,8 @@ pub trait CrossEntropyBackend: Backend {
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
         softcap: Option<f64>,
-    ) -> FloatTensor<Self>;
+        terms: Regularisation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// See [`token_statistics`].
     fn fused_token_statistics(

@@ -190,13 +190,14 @@ impl<'a> Placed<'a> {
         tensors.map(|(tensor, shape, values)| (self.in_files(tensor), shape, values)).collect()
     }
 
-    /// Its parameters; `role` is that of the parameter it adapts.
-    pub fn parameters(&self, role: Role) -> Vec<ParameterInfo> {
+    /// Its parameters; `role` and `distance` are those of the parameter it adapts.
+    pub fn parameters(&self, role: Role, distance: usize) -> Vec<ParameterInfo> {
         let part = join(&self.part, "adapter");
         let info = |(tensor, shape): (AdapterTensor, Vec<usize>)| ParameterInfo {
             path: join(&part, tensor.field()),
             shape,
             role,
+            distance,
             adapter: Some(self.in_files(tensor)),
         };
         self.adapter.parameters().into_iter().map(info).collect()

@@ -1,7 +1,10 @@
 //! The output head of a decoder: [`Head`] computes logits, losses and token statistics from the last hidden states.
 
 use burn::tensor::{Int, Tensor};
-use firebrand_kernels::{HeadWeight, Predicted, linear, linear_cross_entropy, token_statistics};
+use firebrand_kernels::{
+    HeadWeight, Predicted, Regularisation, RegularisedLoss, linear, linear_cross_entropy, regularised_cross_entropy,
+    token_statistics,
+};
 
 /// The output head. Its matrix may be the token table.
 #[derive(Debug, Clone)]
@@ -46,6 +49,18 @@ impl Head {
     pub fn predicted(self, hidden: Tensor<2>) -> Predicted {
         let Self { weight, bias, softcap } = self;
         Predicted { hidden, head: weight, bias, softcap }
+    }
+
+    /// As [`Self::loss`], with label smoothing and z-loss.
+    pub fn regularised_loss(
+        &self,
+        hidden: Tensor<2>,
+        targets: Tensor<1, Int>,
+        weights: Tensor<1>,
+        terms: Regularisation,
+    ) -> RegularisedLoss {
+        let (weight, bias) = (self.weight.clone(), self.bias.clone());
+        regularised_cross_entropy(hidden, weight, bias, targets, weights, self.softcap, terms)
     }
 
     /// The log-probability of each target and the most likely token, both `[tokens]`. No gradient flows.

@@ -16,7 +16,7 @@ use firebrand_adapters::{Linear, Lora, Mode};
 use firebrand_kernels::HeadWeight;
 
 use crate::adapter::{Placed, Site};
-use crate::parameters::{Initial, ParameterSource, Role, frozen, join, linear, tensor, under, vector};
+use crate::parameters::{Initial, ParameterSource, Role, frozen, join, linear, tensor, under, under_at, vector};
 use crate::parts::{Block, Cache, Context, Embedding, Inputs, Maps, Norm, Position, Residual, ids_tensor, maps};
 
 /// A decoder-only transformer.
@@ -55,7 +55,7 @@ impl Decoder {
     /// Reads every parameter from `source`.
     pub fn new(config: &DecoderConfig, source: &mut dyn ParameterSource) -> Self {
         let (width, narrow) = (config.block.width, config.embedding_width());
-        let embed = Embedding::new(&config.token_embedding(), &mut under(source, "embed"));
+        let embed = Embedding::new(&config.token_embedding(), &mut under_at(source, "embed", config.layers + 1));
         let layers = Block::stack(&config.block, config.layers, source);
         let norm = (config.block.residual != Residual::After)
             .then(|| Norm::new(config.block.norm, width, &mut under(source, "norm")));
@@ -63,7 +63,7 @@ impl Decoder {
         let matrix = [config.vocab_size, narrow];
         let head = OutputHead {
             weight: (!config.head.tied).then(|| tensor(source, Self::HEAD, matrix, Role::Head, Initial::Normal)),
-            bias: config.head.bias.then(|| vector(source, Self::HEAD_BIAS, config.vocab_size, 0.0)),
+            bias: config.head.bias.then(|| vector(source, Self::HEAD_BIAS, config.vocab_size, Role::Bias, 0.0)),
             adapter: None,
         };
         Self { embed, layers, norm, project, head, config: config.clone() }

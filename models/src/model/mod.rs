@@ -166,6 +166,15 @@ impl Model {
         self.with_network(|network| trained(network, |path| !frozen.contains(&path)).train())
     }
 
+    /// Our path of each parameter of the base model, with its name in files. A head that is tied has none.
+    ///
+    /// # Errors
+    /// The family's rules contradict themselves.
+    pub fn names_in_files(&self) -> Result<Vec<(&str, String)>, ModelError> {
+        let named = |info: &'_ ParameterInfo| self.component.name_in_files(&info.path);
+        self.parameters.iter().map(|info| Ok((info.path.as_str(), named(info)?))).collect()
+    }
+
     /// Trains what is not frozen: after [`crate::adapter_folder::attach`], the adapters.
     pub fn train_active(self) -> Self {
         self.with_network(Module::train)
@@ -201,10 +210,15 @@ impl Model {
 
     /// The parameters of the adapters on the model.
     pub fn adapter_parameters(&self) -> Vec<ParameterInfo> {
-        let roles: HashMap<&str, Role> = self.parameters.iter().map(|info| (info.path.as_str(), info.role)).collect();
+        let places = self.parameters.iter().map(|info| (info.path.as_str(), (info.role, info.distance)));
+        let places: HashMap<&str, (Role, usize)> = places.collect();
         // A tied head has no parameter of its own.
-        let role = |placed: &Placed<'_>| roles.get(placed.parameter.as_str()).copied().unwrap_or(Role::Head);
-        self.network.adapters().iter().flat_map(|placed| placed.parameters(role(placed))).collect()
+        let place = |placed: &Placed<'_>| places.get(placed.parameter.as_str()).copied().unwrap_or((Role::Head, 0));
+        let parameters = |placed: &Placed<'_>| {
+            let (role, distance) = place(placed);
+            placed.parameters(role, distance)
+        };
+        self.network.adapters().iter().flat_map(parameters).collect()
     }
 
     /// The parameters that [`Self::train_all`] or [`Self::train_active`] made trainable, in the order of the model.
@@ -228,7 +242,7 @@ impl Model {
     pub fn outsized_adapters(&self) -> Result<Vec<(String, usize, usize)>, ModelError> {
         let mut found = vec![];
         for (path, placed) in self.adapters()? {
-            let shapes: Vec<Vec<usize>> = placed.parameters(Role::Map).into_iter().map(|info| info.shape).collect();
+            let shapes: Vec<Vec<usize>> = placed.parameters(Role::Map, 0).into_iter().map(|info| info.shape).collect();
             if let [a, b, ..] = shapes.as_slice()
                 && let (&[rank, input], &[out, _]) = (a.as_slice(), b.as_slice())
                 && rank > input.min(out)
@@ -334,7 +348,13 @@ impl Model {
     fn note_head(&mut self, ends: Ends) {
         let table = self.parameters.iter().find(|info| info.path == ends.embedding).map(|info| info.shape.clone());
         let shape = table.unwrap_or_default();
-        self.parameters.push(ParameterInfo { path: ends.head.into(), shape, role: Role::Head, adapter: None });
+        self.parameters.push(ParameterInfo {
+            path: ends.head.into(),
+            shape,
+            role: Role::Head,
+            distance: 0,
+            adapter: None,
+        });
     }
 
     /// Whether it has routers that choose experts.

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::maps::maps;
 use super::{Attention, BlockConfig, Context, LayerCache, Mlp, Norm, Residual};
-use crate::parameters::{ParameterSource, under};
+use crate::parameters::{ParameterSource, under, under_at};
 
 /// Attention and MLP, with the norms around them. In most families:
 /// ```text
@@ -72,7 +72,10 @@ impl Block {
     /// Reads `count` blocks under the name `layers`.
     pub fn stack(config: &BlockConfig, count: usize, source: &mut dyn ParameterSource) -> Vec<Self> {
         let source = &mut under(source, "layers");
-        (0..count).map(|layer| Self::new(config, layer, &mut under(source, layer.to_string()))).collect()
+        let below = |layer: usize| count - layer;
+        (0..count)
+            .map(|layer| Self::new(config, layer, &mut under_at(source, layer.to_string(), below(layer))))
+            .collect()
     }
 
     /// `[batch, time, width]` to the same shape.

@@ -120,6 +120,10 @@ impl Embedding {
         if let Some(scale) = self.scale {
             x = x * scale;
         }
+        // transformers adds it to what its embedding module returns, which is scaled and has no positions yet.
+        if let Some(noise) = inputs.noise(x.dims()[2], &x.device()) {
+            x = x + noise;
+        }
         if let Some(project) = &self.project {
             x = project.forward(x, mode);
         }

@@ -29,7 +29,7 @@ pub use config::{
 pub(crate) use embedding::ids_tensor;
 pub use embedding::{Embedding, EmbeddingConfig, LearnedPositions, TokenEmbeddingConfig};
 pub use experts::Experts;
-pub use inputs::Inputs;
+pub use inputs::{EmbeddingNoise, Inputs};
 pub use maps::Maps;
 pub(crate) use maps::maps;
 pub use mlp::Mlp;

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use firebrand_kernels::{layer_norm, rms_norm};
 
 use super::{Affine, NormConfig};
-use crate::parameters::{ParameterSource, vector};
+use crate::parameters::{ParameterSource, Role, vector};
 
 /// A normalisation over the last dimension.
 #[derive(Module, Debug)]
@@ -38,7 +38,7 @@ pub struct LayerNorm {
 impl Norm {
     /// Reads `weight`, and `bias` where there is one, of `width` values.
     pub fn new(config: NormConfig, width: usize, source: &mut dyn ParameterSource) -> Self {
-        let mut vector = |name: &str, initial| vector(source, name, width, initial);
+        let mut vector = |name: &str, initial| vector(source, name, width, Role::Norm, initial);
         match config {
             NormConfig::Rms { eps } => Self::Rms(RmsNorm { weight: vector("weight", 1.0), offset: 0.0, eps }),
             NormConfig::RmsPlusOne { eps } => Self::Rms(RmsNorm { weight: vector("weight", 0.0), offset: 1.0, eps }),

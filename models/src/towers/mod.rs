@@ -18,7 +18,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::adapter::{Placed, Site};
-use crate::parameters::{ParameterSource, join, under, vector};
+use crate::parameters::{ParameterSource, Role, join, under, vector};
 use crate::parts::{Maps, maps};
 
 /// A text tower and an image tower, and the logarithm of the factor on their cosines.
@@ -43,7 +43,7 @@ impl Towers {
         Self {
             text: TextTower::new(&config.text, config.embedding, &mut under(source, "text")),
             vision: VisionTower::new(&config.vision, config.embedding, &mut under(source, "vision")),
-            temperature: vector(source, Self::TEMPERATURE, 1, config.temperature),
+            temperature: vector(source, Self::TEMPERATURE, 1, Role::Vector, config.temperature),
             config: config.clone(),
         }
     }

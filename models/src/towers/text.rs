@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::{Linear, Lora, Mode};
 
 use super::TextConfig;
-use crate::parameters::{ParameterSource, Role, join, linear_from, under};
+use crate::parameters::{ParameterSource, Role, join, linear_from, under, under_at};
 use crate::parts::{Block, Context, Embedding, Inputs, Maps, Norm, Position, maps};
 
 /// A causal transformer whose state at the end of a text is projected into the common space.
@@ -47,7 +47,7 @@ impl TextTower {
     pub fn new(config: &TextConfig, embedding: usize, source: &mut dyn ParameterSource) -> Self {
         let width = config.block.width;
         Self {
-            embed: Embedding::new(&config.token_embedding(), &mut under(source, "embed")),
+            embed: Embedding::new(&config.token_embedding(), &mut under_at(source, "embed", config.layers + 1)),
             layers: Block::stack(&config.block, config.layers, source),
             norm: Norm::new(config.block.norm, width, &mut under(source, "norm")),
             project: linear_from(source, "project", [embedding, width], false, Role::Projection, config.project),

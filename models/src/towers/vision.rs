@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use firebrand_adapters::{Linear, Mode};
 
 use super::VisionConfig;
-use crate::parameters::{ParameterSource, Role, linear_from, under};
+use crate::parameters::{ParameterSource, Role, linear_from, under, under_at};
 use crate::parts::{Block, Context, Norm, Patches, Position, maps};
 
 /// A transformer over patches whose class state is projected into the common space.
@@ -26,10 +26,10 @@ maps!(VisionTower { layers, project });
 impl VisionTower {
     /// Reads every parameter from `source`; `embedding` is the width of the common space.
     pub fn new(config: &VisionConfig, embedding: usize, source: &mut dyn ParameterSource) -> Self {
-        let width = config.block.width;
+        let (width, before) = (config.block.width, config.layers + 1);
         Self {
-            embed: Patches::new(config.patches, &mut under(source, "embed")),
-            norm_before: Norm::new(config.block.norm, width, &mut under(source, "norm_before")),
+            embed: Patches::new(config.patches, &mut under_at(source, "embed", before)),
+            norm_before: Norm::new(config.block.norm, width, &mut under_at(source, "norm_before", before)),
             layers: Block::stack(&config.block, config.layers, source),
             norm: Norm::new(config.block.norm, width, &mut under(source, "norm")),
             project: linear_from(source, "project", [embedding, width], false, Role::Projection, config.project),

@@ -74,6 +74,14 @@ fn a_run_whose_rate_is_always_zero_is_refused() {
     assert_says!(&said, "no step of this try has a learning rate above zero");
     workshop.write("long.toml", &long.replace("\nsteps = 3", "\nsteps = 1"));
     assert_says!(workshop.fail(&["check", "long.toml"]), "no step has a learning rate above zero");
+    // A decay that would begin before the warm-up ends is no curve.
+    let decay = "schedule={kind=\"warmup-stable-decay\",warmup_steps=2,decay_steps=2}";
+    for settings in
+        [&["--set", decay][..], &["--set", decay, "--set", "schedule.decay_steps=2", "--set", "train.steps=3"]]
+    {
+        let message = workshop.fail(&[&["check", "recipe.toml"], settings].concat());
+        assert_says!(message, "a warm-up of 2 steps and a decay of 2 do not fit into the 3 steps", "decay_steps");
+    }
     // A warm-up that only never ends trains something, and is a note.
     let long = report(&workshop, &["--set", "schedule.warmup_steps=10"]);
     assert_says!(long["notes"].to_string(), "as long as the run");

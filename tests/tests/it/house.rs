@@ -181,14 +181,15 @@ fn only_the_trainer_chooses_devices() {
 }
 
 /// Where optimisers and objectives wait for the device, and what for. Anything else there keeps an accelerator idle at every step.
-const WAITS: [(&str, &str); 11] = [
+const WAITS: [(&str, &str); 12] = [
     ("trainer/src/optim/clip.rs", "the global norm, once a step; a size of a tensor, for Adafactor and Muon"),
     ("trainer/src/optim/adamw_8bit.rs", "8-bit states are on the host"),
     ("trainer/src/optim/state.rs", "checkpoints"),
+    ("trainer/src/optim/average.rs", "checkpoints"),
     ("trainer/src/objective/gradients.rs", "naming the gradient that is no number, when a run ends by it"),
     ("trainer/src/objective/backward.rs", "the loss of a micro-batch"),
     ("trainer/src/objective/router.rs", "the visits of experts, which decide on the host"),
-    ("trainer/src/objective/sft.rs", "evaluation"),
+    ("trainer/src/objective/sft.rs", "evaluation, and the parts of a regularised loss beside the loss"),
     ("trainer/src/objective/distill.rs", "the parts of the loss of a micro-batch"),
     ("trainer/src/objective/projections.rs", "checkpoints"),
     ("trainer/src/objective/on_policy.rs", "the logits of which the student draws its next token"),

@@ -1,6 +1,7 @@
 //! All integration tests in one binary: one link, one run. A subject is a module.
 
 mod adapter_tools;
+mod average;
 mod before_a_recipe;
 mod choosing;
 mod cli;
@@ -9,8 +10,10 @@ mod correctness;
 mod disk;
 mod distill;
 mod evaluation;
+mod find_rate;
 mod first_run;
 mod formats;
+mod frozen;
 mod generating;
 mod going_on;
 mod goldens;
@@ -19,6 +22,8 @@ mod hub;
 mod inspect;
 mod joined;
 mod named_files;
+mod noise;
+mod noise_scale;
 mod objectives;
 mod other_folders;
 mod paths;

@@ -282,6 +282,46 @@ fn every_optimizer_resumes_to_the_same_bytes() {
     }
 }
 
+/// Settings of training that are drawn at random or keep a state of their own.
+const SETTINGS: [&str; 3] = [
+    "objective={kind=\"sft\",label_smoothing=0.1,z_loss=1e-3,neftune_alpha=5.0}",
+    "train={steps=6,batch_size=4,micro_batch_size=2,ema=0.9}",
+    "log={tensorboard=false,noise_scale=true}",
+];
+/// Those of full runs.
+const SETTINGS_OF_FULL_RUNS: [&str; 2] = [
+    "train={steps=6,batch_size=4,micro_batch_size=2,ema=0.9,freeze=[\"norm\",\"layers.1\"]}",
+    "optimizer={kind=\"adamw\",learning_rate=1e-2,weight_decay=0.1,no_decay=true,layer_decay=0.7}",
+];
+
+#[test]
+fn every_setting_of_training_resumes_to_the_same_bytes() {
+    let workshop = workshop(true);
+    write_full(&workshop, "full.toml");
+    let adapter = ("recipe.toml", "adapter_model.safetensors", SETTINGS.to_vec());
+    let full = ("full.toml", "model.safetensors", [&SETTINGS[..], &SETTINGS_OF_FULL_RUNS].concat());
+    for (recipe, weights, settings) in [adapter, full] {
+        for (index, setting) in settings.iter().enumerate() {
+            let (whole, parts) = (format!("{recipe}-{index}-whole"), format!("{recipe}-{index}-parts"));
+            let run = |output: &str, more: &[&str]| {
+                let settings = ["--set", setting, "--set", "train.steps=6", "--set", "checkpoint.keep=100"];
+                let settings = [&settings[..], &["--set", "schedule={kind=\"constant\",warmup_steps=0}"]].concat();
+                workshop.succeed(&[&["train", recipe, "--output", output], &settings[..], more].concat());
+            };
+            run(&whole, &[]);
+            run(&parts, &[]);
+            run(&parts, &["--resume", "checkpoint-3"]);
+            let average = setting.contains("ema=").then_some("ema.safetensors");
+            for file in ["optimizer.safetensors", weights].into_iter().chain(average) {
+                let file = format!("checkpoint-6/{file}");
+                let same = workshop.read(&format!("{whole}/{file}")) == workshop.read(&format!("{parts}/{file}"));
+                assert!(same, "{recipe}, {setting}: {file} has other bytes");
+            }
+            assert_eq!(log(&workshop, &whole), log(&workshop, &parts), "{recipe}, {setting}");
+        }
+    }
+}
+
 #[test]
 fn a_checkpoint_of_another_optimizer_is_refused() {
     let workshop = workshop(true);

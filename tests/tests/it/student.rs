@@ -196,7 +196,9 @@ fn the_command_copies_what_stands_beside_and_says_what_is_left_out() {
         assert_eq!(counted, expected, "{folder}");
     }
     // The student trains as any model.
-    workshop.succeed(&["check", "recipe.toml", "--set", "model=\"smaller\""]);
+    workshop.write_rows("tokens.jsonl", &[json!({"input_ids": [5, 6, 7], "labels": [5, 6, 7]})]);
+    let rows = "data.train=[{path=\"tokens.jsonl\"}]";
+    workshop.succeed(&["check", "recipe.toml", "--set", "model=\"smaller\"", "--set", rows]);
 }
 
 #[test]

@@ -159,13 +159,18 @@ fn show(report: &Value, gate: &Report) -> Result<(), Error> {
         )?;
     }
     say!("  steps    {}\n", report["steps"])?;
+    let average = match report["memory"]["average"].as_u64() {
+        Some(0) | None => String::new(),
+        Some(_) => format!("average {}, ", mib("average")),
+    };
     say!(
-        "  memory   about {:.0} MiB: weights {}, {}gradients {}, optimiser {}, activations {} (recompute {})\n",
+        "  memory   about {:.0} MiB: weights {}, {}gradients {}, optimiser {}, {}activations {} (recompute {})\n",
         report["memory_total"].as_f64().unwrap_or(0.0) / 1_048_576.0,
         mib("weights"),
         if report["memory"]["companion"] == 0 { String::new() } else { format!("second model {}, ", mib("companion")) },
         mib("gradients"),
         mib("optimizer"),
+        average,
         mib(if report["recompute"] == "off" { "activations" } else { "activations_recomputed" }),
         report["recompute"].as_str().unwrap_or_default()
     )?;

@@ -1,6 +1,7 @@
 //! `firebrand train`: runs a recipe and writes its run directory.
 
 mod closing;
+mod find_rate;
 mod info;
 mod start;
 
@@ -27,6 +28,9 @@ use closing::{Closing, Finished};
 use start::Start;
 
 pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
+    if arguments.find_lr {
+        return find_rate::run(&arguments, load_recipe(&arguments)?);
+    }
     let prepared = Prepared::new(&arguments)?;
     verbosity::tell(prepared.summary().trim_end());
     verbosity::detail(&format!("device   {}, {}", decided(prepared.recipe().device), Host::here()));

@@ -75,6 +75,7 @@ impl Distill {
                 continue;
             }
             let (teacher, hidden) = self.taught(&part, matching.as_ref(), &network.device())?;
+            let share = part.labelled.weights.iter().map(|weight| f64::from(*weight)).sum::<f64>() / totals[1];
             let passage = DistillPassage {
                 inputs: inputs(&part.tokens),
                 teacher,
@@ -90,6 +91,7 @@ impl Distill {
                 parts: RefCell::default(),
             };
             step.loss += backward(&passage, network, self.recompute, gradients);
+            gradients.end_micro_batch(share);
             for (mean, part) in means.iter_mut().zip(passage.parts()) {
                 *mean += part;
             }

@@ -1,4 +1,5 @@
-//! The gradients of a step by parameter path, summed over micro-batches: [`Gradients`].
+//! The gradients of a step by parameter path, summed over micro-batches: [`Gradients`]. If asked, it also measures the
+//! gradient of each micro-batch; the sum has the same bits either way.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,20 +7,53 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients as Tape, Tensor};
 use firebrand_models::parameters::{ModulePath, ParameterInfo};
 
-use crate::optim::{LearningRates, OptimizerState, Parameter};
+use super::noise::NoiseSample;
+use crate::optim::{LearningRates, OptimizerState, Parameter, global_norm};
 use crate::recipe::Optimizer;
 
 /// Flat gradients by parameter path.
 #[derive(Debug, Default)]
 pub struct Gradients {
     by_path: BTreeMap<String, Tensor<1>>,
+    measured: Option<Measured>,
+}
+
+/// What is known of single micro-batches.
+#[derive(Debug, Default)]
+struct Measured {
+    /// The gradient of the present one.
+    present: BTreeMap<String, Tensor<1>>,
+    /// Share of the step and squared norm of the earlier ones.
+    parts: Vec<(f64, f64)>,
 }
 
 impl Gradients {
     /// Adds the gradients in `tape` for the parameters of `module`, whose path in the network is `prefix`.
     pub fn collect<M: Module>(&mut self, module: &M, prefix: &str, tape: &mut Tape) {
         let path = path_of(prefix);
-        module.visit(&mut Collector { path, tape, sum: &mut self.by_path });
+        let present = self.measured.as_mut().map(|measured| &mut measured.present);
+        module.visit(&mut Collector { path, tape, sum: &mut self.by_path, present });
+    }
+
+    /// Gradients of which those of each micro-batch are measured too.
+    pub fn measuring() -> Self {
+        Self { measured: Some(Measured::default()), ..Self::default() }
+    }
+
+    /// Ends a micro-batch that has this share of the weights of the step. Waits for the device, if it measures.
+    pub fn end_micro_batch(&mut self, share: f64) {
+        if let Some(measured) = &mut self.measured {
+            let present = std::mem::take(&mut measured.present);
+            if share > 0.0 {
+                measured.parts.push((share, global_norm(present.values()).powi(2)));
+            }
+        }
+    }
+
+    /// What the micro-batches say of a step of `rows` rows whose gradient has this norm; `None` if they are not measured, or fewer
+    /// than two.
+    pub fn noise(&self, norm: f64, rows: usize) -> Option<NoiseSample> {
+        NoiseSample::of(&self.measured.as_ref()?.parts, norm * norm, rows)
     }
 
     /// Multiplies every gradient.
@@ -75,6 +109,15 @@ struct Collector<'a> {
     path: ModulePath,
     tape: &'a mut Tape,
     sum: &'a mut BTreeMap<String, Tensor<1>>,
+    present: Option<&'a mut BTreeMap<String, Tensor<1>>>,
+}
+
+fn add(gradients: &mut BTreeMap<String, Tensor<1>>, path: String, gradient: Tensor<1>) {
+    let sum = match gradients.remove(&path) {
+        Some(sum) => sum + gradient,
+        None => gradient,
+    };
+    gradients.insert(path, sum);
 }
 
 impl ModuleVisitor for Collector<'_> {
@@ -94,11 +137,10 @@ impl ModuleVisitor for Collector<'_> {
         if let Some(gradient) = value.grad_remove(self.tape) {
             let gradient = gradient.reshape([-1]);
             let path = self.path.join();
-            let sum = match self.sum.remove(&path) {
-                Some(sum) => sum + gradient,
-                None => gradient,
-            };
-            self.sum.insert(path, sum);
+            if let Some(present) = &mut self.present {
+                add(present, path.clone(), gradient.clone());
+            }
+            add(self.sum, path, gradient);
         }
     }
 }

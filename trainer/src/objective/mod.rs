@@ -7,6 +7,7 @@
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
 //! hidden.rs       matching the outputs of a teacher's blocks
+//! noise.rs        how much the gradients of micro-batches differ
 //! projections.rs  learned maps between hidden states of different widths
 //! on_policy.rs    answers that the student of a distillation writes
 //! companion.rs    what a trained network is compared with
@@ -24,6 +25,7 @@ mod contrastive;
 mod distill;
 mod gradients;
 mod hidden;
+mod noise;
 mod on_policy;
 mod pairs;
 mod parts;
@@ -37,6 +39,7 @@ pub use companion::Companion;
 pub use contrastive::{Contrastive, Embeddings};
 pub use distill::Distill;
 pub use gradients::Gradients;
+pub use noise::{NoiseAverage, NoiseSample};
 pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
 pub use projections::Projections;
@@ -47,6 +50,7 @@ use views::{predictor, token_batch, towers};
 
 use firebrand_adapters::Mode;
 use firebrand_datasets::{Batch, RowKind, TokenBatch};
+use firebrand_kernels::Regularisation;
 use firebrand_models::towers::Towers;
 use firebrand_models::{Kind, Model, Network};
 
@@ -98,6 +102,16 @@ impl ObjectiveRecipe {
         }
     }
 
+    /// Whether its gradient is a sum over rows of which each micro-batch has a share, so that a noise scale can be measured.
+    pub fn is_sum_over_rows(&self) -> bool {
+        match self {
+            Self::Sft(_) => true,
+            // Answers that the student writes count in one of two means, which have different shares then.
+            Self::Distill(distill) => distill.on_policy == 0.0,
+            Self::Contrastive(_) => false,
+        }
+    }
+
     /// The kind of rows it trains on.
     pub fn rows(&self) -> RowKind {
         match self {
@@ -106,12 +120,12 @@ impl ObjectiveRecipe {
         }
     }
 
-    /// Makes trainable everything that full fine-tuning trains.
-    pub fn train_all(&self, model: Model) -> Model {
+    /// Makes trainable everything that full fine-tuning trains, except the parameters at the paths `frozen`.
+    pub fn train_all_but(&self, model: Model, frozen: &[&str]) -> Model {
         match self {
-            Self::Sft(_) | Self::Distill(_) => model.train_all(),
-            Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all(),
-            Self::Contrastive(_) => model.train_all_but(&[Towers::TEMPERATURE]),
+            Self::Sft(_) | Self::Distill(_) => model.train_all_but(frozen),
+            Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all_but(frozen),
+            Self::Contrastive(_) => model.train_all_but(&[frozen, &[Towers::TEMPERATURE]].concat()),
         }
     }
 }
@@ -123,7 +137,12 @@ impl Objective {
     /// A companion that is needed and not there.
     pub fn new(recipe: &ObjectiveRecipe, recompute: Recompute, companion: Option<Companion>) -> Result<Self, Error> {
         Ok(match recipe {
-            ObjectiveRecipe::Sft(sft) => Self::Sft(Sft { recompute, router_aux_loss: sft.router_aux_loss }),
+            ObjectiveRecipe::Sft(sft) => Self::Sft(Sft {
+                recompute,
+                router_aux_loss: sft.router_aux_loss,
+                terms: Regularisation { label_smoothing: sft.label_smoothing, z_loss: sft.z_loss },
+                neftune_alpha: sft.neftune_alpha,
+            }),
             ObjectiveRecipe::Distill(distill) => Self::Distill(Distill {
                 recompute,
                 settings: distill.settings(),

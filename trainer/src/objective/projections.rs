@@ -51,6 +51,7 @@ impl Projections {
             path: format!("{PREFIX}.maps.{index}"),
             shape: map.val().dims().to_vec(),
             role: Role::Projection,
+            distance: 0,
             adapter: None,
         };
         self.maps.iter().enumerate().map(info).collect()

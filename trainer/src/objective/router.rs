@@ -13,7 +13,7 @@ use firebrand_datasets::TokenBatch;
 use firebrand_models::Predictor;
 use firebrand_models::parts::{Routed, Routing};
 
-use super::views::inputs;
+use super::views::noisy_inputs;
 
 /// The load-balancing loss of one optimiser step.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,17 +25,18 @@ pub struct RouterBalance {
 }
 
 impl RouterBalance {
-    /// Measures the micro-batches of a step, given with their modes. The network must be on a device without autodiff.
+    /// Measures the micro-batches of a step, given with their modes and with what is trained on ([`super::Sft`]'s noise). The network must be on a device without autodiff.
     /// `None` if it has no router.
     pub fn measure<'a>(
         predictor: Predictor<'_>,
         batches: impl Iterator<Item = (&'a TokenBatch, Mode)>,
         coefficient: f64,
+        neftune_alpha: Option<f64>,
     ) -> Option<Self> {
         let (mut visits, mut probabilities): (Vec<f64>, Vec<f64>) = (vec![], vec![]);
         let mut rows = 0.0;
         for (batch, mode) in batches {
-            let inputs = inputs(batch);
+            let inputs = noisy_inputs(batch, neftune_alpha, mode);
             let mut context = predictor.context(&inputs, mode);
             let routing = Routing::default();
             context.routing = Some(routing.clone());

@@ -1,12 +1,16 @@
-//! The objective of supervised fine-tuning, [`Sft`]: cross-entropy of the next token at labelled positions.
+//! The objective of supervised fine-tuning, [`Sft`]: cross-entropy of the next token at labelled positions, in training with label
+//! smoothing, z-loss and noise on the embeddings where asked for. Evaluation is plain cross-entropy.
 //!
 //! Hidden states are gathered at labelled positions before the output head. Head and loss are one operation that works
 //! in chunks, so no `[tokens, vocab]` array exists.
+
+use std::cell::Cell;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::TokenBatch;
+use firebrand_kernels::{Regularisation, RegularisedLoss};
 use firebrand_models::parts::{Context, Inputs, Routed};
 use firebrand_models::{Network, Predictor, Stack};
 
@@ -14,7 +18,7 @@ use super::backward::{Passage, Recompute, backward};
 use super::gradients::Gradients;
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
 use super::router::RouterBalance;
-use super::views::{inputs, predictor};
+use super::views::{inputs, noisy_inputs, predictor};
 
 /// The objective of supervised fine-tuning.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -23,6 +27,10 @@ pub struct Sft {
     pub recompute: Recompute,
     /// Coefficient of the routers' load-balancing loss; without it that loss is not added.
     pub router_aux_loss: Option<f64>,
+    /// Label smoothing and z-loss.
+    pub terms: Regularisation,
+    /// Size of the noise on the embeddings; absent: none.
+    pub neftune_alpha: Option<f64>,
 }
 
 /// What all micro-batches of one optimiser step share.
@@ -105,12 +113,24 @@ impl Sft {
     ) -> StepLoss {
         let router = self.router_aux_loss.and_then(|coefficient| {
             let frozen = network.valid();
-            RouterBalance::measure(predictor(&frozen), batches.iter().copied(), coefficient)
+            RouterBalance::measure(predictor(&frozen), batches.iter().copied(), coefficient, self.neftune_alpha)
         });
         let scale = StepScale { router, ..StepScale::new(batches.iter().map(|(batch, _)| *batch)) };
         let mut step = StepLoss::default();
+        let mut measured = Measured::default();
         for (batch, mode) in batches {
-            step.loss += self.accumulate(network, batch, &scale, *mode, gradients);
+            let (loss, part) = self.accumulate_measured(network, batch, &scale, *mode, gradients);
+            step.loss += loss;
+            let weight: f64 = batch.weights.iter().copied().map(f64::from).sum();
+            gradients.end_micro_batch(weight / scale.total_weight);
+            measured.cross_entropy += part.cross_entropy;
+            measured.squared_log_sum += part.squared_log_sum;
+        }
+        if self.terms != Regularisation::default() {
+            step.parts.set("sft/ce", measured.cross_entropy);
+        }
+        if self.terms.z_loss > 0.0 {
+            step.parts.set("sft/z_loss", measured.squared_log_sum);
         }
         if let Some(router) = &scale.router {
             step.parts.set("router_aux_loss", router.loss);
@@ -127,12 +147,27 @@ impl Sft {
         mode: Mode,
         gradients: &mut Gradients,
     ) -> f64 {
+        self.accumulate_measured(network, batch, scale, mode, gradients).0
+    }
+
+    /// As [`Self::accumulate`], with the parts of the loss.
+    fn accumulate_measured(
+        &self,
+        network: &Network,
+        batch: &TokenBatch,
+        scale: &StepScale,
+        mode: Mode,
+        gradients: &mut Gradients,
+    ) -> (f64, Measured) {
         let labelled = LabelledTokens::of(batch);
         if labelled.positions.is_empty() && scale.router.is_none() {
-            return 0.0;
+            return (0.0, Measured::default());
         }
-        let passage = TokenPassage { batch, inputs: inputs(batch), labelled, scale, mode };
-        backward(&passage, network, self.recompute, gradients)
+        let inputs = noisy_inputs(batch, self.neftune_alpha, mode);
+        let passage =
+            TokenPassage { batch, inputs, labelled, scale, mode, terms: self.terms, measured: Cell::default() };
+        let loss = backward(&passage, network, self.recompute, gradients);
+        (loss, passage.measured.get())
     }
 
     /// Sums of loss and accuracy over one batch, without gradients. The network must be on a device without autodiff.
@@ -173,6 +208,17 @@ struct TokenPassage<'a> {
     labelled: LabelledTokens,
     scale: &'a StepScale,
     mode: Mode,
+    terms: Regularisation,
+    /// The parts of the loss, once it is computed.
+    measured: Cell<Measured>,
+}
+
+/// The parts of a regularised loss over some tokens: each divided by the weights of the whole step.
+#[derive(Debug, Clone, Copy, Default)]
+struct Measured {
+    cross_entropy: f64,
+    /// Of the log-sum-exp of the logits, without the factor of the z-loss.
+    squared_log_sum: f64,
 }
 
 impl Passage for TokenPassage<'_> {
@@ -197,7 +243,16 @@ impl Passage for TokenPassage<'_> {
         let weights = self.labelled.shares(self.scale.total_weight);
         let weights = Tensor::from_data(TensorData::new(weights, [self.labelled.weights.len()]), &device);
         let hidden = gather(hidden, &self.labelled);
-        predictor(network).head().loss(hidden, self.labelled.targets(&device), weights)
+        let (head, targets) = (predictor(network).head(), self.labelled.targets(&device));
+        if self.terms == Regularisation::default() {
+            return head.loss(hidden, targets, weights);
+        }
+        let RegularisedLoss { loss, cross_entropy, squared_log_sum } =
+            head.regularised_loss(hidden, targets, weights, self.terms);
+        let [cross_entropy, squared_log_sum] =
+            [cross_entropy, squared_log_sum].map(|part| f64::from(part.into_scalar::<f32>()));
+        self.measured.set(Measured { cross_entropy, squared_log_sum });
+        loss
     }
 
     fn charges_routers(&self) -> bool {

@@ -1,7 +1,8 @@
 //! The views through which objectives read a network, and the inputs that a network reads of a batch.
 
+use firebrand_adapters::Mode;
 use firebrand_datasets::{Batch, BatchContent, TokenBatch};
-use firebrand_models::parts::Inputs;
+use firebrand_models::parts::{EmbeddingNoise, Inputs};
 use firebrand_models::towers::Towers;
 use firebrand_models::{Network, Predictor};
 
@@ -31,6 +32,16 @@ pub(super) fn token_batch(batch: &Batch) -> Result<&TokenBatch, Error> {
             problem: "the rows are tensors, and this objective reads tokens".into(),
             help: "give it rows of dialogues, text or tokens".into(),
         }),
+    }
+}
+
+/// As [`inputs`], with noise on the embeddings in training, if there is an `alpha` for it.
+pub(super) fn noisy_inputs(batch: &TokenBatch, alpha: Option<f64>, mode: Mode) -> Inputs {
+    match (alpha, mode) {
+        (Some(alpha), Mode::Training { key, .. }) => {
+            inputs(batch).with_noise(EmbeddingNoise { alpha, key, rows: batch.examples.clone() })
+        }
+        (Some(_) | None, Mode::Training { .. } | Mode::Inference) => inputs(batch),
     }
 }
 

@@ -32,8 +32,8 @@ impl Adamw8bitRecipe {
 
     /// The AdamW settings for all other parameters.
     pub(super) fn in_f32(&self) -> AdamwRecipe {
-        let Self { learning_rate, betas, eps, weight_decay, min_8bit_size: _ } = *self;
-        AdamwRecipe { learning_rate, betas, eps, weight_decay }
+        let Self { learning_rate, betas, eps, weight_decay, .. } = *self;
+        AdamwRecipe { learning_rate, betas, eps, weight_decay, ..AdamwRecipe::default() }
     }
 
     /// Updates one parameter, given with its gradient as flat tensors; returns the new value.

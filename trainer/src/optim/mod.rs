@@ -9,6 +9,7 @@
 mod adafactor;
 mod adamw;
 mod adamw_8bit;
+mod average;
 mod blockwise;
 mod clip;
 mod lion;
@@ -19,6 +20,7 @@ mod sgd;
 mod state;
 mod update;
 
+pub use average::WeightAverage;
 pub use blockwise::{BLOCK, DynamicMap};
 pub use clip::{clip_factor, global_norm};
 pub use parameter::{LearningRates, LoraPlus, Parameter};

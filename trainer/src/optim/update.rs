@@ -6,12 +6,26 @@ use burn::tensor::Tensor;
 use super::adamw::Moments;
 use super::parameter::Parameter;
 use super::state::{OptimizerState, Quantity};
-use crate::recipe::{AdamwRecipe, Optimizer};
+use crate::recipe::{AdamwRecipe, MuonAdamwRecipe, Optimizer};
 
 impl Optimizer {
     /// Updates one parameter, given with its gradient as flat tensors; returns the new value. Call it once for each
     /// parameter after [`OptimizerState::begin_step`]. `learning_rate` is the parameter's own, after the schedule.
     pub fn update(
+        &self,
+        state: &mut OptimizerState,
+        parameter: Parameter<'_>,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+        learning_rate: f64,
+    ) -> Tensor<1> {
+        if self.no_decay() && parameter.is_norm_or_bias() {
+            return self.without_decay().step(state, parameter, value, gradient, learning_rate);
+        }
+        self.step(state, parameter, value, gradient, learning_rate)
+    }
+
+    fn step(
         &self,
         state: &mut OptimizerState,
         parameter: Parameter<'_>,
@@ -40,7 +54,8 @@ impl Optimizer {
             }
             Self::Muon(muon) => {
                 let scheduled = learning_rate / muon.learning_rate;
-                muon.adamw.update(state, parameter, value, gradient, muon.adamw.learning_rate * scheduled)
+                let rate = muon.adamw.learning_rate * scheduled;
+                muon.adamw.adamw().update(state, parameter, value, gradient, rate)
             }
             Self::Sgd(sgd) => {
                 let buffer = state.take(parameter, "momentum_buffer");
@@ -74,6 +89,13 @@ fn moments(elements: usize) -> Vec<Quantity> {
     vec![Quantity::floats("exp_avg", elements), Quantity::floats("exp_avg_sq", elements)]
 }
 
+impl MuonAdamwRecipe {
+    fn adamw(&self) -> AdamwRecipe {
+        let Self { learning_rate, betas, eps, weight_decay } = *self;
+        AdamwRecipe { learning_rate, betas, eps, weight_decay, ..AdamwRecipe::default() }
+    }
+}
+
 impl AdamwRecipe {
     fn update(
         &self,
@@ -103,7 +125,7 @@ mod tests {
     #[test]
     fn bytes_of_state_for_a_large_matrix() {
         let shape = [4096, 4096];
-        let parameter = Parameter { path: "p", shape: &shape, role: Role::Map, adapter: None };
+        let parameter = Parameter { path: "p", shape: &shape, role: Role::Map, distance: 1, adapter: None };
         let bytes = |optimizer: Optimizer| {
             let bytes: usize = optimizer.quantities(parameter).iter().map(Quantity::bytes).sum();
             bytes as f64 / parameter.elements() as f64

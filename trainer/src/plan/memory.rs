@@ -22,6 +22,10 @@ pub struct Work {
     pub trained: usize,
     /// Bytes of the optimiser state.
     pub optimizer_bytes: usize,
+    /// Whether a moving average of what is trained is kept.
+    pub averaged: bool,
+    /// Whether the gradient of each micro-batch is held beside their sum.
+    pub measures_noise: bool,
 }
 
 /// An estimate in bytes.
@@ -31,10 +35,12 @@ pub struct MemoryPlan {
     pub weights: u64,
     /// Weights of the second model, a teacher or a reference.
     pub companion: u64,
-    /// Gradients of trained values.
+    /// Gradients of trained values: of the step, and of one micro-batch where these are measured.
     pub gradients: u64,
     /// Optimiser state.
     pub optimizer: u64,
+    /// The moving average of trained values.
+    pub average: u64,
     /// Activations of one micro-batch when all are kept.
     pub activations: u64,
     /// Activations of one micro-batch when blocks are recomputed.
@@ -60,8 +66,9 @@ impl MemoryPlan {
         Self {
             weights: model.weight_bytes(),
             companion: 0,
-            gradients: work.trained as u64 * float,
+            gradients: work.trained as u64 * float * if work.measures_noise { 2 } else { 1 },
             optimizer: work.optimizer_bytes as u64,
+            average: if work.averaged { work.trained as u64 * float } else { 0 },
             activations: kept * float,
             activations_recomputed: again * float,
             rows: work.rows as u64,
@@ -92,7 +99,7 @@ impl MemoryPlan {
             Recompute::Off => self.activations,
             Recompute::Blocks => self.activations_recomputed,
         };
-        self.weights + self.companion + self.gradients + self.optimizer + activations
+        self.weights + self.companion + self.gradients + self.optimizer + self.average + activations
     }
 
     /// Recomputation, if keeping all activations would take more than 70 % of the free memory.

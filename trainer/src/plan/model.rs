@@ -13,6 +13,7 @@ use super::vocabulary::Vocabulary;
 use crate::error::Error;
 use crate::objective::Companion;
 use crate::recipe::{Init, Loaded, Method, Recipe, StoredDtype};
+use crate::training::{FreezeError, train_all};
 
 /// The storage of frozen weights that a recipe asks for.
 pub fn hold(recipe: &Recipe) -> Hold {
@@ -88,7 +89,15 @@ pub fn build_model(
     let init_from = recipe.method.init_from();
     match recipe.method.adapter() {
         None => {
-            let model = recipe.objective_of(model.kind()).train_all(model);
+            let objective = recipe.objective_of(model.kind());
+            let model = train_all(&objective, model, &recipe.train.freeze).map_err(|error| match error {
+                FreezeError::Model(error) => Error::from(error),
+                error => {
+                    let help =
+                        "a pattern is looked for in the names of the model's files; `firebrand inspect` lists them";
+                    Error::from(loaded.complain("train.freeze", error.to_string(), help))
+                }
+            })?;
             Ok(Built { model, modules: vec![], companion })
         }
         Some(config) => {

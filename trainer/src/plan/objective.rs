@@ -32,6 +32,13 @@ pub fn decide_objective(loaded: &mut Loaded, folder: &Path) -> Result<(), Error>
         let problem = "a step of one pair has no other to tell it from, and teaches nothing";
         return Err(loaded.complain("train.batch_size", problem, "write batch_size = 2 or more").into());
     }
+    if loaded.recipe.log.noise_scale && !objective.is_sum_over_rows() {
+        let problem = format!(
+            "objective {} compares all rows of a step, so no micro-batch has a gradient of its own",
+            objective.name()
+        );
+        return Err(loaded.complain("log.noise_scale", problem, "leave noise_scale out").into());
+    }
     if let (RowKind::Tensors, Some(_)) = (objective.rows(), &loaded.recipe.sample) {
         let problem = format!("a model of type {} writes no text, so it cannot answer prompts", family.name());
         return Err(loaded.complain("sample", problem, "leave [sample] out").into());

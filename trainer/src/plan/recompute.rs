@@ -27,6 +27,8 @@ pub fn recompute_within(
         length: packs.lengths().max().unwrap_or(1),
         trained: model.trained_parameters().iter().map(|info| info.elements()).sum(),
         optimizer_bytes: optimizer_bytes(recipe, model),
+        averaged: recipe.train.ema.is_some(),
+        measures_noise: recipe.log.noise_scale,
     };
     let plan = MemoryPlan::new(model, work, machine);
     (decide(recipe, &plan), plan)

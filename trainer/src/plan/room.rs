@@ -137,6 +137,7 @@ mod tests {
             companion: 0,
             weights: 100 * MIB,
             gradients: 0,
+            average: 0,
             optimizer: 0,
             activations: 40 * MIB * rows,
             activations_recomputed: 10 * MIB * rows,

@@ -90,7 +90,9 @@ impl Change {
             ["adapter", ..] => Effect::Run,
             // An objective that is not named is the usual one of the model.
             ["objective", ..] if self.before.is_null() => Effect::Allowed,
-            ["optimizer" | "objective", "kind"] | ["train", "batch_size"] => Effect::Run,
+            ["optimizer" | "objective", "kind"] | ["train", "batch_size" | "freeze"] => Effect::Run,
+            // The average of the steps before is not there.
+            ["train", "ema"] if self.before.is_null() => Effect::Run,
             ["data", "cache" | "gate" | "allow_outside", ..] => Effect::Allowed,
             // Rows to evaluate on where there were none change nothing of what is trained.
             ["data", "eval", ..] if self.before.is_null() => Effect::Allowed,

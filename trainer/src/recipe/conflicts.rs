@@ -1,17 +1,21 @@
 //! Keys that are right by themselves and wrong together, and texts that have a grammar of their own.
 
+mod objective;
+
 use regex::Regex;
 
 use super::adapter::{AdapterSection, Exclude, LoraInit, LoraRecipe, Targets};
 use super::checkpoint::BestKey;
+use super::default_values::MICRO_BATCH_LIMIT;
 use super::document::Document;
 use super::dtype::WrittenDtype;
 use super::error::{Complaint, ComplaintKind};
+use super::evaluation::EvaluatedWeights;
 use super::file::{Init, RecipeFile};
-use super::objective::{DistillKeys, DistillLoss, ObjectiveSection};
 use super::optimizer::{AdafactorRate, Optimizer};
 use super::output::ExportedWeights;
-use super::schedule::{ScheduleSection, WarmupKeys};
+use super::schedule::{ScheduleSection, StableDecayKeys, WarmupKeys};
+use super::train::largest_divisor;
 
 /// What each rule says, in the order of the recipe's sections: all that are broken.
 pub(super) fn check(file: &RecipeFile, document: &Document) -> Vec<Complaint> {
@@ -26,6 +30,7 @@ pub(super) fn check(file: &RecipeFile, document: &Document) -> Vec<Complaint> {
         rules.train(),
         rules.optimizer(),
         rules.schedule(),
+        rules.average(),
         rules.evaluation(),
         rules.sample(),
     ];
@@ -245,70 +250,34 @@ impl Rules<'_> {
             .advice("write it as \"2025-01-31\""))
     }
 
-    fn objective(&self) -> Result<(), Complaint> {
-        match &self.file.objective {
-            Some(ObjectiveSection::Contrastive(contrastive))
-                if contrastive.learn_temperature == Some(true) && self.file.adapter.is_some() =>
-            {
-                Err(self
-                    .conflict("objective.learn_temperature")
-                    .message("`objective.learn_temperature` trains the temperature, and a PEFT adapter cannot hold it")
-                    .advice("remove learn_temperature, or remove [adapter] to train every weight"))
-            }
-            Some(ObjectiveSection::Distill(distill)) => self.distill(distill),
-            Some(ObjectiveSection::Contrastive(_) | ObjectiveSection::Sft(_)) | None => Ok(()),
-        }
-    }
-
-    fn distill(&self, distill: &DistillKeys) -> Result<(), Complaint> {
-        let (key, message, advice) = match (&distill.teacher, &distill.cache) {
-            (None, None) => (
-                "objective",
-                "distillation needs a teacher",
-                "add teacher = \"folder or hub id\", or cache = \"folder\" with what `firebrand distill cache` wrote",
-            ),
-            (None, Some(_)) if distill.teacher_quantization.is_some() => (
-                "objective.teacher_quantization",
-                "`objective.teacher_quantization` is how the teacher's weights are held, and no teacher is named",
-                "add teacher = \"folder or hub id\", or remove teacher_quantization",
-            ),
-            (_, Some(_)) if distill.on_policy > 0.0 => (
-                "objective.on_policy",
-                "a cache holds no distributions for answers that the student has yet to write",
-                "remove cache and name the teacher, or remove on_policy",
-            ),
-            (_, Some(_)) if distill.hidden_weight > 0.0 => (
-                "objective.hidden_weight",
-                "a cache holds no hidden states of the teacher",
-                "remove cache and name the teacher, or remove hidden_weight",
-            ),
-            _ if distill.hidden_layers.is_some() && distill.hidden_weight == 0.0 => (
-                "objective.hidden_layers",
-                "`objective.hidden_layers` says which hidden states are matched, and none are: hidden_weight is 0",
-                "write hidden_weight = 1.0, or remove hidden_layers",
-            ),
-            _ if distill.loss == DistillLoss::Jsd && distill.beta == 0.0 => (
-                "objective.beta",
-                "a mixture without the teacher has no divergence: `jsd` is 0 there",
-                "write loss = \"forward_kl\", to which jsd / beta comes near, or 0 < beta < 1",
-            ),
-            _ if distill.loss == DistillLoss::Jsd && distill.beta == 1.0 => (
-                "objective.beta",
-                "a mixture without the student has no divergence: `jsd` is 0 there",
-                "write loss = \"reverse_kl\", to which jsd / (1 - beta) comes near, or 0 < beta < 1",
-            ),
-            _ => return Ok(()),
-        };
-        Err(self.conflict(key).message(message).advice(advice))
-    }
-
     fn train(&self) -> Result<(), Complaint> {
         let train = &self.file.train;
+        for pattern in &train.freeze {
+            self.regex("train.freeze", pattern)?;
+        }
+        if !train.freeze.is_empty() && self.file.adapter.is_some() {
+            return Err(self
+                .conflict("train.freeze")
+                .message(
+                    "`train.freeze` leaves weights out of a full run, and an adapter run trains none of the model's",
+                )
+                .advice("remove freeze, or remove [adapter]; adapter.exclude leaves layers without an adapter"));
+        }
         if train.epochs.is_some() && train.steps.is_some() {
             return Err(self
                 .conflict("train.steps")
                 .message("[train] has both `epochs` and `steps`")
                 .advice("keep one of them: either ends the run"));
+        }
+        let micro = train.micro_batch_size.unwrap_or(largest_divisor(train.batch_size, MICRO_BATCH_LIMIT));
+        if self.file.log.noise_scale && micro == train.batch_size {
+            return Err(self
+                .conflict("log.noise_scale")
+                .message(format!(
+                    "`log.noise_scale` compares the micro-batches of a step, and a step of {} rows is one",
+                    train.batch_size
+                ))
+                .advice("write a smaller micro_batch_size, or a larger batch_size, in [train]"));
         }
         match train.micro_batch_size {
             Some(micro) if !train.batch_size.is_multiple_of(micro) => {
@@ -358,7 +327,60 @@ impl Rules<'_> {
                 .message("[schedule] has both `warmup_steps` and `warmup_ratio`")
                 .advice("keep one of them"));
         }
-        Ok(())
+        if given("decay_steps") && given("decay_ratio") {
+            return Err(self
+                .conflict("schedule.decay_ratio")
+                .message("[schedule] has both `decay_steps` and `decay_ratio`")
+                .advice("keep one of them"));
+        }
+        match &self.file.schedule {
+            ScheduleSection::Polynomial(keys) => self.end_of_polynomial(keys.lr_end),
+            ScheduleSection::WarmupStableDecay(StableDecayKeys {
+                warmup_ratio: Some(warmup),
+                decay_ratio: Some(decay),
+                ..
+            }) if warmup + decay > 1.0 => Err(self
+                .conflict("schedule.decay_ratio")
+                .message(format!(
+                    "`schedule.warmup_ratio` = {warmup} and `schedule.decay_ratio` = {decay} are more than the whole run"
+                ))
+                .advice("make their sum 1 or less")),
+            ScheduleSection::WarmupStableDecay(_)
+            | ScheduleSection::Cosine(_)
+            | ScheduleSection::CosineWithMinLr(_)
+            | ScheduleSection::CosineWithRestarts(_)
+            | ScheduleSection::Constant(_)
+            | ScheduleSection::InverseSqrt(_)
+            | ScheduleSection::Linear(_) => Ok(()),
+        }
+    }
+
+    fn end_of_polynomial(&self, end: f64) -> Result<(), Complaint> {
+        let highest = self.file.optimizer.learning_rate(0);
+        if end < highest {
+            return Ok(());
+        }
+        Err(self
+            .conflict("schedule.lr_end")
+            .message(format!(
+                "`schedule.lr_end` = {end} is not below the highest rate, `optimizer.learning_rate` = {highest}"
+            ))
+            .advice("write a lower lr_end, or kind = \"constant\""))
+    }
+
+    /// What asks for the moving average, which must be kept.
+    fn average(&self) -> Result<(), Complaint> {
+        let asked = [
+            ("eval.weights", self.file.eval.weights == EvaluatedWeights::Ema),
+            ("export.weights", self.file.export.weights == Some(ExportedWeights::Ema)),
+        ];
+        match asked.into_iter().find(|(_, asks)| *asks) {
+            Some((key, _)) if self.file.train.ema.is_none() => Err(self
+                .conflict(key)
+                .message(format!("`{key}` asks for the moving average of the weights, and none is kept"))
+                .advice("keep one: ema = 0.999 in [train]")),
+            _ => Ok(()),
+        }
     }
 
     fn evaluation(&self) -> Result<(), Complaint> {
@@ -384,6 +406,12 @@ impl Rules<'_> {
             return Err(self
                 .conflict("eval.at_start")
                 .message("`eval.at_start` evaluates on eval data, and there is none")
+                .advice(help));
+        }
+        if self.file.eval.weights == EvaluatedWeights::Ema {
+            return Err(self
+                .conflict("eval.weights")
+                .message("`eval.weights` says what is evaluated on eval data, and there is none")
                 .advice(help));
         }
         if exports_best {

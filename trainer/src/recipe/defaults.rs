@@ -5,13 +5,13 @@ use indexmap::IndexMap;
 
 use super::adapter::{Bias, Exclude, Ia3Recipe, LoraInit, LoraRecipe, TargetPreset, Targets};
 use super::checkpoint::CheckpointSection;
-use super::evaluation::{EarlyStopping, EvalSection};
+use super::evaluation::{EarlyStopping, EvalSection, EvaluatedWeights};
 use super::optimizer::{
-    AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdjustment, MuonRecipe, Optimizer,
-    SgdRecipe,
+    AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdamwRecipe, MuonAdjustment,
+    MuonRecipe, Optimizer, SgdRecipe,
 };
 use super::output::Log;
-use super::schedule::{MinLrKeys, ScheduleSection, WarmupKeys};
+use super::schedule::{MinLrKeys, PolynomialKeys, Ramp, RestartKeys, ScheduleSection, StableDecayKeys, WarmupKeys};
 use super::train::{Clipping, Recompute, TrainSection};
 
 impl Default for LoraRecipe {
@@ -59,6 +59,8 @@ impl Default for TrainSection {
             micro_batch_size: None,
             max_grad_norm: Clipping::Norm(1.0),
             recompute: Recompute::Auto,
+            freeze: Vec::new(),
+            ema: None,
         }
     }
 }
@@ -71,14 +73,28 @@ impl Default for Optimizer {
 
 impl Default for AdamwRecipe {
     fn default() -> Self {
-        AdamwRecipe { learning_rate: 2e-4, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0 }
+        AdamwRecipe {
+            learning_rate: 2e-4,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 0.0,
+            no_decay: false,
+            layer_decay: 1.0,
+        }
     }
 }
 
 impl Default for Adamw8bitRecipe {
     fn default() -> Self {
-        let AdamwRecipe { learning_rate, betas, eps, weight_decay } = AdamwRecipe::default();
-        Adamw8bitRecipe { learning_rate, betas, eps, weight_decay, min_8bit_size: 4096 }
+        let AdamwRecipe { learning_rate, betas, eps, weight_decay, no_decay, layer_decay } = AdamwRecipe::default();
+        Adamw8bitRecipe { learning_rate, betas, eps, weight_decay, no_decay, layer_decay, min_8bit_size: 4096 }
+    }
+}
+
+impl Default for MuonAdamwRecipe {
+    fn default() -> Self {
+        let AdamwRecipe { learning_rate, betas, eps, weight_decay, .. } = AdamwRecipe::default();
+        MuonAdamwRecipe { learning_rate, betas, eps, weight_decay }
     }
 }
 
@@ -91,6 +107,8 @@ impl Default for AdafactorRecipe {
             decay_rate: -0.8,
             beta1: None,
             weight_decay: 0.0,
+            no_decay: false,
+            layer_decay: 1.0,
             scale_parameter: false,
         }
     }
@@ -98,7 +116,7 @@ impl Default for AdafactorRecipe {
 
 impl Default for LionRecipe {
     fn default() -> Self {
-        LionRecipe { learning_rate: 1e-4, betas: [0.9, 0.99], weight_decay: 0.0 }
+        LionRecipe { learning_rate: 1e-4, betas: [0.9, 0.99], weight_decay: 0.0, no_decay: false, layer_decay: 1.0 }
     }
 }
 
@@ -109,16 +127,25 @@ impl Default for MuonRecipe {
             momentum: 0.95,
             nesterov: true,
             weight_decay: 0.0,
+            no_decay: false,
+            layer_decay: 1.0,
             ns_steps: 5,
             adjust_lr_fn: MuonAdjustment::Original,
-            adamw: AdamwRecipe::default(),
+            adamw: MuonAdamwRecipe::default(),
         }
     }
 }
 
 impl Default for SgdRecipe {
     fn default() -> Self {
-        SgdRecipe { learning_rate: 1e-3, momentum: 0.0, nesterov: false, weight_decay: 0.0 }
+        SgdRecipe {
+            learning_rate: 1e-3,
+            momentum: 0.0,
+            nesterov: false,
+            weight_decay: 0.0,
+            no_decay: false,
+            layer_decay: 1.0,
+        }
     }
 }
 
@@ -134,9 +161,41 @@ impl Default for MinLrKeys {
     }
 }
 
+impl Default for RestartKeys {
+    fn default() -> Self {
+        RestartKeys { cycles: 1, warmup_steps: None, warmup_ratio: None }
+    }
+}
+
+impl Default for PolynomialKeys {
+    fn default() -> Self {
+        PolynomialKeys { power: 1.0, lr_end: 1e-7, warmup_steps: None, warmup_ratio: None }
+    }
+}
+
+impl Default for StableDecayKeys {
+    fn default() -> Self {
+        StableDecayKeys {
+            decay_steps: None,
+            decay_ratio: None,
+            decay_type: Ramp::Cosine,
+            warmup_type: Ramp::Linear,
+            min_ratio: 0.0,
+            warmup_steps: None,
+            warmup_ratio: None,
+        }
+    }
+}
+
 impl Default for EvalSection {
     fn default() -> Self {
-        EvalSection { every: 50, batch_size: None, at_start: false, early_stopping: None }
+        EvalSection {
+            every: 50,
+            batch_size: None,
+            at_start: false,
+            weights: EvaluatedWeights::Last,
+            early_stopping: None,
+        }
     }
 }
 
@@ -154,6 +213,6 @@ impl Default for CheckpointSection {
 
 impl Default for Log {
     fn default() -> Self {
-        Log { every: 1, tensorboard: true }
+        Log { every: 1, tensorboard: true, noise_scale: false }
     }
 }

@@ -12,6 +12,8 @@ pub struct Eval {
     pub batch_size: usize,
     /// Whether the model is evaluated before the first step too.
     pub at_start: bool,
+    /// The weights that are evaluated.
+    pub weights: EvaluatedWeights,
     /// Absent = the run goes on to its end.
     pub early_stopping: Option<EarlyStopping>,
 }
@@ -32,9 +34,22 @@ pub struct EvalSection {
     /// no checkpoint to go back to.
     #[schemars(example = true)]
     pub at_start: bool,
+    /// The weights that are evaluated, and by which the best step is found: those of the step, or their moving average
+    /// (`train.ema`).
+    #[schemars(example = EvaluatedWeights::Ema)]
+    pub weights: EvaluatedWeights,
     /// Ends the run when the evaluation loss no longer falls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
+}
+
+/// The weights that are evaluated during a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum EvaluatedWeights {
+    Last,
+    Ema,
 }
 
 /// Ends the run when the evaluation loss no longer falls. Needs `[[data.eval]]`; leave the section out to run to the end.

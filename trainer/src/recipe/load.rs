@@ -126,6 +126,7 @@ fn decide(file: RecipeFile, model: ModelSource) -> Recipe {
         every: file.eval.every,
         batch_size: file.eval.batch_size.unwrap_or(train.micro_batch_size),
         at_start: file.eval.at_start,
+        weights: file.eval.weights,
         early_stopping: file.eval.early_stopping,
     };
     let checkpoint = file.checkpoint.resolve(file.data.has_eval());

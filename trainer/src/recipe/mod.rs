@@ -49,7 +49,7 @@ pub use checkpoint::{BestMetric, Checkpoint};
 pub use device::DeviceName;
 pub use dtype::{ComputeDtype, StoredDtype, WrittenDtype};
 pub use error::{Complaint, ComplaintKind, RecipeError};
-pub use evaluation::{EarlyStopping, Eval};
+pub use evaluation::{EarlyStopping, Eval, EvaluatedWeights};
 pub use file::Init;
 pub use load::Loaded;
 pub use model::ModelSource;
@@ -57,14 +57,14 @@ pub use objective::{
     ContrastiveRecipe, DistillRecipe, HiddenLoss, HiddenRecipe, ObjectiveRecipe, SftRecipe, TeacherModel, TeacherRecipe,
 };
 pub use optimizer::{
-    AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdjustment, MuonRecipe, Optimizer,
-    RelativeRate, SgdRecipe,
+    AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdamwRecipe, MuonAdjustment,
+    MuonRecipe, Optimizer, RelativeRate, SgdRecipe,
 };
 pub use output::{Export, ExportedWeights, Log, Sample};
 pub use quantization::{EightBitRecipe, FourBitRecipe, Quantization};
 pub use reference::reference;
 pub use resolved::HEADER;
-pub use schedule::{Curve, Schedule, Warmup};
+pub use schedule::{Curve, Decay, Ramp, Schedule, Timescale, Warmup, WarmupStableDecay};
 pub use schema::json_schema;
 pub use train::{Duration, Recompute, Train};
 pub use vocabulary::{RowInit, RowPreset, VocabularyRecipe};

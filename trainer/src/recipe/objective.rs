@@ -24,6 +24,12 @@ pub enum ObjectiveRecipe {
 /// Supervised fine-tuning.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SftRecipe {
+    /// The share of each label that is spread over the vocabulary.
+    pub label_smoothing: f64,
+    /// Factor of the squared log-sum-exp of the logits.
+    pub z_loss: f64,
+    /// Size of the noise on embedded tokens. Absent = none.
+    pub neftune_alpha: Option<f64>,
     /// Factor of the load-balancing loss of routers. Absent = it is not charged.
     pub router_aux_loss: Option<f64>,
 }
@@ -52,6 +58,20 @@ pub(super) enum ObjectiveSection {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct SftKeys {
+    /// The share of each label that is spread evenly over the whole vocabulary, as `label_smoothing` of torch's cross-entropy.
+    /// In training only: evaluation is plain cross-entropy, which training reports as `sft/ce`.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.1)]
+    pub label_smoothing: f64,
+    /// Factor of a loss that keeps logits near zero (PaLM's z-loss, arXiv 2204.02311): the mean of `log(sum(exp(logits)))^2`
+    /// over the labelled tokens. 1e-4 is usual. Reported as `sft/z_loss`, without the factor.
+    #[schemars(range(min = 0), example = 1e-4)]
+    pub z_loss: f64,
+    /// NEFTune (arXiv 2310.05914): noise on embedded tokens in training, uniform in plus or minus
+    /// `neftune_alpha / sqrt(tokens * width)`, where `tokens` is the length of the row itself, padding and other rows of its
+    /// pack not counted. 5 to 15 is usual. None when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0), example = 5.0)]
+    pub neftune_alpha: Option<f64>,
     /// Models with experts: factor of the loss that makes routers use all experts alike, 0.02 for Mixtral. Measured over the
     /// whole step; costs one more forward pass. Not charged when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +119,9 @@ impl ObjectiveSection {
     /// With every default decided.
     pub(super) fn decide(self, method: &Method) -> ObjectiveRecipe {
         match self {
-            Self::Sft(keys) => ObjectiveRecipe::Sft(SftRecipe { router_aux_loss: keys.router_aux_loss }),
+            Self::Sft(SftKeys { label_smoothing, z_loss, neftune_alpha, router_aux_loss }) => {
+                ObjectiveRecipe::Sft(SftRecipe { label_smoothing, z_loss, neftune_alpha, router_aux_loss })
+            }
             Self::Distill(keys) => ObjectiveRecipe::Distill(keys.decide()),
             Self::Contrastive(keys) => match keys.learn_temperature {
                 Some(learn_temperature) => ObjectiveRecipe::Contrastive(ContrastiveRecipe { learn_temperature }),
@@ -112,7 +134,9 @@ impl ObjectiveSection {
 impl From<ObjectiveRecipe> for ObjectiveSection {
     fn from(objective: ObjectiveRecipe) -> Self {
         match objective {
-            ObjectiveRecipe::Sft(sft) => Self::Sft(SftKeys { router_aux_loss: sft.router_aux_loss }),
+            ObjectiveRecipe::Sft(SftRecipe { label_smoothing, z_loss, neftune_alpha, router_aux_loss }) => {
+                Self::Sft(SftKeys { label_smoothing, z_loss, neftune_alpha, router_aux_loss })
+            }
             ObjectiveRecipe::Distill(distill) => Self::Distill(distill.into()),
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(ContrastiveKeys { learn_temperature: Some(contrastive.learn_temperature) })

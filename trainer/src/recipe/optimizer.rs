@@ -33,6 +33,56 @@ impl Optimizer {
             Optimizer::Sgd(sgd) => sgd.learning_rate,
         }
     }
+
+    /// Whether its learning rate is a number, and not made from the step.
+    pub fn has_fixed_rate(&self) -> bool {
+        match self {
+            Optimizer::Adafactor(adafactor) => matches!(adafactor.learning_rate, AdafactorRate::Fixed(_)),
+            Optimizer::Adamw(_)
+            | Optimizer::Adamw8bit(_)
+            | Optimizer::Lion(_)
+            | Optimizer::Muon(_)
+            | Optimizer::Sgd(_) => true,
+        }
+    }
+
+    /// Whether norms and biases are left out of the decay.
+    pub fn no_decay(&self) -> bool {
+        match self {
+            Optimizer::Adamw(AdamwRecipe { no_decay, .. })
+            | Optimizer::Adamw8bit(Adamw8bitRecipe { no_decay, .. })
+            | Optimizer::Adafactor(AdafactorRecipe { no_decay, .. })
+            | Optimizer::Lion(LionRecipe { no_decay, .. })
+            | Optimizer::Muon(MuonRecipe { no_decay, .. })
+            | Optimizer::Sgd(SgdRecipe { no_decay, .. }) => *no_decay,
+        }
+    }
+
+    /// Factor on the learning rate for each step away from the output.
+    pub fn layer_decay(&self) -> f64 {
+        match self {
+            Optimizer::Adamw(AdamwRecipe { layer_decay, .. })
+            | Optimizer::Adamw8bit(Adamw8bitRecipe { layer_decay, .. })
+            | Optimizer::Adafactor(AdafactorRecipe { layer_decay, .. })
+            | Optimizer::Lion(LionRecipe { layer_decay, .. })
+            | Optimizer::Muon(MuonRecipe { layer_decay, .. })
+            | Optimizer::Sgd(SgdRecipe { layer_decay, .. }) => *layer_decay,
+        }
+    }
+
+    /// The same rule without weight decay.
+    pub fn without_decay(&self) -> Self {
+        let mut other = self.clone();
+        match &mut other {
+            Optimizer::Adamw(adamw) => adamw.weight_decay = 0.0,
+            Optimizer::Adamw8bit(adamw) => adamw.weight_decay = 0.0,
+            Optimizer::Adafactor(adafactor) => adafactor.weight_decay = 0.0,
+            Optimizer::Lion(lion) => lion.weight_decay = 0.0,
+            Optimizer::Muon(muon) => (muon.weight_decay, muon.adamw.weight_decay) = (0.0, 0.0),
+            Optimizer::Sgd(sgd) => sgd.weight_decay = 0.0,
+        }
+        other
+    }
 }
 
 /// AdamW (Loshchilov and Hutter, arXiv 1711.05101): decoupled weight decay, bias-corrected, as `torch.optim.AdamW`.
@@ -52,6 +102,13 @@ pub struct AdamwRecipe {
     /// Share of each trained weight removed per step, times the learning rate.
     #[schemars(range(min = 0), example = 0.01)]
     pub weight_decay: f64,
+    /// Whether norms and biases are left out of the decay, as transformers' Trainer does.
+    #[schemars(example = true)]
+    pub no_decay: bool,
+    /// Factor on the learning rate for each step away from the output: what follows the blocks has the full rate, the last block
+    /// this part of it, the one before it this part of that, and so on down to the embeddings. 0.65 to 0.95 is usual.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1), example = 0.8)]
+    pub layer_decay: f64,
 }
 
 /// AdamW whose two running means are held in 8 bits, in blocks of 256 (Dettmers et al., arXiv 2110.02861), as
@@ -71,6 +128,13 @@ pub struct Adamw8bitRecipe {
     /// Share of each trained weight removed per step, times the learning rate.
     #[schemars(range(min = 0), example = 0.01)]
     pub weight_decay: f64,
+    /// Whether norms and biases are left out of the decay, as transformers' Trainer does.
+    #[schemars(example = true)]
+    pub no_decay: bool,
+    /// Factor on the learning rate for each step away from the output: what follows the blocks has the full rate, the last block
+    /// this part of it, the one before it this part of that, and so on down to the embeddings. 0.65 to 0.95 is usual.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1), example = 0.8)]
+    pub layer_decay: f64,
     /// Tensors with fewer values keep their means in f32.
     #[schemars(range(min = 1), example = 16384)]
     pub min_8bit_size: usize,
@@ -102,6 +166,13 @@ pub struct AdafactorRecipe {
     /// Share of each trained weight removed per step, times the learning rate.
     #[schemars(range(min = 0), example = 0.01)]
     pub weight_decay: f64,
+    /// Whether norms and biases are left out of the decay, as transformers' Trainer does.
+    #[schemars(example = true)]
+    pub no_decay: bool,
+    /// Factor on the learning rate for each step away from the output: what follows the blocks has the full rate, the last block
+    /// this part of it, the one before it this part of that, and so on down to the embeddings. 0.65 to 0.95 is usual.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1), example = 0.8)]
+    pub layer_decay: f64,
     /// Whether a tensor's learning rate is multiplied by the root mean square of its values.
     #[schemars(example = true)]
     pub scale_parameter: bool,
@@ -121,6 +192,13 @@ pub struct LionRecipe {
     /// Share of each trained weight removed per step, times the learning rate.
     #[schemars(range(min = 0), example = 0.1)]
     pub weight_decay: f64,
+    /// Whether norms and biases are left out of the decay, as transformers' Trainer does.
+    #[schemars(example = true)]
+    pub no_decay: bool,
+    /// Factor on the learning rate for each step away from the output: what follows the blocks has the full rate, the last block
+    /// this part of it, the one before it this part of that, and so on down to the embeddings. 0.65 to 0.95 is usual.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1), example = 0.8)]
+    pub layer_decay: f64,
 }
 
 /// Muon (Jordan et al. 2024): the momentum of each matrix inside the layers is made nearly orthogonal, as `torch.optim.Muon`
@@ -140,6 +218,13 @@ pub struct MuonRecipe {
     /// Share of each matrix removed per step, times the learning rate.
     #[schemars(range(min = 0), example = 0.1)]
     pub weight_decay: f64,
+    /// Whether norms and biases are left out of the decay, as transformers' Trainer does.
+    #[schemars(example = true)]
+    pub no_decay: bool,
+    /// Factor on the learning rate for each step away from the output: what follows the blocks has the full rate, the last block
+    /// this part of it, the one before it this part of that, and so on down to the embeddings. 0.65 to 0.95 is usual.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1), example = 0.8)]
+    pub layer_decay: f64,
     /// Newton-Schulz steps towards an orthogonal matrix.
     #[schemars(range(min = 1, max = 99), example = 6)]
     pub ns_steps: usize,
@@ -148,7 +233,25 @@ pub struct MuonRecipe {
     #[schemars(example = MuonAdjustment::MatchRmsAdamw)]
     pub adjust_lr_fn: MuonAdjustment,
     /// AdamW for everything that is no matrix inside the layers; the schedule scales its learning rate too.
-    pub adamw: AdamwRecipe,
+    pub adamw: MuonAdamwRecipe,
+}
+
+/// AdamW beside Muon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MuonAdamwRecipe {
+    /// The highest learning rate, which the schedule scales.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 1e-4)]
+    pub learning_rate: f64,
+    /// How much of the running mean of gradients, and of their squares, each step keeps.
+    #[schemars(extend("items" = { "type": "number", "minimum": 0, "exclusiveMaximum": 1 }), extend("examples" = [[0.9, 0.95]]))]
+    pub betas: [f64; 2],
+    /// Added to the denominator.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 1e-6)]
+    pub eps: f64,
+    /// Share of each trained weight removed per step, times the learning rate.
+    #[schemars(range(min = 0), example = 0.01)]
+    pub weight_decay: f64,
 }
 
 /// Stochastic gradient descent, as `torch.optim.SGD` without dampening.
@@ -167,6 +270,13 @@ pub struct SgdRecipe {
     /// Added to the gradient: this times the weight.
     #[schemars(range(min = 0), example = 0.01)]
     pub weight_decay: f64,
+    /// Whether norms and biases are left out of the decay, as transformers' Trainer does.
+    #[schemars(example = true)]
+    pub no_decay: bool,
+    /// Factor on the learning rate for each step away from the output: what follows the blocks has the full rate, the last block
+    /// this part of it, the one before it this part of that, and so on down to the embeddings. 0.65 to 0.95 is usual.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1), example = 0.8)]
+    pub layer_decay: f64,
 }
 
 /// Adafactor's learning rate: a number, or made from the number of the step.

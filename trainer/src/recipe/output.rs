@@ -15,6 +15,12 @@ pub struct Log {
     /// Write event files for TensorBoard.
     #[schemars(example = false)]
     pub tensorboard: bool,
+    /// Measure the gradient noise scale (McCandlish et al., arXiv 1812.06162) from the micro-batches of each step: about the
+    /// `batch_size` from which larger ones learn hardly more a step. Reported as `noise_scale`, in rows (packs when packing), with
+    /// what it is made of; it settles within some twenty steps. Needs two micro-batches a step, and memory for one more
+    /// gradient. Nothing that is trained changes.
+    #[schemars(example = true)]
+    pub noise_scale: bool,
 }
 
 /// The same questions answered before and after training, greedily, rendered with the chat template.
@@ -53,6 +59,7 @@ pub struct Export {
 pub enum ExportedWeights {
     Last,
     Best,
+    Ema,
 }
 
 /// What is written when the run is over. A full run always writes `model/`, an adapter run always `adapter/`.
@@ -67,8 +74,9 @@ pub struct ExportSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = WrittenDtype::Bf16)]
     pub dtype: Option<WrittenDtype>,
-    /// The weights that `adapter/` and `model/` get: those of the last step, or those of the lowest evaluation loss (its
-    /// checkpoint stays, by `checkpoint.best`). When not given: `best` where `eval.early_stopping` is given, else `last`.
+    /// The weights that `adapter/` and `model/` get: those of the last step, those of the lowest evaluation loss (its
+    /// checkpoint stays, by `checkpoint.best`; with `eval.weights = "ema"` they are the average at that step), or the moving
+    /// average at the last step (`train.ema`). When not given: `best` where `eval.early_stopping` is given, else `last`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = ExportedWeights::Best)]
     pub weights: Option<ExportedWeights>,

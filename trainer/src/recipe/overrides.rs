@@ -7,8 +7,11 @@ use super::document::{Document, Entry, Node, Origin, Value};
 use super::error::{ComplaintKind, RecipeError};
 
 /// Pairs of which a section may hold only one. An override of one takes the other away.
-const EXCLUSIVE: [(&str, &str); 2] =
-    [("train.epochs", "train.steps"), ("schedule.warmup_steps", "schedule.warmup_ratio")];
+const EXCLUSIVE: [(&str, &str); 3] = [
+    ("train.epochs", "train.steps"),
+    ("schedule.warmup_steps", "schedule.warmup_ratio"),
+    ("schedule.decay_steps", "schedule.decay_ratio"),
+];
 
 /// Applies `text`, the argument of a `--set`. `is_text` says whether the key at a path only takes strings.
 pub(super) fn apply(

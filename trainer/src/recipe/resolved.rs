@@ -62,6 +62,7 @@ impl From<&Recipe> for RecipeFile {
                 every: recipe.eval.every,
                 batch_size: Some(recipe.eval.batch_size),
                 at_start: recipe.eval.at_start,
+                weights: recipe.eval.weights,
                 early_stopping: recipe.eval.early_stopping.clone(),
             },
             checkpoint: (&recipe.checkpoint).into(),

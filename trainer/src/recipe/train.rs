@@ -16,6 +16,10 @@ pub struct Train {
     /// Absent = no clipping.
     pub max_grad_norm: Option<f64>,
     pub recompute: Recompute,
+    /// Regular expressions: a full run leaves the weights whose names have a match as they are.
+    pub freeze: Vec<String>,
+    /// How much of the moving average of the trained weights each step keeps. Absent = there is none.
+    pub ema: Option<f64>,
 }
 
 /// When a run is over.
@@ -67,6 +71,16 @@ pub struct TrainSection {
     /// memory plan needs it.
     #[schemars(example = Recompute::Blocks)]
     pub recompute: Recompute,
+    /// Weights that a full run leaves as they are: regular expressions that are looked for in the names of the model's files, such
+    /// as `embed_tokens` or `layers\.[0-3]\.`. Each must match something, and something must be left to train.
+    #[schemars(extend("examples" = [["embed_tokens"]]))]
+    pub freeze: Vec<String>,
+    /// Keeps an exponential moving average of the trained weights, of which each step keeps this part and takes the rest from its
+    /// own weights: 0.999 averages over about a thousand steps. It changes nothing of what is trained; `eval.weights` and
+    /// `export.weights` ask for it. Costs 4 bytes for each trained value. None when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1), example = 0.999)]
+    pub ema: Option<f64>,
 }
 
 /// Whether activations are computed again in the backward pass.
@@ -116,6 +130,8 @@ impl From<TrainSection> for Train {
                 Clipping::Off(Off::Off) => None,
             },
             recompute: section.recompute,
+            freeze: section.freeze,
+            ema: section.ema,
         }
     }
 }
@@ -134,6 +150,8 @@ impl From<&Train> for TrainSection {
             micro_batch_size: Some(train.micro_batch_size),
             max_grad_norm: train.max_grad_norm.map_or(Clipping::Off(Off::Off), Clipping::Norm),
             recompute: train.recompute,
+            freeze: train.freeze.clone(),
+            ema: train.ema,
         }
     }
 }

@@ -8,6 +8,7 @@
 
 use super::files::read_bounded;
 use super::{RunError, write_atomically};
+use crate::objective::NoiseAverage;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -41,6 +42,9 @@ pub struct RunState {
     pub evaluations_without_improvement: u64,
     /// Time spent training, over all starts of the program.
     pub elapsed_seconds: f64,
+    /// The moving averages behind the gradient noise scale, where it is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<NoiseAverage>,
 }
 
 /// The best evaluation, by the metric that `[checkpoint] best` names.
@@ -77,6 +81,9 @@ impl RunState {
             if let Some(value) = value.filter(|value| !value.is_finite()) {
                 return Err(RunError::NotFinite { path, name, value });
             }
+        }
+        if self.noise.is_some_and(|noise| !noise.is_finite()) {
+            return Err(RunError::NotFinite { path, name: "noise", value: f64::NAN });
         }
         let written = Written { version: VERSION, state: self };
         let mut text =
@@ -126,6 +133,7 @@ mod tests {
             best: Some(Best { value: 0.1 + 0.2, step: 5 }),
             evaluations_without_improvement: 3,
             elapsed_seconds: 1.0 / 3.0,
+            noise: None,
         }
     }
 
@@ -172,6 +180,7 @@ mod tests {
             best: Some(Best { value: 0.1 + 0.2, step: 20 }),
             evaluations_without_improvement: 1,
             elapsed_seconds: 12.5,
+            noise: None,
         };
         assert_eq!(read, expected);
     }

@@ -9,12 +9,15 @@ use std::path::Path;
 use firebrand_models::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
 use firebrand_models::{Hold, Model, ModelError, adapter_folder};
 
+use super::trainable::train_all;
 use super::trainer::Trainer;
 use crate::error::Error;
-use crate::optim::{OptimizerState, Parameter};
+use crate::optim::{OptimizerState, Parameter, WeightAverage};
 use crate::run::{Checkpoint, RunState, TrainerState};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
+/// The moving average of the trained weights, flat, by our paths.
+const AVERAGE: &str = "ema.safetensors";
 
 impl Trainer<'_> {
     /// Writes everything a resume needs into `folder`, which is empty.
@@ -34,6 +37,9 @@ impl Trainer<'_> {
         write_optimizer(&self.optimizer, folder)?;
         if let Some(projections) = self.objective.projections() {
             projections.write(folder)?;
+        }
+        if let Some(average) = &self.average {
+            write_average(average, folder)?;
         }
         self.history.global_step = self.state.step;
         self.history.num_input_tokens_seen = self.state.input_tokens;
@@ -59,6 +65,7 @@ impl Trainer<'_> {
             *projections = projections.clone().read(&checkpoint.path)?;
         }
         self.optimizer = self.read_optimizer(checkpoint, state.step)?;
+        self.restore_average(checkpoint)?;
         self.history = TrainerState::read(&checkpoint.path)?;
         self.state = state;
         Ok(())
@@ -75,10 +82,39 @@ impl Trainer<'_> {
             }
             None => {
                 let model = Model::load(&checkpoint.path, Hold::F32, &device)?;
-                self.recipe.objective_of(model.kind()).train_all(model)
+                train_all(&self.recipe.objective_of(model.kind()), model, &self.recipe.train.freeze)?
             }
         };
         self.trained = self.model.trained_parameters();
+        Ok(())
+    }
+
+    /// Restores the moving average from a checkpoint, if the recipe keeps one.
+    pub(super) fn restore_average(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let Some(decay) = self.recipe.train.ema else { return Ok(()) };
+        let problem = |problem: String| Error::Resume { checkpoint: checkpoint.path.clone(), problem };
+        let path = checkpoint.file(AVERAGE);
+        if !path.exists() {
+            return Err(problem(format!("{AVERAGE} is missing, which `train.ema` needs: the run began without it")));
+        }
+        let file = SafetensorsFile::open(&path)?;
+        let device = self.model.device().inner();
+        let mut average = WeightAverage::empty(decay);
+        let mut expected: BTreeMap<&str, usize> =
+            self.trained.iter().map(|info| (info.path.as_str(), info.elements())).collect();
+        for view in file.tensors() {
+            if view.dtype != Dtype::F32 || expected.remove(view.name) != Some(view.elements()) {
+                return Err(problem(format!(
+                    "{AVERAGE}: `{}` belongs to no trained parameter of this recipe",
+                    view.name
+                )));
+            }
+            average.import(view.name.to_string(), view.to_f32()?, &device);
+        }
+        if let Some(name) = expected.keys().next() {
+            return Err(problem(format!("{AVERAGE}: `{name}` is missing")));
+        }
+        self.average = Some(average);
         Ok(())
     }
 
@@ -112,6 +148,17 @@ impl Trainer<'_> {
         }
         Ok(state)
     }
+}
+
+fn write_average(average: &WeightAverage, folder: &Path) -> Result<(), ModelError> {
+    let specs = average
+        .tensors()
+        .map(|(path, length)| TensorSpec { name: path.to_string(), dtype: Dtype::F32, shape: vec![length] })
+        .collect();
+    let options = PlanOptions { base_name: "ema".into(), max_shard_bytes: u64::MAX, ..PlanOptions::default() };
+    let bytes = |path: &str| Dtype::F32.encode(&average.values(path)?);
+    CheckpointPlan::new(specs, &options)?.write(folder, |spec| Ok(bytes(&spec.name).unwrap_or_default().into()))?;
+    Ok(())
 }
 
 fn write_optimizer(state: &OptimizerState, folder: &Path) -> Result<(), ModelError> {

@@ -21,6 +21,8 @@ pub struct Summary {
     pub evaluations: Option<Evaluations>,
     /// The step whose weights the model has.
     pub weights_of: u64,
+    /// Whether they are the moving average at that step.
+    pub averaged: bool,
 }
 
 /// Evaluations, each by its step and loss.
@@ -32,7 +34,7 @@ pub struct Evaluations {
 }
 
 impl Summary {
-    pub(super) fn new(state: &RunState, history: &TrainerState, weights_of: u64) -> Self {
+    pub(super) fn new(state: &RunState, history: &TrainerState, weights_of: u64, averaged: bool) -> Self {
         let losses: Vec<(u64, f64)> = history
             .log_history
             .iter()
@@ -52,6 +54,7 @@ impl Summary {
             labelled_tokens: state.tokens,
             evaluations,
             weights_of,
+            averaged,
         }
     }
 }
@@ -66,14 +69,15 @@ mod tests {
     fn the_first_the_last_and_the_best_evaluation_are_told() {
         let mut history = TrainerState { epoch: 1.5, ..TrainerState::default() };
         let state = RunState { step: 9, tokens: 5, input_tokens: 8, ..RunState::default() };
-        assert_eq!(Summary::new(&state, &history, 9).evaluations, None);
+        assert_eq!(Summary::new(&state, &history, 9, false).evaluations, None);
         for (step, loss) in [(0, 0.1), (3, 2.0), (6, 1.0), (9, 1.5)] {
             history.log_evaluation(&crate::observer::EvalReport { loss, ..eval_report(step) });
         }
         let state = RunState { best: Some(Best { value: 1.0, step: 6 }), ..state };
-        let summary = Summary::new(&state, &history, 6);
+        let summary = Summary::new(&state, &history, 6, true);
         let expected = Evaluations { first: (0, 0.1), last: (9, 1.5), best: (6, 1.0) };
         assert_eq!(summary.evaluations, Some(expected));
         assert_eq!((summary.steps, summary.epochs, summary.input_tokens, summary.weights_of), (9, 1.5, 8, 6));
+        assert!(summary.averaged);
     }
 }

@@ -10,12 +10,13 @@ use firebrand_models::parameters::ParameterInfo;
 use rand::Rng;
 
 use super::evaluation::{evaluate, rows_without_a_loss};
+use super::rate_sweep::RateSweep;
 use super::steps::{StepData, Steps};
 use crate::error::Error;
 use crate::objective::{Evaluated, Gradients, Objective, StepLoss};
 use crate::observer::{Answer, EvalReport, Observer, SampleReport, StepReport};
-use crate::optim::{LearningRates, LoraPlus, OptimizerState, clip_factor, global_norm};
-use crate::recipe::{ExportedWeights, Method, Recipe};
+use crate::optim::{LearningRates, LoraPlus, OptimizerState, WeightAverage, clip_factor, global_norm};
+use crate::recipe::{EvaluatedWeights, ExportedWeights, Method, Recipe};
 use crate::run::{Best, Checkpoint, Checkpoints, Retention, RunState, TrainerState};
 
 use super::summary::Summary;
@@ -29,6 +30,8 @@ pub struct Trainer<'a> {
     /// The trained parameters of the model.
     pub(super) trained: Vec<ParameterInfo>,
     pub(super) optimizer: OptimizerState,
+    /// The moving average of the trained weights, if the recipe keeps one.
+    pub(super) average: Option<WeightAverage>,
     pub(super) state: RunState,
     pub(super) history: TrainerState,
     train: &'a Dataset,
@@ -40,6 +43,10 @@ pub struct Trainer<'a> {
     questions: Option<Questions<'a>>,
     /// The step whose weights the model has.
     weights_of: u64,
+    /// Whether these are the moving average at that step.
+    averaged: bool,
+    /// Rates in place of those of the schedule.
+    pub(super) sweep: Option<RateSweep>,
 }
 
 /// Gives a model's answers.
@@ -98,10 +105,12 @@ impl<'a> Trainer<'a> {
             train_batch_size: Some(recipe.train.micro_batch_size as u64),
             ..TrainerState::default()
         };
+        let trained = model.trained_parameters();
         Self {
             recipe,
             base_model,
-            trained: model.trained_parameters(),
+            average: recipe.train.ema.map(|decay| WeightAverage::of(model.network(), &trained, decay)),
+            trained,
             model,
             optimizer: OptimizerState::default(),
             state: RunState { seed: recipe.seed, ..RunState::default() },
@@ -113,6 +122,8 @@ impl<'a> Trainer<'a> {
             tokenizer: None,
             questions: None,
             weights_of: 0,
+            averaged: false,
+            sweep: None,
         }
     }
 
@@ -139,7 +150,7 @@ impl<'a> Trainer<'a> {
 
     /// What the run was, so far.
     pub fn summary(&self) -> Summary {
-        Summary::new(&self.state, &self.history, self.weights_of)
+        Summary::new(&self.state, &self.history, self.weights_of, self.averaged)
     }
 
     /// The model in its current state.
@@ -221,9 +232,33 @@ impl<'a> Trainer<'a> {
     /// Gives the model the weights that `export.weights` asks for. Without an evaluation the last ones are the best.
     fn choose_weights(&mut self, checkpoints: &Checkpoints) -> Result<(), Error> {
         self.weights_of = self.state.step;
-        let Some(best) = self.state.best else { return Ok(()) };
         match self.recipe.export.weights {
-            ExportedWeights::Best if best.step != self.state.step => {
+            ExportedWeights::Best => self.choose_best(checkpoints)?,
+            ExportedWeights::Last | ExportedWeights::Ema => {}
+        }
+        let averaged = match self.recipe.export.weights {
+            ExportedWeights::Ema => true,
+            ExportedWeights::Best => self.evaluates_average(),
+            ExportedWeights::Last => false,
+        };
+        if let (true, Some(average)) = (averaged, &self.average) {
+            self.model = self.model.clone().with_network(|network| average.put_into(network));
+            self.averaged = true;
+        }
+        Ok(())
+    }
+
+    fn evaluates_average(&self) -> bool {
+        match self.recipe.eval.weights {
+            EvaluatedWeights::Ema => true,
+            EvaluatedWeights::Last => false,
+        }
+    }
+
+    /// Restores the weights of the best evaluation, and their average.
+    fn choose_best(&mut self, checkpoints: &Checkpoints) -> Result<(), Error> {
+        match self.state.best {
+            Some(best) if best.step != self.state.step => {
                 let checkpoint = checkpoints.open(best.step).map_err(|error| Error::Request {
                     problem: format!(
                         "the best evaluation was at step {}, and its checkpoint cannot be used: {error}",
@@ -232,10 +267,11 @@ impl<'a> Trainer<'a> {
                     help: "--resume --set 'export.weights=\"last\"' writes the weights of the last step".into(),
                 })?;
                 self.restore_weights(&checkpoint)?;
+                self.restore_average(&checkpoint)?;
                 self.weights_of = best.step;
                 Ok(())
             }
-            ExportedWeights::Best | ExportedWeights::Last => Ok(()),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -252,7 +288,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// One optimiser step. Takes `self` by value so that the network has one owner and is updated in place.
-    fn train_step(mut self) -> Result<(Self, StepReport), Error> {
+    pub(super) fn train_step(mut self) -> Result<(Self, StepReport), Error> {
         let start = Instant::now();
         let data = self.steps.advance();
         let step = self.state.step + 1;
@@ -265,10 +301,19 @@ impl<'a> Trainer<'a> {
             Ok((self.train.batch(packs)?, mode))
         });
         let batches = batches.collect::<Result<Vec<_>, Error>>()?;
-        let mut gradients = Gradients::default();
-        let StepLoss { loss, parts } = self.objective.accumulate(self.model.network(), &batches, &mut gradients)?;
+        let mut gradients = if self.recipe.log.noise_scale { Gradients::measuring() } else { Gradients::default() };
+        let StepLoss { loss, mut parts } = self.objective.accumulate(self.model.network(), &batches, &mut gradients)?;
         let norm = global_norm(gradients.values());
         self.check_finite(step, loss, norm, &gradients, &data)?;
+        if let Some(sample) = gradients.noise(norm, data.packs.len()) {
+            let average = self.state.noise.get_or_insert_default();
+            average.add(sample);
+            parts.set("gradient_variance", sample.variance);
+            parts.set("gradient_squared_norm", sample.squared_norm);
+            if let Some(scale) = average.scale() {
+                parts.set("noise_scale", scale);
+            }
+        }
         if let Some(max_norm) = self.recipe.train.max_grad_norm {
             let factor = clip_factor(norm, max_norm);
             if factor < 1.0 {
@@ -283,7 +328,8 @@ impl<'a> Trainer<'a> {
             }),
             Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) | Method::Full => None,
         };
-        let rates = LearningRates { base: learning_rate, loraplus };
+        let layer_decay = self.recipe.optimizer.layer_decay();
+        let rates = LearningRates { base: learning_rate, loraplus, layer_decay };
         let (optimizer, state, trained) = (&self.recipe.optimizer, &mut self.optimizer, &self.trained);
         state.begin_step();
         if let Some(projections) = self.objective.projections() {
@@ -292,6 +338,9 @@ impl<'a> Trainer<'a> {
         self.model = self.model.with_network(|network| {
             self.objective.after_step(gradients.apply(network, "", trained, optimizer, state, rates))
         });
+        if let Some(average) = &mut self.average {
+            average.update(self.model.network(), &self.trained);
+        }
 
         let labelled: usize = batches.iter().map(|(batch, _)| batch.labelled_tokens()).sum();
         let tokens: usize = batches.iter().map(|(batch, _)| batch.tokens()).sum();
@@ -328,10 +377,13 @@ impl<'a> Trainer<'a> {
 
     /// The schedule's factor on a learning rate in that step.
     fn schedule_factor(&self, index: u64) -> f64 {
+        if let Some(sweep) = &self.sweep {
+            return sweep.rate(index) / self.recipe.optimizer.learning_rate(index);
+        }
         let schedule = &self.recipe.schedule;
         let total = self.steps.total;
         let warmup = schedule.warmup.steps(total as usize) as u64;
-        schedule.curve.factor(index, warmup, total)
+        schedule.curve.factor(index, warmup, total, self.recipe.optimizer.learning_rate(index))
     }
 
     fn check_finite(
@@ -379,7 +431,12 @@ impl<'a> Trainer<'a> {
     /// The loss on eval data, if there are any, reported and logged.
     fn evaluate(&mut self, epoch: f64, observer: &mut dyn Observer) -> Result<Option<f64>, Error> {
         let Some(dataset) = self.eval else { return Ok(None) };
-        let model = self.model.for_inference();
+        let model = match (&self.average, self.evaluates_average()) {
+            (Some(average), true) => {
+                self.model.clone().with_network(|network| average.put_into(network)).for_inference()
+            }
+            (Some(_) | None, _) => self.model.for_inference(),
+        };
         let batch_size = self.recipe.eval.batch_size;
         let Evaluated { loss, metrics } = evaluate(&self.objective, &model, dataset, batch_size, |done, total| {
             observer.evaluating(done, total);

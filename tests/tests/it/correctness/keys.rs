@@ -50,18 +50,34 @@ fn every_key_of_training_changes_what_is_trained_and_the_others_do_not() {
         "train.batch_size=2",
         "train.steps=2",
         "train.max_grad_norm=0.01",
+        "objective={kind=\"sft\",label_smoothing=0.1}",
+        "objective={kind=\"sft\",z_loss=0.01}",
+        "objective={kind=\"sft\",neftune_alpha=5.0}",
         "optimizer.learning_rate=1e-3",
         "optimizer.betas=[0.5, 0.999]",
         "optimizer.eps=0.1",
         "optimizer.weight_decay=0.5",
         "optimizer={kind=\"sgd\",learning_rate=1e-2}",
+        "optimizer.layer_decay=0.5",
         "schedule={kind=\"linear\",warmup_steps=0}",
         "schedule={kind=\"cosine\",warmup_steps=0}",
         "schedule.warmup_steps=1",
+        "schedule={kind=\"cosine-with-restarts\",warmup_steps=0,cycles=2}",
+        "schedule={kind=\"polynomial\",warmup_steps=0,power=2.0}",
+        "schedule={kind=\"inverse-sqrt\",warmup_steps=0,timescale=1}",
+        "schedule={kind=\"warmup-stable-decay\",warmup_steps=0,decay_steps=2}",
     ] {
         assert!(run(change) != plain, "{change} changes nothing");
     }
-    for change in ["log.every=2", "checkpoint.every=1", "checkpoint.keep=1", "eval.every=1", "log.tensorboard=true"] {
+    for change in [
+        "log.noise_scale=true",
+        "train.ema=0.9",
+        "log.every=2",
+        "checkpoint.every=1",
+        "checkpoint.keep=1",
+        "eval.every=1",
+        "log.tensorboard=true",
+    ] {
         assert!(run(change) == plain, "{change} changes what is trained");
     }
 }

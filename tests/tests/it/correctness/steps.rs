@@ -24,7 +24,7 @@ fn step(size: usize) -> (f64, Vec<f32>, Vec<TokenBatch>) {
     let (mut loss, mut gradients, mut first_row) = (0.0, Gradients::default(), 0);
     for batch in &batches {
         let mode = Mode::Training { key: 1, first_row };
-        let sft = Sft { recompute: Recompute::Off, router_aux_loss: None };
+        let sft = Sft { recompute: Recompute::Off, ..Sft::default() };
         loss += sft.accumulate(ready.model.network(), batch, &scale, mode, &mut gradients);
         first_row += batch.rows;
     }

@@ -25,7 +25,7 @@ pub fn loss_and_gradients(model: &Model, batch: &TokenBatch, recompute: Recomput
     let mut gradients = Gradients::default();
     let scale = StepScale::new([batch].into_iter());
     let mode = Mode::Training { key: 0, first_row: 0 };
-    let sft = Sft { recompute, router_aux_loss: None };
+    let sft = Sft { recompute, ..Sft::default() };
     let loss = sft.accumulate(model.network(), batch, &scale, mode, &mut gradients);
     let rules = model.rules();
     let shapes: HashMap<String, Vec<usize>> =

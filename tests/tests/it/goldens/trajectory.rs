@@ -43,8 +43,11 @@ pub fn equals_the_reference(case: &str, overrides: &[&str]) {
         // The contract allows 1e-4. Rounding alone moves the reference by a hundredth of this.
         near(&what("loss"), ours.loss, &theirs["loss"], 1e-5);
         near(&what("gradient norm"), ours.grad_norm, &theirs["grad_norm"], 5e-5);
-        if let Some(balance) = theirs.get("router_aux_loss") {
-            near(&what("router loss"), ours.parts.get("router_aux_loss").unwrap(), balance, 1e-5);
+        for part in ["router_aux_loss", "sft/ce", "sft/z_loss"] {
+            assert_eq!(ours.parts.get(part).is_some(), theirs.get(part).is_some(), "{}", what(part));
+            if let (Some(ours), Some(theirs)) = (ours.parts.get(part), theirs.get(part)) {
+                near(&what(part), ours, theirs, 1e-5);
+            }
         }
         for (name, value) in theirs["parts"].as_object().into_iter().flatten() {
             near(&what(name), ours.parts.get(name).unwrap(), value, 1e-5);
@@ -70,6 +73,7 @@ fn no_split_into_micro_batches_changes_the_result() {
     for (case, whole) in [
         ("trajectory-lora", "4"),
         ("trajectory-full", "5"),
+        ("trajectory-z-loss-full", "4"),
         ("trajectory-mixtral-lora", "4"),
         ("trajectory-mixtral-router-full", "4"),
     ] {
@@ -94,6 +98,7 @@ fn recomputing_blocks_changes_nothing() {
     for case in [
         "trajectory-lora",
         "trajectory-full-untied-biases",
+        "trajectory-z-loss-full",
         "trajectory-opt-350m-full",
         "trajectory-mixtral-router-full",
     ] {

@@ -99,13 +99,14 @@ impl Closing<'_> {
 fn which(summary: &Summary) -> String {
     let step = summary.weights_of;
     let best = summary.evaluations.filter(|evaluations| evaluations.best.0 == step);
+    let of = if summary.averaged { "the moving average at" } else { "of" };
     match (step == summary.steps, best) {
-        (true, None) => format!("of step {step}, the last"),
-        (true, Some(_)) => format!("of step {step}, the last and of the lowest evaluation loss"),
+        (true, None) => format!("{of} step {step}, the last"),
+        (true, Some(_)) => format!("{of} step {step}, the last and of the lowest evaluation loss"),
         (false, Some(evaluations)) => {
-            format!("of step {step}, of the lowest evaluation loss ({:.4})", evaluations.best.1)
+            format!("{of} step {step}, of the lowest evaluation loss ({:.4})", evaluations.best.1)
         }
-        (false, None) => format!("of step {step}"),
+        (false, None) => format!("{of} step {step}"),
     }
 }
 
@@ -199,6 +200,7 @@ mod tests {
             labelled_tokens: 5,
             evaluations,
             weights_of,
+            averaged: false,
         };
         let evaluations = Evaluations { first: (3, 2.0), last: (9, 1.5), best: (6, 1.0) };
         assert_eq!(which(&summary(9, None)), "of step 9, the last");

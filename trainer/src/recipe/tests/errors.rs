@@ -111,7 +111,8 @@ fn what_is_not_built_yet_is_refused() {
         ("[adapter]\nkind = \"loha\"", "loha", "\"ia3\""),
         ("[objective]\nkind = \"dpo\"", "dpo", "supported are \"sft\", \"distill\""),
         ("[optimizer]\nkind = \"lamb\"", "lamb", "supported are \"adamw\", \"adamw-8bit\", \"adafactor\""),
-        ("[schedule]\nkind = \"polynomial\"", "polynomial", "\"cosine-with-min-lr\""),
+        ("[schedule]\nkind = \"exponential\"", "exponential", "\"cosine-with-min-lr\""),
+        ("[schedule]\nkind = \"wsd\"", "wsd", "is \"warmup-stable-decay\" here"),
     ] {
         let message = format!("unknown value \"{value}\"");
         refuses(&with(text), &[], ComplaintKind::UnknownValue, &[&message, "recipe.toml:8:", known]);
@@ -244,8 +245,18 @@ fn numbers_out_of_range_are_refused() {
         ("[optimizer]\nkind = \"muon\"\nadamw.eps = 0.0".into(), "optimizer.adamw.eps"),
         ("[train]\n\nmax_grad_norm = 0.0".into(), "train.max_grad_norm"),
         ("[train]\n\nsteps = 0".into(), "train.steps"),
+        ("[train]\n\nema = 1.0".into(), "train.ema"),
+        ("[optimizer]\n\nlayer_decay = 0.0".into(), "optimizer.layer_decay"),
+        ("[optimizer]\n\nlayer_decay = 1.5".into(), "optimizer.layer_decay"),
         ("[eval]\n\nevery = 0".into(), "eval.every"),
         ("[schedule]\n\nwarmup_ratio = 1.5".into(), "schedule.warmup_ratio"),
+        ("[schedule]\nkind = \"cosine-with-restarts\"\ncycles = 0".into(), "schedule.cycles"),
+        ("[schedule]\nkind = \"polynomial\"\npower = 0.0".into(), "schedule.power"),
+        ("[schedule]\nkind = \"polynomial\"\nlr_end = -1e-7".into(), "schedule.lr_end"),
+        ("[schedule]\nkind = \"inverse-sqrt\"\ntimescale = 0".into(), "schedule.timescale"),
+        ("[schedule]\nkind = \"warmup-stable-decay\"\ndecay_ratio = 0.0".into(), "schedule.decay_ratio"),
+        ("[schedule]\nkind = \"warmup-stable-decay\"\ndecay_steps = 0".into(), "schedule.decay_steps"),
+        ("[schedule]\nkind = \"warmup-stable-decay\"\nmin_ratio = 1.5".into(), "schedule.min_ratio"),
         ("[data.gate]\n\nallow_truncated = 2.0".into(), "data.gate.allow_truncated"),
     ] {
         let message = format!("`{key}` is out of range");
@@ -271,6 +282,37 @@ fn keys_that_do_not_go_together_are_refused() {
         ("[train]\nepochs = 1\nsteps = 5", "has both `epochs` and `steps`", "recipe.toml:9:", "keep one"),
         ("[train]\nbatch_size = 6\nmicro_batch_size = 4", "does not divide", "recipe.toml:9:", "use one of 1, 2, 3, 6"),
         ("[schedule]\nwarmup_steps = 1\nwarmup_ratio = 0.1", "has both `warmup_steps`", "recipe.toml:9:", "keep one"),
+        (
+            "[schedule]\nkind = \"warmup-stable-decay\"\ndecay_ratio = 0.6\nwarmup_ratio = 0.5",
+            "are more than the whole run",
+            "recipe.toml:9:",
+            "their sum",
+        ),
+        (
+            "[schedule]\nkind = \"warmup-stable-decay\"\ndecay_ratio = 0.6\ndecay_steps = 5",
+            "has both `decay_steps`",
+            "recipe.toml:9:",
+            "keep one",
+        ),
+        (
+            "[schedule]\nkind = \"polynomial\"\nlr_end = 2e-4",
+            "not below the highest rate",
+            "recipe.toml:9:",
+            "a lower lr_end",
+        ),
+        (
+            "[log]\n\nnoise_scale = true\n[train]\nbatch_size = 3",
+            "a step of 3 rows is one",
+            "recipe.toml:9:",
+            "micro_batch_size",
+        ),
+        ("[export]\n\nweights = \"ema\"", "asks for the moving average", "recipe.toml:9:", "ema = 0.999"),
+        (
+            "[train]\nepochs = 1\nfreeze = [\"a\"]\n[adapter]\nkind = \"lora\"",
+            "trains none of",
+            "recipe.toml:9:",
+            "remove",
+        ),
         ("[optimizer]\nkind = \"sgd\"\nnesterov = true", "there is none", "recipe.toml:9:", "set momentum"),
         (
             "[optimizer]\nkind = \"adafactor\"\nlearning_rate = \"relative\"",

@@ -86,6 +86,7 @@ fn companions(key: &str) -> &'static [&'static str] {
         "adapter.layers_pattern" => &["adapter.layers=[0]"],
         "adapter.ensure_weight_tying" => &["adapter.modules_to_save=[\"embed_tokens\"]"],
         "optimizer.nesterov" => &["optimizer.momentum=0.9"],
+        "eval.weights" | "export.weights" => &["train.ema=0.9"],
         "sample.max_new_tokens" | "sample.every" => &["sample.prompts=[\"Who?\"]"],
         _ => &[],
     }

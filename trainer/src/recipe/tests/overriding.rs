@@ -13,7 +13,7 @@ fn set(overrides: &[&str]) -> Recipe {
 fn any_key_can_be_set() {
     assert_eq!(set(&["train.batch_size=8"]).train.batch_size, 8);
     assert_eq!(set(&["optimizer.learning_rate=1e-3"]).optimizer.learning_rate(0), 1e-3);
-    assert_eq!(set(&["log.tensorboard=false"]).log, Log { every: 1, tensorboard: false });
+    assert_eq!(set(&["log.tensorboard=false"]).log, Log { every: 1, tensorboard: false, noise_scale: false });
     assert_eq!(set(&["output=runs/second run"]).output, PathBuf::from("runs/second run"));
     assert_eq!(set(&["output = \"runs/third\""]).output, PathBuf::from("runs/third"));
     let lora = set(&["adapter.kind=lora", "adapter.rank_pattern.\"layers.0.q_proj\"=4"]);
@@ -44,6 +44,11 @@ fn setting_one_of_a_pair_takes_the_other_away() {
     let recipe = load(&text, &["train.steps=7", "schedule.warmup_ratio=0.1"]).unwrap();
     assert_eq!(recipe.train.duration, Duration::Steps(7));
     assert_eq!(recipe.schedule.warmup, Warmup::Ratio(0.1));
+    let text = format!("{SHORTEST}[schedule]\nkind = \"warmup-stable-decay\"\ndecay_steps = 5\n");
+    match load(&text, &["schedule.decay_ratio=0.3"]).unwrap().schedule.curve {
+        Curve::WarmupStableDecay(curve) => assert_eq!(curve.decay, Decay::Ratio(0.3)),
+        other => panic!("{other:?}"),
+    }
     let error = load(SHORTEST, &["train.steps=7", "train.epochs=2"]).unwrap_err();
     assert!(shown(&error).contains("keep one of them"), "{}", shown(&error));
 }
