@@ -72,7 +72,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  firebrand student --model DIR --every 2 --out smaller")]
     Student(StudentArgs),
     /// Prepare a distillation
-    #[command(subcommand, after_help = "Example:\n  firebrand distill cache recipes/objectives/distill-cached.toml")]
+    #[command(subcommand, after_help = "Example:\n  firebrand distill cache recipes/objectives/distill.toml --set objective.cache=runs/teacher")]
     Distill(DistillCommand),
     /// Do something with finished adapters
     #[command(
@@ -401,7 +401,7 @@ pub struct EnlargeArgs {
 #[derive(Debug, Subcommand)]
 pub enum DistillCommand {
     /// Run the teacher of a recipe once, and keep its likeliest tokens at every labelled position; goes on where it was ended
-    #[command(after_help = "Example:\n  firebrand distill cache recipes/objectives/distill-cached.toml")]
+    #[command(after_help = "Example:\n  firebrand distill cache recipes/objectives/distill.toml --set objective.cache=runs/teacher")]
     Cache(DistillCacheArgs),
 }
 

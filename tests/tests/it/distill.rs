@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use firebrand::observer::StepReport;
 use firebrand_models::weights::Dtype;
 use firebrand_models::{Hold, Model};
-use firebrand_tests::golden;
+use firebrand_tests::{golden, repository};
 use firebrand_tests::training::train;
 use serde_json::{Value, json};
 
@@ -397,4 +397,27 @@ fn every_family_distils() {
 
 fn recipe_of(case: &str) -> String {
     fs::read_to_string(golden::path(case).join("recipe.toml")).unwrap()
+}
+
+/// The recipe of the README: the student ends lower than where it began, and lower than one that learned from labels alone.
+#[test]
+fn the_recipe_distils() {
+    let workshop = Workshop::new();
+    let path = |name: &str| workshop.path(name).display().to_string();
+    let run = |arguments: &[&str]| {
+        let said = workshop.command(arguments).current_dir(repository()).output().unwrap();
+        assert!(said.status.success(), "{arguments:?}\n{}", String::from_utf8_lossy(&said.stderr));
+    };
+    run(&["student", "--model", "configs/models/spark-2m", "--every", "2", "--out", &path("half")]);
+    let model = format!("model=\"{}\"", path("half"));
+    let ends = ["objective.alpha=0.5", "objective.alpha=0"].map(|alpha| {
+        let output = path(alpha);
+        run(&["train", "recipes/objectives/distill.toml", "--set", &model, "--set", alpha, "--output", &output]);
+        let rows = workshop.read_rows(&format!("{alpha}/metrics.jsonl"));
+        rows.iter().filter_map(|row| row["eval_loss"].as_f64()).collect::<Vec<_>>()
+    });
+    let [distilled, labels] = ends;
+    assert_eq!(distilled[0], labels[0]);
+    assert!(distilled[2] < 0.85 * distilled[0], "{distilled:?}");
+    assert!(distilled[2] < 0.97 * labels[2], "{distilled:?} {labels:?}");
 }
