@@ -96,6 +96,10 @@ pub enum ModelError {
     #[error("the vocabulary cannot be changed: {problem}")]
     Vocabulary { problem: String },
 
+    /// A model cannot get these classes.
+    #[error("the model cannot classify like this: {problem}")]
+    Classes { problem: String },
+
     /// Two models that are to be compared have different tensors.
     #[error("{} is no fine-tune of {}: {problem}", tuned.display(), base.display())]
     Unlike { base: PathBuf, tuned: PathBuf, problem: String },
@@ -148,6 +152,7 @@ impl ModelError {
             | ModelError::Rules { .. }
             | ModelError::Adapter(_)
             | ModelError::Vocabulary { .. }
+            | ModelError::Classes { .. }
             | ModelError::OtherThing { .. } => return None,
             ModelError::UnknownFamily { .. } => {
                 "take a model of one of these families; an architecture that is not built in cannot be trained here, and code in a model's \

@@ -144,6 +144,7 @@ impl Forward {
             targets: vec![NOT_TRAINED as i32; rows * length],
             weights: vec![0.0; rows * length],
             segments,
+            spans: vec![],
         };
         let labels = read("labels");
         for index in (0..rows * length).filter(|index| (index + 1) % length != 0) {
@@ -190,6 +191,7 @@ pub fn alone(batch: &TokenBatch, row: usize, segment: i32) -> TokenBatch {
         segments: pick(&batch.segments),
         targets: pick(&batch.targets),
         weights: places.iter().map(|&index| batch.weights[index]).collect(),
+        spans: vec![],
     }
 }
 

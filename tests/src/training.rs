@@ -54,7 +54,9 @@ pub fn prepare(recipe: &Path, overrides: &[&str]) -> Result<Ready, Error> {
     let text = Text::load(&plan::TextFolder::of_model(&folder), &loaded.recipe.data.template, None)?;
     let data = Data::load(&loaded.recipe, &text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
     data.report.clone().pass()?;
-    let (model, _) = plan::build_model(&loaded, &folder, None, &device)?;
+    plan::decide_classes(&mut loaded, &folder, &data)?;
+    let (mut model, _) = plan::build_model(&loaded, &folder, None, &device)?;
+    plan::pad(&mut model, &text);
     data.check_fits(&model, text.tokenizer.as_ref())?;
     Ok(Ready { loaded, data, model })
 }

@@ -3,6 +3,7 @@
 mod adapter_tools;
 mod before_a_recipe;
 mod choosing;
+mod classifiers;
 mod cli;
 mod configs;
 mod correctness;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use firebrand::recipe::{Method, ObjectiveRecipe, json_schema};
+use firebrand::recipe::{ClassifyRecipe, Method, ObjectiveRecipe, RewardRecipe, json_schema};
 use firebrand_models::Kind;
 use firebrand_tests::golden;
 
@@ -13,6 +13,7 @@ use crate::workshop::{Workshop, assert_says};
 fn model_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Decoder => "llama-gqa-tied",
+        Kind::Classifier => "classifiers/llama",
         Kind::Towers => "towers/clip-quick-gelu",
     }
 }
@@ -24,12 +25,35 @@ fn trajectories_of(objective: &ObjectiveRecipe, kind: Kind) -> &'static [&'stati
         (ObjectiveRecipe::Contrastive(_), Kind::Towers) => {
             &["towers/trajectory-clip-full", "towers/trajectory-clip-lora"]
         }
-        (ObjectiveRecipe::Sft(_), Kind::Towers) | (ObjectiveRecipe::Contrastive(_), Kind::Decoder) => &[],
+        // Adapters start on a plain decoder, full runs on a classifier of transformers.
+        (ObjectiveRecipe::Classify(_), Kind::Decoder) => &[
+            "classifiers/trajectory-single-lora",
+            "classifiers/trajectory-single-dora",
+            "classifiers/trajectory-multi-lora",
+            "classifiers/trajectory-regression-lora",
+        ],
+        (ObjectiveRecipe::Classify(_), Kind::Classifier) => &[
+            "classifiers/trajectory-single-full",
+            "classifiers/trajectory-multi-full",
+            "classifiers/trajectory-regression-full",
+        ],
+        (ObjectiveRecipe::Reward(_), Kind::Decoder) => {
+            &["classifiers/trajectory-reward-lora", "classifiers/trajectory-reward-center-lora"]
+        }
+        (ObjectiveRecipe::Reward(_), Kind::Classifier) => &["classifiers/trajectory-reward-full"],
+        (ObjectiveRecipe::Sft(_), Kind::Classifier | Kind::Towers) => &[],
+        (ObjectiveRecipe::Classify(_) | ObjectiveRecipe::Reward(_), Kind::Towers) => &[],
+        (ObjectiveRecipe::Contrastive(_), Kind::Decoder | Kind::Classifier) => &[],
     }
 }
 
 fn objectives() -> Vec<ObjectiveRecipe> {
-    let all = vec![ObjectiveRecipe::sft(), ObjectiveRecipe::contrastive(&Method::Full)];
+    let all = vec![
+        ObjectiveRecipe::sft(),
+        ObjectiveRecipe::Classify(ClassifyRecipe::default()),
+        ObjectiveRecipe::Reward(RewardRecipe::default()),
+        ObjectiveRecipe::contrastive(&Method::Full),
+    ];
     let names: BTreeSet<&str> = all.iter().map(ObjectiveRecipe::name).collect();
     let schema = json_schema();
     let kinds = schema["properties"]["objective"]["oneOf"].as_array().unwrap().iter();

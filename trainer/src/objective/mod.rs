@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! sft.rs          cross-entropy of labelled tokens; router.rs is the load-balancing loss of routers beside it
+//! score.rs        scores of whole texts: classes, values, preferences; metrics.rs counts what is right
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
@@ -16,18 +17,22 @@
 mod backward;
 mod contrastive;
 mod gradients;
+mod metrics;
 mod pairs;
 mod parts;
 mod router;
+mod score;
 mod sft;
 mod views;
 
 pub use backward::Recompute;
 pub use contrastive::{Contrastive, Embeddings};
 pub use gradients::Gradients;
+use metrics::ScoreSums;
 pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
 pub use router::RouterBalance;
+pub use score::{Learned, Score};
 pub use sft::{LabelledTokens, Sft, StepScale, TokenSums};
 pub use views::inputs;
 use views::{predictor, towers};
@@ -38,13 +43,15 @@ use firebrand_models::towers::Towers;
 use firebrand_models::{Kind, Model, Network};
 
 use crate::error::Error;
-use crate::recipe::{Method, ObjectiveRecipe, Recipe};
+use crate::recipe::{ClassifyRecipe, Method, ObjectiveRecipe, Recipe};
 
 /// What a run minimises.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Objective {
     /// Supervised fine-tuning.
     Sft(Sft),
+    /// Classification of whole texts, or rewards from preferences.
+    Score(Score),
     /// Contrastive learning of two towers.
     Contrastive(Contrastive),
 }
@@ -52,7 +59,7 @@ pub enum Objective {
 impl Recipe {
     /// The objective for a model of a kind: the recipe's, or the default of the kind.
     pub fn objective_of(&self, kind: Kind) -> ObjectiveRecipe {
-        self.objective.unwrap_or(ObjectiveRecipe::of_kind(kind, &self.method))
+        self.objective.clone().unwrap_or_else(|| ObjectiveRecipe::of_kind(kind, &self.method))
     }
 }
 
@@ -61,6 +68,7 @@ impl ObjectiveRecipe {
     pub fn of_kind(kind: Kind, method: &Method) -> Self {
         match kind {
             Kind::Decoder => Self::sft(),
+            Kind::Classifier => Self::Classify(ClassifyRecipe::default()),
             Kind::Towers => Self::contrastive(method),
         }
     }
@@ -69,6 +77,8 @@ impl ObjectiveRecipe {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Sft(_) => "sft",
+            Self::Classify(_) => "classify",
+            Self::Reward(_) => "reward",
             Self::Contrastive(_) => "contrastive",
         }
     }
@@ -77,15 +87,35 @@ impl ObjectiveRecipe {
     pub fn fits(&self, kind: Kind) -> bool {
         match (self, kind) {
             (Self::Sft(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
-            (Self::Sft(_), Kind::Towers) | (Self::Contrastive(_), Kind::Decoder) => false,
+            (Self::Classify(_) | Self::Reward(_), Kind::Decoder | Kind::Classifier) => true,
+            (Self::Sft(_), Kind::Classifier | Kind::Towers) => false,
+            (Self::Classify(_) | Self::Reward(_), Kind::Towers) => false,
+            (Self::Contrastive(_), Kind::Decoder | Kind::Classifier) => false,
         }
     }
 
     /// The kind of rows it trains on.
     pub fn rows(&self) -> RowKind {
         match self {
-            Self::Sft(_) => RowKind::Tokens,
+            Self::Sft(_) | Self::Classify(_) | Self::Reward(_) => RowKind::Tokens,
             Self::Contrastive(_) => RowKind::Tensors,
+        }
+    }
+
+    /// Whether what it trains can answer prompts.
+    pub fn writes_text(&self) -> bool {
+        match self {
+            Self::Sft(_) => true,
+            Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => false,
+        }
+    }
+
+    /// Number of classes that it scores; absent where it scores none, or where rows have still to say it.
+    pub fn classes(&self) -> Option<usize> {
+        match self {
+            Self::Classify(classify) => Some(classify.labels.len()).filter(|classes| *classes > 0),
+            Self::Reward(_) => Some(1),
+            Self::Sft(_) | Self::Contrastive(_) => None,
         }
     }
 }
@@ -95,6 +125,12 @@ impl Objective {
     pub fn new(recipe: &ObjectiveRecipe, recompute: Recompute) -> Self {
         match recipe {
             ObjectiveRecipe::Sft(sft) => Self::Sft(Sft { recompute, router_aux_loss: sft.router_aux_loss }),
+            ObjectiveRecipe::Classify(classify) => {
+                Self::Score(Score { recompute, from: Learned::Labels(classify.classes()) })
+            }
+            ObjectiveRecipe::Reward(reward) => {
+                Self::Score(Score { recompute, from: Learned::Preferences { center: reward.center } })
+            }
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
             }
@@ -104,7 +140,7 @@ impl Objective {
     /// The kind of rows that it learns from.
     pub fn rows(&self) -> RowKind {
         match self {
-            Self::Sft(_) => RowKind::Tokens,
+            Self::Sft(_) | Self::Score(_) => RowKind::Tokens,
             Self::Contrastive(_) => RowKind::Tensors,
         }
     }
@@ -112,7 +148,7 @@ impl Objective {
     /// Makes trainable everything that full fine-tuning trains.
     pub fn train_all(&self, model: Model) -> Model {
         match self {
-            Self::Sft(_) => model.train_all(),
+            Self::Sft(_) | Self::Score(_) => model.train_all(),
             Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all(),
             Self::Contrastive(_) => model.train_all_but(&[Towers::TEMPERATURE]),
         }
@@ -135,6 +171,7 @@ impl Objective {
     ) -> Result<StepLoss, Error> {
         match self {
             Self::Sft(sft) => Ok(sft.accumulate_step(network, &tokens(batches)?, gradients)),
+            Self::Score(score) => score.accumulate_step(network, &tokens(batches)?, gradients),
             Self::Contrastive(contrastive) => {
                 let towers = towers(network);
                 let pairs = batches.iter().map(|(batch, mode)| Ok((Pairs::of(batch, towers.config())?, *mode)));
@@ -146,7 +183,7 @@ impl Objective {
     /// The network after an optimiser step, with the parameters that the objective bounds clamped to their bounds.
     pub fn after_step(&self, network: Network) -> Network {
         match self {
-            Self::Sft(_) => network,
+            Self::Sft(_) | Self::Score(_) => network,
             Self::Contrastive(contrastive) => match network {
                 Network::Towers(towers) => Network::Towers(contrastive.after_step(towers)),
                 other @ Network::Decoder(_) => other,
@@ -171,6 +208,13 @@ impl Objective {
                     sums += Sft::evaluate(predictor(network), token_batch(&batch?)?);
                 }
                 Ok(sums.evaluated())
+            }
+            Self::Score(score) => {
+                let mut sums = ScoreSums::default();
+                for batch in batches {
+                    score.evaluate(network, token_batch(&batch?)?, &mut sums)?;
+                }
+                Ok(score.evaluated(&sums))
             }
             Self::Contrastive(_) => {
                 let towers = towers(network);

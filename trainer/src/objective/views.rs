@@ -3,7 +3,7 @@
 use firebrand_datasets::TokenBatch;
 use firebrand_models::parts::Inputs;
 use firebrand_models::towers::Towers;
-use firebrand_models::{Network, Predictor};
+use firebrand_models::{Network, Pooled, Predictor};
 
 /// The view for objectives over tokens. The caller has checked that the network has it.
 pub(super) fn predictor(network: &Network) -> Predictor<'_> {
@@ -18,6 +18,14 @@ pub(super) fn towers(network: &Network) -> &Towers {
     match network.towers() {
         Some(towers) => towers,
         None => panic!("an objective over pairs for a {}", network.kind()),
+    }
+}
+
+/// The view for objectives over whole texts. The caller has checked that the network has it.
+pub(super) fn pooled(network: &Network) -> Pooled<'_> {
+    match network.pooled() {
+        Some(pooled) => pooled,
+        None => panic!("an objective over whole texts for a {}", network.kind()),
     }
 }
 

@@ -7,7 +7,7 @@
 //! vocabulary.rs       new tokens, and where their rows start
 //! data.rs             the rows; fits.rs checks that model and objective can read them, cache.rs finds the cache,
 //!                     length.rs decides epochs and warm-up where the recipe leaves them to the rows
-//! objective.rs        the objective, where the recipe leaves it to the model
+//! objective.rs        the objective, where the recipe leaves it to the model; classes.rs what a classifier tells apart
 //! model.rs            the folder and the model; initial_adapter.rs checks the adapter a run starts from
 //! memory.rs           an estimate of bytes, from which recompute.rs decides; room.rs compares it with machine.rs
 //! opened.rs           what is known before rows are read; ready.rs then loads data and model side by side
@@ -17,6 +17,7 @@
 //! accepts.
 
 pub mod cache;
+mod classes;
 mod data;
 mod date;
 mod default_template;
@@ -32,10 +33,12 @@ mod opened;
 mod ready;
 mod recompute;
 mod room;
+mod rows;
 mod text;
 mod text_folder;
 mod vocabulary;
 
+pub use classes::{decide_classes, give_head, pad};
 pub use data::{Data, sources, total_steps};
 pub use machine::Machine;
 pub use memory::{MemoryPlan, Work};
@@ -45,6 +48,7 @@ pub use objective::decide_objective;
 pub use opened::Opened;
 pub use ready::Ready;
 pub use recompute::recompute;
+pub use rows::rows_of;
 pub use text::{Text, dated_text};
 pub use text_folder::TextFolder;
 pub use vocabulary::Vocabulary;

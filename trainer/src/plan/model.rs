@@ -8,11 +8,12 @@ use firebrand_hub::{HubOptions, locate};
 use firebrand_models::adapter_folder::{self, Start};
 use firebrand_models::{Hold, Model, ModelError, ModelFiles, WriteAs};
 
+use super::classes::give_head;
 use super::initial_adapter::check_initial_adapter;
 use super::vocabulary::Vocabulary;
 use crate::error::Error;
 use crate::objective::{Objective, Recompute};
-use crate::recipe::{Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
+use crate::recipe::{Init, Loaded, Method, ModelSource, ObjectiveRecipe, Recipe, StoredDtype};
 
 /// The model folder of a recipe, fetched if necessary.
 ///
@@ -65,11 +66,12 @@ pub fn build_model(
             .resize_vocabulary(&vocabulary.rows(old))
             .map_err(|error| loaded.complain("vocabulary", error.to_string(), "remove the section"))?;
     }
-    if recipe.objective.and_then(|objective| objective.router_aux_loss()).is_some() && !model.has_routers() {
+    if recipe.objective.as_ref().and_then(ObjectiveRecipe::router_aux_loss).is_some() && !model.has_routers() {
         let problem = format!("a model of type {} has no router", model.family().name());
         let help = "router_aux_loss is for models with experts, such as Mixtral; leave it out";
         return Err(loaded.complain("objective.router_aux_loss", problem, help).into());
     }
+    give_head(&mut model, recipe)?;
     check_quantized_base(loaded, &model)?;
     if let Some(dtype) = recipe.export.dtype {
         let complain = |error: ModelError| {

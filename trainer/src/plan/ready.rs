@@ -10,6 +10,7 @@ use firebrand_datasets::{DataError, Split};
 use firebrand_models::Model;
 
 use super::cache;
+use super::classes::{decide_classes, pad};
 use super::data::{Data, total_steps};
 use super::fits;
 use super::length::decide_length;
@@ -24,7 +25,7 @@ use super::vocabulary::Vocabulary;
 use crate::device;
 use crate::error::Error;
 use crate::objective::Recompute;
-use crate::recipe::{Loaded, Recipe};
+use crate::recipe::{Loaded, ObjectiveRecipe, Recipe};
 use crate::ui::bars::{DataProgress, Waiting};
 
 /// A run that can start.
@@ -56,7 +57,7 @@ impl Ready {
         let mut opened = Opened::new(loaded)?;
         let machine = Machine::measure(opened.recipe().device);
         check_weights(&opened.loaded, &opened.folder, machine)?;
-        let (mut data, model, modules) = load(&opened, &device)?;
+        let (mut data, model, modules) = load(&mut opened, &device)?;
         let decided = decide_length(&mut opened.loaded, &data)?;
         let beyond = [(Split::Train, Some(&data.train)), (Split::Eval, data.eval.as_ref())];
         let beyond = beyond.into_iter().filter_map(|(split, rows)| fits::beyond_positions(rows?, split, &model));
@@ -98,7 +99,35 @@ impl Ready {
     }
 }
 
-fn load(opened: &Opened, device: &Device) -> Result<(Data, Model, Vec<String>), Error> {
+fn load(opened: &mut Opened, device: &Device) -> Result<(Data, Model, Vec<String>), Error> {
+    let (data, (mut model, modules)) = match &opened.recipe().objective {
+        // How many classes the head has is known when the rows are read; what is wrong with a label is said before weights are.
+        Some(ObjectiveRecipe::Classify(_) | ObjectiveRecipe::Reward(_)) => {
+            let data = rows(opened, &|| false)?.ok_or(DataError::Interrupted)?;
+            decide_classes(&mut opened.loaded, &opened.folder, &data)?;
+            let _waiting = Waiting::new("reading the model");
+            let Opened { loaded, folder, vocabulary, .. } = &*opened;
+            (data, build_model(loaded, folder, vocabulary.as_ref(), device)?)
+        }
+        Some(ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Contrastive(_)) | None => side_by_side(opened, device)?,
+    };
+    pad(&mut model, &opened.text);
+    data.check_fits(&model, opened.text.tokenizer.as_ref())?;
+    if total_steps(opened.recipe(), &data) == 0 {
+        let (problem, help) = match data.train.labelled_tokens() {
+            0 => ("no row has a labelled token", "look at the rows with `firebrand data RECIPE`, and at data.train_on"),
+            _ => ("an epoch visits no row", "raise `weight`, `rows` or `epochs` of a source in [[data.train]]"),
+        };
+        return Err(Error::Request { problem: format!("there is nothing to train on: {problem}"), help: help.into() });
+    }
+    Ok((data, model, modules))
+}
+
+/// The model and the paths of its adapted modules.
+type Built = (Model, Vec<String>);
+
+/// Reads rows and weights at the same time.
+fn side_by_side(opened: &Opened, device: &Device) -> Result<(Data, Built), Error> {
     let failed = Arc::new(AtomicBool::new(false));
     let building = {
         let (failed, loaded, folder, device) =
@@ -110,31 +139,25 @@ fn load(opened: &Opened, device: &Device) -> Result<(Data, Model, Vec<String>), 
                 .inspect_err(|_| failed.store(true, Ordering::Relaxed))
         })
     };
-    let recipe = opened.recipe();
+    let data = rows(opened, &|| failed.load(Ordering::Relaxed))?;
+    let waiting = Waiting::new("reading the model");
+    let built = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    drop(waiting);
+    Ok((data.ok_or(DataError::Interrupted)?, built))
+}
+
+/// Reads the rows and checks them with the data gate; absent where `stop` ended that.
+fn rows(opened: &Opened, stop: &dyn Fn() -> bool) -> Result<Option<Data>, Error> {
     let bar = DataProgress::new();
-    let data = Data::load(recipe, &opened.text, cache::folder().as_deref(), &|split, progress| {
+    let data = Data::load(opened.recipe(), &opened.text, cache::folder().as_deref(), &|split, progress| {
         bar.report(split, progress);
-        if failed.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish();
     let data = match data {
-        Err(Error::Data(DataError::Interrupted)) => None,
-        data => Some(data?),
+        Err(Error::Data(DataError::Interrupted)) => return Ok(None),
+        data => data?,
     };
-    if let Some(data) = &data {
-        data.report.clone().pass()?;
-    }
-    let waiting = Waiting::new("reading the model");
-    let (model, modules) = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-    drop(waiting);
-    let data = data.ok_or(DataError::Interrupted)?;
-    data.check_fits(&model, opened.text.tokenizer.as_ref())?;
-    if total_steps(recipe, &data) == 0 {
-        let (problem, help) = match data.train.labelled_tokens() {
-            0 => ("no row has a labelled token", "look at the rows with `firebrand data RECIPE`, and at data.train_on"),
-            _ => ("an epoch visits no row", "raise `weight`, `rows` or `epochs` of a source in [[data.train]]"),
-        };
-        return Err(Error::Request { problem: format!("there is nothing to train on: {problem}"), help: help.into() });
-    }
-    Ok((data, model, modules))
+    data.report.clone().pass()?;
+    Ok(Some(data))
 }

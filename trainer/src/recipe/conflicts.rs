@@ -1,5 +1,6 @@
 //! Keys that are right by themselves and wrong together, and texts that have a grammar of their own.
 
+use firebrand_datasets::Problem;
 use regex::Regex;
 
 use super::adapter::{AdapterSection, Exclude, LoraInit, LoraRecipe, Targets};
@@ -12,6 +13,7 @@ use super::objective::ObjectiveSection;
 use super::optimizer::{AdafactorRate, Optimizer};
 use super::output::ExportedWeights;
 use super::schedule::{ScheduleSection, WarmupKeys};
+use super::score::{ClassifyKeys, ClassifyRecipe};
 
 /// What each rule says, in the order of the recipe's sections: all that are broken.
 pub(super) fn check(file: &RecipeFile, document: &Document) -> Vec<Complaint> {
@@ -239,8 +241,26 @@ impl Rules<'_> {
                     .message("`objective.learn_temperature` trains the temperature, and a PEFT adapter cannot hold it")
                     .advice("remove learn_temperature, or remove [adapter] to train every weight"))
             }
-            Some(ObjectiveSection::Contrastive(_) | ObjectiveSection::Sft(_)) | None => Ok(()),
+            Some(ObjectiveSection::Classify(classify)) => self.classes(classify),
+            Some(ObjectiveSection::Contrastive(_) | ObjectiveSection::Reward(_) | ObjectiveSection::Sft(_)) | None => {
+                Ok(())
+            }
         }
+    }
+
+    fn classes(&self, classify: &ClassifyKeys) -> Result<(), Complaint> {
+        let problem = classify.problem.unwrap_or_default();
+        let (message, advice) = match (ClassifyRecipe::repeated(&classify.labels), problem, classify.labels.len()) {
+            (Some(name), ..) => (format!("`objective.labels` names {name:?} twice"), "name each class once"),
+            (None, Problem::Single, 1) => {
+                ("`objective.labels` names one class, and there is nothing to tell it from".into(), "name all classes")
+            }
+            (None, Problem::Regression, 2..) => {
+                ("`objective.labels` names several values, and regression learns one".into(), "remove labels")
+            }
+            (None, Problem::Single | Problem::Multi | Problem::Regression, _) => return Ok(()),
+        };
+        Err(self.conflict("objective.labels").message(message).advice(advice))
     }
 
     fn train(&self) -> Result<(), Complaint> {

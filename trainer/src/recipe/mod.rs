@@ -35,6 +35,7 @@ mod reference;
 mod resolved;
 mod schedule;
 mod schema;
+mod score;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -64,6 +65,7 @@ pub use reference::reference;
 pub use resolved::HEADER;
 pub use schedule::{Curve, Schedule, Warmup};
 pub use schema::json_schema;
+pub use score::{ClassifyRecipe, RewardRecipe};
 pub use train::{Duration, Recompute, Train};
 pub use vocabulary::{RowInit, RowPreset, VocabularyRecipe};
 

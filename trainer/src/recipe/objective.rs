@@ -4,12 +4,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::adapter::Method;
+use super::score::{ClassifyKeys, ClassifyRecipe, RewardKeys, RewardRecipe};
 
 /// What is minimised.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ObjectiveRecipe {
     /// The likelihood of the labelled tokens.
     Sft(SftRecipe),
+    /// The likelihood of the labels of whole texts.
+    Classify(ClassifyRecipe),
+    /// That of better answers having a higher score than worse ones.
+    Reward(RewardRecipe),
     /// The distance of matching pairs among all pairs of a step.
     Contrastive(ContrastiveRecipe),
 }
@@ -28,13 +33,20 @@ pub struct ContrastiveRecipe {
     pub learn_temperature: bool,
 }
 
-/// What is minimised. Leave the section out for what the model is made for: the likelihood of labelled tokens for a decoder, the
-/// distance of pairs for two towers.
+/// What is minimised. Leave the section out for what the model is made for: the likelihood of labelled tokens for a decoder, that
+/// of labels for a sequence classifier, the distance of pairs for two towers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(super) enum ObjectiveSection {
     /// Supervised fine-tuning: the likelihood of the labelled tokens.
     Sft(SftKeys),
+    /// Sequence classification: the label of a whole text, which is read at its last token that is no padding. The output head
+    /// is replaced by a score for each class (`score`), always trained whole; the folder is one of
+    /// `AutoModelForSequenceClassification`, an adapter one of PEFT's `SEQ_CLS`. Rows are `labelled`.
+    Classify(ClassifyKeys),
+    /// A reward model (Ouyang et al. 2022, arXiv 2203.02155): of two answers to a prompt the better one is to have the higher
+    /// score. One score in place of the output head, as in `classify`. Rows are `preference`.
+    Reward(RewardKeys),
     /// CLIP's symmetric cross-entropy over all pairs of the step, whatever the micro-batches. For models with two towers.
     Contrastive(ContrastiveKeys),
 }
@@ -76,7 +88,7 @@ impl ObjectiveRecipe {
     pub fn router_aux_loss(&self) -> Option<f64> {
         match self {
             Self::Sft(sft) => sft.router_aux_loss,
-            Self::Contrastive(_) => None,
+            Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => None,
         }
     }
 }
@@ -85,6 +97,8 @@ impl ObjectiveSection {
     /// With every default decided.
     pub(super) fn decide(self, method: &Method) -> ObjectiveRecipe {
         match self {
+            Self::Classify(keys) => ObjectiveRecipe::Classify(keys.into()),
+            Self::Reward(keys) => ObjectiveRecipe::Reward(keys.into()),
             Self::Sft(keys) => ObjectiveRecipe::Sft(SftRecipe { router_aux_loss: keys.router_aux_loss }),
             Self::Contrastive(keys) => match keys.learn_temperature {
                 Some(learn_temperature) => ObjectiveRecipe::Contrastive(ContrastiveRecipe { learn_temperature }),
@@ -97,6 +111,8 @@ impl ObjectiveSection {
 impl From<ObjectiveRecipe> for ObjectiveSection {
     fn from(objective: ObjectiveRecipe) -> Self {
         match objective {
+            ObjectiveRecipe::Classify(classify) => Self::Classify(classify.into()),
+            ObjectiveRecipe::Reward(reward) => Self::Reward(reward.into()),
             ObjectiveRecipe::Sft(sft) => Self::Sft(SftKeys { router_aux_loss: sft.router_aux_loss }),
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(ContrastiveKeys { learn_temperature: Some(contrastive.learn_temperature) })

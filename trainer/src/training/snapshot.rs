@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use firebrand_models::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
-use firebrand_models::{Hold, Model, ModelError, adapter_folder};
+use firebrand_models::{Hold, ModelError, adapter_folder};
 
 use super::trainer::Trainer;
 use crate::error::Error;
@@ -67,7 +67,7 @@ impl Trainer<'_> {
                 adapter_folder::attach(&mut model, &config, adapter_folder::Start::Folder(&checkpoint.path))?;
                 model.train_active()
             }
-            None => self.objective.train_all(Model::load(&checkpoint.path, Hold::F32, &device)?),
+            None => self.objective.train_all(self.model.reload(&checkpoint.path, Hold::F32, &device)?),
         };
         self.trained = self.model.trained_parameters();
         Ok(())
