@@ -11,8 +11,8 @@ use crate::error::DataError;
 use crate::label::{Class, Label};
 use crate::location::Location;
 
-/// The most classes that labels may ask for: far more than any published classifier has.
-const MOST: usize = 1 << 20;
+/// The most classes that numbers of rows may ask for, because each of them is a row of a new matrix.
+const MOST: usize = 1 << 16;
 
 /// What a row's label says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -242,7 +242,7 @@ fn each(dataset: &Dataset, mut look: impl FnMut(&Location, &Label) -> Result<(),
 fn class_number(number: f64) -> Result<usize, Misfit> {
     let whole = number >= 0.0 && number.fract() == 0.0 && number < MOST as f64;
     whole.then_some(number as usize).ok_or_else(|| Misfit {
-        expected: "`label` to be the number of a class: a whole number from 0".into(),
+        expected: format!("`label` to be the number of a class: a whole number from 0 to {}", MOST - 1),
         found: number.to_string(),
     })
 }

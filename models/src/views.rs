@@ -129,6 +129,11 @@ impl<'a> Predictor<'a> {
         self.decoder().head()
     }
 
+    /// Numbers of a hidden state.
+    pub fn width(self) -> usize {
+        self.decoder().config().block.width
+    }
+
     /// Number of tokens in the vocabulary.
     pub fn vocab_size(self) -> usize {
         self.decoder().config().vocab_size

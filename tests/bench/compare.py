@@ -58,9 +58,16 @@ def reference(options, work: Path, base: Path, dtype: str, environment: dict[str
     command = [options.python, str(HERE / "reference.py"), "train", "--base", str(base), "--data", str(work / "data.jsonl")]
     command += ["--adapter", str(work / "initial-adapter"), "--steps", str(options.steps), "--batch", str(options.batch)]
     command += ["--rows-per-pack", str(options.rows_per_pack), "--dtype", dtype]
+    if options.teacher_shape:
+        command += ["--teacher", str(work / "teacher")]
     out, peak = run(command, work / "reference.log", environment)
     steps = json.loads(out)["steps"]
     return Result([s["loss"] for s in steps], [s["tokens_per_second"] for s in steps[1:]], peak)
+
+
+def distillation(work: Path) -> str:
+    teacher = json.dumps(str(work / "teacher"))
+    return f'[objective]\nkind = "distill"\nteacher = {teacher}\nalpha = 0.5\ntemperature = 2.0\n'
 
 
 def ours(options, work: Path, base: Path, dtype: str, number: int) -> Result:
@@ -108,6 +115,7 @@ every = 1000000
 every = 1
 tensorboard = false
 """
+        + (distillation(work) if options.teacher_shape else "")
     )
     command = [str(options.binary), "train", str(recipe), "--ui", "plain"]
     for setting in options.set:
@@ -202,6 +210,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=512, help="tokens a pack")
     parser.add_argument("--micro-batch", type=int, help="ours only; default: the whole batch, as the reference")
     parser.add_argument("--rows-per-pack", type=int, default=1)
+    parser.add_argument("--teacher-shape", help="distil from a random teacher of this shape (smollm2-deep has twice the blocks)")
     parser.add_argument("--labelled", type=float, default=1.0, help="share of the tokens that is trained")
     parser.add_argument("--ours", default="f32", help="dtypes of our runs, by commas")
     parser.add_argument("--reference", default="f32,bf16,bf16-large-blocks", help="also f32-large-blocks")
@@ -223,6 +232,7 @@ def main() -> None:
         command = [options.python, str(HERE / "reference.py"), "prepare", "--folder", str(work), "--steps", str(options.steps)]
         command += ["--batch", str(options.batch), "--length", str(options.length), "--labelled", str(options.labelled)]
         command += ["--rows-per-pack", str(options.rows_per_pack)] + (["--base", str(options.base)] if options.base else [])
+        command += ["--teacher-shape", options.teacher_shape] if options.teacher_shape else []
         run(command, work / "prepare.log", {})
         base = (options.base or work / "model").resolve()
         results: dict[str, list[Result]] = {}
@@ -238,7 +248,8 @@ def main() -> None:
             print(f"round {number + 1} of {options.rounds} done", file=sys.stderr)
 
     print(f"Machine: {machine()}")
-    print(f"Job: LoRA rank 16, all linear layers, {options.batch} x {options.length} tokens a step, ", end="")
+    what = f"Distillation from {options.teacher_shape}, " if options.teacher_shape else ""
+    print(f"Job: {what}LoRA rank 16, all linear layers, {options.batch} x {options.length} tokens a step, ", end="")
     print(f"{options.labelled:.0%} labelled, {options.steps - 1} steps measured in each of {options.rounds} rounds\n")
     compare_losses(results)
     print()

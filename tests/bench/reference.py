@@ -53,7 +53,16 @@ def llama3_1b() -> LlamaConfig:
     )
 
 
-SHAPES = {"smollm2-135m": smollm2_135m, "llama3.2-1b": llama3_1b}
+def twice_smollm2_135m() -> LlamaConfig:
+    """Twice the blocks: a teacher for distillation."""
+    config = smollm2_135m()
+    config.num_hidden_layers *= 2
+    return config
+
+
+SHAPES = {"smollm2-135m": smollm2_135m, "smollm2-deep": twice_smollm2_135m, "llama3.2-1b": llama3_1b}
+# The loss beside a teacher, where there is one.
+ALPHA_OF_TEACHER, TEMPERATURE = 0.5, 2.0
 
 
 def prepare(options: argparse.Namespace) -> None:
@@ -64,6 +73,10 @@ def prepare(options: argparse.Namespace) -> None:
         fresh = AutoModelForCausalLM.from_config(SHAPES[options.shape](), dtype=torch.bfloat16)
         fresh.save_pretrained(base, max_shard_size="500MB")
         del fresh
+    if options.teacher_shape:
+        teacher = AutoModelForCausalLM.from_config(SHAPES[options.teacher_shape](), dtype=torch.bfloat16)
+        teacher.save_pretrained(options.folder / "teacher", max_shard_size="500MB")
+        del teacher
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     lora = LoraConfig(task_type="CAUSAL_LM", r=RANK, lora_alpha=ALPHA, target_modules="all-linear")
     get_peft_model(model, lora).save_pretrained(options.folder / "initial-adapter")
@@ -115,8 +128,25 @@ def loaded(options: argparse.Namespace) -> torch.nn.Module:
     return PeftModel.from_pretrained(model, options.adapter, is_trainable=True)
 
 
+def distilled(model: torch.nn.Module, teacher: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """`(1 - alpha) CE + alpha T^2 KL(teacher || student)`, means over labelled tokens, as a plain loop has it."""
+    labels = batch["labels"][:, 1:]
+    here = labels != -100
+    output = model(**batch)
+    with torch.no_grad():
+        taught = teacher(**{key: value for key, value in batch.items() if key != "labels"}).logits
+    q = torch.log_softmax(output.logits[:, :-1][here].float() / TEMPERATURE, -1)
+    p = torch.log_softmax(taught[:, :-1][here].float() / TEMPERATURE, -1)
+    divergence = torch.nn.functional.kl_div(q, p, reduction="sum", log_target=True) / here.sum()
+    return (1 - ALPHA_OF_TEACHER) * output.loss + ALPHA_OF_TEACHER * TEMPERATURE**2 * divergence
+
+
 def train(options: argparse.Namespace) -> None:
     model = loaded(options)
+    teacher = None
+    if options.teacher:
+        teacher = AutoModelForCausalLM.from_pretrained(options.teacher, dtype=DTYPES[options.dtype]).eval()
+        teacher.requires_grad_(False).config.use_cache = False
     model.train()
     model.config.use_cache = False
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -129,7 +159,7 @@ def train(options: argparse.Namespace) -> None:
         if options.rows_per_pack == 1:
             del batch["position_ids"]  # the causal mask alone, which is the fast path
         start = time.perf_counter()
-        loss = model(**batch).loss
+        loss = model(**batch).loss if teacher is None else distilled(model, teacher, batch)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
         optimizer.step()
@@ -155,10 +185,12 @@ def main() -> None:
             sub.add_argument("--folder", type=Path, required=True)
             sub.add_argument("--length", type=int, default=512, help="tokens a pack")
             sub.add_argument("--shape", choices=SHAPES, default="smollm2-135m", help="of the random model, without --base")
+            sub.add_argument("--teacher-shape", choices=SHAPES, help="write a random teacher as well")
             sub.add_argument("--labelled", type=float, default=1.0, help="share of the tokens that is trained")
         else:
             sub.add_argument("--data", type=Path, required=True)
             sub.add_argument("--adapter", type=Path, required=True)
+            sub.add_argument("--teacher", type=Path, help="model folder: distillation from it")
             sub.add_argument("--dtype", choices=DTYPES, default="f32")
             sub.add_argument("--method", choices=("full", "lora", "qlora"), default="lora")
     options = parser.parse_args()

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use firebrand::error::Error;
-use firebrand::objective::Objective;
+use firebrand::objective::{Companion, Objective};
 use firebrand::observer::{Collector, EvalReport, Observer, StepReport};
-use firebrand::plan::{self, Data, Text};
+use firebrand::plan::{self, Built, CacheNeed, CompanionPlan, Data, Opened};
 use firebrand::recipe::{Loaded, Method, Recipe};
 use firebrand::run::{Checkpoint, Checkpoints, RunDirectory};
 use firebrand::training::{Outcome, Trainer};
@@ -39,6 +39,8 @@ pub struct Ready {
     pub data: Data,
     /// The model, what is trained made trainable.
     pub model: Model,
+    /// What the objective compares it with.
+    pub companion: Option<Companion>,
 }
 
 /// Everything before the first step.
@@ -47,18 +49,17 @@ pub struct Ready {
 /// As `firebrand check`.
 pub fn prepare(recipe: &Path, overrides: &[&str]) -> Result<Ready, Error> {
     let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
-    let mut loaded = Recipe::load(recipe, &overrides)?;
-    let device = firebrand::device::open(loaded.recipe.device)?;
-    let folder = plan::model_folder(&loaded.recipe.model)?;
-    plan::decide_objective(&mut loaded, &folder)?;
-    let text = Text::load(&plan::TextFolder::of_model(&folder), &loaded.recipe.data.template, None)?;
-    let data = Data::load(&loaded.recipe, &text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
+    let mut opened = Opened::new(Recipe::load(recipe, &overrides)?)?;
+    let device = firebrand::device::open(opened.recipe().device)?;
+    let companion = CompanionPlan::find(&opened, CacheNeed::Required)?;
+    let data = Data::load(opened.recipe(), &opened.text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
     data.report.clone().pass()?;
-    plan::decide_classes(&mut loaded, &folder, &data)?;
-    let (mut model, _) = plan::build_model(&loaded, &folder, None, &device)?;
-    plan::pad(&mut model, &text);
+    plan::decide_classes(&mut opened.loaded, &opened.folder, &data)?;
+    let Opened { loaded, folder, text, .. } = &opened;
+    let Built { mut model, companion, .. } = plan::build_model(loaded, folder, None, companion.as_ref(), &device)?;
+    plan::pad(&mut model, text);
     data.check_fits(&model, text.tokenizer.as_ref())?;
-    Ok(Ready { loaded, data, model })
+    Ok(Ready { loaded: opened.loaded, data, model, companion: companion.map(|(companion, _)| companion) })
 }
 
 /// Runs the recipe to its end, in a run directory of its own.
@@ -83,14 +84,14 @@ pub fn train_in(
     checkpoint: Option<&Checkpoint>,
     observer: &mut dyn Observer,
 ) -> Result<(Outcome, Model, Tensors), Error> {
-    let Ready { loaded, data, model } = prepare(recipe, overrides)?;
+    let Ready { loaded, data, model, companion } = prepare(recipe, overrides)?;
     let recipe = &loaded.recipe;
     let (recompute, _) = plan::recompute(recipe, &model, &data);
     let checkpoints = match checkpoint {
         None => RunDirectory::create(output)?.checkpoints(),
         Some(_) => Checkpoints::new(output),
     };
-    let objective = Objective::new(&recipe.objective_of(model.kind()), recompute);
+    let objective = Objective::new(&recipe.objective_of(model.kind()), recompute, companion)?;
     let mut trainer = Trainer::new(recipe, objective, "base".into(), model, &data.train, data.eval.as_ref());
     if let Some(checkpoint) = checkpoint {
         trainer.resume(checkpoint)?;

@@ -16,7 +16,7 @@ pub(crate) const CLASSIFIER: &str = "ForSequenceClassification";
 pub const SCORE_MODULE: &str = "score";
 
 /// The most classes that are accepted: more than any published classifier has.
-const MOST: usize = 1 << 20;
+const MOST: usize = 1 << 16;
 
 /// The number of classes where the file names none: transformers' default, which it does not write.
 const USUAL: usize = 2;

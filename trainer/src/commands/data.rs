@@ -249,14 +249,17 @@ fn show_tokens(
 ) -> Result<(), Error> {
     let pack = place.map(|(pack, _)| pack);
     let place = place.map_or("in no pack".to_string(), |(pack, segment)| format!("pack {pack}, segment {segment}"));
+    let label = tokens.label.as_ref().and_then(|row| row.label.as_ref());
+    let label = label.map_or(String::new(), |label| format!(", label {}", paint::visible(&label.to_string())));
     let part = match example.part {
         Part::Alone => String::new(),
         Part::Chosen | Part::Rejected | Part::Good | Part::Bad => format!(", {}", example.part.name()),
     };
-    let weight = tokens.weights.iter().copied().find(|weight| *weight != 0.0).unwrap_or(0.0);
+    let of_tokens = || tokens.weights.iter().copied().find(|weight| *weight != 0.0).unwrap_or(0.0);
+    let weight = tokens.label.as_ref().map_or_else(of_tokens, |row| row.weight);
     let cut = example.notes.cut_from.map_or_else(String::new, |tokens| format!(" (cut from {tokens})"));
     let known = format!(
-        "{}  {} tokens{cut}, {} labelled, weight {weight}{part}, ",
+        "{}  {} tokens{cut}, {} labelled, weight {weight}{part}{label}, ",
         example.source,
         tokens.input_ids.len(),
         example.labelled_tokens()

@@ -18,7 +18,7 @@ use crate::inference::samples;
 use crate::learner::{Session, observe};
 use crate::objective::{Objective, Recompute};
 use crate::observer::{Observer, SampleReport};
-use crate::plan::Ready;
+use crate::plan::{CacheNeed, Ready};
 use crate::recipe::{Loaded, Method, Recipe};
 use crate::run::{MetricsFile, TensorBoard};
 use crate::training::{Questions, Trainer};
@@ -35,7 +35,8 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         verbosity::tell(&format!("note     {note}"));
     }
     let recipe = prepared.recipe().clone();
-    let Prepared { ready, recompute, total_steps, start } = prepared;
+    let Prepared { mut ready, recompute, total_steps, start } = prepared;
+    let companion = ready.take_companion();
     let Ready { opened, data, model, .. } = ready;
     let (opened, start) = (Arc::new(opened), Arc::new(start));
     // A run with nothing left to do answers nothing anew.
@@ -80,7 +81,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         let (opened, start, before) = (opened.clone(), start.clone(), before.clone());
         move |observer: &mut dyn Observer| {
             let base = recipe.model.to_string();
-            let objective = Objective::new(&recipe.objective_of(model.kind()), recompute);
+            let objective = Objective::new(&recipe.objective_of(model.kind()), recompute, companion)?;
             let questions = recipe.sample.as_ref().and_then(|sample| {
                 let every = sample.every? as u64;
                 let (text, system) = (&opened.text, recipe.data.system.as_deref());
@@ -123,13 +124,13 @@ struct Prepared {
 
 impl Prepared {
     fn new(arguments: &TrainArgs) -> Result<Self, Error> {
-        let ready = Ready::new(load_recipe(arguments)?)?;
+        let ready = Ready::new(load_recipe(arguments)?, CacheNeed::Required)?;
         if !ready.data.report.warnings.is_empty() {
             eprintln!("{}", ready.data.report);
         }
         let total_steps = ready.total_steps();
         let (recompute, _) = ready.recompute();
-        let start = Start::new(arguments, &ready.opened, &ready.data, total_steps)?;
+        let start = Start::new(arguments, &ready, total_steps)?;
         Ok(Self { ready, recompute, total_steps, start })
     }
 

@@ -196,7 +196,7 @@ impl LoadedModel {
                 ObjectiveRecipe::Classify(ClassifyRecipe { labels: names, problem: Some(problem) })
             }
         };
-        Ok(Objective::new(&recipe, Recompute::Off))
+        Objective::new(&recipe, Recompute::Off, None)
     }
 
     /// The format of the rows in these files: where a classifier reads them, `auto` is `preference` or `labelled`.

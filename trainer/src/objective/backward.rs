@@ -5,7 +5,7 @@
 //! more forward pass, and only one block's activations are in memory at a time. Both give the same gradients.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Gradients as Tape, Tensor};
 use firebrand_models::parts::{Context, Routed, Routing};
 use firebrand_models::{Network, Stack};
 
@@ -32,6 +32,16 @@ pub trait Passage {
     fn stack<'n>(&self, network: &'n Network) -> Stack<'n>;
     /// The loss `[1]`, given the output of the last block, `[batch, time, width]`.
     fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1>;
+    /// A term of the loss `[1]` that is read off the output of a block, `[batch, time, width]`, by its index.
+    fn tap(&self, _block: usize, _x: &Tensor<3>) -> Option<Tensor<1>> {
+        None
+    }
+    /// Adds the gradients in `tape` of parameters of the objective itself.
+    fn collect(&self, _tape: &mut Tape, _gradients: &mut Gradients) {}
+    /// Whether the objective has parameters of its own that the outputs of blocks lead to.
+    fn learns(&self) -> bool {
+        false
+    }
     /// Whether the routers' load-balancing loss is added.
     fn charges_routers(&self) -> bool {
         false
@@ -47,18 +57,19 @@ pub fn backward(passage: &impl Passage, network: &Network, recompute: Recompute,
     match recompute {
         Recompute::Off => {
             let (context, routing) = begin(passage, network);
-            let blocks = passage.stack(network).blocks;
-            let x = blocks.iter().fold(passage.embed(network), |x, block| block.forward(x, &context, None));
-            let value = passage.loss(network, x);
-            let value = match routed(passage, &routing) {
-                Some(term) => value + term,
-                None => value,
-            };
+            let (mut x, mut terms) = (passage.embed(network), vec![]);
+            for (index, block) in passage.stack(network).blocks.iter().enumerate() {
+                x = block.forward(x, &context, None);
+                terms.extend(passage.tap(index, &x));
+            }
+            terms.extend(routed(passage, &routing));
+            let value = terms.into_iter().fold(passage.loss(network, x), |value, term| value + term);
             let scalar = f64::from(value.clone().into_scalar::<f32>());
             // Nothing in a tower may be trained.
             if value.is_tracked() {
                 let mut tape = value.backward();
                 gradients.collect(network, "", &mut tape);
+                passage.collect(&mut tape, gradients);
             }
             scalar
         }
@@ -74,18 +85,24 @@ fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradient
     let embedding_trained = embedded.is_tracked();
     let mut x = embedded.clone().inner();
     let mut block_inputs = vec![];
-    for block in passage.stack(&frozen).blocks {
+    let mut terms = vec![];
+    for (index, block) in passage.stack(&frozen).blocks.iter().enumerate() {
         block_inputs.push(x.clone());
         x = block.forward(x, &context, None);
+        terms.extend(passage.tap(index, &x));
     }
+    terms.extend(routed(passage, &routing));
     let stack = passage.stack(network);
-    let first_trained =
-        if embedding_trained { 0 } else { stack.blocks.iter().position(is_trained).unwrap_or(usize::MAX) };
+    let first_trained = if embedding_trained || passage.learns() {
+        0
+    } else {
+        stack.blocks.iter().position(is_trained).unwrap_or(usize::MAX)
+    };
 
     let last = Tensor::from_inner(x).require_grad();
     let value = passage.loss(network, last.clone());
     let mut scalar = f64::from(value.clone().into_scalar::<f32>());
-    if let Some(term) = routed(passage, &routing) {
+    for term in terms {
         scalar += f64::from(term.into_scalar::<f32>());
     }
     let mut tape = value.backward();
@@ -104,13 +121,11 @@ fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradient
         let input = Tensor::from_inner(input);
         let input = if needs_input { input.require_grad() } else { input };
         let output = block.forward(input.clone(), &context, None);
-        let value = (output * Tensor::from_inner(gradient)).sum();
-        let value = match routed(passage, &routing) {
-            Some(term) => value + term,
-            None => value,
-        };
+        let terms = [passage.tap(index, &output), routed(passage, &routing)].into_iter().flatten();
+        let value = terms.fold((output * Tensor::from_inner(gradient)).sum(), |value, term| value + term);
         let mut tape = value.backward();
         gradients.collect(block, &stack.path_of(index), &mut tape);
+        passage.collect(&mut tape, gradients);
         upstream = input.grad_remove(&mut tape);
     }
     if let (true, Some(gradient)) = (embedding_trained, upstream) {

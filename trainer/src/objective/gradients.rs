@@ -18,8 +18,7 @@ pub struct Gradients {
 impl Gradients {
     /// Adds the gradients in `tape` for the parameters of `module`, whose path in the network is `prefix`.
     pub fn collect<M: Module>(&mut self, module: &M, prefix: &str, tape: &mut Tape) {
-        let mut path = ModulePath::default();
-        prefix.split('.').filter(|name| !name.is_empty()).for_each(|name| path.enter(name, ""));
+        let path = path_of(prefix);
         module.visit(&mut Collector { path, tape, sum: &mut self.by_path });
     }
 
@@ -50,20 +49,26 @@ impl Gradients {
         self.by_path.keys().zip(sums.iter::<f32>()).find(|(_, sum)| !sum.is_finite()).map(|(path, _)| path.as_str())
     }
 
-    /// Makes one optimiser step on `module`, of which the parameters in `trained` are trained.
+    /// Makes one optimiser step on `module`, whose path is `prefix` and of which the parameters in `trained` are trained.
     pub fn apply<M: Module>(
-        mut self,
+        &mut self,
         module: M,
+        prefix: &str,
         trained: &[ParameterInfo],
         optimizer: &Optimizer,
         state: &mut OptimizerState,
         rates: LearningRates,
     ) -> M {
-        state.begin_step();
         let trained = trained.iter().map(|info| (info.path.as_str(), info)).collect();
         let gradients = &mut self.by_path;
-        module.map(&mut Updater { path: ModulePath::default(), trained, gradients, optimizer, state, rates })
+        module.map(&mut Updater { path: path_of(prefix), trained, gradients, optimizer, state, rates })
     }
+}
+
+fn path_of(prefix: &str) -> ModulePath {
+    let mut path = ModulePath::default();
+    prefix.split('.').filter(|name| !name.is_empty()).for_each(|name| path.enter(name, ""));
+    path
 }
 
 struct Collector<'a> {

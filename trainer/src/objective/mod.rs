@@ -2,10 +2,15 @@
 //!
 //! ```text
 //! sft.rs          cross-entropy of labelled tokens; router.rs is the load-balancing loss of routers beside it
+//! distill.rs      that, and the divergence from a teacher's distributions
 //! score.rs        scores of whole texts: classes, values, preferences; metrics.rs counts what is right
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
+//! hidden.rs       matching the outputs of a teacher's blocks
+//! projections.rs  learned maps between hidden states of different widths
+//! on_policy.rs    answers that the student of a distillation writes
+//! companion.rs    what a trained network is compared with
 //! parts.rs        the named numbers of a step and of an evaluation
 //! views.rs        the views through which objectives read a network
 //! ```
@@ -15,30 +20,38 @@
 //! the two meet.
 
 mod backward;
+mod companion;
 mod contrastive;
+mod distill;
 mod gradients;
+mod hidden;
 mod metrics;
+mod on_policy;
 mod pairs;
 mod parts;
+mod projections;
 mod router;
 mod score;
 mod sft;
 mod views;
 
 pub use backward::Recompute;
+pub use companion::Companion;
 pub use contrastive::{Contrastive, Embeddings};
+pub use distill::Distill;
 pub use gradients::Gradients;
 use metrics::ScoreSums;
 pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
+pub use projections::Projections;
 pub use router::RouterBalance;
 pub use score::{Learned, Score};
 pub use sft::{LabelledTokens, Sft, StepScale, TokenSums};
 pub use views::inputs;
-use views::{predictor, towers};
+use views::{predictor, token_batch, towers};
 
 use firebrand_adapters::Mode;
-use firebrand_datasets::{Batch, BatchContent, RowKind, TokenBatch};
+use firebrand_datasets::{Batch, RowKind, TokenBatch};
 use firebrand_models::towers::Towers;
 use firebrand_models::{Kind, Model, Network};
 
@@ -46,10 +59,13 @@ use crate::error::Error;
 use crate::recipe::{ClassifyRecipe, Method, ObjectiveRecipe, Recipe};
 
 /// What a run minimises.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a run")]
 pub enum Objective {
     /// Supervised fine-tuning.
     Sft(Sft),
+    /// Distillation.
+    Distill(Distill),
     /// Classification of whole texts, or rewards from preferences.
     Score(Score),
     /// Contrastive learning of two towers.
@@ -77,6 +93,7 @@ impl ObjectiveRecipe {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Sft(_) => "sft",
+            Self::Distill(_) => "distill",
             Self::Classify(_) => "classify",
             Self::Reward(_) => "reward",
             Self::Contrastive(_) => "contrastive",
@@ -86,9 +103,9 @@ impl ObjectiveRecipe {
     /// Whether it can train a kind of model. This is the one place where objectives and kinds meet.
     pub fn fits(&self, kind: Kind) -> bool {
         match (self, kind) {
-            (Self::Sft(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
+            (Self::Sft(_) | Self::Distill(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
             (Self::Classify(_) | Self::Reward(_), Kind::Decoder | Kind::Classifier) => true,
-            (Self::Sft(_), Kind::Classifier | Kind::Towers) => false,
+            (Self::Sft(_) | Self::Distill(_), Kind::Classifier | Kind::Towers) => false,
             (Self::Classify(_) | Self::Reward(_), Kind::Towers) => false,
             (Self::Contrastive(_), Kind::Decoder | Kind::Classifier) => false,
         }
@@ -97,7 +114,7 @@ impl ObjectiveRecipe {
     /// The kind of rows it trains on.
     pub fn rows(&self) -> RowKind {
         match self {
-            Self::Sft(_) | Self::Classify(_) | Self::Reward(_) => RowKind::Tokens,
+            Self::Sft(_) | Self::Distill(_) | Self::Classify(_) | Self::Reward(_) => RowKind::Tokens,
             Self::Contrastive(_) => RowKind::Tensors,
         }
     }
@@ -105,26 +122,37 @@ impl ObjectiveRecipe {
     /// Whether what it trains can answer prompts.
     pub fn writes_text(&self) -> bool {
         match self {
-            Self::Sft(_) => true,
+            Self::Sft(_) | Self::Distill(_) => true,
             Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => false,
         }
     }
 
-    /// Number of classes that it scores; absent where it scores none, or where rows have still to say it.
-    pub fn classes(&self) -> Option<usize> {
+    /// Makes trainable everything that full fine-tuning trains.
+    pub fn train_all(&self, model: Model) -> Model {
         match self {
-            Self::Classify(classify) => Some(classify.labels.len()).filter(|classes| *classes > 0),
-            Self::Reward(_) => Some(1),
-            Self::Sft(_) | Self::Contrastive(_) => None,
+            Self::Sft(_) | Self::Distill(_) | Self::Classify(_) | Self::Reward(_) => model.train_all(),
+            Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all(),
+            Self::Contrastive(_) => model.train_all_but(&[Towers::TEMPERATURE]),
         }
     }
 }
 
 impl Objective {
-    /// The objective of a recipe. It must [fit](ObjectiveRecipe::fits) the model.
-    pub fn new(recipe: &ObjectiveRecipe, recompute: Recompute) -> Self {
-        match recipe {
+    /// The objective of a recipe, with what it compares the model with. It must [fit](ObjectiveRecipe::fits) the model.
+    ///
+    /// # Errors
+    /// A companion that is needed and not there.
+    pub fn new(recipe: &ObjectiveRecipe, recompute: Recompute, companion: Option<Companion>) -> Result<Self, Error> {
+        Ok(match recipe {
             ObjectiveRecipe::Sft(sft) => Self::Sft(Sft { recompute, router_aux_loss: sft.router_aux_loss }),
+            ObjectiveRecipe::Distill(distill) => Self::Distill(Distill {
+                recompute,
+                settings: distill.settings(),
+                on_policy: distill.on_policy,
+                hidden: distill.hidden.clone(),
+                projections: None,
+                teacher: companion.ok_or_else(|| no_companion("distill", "teacher"))?,
+            }),
             ObjectiveRecipe::Classify(classify) => {
                 Self::Score(Score { recompute, from: Learned::Labels(classify.classes()) })
             }
@@ -134,29 +162,43 @@ impl Objective {
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
             }
+        })
+    }
+
+    /// Gives the objective the parameters of its own that it needs for a network, at their start.
+    pub fn begin(&mut self, network: &Network) {
+        match self {
+            Self::Distill(distill) => distill.begin(network),
+            Self::Sft(_) | Self::Score(_) | Self::Contrastive(_) => {}
+        }
+    }
+
+    /// Its own trained parameters, where it has any.
+    pub fn projections(&mut self) -> Option<&mut Projections> {
+        match self {
+            Self::Distill(distill) => distill.projections.as_mut(),
+            Self::Sft(_) | Self::Score(_) | Self::Contrastive(_) => None,
         }
     }
 
     /// The kind of rows that it learns from.
     pub fn rows(&self) -> RowKind {
         match self {
-            Self::Sft(_) | Self::Score(_) => RowKind::Tokens,
+            Self::Sft(_) | Self::Distill(_) | Self::Score(_) => RowKind::Tokens,
             Self::Contrastive(_) => RowKind::Tensors,
-        }
-    }
-
-    /// Makes trainable everything that full fine-tuning trains.
-    pub fn train_all(&self, model: Model) -> Model {
-        match self {
-            Self::Sft(_) | Self::Score(_) => model.train_all(),
-            Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all(),
-            Self::Contrastive(_) => model.train_all_but(&[Towers::TEMPERATURE]),
         }
     }
 
     /// The objective by which models of a kind are evaluated.
     pub fn of_kind(kind: Kind) -> Self {
-        Self::new(&ObjectiveRecipe::of_kind(kind, &Method::Full), Recompute::Off)
+        match kind {
+            Kind::Decoder => Self::Sft(Sft::default()),
+            Kind::Classifier => Self::Score(Score {
+                recompute: Recompute::Off,
+                from: Learned::Labels(ClassifyRecipe::default().classes()),
+            }),
+            Kind::Towers => Self::Contrastive(Contrastive { recompute: Recompute::Off, learn_temperature: false }),
+        }
     }
 
     /// Adds the gradient of a step to `gradients` and returns the loss. `batches` are all micro-batches of the step.
@@ -171,6 +213,7 @@ impl Objective {
     ) -> Result<StepLoss, Error> {
         match self {
             Self::Sft(sft) => Ok(sft.accumulate_step(network, &tokens(batches)?, gradients)),
+            Self::Distill(distill) => distill.accumulate_step(network, batches, gradients),
             Self::Score(score) => score.accumulate_step(network, &tokens(batches)?, gradients),
             Self::Contrastive(contrastive) => {
                 let towers = towers(network);
@@ -183,7 +226,7 @@ impl Objective {
     /// The network after an optimiser step, with the parameters that the objective bounds clamped to their bounds.
     pub fn after_step(&self, network: Network) -> Network {
         match self {
-            Self::Sft(_) | Self::Score(_) => network,
+            Self::Sft(_) | Self::Distill(_) | Self::Score(_) => network,
             Self::Contrastive(contrastive) => match network {
                 Network::Towers(towers) => Network::Towers(contrastive.after_step(towers)),
                 other @ Network::Decoder(_) => other,
@@ -202,7 +245,8 @@ impl Objective {
         batches: &mut dyn Iterator<Item = Result<Batch, Error>>,
     ) -> Result<Evaluated, Error> {
         match self {
-            Self::Sft(_) => {
+            // Distillation is evaluated by what a student is for, so that it can be compared with training on labels.
+            Self::Sft(_) | Self::Distill(_) => {
                 let mut sums = TokenSums::default();
                 for batch in batches {
                     sums += Sft::evaluate(predictor(network), token_batch(&batch?)?);
@@ -233,13 +277,11 @@ fn tokens(batches: &[(Batch, Mode)]) -> Result<Vec<(&TokenBatch, Mode)>, Error> 
     batches.iter().map(|(batch, mode)| Ok((token_batch(batch)?, *mode))).collect()
 }
 
-fn token_batch(batch: &Batch) -> Result<&TokenBatch, Error> {
-    match &batch.content {
-        BatchContent::Tokens(tokens) => Ok(tokens),
-        BatchContent::Tensors(_) => Err(Error::Request {
-            problem: "the rows are tensors, and this objective reads tokens".into(),
-            help: "give it rows of dialogues, text or tokens".into(),
-        }),
+/// An objective that nobody gave its other model.
+fn no_companion(objective: &str, what: &str) -> Error {
+    Error::Request {
+        problem: format!("objective {objective} has no {what} here"),
+        help: "run its recipe with `firebrand train`".into(),
     }
 }
 

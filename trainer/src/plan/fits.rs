@@ -120,7 +120,7 @@ fn scored(objective: &ObjectiveRecipe) -> Option<(Format, &'static str)> {
     match objective {
         ObjectiveRecipe::Classify(_) => Some((Format::Labelled, "labelled rows")),
         ObjectiveRecipe::Reward(_) => Some((Format::Preference, "pairs of a better and a worse answer")),
-        ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Contrastive(_) => None,
+        ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_) | ObjectiveRecipe::Contrastive(_) => None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::model::model_folder;
+use super::model_folder::model_folder;
 use super::objective::decide_objective;
 use super::text::{Text, dated_text};
 use super::text_folder::TextFolder;
@@ -28,7 +28,7 @@ impl Opened {
     /// Fetches the model folder if necessary, decides the objective, and reads tokenizer and template.
     ///
     /// # Errors
-    /// Those of the hub, of [`decide_objective`] of [`Vocabulary::new`] and of [`dated_text`].
+    /// Those of the hub, of [`decide_objective`], of [`Vocabulary::new`] and of [`dated_text`].
     pub fn new(mut loaded: Loaded) -> Result<Self, Error> {
         let folder = model_folder(&loaded.recipe.model)?;
         decide_objective(&mut loaded, &folder)?;

@@ -11,20 +11,21 @@ use firebrand_models::Model;
 
 use super::cache;
 use super::classes::{decide_classes, pad};
+use super::companion::{CacheNeed, CompanionPlan};
 use super::data::{Data, total_steps};
 use super::fits;
 use super::length::decide_length;
 use super::machine::Machine;
 use super::memory::MemoryPlan;
-use super::model::build_model;
+use super::model::{Built, build_model};
 use super::notes::notes;
 use super::opened::Opened;
-use super::recompute::recompute_within;
+use super::recompute::{decide, recompute_within};
 use super::room::{check_room, check_weights};
 use super::vocabulary::Vocabulary;
 use crate::device;
 use crate::error::Error;
-use crate::objective::Recompute;
+use crate::objective::{Companion, Recompute};
 use crate::recipe::{Loaded, ObjectiveRecipe, Recipe};
 use crate::ui::bars::{DataProgress, Waiting};
 
@@ -39,6 +40,10 @@ pub struct Ready {
     pub model: Model,
     /// Paths of adapted modules.
     pub modules: Vec<String>,
+    /// What the objective compares the model with.
+    plan: Option<CompanionPlan>,
+    /// The same, read, and the bytes of its weights.
+    companion: Option<(Companion, u64)>,
     /// The memory of the machine before the model was read.
     machine: Option<Machine>,
     /// What should be known of the run's length and memory.
@@ -49,21 +54,22 @@ impl Ready {
     /// Opens the device, finds the model, and loads data and weights at the same time.
     ///
     /// # Errors
-    /// A device that is not compiled into this build; those of [`Opened::new`]; those of [`Data::load`] and
+    /// A device that is not compiled into this build; those of [`Opened::new`] and [`CompanionPlan::find`]; those of [`Data::load`] and
     /// [`build_model`], as soon as either fails; what the data gate forbids; rows that the model cannot read; no row to
     /// train on; no step with a learning rate above zero; a run that needs more memory than the machine has.
-    pub fn new(loaded: Loaded) -> Result<Self, Error> {
+    pub fn new(loaded: Loaded, cache: CacheNeed) -> Result<Self, Error> {
         let device = device::open(loaded.recipe.device)?;
         let mut opened = Opened::new(loaded)?;
+        let plan = CompanionPlan::find(&opened, cache)?;
         let machine = Machine::measure(opened.recipe().device);
         check_weights(&opened.loaded, &opened.folder, machine)?;
-        let (mut data, model, modules) = load(&mut opened, &device)?;
+        let (mut data, Built { model, modules, companion }) = load(&mut opened, plan.as_ref(), &device)?;
         let decided = decide_length(&mut opened.loaded, &data)?;
         let beyond = [(Split::Train, Some(&data.train)), (Split::Eval, data.eval.as_ref())];
         let beyond = beyond.into_iter().filter_map(|(split, rows)| fits::beyond_positions(rows?, split, &model));
         let beyond: Vec<_> = beyond.collect();
         data.report.warnings.extend(beyond);
-        let mut ready = Self { opened, data, model, modules, machine, remarks: vec![] };
+        let mut ready = Self { opened, data, model, modules, plan, companion, machine, remarks: vec![] };
         let (choice, plan) = ready.recompute();
         ready.remarks = decided;
         ready.remarks.extend(check_room(&ready.opened.loaded, &plan, choice)?);
@@ -82,7 +88,23 @@ impl Ready {
 
     /// What the backward pass recomputes, and the estimate behind it.
     pub fn recompute(&self) -> (Recompute, MemoryPlan) {
-        recompute_within(self.recipe(), &self.model, &self.data, self.machine)
+        let (choice, plan) = recompute_within(self.recipe(), &self.model, &self.data, self.machine);
+        let Some((_, bytes)) = &self.companion else { return (choice, plan) };
+        let plan = plan.beside(*bytes);
+        (decide(self.recipe(), &plan), plan)
+    }
+
+    /// The hash of what the objective compares the model with, where it compares it with another one.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn companion_hash(&self) -> Result<Option<String>, Error> {
+        self.plan.as_ref().map(CompanionPlan::hash).transpose()
+    }
+
+    /// Takes what the objective compares the model with.
+    pub fn take_companion(&mut self) -> Option<Companion> {
+        self.companion.take().map(|(companion, _)| companion)
     }
 
     /// Notes for the user, although nothing is wrong.
@@ -99,20 +121,22 @@ impl Ready {
     }
 }
 
-fn load(opened: &mut Opened, device: &Device) -> Result<(Data, Model, Vec<String>), Error> {
-    let (data, (mut model, modules)) = match &opened.recipe().objective {
+fn load(opened: &mut Opened, companion: Option<&CompanionPlan>, device: &Device) -> Result<(Data, Built), Error> {
+    let (data, mut built) = match &opened.recipe().objective {
         // How many classes the head has is known when the rows are read; what is wrong with a label is said before weights are.
         Some(ObjectiveRecipe::Classify(_) | ObjectiveRecipe::Reward(_)) => {
-            let data = rows(opened, &|| false)?.ok_or(DataError::Interrupted)?;
+            let data = rows(opened, companion, &|| false)?.ok_or(DataError::Interrupted)?;
             decide_classes(&mut opened.loaded, &opened.folder, &data)?;
             let _waiting = Waiting::new("reading the model");
             let Opened { loaded, folder, vocabulary, .. } = &*opened;
-            (data, build_model(loaded, folder, vocabulary.as_ref(), device)?)
+            (data, build_model(loaded, folder, vocabulary.as_ref(), companion, device)?)
         }
-        Some(ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Contrastive(_)) | None => side_by_side(opened, device)?,
+        Some(ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_) | ObjectiveRecipe::Contrastive(_)) | None => {
+            side_by_side(opened, companion, device)?
+        }
     };
-    pad(&mut model, &opened.text);
-    data.check_fits(&model, opened.text.tokenizer.as_ref())?;
+    pad(&mut built.model, &opened.text);
+    data.check_fits(&built.model, opened.text.tokenizer.as_ref())?;
     if total_steps(opened.recipe(), &data) == 0 {
         let (problem, help) = match data.train.labelled_tokens() {
             0 => ("no row has a labelled token", "look at the rows with `firebrand data RECIPE`, and at data.train_on"),
@@ -120,26 +144,23 @@ fn load(opened: &mut Opened, device: &Device) -> Result<(Data, Model, Vec<String
         };
         return Err(Error::Request { problem: format!("there is nothing to train on: {problem}"), help: help.into() });
     }
-    Ok((data, model, modules))
+    Ok((data, built))
 }
 
-/// The model and the paths of its adapted modules.
-type Built = (Model, Vec<String>);
-
 /// Reads rows and weights at the same time.
-fn side_by_side(opened: &Opened, device: &Device) -> Result<(Data, Built), Error> {
+fn side_by_side(opened: &Opened, companion: Option<&CompanionPlan>, device: &Device) -> Result<(Data, Built), Error> {
     let failed = Arc::new(AtomicBool::new(false));
     let building = {
         let (failed, loaded, folder, device) =
             (failed.clone(), opened.loaded.clone(), opened.folder.clone(), device.clone());
-        let vocabulary = opened.vocabulary.clone();
+        let (vocabulary, companion) = (opened.vocabulary.clone(), companion.cloned());
         // Not joined when the data fail: the program ends then, and the error should not wait for gigabytes of weights.
         std::thread::spawn(move || {
-            build_model(&loaded, &folder, vocabulary.as_ref(), &device)
+            build_model(&loaded, &folder, vocabulary.as_ref(), companion.as_ref(), &device)
                 .inspect_err(|_| failed.store(true, Ordering::Relaxed))
         })
     };
-    let data = rows(opened, &|| failed.load(Ordering::Relaxed))?;
+    let data = rows(opened, companion, &|| failed.load(Ordering::Relaxed))?;
     let waiting = Waiting::new("reading the model");
     let built = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     drop(waiting);
@@ -147,7 +168,7 @@ fn side_by_side(opened: &Opened, device: &Device) -> Result<(Data, Built), Error
 }
 
 /// Reads the rows and checks them with the data gate; absent where `stop` ended that.
-fn rows(opened: &Opened, stop: &dyn Fn() -> bool) -> Result<Option<Data>, Error> {
+fn rows(opened: &Opened, companion: Option<&CompanionPlan>, stop: &dyn Fn() -> bool) -> Result<Option<Data>, Error> {
     let bar = DataProgress::new();
     let data = Data::load(opened.recipe(), &opened.text, cache::folder().as_deref(), &|split, progress| {
         bar.report(split, progress);
@@ -159,5 +180,6 @@ fn rows(opened: &Opened, stop: &dyn Fn() -> bool) -> Result<Option<Data>, Error>
         data => data?,
     };
     data.report.clone().pass()?;
+    companion.map_or(Ok(()), |companion| companion.check_rows(opened, &data.train))?;
     Ok(Some(data))
 }

@@ -156,6 +156,9 @@ const NAMES: &[(&[&str], Here)] = &[
     (&["logging_steps", "log_every", "log_interval", "steps_per_report", "log_every_n_steps"], Key("log.every")),
     (&["report_to", "logging_dir", "use_tensorboard"], Set("log.tensorboard", "true")),
     (&["router_aux_loss_coef"], Key("objective.router_aux_loss")),
+    (&["center_rewards_coefficient"], Key("objective.center")),
+    (&["problem_type"], Key("objective.problem")),
+    (&["id2label", "label_names", "class_names"], Key("objective.labels")),
     (&["merge_lora", "save_merged"], Key("export.merge")),
     (&["stage", "rl", "do_train", "do_eval", "trainer", "task", "training_type"], Words(STAGE)),
     (

@@ -1,7 +1,12 @@
 //! `[objective]`: what is minimised.
 
+mod distill;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub(super) use distill::{DistillKeys, DistillLoss};
+pub use distill::{DistillRecipe, HiddenLoss, HiddenRecipe, TeacherModel, TeacherRecipe};
 
 use super::adapter::Method;
 use super::score::{ClassifyKeys, ClassifyRecipe, RewardKeys, RewardRecipe};
@@ -11,6 +16,8 @@ use super::score::{ClassifyKeys, ClassifyRecipe, RewardKeys, RewardRecipe};
 pub enum ObjectiveRecipe {
     /// The likelihood of the labelled tokens.
     Sft(SftRecipe),
+    /// The divergence from a teacher's distributions, beside that likelihood.
+    Distill(DistillRecipe),
     /// The likelihood of the labels of whole texts.
     Classify(ClassifyRecipe),
     /// That of better answers having a higher score than worse ones.
@@ -40,6 +47,8 @@ pub struct ContrastiveRecipe {
 pub(super) enum ObjectiveSection {
     /// Supervised fine-tuning: the likelihood of the labelled tokens.
     Sft(SftKeys),
+    /// Distillation: the student learns a teacher's distributions at labelled positions, beside the labels themselves.
+    Distill(DistillKeys),
     /// Sequence classification: the label of a whole text, which is read at its last token that is no padding. The output head
     /// is replaced by a score for each class (`score`), always trained whole; the folder is one of
     /// `AutoModelForSequenceClassification`, an adapter one of PEFT's `SEQ_CLS`. Rows are `labelled`.
@@ -79,6 +88,11 @@ impl ObjectiveRecipe {
         Self::Sft(SftRecipe::default())
     }
 
+    /// Distillation with its defaults.
+    pub fn distill(teacher: TeacherRecipe) -> Self {
+        Self::Distill(DistillRecipe { teacher, ..DistillKeys::default().decide() })
+    }
+
     /// Contrastive learning with its defaults, by which the temperature is trained where every weight is.
     pub fn contrastive(method: &Method) -> Self {
         Self::Contrastive(ContrastiveRecipe { learn_temperature: *method == Method::Full })
@@ -88,7 +102,7 @@ impl ObjectiveRecipe {
     pub fn router_aux_loss(&self) -> Option<f64> {
         match self {
             Self::Sft(sft) => sft.router_aux_loss,
-            Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => None,
+            Self::Distill(_) | Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => None,
         }
     }
 }
@@ -100,6 +114,7 @@ impl ObjectiveSection {
             Self::Classify(keys) => ObjectiveRecipe::Classify(keys.into()),
             Self::Reward(keys) => ObjectiveRecipe::Reward(keys.into()),
             Self::Sft(keys) => ObjectiveRecipe::Sft(SftRecipe { router_aux_loss: keys.router_aux_loss }),
+            Self::Distill(keys) => ObjectiveRecipe::Distill(keys.decide()),
             Self::Contrastive(keys) => match keys.learn_temperature {
                 Some(learn_temperature) => ObjectiveRecipe::Contrastive(ContrastiveRecipe { learn_temperature }),
                 None => ObjectiveRecipe::contrastive(method),
@@ -114,6 +129,7 @@ impl From<ObjectiveRecipe> for ObjectiveSection {
             ObjectiveRecipe::Classify(classify) => Self::Classify(classify.into()),
             ObjectiveRecipe::Reward(reward) => Self::Reward(reward.into()),
             ObjectiveRecipe::Sft(sft) => Self::Sft(SftKeys { router_aux_loss: sft.router_aux_loss }),
+            ObjectiveRecipe::Distill(distill) => Self::Distill(distill.into()),
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(ContrastiveKeys { learn_temperature: Some(contrastive.learn_temperature) })
             }

@@ -32,6 +32,9 @@ impl Trainer<'_> {
             firebrand_datasets::template::copy_templates(tokenizer, folder)?;
         }
         write_optimizer(&self.optimizer, folder)?;
+        if let Some(projections) = self.objective.projections() {
+            projections.write(folder)?;
+        }
         self.history.global_step = self.state.step;
         self.history.num_input_tokens_seen = self.state.input_tokens;
         self.history.best_metric = self.state.best.map(|best| best.value);
@@ -52,6 +55,9 @@ impl Trainer<'_> {
             return Err(Error::Resume { checkpoint: checkpoint.path.clone(), problem });
         }
         self.restore_weights(checkpoint)?;
+        if let Some(projections) = self.objective.projections() {
+            *projections = projections.clone().read(&checkpoint.path)?;
+        }
         self.optimizer = self.read_optimizer(checkpoint, state.step)?;
         self.history = TrainerState::read(&checkpoint.path)?;
         self.state = state;
@@ -67,19 +73,23 @@ impl Trainer<'_> {
                 adapter_folder::attach(&mut model, &config, adapter_folder::Start::Folder(&checkpoint.path))?;
                 model.train_active()
             }
-            None => self.objective.train_all(self.model.reload(&checkpoint.path, Hold::F32, &device)?),
+            None => {
+                let model = self.model.reload(&checkpoint.path, Hold::F32, &device)?;
+                self.recipe.objective_of(model.kind()).train_all(model)
+            }
         };
         self.trained = self.model.trained_parameters();
         Ok(())
     }
 
-    fn read_optimizer(&self, checkpoint: &Checkpoint, steps: u64) -> Result<OptimizerState, Error> {
+    fn read_optimizer(&mut self, checkpoint: &Checkpoint, steps: u64) -> Result<OptimizerState, Error> {
         let path = checkpoint.file(OPTIMIZER);
         let file = SafetensorsFile::open(&path)?;
         let device = self.model.device().inner();
         let mut state = OptimizerState::after(steps);
         let mut expected = BTreeMap::new();
-        for info in &self.trained {
+        let of_objective = self.objective.projections().map(|projections| projections.parameters());
+        for info in self.trained.iter().chain(of_objective.iter().flatten()) {
             for quantity in self.recipe.optimizer.quantities(Parameter::of(info)) {
                 expected.insert(format!("{}.{}", info.path, quantity.name), (quantity.dtype, quantity.length));
             }

@@ -87,6 +87,8 @@ impl<'a> Trainer<'a> {
         train: &'a Dataset,
         eval: Option<&'a Dataset>,
     ) -> Self {
+        let mut objective = objective;
+        objective.begin(model.network());
         let steps = Steps::new(train, recipe.seed, recipe.train.batch_size, recipe.train.duration);
         let history = TrainerState {
             max_steps: steps.total,
@@ -283,8 +285,12 @@ impl<'a> Trainer<'a> {
         };
         let rates = LearningRates { base: learning_rate, loraplus };
         let (optimizer, state, trained) = (&self.recipe.optimizer, &mut self.optimizer, &self.trained);
+        state.begin_step();
+        if let Some(projections) = self.objective.projections() {
+            *projections = projections.clone().update(&mut gradients, optimizer, state, rates);
+        }
         self.model = self.model.with_network(|network| {
-            self.objective.after_step(gradients.apply(network, trained, optimizer, state, rates))
+            self.objective.after_step(gradients.apply(network, "", trained, optimizer, state, rates))
         });
 
         let labelled: usize = batches.iter().map(|(batch, _)| batch.labelled_tokens()).sum();
