@@ -3,8 +3,9 @@
 use crate::array::NamedArrays;
 use crate::documents::DocumentAttention;
 use crate::error::DataError;
-use crate::example::{Example, ExampleContent};
+use crate::example::{Example, ExampleContent, Part};
 use crate::kind::RowKind;
+use crate::label::RowLabel;
 use crate::pack::Pack;
 use crate::tokens::{NOT_TRAINED, Tokens};
 
@@ -52,6 +53,23 @@ pub struct TokenBatch {
     /// The examples of each pack, in the order of their segments, by their numbers in the dataset: for random draws that
     /// belong to an example wherever it stands.
     pub examples: Vec<Vec<usize>>,
+    /// Where each example stands, in the order of the packs.
+    pub spans: Vec<Span>,
+}
+
+/// The place of an example in a batch, for what is computed of examples and not of tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    /// Index of its first token in the flat arrays.
+    pub start: usize,
+    /// Number of its tokens.
+    pub length: usize,
+    /// Whether it stands alone or is an answer of a pair; the two of a pair follow each other.
+    pub part: Part,
+    /// The label of its row, where the row has one.
+    pub label: Option<RowLabel>,
+    /// Factor on the loss of the row: that of its label, else that of its first labelled token; 0 where nothing is trained.
+    pub weight: f32,
 }
 
 impl Batch {
@@ -68,7 +86,8 @@ impl Batch {
             RowKind::Tokens => {
                 let mut batch = TokenBatch::padding(packs);
                 for (place, number) in batch.places(documents, packs, length) {
-                    batch.lay(place, example(number)?.tokens()?);
+                    let example = example(number)?;
+                    batch.lay(place, example.part, example.tokens()?);
                 }
                 BatchContent::Tokens(batch)
             }
@@ -132,7 +151,7 @@ impl TokenBatch {
     pub fn of_documents(documents: DocumentAttention, examples: &[Tokens], packs: &[Pack]) -> Self {
         let mut batch = Self::padding(packs);
         for (place, number) in batch.places(documents, packs, |number| examples[number].input_ids.len()) {
-            batch.lay(place, &examples[number]);
+            batch.lay(place, Part::Alone, &examples[number]);
         }
         batch
     }
@@ -150,6 +169,7 @@ impl TokenBatch {
             targets: vec![NOT_TRAINED as i32; size],
             weights: vec![0.0; size],
             examples: packs.iter().map(|pack| pack.examples.clone()).collect(),
+            spans: vec![],
         }
     }
 
@@ -176,7 +196,12 @@ impl TokenBatch {
         places
     }
 
-    fn lay(&mut self, place: Place, tokens: &Tokens) {
+    fn lay(&mut self, place: Place, part: Part, tokens: &Tokens) {
+        let trained =
+            || tokens.labels.iter().position(|label| *label != NOT_TRAINED).map(|first| tokens.weights[first]);
+        let weight = tokens.label.as_ref().map_or_else(|| trained().unwrap_or(0.0), |row| row.weight);
+        let (start, length, label) = (place.start, tokens.input_ids.len(), tokens.label.clone());
+        self.spans.push(Span { start, length, part, label, weight });
         for (index, id) in tokens.input_ids.iter().enumerate() {
             let (at, position) = (place.start + index, place.position + index);
             self.input_ids[at] = *id as i32;
@@ -190,9 +215,10 @@ impl TokenBatch {
         }
     }
 
-    /// Number of predictions that count in the loss.
+    /// Number of predictions that count in the loss; a row that has a label as a whole counts as one.
     pub fn labelled_tokens(&self) -> usize {
-        self.targets.iter().filter(|target| **target != NOT_TRAINED as i32).count()
+        let rows = self.spans.iter().filter(|span| span.label.as_ref().is_some_and(|row| row.weight > 0.0)).count();
+        rows + self.targets.iter().filter(|target| **target != NOT_TRAINED as i32).count()
     }
 
     /// Number of tokens that are not padding.
@@ -277,6 +303,16 @@ mod tests {
         assert_eq!(batch.segments, [1, 1, 0, 0, 1, 1, 1, 1]);
         let labelled: usize = examples.iter().map(Tokens::labelled).sum();
         assert_eq!(batch.labelled_tokens(), labelled);
+    }
+
+    #[test]
+    fn the_place_of_every_example_is_known() {
+        let label = |weight: f32| Some(RowLabel { label: None, weight });
+        let examples = [example(&[5, 6, 7], 1), Tokens { label: label(2.0), ..example(&[8, 9], 9) }, example(&[4], 9)];
+        let batch = TokenBatch::new(&examples, &[pack(&[0, 1], 5), pack(&[2], 1)]);
+        let places: Vec<_> = batch.spans.iter().map(|span| (span.start, span.length, span.weight)).collect();
+        assert_eq!(places, [(0, 3, 0.5), (3, 2, 2.0), (5, 1, 0.0)]);
+        assert_eq!((batch.spans[1].label.clone(), batch.labelled_tokens()), (label(2.0), 3));
     }
 
     #[test]

@@ -245,6 +245,10 @@ pub enum Format {
     Preference,
     /// `{"prompt": .., "completion": .., "label": true}`: an answer that is good or bad.
     Unpaired,
+    /// `{"text": .., "label": ..}`: what is read, and what is to be said of it: the name or number of a class, a list of
+    /// them, or a value. In place of `text`: `messages`, `prompt` and `completion`, or `input_ids`, taken as they are. What
+    /// `auto` means where classes are learned (objective `classify`).
+    Labelled,
     /// `{"text": ".."}`: plain text, all of it trained.
     Text,
     /// `{"input_ids": [..], "labels": [..]}` as they are, -100 = not trained. No tokenizer is needed.
@@ -265,6 +269,7 @@ impl Format {
             Format::PromptCompletion => "prompt-completion",
             Format::Preference => "preference",
             Format::Unpaired => "unpaired",
+            Format::Labelled => "labelled",
             Format::Text => "text",
             Format::Tokens => "tokens",
             Format::Tensors => "tensors",
@@ -283,6 +288,7 @@ impl Format {
             | Format::PromptCompletion
             | Format::Preference
             | Format::Unpaired
+            | Format::Labelled
             | Format::Text
             | Format::Tokens => Some(RowKind::Tokens),
             Format::Tensors => Some(RowKind::Tensors),
@@ -300,6 +306,7 @@ impl Format {
             | Format::PromptCompletion
             | Format::Preference
             | Format::Unpaired
+            | Format::Labelled
             | Format::Tensors => false,
         }
     }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::batch::Batch;
-use crate::config::{DataConfig, Split};
+use crate::config::{DataConfig, Format, Split};
 use crate::documents::DocumentAttention;
 use crate::error::DataError;
 use crate::example::Example;
@@ -128,6 +128,11 @@ impl Dataset {
     /// What the examples are made of: tokens or arrays.
     pub fn kind(&self) -> RowKind {
         self.store.kind
+    }
+
+    /// Whether the example of an entry came from a row that has a label as a whole.
+    pub(crate) fn is_labelled(&self, entry: &Entry) -> bool {
+        self.store.meta.sources.get(entry.source_index as usize).is_some_and(|source| source.format == Format::Labelled)
     }
 
     /// The names of the columns that hold prompt and completion in the source of an example.

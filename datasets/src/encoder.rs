@@ -3,6 +3,7 @@
 use crate::config::{TrainOn, Truncation};
 use crate::error::DataError;
 use crate::example::{Encoded, Example, ExampleContent, Notes, OddOrder, Part};
+use crate::label::{Label, RowLabel};
 use crate::labels;
 use crate::location::Location;
 use crate::record::{Answered, Chat, Content, Judgement, Message, Record, Role};
@@ -80,6 +81,10 @@ impl Encoder {
                 };
                 one(self.answered(answered, location)?, part, false)
             }
+            Content::Labelled { content, label } => {
+                let draft = self.labelled(content, label.clone(), record.weight, location)?;
+                one(draft, Part::Alone, false)
+            }
             Content::Preference { chosen, rejected } => {
                 let chosen = one(self.answered(chosen, location)?, Part::Chosen, false)?;
                 let rejected = one(self.answered(rejected, location)?, Part::Rejected, false)?;
@@ -90,7 +95,7 @@ impl Encoder {
 
     /// Applies the weight of its row to a draft.
     fn weighed(&self, draft: Draft, weight: f32) -> Piece {
-        let Draft { encoding, labels, factors, text, roles, mut notes } = draft;
+        let Draft { encoding, labels, factors, text, roles, label, mut notes } = draft;
         notes.lossy = text.as_ref().is_some_and(|text| text.contains('\u{fffd}'));
         // A row of weight 0 is not trained: it loses its labels and is left out as a row without labels.
         let labels = if weight == 0.0 { vec![NOT_TRAINED; labels.len()] } else { labels };
@@ -103,7 +108,8 @@ impl Encoder {
                 _ => weight * factor(index),
             })
             .collect();
-        let tokens = Tokens { text: text.filter(|_| self.keep_text), input_ids: encoding.ids, labels, weights, roles };
+        let text = text.filter(|_| self.keep_text);
+        let tokens = Tokens { text, input_ids: encoding.ids, labels, weights, roles, label };
         Piece { tokens, notes }
     }
 
@@ -116,7 +122,43 @@ impl Encoder {
         match answered {
             Answered::Chat(chat) => self.chat(chat, location, train_on),
             Answered::Plain { prompt, completion } => self.completion(prompt, completion, train_on),
+            Answered::Tokens { prompt, answer } => Ok(Draft::of_tokens(prompt, answer)),
         }
+    }
+
+    /// What is read of a labelled row: all of its text, as it is written where it is trained. No token is learned, so what
+    /// the gate asks of trained tokens does not apply.
+    fn labelled(
+        &self,
+        content: &Content,
+        label: Option<Label>,
+        weight: f32,
+        location: &Location,
+    ) -> Result<Draft, DataError> {
+        let mut draft = match content {
+            Content::Text(text) => {
+                let mut draft = self.plain(text, 0)?;
+                draft.notes.empty.0 = usize::from(text.trim().is_empty());
+                draft
+            }
+            Content::Completion { prompt, completion } => self.completion(prompt, completion, TrainOn::All)?,
+            Content::Chat(chat) => self.chat(chat, location, TrainOn::All)?,
+            Content::Tokens { input_ids, .. } => {
+                Draft { encoding: Encoding { ids: input_ids.clone(), offsets: Vec::new() }, ..Draft::default() }
+            }
+            Content::Tensors(_) | Content::Preference { .. } | Content::Unpaired { .. } | Content::Labelled { .. } => {
+                return Err(DataError::row(location, "a text, a dialogue or tokens beside the label", "another row"));
+            }
+        };
+        if draft.encoding.ids.is_empty() {
+            return Err(DataError::row(location, "at least one token, at which the row is read", "none"));
+        }
+        draft.labels = vec![NOT_TRAINED; draft.encoding.ids.len()];
+        draft.factors = Vec::new();
+        draft.label = Some(RowLabel { label, weight });
+        let Notes { rendered, lossy, control, empty, media, .. } = draft.notes;
+        draft.notes = Notes { rendered, lossy, control, empty, media, ..Notes::default() };
+        Ok(draft)
     }
 
     fn completion(&self, prompt: &str, completion: &str, train_on: TrainOn) -> Result<Draft, DataError> {
@@ -163,7 +205,8 @@ impl Encoder {
             labels = encoding.ids.iter().map(|id| i64::from(*id)).collect();
         }
         let notes = Notes { unended: usize::from(eos.is_none()), end: eos, ..Notes::default() };
-        Ok(Draft { encoding, labels, factors: Vec::new(), text: Some(text.to_string()), roles: None, notes })
+        let text = Some(text.to_string());
+        Ok(Draft { encoding, labels, factors: Vec::new(), text, roles: None, label: None, notes })
     }
 
     fn chat(&self, chat: &Chat, location: &Location, train_on: TrainOn) -> Result<Draft, DataError> {
@@ -235,7 +278,7 @@ impl Encoder {
             }
             false => None,
         };
-        Ok(Draft { encoding, labels, factors, text: Some(rendered.text), roles, notes })
+        Ok(Draft { encoding, labels, factors, text: Some(rendered.text), roles, label: None, notes })
     }
 
     /// The role of each token, from the bytes at which messages end in the rendered text.
@@ -305,7 +348,19 @@ struct Draft {
     factors: Vec<f32>,
     text: Option<String>,
     roles: Option<Vec<Option<Role>>>,
+    /// The label of the whole row.
+    label: Option<RowLabel>,
     notes: Notes,
+}
+
+impl Draft {
+    /// Tokens as they are, with labels on the answer.
+    fn of_tokens(prompt: &[u32], answer: &[u32]) -> Self {
+        let labels = answer.iter().map(|id| i64::from(*id));
+        let labels = std::iter::repeat_n(NOT_TRAINED, prompt.len()).chain(labels).collect();
+        let encoding = Encoding { ids: [prompt, answer].concat(), offsets: Vec::new() };
+        Self { encoding, labels, ..Self::default() }
+    }
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl Example {
     pub(crate) fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         match &self.content {
-            ExampleContent::Tokens(Tokens { input_ids, labels, weights, .. }) => {
+            ExampleContent::Tokens(Tokens { input_ids, labels, weights, label, .. }) => {
                 hash.update((input_ids.len() as u64).to_le_bytes());
                 for id in input_ids {
                     hash.update(id.to_le_bytes());
@@ -123,6 +123,9 @@ impl Example {
                 }
                 for weight in weights {
                     hash.update(weight.to_le_bytes());
+                }
+                if let Some(row) = label {
+                    hash.update(format!("{row:?}"));
                 }
             }
             ExampleContent::Tensors(file) => {

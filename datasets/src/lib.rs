@@ -9,6 +9,7 @@
 mod array;
 pub mod batch;
 pub mod cache;
+mod classes;
 pub mod config;
 mod dataset;
 mod documents;
@@ -19,6 +20,7 @@ pub mod format;
 pub mod gate;
 mod hex;
 mod kind;
+mod label;
 mod labels;
 mod lengths;
 mod location;
@@ -42,8 +44,9 @@ mod tokens;
 mod testing;
 
 pub use array::{Array, ArrayOutline, ArrayValues, NamedArrays, NamedOutlines, OutlineValues};
-pub use batch::{Batch, BatchContent, TokenBatch};
+pub use batch::{Batch, BatchContent, Span, TokenBatch};
 pub use cache::Cache;
+pub use classes::{Classes, Misfit, Problem, Target, unnamed};
 pub use config::{
     BrokenRows, CacheChoice, DataConfig, EmptyRows, Format, GateConfig, SourceConfig, Split, TemplateChoice, TextRows,
     TrainOn, Truncation,
@@ -56,6 +59,7 @@ pub use example::{Encoded, Example, ExampleContent, Part};
 pub use format::{Decision, decide};
 pub use gate::{Check, Finding, Report};
 pub use kind::RowKind;
+pub use label::{Class, Label, RowLabel};
 pub use lengths::Lengths;
 pub use location::Location;
 pub use pack::Pack;

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::label::{Label, NOT_TRAINED};
 use crate::tensor_file::TensorFile;
 
 /// One row, whatever its format was.
@@ -54,6 +55,13 @@ pub enum Content {
         /// Whether it is good or bad.
         judgement: Judgement,
     },
+    /// What is read, and what is to be said of it.
+    Labelled {
+        /// A dialogue, a text, a prompt with its completion, or tokens.
+        content: Box<Content>,
+        /// The label; a row that is only scored may have none.
+        label: Option<Label>,
+    },
 }
 
 /// A prompt with an answer to it.
@@ -68,6 +76,13 @@ pub enum Answered {
         /// The answer that is judged.
         completion: String,
     },
+    /// Tokens, taken as they are.
+    Tokens {
+        /// Not trained; never empty.
+        prompt: Vec<u32>,
+        /// The answer that is judged; never empty.
+        answer: Vec<u32>,
+    },
 }
 
 impl From<Answered> for Content {
@@ -75,6 +90,11 @@ impl From<Answered> for Content {
         match answered {
             Answered::Chat(chat) => Content::Chat(chat),
             Answered::Plain { prompt, completion } => Content::Completion { prompt, completion },
+            Answered::Tokens { prompt, answer } => {
+                let labels = answer.iter().map(|id| i64::from(*id));
+                let labels = std::iter::repeat_n(NOT_TRAINED, prompt.len()).chain(labels).collect();
+                Content::Tokens { input_ids: [prompt, answer].concat(), labels }
+            }
         }
     }
 }

@@ -13,35 +13,7 @@ use crate::record::{Answered, Chat, Content, Judgement, Record};
 /// A number that depends only on the content of a row, uniform below 2^64.
 pub(crate) fn share(record: &Record) -> u64 {
     let mut hash = Hasher(Sha256::new());
-    match &record.content {
-        Content::Chat(chat) => hash.chat(chat),
-        Content::Completion { prompt, completion } => hash.completion(prompt, completion),
-        Content::Preference { chosen, rejected } => {
-            hash.text("preference");
-            hash.answered(chosen);
-            hash.answered(rejected);
-        }
-        Content::Unpaired { answered, judgement } => {
-            hash.text(match judgement {
-                Judgement::Good => "good",
-                Judgement::Bad => "bad",
-            });
-            hash.answered(answered);
-        }
-        Content::Text(text) => {
-            hash.text("text");
-            hash.text(text);
-        }
-        Content::Tokens { input_ids, labels } => {
-            hash.text("tokens");
-            input_ids.iter().for_each(|id| hash.0.update(id.to_le_bytes()));
-            labels.iter().for_each(|label| hash.0.update(label.to_le_bytes()));
-        }
-        Content::Tensors(file) => {
-            hash.text("tensors");
-            hash.text(&file.sha256);
-        }
-    }
+    hash.content(&record.content);
     let digest = hash.0.finalize();
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
@@ -55,6 +27,43 @@ pub(crate) fn is_set_aside(share: u64, fraction: f64) -> bool {
 struct Hasher(Sha256);
 
 impl Hasher {
+    fn content(&mut self, content: &Content) {
+        match content {
+            Content::Chat(chat) => self.chat(chat),
+            Content::Completion { prompt, completion } => self.completion(prompt, completion),
+            Content::Preference { chosen, rejected } => {
+                self.text("preference");
+                self.answered(chosen);
+                self.answered(rejected);
+            }
+            Content::Unpaired { answered, judgement } => {
+                self.text(match judgement {
+                    Judgement::Good => "good",
+                    Judgement::Bad => "bad",
+                });
+                self.answered(answered);
+            }
+            Content::Text(text) => {
+                self.text("text");
+                self.text(text);
+            }
+            Content::Tokens { input_ids, labels } => {
+                self.text("tokens");
+                input_ids.iter().for_each(|id| self.0.update(id.to_le_bytes()));
+                labels.iter().for_each(|label| self.0.update(label.to_le_bytes()));
+            }
+            Content::Tensors(file) => {
+                self.text("tensors");
+                self.text(&file.sha256);
+            }
+            Content::Labelled { content, label } => {
+                self.text("labelled");
+                self.content(content);
+                self.text(&label.as_ref().map_or(String::new(), ToString::to_string));
+            }
+        }
+    }
+
     fn chat(&mut self, chat: &Chat) {
         self.text("chat");
         for message in &chat.messages {
@@ -75,6 +84,13 @@ impl Hasher {
         match answered {
             Answered::Chat(chat) => self.chat(chat),
             Answered::Plain { prompt, completion } => self.completion(prompt, completion),
+            Answered::Tokens { prompt, answer } => {
+                self.text("answer in tokens");
+                for ids in [prompt, answer] {
+                    self.0.update((ids.len() as u64).to_le_bytes());
+                    ids.iter().for_each(|id| self.0.update(id.to_le_bytes()));
+                }
+            }
         }
     }
 

@@ -4,10 +4,9 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+pub use crate::label::NOT_TRAINED;
+use crate::label::RowLabel;
 use crate::record::Role;
-
-/// The label, and target, of a token that is not trained.
-pub const NOT_TRAINED: i64 = -100;
 
 /// Token ids, labels and weights of one example.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -24,11 +23,18 @@ pub struct Tokens {
     /// The role of the message that each token belongs to, where it was asked for and is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<Option<Role>>>,
+    /// The label of the whole row, in rows that are classified or scored. No token of them is labelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<RowLabel>,
 }
 
 impl Tokens {
-    /// Number of tokens that are learned to be predicted. The first token never is, because nothing comes before it.
+    /// Number of tokens that are learned to be predicted. The first token never is, because nothing comes before it. A row
+    /// that has a label as a whole counts as one.
     pub fn labelled(&self) -> usize {
+        if let Some(row) = &self.label {
+            return usize::from(row.weight > 0.0);
+        }
         self.labels.iter().skip(1).filter(|label| **label != NOT_TRAINED).count()
     }
 
@@ -40,6 +46,7 @@ impl Tokens {
             labels: self.labels[range.clone()].to_vec(),
             weights: self.weights[range.clone()].to_vec(),
             roles: self.roles.as_ref().map(|roles| roles[range].to_vec()),
+            label: self.label.clone(),
         }
     }
 

@@ -99,6 +99,9 @@ pub enum ModelError {
     /// A model with these of another's layers cannot be made.
     #[error("{}: the layers cannot be chosen like this: {problem}", path.display())]
     Layers { path: PathBuf, problem: String },
+    /// A model cannot get these classes.
+    #[error("the model cannot classify like this: {problem}")]
+    Classes { problem: String },
 
     /// Two models that are to be compared have different tensors.
     #[error("{} is no fine-tune of {}: {problem}", tuned.display(), base.display())]
@@ -153,6 +156,7 @@ impl ModelError {
             | ModelError::Adapter(_)
             | ModelError::Vocabulary { .. }
             | ModelError::Layers { .. }
+            | ModelError::Classes { .. }
             | ModelError::OtherThing { .. } => return None,
             ModelError::UnknownFamily { .. } => {
                 "take a model of one of these families; an architecture that is not built in cannot be trained here, and code in a model's \

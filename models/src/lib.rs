@@ -23,8 +23,9 @@ mod wording;
 
 pub use adapter::{extract as adapter_extract, folder as adapter_folder, merge as adapter_merge};
 pub use error::ModelError;
+pub use families::SCORE_MODULE;
 pub use model::{Hold, Model, ModelFiles, Student, TokenModules, VocabularyRows, WriteAs};
 pub use network::{Kind, Network};
 pub use quantization_config::FourBitConfig;
-pub use views::{Predictor, Stack};
+pub use views::{Pooled, Predictor, Stack, TokenLimits};
 pub use what_is_here::{Found, Wanted};

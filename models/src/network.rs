@@ -32,21 +32,32 @@ maps!(
 /// The kinds of networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// [`Network::Decoder`].
+    /// A [`Network::Decoder`] that predicts tokens.
     Decoder,
+    /// A [`Network::Decoder`] with a score for each class in place of its output head.
+    Classifier,
     /// [`Network::Towers`].
     Towers,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: &[Self] = &[Self::Decoder, Self::Towers];
+    pub const ALL: &[Self] = &[Self::Decoder, Self::Classifier, Self::Towers];
+
+    /// Whether it scores classes.
+    pub fn classifies(self) -> bool {
+        match self {
+            Self::Classifier => true,
+            Self::Decoder | Self::Towers => false,
+        }
+    }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Decoder => "decoder",
+            Self::Classifier => "sequence classifier",
             Self::Towers => "pair of towers",
         })
     }
@@ -88,9 +99,37 @@ impl NetworkConfig {
     /// The kind of network that it configures.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Decoder(_) => Kind::Decoder,
+            Self::Decoder(config) => kind_of(config),
             Self::Towers(_) => Kind::Towers,
         }
+    }
+
+    /// Number of classes of a sequence classifier.
+    pub fn classes(&self) -> Option<usize> {
+        self.decoder().and_then(|config| config.classes)
+    }
+
+    /// The same with as many classes, or as a network that predicts tokens.
+    pub fn with_classes(self, classes: Option<usize>) -> Self {
+        match self {
+            Self::Decoder(config) => Self::Decoder(DecoderConfig { classes, ..config }),
+            Self::Towers(config) => Self::Towers(config),
+        }
+    }
+
+    /// Whether the parameter at `path` belongs to the output head.
+    pub fn is_of_head(&self, path: &str) -> bool {
+        self.decoder().is_some() && Decoder::is_of_head(path)
+    }
+
+    /// The id with which texts are padded.
+    pub fn padding(&self) -> Option<usize> {
+        self.decoder().and_then(|config| config.padding)
+    }
+
+    /// The path of the matrix of scores, in a network that may have one.
+    pub fn score(&self) -> Option<&'static str> {
+        self.decoder().map(|_| Decoder::SCORE)
     }
 
     /// The configuration of a decoder, if it is one.
@@ -115,10 +154,10 @@ impl NetworkConfig {
     /// The token table and the head, where the network has both.
     pub fn ends(&self) -> Option<Ends> {
         match self {
-            Self::Decoder(config) => {
+            Self::Decoder(config) if config.classes.is_none() => {
                 Some(Ends { embedding: Decoder::EMBEDDING, head: Decoder::HEAD, tied: config.head.tied })
             }
-            Self::Towers(_) => None,
+            Self::Decoder(_) | Self::Towers(_) => None,
         }
     }
 
@@ -141,6 +180,7 @@ impl NetworkConfig {
                     == DecoderConfig {
                         max_positions: base.max_positions,
                         padding_token: base.padding_token,
+                        padding: base.padding,
                         initializer_range: base.initializer_range,
                         head: HeadConfig { tied: base.head.tied, ..other.head },
                         ..other.clone()
@@ -179,8 +219,24 @@ impl Network {
     /// The kind of this network.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Decoder(_) => Kind::Decoder,
+            Self::Decoder(decoder) => kind_of(decoder.config()),
             Self::Towers(_) => Kind::Towers,
+        }
+    }
+
+    /// Puts a score for each class in the place of the output head; a network without one is not changed.
+    pub(crate) fn become_classifier(&mut self, classes: usize, source: &mut dyn ParameterSource) {
+        match self {
+            Self::Decoder(decoder) => decoder.become_classifier(classes, source),
+            Self::Towers(_) => {}
+        }
+    }
+
+    /// Sets the id with which texts are padded, where a classifier passes by it.
+    pub(crate) fn set_padding(&mut self, id: usize) {
+        match self {
+            Self::Decoder(decoder) => decoder.set_padding(id),
+            Self::Towers(_) => {}
         }
     }
 
@@ -266,4 +322,8 @@ impl Network {
             Self::Towers(towers) => towers.device(),
         }
     }
+}
+
+fn kind_of(config: &DecoderConfig) -> Kind {
+    if config.classes.is_some() { Kind::Classifier } else { Kind::Decoder }
 }

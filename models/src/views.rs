@@ -1,10 +1,11 @@
-//! Views of a network: [`Predictor`] and others are what objectives and inference read, whatever the kind of network.
+//! Views of a network: [`Predictor`], [`Pooled`] and others are what objectives and inference read, whatever the kind of network.
 //!
 //! Some kinds have a view and others do not. Code that needs a view asks for it and knows no kind. So a new kind that
 //! has a view works at once with all code written for it.
 
 use burn::tensor::{Device, Tensor};
 use firebrand_adapters::Mode;
+use firebrand_kernels::linear;
 
 use crate::decoder::{Decoder, Head};
 use crate::network::Network;
@@ -16,6 +17,28 @@ use crate::towers::Towers;
 pub enum Predictor<'a> {
     /// A decoder.
     Decoder(&'a Decoder),
+}
+
+/// A view of a network that reads a text as one row of features and scores it.
+///
+/// The features are the hidden state at the text's last token that is not padding. Padding is known *by its id*, as in
+/// the reference: a text that ends with that id is read before it.
+#[derive(Debug, Clone)]
+pub struct Pooled<'a> {
+    decoder: &'a Decoder,
+    score: Tensor<2>,
+}
+
+/// What limits the rows of tokens that a network reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenLimits {
+    /// Number of tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// The longest sequence that can be computed, in tokens, where there is a limit.
+    pub positions: Option<usize>,
+    /// The longest sequence the model was trained on, in tokens, where longer ones are computed with positions that it
+    /// never saw.
+    pub unscaled_positions: Option<usize>,
 }
 
 /// The blocks of a network that follow each other, for callers that run them one by one.
@@ -38,7 +61,30 @@ impl Network {
     /// The network as a predictor of tokens, if it is one.
     pub fn predictor(&self) -> Option<Predictor<'_>> {
         match self {
-            Self::Decoder(decoder) => Some(Predictor::Decoder(decoder)),
+            Self::Decoder(decoder) => decoder.config().classes.is_none().then_some(Predictor::Decoder(decoder)),
+            Self::Towers(_) => None,
+        }
+    }
+
+    /// The network as a sequence classifier, if it is one.
+    pub fn pooled(&self) -> Option<Pooled<'_>> {
+        match self {
+            Self::Decoder(decoder) => Some(Pooled { decoder, score: decoder.score()? }),
+            Self::Towers(_) => None,
+        }
+    }
+
+    /// What limits the rows of tokens that the network reads, if it reads such rows.
+    pub fn token_limits(&self) -> Option<TokenLimits> {
+        match self {
+            Self::Decoder(decoder) => {
+                let config = decoder.config();
+                Some(TokenLimits {
+                    vocab_size: config.vocab_size,
+                    positions: config.position_limit(),
+                    unscaled_positions: config.unscaled_positions(),
+                })
+            }
             Self::Towers(_) => None,
         }
     }
@@ -137,6 +183,51 @@ impl<'a> Predictor<'a> {
     /// The device of the parameters.
     pub fn device(self) -> Device {
         self.decoder().device()
+    }
+}
+
+impl<'a> Pooled<'a> {
+    /// What the blocks share for this batch.
+    pub fn context(&self, inputs: &Inputs, mode: Mode) -> Context {
+        self.decoder.context(inputs, mode)
+    }
+
+    /// Embedded tokens `[batch, time, width]`, the input of the first block.
+    pub fn embed(&self, inputs: &Inputs, mode: Mode) -> Tensor<3> {
+        self.decoder.embed(inputs, mode)
+    }
+
+    /// The blocks.
+    pub fn stack(&self) -> Stack<'a> {
+        Stack { path: "layers", blocks: self.decoder.layers() }
+    }
+
+    /// Turns the output of the last block, `[batch, time, width]`, into the hidden states at which texts are read.
+    pub fn finish(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
+        self.decoder.finish(x, mode)
+    }
+
+    /// The hidden states at which texts are read, `[batch, time, width]`.
+    pub fn hidden(&self, inputs: &Inputs, mode: Mode) -> Tensor<3> {
+        self.decoder.forward(inputs, mode)
+    }
+
+    /// The scores `[texts, classes]` of features `[texts, width]`.
+    pub fn scores(&self, features: Tensor<2>) -> Tensor<2> {
+        linear(features, self.score.clone())
+    }
+
+    /// The place in a text at which it is read.
+    pub fn place(&self, ids: impl DoubleEndedIterator<Item = i64> + ExactSizeIterator) -> usize {
+        let padding = self.decoder.config().padding.map(|id| id as i64);
+        let mut places = ids.enumerate();
+        // The first token where all are padding: the reference's argmax of zeros.
+        places.rfind(|(_, id)| Some(*id) != padding).map_or(0, |(place, _)| place)
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.score.dims()[0]
     }
 }
 

@@ -18,6 +18,8 @@ warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 import adapter_files
 import adapter_merge
 import all_linear
+import classifier_trajectories
+import classifiers
 import clip
 import clip_adapters
 import clip_trajectories
@@ -59,6 +61,9 @@ def jobs() -> dict:
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
     table |= {"sampling": sampling.write, "no_decay": no_decay.write}
     table |= {"quantized": quantized.write, "loftq": loftq.write}
+    for module in (classifiers, classifier_trajectories):
+        for name, case in module.CASES.items():
+            table[f"classifiers/{name}"] = lambda name=name, case=case, module=module: module.write(name, case)
     for module in (clip, clip_adapters, clip_trajectories):  # in this order, as below
         for name, case in module.CASES.items():
             table[f"towers/{name}"] = lambda name=name, case=case, module=module: module.write(name, case)

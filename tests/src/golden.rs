@@ -145,6 +145,7 @@ impl Forward {
             weights: vec![0.0; rows * length],
             segments,
             examples: vec![],
+            spans: vec![],
         };
         let labels = read("labels");
         for index in (0..rows * length).filter(|index| (index + 1) % length != 0) {
@@ -192,6 +193,7 @@ pub fn alone(batch: &TokenBatch, row: usize, segment: i32) -> TokenBatch {
         targets: pick(&batch.targets),
         weights: places.iter().map(|&index| batch.weights[index]).collect(),
         examples: vec![],
+        spans: vec![],
     }
 }
 

@@ -49,13 +49,15 @@ pub struct Ready {
 /// As `firebrand check`.
 pub fn prepare(recipe: &Path, overrides: &[&str]) -> Result<Ready, Error> {
     let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
-    let opened = Opened::new(Recipe::load(recipe, &overrides)?)?;
-    let Opened { loaded, folder, text, .. } = &opened;
-    let device = firebrand::device::open(loaded.recipe.device)?;
+    let mut opened = Opened::new(Recipe::load(recipe, &overrides)?)?;
+    let device = firebrand::device::open(opened.recipe().device)?;
     let companion = CompanionPlan::find(&opened, CacheNeed::Required)?;
-    let data = Data::load(&loaded.recipe, text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
+    let data = Data::load(opened.recipe(), &opened.text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
     data.report.clone().pass()?;
-    let Built { model, companion, .. } = plan::build_model(loaded, folder, None, companion.as_ref(), &device)?;
+    plan::decide_classes(&mut opened.loaded, &opened.folder, &data)?;
+    let Opened { loaded, folder, text, .. } = &opened;
+    let Built { mut model, companion, .. } = plan::build_model(loaded, folder, None, companion.as_ref(), &device)?;
+    plan::pad(&mut model, text);
     data.check_fits(&model, text.tokenizer.as_ref())?;
     Ok(Ready { loaded: opened.loaded, data, model, companion: companion.map(|(companion, _)| companion) })
 }

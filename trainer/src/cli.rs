@@ -1,6 +1,7 @@
 //! The command line as clap types, [`Cli`]: what can be asked for, and not how it is done.
 
 mod adapter;
+mod distill;
 mod student;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use firebrand_datasets::{Format, TemplateChoice, TrainOn};
 use serde::de::DeserializeOwned;
 
 pub use adapter::{AdapterCommand, AdapterExtractArgs, AdapterInspectArgs, AdapterMergeArgs, AdapterMethod};
+pub use distill::{DistillCacheArgs, DistillCommand};
 pub use student::StudentArgs;
 
 use crate::recipe::{DeviceName, WrittenDtype};
@@ -72,7 +74,10 @@ pub enum Command {
     #[command(after_help = "Example:\n  firebrand student --model DIR --every 2 --out smaller")]
     Student(StudentArgs),
     /// Prepare a distillation
-    #[command(subcommand, after_help = "Example:\n  firebrand distill cache recipes/objectives/distill.toml --set objective.cache=runs/teacher")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  firebrand distill cache recipes/objectives/distill.toml --set objective.cache=runs/teacher"
+    )]
     Distill(DistillCommand),
     /// Do something with finished adapters
     #[command(
@@ -395,30 +400,6 @@ pub struct EnlargeArgs {
     /// The new model folder. New rows of embedding and output head are the mean of the old ones.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-}
-
-/// `distill`.
-#[derive(Debug, Subcommand)]
-pub enum DistillCommand {
-    /// Run the teacher of a recipe once, and keep its likeliest tokens at every labelled position; goes on where it was ended
-    #[command(after_help = "Example:\n  firebrand distill cache recipes/objectives/distill.toml --set objective.cache=runs/teacher")]
-    Cache(DistillCacheArgs),
-}
-
-/// `distill cache`.
-#[derive(Debug, Args)]
-pub struct DistillCacheArgs {
-    /// The recipe (TOML), with `teacher` and `cache` in [objective].
-    pub recipe: PathBuf,
-    /// Override a key: `--set objective.top_k=128`. May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub overrides: Vec<String>,
-    /// Where to compute, in place of the recipe's device.
-    #[arg(long)]
-    pub device: Option<DeviceName>,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `cache`.

@@ -51,6 +51,8 @@ pub struct BaseModel {
 pub enum Task {
     /// `CAUSAL_LM`.
     CausalLm,
+    /// `SEQ_CLS`: a classifier of whole texts.
+    Classification,
     /// No task: the model itself. Readers find its class by these names (`auto_mapping`).
     Plain {
         /// The class in transformers.
@@ -64,6 +66,7 @@ impl Task {
     fn task_type(&self) -> Value {
         match self {
             Self::CausalLm => json!("CAUSAL_LM"),
+            Self::Classification => json!("SEQ_CLS"),
             Self::Plain { .. } => Value::Null,
         }
     }
@@ -78,8 +81,9 @@ impl Task {
     /// The task in a parsed file.
     fn of(raw: &Map<String, Value>) -> Self {
         let name = |key: &str| Some(raw.get("auto_mapping")?.get(key)?.as_str()?.to_string());
-        match (name("base_model_class"), name("parent_library")) {
-            (Some(class), Some(library)) => Self::Plain { class, library },
+        match (name("base_model_class"), name("parent_library"), raw.get("task_type").and_then(Value::as_str)) {
+            (Some(class), Some(library), _) => Self::Plain { class, library },
+            (_, _, Some("SEQ_CLS")) => Self::Classification,
             _ => Self::CausalLm,
         }
     }

@@ -12,7 +12,8 @@ use crate::config::Format;
 use crate::error::DataError;
 use crate::source::{Row, kind, shown};
 
-/// The formats that `auto` chooses from.
+/// The formats that `auto` chooses from. A label beside a text is often there and not meant, so `labelled` is chosen by who
+/// learns from labels.
 const FORMATS: [Format; 9] = [
     Format::Messages,
     Format::ShareGpt,
@@ -143,8 +144,9 @@ fn has_columns(format: Format, row: &Row) -> bool {
         Format::Alpaca => all(&["instruction", "output"]),
         // With a label it may be an answer that is judged, but its completion is trained on either way.
         Format::PromptCompletion => all(&["prompt", "completion"]),
-        Format::Preference => all(&["chosen", "rejected"]),
-        Format::Unpaired => false,
+        Format::Preference => all(&["chosen", "rejected"]) || all(&preference::IDS),
+        Format::Unpaired => all(&unpaired::IDS),
+        Format::Labelled => false,
         Format::Text => all(&["text"]),
         Format::Tokens => all(&["input_ids"]),
         Format::Tensors => row.object.len() == 1 && all(&["tensors"]),
@@ -160,6 +162,7 @@ fn fits(format: Format, row: &Map<String, Value>) -> bool {
         Format::PromptCompletion => prompt_completion::fits(row) && !unpaired::fits(row),
         Format::Preference => preference::fits(row),
         Format::Unpaired => unpaired::fits(row),
+        Format::Labelled => false,
         Format::Text => text::fits(row),
         Format::Tokens => tokens::fits(row),
         Format::Tensors => tensors::fits(row),
@@ -173,8 +176,9 @@ fn wanted(format: Format) -> &'static str {
         Format::ShareGpt => "`conversations` (a list)",
         Format::Alpaca => "`instruction` and `output` (strings)",
         Format::PromptCompletion => "`prompt` and `completion`",
-        Format::Preference => "`chosen` and `rejected`",
-        Format::Unpaired => "`prompt`, `completion` and `label` (true or false)",
+        Format::Preference => "`chosen` and `rejected` (or `prompt_ids`, `chosen_ids` and `rejected_ids`)",
+        Format::Unpaired => "`prompt`, `completion` (or `prompt_ids`, `completion_ids`) and `label` (true or false)",
+        Format::Labelled => "`label` beside `text`, `messages`, `prompt` and `completion`, or `input_ids`",
         Format::Text => "`text` (a string)",
         Format::Tokens => "`input_ids` (a list)",
         Format::Tensors => "`tensors` (the path of a file) and nothing else",
@@ -204,6 +208,9 @@ mod tests {
             (json!({"prompt": "a", "completion": "b", "label": true}), Format::Unpaired),
             (json!({"prompt": "a", "chosen": "b", "rejected": "c"}), Format::Preference),
             (json!({"chosen": [], "rejected": []}), Format::Preference),
+            (json!({"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": [3]}), Format::Preference),
+            (json!({"prompt_ids": [1], "completion_ids": [2], "label": false}), Format::Unpaired),
+            (json!({"prompt_ids": [1], "completion_ids": [2]}), Format::Unpaired),
             (json!({"text": "a", "url": "b"}), Format::Text),
             (json!({"input_ids": [1, 2], "attention_mask": [1, 1]}), Format::Tokens),
             (json!({"tensors": "row.safetensors"}), Format::Tensors),

@@ -6,6 +6,7 @@
 mod alpaca;
 mod decide;
 mod keys;
+mod labelled;
 mod media;
 mod messages;
 mod preference;
@@ -71,6 +72,7 @@ pub(crate) fn parse(format: Format, row: &Row, reach: Reach) -> Result<Record, D
         Format::PromptCompletion => prompt_completion::parse(row)?,
         Format::Preference => preference::parse(row)?,
         Format::Unpaired => unpaired::parse(row)?,
+        Format::Labelled => labelled::parse(row)?,
         Format::Text => text::parse(row)?,
         Format::Tokens => tokens::parse(row)?,
         Format::Tensors => tensors::parse(row, reach)?,
@@ -90,7 +92,7 @@ pub(crate) fn lacks_text(format: Format, row: &Row) -> bool {
         Format::Alpaca => &["instruction", "output"],
         Format::PromptCompletion | Format::Unpaired => &["prompt", "completion"],
         Format::Preference => &["chosen", "rejected"],
-        Format::Text => &["text"],
+        Format::Text | Format::Labelled => &["text"],
         Format::Tokens | Format::Tensors | Format::Auto => &[],
     };
     row.empty.iter().any(|(ours, _)| needed.contains(&ours.as_str()))

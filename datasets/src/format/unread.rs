@@ -126,20 +126,23 @@ fn mentions(source: &str, name: &str) -> bool {
 }
 
 fn chats(content: &Content) -> impl Iterator<Item = &Chat> {
+    dialogues(content).into_iter().flatten()
+}
+
+fn dialogues(content: &Content) -> [Option<&Chat>; 2] {
     fn chat(answered: &Answered) -> Option<&Chat> {
         match answered {
             Answered::Chat(chat) => Some(chat),
-            Answered::Plain { .. } => None,
+            Answered::Plain { .. } | Answered::Tokens { .. } => None,
         }
     }
     match content {
         Content::Chat(chat) => [Some(chat), None],
         Content::Preference { chosen, rejected } => [chat(chosen), chat(rejected)],
         Content::Unpaired { answered, .. } => [chat(answered), None],
+        Content::Labelled { content, .. } => dialogues(content),
         Content::Completion { .. } | Content::Text(_) | Content::Tokens { .. } | Content::Tensors(_) => [None, None],
     }
-    .into_iter()
-    .flatten()
 }
 
 /// The columns that a format reads. `tools` are read by templates.
@@ -149,8 +152,9 @@ fn columns(format: Format) -> &'static [&'static str] {
         Format::ShareGpt => &["conversations", "system", "weight"],
         Format::Alpaca => &["instruction", "input", "output", "history", "system", "weight"],
         Format::PromptCompletion => &["prompt", "completion", "weight"],
-        Format::Preference => &["prompt", "chosen", "rejected", "weight"],
-        Format::Unpaired => &["prompt", "completion", "label", "weight"],
+        Format::Preference => &["prompt", "chosen", "rejected", "prompt_ids", "chosen_ids", "rejected_ids", "weight"],
+        Format::Unpaired => &["prompt", "completion", "label", "prompt_ids", "completion_ids", "weight"],
+        Format::Labelled => &["text", "messages", "prompt", "completion", "input_ids", "label", "weight"],
         Format::Text => &["text", "weight"],
         Format::Tokens => &["input_ids", "labels", "weight"],
         Format::Tensors => &["tensors"],

@@ -26,6 +26,9 @@ pub(super) fn look(report: &mut Report, dataset: &Dataset, tokenizer: Option<&To
     walk(dataset, |first, row| {
         counts.rows += 1;
         match dataset.kind() {
+            RowKind::Tokens if row.first().is_some_and(|entry| dataset.is_labelled(entry)) => {
+                counts.labelled(first, row)
+            }
             RowKind::Tokens => counts.tokens(first, row, bos, known_ends, config),
             // A row of tensors has no tokens to check, only a hash.
             RowKind::Tensors => {}
@@ -130,6 +133,7 @@ struct Counts {
     few_labels: Tally,
     answer_lost: Tally,
     truncated: Tally,
+    cut: Tally,
     empty: Tally,
     empty_context: Tally,
     media: Tally,
@@ -185,6 +189,18 @@ impl Counts {
         }
     }
 
+    /// A row that has a label as a whole: nothing is asked of its tokens.
+    fn labelled(&mut self, first: usize, row: &[Entry]) {
+        let has = |has: &dyn Fn(&Entry) -> bool| row.iter().position(has).map(|index| first + index);
+        self.unlabelled.add(has(&|entry| entry.labelled == 0));
+        self.cut.add(has(&|entry| entry.notes.cut_from.is_some()));
+        self.empty.add(has(&|entry| entry.notes.empty.0 > 0));
+        self.empty_context.add(has(&|entry| entry.notes.empty.0 == 0 && entry.notes.empty.1 > 0));
+        self.media.add(has(&|entry| entry.notes.media.is_some()));
+        self.lossy.add(has(&|entry| entry.notes.lossy));
+        self.control.add(has(&|entry| entry.notes.control));
+    }
+
     fn content(&mut self, first: usize, row: &[Entry], split: Split) {
         self.equal_pair.add(Some(first).filter(|_| row.last().is_some_and(|entry| entry.equals_chosen)));
         self.duplicate.add(Some(first).filter(|_| split == Split::Train && !self.seen.insert(fingerprint(row))));
@@ -229,6 +245,8 @@ impl Counts {
         to.limited(Check::AnswerTruncated, message, &self.answer_lost, limit);
         let message = "truncation to max_length cut a part of what is trained";
         to.warning(Check::Truncated, message, &self.truncated);
+        let message = "truncation to max_length cut a part of what is classified";
+        to.warning(Check::Truncated, message, &self.cut);
         let dropped = to.dataset.dropped();
         let places = dropped.iter().map(|(row, _)| row.clone()).take(SHOWN).collect();
         to.limited_at(

@@ -10,6 +10,7 @@
 mod bytes;
 mod entry;
 mod header;
+mod labels;
 mod tensors;
 mod tokens;
 mod writer;

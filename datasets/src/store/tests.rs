@@ -4,10 +4,21 @@ use std::io::{Read, Seek, SeekFrom, Write};
 
 use super::*;
 use crate::example::{Notes, OddOrder, Part};
+use crate::label::{Class, Label, RowLabel};
 use crate::order::stream;
 use crate::record::Role;
 use crate::tensor_file::TensorFile;
 use crate::tokens::{NOT_TRAINED, Tokens};
+
+/// Labels of every kind.
+fn label_of(number: usize) -> Option<Label> {
+    let classes = [Class::Name("Grüße".into()), Class::Number(0.1), Class::Name(String::new())];
+    match number % 3 {
+        0 => None,
+        1 => Some(Label::One(classes[number % 2].clone())),
+        _ => Some(Label::Several(classes[..number % 4].to_vec())),
+    }
+}
 
 /// Rows of every kind, drawn from a seed.
 fn examples(count: usize) -> Vec<Example> {
@@ -32,6 +43,7 @@ fn examples(count: usize) -> Vec<Example> {
                 text: (draw(5, 2) == 0).then(|| "Grüße 🦀".repeat(row % 3)),
                 weights: (0..length).map(weight).collect(),
                 roles: (draw(6, 2) == 0).then(|| (0..length).map(role).collect()),
+                label: (row % 6 == 0).then(|| RowLabel { label: label_of(row / 6), weight: 0.25 }),
                 labels,
                 input_ids,
             };
@@ -176,13 +188,15 @@ fn the_same_rows_are_the_same_bytes() {
 
 /// The fields that must never differ from what was written. Text and roles are for display, and only in temporary
 /// files.
-fn taught(example: &Example) -> (Vec<u32>, Vec<i64>, Vec<u32>, Option<TensorFile>) {
+type Taught = (Vec<u32>, Vec<i64>, Vec<u32>, Option<RowLabel>, Option<TensorFile>);
+
+fn taught(example: &Example) -> Taught {
     match &example.content {
         ExampleContent::Tokens(tokens) => {
             let weights = tokens.weights.iter().map(|weight| weight.to_bits()).collect();
-            (tokens.input_ids.clone(), tokens.labels.clone(), weights, None)
+            (tokens.input_ids.clone(), tokens.labels.clone(), weights, tokens.label.clone(), None)
         }
-        ExampleContent::Tensors(file) => (Vec::new(), Vec::new(), Vec::new(), Some(file.clone())),
+        ExampleContent::Tensors(file) => (Vec::new(), Vec::new(), Vec::new(), None, Some(file.clone())),
     }
 }
 

@@ -5,6 +5,7 @@
 //! weights are written. Text and roles are only stored where rows were prepared for display.
 
 use super::bytes::{Cursor, put, unzigzag, zigzag};
+use super::labels;
 use crate::record::Role;
 use crate::tokens::{NOT_TRAINED, Tokens};
 
@@ -14,6 +15,7 @@ const RUNS: u8 = 1;
 /// Flags of the optional fields.
 const TEXT: u8 = 1;
 const ROLES: u8 = 2;
+const LABEL: u8 = 4;
 
 /// The bytes of an example.
 pub(super) fn encode(tokens: &Tokens) -> Vec<u8> {
@@ -21,11 +23,12 @@ pub(super) fn encode(tokens: &Tokens) -> Vec<u8> {
     for id in &tokens.input_ids {
         bytes.extend(id.to_le_bytes());
     }
-    labels(&mut bytes, tokens);
+    token_labels(&mut bytes, tokens);
     weights(&mut bytes, tokens);
     let text = tokens.text.as_ref().map_or(0, |_| TEXT);
     let roles = tokens.roles.as_ref().map_or(0, |_| ROLES);
-    bytes.push(text | roles);
+    let label = tokens.label.as_ref().map_or(0, |_| LABEL);
+    bytes.push(text | roles | label);
     if let Some(text) = &tokens.text {
         put(&mut bytes, text.len() as u64);
         bytes.extend(text.as_bytes());
@@ -34,10 +37,13 @@ pub(super) fn encode(tokens: &Tokens) -> Vec<u8> {
         let number = role.and_then(|role| Role::ALL.iter().position(|known| *known == role));
         bytes.push(number.map_or(0, |number| number as u8 + 1));
     }
+    if let Some(label) = &tokens.label {
+        labels::encode(&mut bytes, label);
+    }
     bytes
 }
 
-fn labels(bytes: &mut Vec<u8>, tokens: &Tokens) {
+fn token_labels(bytes: &mut Vec<u8>, tokens: &Tokens) {
     let mut runs: Vec<u64> = Vec::new();
     let mut trained = false;
     let mut length = 0;
@@ -100,8 +106,12 @@ pub(super) fn decode(bytes: &[u8], length: usize) -> Option<Tokens> {
         0 => None,
         _ => Some(cursor.take(length)?.iter().map(role).collect::<Option<Vec<_>>>()?),
     };
-    let whole = cursor.0.is_empty() && kinds & !(TEXT | ROLES) == 0;
-    whole.then_some(Tokens { text, input_ids, labels, weights, roles })
+    let label = match kinds & LABEL {
+        0 => None,
+        _ => Some(labels::decode(&mut cursor)?),
+    };
+    let whole = cursor.0.is_empty() && kinds & !(TEXT | ROLES | LABEL) == 0;
+    whole.then_some(Tokens { text, input_ids, labels, weights, roles, label })
 }
 
 fn read_labels(cursor: &mut Cursor<'_>, ids: &[u32]) -> Option<Vec<i64>> {

@@ -170,7 +170,7 @@ pub fn extract(
     let transposed = modules
         .iter()
         .any(|(ours, module)| written.contains(module) && base.rules().layout(ours) == Layout::Transposed);
-    let task = base.family().peft_task();
+    let task = base.family().peft_task(base.network().kind());
     let base = BaseModel { name: request.base_model.into(), fan_in_fan_out: transposed, task };
     let text = PeftConfig::render(&config(request.rank, &written), &written, &base);
     write(&tensors, &text, folder)?;

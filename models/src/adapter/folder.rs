@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use firebrand_adapters::peft::{
-    BaseModel, CONFIG_FILE, PICKLE_FILE, PeftConfig, TENSOR_FILE, group_tensors, tensor_name,
+    BaseModel, CONFIG_FILE, PICKLE_FILE, PeftConfig, TENSOR_FILE, Task, group_tensors, tensor_name,
 };
 use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, LoraConfig, LoraInit, Targets, Tying};
 
@@ -15,6 +15,7 @@ use super::site::Original;
 use super::token_rows;
 use super::trained_base::{self, BaseParameter, Tensors};
 use super::vocabulary;
+use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::model::{Model, ModelFiles, encode_finite};
 use crate::weights::{CheckpointPlan, Dtype, PlanOptions, TensorSpec, WeightsFile};
@@ -126,6 +127,10 @@ pub fn load(model: &mut Model, folder: &Path) -> Result<PeftConfig, ModelError> 
 /// Puts a finished adapter on the model. Names in its configuration that match nothing become notes of the model: its
 /// tensors decide, and each of them must fit.
 fn attach_finished(model: &mut Model, mut config: PeftConfig, folder: &Path) -> Result<PeftConfig, ModelError> {
+    if let Some(classes) = classes(folder)? {
+        // The scores are in the folder, so what they are drawn from is of no consequence.
+        model.become_classifier(classes, 0)?;
+    }
     let tensors = trained_base::names(model)?;
     let tensors: Vec<&str> = tensors.iter().map(String::as_str).collect();
     let (method, unmatched) =
@@ -148,7 +153,10 @@ fn attach_finished(model: &mut Model, mut config: PeftConfig, folder: &Path) -> 
     if let (Some(init), AdapterConfig::Lora(lora)) = (config.restart, &mut config.method) {
         lora.init = init;
     }
-    for unmatched in unmatched {
+    // PEFT names the heads of all kinds of classifiers.
+    let classifies = config.base().task == Task::Classification;
+    let is_usual = |name: &str| classifies && name == "classifier";
+    for unmatched in unmatched.into_iter().filter(|unmatched| !is_usual(&unmatched.name)) {
         let folder = folder.display();
         model.note(format!(
             "the adapter in {folder}: {unmatched} matches nothing in the model, and no tensor of it is there"
@@ -231,6 +239,17 @@ pub fn read_config(folder: &Path) -> Result<PeftConfig, ModelError> {
     read().map_err(|error| Found::error(folder, Wanted::Adapter).unwrap_or(error))
 }
 
+/// The number of classes that an adapter scores; absent where it holds no scores.
+///
+/// # Errors
+/// Those of [`open_tensors`]; tensors that belong to no module.
+pub fn classes(folder: &Path) -> Result<Option<usize>, ModelError> {
+    let file = open_tensors(folder)?;
+    let names = group_tensors(file.path(), file.names())?;
+    let scores = names.base.get(Decoder::SCORE).map(|name| file.get(name)).transpose()?;
+    Ok(scores.and_then(|view| view.shape.first().copied()).filter(|classes| *classes > 0))
+}
+
 /// Opens the tensors of an adapter folder: `adapter_model.safetensors`, or, where there is none, `adapter_model.bin`, of
 /// which only tensors are read. The order is PEFT's.
 ///
@@ -276,7 +295,8 @@ pub fn save(model: &Model, config: &AdapterConfig, base_model: &str, folder: &Pa
     let trained = trained_base::select(model, config.trained_base(), &modules)?;
     tensors.extend(trained_base::tensors(model, &trained));
     let transposed = model.stored_transposed(&modules)?;
-    let base = BaseModel { name: base_model.into(), fan_in_fan_out: transposed, task: model.family().peft_task() };
+    let base =
+        BaseModel { name: base_model.into(), fan_in_fan_out: transposed, task: model.family().peft_task(model.kind()) };
     write(&tensors, &PeftConfig::render(config, &modules, &base), folder)
 }
 

@@ -21,8 +21,13 @@ pub struct DecoderConfig {
     pub max_positions: usize,
     /// What happens to embedded tokens before the first block.
     pub embedding: EmbeddingConfig,
-    /// The output head.
+    /// The output head of a decoder that predicts tokens.
     pub head: HeadConfig,
+    /// Number of classes, where a score for each of them stands in place of the output head. Absent: the decoder predicts
+    /// tokens.
+    pub classes: Option<usize>,
+    /// The id with which texts are padded (`pad_token_id`), which a classifier does not read. Absent: there is none.
+    pub padding: Option<usize>,
     /// Standard deviation of new matrices (`initializer_range`).
     pub initializer_range: f64,
 }

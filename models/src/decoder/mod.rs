@@ -29,6 +29,8 @@ pub struct Decoder {
     /// From the width of the residual stream to that of the head.
     project: Option<Linear>,
     head: OutputHead,
+    /// The score map of a sequence classifier, which has no output head.
+    score: Option<Score>,
     #[module(skip)]
     config: DecoderConfig,
 }
@@ -44,6 +46,13 @@ pub struct OutputHead {
     adapter: Option<Lora>,
 }
 
+/// The map from hidden states to a score for each class.
+#[derive(Module, Debug)]
+pub struct Score {
+    /// `[classes, width]`.
+    weight: Param<Tensor<2>>,
+}
+
 impl Decoder {
     /// Path of the token table.
     pub const EMBEDDING: &str = "embed.tokens";
@@ -51,6 +60,8 @@ impl Decoder {
     pub const HEAD: &str = "head.weight";
     /// Path of the output head's bias.
     const HEAD_BIAS: &str = "head.bias";
+    /// Path of the score map's matrix. Files have the same name for it.
+    pub const SCORE: &str = "score.weight";
 
     /// Reads every parameter from `source`.
     pub fn new(config: &DecoderConfig, source: &mut dyn ParameterSource) -> Self {
@@ -60,13 +71,38 @@ impl Decoder {
         let norm = (config.block.residual != Residual::After)
             .then(|| Norm::new(config.block.norm, width, &mut under(source, "norm")));
         let project = (narrow != width).then(|| linear(source, "project", [narrow, width], false, Role::Projection));
-        let matrix = [config.vocab_size, narrow];
-        let head = OutputHead {
-            weight: (!config.head.tied).then(|| tensor(source, Self::HEAD, matrix, Role::Head, Initial::Normal)),
-            bias: config.head.bias.then(|| vector(source, Self::HEAD_BIAS, config.vocab_size, Role::Bias, 0.0)),
-            adapter: None,
-        };
-        Self { embed, layers, norm, project, head, config: config.clone() }
+        let mut matrix = |path, rows| tensor(source, path, [rows, narrow], Role::Head, Initial::Normal);
+        let score = config.classes.map(|classes| Score { weight: matrix(Self::SCORE, classes) });
+        let predicts = score.is_none();
+        let weight = (predicts && !config.head.tied).then(|| matrix(Self::HEAD, config.vocab_size));
+        let bias =
+            (predicts && config.head.bias).then(|| vector(source, Self::HEAD_BIAS, config.vocab_size, Role::Bias, 0.0));
+        let head = OutputHead { weight, bias, adapter: None };
+        Self { embed, layers, norm, project, head, score, config: config.clone() }
+    }
+
+    /// Puts a frozen score for each of `classes` classes in the place of the output head.
+    pub(crate) fn become_classifier(&mut self, classes: usize, source: &mut dyn ParameterSource) {
+        let shape = [classes, self.config.embedding_width()];
+        let weight = tensor(source, Self::SCORE, shape, Role::Head, Initial::Normal);
+        self.score = Some(Score { weight: frozen(weight.val()) });
+        self.head = OutputHead { weight: None, bias: None, adapter: None };
+        self.config.classes = Some(classes);
+    }
+
+    /// Whether the parameter at `path` belongs to the output head.
+    pub(crate) fn is_of_head(path: &str) -> bool {
+        path == Self::HEAD || path == Self::HEAD_BIAS
+    }
+
+    /// Sets the id with which texts are padded.
+    pub(crate) fn set_padding(&mut self, id: usize) {
+        self.config.padding = Some(id);
+    }
+
+    /// The matrix of scores, `[classes, width]`, of a sequence classifier.
+    pub fn score(&self) -> Option<Tensor<2>> {
+        self.score.as_ref().map(|score| score.weight.val())
     }
 
     /// Sizes and variants.
@@ -155,7 +191,9 @@ impl Decoder {
         let mut sites: Vec<(String, Site<'_>)> =
             maps.into_iter().map(|(path, map)| (join(&path, "weight"), Site::Linear(map))).collect();
         sites.push((Self::EMBEDDING.into(), Site::Tokens(tokens, [width, rows])));
-        sites.push((Self::HEAD.into(), Site::Head(&mut self.head.adapter, head)));
+        if self.score.is_none() {
+            sites.push((Self::HEAD.into(), Site::Head(&mut self.head.adapter, head)));
+        }
         sites
     }
 
@@ -169,7 +207,7 @@ impl Decoder {
 
     /// Gives a tied head a matrix of its own, frozen, with the values of the token table.
     pub(crate) fn untie(&mut self) {
-        if self.head.weight.is_none() {
+        if self.head.weight.is_none() && self.score.is_none() {
             self.head.weight = Some(frozen(self.embed.tokens()));
             self.config.head.tied = false;
         }

@@ -28,7 +28,7 @@ pub const FAMILY: Definition = Definition {
         (&["hidden_size", "n_embed"], Silent::Size(64)),
         (&["n_layer", "num_hidden_layers"], Silent::Size(2)),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "BloomForSequenceClassification" },
 };
 
 /// Reads `config.json`.

@@ -54,6 +54,8 @@ impl Gated {
             padding_token: padding_token(config)?,
             max_positions: config.size("max_position_embeddings")?,
             embedding: EmbeddingConfig::Plain,
+            classes: None,
+            padding: None,
             head: head(config, self.tied_head)?,
             initializer_range: config.optional_f64("initializer_range")?.unwrap_or(0.02),
             block: BlockConfig {
@@ -105,6 +107,8 @@ impl Plain {
             padding_token: None,
             max_positions: config.optional_size(self.max_positions)?.unwrap_or(2048),
             embedding: EmbeddingConfig::Plain,
+            classes: None,
+            padding: None,
             head: head(config, self.tied_head)?,
             initializer_range: config.optional_f64("initializer_range")?.unwrap_or(0.02),
             block: BlockConfig {

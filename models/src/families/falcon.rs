@@ -30,7 +30,7 @@ pub const FAMILY: Definition = Definition {
         (&["hidden_size", "n_embed"], Silent::Size(4544)),
         (&["num_hidden_layers", "n_layer"], Silent::Size(32)),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "FalconForSequenceClassification" },
 };
 
 /// Reads `config.json`.

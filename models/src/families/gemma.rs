@@ -34,7 +34,7 @@ pub const FAMILY: Definition = Definition {
         (&["rms_norm_eps"], Silent::Number(1e-6)),
         (&["pad_token_id"], Silent::Size(0)),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "GemmaForSequenceClassification" },
 };
 
 /// Defaults of Gemma 1, 2 and 3 for missing keys.

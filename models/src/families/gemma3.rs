@@ -33,7 +33,7 @@ pub const FAMILY: Definition = Definition {
         (&["hidden_activation"], Silent::Text("gelu_pytorch_tanh")),
         (&["pad_token_id"], Silent::Size(0)),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "Gemma3TextForSequenceClassification" },
 };
 
 /// Index of the rotary table of layers without a window.

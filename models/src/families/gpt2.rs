@@ -25,7 +25,7 @@ pub const FAMILY: Definition = Definition {
         (&["n_positions", "max_position_embeddings"], Silent::Size(1024)),
         (&["activation_function"], Silent::Text("gelu_new")),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "GPT2ForSequenceClassification" },
 };
 
 /// Reads `config.json`.

@@ -27,7 +27,7 @@ pub const FAMILY: Definition = Definition {
         (&["num_layers", "num_hidden_layers"], Silent::Size(24)),
         (&["activation_function"], Silent::Text("gelu_new")),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "GPTNeoForSequenceClassification" },
 };
 
 /// Reads `config.json`.

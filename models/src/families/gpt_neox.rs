@@ -29,7 +29,7 @@ pub const FAMILY: Definition = Definition {
         (&["num_hidden_layers"], Silent::Size(44)),
         (&["hidden_act"], Silent::Text("gelu")),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "GPTNeoXForSequenceClassification" },
 };
 
 /// Reads `config.json`.

@@ -27,7 +27,7 @@ pub const FAMILY: Definition = Definition {
         (&["rotary_dim"], Silent::Size(64)),
         (&["activation_function"], Silent::Text("gelu_new")),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "GPTJForSequenceClassification" },
 };
 
 /// Reads `config.json`.

@@ -31,7 +31,7 @@ pub const FAMILY: Definition = Definition {
         (&["rms_norm_eps"], Silent::Number(1e-6)),
         (&["hidden_act"], Silent::Text("silu")),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "LlamaForSequenceClassification" },
 };
 
 /// Reads `config.json`.

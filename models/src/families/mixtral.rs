@@ -36,7 +36,7 @@ pub const FAMILY: Definition = Definition {
         (&["num_local_experts", "num_experts"], Silent::Size(8)),
         (&["num_experts_per_tok"], Silent::Size(2)),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "MixtralForSequenceClassification" },
 };
 
 /// Reads `config.json`.

@@ -8,6 +8,7 @@
 mod alibi;
 mod blocks;
 mod bloom;
+mod classifier;
 mod clip;
 mod common;
 mod defaults;
@@ -31,11 +32,13 @@ mod qwen2;
 mod qwen3;
 mod smollm3;
 
+pub(crate) use classifier::CLASSIFIER;
+pub use classifier::{ClassNames, SCORE_MODULE};
 use defaults::Entry;
 use firebrand_adapters::peft::Task;
 use serde::Serialize;
 
-use crate::decoder::DecoderConfig;
+use crate::decoder::{Decoder, DecoderConfig};
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
 use crate::network::{Kind, NetworkConfig};
@@ -67,6 +70,8 @@ enum NetworkDefinition {
     Decoder {
         config: fn(&HfConfig) -> Result<DecoderConfig, ModelError>,
         rules: fn(&DecoderConfig) -> Vec<Rule>,
+        /// The class in transformers of its sequence classifiers.
+        classifier: &'static str,
     },
     Towers {
         config: fn(&HfConfig) -> Result<TowersConfig, ModelError>,
@@ -199,7 +204,7 @@ impl Family {
         self.definition().models
     }
 
-    /// The kind of its networks.
+    /// The kind of its networks without a head for classes.
     pub fn kind(self) -> Kind {
         match self.definition().network {
             NetworkDefinition::Decoder { .. } => Kind::Decoder,
@@ -217,11 +222,20 @@ impl Family {
         self.definition().targets
     }
 
-    /// The PEFT task type of its models.
-    pub(crate) fn peft_task(self) -> Task {
-        match &self.definition().network {
-            NetworkDefinition::Decoder { .. } => Task::CausalLm,
-            NetworkDefinition::Towers { class, .. } => {
+    /// The class in transformers of its sequence classifiers; absent where there is none.
+    pub(crate) fn classifier(self) -> Option<&'static str> {
+        match self.definition().network {
+            NetworkDefinition::Decoder { classifier, .. } => Some(classifier),
+            NetworkDefinition::Towers { .. } => None,
+        }
+    }
+
+    /// The PEFT task type of its models of a kind.
+    pub(crate) fn peft_task(self, kind: Kind) -> Task {
+        match (&self.definition().network, kind) {
+            (NetworkDefinition::Decoder { .. }, Kind::Classifier) => Task::Classification,
+            (NetworkDefinition::Decoder { .. }, Kind::Decoder | Kind::Towers) => Task::CausalLm,
+            (NetworkDefinition::Towers { class, .. }, _) => {
                 Task::Plain { class: class.name.into(), library: class.module.into() }
             }
         }
@@ -231,7 +245,7 @@ impl Family {
     /// names the others, is not known here.
     pub(crate) fn has_quantized_folders(self) -> bool {
         match self.kind() {
-            Kind::Decoder => true,
+            Kind::Decoder | Kind::Classifier => true,
             Kind::Towers => false,
         }
     }
@@ -248,7 +262,11 @@ impl Family {
             return Err(config.wrong(quantization_config::KEY, expected, "4 bits"));
         }
         Ok(match self.definition().network {
-            NetworkDefinition::Decoder { config: read, .. } => NetworkConfig::Decoder(read(config)?),
+            NetworkDefinition::Decoder { config: read, .. } => NetworkConfig::Decoder(DecoderConfig {
+                classes: classifier::classes(config)?,
+                padding: classifier::padding(config)?,
+                ..read(config)?
+            }),
             NetworkDefinition::Towers { config: read, .. } => NetworkConfig::Towers(read(config)?),
         })
     }
@@ -274,7 +292,11 @@ impl Family {
     /// Rules that contradict each other, which a test excludes; a network of another kind.
     pub fn rules(self, network: &NetworkConfig) -> Result<RuleSet, ModelError> {
         let rules = match (&self.definition().network, network) {
-            (NetworkDefinition::Decoder { rules, .. }, NetworkConfig::Decoder(decoder)) => rules(decoder),
+            (NetworkDefinition::Decoder { rules, .. }, NetworkConfig::Decoder(decoder)) => {
+                let mut rules = rules(decoder);
+                rules.push(Rule::same(Decoder::SCORE));
+                rules
+            }
             (NetworkDefinition::Towers { rules, .. }, NetworkConfig::Towers(towers)) => rules(towers),
             (NetworkDefinition::Decoder { .. }, NetworkConfig::Towers(_))
             | (NetworkDefinition::Towers { .. }, NetworkConfig::Decoder(_)) => {

@@ -29,7 +29,7 @@ pub const FAMILY: Definition = Definition {
         (&["d_model", "hidden_size"], Silent::Size(2048)),
         (&["n_layers", "num_hidden_layers"], Silent::Size(24)),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "MptForSequenceClassification" },
 };
 
 /// Reads `config.json`.

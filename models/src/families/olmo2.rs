@@ -29,7 +29,7 @@ pub const FAMILY: Definition = Definition {
         (&["hidden_act"], Silent::Text("silu")),
         (&["pad_token_id"], Silent::Size(1)),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "Olmo2ForSequenceClassification" },
 };
 
 /// Reads `config.json`.

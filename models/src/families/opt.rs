@@ -30,7 +30,7 @@ pub const FAMILY: Definition = Definition {
         (&["activation_function"], Silent::Text("relu")),
         (&["pad_token_id"], Silent::Size(1)),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "OPTForSequenceClassification" },
 };
 
 /// Reads `config.json`.

@@ -29,7 +29,7 @@ pub const FAMILY: Definition = Definition {
         (&["num_hidden_layers"], Silent::Size(24)),
         (&["hidden_act"], Silent::Text("gelu_new")),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "PhiForSequenceClassification" },
 };
 
 /// Reads `config.json`.

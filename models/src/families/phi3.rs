@@ -31,7 +31,7 @@ pub const FAMILY: Definition = Definition {
         (&["hidden_act"], Silent::Text("silu")),
         (&["pad_token_id"], Silent::Size(32_000)),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "Phi3ForSequenceClassification" },
 };
 
 /// Reads `config.json`.

@@ -32,7 +32,7 @@ pub const FAMILY: Definition = Definition {
         (&["hidden_act"], Silent::Text("silu")),
         (&["pad_token_id"], Silent::Size(128_004)),
     ],
-    network: NetworkDefinition::Decoder { config, rules },
+    network: NetworkDefinition::Decoder { config, rules, classifier: "SmolLM3ForSequenceClassification" },
 };
 
 /// Reads `config.json`.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
 
 use crate::error::ModelError;
-use crate::families::{Family, HEAD_FOR_PEFT};
+use crate::families::{CLASSIFIER, Family, HEAD_FOR_PEFT};
 use crate::hf_config::HfConfig;
 use crate::network::{Ends, Network, NetworkConfig};
 use crate::parameters::{Listing, ParameterInfo, Shapes};
@@ -66,6 +66,12 @@ impl ModelFiles {
         let mut notes: Vec<String> = note.into_iter().chain(family.notes(&config)).collect();
         let network = family.config(&config)?;
         let rules = Arc::new(family.rules(&network)?);
+        let classifier = classifier(&config);
+        let network = match classifier.as_deref().is_some_and(|class| !class.ends_with(CLASSIFIER)) {
+            // What its scores are of is not known here.
+            true => network.with_classes(None),
+            false => as_weights_end(network, &rules, &checkpoint),
+        };
         let tie =
             network.ends().map(|ends| HeadTie::resolve(&rules, &checkpoint, ends.embedding, ends.head, ends.tied));
         let network = match &tie {
@@ -78,17 +84,18 @@ impl ModelFiles {
         let parameters = listing.parameters;
         let expected: Vec<Expected> =
             parameters.iter().map(|info| Expected { name: info.path.clone(), shape: info.shape.clone() }).collect();
-        let classifier = classifier(&config);
         let plan = rules.account(&checkpoint, &expected, tie.as_ref()).map_err(|error| match &classifier {
             Some(class) => ModelError::OtherThing {
                 path: folder.to_path_buf(),
                 wanted: "a language model",
                 found: format!("it is a {class}, whose files do not hold an output head alone"),
-                instead: "give the language model it was made from; classifiers are not trained here".into(),
+                instead: "give the language model it was made from; of classifiers, those of whole texts \
+                          (ForSequenceClassification, with a `score.weight` and no output head) are read"
+                    .into(),
             },
             None => family.explain(&config, error),
         })?;
-        if let Some(class) = classifier {
+        if let Some(class) = classifier.filter(|_| network.classes().is_none()) {
             notes.push(format!(
                 "config.json says {class}, but the files are those of a language model, and are read as one"
             ));
@@ -255,10 +262,19 @@ impl ModelFiles {
     }
 }
 
+/// The network with the end that the weights have: scores of classes, as many as the matrix has rows, where it stands in
+/// place of an output head. Without weights for it, a classifier of `config.json` is the decoder below it.
+fn as_weights_end(network: NetworkConfig, rules: &RuleSet, checkpoint: &Checkpoint) -> NetworkConfig {
+    let find = |ours: Option<&str>| ours.and_then(|ours| checkpoint.find(&rules.to_theirs(ours)?));
+    let predicts = network.clone().with_classes(None);
+    let scores = find(network.score()).filter(|_| find(predicts.ends().map(|ends| ends.head)).is_none());
+    let rows = scores.and_then(|view| view.shape.first().copied());
+    predicts.with_classes(rows.filter(|rows| *rows > 0))
+}
+
 /// The class in transformers of a model that ends in a classifier, if `config` names one.
 fn classifier(config: &HfConfig) -> Option<String> {
-    const ENDS: [&str; 4] =
-        ["ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "RewardModel"];
+    const ENDS: [&str; 4] = [CLASSIFIER, "ForTokenClassification", "ForQuestionAnswering", "RewardModel"];
     let classes = config.optional_strings("architectures").ok().flatten()?;
     let class = classes.into_iter().find(|class| ENDS.iter().any(|end| class.ends_with(end)))?;
     Some(clip(class))

@@ -4,6 +4,7 @@
 //! files.rs     an opened model folder: every tensor paired with a parameter
 //! hold.rs      how weights are held in memory
 //! load.rs      parameters from such a folder
+//! classifier.rs a score for each class in place of the output head
 //! component.rs what is known of the files that a model came from
 //! save.rs      writing a model
 //! student.rs   a folder with some of the blocks of another, copied
@@ -12,6 +13,7 @@
 //! ```
 //! Loading, saving, merging and adapters are written once, over paths and roles; no file here knows a kind of network.
 
+mod classifier;
 mod component;
 mod files;
 mod hold;
@@ -68,10 +70,23 @@ impl Model {
     /// one.
     pub fn load(folder: &Path, hold: Hold, device: &Device) -> Result<Self, ModelError> {
         let files = ModelFiles::open(folder)?;
-        let mut source = FromCheckpoint::new(&files, hold, device);
-        let (network, parameters) = build(files.network(), &mut source);
+        Self::of_files(&files, files.network(), hold, device)
+    }
+
+    /// Reads the weights of another folder into a network of this model's configuration, which the folder must have.
+    /// What training decided beside the weights stays.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn reload(&self, folder: &Path, hold: Hold, device: &Device) -> Result<Self, ModelError> {
+        Self::of_files(&ModelFiles::open(folder)?, &self.network.config(), hold, device)
+    }
+
+    fn of_files(files: &ModelFiles, config: &NetworkConfig, hold: Hold, device: &Device) -> Result<Self, ModelError> {
+        let mut source = FromCheckpoint::new(files, hold, device);
+        let (network, parameters) = build(config, &mut source);
         source.finish()?;
-        let component = Component::of(&files);
+        let component = Component::of(files);
         let notes = files.notes().to_vec();
         let mut model = Self { network, family: files.family(), component, parameters, notes };
         let first = model.quantized_weights().first().map(|weight| precision(weight));

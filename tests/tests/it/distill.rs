@@ -7,8 +7,8 @@ use burn::tensor::Device;
 use firebrand::observer::StepReport;
 use firebrand_models::weights::Dtype;
 use firebrand_models::{Hold, Model};
-use firebrand_tests::{golden, repository};
 use firebrand_tests::training::train;
+use firebrand_tests::{golden, repository};
 use serde_json::{Value, json};
 
 use crate::goldens::trajectory::equals_the_reference;

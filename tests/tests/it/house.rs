@@ -152,7 +152,7 @@ fn kinds_of_networks_are_told_apart_where_that_is_the_subject() {
     ];
     let mut sources = program();
     sources.retain(|source| !knows.iter().any(|place| source.path.starts_with(place)));
-    let kinds = ["Network::Decoder", "Network::Towers", "Kind::Decoder", "Kind::Towers"];
+    let kinds = ["Network::Decoder", "Network::Towers", "Kind::Decoder", "Kind::Classifier", "Kind::Towers"];
     let configs = ["NetworkConfig::Decoder", "NetworkConfig::Towers"];
     assert_none(places(&sources, &[&kinds[..], &configs[..]].concat()), "kinds told apart");
     for folder in
@@ -181,7 +181,7 @@ fn only_the_trainer_chooses_devices() {
 }
 
 /// Where optimisers and objectives wait for the device, and what for. Anything else there keeps an accelerator idle at every step.
-const WAITS: [(&str, &str); 12] = [
+const WAITS: [(&str, &str); 13] = [
     ("trainer/src/optim/clip.rs", "the global norm, once a step; a size of a tensor, for Adafactor and Muon"),
     ("trainer/src/optim/adamw_8bit.rs", "8-bit states are on the host"),
     ("trainer/src/optim/state.rs", "checkpoints"),
@@ -193,6 +193,7 @@ const WAITS: [(&str, &str); 12] = [
     ("trainer/src/objective/distill.rs", "the parts of the loss of a micro-batch"),
     ("trainer/src/objective/projections.rs", "checkpoints"),
     ("trainer/src/objective/on_policy.rs", "the logits of which the student draws its next token"),
+    ("trainer/src/objective/score.rs", "the scores of a micro-batch, of which metrics are counted"),
     ("trainer/src/objective/contrastive.rs", "the embeddings and the loss of a step, and evaluation"),
 ];
 

@@ -4,6 +4,7 @@ mod adapter_tools;
 mod average;
 mod before_a_recipe;
 mod choosing;
+mod classifiers;
 mod cli;
 mod configs;
 mod correctness;

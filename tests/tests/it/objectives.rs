@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use firebrand::recipe::{Method, ModelSource, ObjectiveRecipe, TeacherModel, TeacherRecipe, json_schema};
+use firebrand::recipe::{
+    ClassifyRecipe, Method, ModelSource, ObjectiveRecipe, RewardRecipe, TeacherModel, TeacherRecipe, json_schema,
+};
 use firebrand_models::Kind;
 use firebrand_tests::golden;
 
@@ -13,6 +15,7 @@ use crate::workshop::{Workshop, assert_says};
 fn model_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Decoder => "llama-gqa-tied",
+        Kind::Classifier => "classifiers/llama",
         Kind::Towers => "towers/clip-quick-gelu",
     }
 }
@@ -27,8 +30,25 @@ fn trajectories_of(objective: &ObjectiveRecipe, kind: Kind) -> &'static [&'stati
         (ObjectiveRecipe::Contrastive(_), Kind::Towers) => {
             &["towers/trajectory-clip-full", "towers/trajectory-clip-lora"]
         }
-        (ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_), Kind::Towers)
-        | (ObjectiveRecipe::Contrastive(_), Kind::Decoder) => &[],
+        // Adapters start on a plain decoder, full runs on a classifier of transformers.
+        (ObjectiveRecipe::Classify(_), Kind::Decoder) => &[
+            "classifiers/trajectory-single-lora",
+            "classifiers/trajectory-single-dora",
+            "classifiers/trajectory-multi-lora",
+            "classifiers/trajectory-regression-lora",
+        ],
+        (ObjectiveRecipe::Classify(_), Kind::Classifier) => &[
+            "classifiers/trajectory-single-full",
+            "classifiers/trajectory-multi-full",
+            "classifiers/trajectory-regression-full",
+        ],
+        (ObjectiveRecipe::Reward(_), Kind::Decoder) => {
+            &["classifiers/trajectory-reward-lora", "classifiers/trajectory-reward-center-lora"]
+        }
+        (ObjectiveRecipe::Reward(_), Kind::Classifier) => &["classifiers/trajectory-reward-full"],
+        (ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_), Kind::Classifier | Kind::Towers) => &[],
+        (ObjectiveRecipe::Classify(_) | ObjectiveRecipe::Reward(_), Kind::Towers) => &[],
+        (ObjectiveRecipe::Contrastive(_), Kind::Decoder | Kind::Classifier) => &[],
     }
 }
 
@@ -37,6 +57,8 @@ fn objectives() -> Vec<ObjectiveRecipe> {
     let all = vec![
         ObjectiveRecipe::sft(),
         ObjectiveRecipe::distill(TeacherRecipe::Live(teacher)),
+        ObjectiveRecipe::Classify(ClassifyRecipe::default()),
+        ObjectiveRecipe::Reward(RewardRecipe::default()),
         ObjectiveRecipe::contrastive(&Method::Full),
     ];
     let names: BTreeSet<&str> = all.iter().map(ObjectiveRecipe::name).collect();
@@ -105,7 +127,10 @@ fn a_pair_that_does_not_fit_is_refused_before_weights_are_read() {
             let set = format!("objective.kind=\"{}\"", objective.name());
             let other = match &objective {
                 ObjectiveRecipe::Distill(_) => ["--set", "objective.teacher=\"bare\""].as_slice(),
-                ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Contrastive(_) => &[],
+                ObjectiveRecipe::Sft(_)
+                | ObjectiveRecipe::Classify(_)
+                | ObjectiveRecipe::Reward(_)
+                | ObjectiveRecipe::Contrastive(_) => &[],
             };
             let arguments = [&["train", "recipe.toml", "--set", "model=\"bare\"", "--set", &set], other].concat();
             let said = workshop.fail(&arguments);

@@ -142,11 +142,15 @@ fn architectures_that_are_not_there_are_told_by_what_they_are() {
     assert_says!(said.stdout, "LlamaForSequenceClassification, but the files are those of a language model");
     let mut weights = firebrand_tests::tensors::read(&workshop.path("model/model.safetensors"));
     let row = weights["model.norm.weight"].values.clone();
-    weights.insert("score.weight".into(), firebrand_tests::tensors::Values { shape: vec![1, row.len()], values: row });
+    let scores = firebrand_tests::tensors::Values { shape: vec![2, row.len()], values: [row.clone(), row].concat() };
+    weights.insert("score.weight".into(), scores);
     firebrand_tests::tensors::write(&workshop.path("model"), "model", &weights);
+    // With scores it is a classifier, which learns labels.
+    assert_says!(fails(json!({"architectures": ["LlamaForSequenceClassification"]})), "data.jsonl:1", "`label`");
+    // Of tokens it is none that is read, whatever its scores are called.
     assert_says!(
-        fails(json!({"architectures": ["LlamaForSequenceClassification"]})),
-        "it is a LlamaForSequenceClassification"
+        fails(json!({"architectures": ["LlamaForTokenClassification"]})),
+        "it is a LlamaForTokenClassification"
     );
     fs::remove_file(workshop.path("model/tokenizer.json")).unwrap();
     fs::remove_file(workshop.path("model/tokenizer_config.json")).unwrap();

@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use firebrand_datasets::{
-    CacheChoice, Dataset, Example, ExampleContent, Lengths, Location, Part, Prepare, Progress, RowKind, Split,
-    TensorFile, Tokenizer, Tokens, prepare,
+    CacheChoice, DataConfig, Dataset, Example, ExampleContent, Lengths, Location, Part, Prepare, Progress, RowKind,
+    Split, TensorFile, Tokenizer, Tokens, prepare,
 };
 use firebrand_hub::HubDatasets;
 use serde_json::json;
@@ -19,7 +19,7 @@ use serde_json::json;
 use super::counted::count;
 use crate::cli::{DataArgs, SplitName};
 use crate::error::Error;
-use crate::plan::{Opened, Text};
+use crate::plan::{Opened, Text, rows_of};
 use crate::recipe::Recipe;
 use crate::say;
 use crate::ui::bars::DataProgress;
@@ -151,7 +151,8 @@ fn first(recipe: &Recipe, text: &Text, split: Split, wanted: Option<usize>) -> R
             read.set(progress.rows);
             ControlFlow::Continue(())
         };
-        let dataset = prepare(&Prepare { keep_text: true, limit, ..request(recipe, text, split, &progress) })
+        let config = rows_of(recipe);
+        let dataset = prepare(&Prepare { keep_text: true, limit, ..request(recipe, &config, text, split, &progress) })
             .map_err(|error| text.explain(error))?;
         match (wanted, limit) {
             (Some(wanted), Some(asked)) if dataset.rows().count() < wanted && read.get() >= asked => {
@@ -177,19 +178,21 @@ fn whole(recipe: &Recipe, text: &Text, split: Split) -> Result<Dataset, Error> {
         bar.report(name, progress);
         ControlFlow::Continue(())
     };
-    let dataset = prepare(&Prepare { cache: cache.as_deref(), ..request(recipe, text, split, &progress) });
+    let config = rows_of(recipe);
+    let dataset = prepare(&Prepare { cache: cache.as_deref(), ..request(recipe, &config, text, split, &progress) });
     bar.finish();
     Ok(dataset.map_err(|error| text.explain(error))?)
 }
 
 fn request<'a>(
     recipe: &'a Recipe,
+    config: &'a DataConfig,
     text: &'a Text,
     split: Split,
     progress: &'a dyn Fn(Progress) -> ControlFlow<()>,
 ) -> Prepare<'a> {
     Prepare {
-        config: &recipe.data,
+        config,
         split,
         base: std::path::Path::new(""),
         tokenizer: text.tokenizer.as_ref(),
@@ -247,14 +250,17 @@ fn show_tokens(
 ) -> Result<(), Error> {
     let pack = place.map(|(pack, _)| pack);
     let place = place.map_or("in no pack".to_string(), |(pack, segment)| format!("pack {pack}, segment {segment}"));
+    let label = tokens.label.as_ref().and_then(|row| row.label.as_ref());
+    let label = label.map_or(String::new(), |label| format!(", label {}", paint::visible(&label.to_string())));
     let part = match example.part {
         Part::Alone => String::new(),
         Part::Chosen | Part::Rejected | Part::Good | Part::Bad => format!(", {}", example.part.name()),
     };
-    let weight = tokens.weights.iter().copied().find(|weight| *weight != 0.0).unwrap_or(0.0);
+    let of_tokens = || tokens.weights.iter().copied().find(|weight| *weight != 0.0).unwrap_or(0.0);
+    let weight = tokens.label.as_ref().map_or_else(of_tokens, |row| row.weight);
     let cut = example.notes.cut_from.map_or_else(String::new, |tokens| format!(" (cut from {tokens})"));
     let known = format!(
-        "{}  {} tokens{cut}, {} labelled, weight {weight}{part}, ",
+        "{}  {} tokens{cut}, {} labelled, weight {weight}{part}{label}, ",
         example.source,
         tokens.input_ids.len(),
         example.labelled_tokens()

@@ -7,14 +7,14 @@ use serde_json::json;
 use crate::cli::EvalArgs;
 use crate::error::Error;
 use crate::inference::LoadedModel;
-use crate::objective::{EvalMetrics, Evaluated, Objective};
+use crate::objective::{EvalMetrics, Evaluated};
 use crate::say;
 use crate::training::evaluate;
 
 pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
     let loaded = LoadedModel::new(&arguments.model, &arguments.rows.template)?;
     let dataset = loaded.rows(&arguments.data, &arguments.rows)?;
-    let objective = Objective::of_kind(loaded.model.kind());
+    let objective = loaded.objective(&dataset)?;
     let bar = crate::ui::bars::rows_bar();
     let batch_size = arguments.rows.batch_size.max(1);
     let Evaluated { loss, metrics } = evaluate(&objective, &loaded.model, &dataset, batch_size, |done, total| {
@@ -36,7 +36,7 @@ pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
                 .into(),
         });
     }
-    match (metrics, arguments.json) {
+    match (&metrics, arguments.json) {
         (EvalMetrics::Tokens { perplexity, token_accuracy, tokens }, true) => {
             let report = json!({
                 "loss": loss,
@@ -52,6 +52,26 @@ pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
             say!("perplexity      {perplexity:.4}\n")?;
             say!("token accuracy  {:.2} %\n", token_accuracy * 100.0)?;
             say!("labelled tokens {tokens} in {rows} rows\n")?;
+        }
+        (EvalMetrics::Rewards { pairs, .. }, true) => {
+            let mut report = json!({ "loss": loss, "pairs": pairs, "rows": pairs });
+            metrics.named().into_iter().for_each(|(name, value)| report[name] = json!(value));
+            say!("{report}\n")?;
+        }
+        (EvalMetrics::Classes { accuracy, rows, .. }, true) => {
+            let mut report = json!({ "loss": loss, "rows": rows });
+            metrics.named().into_iter().for_each(|(name, value)| report[name] = json!(value));
+            if accuracy.is_none() {
+                report["mse"] = json!(loss);
+            }
+            say!("{report}\n")?;
+        }
+        (EvalMetrics::Rewards { .. } | EvalMetrics::Classes { .. }, false) => {
+            say!("loss                {loss:.6}\n")?;
+            for (name, value) in metrics.named() {
+                say!("{name:<19} {value:.4}\n")?;
+            }
+            say!("rows                {rows}\n")?;
         }
         (EvalMetrics::Pairs { pairs }, true) => say!("{}\n", json!({ "loss": loss, "pairs": pairs, "rows": rows }))?,
         (EvalMetrics::Pairs { pairs }, false) => say!("loss            {loss:.6}\npairs           {pairs}\n")?,

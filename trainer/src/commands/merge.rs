@@ -9,7 +9,7 @@ use crate::cli::MergeArgs;
 use crate::error::Error;
 use crate::export::{Probe, check_base, companions, merge_into};
 use crate::inference::{base_of, other_base, put_on, tell_notes};
-use crate::plan::{Text, TextFolder};
+use crate::plan::{Text, TextFolder, pad};
 use crate::recipe::{DeviceName, WrittenDtype};
 use crate::say;
 
@@ -31,6 +31,7 @@ pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
     tell_notes(&model);
     let text_folder = TextFolder::with_adapters(&folder, std::slice::from_ref(&arguments.adapter))?;
     let text = Text::load(&text_folder, &firebrand_datasets::TemplateChoice::Model, None)?;
+    pad(&mut model, &text);
     let probe = Probe::built_in(text.tokenizer.as_ref(), &model)?;
     let dtype = arguments.dtype.map(WrittenDtype::write_as);
     let taught = companions::training_template(&arguments.adapter)?;

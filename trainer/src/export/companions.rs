@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use firebrand_datasets::{ChatTemplate, tokenizer};
+use firebrand_models::families::ClassNames;
 use firebrand_models::{Model, WriteAs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -36,6 +37,33 @@ struct TrainedWith {
     /// The initialisation of the factors, if loading must know it: `loftq`, which depends on the quantized base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     init: Option<LoraInit>,
+    /// What its scores tell apart, which no file of PEFT says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    classes: Option<TrainedClasses>,
+}
+
+/// The classes of an adapter that classifies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainedClasses {
+    /// Their names, by their numbers.
+    pub labels: Vec<String>,
+    /// `problem_type`, as `config.json` has it.
+    pub problem_type: Option<String>,
+    /// The id with which texts were padded, before which they are read.
+    pub pad_token_id: Option<usize>,
+}
+
+impl TrainedClasses {
+    /// Those of a model; absent where it is no classifier.
+    pub fn of(model: &Model) -> Option<Self> {
+        let ClassNames { names, problem_type } = model.class_names()?;
+        Some(Self { labels: names, problem_type, pad_token_id: model.padding() })
+    }
+
+    /// Their names, as a model has them.
+    pub fn names(&self) -> ClassNames {
+        ClassNames { names: self.labels.clone(), problem_type: self.problem_type.clone() }
+    }
 }
 
 /// The file beside an adapter that says which base it was trained on.
@@ -150,8 +178,8 @@ fn copy_named(base: &Path, folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes `firebrand.json` beside an adapter: the template and the quantization of the base it was trained with, and
-/// its initialisation if loading must know it.
+/// Writes `firebrand.json` beside an adapter: the template and the quantization of the base it was trained with, its
+/// initialisation if loading must know it, and what its scores tell apart.
 ///
 /// # Errors
 /// Those of writing, with the path.
@@ -160,13 +188,14 @@ pub fn write_trained_with(
     template: TrainedTemplate<'_>,
     quantization: Option<Quantization>,
     init: Option<LoraInit>,
+    classes: Option<TrainedClasses>,
 ) -> Result<(), Error> {
     let (template_hash, unrendered) = match template {
         TrainedTemplate::Used(template) => (Some(template.template_hash()), false),
         TrainedTemplate::Unused => (None, true),
         TrainedTemplate::Absent => (None, false),
     };
-    let trained = TrainedWith { template_hash, unrendered, quantization, init };
+    let trained = TrainedWith { template_hash, unrendered, quantization, init, classes };
     let text = serde_json::to_string_pretty(&trained).unwrap_or_default();
     write_text(&folder.join(TRAINED_WITH), &(text + "\n"))
 }
@@ -201,6 +230,14 @@ pub fn training_quantization(folder: &Path) -> Result<Option<Quantization>, Erro
 /// A `firebrand.json` that cannot be read.
 pub fn training_init(folder: &Path) -> Result<Option<LoraInit>, Error> {
     Ok(trained_with(folder)?.init)
+}
+
+/// What the scores of the adapter in `folder` tell apart, if its `firebrand.json` says so.
+///
+/// # Errors
+/// A `firebrand.json` that cannot be read.
+pub fn training_classes(folder: &Path) -> Result<Option<TrainedClasses>, Error> {
+    Ok(trained_with(folder)?.classes)
 }
 
 /// Writes `firebrand_base.json` beside an adapter: the fingerprint of the base it was trained on.

@@ -8,7 +8,7 @@ use firebrand_datasets::Format;
 use firebrand_models::{Model, WriteAs, adapter_folder};
 
 use super::base_identity::fingerprint;
-use super::companions::{self, TrainedTemplate};
+use super::companions::{self, TrainedClasses, TrainedTemplate};
 use super::folder::write_folder;
 use super::merge::merge_into;
 use super::probe::Probe;
@@ -97,7 +97,8 @@ fn write_adapter(
         }
         let template = trained_with(text, data);
         let quantized = recipe.quantization.or(model.stored_scheme().map(|(scheme, _)| scheme.into()));
-        companions::write_trained_with(folder, template, quantized, recipe.method.init_to_note())?;
+        let classes = TrainedClasses::of(model);
+        companions::write_trained_with(folder, template, quantized, recipe.method.init_to_note(), classes)?;
         trained_on.map_or(Ok(()), |weights| companions::write_trained_on(folder, weights))
     })?;
     Ok(path)

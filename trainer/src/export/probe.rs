@@ -2,7 +2,7 @@
 
 use firebrand_datasets::{Batch, BatchContent, Dataset, ExampleContent, RowKind, Tokenizer};
 use firebrand_models::towers::{TextInputs, Towers};
-use firebrand_models::{Model, Predictor};
+use firebrand_models::{Model, TokenLimits};
 
 use crate::error::Error;
 use crate::objective::{Images, Pairs};
@@ -63,15 +63,15 @@ impl Probe {
     /// # Errors
     /// A tokenizer that cannot encode them.
     pub fn built_in(tokenizer: Option<&Tokenizer>, model: &Model) -> Result<Self, Error> {
-        match (model.network().predictor(), model.network().towers()) {
-            (Some(predictor), _) => Self::sentences(tokenizer, predictor),
+        match (model.network().token_limits(), model.network().towers()) {
+            (Some(limits), _) => Self::sentences(tokenizer, limits),
             (None, Some(towers)) => Ok(Self::Pairs(patterns(towers))),
             (None, None) => Ok(Self::Tokens(vec![])),
         }
     }
 
     /// Built-in sentences, or token ids where there is no tokenizer.
-    fn sentences(tokenizer: Option<&Tokenizer>, predictor: Predictor<'_>) -> Result<Self, Error> {
+    fn sentences(tokenizer: Option<&Tokenizer>, limits: TokenLimits) -> Result<Self, Error> {
         const SENTENCES: [&str; 4] = [
             "The lighthouse keeper writes down the weather every morning before breakfast.",
             "What is the capital of France? The capital of France is Paris.",
@@ -82,7 +82,7 @@ impl Probe {
             Some(tokenizer) => {
                 SENTENCES.iter().map(|text| tokenizer.encode(text, true)).collect::<Result<Vec<_>, _>>()?
             }
-            None => (0..4).map(|row| strided(row, 64, predictor.vocab_size())).collect(),
+            None => (0..4).map(|row| strided(row, 64, limits.vocab_size)).collect(),
         };
         Ok(Self::Tokens(rows))
     }

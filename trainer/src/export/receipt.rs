@@ -1,7 +1,8 @@
 //! [`Receipt`]: how far a merged model, as written, is from the adapted model, measured on probe rows.
 //!
 //! Models that predict tokens are compared by the divergence of their next-token distributions, by how often both agree
-//! on the most likely token, and by the largest difference of any logit. Towers are compared by the distance of their
+//! on the most likely token, and by the largest difference of any logit. Sequence classifiers are compared by their scores,
+//! relative to their size, because new scores are small. Towers are compared by the distance of their
 //! embeddings. The numbers depend on the dtype written: f32 differs by rounding only, bf16 by its 8-bit significand.
 //!
 //! 4 bits lose so much more that a fixed limit would either fail good merges of small models or pass broken ones of
@@ -12,7 +13,7 @@ use std::fmt;
 
 use firebrand_adapters::Mode;
 use firebrand_models::parts::Inputs;
-use firebrand_models::{Model, Predictor};
+use firebrand_models::{Model, Pooled, Predictor};
 use serde::Serialize;
 
 use super::divergence::{best, divergence};
@@ -48,8 +49,21 @@ pub struct Receipt {
 pub enum Comparison {
     /// Of models that predict tokens.
     Distributions(Distributions),
+    /// Of sequence classifiers.
+    Scores(Scores),
     /// Of towers.
     Distances(Distances),
+}
+
+/// Differences of the scores of whole texts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Scores {
+    /// Texts compared.
+    pub texts: usize,
+    /// Length of the difference of all scores, relative to that of the adapted model's scores.
+    pub difference: f64,
+    /// Largest difference of any score.
+    pub largest_logit_difference: f64,
 }
 
 /// Differences of next-token distributions.
@@ -99,6 +113,9 @@ impl Comparison {
     pub fn of(adapted: &Model, merged: &Model, probe: &Probe) -> Self {
         match probe {
             Probe::Tokens(rows) => {
+                if let Some((adapted, merged)) = adapted.network().pooled().zip(merged.network().pooled()) {
+                    return Self::Scores(Scores::of(&adapted, &merged, rows));
+                }
                 let both = adapted.network().predictor().zip(merged.network().predictor());
                 Self::Distributions(both.map(|both| Distributions::of(both, rows)).unwrap_or_default())
             }
@@ -110,10 +127,12 @@ impl Comparison {
         }
     }
 
-    /// The number that is compared with the limit: mean divergence in nats, or mean distance of embeddings.
+    /// The number that is compared with the limit: mean divergence in nats, relative difference of scores, or mean distance
+    /// of embeddings.
     pub fn cost(&self) -> f64 {
         match self {
             Self::Distributions(found) => found.kl,
+            Self::Scores(found) => found.difference,
             Self::Distances(found) => found.distance,
         }
     }
@@ -123,6 +142,7 @@ impl Comparison {
     fn limits(&self) -> (f64, f64) {
         match self {
             Self::Distributions(_) => (0.05, 1.0),
+            Self::Scores(_) => (0.1, 0.5),
             Self::Distances(_) => (0.05, 0.5),
         }
     }
@@ -144,6 +164,30 @@ impl Distributions {
         }
         found.kl /= found.tokens as f64;
         found.top1_agreement = f64::from(agreed as u32) / found.tokens as f64;
+        found
+    }
+}
+
+impl Scores {
+    fn of(adapted: &Pooled<'_>, merged: &Pooled<'_>, rows: &[Vec<u32>]) -> Self {
+        let mut found = Self { texts: rows.len(), ..Self::default() };
+        let (mut apart, mut length) = (0.0, 0.0);
+        for row in rows {
+            let of = |view: &Pooled<'_>| -> Vec<f32> {
+                let hidden = view.hidden(&Inputs::row(row, 0), Mode::Inference);
+                let [_, time, width] = hidden.dims();
+                // At the last token: which one counts in a text has no bearing on whether two models agree.
+                let features = hidden.slice([0..1, time - 1..time, 0..width]).reshape([1, width]);
+                view.scores(features).into_data().iter::<f32>().collect()
+            };
+            for (left, right) in of(adapted).into_iter().zip(of(merged)) {
+                let difference = f64::from(left - right).abs();
+                found.largest_logit_difference = found.largest_logit_difference.max(difference);
+                apart += difference.powi(2);
+                length += f64::from(left).powi(2);
+            }
+        }
+        found.difference = if apart == 0.0 { 0.0 } else { (apart / length).sqrt() };
         found
     }
 }
@@ -195,6 +239,14 @@ impl fmt::Display for Receipt {
                     found.tokens,
                 )?;
                 " nats"
+            }
+            Comparison::Scores(found) => {
+                write!(
+                    f,
+                    "relative difference of scores {:.2e} (at most {limit:.2e} is allowed), largest {:.2e}, {} texts, {dtype}",
+                    found.difference, found.largest_logit_difference, found.texts,
+                )?;
+                ""
             }
             Comparison::Distances(found) => {
                 write!(

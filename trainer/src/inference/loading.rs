@@ -3,15 +3,19 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use firebrand_datasets::{DataConfig, Dataset, Prepare, Split, TemplateChoice, prepare};
+use firebrand_datasets::{Classes, DataConfig, Dataset, Format, Prepare, Split, TemplateChoice, prepare};
 use firebrand_hub::{HubDatasets, HubOptions, locate};
 use firebrand_models::{Hold, Model, adapter_folder};
 
 use super::base::base_model;
+use super::classes::classes_of;
 use crate::cli::{Base, ModelArgs, RowArgs};
 use crate::error::Error;
 use crate::export::{OtherBase, check_base, companions};
-use crate::plan::{Text, TextFolder, fits, sources};
+use crate::guess::Guess;
+use crate::objective::{Objective, Recompute};
+use crate::plan::{Text, TextFolder, fits, pad, sources};
+use crate::recipe::{ClassifyRecipe, Method, ObjectiveRecipe, RewardRecipe};
 use crate::ui::bars::Waiting;
 
 /// A length in tokens above that of any row that fits into memory.
@@ -85,6 +89,13 @@ pub fn put_on(model: &mut Model, adapters: &[PathBuf], base: Base) -> Result<(),
         }
         (Base::Trained | Base::Original, ..) => adapter_folder::load_all(model, adapters)?,
     }
+    for adapter in adapters {
+        let Some(classes) = companions::training_classes(adapter)? else { continue };
+        if model.classes() == Some(classes.labels.len()) {
+            model.name_classes(&classes.names());
+            classes.pad_token_id.into_iter().for_each(|id| model.pad_with(id));
+        }
+    }
     Ok(())
 }
 
@@ -117,6 +128,7 @@ impl LoadedModel {
         drop(waiting);
         tell_notes(&model);
         let text = Text::load(&TextFolder::with_adapters(&folder, &arguments.adapter)?, template, None)?;
+        pad(&mut model, &text);
         Ok(Self { folder, model: model.for_inference(), text })
     }
 
@@ -168,6 +180,37 @@ impl LoadedModel {
         Ok(())
     }
 
+    /// The objective by which its rows are evaluated: that of its kind, and for pairs of answers that of a reward model.
+    ///
+    /// # Errors
+    /// A row whose label the classifier does not have.
+    pub fn objective(&self, dataset: &Dataset) -> Result<Objective, Error> {
+        let recipe = match classes_of(&self.model, Some(dataset)) {
+            None => ObjectiveRecipe::of_kind(self.model.kind(), &Method::Full),
+            Some(_) if dataset.decisions.iter().all(|decision| decision.format == Format::Preference) => {
+                ObjectiveRecipe::Reward(RewardRecipe::default())
+            }
+            Some(classes) => {
+                classes.check(dataset)?;
+                let Classes { problem, names } = classes;
+                ObjectiveRecipe::Classify(ClassifyRecipe { labels: names, problem: Some(problem) })
+            }
+        };
+        Objective::new(&recipe, Recompute::Off, None)
+    }
+
+    /// The format of the rows in these files: where a classifier reads them, `auto` is `preference` or `labelled`.
+    fn format(&self, files: &[String], asked: Format) -> Format {
+        if asked != Format::Auto || self.model.classes().is_none() {
+            return asked;
+        }
+        let guessed = files.first().and_then(|file| Guess::of(file).ok());
+        match guessed.map(|guess| guess.format) {
+            Some(Format::Preference) => Format::Preference,
+            Some(_) | None => Format::Labelled,
+        }
+    }
+
     /// Reads and tokenises rows.
     ///
     /// # Errors
@@ -179,7 +222,7 @@ impl LoadedModel {
             shuffle: false,
             train_on: arguments.train_on,
             template: arguments.template.clone(),
-            eval: sources(files, arguments.format, &arguments.columns),
+            eval: sources(files, self.format(files, arguments.format), &arguments.columns),
             ..DataConfig::default()
         };
         let dataset = prepare(&Prepare {
@@ -212,7 +255,8 @@ mod tests {
         let adapter = |name: &str, quantization| {
             let path = folder.path().join(name);
             std::fs::create_dir(&path).unwrap();
-            companions::write_trained_with(&path, companions::TrainedTemplate::Absent, quantization, None).unwrap();
+            companions::write_trained_with(&path, companions::TrainedTemplate::Absent, quantization, None, None)
+                .unwrap();
             path
         };
         let nf4 = Quantization::Nf4(FourBitRecipe::default());

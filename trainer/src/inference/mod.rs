@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! base.rs         the base model that an adapter names
-//! loading.rs      the model of a command that has no recipe
+//! loading.rs      the model of a command that has no recipe; classes.rs what a classifier tells apart
 //! predicting.rs   the view of models that predict tokens
 //! scoring.rs      log-probabilities of tokens, losses of rows, embeddings
 //! samples.rs      a recipe's questions, answered before and after training
@@ -11,6 +11,7 @@
 //! ```
 
 mod base;
+mod classes;
 pub mod generate;
 mod header;
 mod loading;

@@ -3,15 +3,16 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::{
-    Batch, BatchContent, Dataset, Example, ExampleContent, Location, Pack, RowScore, TokenBatch, Tokens,
+    Batch, BatchContent, Dataset, Example, ExampleContent, Label, Location, Pack, Part, RowScore, TokenBatch, Tokens,
 };
 use firebrand_models::parts::Inputs;
 use firebrand_models::{Model, Predictor};
 use serde::Serialize;
 
+use super::classes::classes_of;
 use super::predictor;
 use crate::error::Error;
-use crate::objective::{Embeddings, LabelledTokens, Pairs, Sft, TokenSums};
+use crate::objective::{Embeddings, LabelledTokens, Learned, Pairs, Recompute, Score, Sft, TokenSums};
 
 /// The scores of one row: one line of `firebrand score`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -19,8 +20,29 @@ use crate::objective::{Embeddings, LabelledTokens, Pairs, Sft, TokenSums};
 pub enum Scored {
     /// A row of tokens.
     Tokens(ScoredTokens),
+    /// A text that is classified.
+    Text(ScoredText),
     /// A pair of an image and a text.
     Pair(ScoredPair),
+}
+
+/// The scores of a text that is classified.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoredText {
+    /// Where the row stands.
+    pub source: Location,
+    /// Whether it is an answer of a pair, and which.
+    #[serde(skip_serializing_if = "Part::is_alone")]
+    pub part: Part,
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// The score of each class.
+    pub logits: Vec<f32>,
+    /// The row's label, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
+    /// The loss of the row by its label; absent where there is none that can be learned.
+    pub loss: Option<f64>,
 }
 
 /// The embeddings of a pair, of length one. A pair alone has no contrastive loss.
@@ -63,10 +85,35 @@ pub fn score(model: &Model, example: &Example) -> Result<Scored, Error> {
             let source = example.source.clone();
             Ok(Scored::Pair(ScoredPair { source, image_embeds: first(images), text_embeds: first(texts) }))
         }
+        (ExampleContent::Tokens(tokens), _) if model.classes().is_some() => score_text(model, example, tokens),
         (ExampleContent::Tensors(_) | ExampleContent::Tokens(_), _) => {
             Ok(Scored::Tokens(score_tokens(predictor(model)?, example)?))
         }
     }
+}
+
+fn score_text(model: &Model, example: &Example, tokens: &Tokens) -> Result<Scored, Error> {
+    let (Some(view), Some(classes)) = (model.network().pooled(), classes_of(model, None)) else {
+        return Err(Error::Request { problem: "the model scores no classes".into(), help: "name a classifier".into() });
+    };
+    let ids = &tokens.input_ids;
+    if ids.is_empty() {
+        return Err(Error::Request {
+            problem: format!("{}: no token, and a text is read at one", example.source),
+            help: "leave the row out".into(),
+        });
+    }
+    let hidden = view.hidden(&Inputs::row(ids, 0), Mode::Inference);
+    let width = hidden.dims()[2];
+    let place = view.place(ids.iter().map(|id| i64::from(*id)));
+    let scores = view.scores(hidden.slice([0..1, place..place + 1, 0..width]).reshape([1, width]));
+    let logits: Vec<f32> = scores.into_data().iter::<f32>().collect();
+    let label = tokens.label.as_ref().and_then(|row| row.label.clone());
+    let target = label.as_ref().and_then(|label| classes.target(label).ok());
+    let score = Score { recompute: Recompute::Off, from: Learned::Labels(classes) };
+    let loss = target.map(|target| score.loss_of(&logits, target, &model.device()));
+    let (source, part) = (example.source.clone(), example.part);
+    Ok(Scored::Text(ScoredText { source, part, tokens: ids.clone(), logits, label, loss }))
 }
 
 fn score_tokens(predictor: Predictor<'_>, example: &Example) -> Result<ScoredTokens, Error> {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use firebrand_models::families::Family;
+use firebrand_models::families::{ClassNames, Family};
 use firebrand_models::hf_config::HfConfig;
 use firebrand_models::network::NetworkConfig;
 use firebrand_models::parameters::{Listing, ParameterInfo, Shapes};
@@ -41,7 +41,7 @@ pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
             let mut listing = Listing::of(&mut shapes);
             Network::new(&network, &mut listing);
             report.parameters = elements(&listing.parameters);
-            (Some(sizes(&network)), None)
+            (Some(sizes(&network, &config)), None)
         }
         Ok(_) => {
             let files = ModelFiles::open(folder)?;
@@ -52,7 +52,7 @@ pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
             report.notes = files.notes().to_vec();
             // Shapes were compared, so the expected numbers are those in the files.
             report.parameters = elements(files.parameters());
-            (Some(sizes(files.network())), None)
+            (Some(sizes(files.network(), &config)), None)
         }
         Err(error) => (None, Some(error.to_string())),
     };
@@ -64,10 +64,14 @@ fn elements(parameters: &[ParameterInfo]) -> u64 {
     parameters.iter().map(|info| info.elements() as u64).sum()
 }
 
-fn sizes(network: &NetworkConfig) -> Architecture {
+fn sizes(network: &NetworkConfig, config: &HfConfig) -> Architecture {
+    let named = network.classes().map(|count| ClassNames::of(config, count)).unwrap_or_default();
     match network {
         NetworkConfig::Decoder(decoder) => Architecture::Decoder(DecoderSizes {
             vocab_size: decoder.vocab_size,
+            classes: decoder.classes,
+            labels: named.names,
+            problem_type: named.problem_type,
             blocks: block_sizes(&decoder.block, decoder.layers),
             max_positions: decoder.max_positions,
             tied_head: decoder.head.tied,

@@ -81,6 +81,15 @@ pub enum Architecture {
 pub struct DecoderSizes {
     /// Number of tokens in the vocabulary: rows of the embedding.
     pub vocab_size: usize,
+    /// Number of classes of a sequence classifier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
+    /// Their names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// What its scores say: `problem_type` of `config.json`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem_type: Option<String>,
     /// Sizes of the blocks.
     #[serde(flatten)]
     pub blocks: BlockSizes,

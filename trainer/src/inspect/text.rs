@@ -65,8 +65,17 @@ impl InspectReport {
                 None => {}
                 Some(Architecture::Decoder(sizes)) => {
                     facts.extend(blocks(&sizes.blocks));
-                    let head = if sizes.tied_head { "is the embedding" } else { "a tensor of its own" };
-                    facts.push(("vocabulary", format!("{}, output head {head}", sizes.vocab_size)));
+                    let head = match (sizes.classes, sizes.tied_head) {
+                        (Some(_), _) => "no output head",
+                        (None, true) => "output head is the embedding",
+                        (None, false) => "output head a tensor of its own",
+                    };
+                    facts.push(("vocabulary", format!("{}, {head}", sizes.vocab_size)));
+                    if let Some(classes) = sizes.classes {
+                        let problem =
+                            sizes.problem_type.as_deref().unwrap_or("a problem that config.json does not name");
+                        facts.push(("classifier", format!("{classes} of {problem}: {}", names(&sizes.labels))));
+                    }
                     facts.push(("positions", sizes.max_positions.to_string()));
                 }
                 Some(Architecture::Towers(TowersSizes { embedding, text, vision })) => {
@@ -105,6 +114,14 @@ impl InspectReport {
         facts.push(("dtype", if dtypes.is_empty() { "no weights in this folder".to_string() } else { dtypes }));
         facts
     }
+}
+
+/// The first names of classes. They come from an untrusted file.
+fn names(labels: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = labels.iter().take(SHOWN).map(|name| name.escape_debug().to_string()).collect();
+    let more = labels.len().saturating_sub(SHOWN);
+    if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
 /// The pattern, or the last parts of the listed names, because the list may name every module of every layer.

@@ -68,7 +68,8 @@ impl ProgressMetric {
                 self.best = Some(best);
                 let rows = match report.metrics {
                     EvalMetrics::Tokens { tokens, .. } => format!("{tokens} tokens"),
-                    EvalMetrics::Pairs { pairs } => format!("{pairs} pairs"),
+                    EvalMetrics::Rewards { pairs, .. } | EvalMetrics::Pairs { pairs } => format!("{pairs} pairs"),
+                    EvalMetrics::Classes { rows, .. } => format!("{rows} rows"),
                 };
                 format!("last {:.4} (step {}), best {:.4} (step {}), {rows}", report.loss, report.step, best.1, best.0)
             }

@@ -3,6 +3,7 @@
 //! ```text
 //! sft.rs          cross-entropy of labelled tokens; router.rs is the load-balancing loss of routers beside it
 //! distill.rs      that, and the divergence from a teacher's distributions
+//! score.rs        scores of whole texts: classes, values, preferences; metrics.rs counts what is right
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
@@ -25,12 +26,14 @@ mod contrastive;
 mod distill;
 mod gradients;
 mod hidden;
+mod metrics;
 mod noise;
 mod on_policy;
 mod pairs;
 mod parts;
 mod projections;
 mod router;
+mod score;
 mod sft;
 mod views;
 
@@ -39,11 +42,13 @@ pub use companion::Companion;
 pub use contrastive::{Contrastive, Embeddings};
 pub use distill::Distill;
 pub use gradients::Gradients;
+use metrics::ScoreSums;
 pub use noise::{NoiseAverage, NoiseSample};
 pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
 pub use projections::Projections;
 pub use router::RouterBalance;
+pub use score::{Learned, Score};
 pub use sft::{LabelledTokens, Sft, StepScale, TokenSums};
 pub use views::inputs;
 use views::{predictor, token_batch, towers};
@@ -55,7 +60,7 @@ use firebrand_models::towers::Towers;
 use firebrand_models::{Kind, Model, Network};
 
 use crate::error::Error;
-use crate::recipe::{Method, ObjectiveRecipe, Recipe};
+use crate::recipe::{ClassifyRecipe, Method, ObjectiveRecipe, Recipe};
 
 /// What a run minimises.
 #[derive(Debug, Clone)]
@@ -65,6 +70,8 @@ pub enum Objective {
     Sft(Sft),
     /// Distillation.
     Distill(Distill),
+    /// Classification of whole texts, or rewards from preferences.
+    Score(Score),
     /// Contrastive learning of two towers.
     Contrastive(Contrastive),
 }
@@ -81,6 +88,7 @@ impl ObjectiveRecipe {
     pub fn of_kind(kind: Kind, method: &Method) -> Self {
         match kind {
             Kind::Decoder => Self::sft(),
+            Kind::Classifier => Self::Classify(ClassifyRecipe::default()),
             Kind::Towers => Self::contrastive(method),
         }
     }
@@ -90,6 +98,8 @@ impl ObjectiveRecipe {
         match self {
             Self::Sft(_) => "sft",
             Self::Distill(_) => "distill",
+            Self::Classify(_) => "classify",
+            Self::Reward(_) => "reward",
             Self::Contrastive(_) => "contrastive",
         }
     }
@@ -98,14 +108,17 @@ impl ObjectiveRecipe {
     pub fn fits(&self, kind: Kind) -> bool {
         match (self, kind) {
             (Self::Sft(_) | Self::Distill(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
-            (Self::Sft(_) | Self::Distill(_), Kind::Towers) | (Self::Contrastive(_), Kind::Decoder) => false,
+            (Self::Classify(_) | Self::Reward(_), Kind::Decoder | Kind::Classifier) => true,
+            (Self::Sft(_) | Self::Distill(_), Kind::Classifier | Kind::Towers) => false,
+            (Self::Classify(_) | Self::Reward(_), Kind::Towers) => false,
+            (Self::Contrastive(_), Kind::Decoder | Kind::Classifier) => false,
         }
     }
 
     /// Whether its gradient is a sum over rows of which each micro-batch has a share, so that a noise scale can be measured.
     pub fn is_sum_over_rows(&self) -> bool {
         match self {
-            Self::Sft(_) => true,
+            Self::Sft(_) | Self::Classify(_) | Self::Reward(_) => true,
             // Answers that the student writes count in one of two means, which have different shares then.
             Self::Distill(distill) => distill.on_policy == 0.0,
             Self::Contrastive(_) => false,
@@ -115,15 +128,23 @@ impl ObjectiveRecipe {
     /// The kind of rows it trains on.
     pub fn rows(&self) -> RowKind {
         match self {
-            Self::Sft(_) | Self::Distill(_) => RowKind::Tokens,
+            Self::Sft(_) | Self::Distill(_) | Self::Classify(_) | Self::Reward(_) => RowKind::Tokens,
             Self::Contrastive(_) => RowKind::Tensors,
+        }
+    }
+
+    /// Whether what it trains can answer prompts.
+    pub fn writes_text(&self) -> bool {
+        match self {
+            Self::Sft(_) | Self::Distill(_) => true,
+            Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => false,
         }
     }
 
     /// Makes trainable everything that full fine-tuning trains, except the parameters at the paths `frozen`.
     pub fn train_all_but(&self, model: Model, frozen: &[&str]) -> Model {
         match self {
-            Self::Sft(_) | Self::Distill(_) => model.train_all_but(frozen),
+            Self::Sft(_) | Self::Distill(_) | Self::Classify(_) | Self::Reward(_) => model.train_all_but(frozen),
             Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all_but(frozen),
             Self::Contrastive(_) => model.train_all_but(&[frozen, &[Towers::TEMPERATURE]].concat()),
         }
@@ -151,6 +172,12 @@ impl Objective {
                 projections: None,
                 teacher: companion.ok_or_else(|| no_companion("distill", "teacher"))?,
             }),
+            ObjectiveRecipe::Classify(classify) => {
+                Self::Score(Score { recompute, from: Learned::Labels(classify.classes()) })
+            }
+            ObjectiveRecipe::Reward(reward) => {
+                Self::Score(Score { recompute, from: Learned::Preferences { center: reward.center } })
+            }
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
             }
@@ -161,7 +188,7 @@ impl Objective {
     pub fn begin(&mut self, network: &Network) {
         match self {
             Self::Distill(distill) => distill.begin(network),
-            Self::Sft(_) | Self::Contrastive(_) => {}
+            Self::Sft(_) | Self::Score(_) | Self::Contrastive(_) => {}
         }
     }
 
@@ -169,14 +196,14 @@ impl Objective {
     pub fn projections(&mut self) -> Option<&mut Projections> {
         match self {
             Self::Distill(distill) => distill.projections.as_mut(),
-            Self::Sft(_) | Self::Contrastive(_) => None,
+            Self::Sft(_) | Self::Score(_) | Self::Contrastive(_) => None,
         }
     }
 
     /// The kind of rows that it learns from.
     pub fn rows(&self) -> RowKind {
         match self {
-            Self::Sft(_) | Self::Distill(_) => RowKind::Tokens,
+            Self::Sft(_) | Self::Distill(_) | Self::Score(_) => RowKind::Tokens,
             Self::Contrastive(_) => RowKind::Tensors,
         }
     }
@@ -185,6 +212,10 @@ impl Objective {
     pub fn of_kind(kind: Kind) -> Self {
         match kind {
             Kind::Decoder => Self::Sft(Sft::default()),
+            Kind::Classifier => Self::Score(Score {
+                recompute: Recompute::Off,
+                from: Learned::Labels(ClassifyRecipe::default().classes()),
+            }),
             Kind::Towers => Self::Contrastive(Contrastive { recompute: Recompute::Off, learn_temperature: false }),
         }
     }
@@ -202,6 +233,7 @@ impl Objective {
         match self {
             Self::Sft(sft) => Ok(sft.accumulate_step(network, &tokens(batches)?, gradients)),
             Self::Distill(distill) => distill.accumulate_step(network, batches, gradients),
+            Self::Score(score) => score.accumulate_step(network, &tokens(batches)?, gradients),
             Self::Contrastive(contrastive) => {
                 let towers = towers(network);
                 let pairs = batches.iter().map(|(batch, mode)| Ok((Pairs::of(batch, towers.config())?, *mode)));
@@ -213,7 +245,7 @@ impl Objective {
     /// The network after an optimiser step, with the parameters that the objective bounds clamped to their bounds.
     pub fn after_step(&self, network: Network) -> Network {
         match self {
-            Self::Sft(_) | Self::Distill(_) => network,
+            Self::Sft(_) | Self::Distill(_) | Self::Score(_) => network,
             Self::Contrastive(contrastive) => match network {
                 Network::Towers(towers) => Network::Towers(contrastive.after_step(towers)),
                 other @ Network::Decoder(_) => other,
@@ -239,6 +271,13 @@ impl Objective {
                     sums += Sft::evaluate(predictor(network), token_batch(&batch?)?);
                 }
                 Ok(sums.evaluated())
+            }
+            Self::Score(score) => {
+                let mut sums = ScoreSums::default();
+                for batch in batches {
+                    score.evaluate(network, token_batch(&batch?)?, &mut sums)?;
+                }
+                Ok(score.evaluated(&sums))
             }
             Self::Contrastive(_) => {
                 let towers = towers(network);

@@ -69,6 +69,36 @@ pub enum EvalMetrics {
         #[serde(rename = "eval_tokens")]
         tokens: u64,
     },
+    /// Of pairs of a better and a worse answer.
+    Rewards {
+        /// Mean score of the better answers.
+        #[serde(rename = "eval_rewards/chosen", deserialize_with = "null_is_nan")]
+        chosen: f64,
+        /// Mean score of the worse answers.
+        #[serde(rename = "eval_rewards/rejected", deserialize_with = "null_is_nan")]
+        rejected: f64,
+        /// Mean difference of the two.
+        #[serde(rename = "eval_rewards/margins", deserialize_with = "null_is_nan")]
+        margins: f64,
+        /// Share of pairs whose better answer has the higher score.
+        #[serde(rename = "eval_rewards/accuracies", deserialize_with = "null_is_nan")]
+        accuracies: f64,
+        /// Pairs evaluated.
+        #[serde(rename = "eval_pairs")]
+        pairs: u64,
+    },
+    /// Of labelled rows.
+    Classes {
+        /// Share of right decisions; absent where rows have values.
+        #[serde(rename = "eval_accuracy", default, skip_serializing_if = "Option::is_none")]
+        accuracy: Option<f64>,
+        /// Mean over all classes of F1; absent where rows have values.
+        #[serde(rename = "eval_f1", default, skip_serializing_if = "Option::is_none")]
+        f1: Option<f64>,
+        /// Rows evaluated.
+        #[serde(rename = "eval_rows")]
+        rows: u64,
+    },
     /// Of pairs.
     Pairs {
         /// Pairs evaluated.
@@ -78,19 +108,38 @@ pub enum EvalMetrics {
 }
 
 impl EvalMetrics {
-    /// `exp(loss)` over tokens; NaN for pairs.
+    /// `exp(loss)` over tokens; NaN for anything else.
     pub fn perplexity(&self) -> f64 {
         match self {
             Self::Tokens { perplexity, .. } => *perplexity,
-            Self::Pairs { .. } => f64::NAN,
+            Self::Rewards { .. } | Self::Classes { .. } | Self::Pairs { .. } => f64::NAN,
         }
     }
 
-    /// Share of labelled tokens that the model found most likely; NaN for pairs.
+    /// Share of labelled tokens that the model found most likely; NaN for anything else.
     pub fn token_accuracy(&self) -> f64 {
         match self {
             Self::Tokens { token_accuracy, .. } => *token_accuracy,
-            Self::Pairs { .. } => f64::NAN,
+            Self::Rewards { .. } | Self::Classes { .. } | Self::Pairs { .. } => f64::NAN,
+        }
+    }
+}
+
+impl EvalMetrics {
+    /// The measurements of texts and of preferences by their names, without `eval_`; none of tokens and of pairs.
+    pub fn named(&self) -> Vec<(&'static str, f64)> {
+        match self {
+            Self::Tokens { .. } | Self::Pairs { .. } => vec![],
+            Self::Rewards { chosen, rejected, margins, accuracies, .. } => vec![
+                ("rewards/chosen", *chosen),
+                ("rewards/rejected", *rejected),
+                ("rewards/margins", *margins),
+                ("rewards/accuracies", *accuracies),
+            ],
+            Self::Classes { accuracy, f1, .. } => {
+                let named = [("accuracy", *accuracy), ("f1", *f1)];
+                named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+            }
         }
     }
 }

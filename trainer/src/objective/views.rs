@@ -4,7 +4,7 @@ use firebrand_adapters::Mode;
 use firebrand_datasets::{Batch, BatchContent, TokenBatch};
 use firebrand_models::parts::{EmbeddingNoise, Inputs};
 use firebrand_models::towers::Towers;
-use firebrand_models::{Network, Predictor};
+use firebrand_models::{Network, Pooled, Predictor};
 
 use crate::error::Error;
 
@@ -42,6 +42,14 @@ pub(super) fn noisy_inputs(batch: &TokenBatch, alpha: Option<f64>, mode: Mode) -
             inputs(batch).with_noise(EmbeddingNoise { alpha, key, rows: batch.examples.clone() })
         }
         (Some(_) | None, Mode::Training { .. } | Mode::Inference) => inputs(batch),
+    }
+}
+
+/// The view for objectives over whole texts. The caller has checked that the network has it.
+pub(super) fn pooled(network: &Network) -> Pooled<'_> {
+    match network.pooled() {
+        Some(pooled) => pooled,
+        None => panic!("an objective over whole texts for a {}", network.kind()),
     }
 }
 

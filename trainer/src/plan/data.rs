@@ -10,6 +10,7 @@ use firebrand_hub::HubDatasets;
 use firebrand_models::Model;
 
 use super::fits;
+use super::rows::rows_of;
 use super::text::Text;
 use crate::error::Error;
 use crate::recipe::{ObjectiveRecipe, Recipe};
@@ -43,9 +44,10 @@ impl Data {
             CacheChoice::Auto => cache,
             CacheChoice::Off => None,
         };
+        let config = rows_of(recipe);
         let split = |split: Split, name: &'static str| {
             prepare(&Prepare {
-                config: &recipe.data,
+                config: &config,
                 split,
                 base: Path::new(""),
                 tokenizer: text.tokenizer.as_ref(),
@@ -61,7 +63,7 @@ impl Data {
         };
         let train = split(Split::Train, "train")?;
         let eval = match (recipe.data.validation_split, recipe.data.eval.is_empty()) {
-            (Some(_), _) => train.set_aside(&recipe.data),
+            (Some(_), _) => train.set_aside(&config),
             (None, false) => Some(split(Split::Eval, "eval")?),
             (None, true) => None,
         };

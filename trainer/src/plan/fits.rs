@@ -2,7 +2,7 @@
 
 use firebrand_datasets::{Check, Dataset, ExampleContent, Finding, Format, Location, RowKind, Split, Tokenizer};
 use firebrand_models::towers::Towers;
-use firebrand_models::{Model, Predictor};
+use firebrand_models::{Model, TokenLimits};
 
 use crate::error::Error;
 use crate::objective::check_row;
@@ -14,8 +14,8 @@ use crate::recipe::ObjectiveRecipe;
 /// # Errors
 /// A row that it cannot read.
 pub fn check(dataset: &Dataset, model: &Model, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
-    match (dataset.kind(), model.network().predictor(), model.network().towers()) {
-        (RowKind::Tokens, Some(predictor), _) => check_tokens(dataset, predictor, tokenizer),
+    match (dataset.kind(), model.network().token_limits(), model.network().towers()) {
+        (RowKind::Tokens, Some(limits), _) => check_tokens(dataset, limits, tokenizer),
         (RowKind::Tensors, _, Some(towers)) => check_pairs(dataset, towers),
         (RowKind::Tokens, None, _) => Err(other_rows(dataset, model, RowKind::Tensors)),
         (RowKind::Tensors, _, None) => Err(other_rows(dataset, model, RowKind::Tokens)),
@@ -35,13 +35,13 @@ fn other_rows(dataset: &Dataset, model: &Model, reads: RowKind) -> Error {
 }
 
 /// The error names the row with the largest id, or the longest row.
-fn check_tokens(dataset: &Dataset, predictor: Predictor<'_>, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
-    let vocabulary = predictor.vocab_size();
+fn check_tokens(dataset: &Dataset, limits: TokenLimits, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
+    let vocabulary = limits.vocab_size;
     if let Some((id, location)) = dataset.largest_id().filter(|(id, _)| *id as usize >= vocabulary) {
         return Err(outside(id, &location, vocabulary, tokenizer));
     }
     let positions = dataset.most_positions();
-    match (dataset.longest(), predictor.position_limit()) {
+    match (dataset.longest(), limits.positions) {
         (_, Some(limit)) if dataset.documents().is_joined() && positions > limit => Err(Error::Request {
             problem: format!(
                 "packs of joined documents may be {positions} tokens long, but the model has positions for {limit}"
@@ -84,8 +84,8 @@ fn outside(id: u32, location: &Location, vocabulary: usize, tokenizer: Option<&T
 /// The finding that some rows are longer than what the model was trained on. They can be computed, with positions that
 /// the model never saw.
 pub fn beyond_positions(dataset: &Dataset, split: Split, model: &Model) -> Option<Finding> {
-    let predictor = model.network().predictor().filter(|_| dataset.kind() == RowKind::Tokens)?;
-    let limit = predictor.unscaled_positions()?;
+    let limits = model.network().token_limits().filter(|_| dataset.kind() == RowKind::Tokens)?;
+    let limit = limits.unscaled_positions?;
     if dataset.documents().is_joined() {
         let positions = dataset.most_positions();
         return (positions > limit).then(|| Finding {
@@ -137,6 +137,15 @@ fn check_pairs(dataset: &Dataset, towers: &Towers) -> Result<(), Error> {
     Ok(())
 }
 
+/// The format of the rows that scores are learned from, in a word for users; absent for other objectives.
+fn scored(objective: &ObjectiveRecipe) -> Option<(Format, &'static str)> {
+    match objective {
+        ObjectiveRecipe::Classify(_) => Some((Format::Labelled, "labelled rows")),
+        ObjectiveRecipe::Reward(_) => Some((Format::Preference, "pairs of a better and a worse answer")),
+        ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_) | ObjectiveRecipe::Contrastive(_) => None,
+    }
+}
+
 /// Checks that an objective trains on these rows. `sft` trains neither on preference rows nor on answers labelled good
 /// or bad.
 ///
@@ -153,6 +162,20 @@ pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result
         });
     }
     for decision in &dataset.decisions {
+        if let Some((wanted, what)) = scored(objective) {
+            if decision.format == wanted {
+                continue;
+            }
+            return Err(Error::Request {
+                problem: format!(
+                    "objective {} learns from {what}; {} holds rows of {}",
+                    objective.name(),
+                    decision.path,
+                    decision.format
+                ),
+                help: format!("give it rows of format `{wanted}`; docs/data.md shows them"),
+            });
+        }
         let (holds, help) = match (decision.format, objective.rows()) {
             (Format::Preference, RowKind::Tokens) => (
                 "preference pairs",
@@ -162,6 +185,10 @@ pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result
             (Format::Unpaired, RowKind::Tokens) => {
                 ("answers labelled good or bad", "to train on the good answers, take only those, without their label")
             }
+            (Format::Labelled, RowKind::Tokens) => (
+                "labelled rows",
+                "objective classify learns labels; to train on their text, write format = \"text\" or the other of their formats",
+            ),
             (Format::Tensors, RowKind::Tokens) => {
                 ("rows of tensors", "what trains on them is another objective and another kind of model")
             }

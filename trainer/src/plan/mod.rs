@@ -9,7 +9,7 @@
 //!                     length.rs decides epochs and warm-up where the recipe leaves them to the rows
 //! companion.rs        what the objective compares the model with: a teacher or its cache
 //! cache_estimate.rs   what a teacher's cache will cost and lose
-//! objective.rs        the objective, where the recipe leaves it to the model
+//! objective.rs        the objective, where the recipe leaves it to the model; classes.rs what a classifier tells apart
 //! model_folder.rs     the folder of a model, fetched if necessary
 //! model.rs            the model; initial_adapter.rs checks the adapter a run starts from
 //! memory.rs           an estimate of bytes, from which recompute.rs decides; room.rs compares it with machine.rs
@@ -21,6 +21,7 @@
 
 pub mod cache;
 mod cache_estimate;
+mod classes;
 mod companion;
 mod data;
 mod date;
@@ -38,11 +39,13 @@ mod opened;
 mod ready;
 mod recompute;
 mod room;
+mod rows;
 mod text;
 mod text_folder;
 mod vocabulary;
 
 pub use cache_estimate::CacheEstimate;
+pub use classes::{decide_classes, give_head, pad};
 pub use companion::{CacheNeed, CompanionModel, CompanionPlan, teacher_key};
 pub use data::{Data, sources, total_steps};
 pub use machine::Machine;
@@ -54,6 +57,7 @@ pub use objective::decide_objective;
 pub use opened::Opened;
 pub use ready::Ready;
 pub use recompute::recompute;
+pub use rows::rows_of;
 pub use text::{Text, dated_text};
 pub use text_folder::TextFolder;
 pub use vocabulary::Vocabulary;

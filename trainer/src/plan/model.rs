@@ -7,6 +7,7 @@ use firebrand_adapters::AdapterError;
 use firebrand_models::adapter_folder::{self, Start};
 use firebrand_models::{Hold, Model, ModelError, ModelFiles, WriteAs};
 
+use super::classes::give_head;
 use super::companion::CompanionPlan;
 use super::initial_adapter::check_initial_adapter;
 use super::vocabulary::Vocabulary;
@@ -73,6 +74,7 @@ pub fn build_model(
         let help = "router_aux_loss is for models with experts, such as Mixtral; leave it out";
         return Err(loaded.complain("objective.router_aux_loss", problem, help).into());
     }
+    give_head(&mut model, recipe)?;
     check_quantized_base(loaded, &model)?;
     if let Some(dtype) = recipe.export.dtype {
         let complain = |error: ModelError| {

@@ -17,7 +17,7 @@ pub fn notes(recipe: &Recipe, model: &Model, rows: usize, steps: u64) -> Vec<Str
     }
     notes.extend(rate(recipe));
     notes.extend(rank(model));
-    if let (ObjectiveRecipe::Contrastive(_), 1) = (recipe.objective_of(model.kind()), rows % recipe.train.batch_size) {
+    if let (ObjectiveRecipe::Contrastive(_), 1) = (&recipe.objective_of(model.kind()), rows % recipe.train.batch_size) {
         notes.push(format!(
             "{rows} rows in steps of {}: the last step of an epoch has one pair, which has no other to tell it from and teaches nothing",
             recipe.train.batch_size

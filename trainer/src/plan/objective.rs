@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use firebrand_datasets::RowKind;
+use firebrand_datasets::{Problem, RowKind};
 use firebrand_models::families::Family;
 use firebrand_models::hf_config::HfConfig;
+use firebrand_models::{Kind, ModelFiles, SCORE_MODULE};
 
 use crate::error::Error;
-use crate::recipe::{Loaded, ObjectiveRecipe};
+use crate::recipe::{ClassifyRecipe, Init, Loaded, Method, ObjectiveRecipe};
 
 /// Decides the objective. Where the recipe names none, the `config.json` in `folder` tells the kind of model.
 ///
@@ -15,8 +16,9 @@ use crate::recipe::{Loaded, ObjectiveRecipe};
 /// A configuration that is not supported; an objective that does not fit the kind, or a step of one pair, shown in the
 /// recipe.
 pub fn decide_objective(loaded: &mut Loaded, folder: &Path) -> Result<(), Error> {
-    let family = Family::of(&HfConfig::open(folder)?)?;
-    let kind = family.kind();
+    let config = HfConfig::open(folder)?;
+    let family = Family::of(&config)?;
+    let kind = kind_of(loaded.recipe.init, folder, family, &config);
     let usual = ObjectiveRecipe::of_kind(kind, &loaded.recipe.method);
     let objective = loaded.recipe.objective_of(kind);
     if !objective.fits(kind) {
@@ -39,10 +41,57 @@ pub fn decide_objective(loaded: &mut Loaded, folder: &Path) -> Result<(), Error>
         );
         return Err(loaded.complain("log.noise_scale", problem, "leave noise_scale out").into());
     }
-    if let (RowKind::Tensors, Some(_)) = (objective.rows(), &loaded.recipe.sample) {
-        let problem = format!("a model of type {} writes no text, so it cannot answer prompts", family.name());
+    if let (false, Some(_)) = (objective.writes_text(), &loaded.recipe.sample) {
+        let what = match objective.rows() {
+            RowKind::Tokens => format!("objective {} trains a model that", objective.name()),
+            RowKind::Tensors => format!("a model of type {}", family.name()),
+        };
+        let problem = format!("{what} writes no text, so it cannot answer prompts");
         return Err(loaded.complain("sample", problem, "leave [sample] out").into());
     }
+    let objective = match objective {
+        ObjectiveRecipe::Classify(classify) => {
+            let of_model = || Problem::of_config(config.optional_string("problem_type").ok()??);
+            let problem = classify.problem.or_else(|| of_model().filter(|_| kind.classifies()));
+            ObjectiveRecipe::Classify(ClassifyRecipe { problem: Some(problem.unwrap_or_default()), ..classify })
+        }
+        other => other,
+    };
+    if let ObjectiveRecipe::Classify(_) | ObjectiveRecipe::Reward(_) = &objective {
+        train_scores(loaded, &objective)?;
+    }
     loaded.recipe.objective = Some(objective);
+    Ok(())
+}
+
+/// The kind of the model: that of its weights, which may lack a head that `config.json` names; without weights, that of
+/// `config.json`.
+fn kind_of(init: Init, folder: &Path, family: Family, config: &HfConfig) -> Kind {
+    let weights = match init {
+        Init::Pretrained => ModelFiles::open(folder).ok(),
+        Init::Random => None,
+    };
+    match weights {
+        Some(files) => files.network().kind(),
+        // What is wrong with the configuration is said where the model is built.
+        None => family.config(config).map_or(family.kind(), |network| network.kind()),
+    }
+}
+
+/// Adds the scores to what an adapter run trains and writes.
+fn train_scores(loaded: &mut Loaded, objective: &ObjectiveRecipe) -> Result<(), Error> {
+    if loaded.recipe.vocabulary.is_some() {
+        let problem = format!("objective {} has no output head, in which new tokens would have rows", objective.name());
+        let help = "remove [vocabulary], or write an enlarged model with `firebrand enlarge` and take that";
+        return Err(loaded.complain("vocabulary", problem, help).into());
+    }
+    let modules = match &mut loaded.recipe.method {
+        Method::Full => return Ok(()),
+        Method::Lora(lora) | Method::Dora(lora) => &mut lora.modules_to_save,
+        Method::Ia3(ia3) => &mut ia3.modules_to_save,
+    };
+    if !modules.iter().any(|known| SCORE_MODULE.ends_with(known.as_str())) {
+        modules.push(SCORE_MODULE.into());
+    }
     Ok(())
 }

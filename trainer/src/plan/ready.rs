@@ -10,6 +10,7 @@ use firebrand_datasets::{DataError, Split};
 use firebrand_models::Model;
 
 use super::cache;
+use super::classes::{decide_classes, pad};
 use super::companion::{CacheNeed, CompanionPlan};
 use super::data::{Data, total_steps};
 use super::fits;
@@ -25,7 +26,7 @@ use super::vocabulary::Vocabulary;
 use crate::device;
 use crate::error::Error;
 use crate::objective::{Companion, Recompute};
-use crate::recipe::{Loaded, Recipe};
+use crate::recipe::{Loaded, ObjectiveRecipe, Recipe};
 use crate::ui::bars::{DataProgress, Waiting};
 
 /// A run that can start.
@@ -62,7 +63,7 @@ impl Ready {
         let plan = CompanionPlan::find(&opened, cache)?;
         let machine = Machine::measure(opened.recipe().device);
         check_weights(&opened.loaded, &opened.folder, machine)?;
-        let (mut data, Built { model, modules, companion }) = load(&opened, plan.as_ref(), &device)?;
+        let (mut data, Built { model, modules, companion }) = load(&mut opened, plan.as_ref(), &device)?;
         let decided = decide_length(&mut opened.loaded, &data)?;
         let beyond = [(Split::Train, Some(&data.train)), (Split::Eval, data.eval.as_ref())];
         let beyond = beyond.into_iter().filter_map(|(split, rows)| fits::beyond_positions(rows?, split, &model));
@@ -120,7 +121,34 @@ impl Ready {
     }
 }
 
-fn load(opened: &Opened, companion: Option<&CompanionPlan>, device: &Device) -> Result<(Data, Built), Error> {
+fn load(opened: &mut Opened, companion: Option<&CompanionPlan>, device: &Device) -> Result<(Data, Built), Error> {
+    let (data, mut built) = match &opened.recipe().objective {
+        // How many classes the head has is known when the rows are read; what is wrong with a label is said before weights are.
+        Some(ObjectiveRecipe::Classify(_) | ObjectiveRecipe::Reward(_)) => {
+            let data = rows(opened, companion, &|| false)?.ok_or(DataError::Interrupted)?;
+            decide_classes(&mut opened.loaded, &opened.folder, &data)?;
+            let _waiting = Waiting::new("reading the model");
+            let Opened { loaded, folder, vocabulary, .. } = &*opened;
+            (data, build_model(loaded, folder, vocabulary.as_ref(), companion, device)?)
+        }
+        Some(ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_) | ObjectiveRecipe::Contrastive(_)) | None => {
+            side_by_side(opened, companion, device)?
+        }
+    };
+    pad(&mut built.model, &opened.text);
+    data.check_fits(&built.model, opened.text.tokenizer.as_ref())?;
+    if total_steps(opened.recipe(), &data) == 0 {
+        let (problem, help) = match data.train.labelled_tokens() {
+            0 => ("no row has a labelled token", "look at the rows with `firebrand data RECIPE`, and at data.train_on"),
+            _ => ("an epoch visits no row", "raise `weight`, `rows` or `epochs` of a source in [[data.train]]"),
+        };
+        return Err(Error::Request { problem: format!("there is nothing to train on: {problem}"), help: help.into() });
+    }
+    Ok((data, built))
+}
+
+/// Reads rows and weights at the same time.
+fn side_by_side(opened: &Opened, companion: Option<&CompanionPlan>, device: &Device) -> Result<(Data, Built), Error> {
     let failed = Arc::new(AtomicBool::new(false));
     let building = {
         let (failed, loaded, folder, device) =
@@ -132,32 +160,26 @@ fn load(opened: &Opened, companion: Option<&CompanionPlan>, device: &Device) -> 
                 .inspect_err(|_| failed.store(true, Ordering::Relaxed))
         })
     };
-    let recipe = opened.recipe();
-    let bar = DataProgress::new();
-    let data = Data::load(recipe, &opened.text, cache::folder().as_deref(), &|split, progress| {
-        bar.report(split, progress);
-        if failed.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    bar.finish();
-    let data = match data {
-        Err(Error::Data(DataError::Interrupted)) => None,
-        data => Some(data?),
-    };
-    if let Some(data) = &data {
-        data.report.clone().pass()?;
-        companion.map_or(Ok(()), |companion| companion.check_rows(opened, &data.train))?;
-    }
+    let data = rows(opened, companion, &|| failed.load(Ordering::Relaxed))?;
     let waiting = Waiting::new("reading the model");
     let built = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     drop(waiting);
-    let data = data.ok_or(DataError::Interrupted)?;
-    data.check_fits(&built.model, opened.text.tokenizer.as_ref())?;
-    if total_steps(recipe, &data) == 0 {
-        let (problem, help) = match data.train.labelled_tokens() {
-            0 => ("no row has a labelled token", "look at the rows with `firebrand data RECIPE`, and at data.train_on"),
-            _ => ("an epoch visits no row", "raise `weight`, `rows` or `epochs` of a source in [[data.train]]"),
-        };
-        return Err(Error::Request { problem: format!("there is nothing to train on: {problem}"), help: help.into() });
-    }
-    Ok((data, built))
+    Ok((data.ok_or(DataError::Interrupted)?, built))
+}
+
+/// Reads the rows and checks them with the data gate; absent where `stop` ended that.
+fn rows(opened: &Opened, companion: Option<&CompanionPlan>, stop: &dyn Fn() -> bool) -> Result<Option<Data>, Error> {
+    let bar = DataProgress::new();
+    let data = Data::load(opened.recipe(), &opened.text, cache::folder().as_deref(), &|split, progress| {
+        bar.report(split, progress);
+        if stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish();
+    let data = match data {
+        Err(Error::Data(DataError::Interrupted)) => return Ok(None),
+        data => data?,
+    };
+    data.report.clone().pass()?;
+    companion.map_or(Ok(()), |companion| companion.check_rows(opened, &data.train))?;
+    Ok(Some(data))
 }

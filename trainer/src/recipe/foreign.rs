@@ -188,6 +188,9 @@ const NAMES: &[(&[&str], Here)] = &[
     (&["neftune_noise_alpha", "noisy_embedding_alpha"], Key("objective.neftune_alpha")),
     (&["label_smoothing_factor"], Key("objective.label_smoothing")),
     (&["z_loss_coef", "z_loss_coefficient", "z_loss_weight", "softmax_auxiliary_loss"], Key("objective.z_loss")),
+    (&["center_rewards_coefficient"], Key("objective.center")),
+    (&["problem_type"], Key("objective.problem")),
+    (&["id2label", "label_names", "class_names"], Key("objective.labels")),
     (&["merge_lora", "save_merged"], Key("export.merge")),
     (&["stage", "rl", "do_train", "do_eval", "trainer", "task", "training_type"], Words(STAGE)),
     (

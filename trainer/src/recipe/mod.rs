@@ -35,6 +35,7 @@ mod reference;
 mod resolved;
 mod schedule;
 mod schema;
+mod score;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -66,6 +67,7 @@ pub use reference::reference;
 pub use resolved::HEADER;
 pub use schedule::{Curve, Decay, Ramp, Schedule, Timescale, Warmup, WarmupStableDecay};
 pub use schema::json_schema;
+pub use score::{ClassifyRecipe, RewardRecipe};
 pub use train::{Duration, Recompute, Train};
 pub use vocabulary::{RowInit, RowPreset, VocabularyRecipe};
 

@@ -9,6 +9,7 @@ pub(super) use distill::{DistillKeys, DistillLoss};
 pub use distill::{DistillRecipe, HiddenLoss, HiddenRecipe, TeacherModel, TeacherRecipe};
 
 use super::adapter::Method;
+use super::score::{ClassifyKeys, ClassifyRecipe, RewardKeys, RewardRecipe};
 
 /// What is minimised.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +18,10 @@ pub enum ObjectiveRecipe {
     Sft(SftRecipe),
     /// The divergence from a teacher's distributions, beside that likelihood.
     Distill(DistillRecipe),
+    /// The likelihood of the labels of whole texts.
+    Classify(ClassifyRecipe),
+    /// That of better answers having a higher score than worse ones.
+    Reward(RewardRecipe),
     /// The distance of matching pairs among all pairs of a step.
     Contrastive(ContrastiveRecipe),
 }
@@ -41,8 +46,8 @@ pub struct ContrastiveRecipe {
     pub learn_temperature: bool,
 }
 
-/// What is minimised. Leave the section out for what the model is made for: the likelihood of labelled tokens for a decoder, the
-/// distance of pairs for two towers.
+/// What is minimised. Leave the section out for what the model is made for: the likelihood of labelled tokens for a decoder, that
+/// of labels for a sequence classifier, the distance of pairs for two towers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(super) enum ObjectiveSection {
@@ -50,6 +55,13 @@ pub(super) enum ObjectiveSection {
     Sft(SftKeys),
     /// Distillation: the student learns a teacher's distributions at labelled positions, beside the labels themselves.
     Distill(DistillKeys),
+    /// Sequence classification: the label of a whole text, which is read at its last token that is no padding. The output head
+    /// is replaced by a score for each class (`score`), always trained whole; the folder is one of
+    /// `AutoModelForSequenceClassification`, an adapter one of PEFT's `SEQ_CLS`. Rows are `labelled`.
+    Classify(ClassifyKeys),
+    /// A reward model (Ouyang et al. 2022, arXiv 2203.02155): of two answers to a prompt the better one is to have the higher
+    /// score. One score in place of the output head, as in `classify`. Rows are `preference`.
+    Reward(RewardKeys),
     /// CLIP's symmetric cross-entropy over all pairs of the step, whatever the micro-batches. For models with two towers.
     Contrastive(ContrastiveKeys),
 }
@@ -110,7 +122,7 @@ impl ObjectiveRecipe {
     pub fn router_aux_loss(&self) -> Option<f64> {
         match self {
             Self::Sft(sft) => sft.router_aux_loss,
-            Self::Distill(_) | Self::Contrastive(_) => None,
+            Self::Distill(_) | Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => None,
         }
     }
 }
@@ -122,6 +134,8 @@ impl ObjectiveSection {
             Self::Sft(SftKeys { label_smoothing, z_loss, neftune_alpha, router_aux_loss }) => {
                 ObjectiveRecipe::Sft(SftRecipe { label_smoothing, z_loss, neftune_alpha, router_aux_loss })
             }
+            Self::Classify(keys) => ObjectiveRecipe::Classify(keys.into()),
+            Self::Reward(keys) => ObjectiveRecipe::Reward(keys.into()),
             Self::Distill(keys) => ObjectiveRecipe::Distill(keys.decide()),
             Self::Contrastive(keys) => match keys.learn_temperature {
                 Some(learn_temperature) => ObjectiveRecipe::Contrastive(ContrastiveRecipe { learn_temperature }),
@@ -137,6 +151,8 @@ impl From<ObjectiveRecipe> for ObjectiveSection {
             ObjectiveRecipe::Sft(SftRecipe { label_smoothing, z_loss, neftune_alpha, router_aux_loss }) => {
                 Self::Sft(SftKeys { label_smoothing, z_loss, neftune_alpha, router_aux_loss })
             }
+            ObjectiveRecipe::Classify(classify) => Self::Classify(classify.into()),
+            ObjectiveRecipe::Reward(reward) => Self::Reward(reward.into()),
             ObjectiveRecipe::Distill(distill) => Self::Distill(distill.into()),
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(ContrastiveKeys { learn_temperature: Some(contrastive.learn_temperature) })

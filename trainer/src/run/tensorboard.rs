@@ -104,7 +104,11 @@ impl TensorBoard {
                         scalar("eval/perplexity", perplexity as f32),
                         scalar("eval/token_accuracy", token_accuracy as f32),
                     ],
-                    EvalMetrics::Pairs { .. } => vec![loss],
+                    EvalMetrics::Rewards { .. } | EvalMetrics::Classes { .. } | EvalMetrics::Pairs { .. } => {
+                        let named = report.metrics.named().into_iter();
+                        let named = named.map(|(name, value)| scalar(&format!("eval/{name}"), value as f32));
+                        std::iter::once(loss).chain(named).collect()
+                    }
                 }
             }
         };

@@ -127,6 +127,27 @@ impl TrainerState {
             EvalMetrics::Pairs { pairs } => {
                 self.log([("epoch", epoch), ("eval_loss", loss), ("eval_num_pairs", json!(pairs)), ("step", step)]);
             }
+            EvalMetrics::Rewards { chosen, rejected, margins, accuracies, pairs } => self.log([
+                ("epoch", epoch),
+                ("eval_loss", loss),
+                ("eval_num_pairs", json!(pairs)),
+                ("eval_rewards/accuracies", number(accuracies)),
+                ("eval_rewards/chosen", number(chosen)),
+                ("eval_rewards/margins", number(margins)),
+                ("eval_rewards/rejected", number(rejected)),
+                ("step", step),
+            ]),
+            EvalMetrics::Classes { accuracy, f1, rows } => {
+                let share = |value: Option<f64>| value.map_or(Value::Null, number);
+                self.log([
+                    ("epoch", epoch),
+                    ("eval_accuracy", share(accuracy)),
+                    ("eval_f1", share(f1)),
+                    ("eval_loss", loss),
+                    ("eval_num_rows", json!(rows)),
+                    ("step", step),
+                ]);
+            }
         }
     }
 

@@ -27,7 +27,9 @@ pub(super) fn merging(fixture: &Fixture) -> Result<Measured, Error> {
     let found = match receipt.comparison {
         Comparison::Distributions(found) => found,
         // The self-test trains a decoder.
-        Comparison::Distances(_) => Distributions { largest_logit_difference: f64::INFINITY, ..Default::default() },
+        Comparison::Scores(_) | Comparison::Distances(_) => {
+            Distributions { largest_logit_difference: f64::INFINITY, ..Default::default() }
+        }
     };
     let agreed = found.top1_agreement * 100.0;
     Ok(Measured {

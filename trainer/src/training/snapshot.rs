@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use firebrand_models::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
-use firebrand_models::{Hold, Model, ModelError, adapter_folder};
+use firebrand_models::{Hold, ModelError, adapter_folder};
 
 use super::trainable::train_all;
 use super::trainer::Trainer;
@@ -81,7 +81,7 @@ impl Trainer<'_> {
                 model.train_active()
             }
             None => {
-                let model = Model::load(&checkpoint.path, Hold::F32, &device)?;
+                let model = self.model.reload(&checkpoint.path, Hold::F32, &device)?;
                 train_all(&self.recipe.objective_of(model.kind()), model, &self.recipe.train.freeze)?
             }
         };

@@ -51,6 +51,13 @@ pub(super) fn evaluation(report: &EvalReport) -> String {
             format!("eval loss {loss:.4}  perplexity {perplexity:.2}  accuracy {:.1}%", 100.0 * token_accuracy)
         }
         EvalMetrics::Pairs { pairs } => format!("eval loss {loss:.4}  {pairs} pairs"),
+        EvalMetrics::Rewards { margins, accuracies, .. } => {
+            format!("eval loss {loss:.4}  margin {margins:.4}  accuracy {:.1}%", 100.0 * accuracies)
+        }
+        EvalMetrics::Classes { accuracy: Some(accuracy), f1: Some(f1), .. } => {
+            format!("eval loss {loss:.4}  accuracy {:.1}%  f1 {f1:.3}", 100.0 * accuracy)
+        }
+        EvalMetrics::Classes { rows, .. } => format!("eval loss {loss:.4}  {rows} rows"),
     }
 }
 

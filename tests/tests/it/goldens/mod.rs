@@ -2,6 +2,7 @@
 
 mod adapter_files;
 mod adapter_merge;
+mod classifiers;
 mod forward;
 mod loftq;
 mod lora;

@@ -1,9 +1,10 @@
 //! What the keys of `[objective]` mean together, and with other sections.
 
-use firebrand_datasets::DocumentAttention;
+use firebrand_datasets::{DocumentAttention, Problem};
 
 use super::super::error::Complaint;
 use super::super::objective::{DistillKeys, DistillLoss, ObjectiveSection};
+use super::super::score::{ClassifyKeys, ClassifyRecipe};
 use super::Rules;
 
 impl Rules<'_> {
@@ -18,7 +19,10 @@ impl Rules<'_> {
                     .advice("remove learn_temperature, or remove [adapter] to train every weight"))
             }
             Some(ObjectiveSection::Distill(distill)) => self.distill(distill),
-            Some(ObjectiveSection::Contrastive(_) | ObjectiveSection::Sft(_)) | None => Ok(()),
+            Some(ObjectiveSection::Classify(classify)) => self.classes(classify),
+            Some(ObjectiveSection::Contrastive(_) | ObjectiveSection::Reward(_) | ObjectiveSection::Sft(_)) | None => {
+                Ok(())
+            }
         }
     }
 
@@ -72,5 +76,20 @@ impl Rules<'_> {
             _ => return Ok(()),
         };
         Err(self.conflict(key).message(message).advice(advice))
+    }
+
+    fn classes(&self, classify: &ClassifyKeys) -> Result<(), Complaint> {
+        let problem = classify.problem.unwrap_or_default();
+        let (message, advice) = match (ClassifyRecipe::repeated(&classify.labels), problem, classify.labels.len()) {
+            (Some(name), ..) => (format!("`objective.labels` names {name:?} twice"), "name each class once"),
+            (None, Problem::Single, 1) => {
+                ("`objective.labels` names one class, and there is nothing to tell it from".into(), "name all classes")
+            }
+            (None, Problem::Regression, 2..) => {
+                ("`objective.labels` names several values, and regression learns one".into(), "remove labels")
+            }
+            (None, Problem::Single | Problem::Multi | Problem::Regression, _) => return Ok(()),
+        };
+        Err(self.conflict("objective.labels").message(message).advice(advice))
     }
 }
