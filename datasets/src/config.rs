@@ -236,9 +236,10 @@ pub enum Format {
     /// `{"prompt": .., "completion": ..}`: two strings, or two lists of messages.
     PromptCompletion,
     /// `{"prompt": .., "chosen": .., "rejected": ..}`: a better and a worse answer, as strings or messages; without `prompt`
-    /// two dialogues that begin alike.
+    /// two dialogues that begin alike. Or `{"prompt_ids": [..], "chosen_ids": [..], "rejected_ids": [..]}` as they are.
     Preference,
-    /// `{"prompt": .., "completion": .., "label": true}`: an answer that is good or bad.
+    /// `{"prompt": .., "completion": .., "label": true}`: an answer that is good or bad. Or `{"prompt_ids": [..],
+    /// "completion_ids": [..], "label": true}` as they are.
     Unpaired,
     /// `{"text": ".."}`: plain text, all of it trained.
     Text,

@@ -116,6 +116,7 @@ impl Encoder {
         match answered {
             Answered::Chat(chat) => self.chat(chat, location, train_on),
             Answered::Plain { prompt, completion } => self.completion(prompt, completion, train_on),
+            Answered::Tokens { prompt, answer } => Ok(Draft::of_tokens(prompt, answer)),
         }
     }
 
@@ -306,6 +307,16 @@ struct Draft {
     text: Option<String>,
     roles: Option<Vec<Option<Role>>>,
     notes: Notes,
+}
+
+impl Draft {
+    /// Tokens as they are, with labels on the answer.
+    fn of_tokens(prompt: &[u32], answer: &[u32]) -> Self {
+        let labels = answer.iter().map(|id| i64::from(*id));
+        let labels = std::iter::repeat_n(NOT_TRAINED, prompt.len()).chain(labels).collect();
+        let encoding = Encoding { ids: [prompt, answer].concat(), offsets: Vec::new() };
+        Self { encoding, labels, ..Self::default() }
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::tensor_file::TensorFile;
+use crate::tokens::NOT_TRAINED;
 
 /// One row, whatever its format was.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +69,13 @@ pub enum Answered {
         /// The answer that is judged.
         completion: String,
     },
+    /// Tokens, taken as they are.
+    Tokens {
+        /// Not trained; never empty.
+        prompt: Vec<u32>,
+        /// The answer that is judged; never empty.
+        answer: Vec<u32>,
+    },
 }
 
 impl From<Answered> for Content {
@@ -75,6 +83,11 @@ impl From<Answered> for Content {
         match answered {
             Answered::Chat(chat) => Content::Chat(chat),
             Answered::Plain { prompt, completion } => Content::Completion { prompt, completion },
+            Answered::Tokens { prompt, answer } => {
+                let labels = answer.iter().map(|id| i64::from(*id));
+                let labels = std::iter::repeat_n(NOT_TRAINED, prompt.len()).chain(labels).collect();
+                Content::Tokens { input_ids: [prompt, answer].concat(), labels }
+            }
         }
     }
 }

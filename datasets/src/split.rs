@@ -75,6 +75,13 @@ impl Hasher {
         match answered {
             Answered::Chat(chat) => self.chat(chat),
             Answered::Plain { prompt, completion } => self.completion(prompt, completion),
+            Answered::Tokens { prompt, answer } => {
+                self.text("answer in tokens");
+                for ids in [prompt, answer] {
+                    self.0.update((ids.len() as u64).to_le_bytes());
+                    ids.iter().for_each(|id| self.0.update(id.to_le_bytes()));
+                }
+            }
         }
     }
 

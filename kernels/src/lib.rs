@@ -32,7 +32,7 @@ mod testing;
 
 pub use activation::{Activation, activate, gated};
 pub use attention::{Alibi, AttentionOptions, Sight, attention};
-pub use cross_entropy::{HeadWeight, linear_cross_entropy, token_statistics};
+pub use cross_entropy::{HeadWeight, linear_cross_entropy, linear_log_probabilities, token_statistics};
 pub use factorise::{Svd, svd};
 pub use frozen_matmul::frozen_matmul;
 pub use gather_rows::gather_rows;
@@ -48,7 +48,10 @@ pub use rope::{RopeStyle, rope};
 pub mod composed {
     pub use crate::activation::{composed as activate, composed_gated as gated};
     pub use crate::attention::composed as attention;
-    pub use crate::cross_entropy::{composed as linear_cross_entropy, composed_statistics as token_statistics};
+    pub use crate::cross_entropy::{
+        composed as linear_cross_entropy, composed_log_probabilities as linear_log_probabilities,
+        composed_statistics as token_statistics,
+    };
     pub use crate::frozen_matmul::composed as frozen_matmul;
     pub use crate::gather_rows::composed as gather_rows;
     pub use crate::layer_norm::composed as layer_norm;

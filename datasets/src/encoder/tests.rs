@@ -239,6 +239,35 @@ fn a_pair_is_two_examples_that_train_their_answers_only() {
     }
 }
 
+/// No tokenizer is there, so nothing can be put around the tokens; nothing is noted of text.
+#[test]
+fn answers_in_tokens_are_taken_as_they_are_and_their_prompts_train_nothing() {
+    let answer = |answer: &[u32]| Answered::Tokens { prompt: vec![5, 6], answer: answer.to_vec() };
+    for train_on in [TrainOn::Assistant, TrainOn::Last, TrainOn::Completion, TrainOn::All] {
+        let encoder = Encoder {
+            tokenizer: None,
+            template: None,
+            system: None,
+            train_on,
+            truncation: Truncation::KeepStart,
+            max_length: 4,
+            keep_text: true,
+        };
+        let content = Content::Preference { chosen: answer(&[7]), rejected: answer(&[8, 9, 1]) };
+        let pair = encoder.encode(&record(content), &location(), 0).unwrap().into_examples();
+        let tokens: Vec<_> = pair.iter().map(|example| example.tokens().unwrap()).collect();
+        assert_eq!((&tokens[0].input_ids[..], &tokens[0].labels[..]), (&[5, 6, 7][..], &[-100, -100, 7][..]));
+        // Cut where max_length ends.
+        assert_eq!((&tokens[1].input_ids[..], &tokens[1].labels[..]), (&[5, 6, 8, 9][..], &[-100, -100, 8, 9][..]));
+        assert_eq!((pair[0].part, pair[1].part), (Part::Chosen, Part::Rejected));
+        let labelled = Notes { labelled_before: 1, ..Notes::default() };
+        assert_eq!(pair[0].notes, labelled);
+        let content = Content::Unpaired { answered: answer(&[7]), judgement: Judgement::Bad };
+        let example = one(&encoder, content);
+        assert_eq!((example.part, &example.tokens().unwrap().labels[..]), (Part::Bad, &[-100, -100, 7][..]));
+    }
+}
+
 #[test]
 fn a_pair_is_dropped_as_a_whole_and_each_of_it_cut_by_itself() {
     let tokenizer = testing::tokenizer();

@@ -3,11 +3,14 @@
 //! Without `prompt`, both answers are whole dialogues, and their common beginning is the prompt. Two strings have a
 //! common prompt only where they are written with `\n\nHuman:` and `\n\nAssistant:`. Answers that repeat the prompt's
 //! messages are also read.
+//!
+//! `{"prompt_ids", "chosen_ids", "rejected_ids"}` are the same in tokens, taken as they are. Where a row has these, its
+//! texts are not read.
 
 use serde_json::{Map, Value};
 
 use super::keys::{required, wrong};
-use super::messages;
+use super::{messages, tokens};
 use crate::error::DataError;
 use crate::record::{Answered, Chat, Content, Message, Role};
 use crate::source::Row;
@@ -15,14 +18,23 @@ use crate::source::Row;
 /// The text before each answer in a dialogue that is one string.
 const ASSISTANT: &str = "\n\nAssistant:";
 const WHAT: &str = "a string or a list of messages";
+/// The keys of a pair in tokens.
+pub(super) const IDS: [&str; 3] = ["prompt_ids", "chosen_ids", "rejected_ids"];
 
 pub(super) fn fits(row: &Map<String, Value>) -> bool {
     let fits =
         |key| row.get(key).is_some_and(|value: &Value| value.is_string() || value.is_array() || value.is_object());
-    fits("chosen") && fits("rejected")
+    let is_list = |key: &str| row.get(key).is_some_and(Value::is_array);
+    (fits("chosen") && fits("rejected")) || IDS.into_iter().all(is_list)
 }
 
 pub(super) fn parse(row: &Row) -> Result<Content, DataError> {
+    if ["chosen_ids", "rejected_ids"].into_iter().any(|key| row.object.contains_key(key)) {
+        let [prompt, chosen, rejected] = IDS.map(|key| tokens::ids(row, key));
+        let prompt = prompt?;
+        let chosen = Answered::Tokens { prompt: prompt.clone(), answer: chosen? };
+        return Ok(Content::Preference { chosen, rejected: Answered::Tokens { prompt, answer: rejected? } });
+    }
     let chosen = required(row, "chosen", WHAT)?;
     let rejected = required(row, "rejected", WHAT)?;
     let (chosen, rejected) = match (row.object.get("prompt"), chosen, rejected) {
@@ -153,6 +165,7 @@ mod tests {
     fn shown(answered: &Answered) -> (String, String) {
         match answered {
             Answered::Plain { prompt, completion } => (prompt.clone(), completion.clone()),
+            Answered::Tokens { prompt, answer } => (format!("{prompt:?}"), format!("{answer:?}")),
             Answered::Chat(chat) => {
                 let (prompt, answer) = chat.messages.split_at(chat.prompt_messages.unwrap());
                 let text = |messages: &[Message]| {
@@ -202,6 +215,27 @@ mod tests {
             assert_eq!(shown(&chosen), (prompt.into(), good.into()), "{value}");
             assert_eq!(shown(&rejected), (prompt.into(), bad.into()), "{value}");
         }
+    }
+
+    #[test]
+    fn a_pair_in_tokens_is_taken_as_it_is() {
+        let value = json!({"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4, 5], "chosen": "not read"});
+        assert!(fits(value.as_object().unwrap()));
+        let tokens = |answer: &[u32]| Answered::Tokens { prompt: vec![1, 2], answer: answer.to_vec() };
+        assert_eq!(pair(value).unwrap(), (tokens(&[3]), tokens(&[4, 5])));
+        for (key, bad, said) in [
+            ("prompt_ids", json!([]), "`prompt_ids` to hold a token id or more, found an empty list"),
+            ("chosen_ids", json!([]), "`chosen_ids` to hold a token id or more"),
+            ("rejected_ids", json!([-1]), "`rejected_ids` to be a list of token ids"),
+            ("rejected_ids", json!("5"), "`rejected_ids` to be a list of token ids"),
+        ] {
+            let mut value = json!({"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4, 5]});
+            value[key] = bad;
+            let error = pair(value).unwrap_err();
+            assert!(error.contains("rows.jsonl:3") && error.contains(said), "{error}");
+        }
+        let error = pair(json!({"prompt_ids": [1], "chosen_ids": [3]})).unwrap_err();
+        assert!(error.contains("expected `rejected_ids`"), "{error}");
     }
 
     #[test]

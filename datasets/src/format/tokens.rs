@@ -35,6 +35,15 @@ pub(super) fn parse(row: &Row) -> Result<Content, DataError> {
     Ok(Content::Tokens { input_ids: ids.into_iter().map(|id| id as u32).collect(), labels })
 }
 
+/// The token ids of a required key, of which there must be one or more.
+pub(super) fn ids(row: &Row, key: &str) -> Result<Vec<u32>, DataError> {
+    let ids = integers(row, key, required(row, key, "a list of token ids")?, 0)?;
+    match ids.is_empty() {
+        true => Err(DataError::row(&row.location, format!("`{key}` to hold a token id or more"), "an empty list")),
+        false => Ok(ids.into_iter().map(|id| id as u32).collect()),
+    }
+}
+
 fn integers(row: &Row, key: &str, value: &Value, least: i64) -> Result<Vec<i64>, DataError> {
     let what = "a list of token ids";
     let Value::Array(items) = value else {

@@ -28,12 +28,21 @@ fn columns(format: Format) -> &'static [(&'static str, Holds)] {
         Format::Messages => &[("messages", Holds::Messages)],
         Format::ShareGpt => &[("conversations", Holds::Messages)],
         Format::Alpaca => &[("history", Holds::List)],
-        Format::PromptCompletion | Format::Unpaired => {
-            &[("prompt", Holds::MessagesOrText), ("completion", Holds::MessagesOrText)]
-        }
-        Format::Preference => {
-            &[("prompt", Holds::MessagesOrText), ("chosen", Holds::MessagesOrText), ("rejected", Holds::MessagesOrText)]
-        }
+        Format::PromptCompletion => &[("prompt", Holds::MessagesOrText), ("completion", Holds::MessagesOrText)],
+        Format::Unpaired => &[
+            ("prompt", Holds::MessagesOrText),
+            ("completion", Holds::MessagesOrText),
+            ("prompt_ids", Holds::List),
+            ("completion_ids", Holds::List),
+        ],
+        Format::Preference => &[
+            ("prompt", Holds::MessagesOrText),
+            ("chosen", Holds::MessagesOrText),
+            ("rejected", Holds::MessagesOrText),
+            ("prompt_ids", Holds::List),
+            ("chosen_ids", Holds::List),
+            ("rejected_ids", Holds::List),
+        ],
         Format::Tokens => &[("input_ids", Holds::List), ("labels", Holds::List)],
         Format::Auto | Format::Text | Format::Tensors => &[],
     }

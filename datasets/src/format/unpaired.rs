@@ -1,25 +1,43 @@
 //! Format `unpaired`: `{"prompt", "completion", "label"}`, an answer and whether it is good. `label` is true or false,
-//! 1 or 0, or one of these as text.
+//! 1 or 0, or one of these as text. `{"prompt_ids", "completion_ids", "label"}` is the same in tokens, taken as they are;
+//! where a row has these, its texts are not read.
 
 use serde_json::{Map, Value};
 
 use super::keys::{required, wrong};
-use super::preference;
+use super::{preference, tokens};
 use crate::error::DataError;
-use crate::record::{Content, Judgement};
+use crate::record::{Answered, Content, Judgement};
 use crate::source::Row;
 
+/// The keys of an answer in tokens.
+pub(super) const IDS: [&str; 2] = ["prompt_ids", "completion_ids"];
+
 pub(super) fn fits(row: &Map<String, Value>) -> bool {
-    row.contains_key("prompt") && row.contains_key("completion") && row.get("label").and_then(judgement).is_some()
+    let text = row.contains_key("prompt") && row.contains_key("completion");
+    (text || is_in_tokens(row)) && row.get("label").and_then(judgement).is_some()
+}
+
+/// Whether the row's answer is written in tokens.
+fn is_in_tokens(row: &Map<String, Value>) -> bool {
+    IDS.into_iter().all(|key| row.get(key).is_some_and(Value::is_array))
 }
 
 pub(super) fn parse(row: &Row) -> Result<Content, DataError> {
-    let what = "a string or a list of messages";
-    let prompt = required(row, "prompt", what)?;
-    let completion = required(row, "completion", what)?;
+    let answered = match row.object.contains_key("completion_ids") {
+        true => {
+            let [prompt, answer] = IDS.map(|key| tokens::ids(row, key));
+            Answered::Tokens { prompt: prompt?, answer: answer? }
+        }
+        false => {
+            let what = "a string or a list of messages";
+            let prompt = required(row, "prompt", what)?;
+            preference::answered(row, prompt, "completion", required(row, "completion", what)?)?
+        }
+    };
     let label = required(row, "label", "true or false")?;
     let judgement = judgement(label).ok_or_else(|| wrong(row, "label", "true or false, or 1 or 0", label))?;
-    Ok(Content::Unpaired { answered: preference::answered(row, prompt, "completion", completion)?, judgement })
+    Ok(Content::Unpaired { answered, judgement })
 }
 
 fn judgement(value: &Value) -> Option<Judgement> {
@@ -43,7 +61,18 @@ mod tests {
 
     use super::super::tests::row;
     use super::*;
-    use crate::record::Answered;
+
+    #[test]
+    fn an_answer_in_tokens_is_taken_as_it_is() {
+        let value = json!({"prompt_ids": [1, 2], "completion_ids": [3, 4], "label": false});
+        assert!(fits(value.as_object().unwrap()));
+        let Content::Unpaired { answered, judgement } = parse(&row(1, value)).unwrap() else { panic!("unpaired") };
+        assert_eq!(judgement, Judgement::Bad);
+        assert_eq!(answered, Answered::Tokens { prompt: vec![1, 2], answer: vec![3, 4] });
+        let empty = json!({"prompt_ids": [1, 2], "completion_ids": [], "label": true});
+        let error = parse(&row(7, empty)).unwrap_err().to_string();
+        assert!(error.contains("rows.jsonl:7: expected `completion_ids` to hold a token id or more"), "{error}");
+    }
 
     #[test]
     fn a_label_is_a_judgement() {

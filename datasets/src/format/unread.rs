@@ -129,7 +129,7 @@ fn chats(content: &Content) -> impl Iterator<Item = &Chat> {
     fn chat(answered: &Answered) -> Option<&Chat> {
         match answered {
             Answered::Chat(chat) => Some(chat),
-            Answered::Plain { .. } => None,
+            Answered::Plain { .. } | Answered::Tokens { .. } => None,
         }
     }
     match content {
@@ -149,8 +149,8 @@ fn columns(format: Format) -> &'static [&'static str] {
         Format::ShareGpt => &["conversations", "system", "weight"],
         Format::Alpaca => &["instruction", "input", "output", "history", "system", "weight"],
         Format::PromptCompletion => &["prompt", "completion", "weight"],
-        Format::Preference => &["prompt", "chosen", "rejected", "weight"],
-        Format::Unpaired => &["prompt", "completion", "label", "weight"],
+        Format::Preference => &["prompt", "chosen", "rejected", "prompt_ids", "chosen_ids", "rejected_ids", "weight"],
+        Format::Unpaired => &["prompt", "completion", "label", "prompt_ids", "completion_ids", "weight"],
         Format::Text => &["text", "weight"],
         Format::Tokens => &["input_ids", "labels", "weight"],
         Format::Tensors => &["tensors"],

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Column names that formats know, and whether every row must have them once they are renamed.
-const KNOWN: [(&str, Presence); 18] = [
+const KNOWN: [(&str, Presence); 22] = [
     ("messages", Presence::Always),
     ("conversations", Presence::Always),
     ("prompt", Presence::Always),
@@ -19,6 +19,10 @@ const KNOWN: [(&str, Presence); 18] = [
     ("rejected", Presence::Always),
     ("label", Presence::Always),
     ("input_ids", Presence::Always),
+    ("prompt_ids", Presence::Always),
+    ("chosen_ids", Presence::Always),
+    ("rejected_ids", Presence::Always),
+    ("completion_ids", Presence::Always),
     ("tensors", Presence::Always),
     ("input", Presence::Sometimes),
     ("history", Presence::Sometimes),

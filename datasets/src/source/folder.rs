@@ -98,8 +98,8 @@ fn without_settings(root: &Path, names: &[String], columns: &Columns) -> (Vec<St
 /// Whether a `.json` file is one object without a column that rows begin with and without a list of objects, or a list
 /// without objects.
 fn is_settings(path: &Path, columns: &Columns) -> bool {
-    const ROWS: [&str; 8] =
-        ["messages", "conversations", "prompt", "text", "instruction", "chosen", "input_ids", "tensors"];
+    const ROWS: [&str; 9] =
+        ["messages", "conversations", "prompt", "text", "instruction", "chosen", "input_ids", "prompt_ids", "tensors"];
     let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
     if !is_json || std::fs::metadata(path).map_or(true, |metadata| metadata.len() > SETTINGS) {
         return false;

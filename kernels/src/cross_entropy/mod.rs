@@ -2,14 +2,18 @@
 //!
 //! The gradient is computed in the forward pass, while a chunk's logits are at hand, as in Cut Your Losses (Wijmans et al. 2024,
 //! arXiv:2411.09009) and Liger Kernel (Hsu et al. 2024, arXiv:2410.10989); the backward pass only scales it. So only one number may
-//! be derived: the sum, not one loss a token. Not here: label smoothing, ignored labels (leave those tokens out).
+//! be derived: the sum, not one loss a token. Where each token's log-probability is derived by itself, as in losses of whole answers,
+//! [`linear_log_probabilities`] computes the logits again in the backward pass. Not here: label smoothing, ignored labels (leave those
+//! tokens out).
 
 mod autodiff;
 mod composed;
 mod fused;
+mod log_probabilities;
 mod rows;
 
-pub use composed::{composed, composed_statistics};
+pub use composed::{composed, composed_log_probabilities, composed_statistics};
+pub use log_probabilities::linear_log_probabilities;
 
 use crate::flex::has_fused;
 use burn::{

@@ -1,7 +1,7 @@
 //! The output head of a decoder: [`Head`] computes logits, losses and token statistics from the last hidden states.
 
 use burn::tensor::{Int, Tensor};
-use firebrand_kernels::{HeadWeight, linear, linear_cross_entropy, token_statistics};
+use firebrand_kernels::{HeadWeight, linear, linear_cross_entropy, linear_log_probabilities, token_statistics};
 
 /// The output head. Its matrix may be the token table.
 #[derive(Debug, Clone)]
@@ -40,6 +40,11 @@ impl Head {
     /// The weighted sum of cross-entropies, `[1]`, for hidden states `[tokens, width]` and `targets` `[tokens]`.
     pub fn loss(&self, hidden: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> Tensor<1> {
         linear_cross_entropy(hidden, self.weight.clone(), self.bias.clone(), targets, weights, self.softcap)
+    }
+
+    /// The log-probability of each target, `[tokens]`. Gradients flow.
+    pub fn log_probabilities(&self, hidden: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+        linear_log_probabilities(hidden, self.weight.clone(), self.bias.clone(), targets, self.softcap)
     }
 
     /// The log-probability of each target and the most likely token, both `[tokens]`. No gradient flows.

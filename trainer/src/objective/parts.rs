@@ -75,26 +75,50 @@ pub enum EvalMetrics {
         #[serde(rename = "eval_pairs")]
         pairs: u64,
     },
+    /// Numbers that the objective reports beside the loss, as in training; `eval_` stands before their names.
+    Numbers(#[serde(with = "after_eval")] Parts),
 }
 
 impl EvalMetrics {
-    /// `exp(loss)` over tokens; NaN for pairs.
+    /// `exp(loss)` over tokens; NaN for anything else.
     pub fn perplexity(&self) -> f64 {
         match self {
             Self::Tokens { perplexity, .. } => *perplexity,
-            Self::Pairs { .. } => f64::NAN,
+            Self::Pairs { .. } | Self::Numbers(_) => f64::NAN,
         }
     }
 
-    /// Share of labelled tokens that the model found most likely; NaN for pairs.
+    /// Share of labelled tokens that the model found most likely; NaN for anything else.
     pub fn token_accuracy(&self) -> f64 {
         match self {
             Self::Tokens { token_accuracy, .. } => *token_accuracy,
-            Self::Pairs { .. } => f64::NAN,
+            Self::Pairs { .. } | Self::Numbers(_) => f64::NAN,
         }
     }
 }
 
 fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// Names with `eval_` before them.
+mod after_eval {
+    use super::{BTreeMap, Deserialize, Deserializer, Parts};
+    use serde::Serializer;
+    use serde::de::Error;
+
+    const EVAL: &str = "eval_";
+
+    pub fn serialize<S: Serializer>(parts: &Parts, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(parts.iter().map(|(name, value)| (format!("{EVAL}{name}"), value)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parts, D::Error> {
+        let mut parts = Parts::default();
+        for (name, value) in BTreeMap::<String, Option<f64>>::deserialize(deserializer)? {
+            let name = name.strip_prefix(EVAL).ok_or_else(|| D::Error::custom(format!("no number of an evaluation: {name}")))?;
+            parts.set(name, value.unwrap_or(f64::NAN));
+        }
+        Ok(parts)
+    }
 }

@@ -98,13 +98,17 @@ impl TensorBoard {
             }
             Record::Eval(report) => {
                 let loss = scalar("eval/loss", report.loss as f32);
-                match report.metrics {
+                match &report.metrics {
                     EvalMetrics::Tokens { perplexity, token_accuracy, .. } => vec![
                         loss,
-                        scalar("eval/perplexity", perplexity as f32),
-                        scalar("eval/token_accuracy", token_accuracy as f32),
+                        scalar("eval/perplexity", *perplexity as f32),
+                        scalar("eval/token_accuracy", *token_accuracy as f32),
                     ],
                     EvalMetrics::Pairs { .. } => vec![loss],
+                    EvalMetrics::Numbers(parts) => {
+                        let named = |(name, value): (&str, f64)| scalar(&format!("eval/{name}"), value as f32);
+                        std::iter::once(loss).chain(parts.iter().map(named)).collect()
+                    }
                 }
             }
         };

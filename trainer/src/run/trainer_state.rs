@@ -110,22 +110,31 @@ impl TrainerState {
             ("num_tokens", json!(report.tokens_total)),
             ("step", json!(report.step)),
         ]);
+        if let Some(entry) = self.log_history.last_mut() {
+            entry.extend(report.parts.iter().map(|(name, value)| (name.to_string(), number(value))));
+        }
     }
 
     /// Appends an evaluation.
     pub fn log_evaluation(&mut self, report: &EvalReport) {
         let (epoch, loss, step) = (number(report.epoch), number(report.loss), json!(report.step));
-        match report.metrics {
+        match &report.metrics {
             EvalMetrics::Tokens { perplexity, token_accuracy, tokens } => self.log([
                 ("epoch", epoch),
                 ("eval_loss", loss),
-                ("eval_mean_token_accuracy", number(token_accuracy)),
+                ("eval_mean_token_accuracy", number(*token_accuracy)),
                 ("eval_num_tokens", json!(tokens)),
-                ("eval_perplexity", number(perplexity)),
+                ("eval_perplexity", number(*perplexity)),
                 ("step", step),
             ]),
             EvalMetrics::Pairs { pairs } => {
                 self.log([("epoch", epoch), ("eval_loss", loss), ("eval_num_pairs", json!(pairs)), ("step", step)]);
+            }
+            EvalMetrics::Numbers(parts) => {
+                self.log([("epoch", epoch), ("eval_loss", loss), ("step", step)]);
+                if let Some(entry) = self.log_history.last_mut() {
+                    entry.extend(parts.iter().map(|(name, value)| (format!("eval_{name}"), number(value))));
+                }
             }
         }
     }
