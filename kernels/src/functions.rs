@@ -1,6 +1,6 @@
-//! `exp`, `tanh`, `erf` and `sigmoid` in f32 without branches or tables, so that loops over them are vectorised.
+//! `exp`, `ln`, `tanh`, `erf` and `sigmoid` in f32 without branches or tables, so that loops over them are vectorised.
 //!
-//! Coefficients and ranges after Cephes (Moshier 1984-1992, `expf`, `tanhf`, `ndtrf`). The errors are those the tests measure.
+//! Coefficients and ranges after Cephes (Moshier 1984-1992, `expf`, `logf`, `tanhf`, `ndtrf`). The errors are those the tests measure.
 //! NaN stays NaN, infinities go to their limits.
 
 /// `e^x`, within one unit in the last place; zero below `-86.6` (`e^x < 2.5e-38`).
@@ -31,6 +31,36 @@ pub(crate) fn exp(x: f32) -> f32 {
     let y = p * f32::from_bits(exponent) * 2.0;
     let y = if x < LOWEST { 0.0 } else { y };
     if x > HIGHEST { f32::INFINITY } else { y }
+}
+
+/// The natural logarithm, within one unit in the last place, of a number that is not subnormal. NaN for numbers that are not
+/// above zero.
+#[inline(always)]
+pub(crate) fn ln(x: f32) -> f32 {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+
+    let bits = x.to_bits();
+    let power = (bits >> 23) as i32 - 126;
+    // x = m 2^power with m in 0.5..1, then in sqrt(0.5)..sqrt(2).
+    let m = f32::from_bits((bits & 0x007f_ffff) | 0x3f00_0000);
+    let is_low = m < std::f32::consts::FRAC_1_SQRT_2;
+    let power = if is_low { power - 1 } else { power } as f32;
+    let r = if is_low { m + m } else { m } - 1.0;
+    let square = r * r;
+    let mut p = 7.037_683_6e-2;
+    p = p * r - 1.151_461e-1;
+    p = p * r + 1.167_699_9e-1;
+    p = p * r - 1.242_014_1e-1;
+    p = p * r + 1.424_932_3e-1;
+    p = p * r - 1.666_805_8e-1;
+    p = p * r + 2.000_071_5e-1;
+    p = p * r - 2.499_999_4e-1;
+    p = p * r + 3.333_333e-1;
+    let y = p * r * square + power * LN2_LOW - 0.5 * square;
+    let y = r + y + power * LN2_HIGH;
+    let y = if x == f32::INFINITY { x } else { y };
+    if x > 0.0 { y } else { f32::NAN }
 }
 
 /// `1 / (1 + e^-x)`, within 2.5 units in the last place.
@@ -117,6 +147,16 @@ mod tests {
         assert!(error < 1.0, "{error} at {at}");
         let (error, at) = worst(-1.0, 1.0, |x| ulps(exp(x), f64::from(x).exp()));
         assert!(error < 1.0, "{error} at {at}");
+    }
+
+    #[test]
+    fn ln_is_within_one_ulp() {
+        for (low, high) in [(1e-37, 1e-30), (1e-3, 0.7), (0.7, 1.5), (1.0, 100.0), (1e10, 1e38)] {
+            let (error, at) = worst(low, high, |x| ulps(ln(x), f64::from(x).ln()));
+            assert!(error < 1.0, "{error} at {at}");
+        }
+        assert_eq!((ln(1.0), ln(f32::INFINITY)), (0.0, f32::INFINITY));
+        assert!(ln(f32::NAN).is_nan() && ln(0.0).is_nan() && ln(-1.0).is_nan());
     }
 
     #[test]

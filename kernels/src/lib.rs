@@ -10,6 +10,7 @@
 mod activation;
 mod attention;
 mod cross_entropy;
+mod divergence;
 mod factorise;
 mod flex;
 mod frozen_matmul;
@@ -33,6 +34,7 @@ mod testing;
 pub use activation::{Activation, activate, gated};
 pub use attention::{Alibi, AttentionOptions, Sight, attention};
 pub use cross_entropy::{HeadWeight, linear_cross_entropy, linear_log_probabilities, token_statistics};
+pub use divergence::{Distillation, Distilled, Divergence, Labels, Predicted, TeacherTokens, linear_distillation};
 pub use factorise::{Svd, svd};
 pub use frozen_matmul::frozen_matmul;
 pub use gather_rows::gather_rows;
@@ -52,6 +54,7 @@ pub mod composed {
         composed as linear_cross_entropy, composed_log_probabilities as linear_log_probabilities,
         composed_statistics as token_statistics,
     };
+    pub use crate::divergence::composed as linear_distillation;
     pub use crate::frozen_matmul::composed as frozen_matmul;
     pub use crate::gather_rows::composed as gather_rows;
     pub use crate::layer_norm::composed as layer_norm;

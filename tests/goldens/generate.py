@@ -22,6 +22,7 @@ import clip
 import clip_adapters
 import clip_trajectories
 import config_defaults
+import distill_trajectories
 import families
 import family_trajectories
 import llama
@@ -44,6 +45,7 @@ from common import write_case
 def jobs() -> dict:
     models = llama.CASES | families.CASES
     trajectories = trajectory.CASES | family_trajectories.CASES | optimizer_trajectories.CASES
+    trajectories |= distill_trajectories.CASES
     table = {name: (lambda name=name, case=case: write_case(name, case)) for name, case in models.items()}
     table |= {name: (lambda name=name, case=case: lora.write(name, case)) for name, case in lora.CASES.items()}
     table |= {name: (lambda name=name, case=case: trajectory.write(name, case)) for name, case in trajectories.items()}

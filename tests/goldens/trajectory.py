@@ -49,6 +49,7 @@ class Trajectory:
     quantization: dict[str, Any] | None = None  # of the frozen base
     loraplus_lr_ratio: float | None = None
     loraplus_lr_embedding: float = 1e-6
+    objective: Any | None = None  # another one than the likelihood of labels: its recipe and its losses
 
 
 ADAMW = dict(kind="adamw", betas=[0.9, 0.999], eps=1e-8)
@@ -268,7 +269,14 @@ def train(case: Trajectory, model, rows, eval_rows, padded: bool) -> dict[str, l
         tokens, loss = labelled(window), 0.0
         optimizer.zero_grad()
         more = {}
-        if case.router_aux_loss is None:
+        if case.objective:
+            parts: dict[str, float] = {}
+            for total, of_part in case.objective.losses(model, window, tokens, padded):
+                total.backward()
+                loss += total.item()
+                parts = {name: parts.get(name, 0.0) + value for name, value in of_part.items()}
+            more["parts"] = parts
+        elif case.router_aux_loss is None:
             for total in loss_sum(model, window, padded):
                 (total / tokens).backward()
                 loss += total.item() / tokens
@@ -303,8 +311,8 @@ def toml(value: Any) -> str:
     return json.dumps(value).replace("e-0", "e-")
 
 
-def recipe(case: Trajectory) -> str:
-    lines = [f'model = "../{case.base}"', 'output = "output"', "seed = 1", 'device = "cpu"', 'dtype = "f32"', ""]
+def recipe(case: Trajectory, up: str = "..") -> str:
+    lines = [f'model = "{up}/{case.base}"', 'output = "output"', "seed = 1", 'device = "cpu"', 'dtype = "f32"', ""]
     if case.adapter:
         a = case.adapter
         kind = "ia3" if "feedforward_modules" in a else "dora" if a.get("use_dora") else "lora"
@@ -331,6 +339,8 @@ def recipe(case: Trajectory) -> str:
         lines += [f"every = {case.eval_every}", ""]
     if case.router_aux_loss is not None:
         lines += ["[objective]", 'kind = "sft"', f"router_aux_loss = {case.router_aux_loss}", ""]
+    if case.objective:
+        lines += case.objective.recipe()
     lines += ["[train]", f"epochs = {case.epochs}", f"batch_size = {case.batch}"]
     lines += [f"micro_batch_size = {case.micro}", f"max_grad_norm = {case.max_grad_norm}", ""]
     lines += ["[optimizer]", *(f"{key} = {toml(value)}" for key, value in case.optimizer.items()), ""]
@@ -380,7 +390,7 @@ def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
 def write(name: str, case: Trajectory) -> None:
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     base = lora.MODELS[case.base].config
     parameters = None
     decomposed = case.adapter is not None and "init_lora_weights" in case.adapter
@@ -390,14 +400,17 @@ def write(name: str, case: Trajectory) -> None:
         else:
             lora.write_adapter(folder / "adapter", case.base, case.adapter, case.seed, case.zero_b)
         path = folder / "adapter" / "adapter_config.json"
-        path.write_text(path.read_text().replace(f'"../{case.base}"', f'"../../{case.base}"'))
+        path.write_text(path.read_text().replace(f'"../{case.base}"', f'"{"../" * (name.count("/") + 2)}{case.base}"'))
     vocabulary = base.vocab_size
     rows = token_rows(case.seed + 1000, vocabulary, LENGTHS[: case.rows])
     eval_rows = token_rows(case.seed + 2000, vocabulary, EVAL_LENGTHS)
     write_rows(folder / "data.jsonl", rows)
     if case.eval_every:
         write_rows(folder / "eval.jsonl", eval_rows)
-    (folder / "recipe.toml").write_text(recipe(case))
+    up = "/".join([".."] * (name.count("/") + 1))
+    (folder / "recipe.toml").write_text(recipe(case, up))
+    if case.objective:
+        case.objective.begin()
 
     histories, finals = [], []
     for padded in (False, True):

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use firebrand::error::Error;
-use firebrand::objective::Objective;
+use firebrand::objective::{Companion, Objective};
 use firebrand::observer::{Collector, EvalReport, Observer, StepReport};
 use firebrand::plan::{self, Data, Text};
 use firebrand::recipe::{Loaded, Method, Recipe};
@@ -39,6 +39,8 @@ pub struct Ready {
     pub data: Data,
     /// The model, what is trained made trainable.
     pub model: Model,
+    /// What the objective compares it with.
+    pub companion: Option<Companion>,
 }
 
 /// Everything before the first step.
@@ -54,9 +56,10 @@ pub fn prepare(recipe: &Path, overrides: &[&str]) -> Result<Ready, Error> {
     let text = Text::load(&plan::TextFolder::of_model(&folder), &loaded.recipe.data.template, None)?;
     let data = Data::load(&loaded.recipe, &text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
     data.report.clone().pass()?;
-    let (model, _) = plan::build_model(&loaded, &folder, None, &device)?;
+    let companion = plan::CompanionModel::find(&loaded, &folder, None, &text)?;
+    let plan::Built { model, companion, .. } = plan::build_model(&loaded, &folder, None, companion.as_ref(), &device)?;
     data.check_fits(&model, text.tokenizer.as_ref())?;
-    Ok(Ready { loaded, data, model })
+    Ok(Ready { loaded, data, model, companion: companion.map(|(companion, _)| companion) })
 }
 
 /// Runs the recipe to its end, in a run directory of its own.
@@ -81,14 +84,14 @@ pub fn train_in(
     checkpoint: Option<&Checkpoint>,
     observer: &mut dyn Observer,
 ) -> Result<(Outcome, Model, Tensors), Error> {
-    let Ready { loaded, data, model } = prepare(recipe, overrides)?;
+    let Ready { loaded, data, model, companion } = prepare(recipe, overrides)?;
     let recipe = &loaded.recipe;
     let (recompute, _) = plan::recompute(recipe, &model, &data);
     let checkpoints = match checkpoint {
         None => RunDirectory::create(output)?.checkpoints(),
         Some(_) => Checkpoints::new(output),
     };
-    let objective = Objective::new(&recipe.objective_of(model.kind()), recompute);
+    let objective = Objective::new(&recipe.objective_of(model.kind()), recompute, companion)?;
     let mut trainer = Trainer::new(recipe, objective, "base".into(), model, &data.train, data.eval.as_ref());
     if let Some(checkpoint) = checkpoint {
         trainer.resume(checkpoint)?;

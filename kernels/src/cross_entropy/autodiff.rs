@@ -19,10 +19,11 @@ use burn::{
 };
 use burn_flex::FlexTensor;
 
+/// The backward pass of an operation whose forward pass computed its derivatives.
 #[derive(Debug)]
-struct CrossEntropyBackward;
+pub(crate) struct ScaleDerivatives;
 
-impl Backward<Flex, 4> for CrossEntropyBackward {
+impl Backward<Flex, 4> for ScaleDerivatives {
     type State = [Option<FlexTensor>; 4];
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -56,11 +57,11 @@ impl<C: CheckpointStrategy> CrossEntropyBackend for Autodiff<Flex, C> {
             [hidden, head, low_rank, bias].map(|input| input.into_parts());
         assert!(!wanted.head || head.dtype() == DType::F32, "a head in {:?} must be frozen", head.dtype());
         let weights = weights.into_primitive();
-        let Loss { sum, d_hidden, d_head, d_low_rank, d_bias } =
+        let Loss { sum, derivatives } =
             cross_entropy(hidden, Head::new(&head, &low_rank), bias, &targets, weights, softcap, wanted);
         let nodes = [hidden_node, head_node, low_rank_node, bias_node];
-        match CrossEntropyBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish([d_hidden, d_head, d_low_rank, d_bias], sum),
+        match ScaleDerivatives.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(derivatives, sum),
             OpsKind::UnTracked(prep) => prep.finish(sum),
         }
     }

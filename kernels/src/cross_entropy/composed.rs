@@ -45,7 +45,8 @@ pub fn composed_statistics(
     (of_targets, most_likely)
 }
 
-fn logits(hidden: Tensor<2>, head: HeadWeight, bias: Option<Tensor<1>>, softcap: Option<f64>) -> Tensor<2> {
+/// The logits of all tokens, `[tokens, vocab]`.
+pub(crate) fn logits(hidden: Tensor<2>, head: HeadWeight, bias: Option<Tensor<1>>, softcap: Option<f64>) -> Tensor<2> {
     let matrix = head.matrix.cast(DType::F32);
     let matrix = match head.low_rank {
         Some(low_rank) => Tensor::cat(vec![matrix, low_rank], 1),

@@ -22,20 +22,74 @@ const COLUMNS: usize = 4096;
 
 /// Which gradients a forward pass should compute.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     pub hidden: bool,
     pub head: bool,
     pub low_rank: bool,
     pub bias: bool,
 }
 
-/// The loss, and the gradients as they are for a gradient of one on the loss.
+/// Gradients of hidden states and head, summed chunk by chunk. What is not wanted has no room.
+pub(crate) struct Derivatives {
+    wanted: Wanted,
+    sizes: [usize; 4],
+    hidden: Vec<f32>,
+    head: Vec<f32>,
+    low_rank: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Derivatives {
+    /// Zeros for so many tokens.
+    pub fn zeros(wanted: Wanted, tokens: usize, head: Head<'_>) -> Self {
+        let (vocab, width, rank) = (head.matrix.rows, head.matrix.columns, head.low_rank.columns);
+        let room = |wanted: bool, size: usize| vec![0.0f32; if wanted { size } else { 0 }];
+        Self {
+            wanted,
+            sizes: [tokens, width, rank, vocab],
+            hidden: room(wanted.hidden, tokens * (width + rank)),
+            head: room(wanted.head, vocab * width),
+            low_rank: room(wanted.low_rank, vocab * rank),
+            bias: room(wanted.bias, vocab),
+        }
+    }
+
+    /// Adds what the tokens of a chunk, of which `first` is the first, give by the derivatives of their logits before bias and cap.
+    pub fn add(&mut self, head: Head<'_>, first: usize, chunk: Chunk<'_>, d_logits: &[f32]) {
+        let (vocab, all) = (head.matrix.rows, head.width());
+        let count = d_logits.len() / vocab;
+        let matrix = Matrix::dense(Elements::F32(d_logits), count, vocab);
+        if self.wanted.hidden {
+            head.pull(matrix, &mut self.hidden[first * all..][..count * all]);
+        }
+        if self.wanted.head {
+            multiply_parallel(&mut self.head, matrix.transposed(), chunk.wide, Store::Add);
+        }
+        if self.wanted.low_rank {
+            multiply_parallel(&mut self.low_rank, matrix.transposed(), chunk.narrow, Store::Add);
+        }
+        if self.wanted.bias {
+            add_rows(&mut self.bias, d_logits);
+        }
+    }
+
+    /// Of hidden states, matrix, low-rank part and bias.
+    pub fn finish(self) -> [Option<FlexTensor>; 4] {
+        let [tokens, width, rank, vocab] = self.sizes;
+        let Wanted { hidden, head, low_rank, bias } = self.wanted;
+        [
+            hidden.then(|| tensor(self.hidden, [tokens, width + rank])),
+            head.then(|| tensor(self.head, [vocab, width])),
+            low_rank.then(|| tensor(self.low_rank, [vocab, rank])),
+            bias.then(|| tensor(self.bias, [vocab])),
+        ]
+    }
+}
+
+/// The loss, and the gradients of hidden states, matrix, low-rank part and bias for a gradient of one on the loss.
 pub(super) struct Loss {
     pub sum: FlexTensor,
-    pub d_hidden: Option<FlexTensor>,
-    pub d_head: Option<FlexTensor>,
-    pub d_low_rank: Option<FlexTensor>,
-    pub d_bias: Option<FlexTensor>,
+    pub derivatives: [Option<FlexTensor>; 4],
 }
 
 /// The forward pass, with the gradients that are wanted.
@@ -52,13 +106,9 @@ pub(super) fn cross_entropy(
     let (bias, weights) = (values(&bias), values(&weights));
     let vocab = head.matrix.rows;
     let targets = checked_targets(targets, vocab);
-    let (tokens, width, rank) = (targets.len(), head.matrix.columns, head.low_rank.columns);
+    let tokens = targets.len();
     let cap = softcap.map(|cap| cap as f32);
-    let room = |wanted: bool, size: usize| vec![0.0f32; if wanted { size } else { 0 }];
-    let mut d_hidden = room(wanted.hidden, tokens * (width + rank));
-    let mut d_head = room(wanted.head, vocab * width);
-    let mut d_low_rank = room(wanted.low_rank, vocab * rank);
-    let mut d_bias = room(wanted.bias, vocab);
+    let mut derivatives = Derivatives::zeros(wanted, tokens, head);
     let mut losses = vec![0.0f32; tokens];
 
     for_each_chunk(values(&hidden), head, |first, chunk, logits| {
@@ -79,46 +129,29 @@ pub(super) fn cross_entropy(
         };
         let losses = &mut losses[first..first + count];
         logits.par_chunks_mut(vocab).zip(losses).zip(first..first + count).for_each(work);
-        let d_logits = Matrix::dense(Elements::F32(logits), count, vocab);
-        if wanted.hidden {
-            head.pull(d_logits, &mut d_hidden[first * (width + rank)..][..count * (width + rank)]);
-        }
-        if wanted.head {
-            multiply_parallel(&mut d_head, d_logits.transposed(), chunk.wide, Store::Add);
-        }
-        if wanted.low_rank {
-            multiply_parallel(&mut d_low_rank, d_logits.transposed(), chunk.narrow, Store::Add);
-        }
-        if wanted.bias {
-            add_rows(&mut d_bias, logits);
-        }
+        derivatives.add(head, first, chunk, logits);
     });
     let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
-    Loss {
-        sum: tensor(vec![sum as f32], [1]),
-        d_hidden: wanted.hidden.then(|| tensor(d_hidden, [tokens, width + rank])),
-        d_head: wanted.head.then(|| tensor(d_head, [vocab, width])),
-        d_low_rank: wanted.low_rank.then(|| tensor(d_low_rank, [vocab, rank])),
-        d_bias: wanted.bias.then(|| tensor(d_bias, [vocab])),
-    }
+    Loss { sum: tensor(vec![sum as f32], [1]), derivatives: derivatives.finish() }
 }
 
 impl Wanted {
-    fn any(self) -> bool {
+    /// Whether anything is wanted.
+    pub fn any(self) -> bool {
         self.hidden || self.head || self.low_rank || self.bias
     }
 }
 
 /// `[W B]`; `B` may have no columns.
 #[derive(Clone, Copy)]
-pub(super) struct Head<'a> {
+pub(crate) struct Head<'a> {
     matrix: Matrix<'a>,
     low_rank: Matrix<'a>,
 }
 
 /// Hidden states of some tokens, the columns for `W` and those for `B`.
 #[derive(Clone, Copy)]
-struct Chunk<'a> {
+pub(crate) struct Chunk<'a> {
     wide: Matrix<'a>,
     narrow: Matrix<'a>,
 }
@@ -128,12 +161,18 @@ impl<'a> Head<'a> {
         Self { matrix: matrix(head), low_rank: matrix(low_rank) }
     }
 
-    fn width(self) -> usize {
+    /// Tokens in the vocabulary.
+    pub fn vocab(self) -> usize {
+        self.matrix.rows
+    }
+
+    /// Columns of the hidden states.
+    pub fn width(self) -> usize {
         self.matrix.columns + self.low_rank.columns
     }
 
     /// The logits of a chunk.
-    fn push(self, chunk: Chunk<'_>, logits: &mut [f32]) {
+    pub fn push(self, chunk: Chunk<'_>, logits: &mut [f32]) {
         multiply_parallel(logits, chunk.wide, self.matrix.transposed(), Store::Replace);
         if self.low_rank.columns > 0 {
             multiply_parallel(logits, chunk.narrow, self.low_rank.transposed(), Store::Add);
@@ -157,7 +196,7 @@ impl<'a> Head<'a> {
     }
 
     /// Columns of `count` rows of `hidden`.
-    fn chunk(self, hidden: &[f32], count: usize) -> Chunk<'_> {
+    pub fn chunk(self, hidden: &[f32], count: usize) -> Chunk<'_> {
         let (width, all) = (self.matrix.columns, self.width());
         let part = |start: usize, columns: usize| Matrix {
             elements: Elements::F32(&hidden[start..]),
@@ -176,10 +215,7 @@ fn for_each_chunk(hidden: &[f32], head: Head<'_>, mut work: impl FnMut(usize, Ch
     if vocab == 0 || width == 0 || hidden.is_empty() {
         return;
     }
-    let tokens = hidden.len() / width;
-    let most = (CHUNK / vocab).clamp(LEAST_TOKENS, MOST_TOKENS).min(tokens);
-    // Even chunks: the last one packs the head as well.
-    let size = tokens.div_ceil(tokens.div_ceil(most));
+    let size = chunk_size(hidden.len() / width, vocab);
     let mut logits = vec![0.0; size * vocab];
     for (index, chunk) in hidden.chunks(size * width).enumerate() {
         let count = chunk.len() / width;
@@ -219,6 +255,12 @@ pub(super) fn each_token<T: Send + Default>(
     found
 }
 
+/// Tokens of a chunk, of at least one token in all. Even chunks: the last one packs the head as well.
+pub(crate) fn chunk_size(tokens: usize, vocab: usize) -> usize {
+    let most = (CHUNK / vocab).clamp(LEAST_TOKENS, MOST_TOKENS).min(tokens);
+    tokens.div_ceil(tokens.div_ceil(most))
+}
+
 /// Adds the rows of a matrix to `sums`, first to last.
 fn add_rows(sums: &mut [f32], matrix: &[f32]) {
     let width = sums.len();
@@ -231,7 +273,8 @@ fn add_rows(sums: &mut [f32], matrix: &[f32]) {
     });
 }
 
-fn checked_targets(targets: &FlexTensor, vocab: usize) -> Vec<usize> {
+/// Targets that are in the vocabulary.
+pub(crate) fn checked_targets(targets: &FlexTensor, vocab: usize) -> Vec<usize> {
     let check = |target: i64| match usize::try_from(target) {
         Ok(target) if target < vocab => target,
         _ => panic!("target {target} is not in a vocabulary of {vocab}"),

@@ -117,9 +117,8 @@ impl Backward<Flex, 4> for LogProbabilitiesBackward {
         let weights = dense(Flex::float_neg(grads.consume::<Flex>(&ops.node)));
         let State { hidden, head, low_rank, bias, targets, softcap, wanted } = ops.state;
         let head = Head::new(&head, &low_rank);
-        let Loss { d_hidden, d_head, d_low_rank, d_bias, .. } =
-            cross_entropy(hidden, head, bias, &targets, weights, softcap, wanted);
-        for (node, derivative) in ops.parents.into_iter().zip([d_hidden, d_head, d_low_rank, d_bias]) {
+        let Loss { derivatives, .. } = cross_entropy(hidden, head, bias, &targets, weights, softcap, wanted);
+        for (node, derivative) in ops.parents.into_iter().zip(derivatives) {
             if let (Some(node), Some(derivative)) = (node, derivative) {
                 grads.register::<Flex>(node.id, derivative);
             }

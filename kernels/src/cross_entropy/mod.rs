@@ -12,6 +12,11 @@ mod fused;
 mod log_probabilities;
 mod rows;
 
+pub(crate) use autodiff::ScaleDerivatives;
+pub(crate) use composed::logits;
+pub(crate) use fused::{Derivatives, Head, Wanted, checked_targets, chunk_size};
+pub(crate) use rows::{finish, log_sum_exp};
+
 pub use composed::{composed, composed_log_probabilities, composed_statistics};
 pub use log_probabilities::linear_log_probabilities;
 
@@ -103,7 +108,7 @@ pub fn token_statistics(
     (Tensor::from_dispatch(log_probabilities), Tensor::from_dispatch(most_likely))
 }
 
-fn assert_head(hidden: &Tensor<2>, head: &HeadWeight, bias: Option<&Tensor<1>>) {
+pub(crate) fn assert_head(hidden: &Tensor<2>, head: &HeadWeight, bias: Option<&Tensor<1>>) {
     let [vocab, width] = head.matrix.dims();
     let [rows, rank] = head.low_rank.as_ref().map_or([vocab, 0], |low_rank| low_rank.dims());
     assert_eq!(hidden.dims()[1], width + rank, "width of the hidden states and of the head");
@@ -114,13 +119,13 @@ fn assert_head(hidden: &Tensor<2>, head: &HeadWeight, bias: Option<&Tensor<1>>) 
 }
 
 /// An absent low-rank part has no columns.
-fn low_rank_or_nothing(head: &HeadWeight) -> Tensor<2> {
+pub(crate) fn low_rank_or_nothing(head: &HeadWeight) -> Tensor<2> {
     let nothing = || Tensor::zeros([head.matrix.dims()[0], 0], &head.matrix.device());
     head.low_rank.clone().unwrap_or_else(nothing)
 }
 
 /// An absent bias is zeros that nobody trains: no gradient is computed for them.
-fn bias_or_zeros(head: &Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<1> {
+pub(crate) fn bias_or_zeros(head: &Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<1> {
     let bias = bias.unwrap_or_else(|| Tensor::zeros([head.dims()[0]], &head.device()));
     bias.cast(DType::F32)
 }

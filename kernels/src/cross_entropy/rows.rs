@@ -10,7 +10,7 @@ const LANES: usize = 32;
 
 /// Products become logits: adds the bias, then replaces every logit by `cap * tanh(logit / cap)`.
 #[inline(always)]
-pub(super) fn finish(row: &mut [f32], bias: &[f32], cap: Option<f32>) {
+pub(crate) fn finish(row: &mut [f32], bias: &[f32], cap: Option<f32>) {
     match cap {
         None => {
             for (logit, bias) in row.iter_mut().zip(bias) {
@@ -27,7 +27,7 @@ pub(super) fn finish(row: &mut [f32], bias: &[f32], cap: Option<f32>) {
 
 /// `log sum exp` of a row. NaN if any logit is NaN or infinitely large.
 #[inline(always)]
-pub(super) fn log_sum_exp(row: &[f32]) -> f32 {
+pub(crate) fn log_sum_exp(row: &[f32]) -> f32 {
     let largest = maximum::<LANES>(row);
     largest + sum_of::<LANES>(row, row, |logit, _| exp(logit - largest)).ln()
 }

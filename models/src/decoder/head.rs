@@ -1,7 +1,9 @@
 //! The output head of a decoder: [`Head`] computes logits, losses and token statistics from the last hidden states.
 
 use burn::tensor::{Int, Tensor};
-use firebrand_kernels::{HeadWeight, linear, linear_cross_entropy, linear_log_probabilities, token_statistics};
+use firebrand_kernels::{
+    HeadWeight, Predicted, linear, linear_cross_entropy, linear_log_probabilities, token_statistics,
+};
 
 /// The output head. Its matrix may be the token table.
 #[derive(Debug, Clone)]
@@ -45,6 +47,12 @@ impl Head {
     /// The log-probability of each target, `[tokens]`. Gradients flow.
     pub fn log_probabilities(&self, hidden: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
         linear_log_probabilities(hidden, self.weight.clone(), self.bias.clone(), targets, self.softcap)
+    }
+
+    /// Hidden states `[tokens, width]` with this head, for operations that compare two models.
+    pub fn predicted(self, hidden: Tensor<2>) -> Predicted {
+        let Self { weight, bias, softcap } = self;
+        Predicted { hidden, head: weight, bias, softcap }
     }
 
     /// The log-probability of each target and the most likely token, both `[tokens]`. No gradient flows.

@@ -43,6 +43,23 @@ impl Model {
         Ok(())
     }
 
+    /// Gives token table, output head and its bias other rows: row `i` becomes what row `rows[i]` was.
+    ///
+    /// # Errors
+    /// A model without an output head over tokens; a row that it does not have.
+    pub fn select_vocabulary(&mut self, rows: &[u32]) -> Result<(), ModelError> {
+        let old = self.vocabulary().ok_or_else(|| self.no_vocabulary())?;
+        if let Some(row) = rows.iter().find(|row| **row as usize >= old) {
+            return Err(ModelError::Vocabulary { problem: format!("row {row} of a vocabulary of {old} rows") });
+        }
+        let numbers: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
+        self.replace_vocabulary(rows.len(), &mut |_, matrix| {
+            let numbers = TensorData::new(numbers.clone(), [numbers.len()]);
+            matrix.clone().select(0, Tensor::from_data(numbers, &matrix.device()))
+        });
+        Ok(())
+    }
+
     /// Replaces token table, head and bias `[rows, 1]` by what `change` makes of each, given its path.
     pub(crate) fn replace_vocabulary(&mut self, rows: usize, change: &mut dyn FnMut(&str, Tensor<2>) -> Tensor<2>) {
         let mut changed = vec![];

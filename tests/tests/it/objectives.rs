@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use firebrand::recipe::{Method, ObjectiveRecipe, json_schema};
+use firebrand::recipe::{Method, ModelSource, ObjectiveRecipe, TeacherModel, TeacherRecipe, json_schema};
 use firebrand_models::Kind;
 use firebrand_tests::golden;
 
@@ -21,15 +21,24 @@ fn model_of(kind: Kind) -> &'static str {
 fn trajectories_of(objective: &ObjectiveRecipe, kind: Kind) -> &'static [&'static str] {
     match (objective, kind) {
         (ObjectiveRecipe::Sft(_), Kind::Decoder) => &["trajectory-phi-full", "trajectory-phi-lora"],
+        (ObjectiveRecipe::Distill(_), Kind::Decoder) => {
+            &["trajectory-distill-llama-full", "trajectory-distill-neox-lora"]
+        }
         (ObjectiveRecipe::Contrastive(_), Kind::Towers) => {
             &["towers/trajectory-clip-full", "towers/trajectory-clip-lora"]
         }
-        (ObjectiveRecipe::Sft(_), Kind::Towers) | (ObjectiveRecipe::Contrastive(_), Kind::Decoder) => &[],
+        (ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_), Kind::Towers)
+        | (ObjectiveRecipe::Contrastive(_), Kind::Decoder) => &[],
     }
 }
 
 fn objectives() -> Vec<ObjectiveRecipe> {
-    let all = vec![ObjectiveRecipe::sft(), ObjectiveRecipe::contrastive(&Method::Full)];
+    let teacher = TeacherModel { source: ModelSource::Local("teacher".into()), quantization: None };
+    let all = vec![
+        ObjectiveRecipe::sft(),
+        ObjectiveRecipe::distill(TeacherRecipe::Live(teacher)),
+        ObjectiveRecipe::contrastive(&Method::Full),
+    ];
     let names: BTreeSet<&str> = all.iter().map(ObjectiveRecipe::name).collect();
     let schema = json_schema();
     let kinds = schema["properties"]["objective"]["oneOf"].as_array().unwrap().iter();
@@ -94,7 +103,12 @@ fn a_pair_that_does_not_fit_is_refused_before_weights_are_read() {
             fs::create_dir_all(&folder).unwrap();
             fs::copy(golden::path(model_of(*kind)).join("config.json"), folder.join("config.json")).unwrap();
             let set = format!("objective.kind=\"{}\"", objective.name());
-            let said = workshop.fail(&["train", "recipe.toml", "--set", "model=\"bare\"", "--set", &set]);
+            let other = match &objective {
+                ObjectiveRecipe::Distill(_) => ["--set", "objective.teacher=\"bare\""].as_slice(),
+                ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Contrastive(_) => &[],
+            };
+            let arguments = [&["train", "recipe.toml", "--set", "model=\"bare\"", "--set", &set], other].concat();
+            let said = workshop.fail(&arguments);
             let usual = ObjectiveRecipe::of_kind(*kind, &Method::Full);
             let refused = format!("objective {} does not train a model of type", objective.name());
             assert_says!(&said, &refused, &format!("which is a {kind}"), &format!("kind = \"{}\"", usual.name()));

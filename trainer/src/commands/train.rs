@@ -35,7 +35,8 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         verbosity::tell(&format!("note     {note}"));
     }
     let recipe = prepared.recipe().clone();
-    let Prepared { ready, recompute, total_steps, start } = prepared;
+    let Prepared { mut ready, recompute, total_steps, start } = prepared;
+    let companion = ready.take_companion();
     let Ready { opened, data, model, .. } = ready;
     let (opened, start) = (Arc::new(opened), Arc::new(start));
     // A run with nothing left to do answers nothing anew.
@@ -80,7 +81,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         let (opened, start, before) = (opened.clone(), start.clone(), before.clone());
         move |observer: &mut dyn Observer| {
             let base = recipe.model.to_string();
-            let objective = Objective::new(&recipe.objective_of(model.kind()), recompute);
+            let objective = Objective::new(&recipe.objective_of(model.kind()), recompute, companion)?;
             let questions = recipe.sample.as_ref().and_then(|sample| {
                 let every = sample.every? as u64;
                 let (text, system) = (&opened.text, recipe.data.system.as_deref());

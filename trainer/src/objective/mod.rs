@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! sft.rs          cross-entropy of labelled tokens; router.rs is the load-balancing loss of routers beside it
+//! distill.rs      that, and the divergence from a teacher's distributions
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
+//! companion.rs    what a trained network is compared with
 //! parts.rs        the named numbers of a step and of an evaluation
 //! views.rs        the views through which objectives read a network
 //! ```
@@ -14,7 +16,9 @@
 //! the two meet.
 
 mod backward;
+mod companion;
 mod contrastive;
+mod distill;
 mod gradients;
 mod pairs;
 mod parts;
@@ -23,17 +27,19 @@ mod sft;
 mod views;
 
 pub use backward::Recompute;
+pub use companion::Companion;
 pub use contrastive::{Contrastive, Embeddings};
+pub use distill::Distill;
 pub use gradients::Gradients;
 pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
 pub use router::RouterBalance;
 pub use sft::{LabelledTokens, Sft, StepScale, TokenSums};
 pub use views::inputs;
-use views::{predictor, towers};
+use views::{predictor, token_batch, towers};
 
 use firebrand_adapters::Mode;
-use firebrand_datasets::{Batch, BatchContent, RowKind, TokenBatch};
+use firebrand_datasets::{Batch, RowKind, TokenBatch};
 use firebrand_models::towers::Towers;
 use firebrand_models::{Kind, Model, Network};
 
@@ -41,10 +47,13 @@ use crate::error::Error;
 use crate::recipe::{Method, ObjectiveRecipe, Recipe};
 
 /// What a run minimises.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a run")]
 pub enum Objective {
     /// Supervised fine-tuning.
     Sft(Sft),
+    /// Distillation.
+    Distill(Distill),
     /// Contrastive learning of two towers.
     Contrastive(Contrastive),
 }
@@ -52,7 +61,7 @@ pub enum Objective {
 impl Recipe {
     /// The objective for a model of a kind: the recipe's, or the default of the kind.
     pub fn objective_of(&self, kind: Kind) -> ObjectiveRecipe {
-        self.objective.unwrap_or(ObjectiveRecipe::of_kind(kind, &self.method))
+        self.objective.clone().unwrap_or_else(|| ObjectiveRecipe::of_kind(kind, &self.method))
     }
 }
 
@@ -69,6 +78,7 @@ impl ObjectiveRecipe {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Sft(_) => "sft",
+            Self::Distill(_) => "distill",
             Self::Contrastive(_) => "contrastive",
         }
     }
@@ -76,35 +86,15 @@ impl ObjectiveRecipe {
     /// Whether it can train a kind of model. This is the one place where objectives and kinds meet.
     pub fn fits(&self, kind: Kind) -> bool {
         match (self, kind) {
-            (Self::Sft(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
-            (Self::Sft(_), Kind::Towers) | (Self::Contrastive(_), Kind::Decoder) => false,
+            (Self::Sft(_) | Self::Distill(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
+            (Self::Sft(_) | Self::Distill(_), Kind::Towers) | (Self::Contrastive(_), Kind::Decoder) => false,
         }
     }
 
     /// The kind of rows it trains on.
     pub fn rows(&self) -> RowKind {
         match self {
-            Self::Sft(_) => RowKind::Tokens,
-            Self::Contrastive(_) => RowKind::Tensors,
-        }
-    }
-}
-
-impl Objective {
-    /// The objective of a recipe. It must [fit](ObjectiveRecipe::fits) the model.
-    pub fn new(recipe: &ObjectiveRecipe, recompute: Recompute) -> Self {
-        match recipe {
-            ObjectiveRecipe::Sft(sft) => Self::Sft(Sft { recompute, router_aux_loss: sft.router_aux_loss }),
-            ObjectiveRecipe::Contrastive(contrastive) => {
-                Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
-            }
-        }
-    }
-
-    /// The kind of rows that it learns from.
-    pub fn rows(&self) -> RowKind {
-        match self {
-            Self::Sft(_) => RowKind::Tokens,
+            Self::Sft(_) | Self::Distill(_) => RowKind::Tokens,
             Self::Contrastive(_) => RowKind::Tensors,
         }
     }
@@ -112,15 +102,46 @@ impl Objective {
     /// Makes trainable everything that full fine-tuning trains.
     pub fn train_all(&self, model: Model) -> Model {
         match self {
-            Self::Sft(_) => model.train_all(),
+            Self::Sft(_) | Self::Distill(_) => model.train_all(),
             Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all(),
             Self::Contrastive(_) => model.train_all_but(&[Towers::TEMPERATURE]),
+        }
+    }
+}
+
+impl Objective {
+    /// The objective of a recipe, with what it compares the model with. It must [fit](ObjectiveRecipe::fits) the model.
+    ///
+    /// # Errors
+    /// A companion that is needed and not there.
+    pub fn new(recipe: &ObjectiveRecipe, recompute: Recompute, companion: Option<Companion>) -> Result<Self, Error> {
+        Ok(match recipe {
+            ObjectiveRecipe::Sft(sft) => Self::Sft(Sft { recompute, router_aux_loss: sft.router_aux_loss }),
+            ObjectiveRecipe::Distill(distill) => Self::Distill(Distill {
+                recompute,
+                settings: distill.settings(),
+                teacher: companion.ok_or_else(|| no_companion("distill", "teacher"))?,
+            }),
+            ObjectiveRecipe::Contrastive(contrastive) => {
+                Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
+            }
+        })
+    }
+
+    /// The kind of rows that it learns from.
+    pub fn rows(&self) -> RowKind {
+        match self {
+            Self::Sft(_) | Self::Distill(_) => RowKind::Tokens,
+            Self::Contrastive(_) => RowKind::Tensors,
         }
     }
 
     /// The objective by which models of a kind are evaluated.
     pub fn of_kind(kind: Kind) -> Self {
-        Self::new(&ObjectiveRecipe::of_kind(kind, &Method::Full), Recompute::Off)
+        match kind {
+            Kind::Decoder => Self::Sft(Sft::default()),
+            Kind::Towers => Self::Contrastive(Contrastive { recompute: Recompute::Off, learn_temperature: false }),
+        }
     }
 
     /// Adds the gradient of a step to `gradients` and returns the loss. `batches` are all micro-batches of the step.
@@ -135,6 +156,7 @@ impl Objective {
     ) -> Result<StepLoss, Error> {
         match self {
             Self::Sft(sft) => Ok(sft.accumulate_step(network, &tokens(batches)?, gradients)),
+            Self::Distill(distill) => distill.accumulate_step(network, batches, gradients),
             Self::Contrastive(contrastive) => {
                 let towers = towers(network);
                 let pairs = batches.iter().map(|(batch, mode)| Ok((Pairs::of(batch, towers.config())?, *mode)));
@@ -146,7 +168,7 @@ impl Objective {
     /// The network after an optimiser step, with the parameters that the objective bounds clamped to their bounds.
     pub fn after_step(&self, network: Network) -> Network {
         match self {
-            Self::Sft(_) => network,
+            Self::Sft(_) | Self::Distill(_) => network,
             Self::Contrastive(contrastive) => match network {
                 Network::Towers(towers) => Network::Towers(contrastive.after_step(towers)),
                 other @ Network::Decoder(_) => other,
@@ -165,7 +187,8 @@ impl Objective {
         batches: &mut dyn Iterator<Item = Result<Batch, Error>>,
     ) -> Result<Evaluated, Error> {
         match self {
-            Self::Sft(_) => {
+            // Distillation is evaluated by what a student is for, so that it can be compared with training on labels.
+            Self::Sft(_) | Self::Distill(_) => {
                 let mut sums = TokenSums::default();
                 for batch in batches {
                     sums += Sft::evaluate(predictor(network), token_batch(&batch?)?);
@@ -189,13 +212,11 @@ fn tokens(batches: &[(Batch, Mode)]) -> Result<Vec<(&TokenBatch, Mode)>, Error> 
     batches.iter().map(|(batch, mode)| Ok((token_batch(batch)?, *mode))).collect()
 }
 
-fn token_batch(batch: &Batch) -> Result<&TokenBatch, Error> {
-    match &batch.content {
-        BatchContent::Tokens(tokens) => Ok(tokens),
-        BatchContent::Tensors(_) => Err(Error::Request {
-            problem: "the rows are tensors, and this objective reads tokens".into(),
-            help: "give it rows of dialogues, text or tokens".into(),
-        }),
+/// An objective that nobody gave its other model.
+fn no_companion(objective: &str, what: &str) -> Error {
+    Error::Request {
+        problem: format!("objective {objective} has no {what} here"),
+        help: "run its recipe with `firebrand train`".into(),
     }
 }
 

@@ -80,11 +80,17 @@ impl LabelledTokens {
         labelled
     }
 
+    /// Each weight as a share of the whole step's.
+    pub(super) fn shares(&self, total_weight: f64) -> Vec<f32> {
+        self.weights.iter().map(|weight| (f64::from(*weight) / total_weight) as f32).collect()
+    }
+
     fn indices(&self, device: &Device) -> Tensor<1, Int> {
         Tensor::from_data(TensorData::new(self.positions.clone(), [self.positions.len()]), device)
     }
 
-    fn targets(&self, device: &Device) -> Tensor<1, Int> {
+    /// The targets as a tensor.
+    pub(super) fn targets(&self, device: &Device) -> Tensor<1, Int> {
         Tensor::from_data(TensorData::new(self.targets.clone(), [self.targets.len()]), device)
     }
 }
@@ -188,8 +194,7 @@ impl Passage for TokenPassage<'_> {
             return hidden.sum() * 0.0;
         }
         let device = hidden.device();
-        let share = |weight: &f32| (f64::from(*weight) / self.scale.total_weight) as f32;
-        let weights: Vec<f32> = self.labelled.weights.iter().map(share).collect();
+        let weights = self.labelled.shares(self.scale.total_weight);
         let weights = Tensor::from_data(TensorData::new(weights, [self.labelled.weights.len()]), &device);
         let hidden = gather(hidden, &self.labelled);
         predictor(network).head().loss(hidden, self.labelled.targets(&device), weights)
@@ -232,7 +237,8 @@ impl std::ops::AddAssign for TokenSums {
     }
 }
 
-fn gather(hidden: Tensor<3>, labelled: &LabelledTokens) -> Tensor<2> {
+/// The hidden states at labelled positions, `[tokens, width]`.
+pub(super) fn gather(hidden: Tensor<3>, labelled: &LabelledTokens) -> Tensor<2> {
     let [batch, time, width] = hidden.dims();
     let indices = labelled.indices(&hidden.device());
     hidden.reshape([batch * time, width]).select(0, indices)

@@ -1,9 +1,11 @@
 //! The views through which objectives read a network, and the inputs that a network reads of a batch.
 
-use firebrand_datasets::TokenBatch;
+use firebrand_datasets::{Batch, BatchContent, TokenBatch};
 use firebrand_models::parts::Inputs;
 use firebrand_models::towers::Towers;
 use firebrand_models::{Network, Predictor};
+
+use crate::error::Error;
 
 /// The view for objectives over tokens. The caller has checked that the network has it.
 pub(super) fn predictor(network: &Network) -> Predictor<'_> {
@@ -18,6 +20,17 @@ pub(super) fn towers(network: &Network) -> &Towers {
     match network.towers() {
         Some(towers) => towers,
         None => panic!("an objective over pairs for a {}", network.kind()),
+    }
+}
+
+/// The tokens of a batch.
+pub(super) fn token_batch(batch: &Batch) -> Result<&TokenBatch, Error> {
+    match &batch.content {
+        BatchContent::Tokens(tokens) => Ok(tokens),
+        BatchContent::Tensors(_) => Err(Error::Request {
+            problem: "the rows are tensors, and this objective reads tokens".into(),
+            help: "give it rows of dialogues, text or tokens".into(),
+        }),
     }
 }
 

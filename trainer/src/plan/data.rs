@@ -70,7 +70,7 @@ impl Data {
             let help = "raise it, or name rows for evaluation in [[data.eval]]".into();
             return Err(Error::Request { problem, help });
         }
-        let objective = recipe.objective.unwrap_or(ObjectiveRecipe::sft());
+        let objective = recipe.objective.clone().unwrap_or_else(ObjectiveRecipe::sft);
         let both = [Some(&train), eval.as_ref()].into_iter().flatten();
         both.into_iter().try_for_each(|dataset| fits::check_objective(dataset, &objective))?;
         let report = Report::new(Some(&train), eval.as_ref(), text.tokenizer.as_ref(), &recipe.data.gate);

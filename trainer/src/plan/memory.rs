@@ -29,6 +29,8 @@ pub struct Work {
 pub struct MemoryPlan {
     /// All weights as they are held, adapters included.
     pub weights: u64,
+    /// Weights of the second model, a teacher or a reference.
+    pub companion: u64,
     /// Gradients of trained values.
     pub gradients: u64,
     /// Optimiser state.
@@ -57,6 +59,7 @@ impl MemoryPlan {
         let float = 4;
         Self {
             weights: model.weight_bytes(),
+            companion: 0,
             gradients: work.trained as u64 * float,
             optimizer: work.optimizer_bytes as u64,
             activations: kept * float,
@@ -64,6 +67,11 @@ impl MemoryPlan {
             rows: work.rows as u64,
             machine,
         }
+    }
+
+    /// The plan with a second model beside the first, whose weights have so many bytes.
+    pub fn beside(self, companion: u64) -> Self {
+        Self { companion, ..self }
     }
 
     /// The plan for micro-batches of `rows` packs, or of all there are.
@@ -84,7 +92,7 @@ impl MemoryPlan {
             Recompute::Off => self.activations,
             Recompute::Blocks => self.activations_recomputed,
         };
-        self.weights + self.gradients + self.optimizer + activations
+        self.weights + self.companion + self.gradients + self.optimizer + activations
     }
 
     /// Recomputation, if keeping all activations would take more than 70 % of the free memory.

@@ -7,6 +7,7 @@
 //! vocabulary.rs       new tokens, and where their rows start
 //! data.rs             the rows; fits.rs checks that model and objective can read them, cache.rs finds the cache,
 //!                     length.rs decides epochs and warm-up where the recipe leaves them to the rows
+//! companion.rs        the second model of a recipe: a teacher
 //! objective.rs        the objective, where the recipe leaves it to the model
 //! model.rs            the folder and the model; initial_adapter.rs checks the adapter a run starts from
 //! memory.rs           an estimate of bytes, from which recompute.rs decides; room.rs compares it with machine.rs
@@ -17,6 +18,7 @@
 //! accepts.
 
 pub mod cache;
+mod companion;
 mod data;
 mod date;
 mod default_template;
@@ -36,10 +38,11 @@ mod text;
 mod text_folder;
 mod vocabulary;
 
+pub use companion::CompanionModel;
 pub use data::{Data, sources, total_steps};
 pub use machine::Machine;
 pub use memory::{MemoryPlan, Work};
-pub use model::{build_model, hold, model_folder};
+pub use model::{Built, build_model, hold, model_folder};
 pub use notes::notes;
 pub use objective::decide_objective;
 pub use opened::Opened;

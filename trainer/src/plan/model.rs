@@ -8,10 +8,11 @@ use firebrand_hub::{HubOptions, locate};
 use firebrand_models::adapter_folder::{self, Start};
 use firebrand_models::{Hold, Model, ModelError, ModelFiles, WriteAs};
 
+use super::companion::CompanionModel;
 use super::initial_adapter::check_initial_adapter;
 use super::vocabulary::Vocabulary;
 use crate::error::Error;
-use crate::objective::{Objective, Recompute};
+use crate::objective::Companion;
 use crate::recipe::{Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
 
 /// The model folder of a recipe, fetched if necessary.
@@ -35,7 +36,18 @@ pub fn hold(recipe: &Recipe) -> Hold {
     }
 }
 
-/// Builds the model of a recipe and makes its trained parameters trainable; also returns the paths of adapted modules.
+/// A model that can be trained.
+#[derive(Debug)]
+pub struct Built {
+    /// The model, with its trained parameters made trainable.
+    pub model: Model,
+    /// Paths of adapted modules.
+    pub modules: Vec<String>,
+    /// What the objective compares it with, and the bytes of its weights.
+    pub companion: Option<(Companion, u64)>,
+}
+
+/// Builds the model of a recipe and makes its trained parameters trainable; reads the second model of the recipe.
 ///
 /// # Errors
 /// Files that do not fit together, or targets that match no module (shown in the recipe).
@@ -43,9 +55,11 @@ pub fn build_model(
     loaded: &Loaded,
     folder: &Path,
     vocabulary: Option<&Vocabulary>,
+    companion: Option<&CompanionModel>,
     device: &Device,
-) -> Result<(Model, Vec<String>), Error> {
+) -> Result<Built, Error> {
     let recipe = &loaded.recipe;
+    let companion = companion.map(|companion| companion.load(loaded, device)).transpose()?;
     let mut model = match recipe.init {
         Init::Pretrained => Model::load(folder, hold(recipe), device).map_err(|error| match error {
             ModelError::OtherQuantization { .. } => {
@@ -65,7 +79,7 @@ pub fn build_model(
             .resize_vocabulary(&vocabulary.rows(old))
             .map_err(|error| loaded.complain("vocabulary", error.to_string(), "remove the section"))?;
     }
-    if recipe.objective.and_then(|objective| objective.router_aux_loss()).is_some() && !model.has_routers() {
+    if recipe.objective.as_ref().and_then(|objective| objective.router_aux_loss()).is_some() && !model.has_routers() {
         let problem = format!("a model of type {} has no router", model.family().name());
         let help = "router_aux_loss is for models with experts, such as Mixtral; leave it out";
         return Err(loaded.complain("objective.router_aux_loss", problem, help).into());
@@ -86,8 +100,8 @@ pub fn build_model(
     let init_from = recipe.method.init_from();
     match recipe.method.adapter() {
         None => {
-            let objective = recipe.objective_of(model.kind());
-            Ok((Objective::new(&objective, Recompute::Off).train_all(model), vec![]))
+            let model = recipe.objective_of(model.kind()).train_all(model);
+            Ok(Built { model, modules: vec![], companion })
         }
         Some(config) => {
             let original = config.starts_at_what_quantization_lost().then(|| ModelFiles::open(folder)).transpose()?;
@@ -111,7 +125,7 @@ pub fn build_model(
                 }
                 error => error.into(),
             })?;
-            Ok((model.train_active(), modules))
+            Ok(Built { model: model.train_active(), modules, companion })
         }
     }
 }

@@ -28,7 +28,7 @@ pub fn decide_objective(loaded: &mut Loaded, folder: &Path) -> Result<(), Error>
         let help = format!("write kind = \"{}\", or leave [objective] out", usual.name());
         return Err(loaded.complain("objective.kind", problem, help).into());
     }
-    if let (ObjectiveRecipe::Contrastive(_), 1) = (objective, loaded.recipe.train.batch_size) {
+    if let (ObjectiveRecipe::Contrastive(_), 1) = (&objective, loaded.recipe.train.batch_size) {
         let problem = "a step of one pair has no other to tell it from, and teaches nothing";
         return Err(loaded.complain("train.batch_size", problem, "write batch_size = 2 or more").into());
     }

@@ -15,15 +15,15 @@ use super::fits;
 use super::length::decide_length;
 use super::machine::Machine;
 use super::memory::MemoryPlan;
-use super::model::build_model;
+use super::model::{Built, build_model};
 use super::notes::notes;
 use super::opened::Opened;
-use super::recompute::recompute_within;
+use super::recompute::{decide, recompute_within};
 use super::room::{check_room, check_weights};
 use super::vocabulary::Vocabulary;
 use crate::device;
 use crate::error::Error;
-use crate::objective::Recompute;
+use crate::objective::{Companion, Recompute};
 use crate::recipe::{Loaded, Recipe};
 use crate::ui::bars::{DataProgress, Waiting};
 
@@ -38,6 +38,8 @@ pub struct Ready {
     pub model: Model,
     /// Paths of adapted modules.
     pub modules: Vec<String>,
+    /// What the objective compares the model with, and the bytes of its weights.
+    companion: Option<(Companion, u64)>,
     /// The memory of the machine before the model was read.
     machine: Option<Machine>,
     /// What should be known of the run's length and memory.
@@ -56,13 +58,13 @@ impl Ready {
         let mut opened = Opened::new(loaded)?;
         let machine = Machine::measure(opened.recipe().device);
         check_weights(&opened.loaded, &opened.folder, machine)?;
-        let (mut data, model, modules) = load(&opened, &device)?;
+        let (mut data, Built { model, modules, companion }) = load(&opened, &device)?;
         let decided = decide_length(&mut opened.loaded, &data)?;
         let beyond = [(Split::Train, Some(&data.train)), (Split::Eval, data.eval.as_ref())];
         let beyond = beyond.into_iter().filter_map(|(split, rows)| fits::beyond_positions(rows?, split, &model));
         let beyond: Vec<_> = beyond.collect();
         data.report.warnings.extend(beyond);
-        let mut ready = Self { opened, data, model, modules, machine, remarks: vec![] };
+        let mut ready = Self { opened, data, model, modules, companion, machine, remarks: vec![] };
         let (choice, plan) = ready.recompute();
         ready.remarks = decided;
         ready.remarks.extend(check_room(&ready.opened.loaded, &plan, choice)?);
@@ -81,7 +83,15 @@ impl Ready {
 
     /// What the backward pass recomputes, and the estimate behind it.
     pub fn recompute(&self) -> (Recompute, MemoryPlan) {
-        recompute_within(self.recipe(), &self.model, &self.data, self.machine)
+        let (choice, plan) = recompute_within(self.recipe(), &self.model, &self.data, self.machine);
+        let Some((_, bytes)) = &self.companion else { return (choice, plan) };
+        let plan = plan.beside(*bytes);
+        (decide(self.recipe(), &plan), plan)
+    }
+
+    /// Takes what the objective compares the model with.
+    pub fn take_companion(&mut self) -> Option<Companion> {
+        self.companion.take().map(|(companion, _)| companion)
     }
 
     /// Notes for the user, although nothing is wrong.
@@ -98,15 +108,15 @@ impl Ready {
     }
 }
 
-fn load(opened: &Opened, device: &Device) -> Result<(Data, Model, Vec<String>), Error> {
+fn load(opened: &Opened, device: &Device) -> Result<(Data, Built), Error> {
     let failed = Arc::new(AtomicBool::new(false));
     let building = {
         let (failed, loaded, folder, device) =
             (failed.clone(), opened.loaded.clone(), opened.folder.clone(), device.clone());
-        let vocabulary = opened.vocabulary.clone();
+        let (vocabulary, companion) = (opened.vocabulary.clone(), opened.companion.clone());
         // Not joined when the data fail: the program ends then, and the error should not wait for gigabytes of weights.
         std::thread::spawn(move || {
-            build_model(&loaded, &folder, vocabulary.as_ref(), &device)
+            build_model(&loaded, &folder, vocabulary.as_ref(), companion.as_ref(), &device)
                 .inspect_err(|_| failed.store(true, Ordering::Relaxed))
         })
     };
@@ -125,10 +135,10 @@ fn load(opened: &Opened, device: &Device) -> Result<(Data, Model, Vec<String>), 
         data.report.clone().pass()?;
     }
     let waiting = Waiting::new("reading the model");
-    let (model, modules) = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    let built = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     drop(waiting);
     let data = data.ok_or(DataError::Interrupted)?;
-    data.check_fits(&model, opened.text.tokenizer.as_ref())?;
+    data.check_fits(&built.model, opened.text.tokenizer.as_ref())?;
     if total_steps(recipe, &data) == 0 {
         let (problem, help) = match data.train.labelled_tokens() {
             0 => ("no row has a labelled token", "look at the rows with `firebrand data RECIPE`, and at data.train_on"),
@@ -136,5 +146,5 @@ fn load(opened: &Opened, device: &Device) -> Result<(Data, Model, Vec<String>), 
         };
         return Err(Error::Request { problem: format!("there is nothing to train on: {problem}"), help: help.into() });
     }
-    Ok((data, model, modules))
+    Ok((data, built))
 }

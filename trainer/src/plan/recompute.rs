@@ -29,12 +29,16 @@ pub fn recompute_within(
         optimizer_bytes: optimizer_bytes(recipe, model),
     };
     let plan = MemoryPlan::new(model, work, machine);
-    let choice = match recipe.train.recompute {
+    (decide(recipe, &plan), plan)
+}
+
+/// The recipe's choice, or for `auto` the choice by an estimate.
+pub(super) fn decide(recipe: &Recipe, plan: &MemoryPlan) -> Recompute {
+    match recipe.train.recompute {
         recipe::Recompute::Off => Recompute::Off,
         recipe::Recompute::Blocks => Recompute::Blocks,
         recipe::Recompute::Auto => plan.recommended(),
-    };
-    (choice, plan)
+    }
 }
 
 fn optimizer_bytes(recipe: &Recipe, model: &Model) -> usize {

@@ -134,6 +134,7 @@ mod tests {
     /// Weights of 100 MiB; a pack keeps 40 MiB of activations, or 10 when blocks are recomputed.
     fn plan(rows: u64, total: u64, free: u64) -> MemoryPlan {
         MemoryPlan {
+            companion: 0,
             weights: 100 * MIB,
             gradients: 0,
             optimizer: 0,

@@ -8,7 +8,7 @@ use super::document::Document;
 use super::dtype::WrittenDtype;
 use super::error::{Complaint, ComplaintKind};
 use super::file::{Init, RecipeFile};
-use super::objective::ObjectiveSection;
+use super::objective::{DistillKeys, DistillLoss, ObjectiveSection};
 use super::optimizer::{AdafactorRate, Optimizer};
 use super::output::ExportedWeights;
 use super::schedule::{ScheduleSection, WarmupKeys};
@@ -239,8 +239,41 @@ impl Rules<'_> {
                     .message("`objective.learn_temperature` trains the temperature, and a PEFT adapter cannot hold it")
                     .advice("remove learn_temperature, or remove [adapter] to train every weight"))
             }
+            Some(ObjectiveSection::Distill(distill)) => self.distill(distill),
             Some(ObjectiveSection::Contrastive(_) | ObjectiveSection::Sft(_)) | None => Ok(()),
         }
+    }
+
+    fn distill(&self, distill: &DistillKeys) -> Result<(), Complaint> {
+        let (key, message, advice) = match (&distill.teacher, &distill.cache) {
+            (None, None) => (
+                "objective",
+                "distillation needs a teacher",
+                "add teacher = \"folder or hub id\", or cache = \"folder\" with what `firebrand distill cache` wrote",
+            ),
+            (None, Some(_)) if distill.teacher_quantization.is_some() => (
+                "objective.teacher_quantization",
+                "`objective.teacher_quantization` is how the teacher's weights are held, and no teacher is named",
+                "add teacher = \"folder or hub id\", or remove teacher_quantization",
+            ),
+            (_, Some(_)) if distill.on_policy > 0.0 => (
+                "objective.on_policy",
+                "a cache holds no distributions for answers that the student has yet to write",
+                "remove cache and name the teacher, or remove on_policy",
+            ),
+            _ if distill.loss == DistillLoss::Jsd && distill.beta == 0.0 => (
+                "objective.beta",
+                "a mixture without the teacher has no divergence: `jsd` is 0 there",
+                "write loss = \"forward_kl\", to which jsd / beta comes near, or 0 < beta < 1",
+            ),
+            _ if distill.loss == DistillLoss::Jsd && distill.beta == 1.0 => (
+                "objective.beta",
+                "a mixture without the student has no divergence: `jsd` is 0 there",
+                "write loss = \"reverse_kl\", to which jsd / (1 - beta) comes near, or 0 < beta < 1",
+            ),
+            _ => return Ok(()),
+        };
+        Err(self.conflict(key).message(message).advice(advice))
     }
 
     fn train(&self) -> Result<(), Complaint> {

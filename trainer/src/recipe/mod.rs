@@ -53,7 +53,7 @@ pub use evaluation::{EarlyStopping, Eval};
 pub use file::Init;
 pub use load::Loaded;
 pub use model::ModelSource;
-pub use objective::{ContrastiveRecipe, ObjectiveRecipe, SftRecipe};
+pub use objective::{ContrastiveRecipe, DistillRecipe, ObjectiveRecipe, SftRecipe, TeacherModel, TeacherRecipe};
 pub use optimizer::{
     AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdjustment, MuonRecipe, Optimizer,
     RelativeRate, SgdRecipe,

@@ -1,7 +1,7 @@
 //! Where the base model comes from: a local folder or a hub id. Fetching is the hub module's work.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A base model: a path that exists, or `owner/name[@revision]` on the hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,16 @@ impl ModelSource {
                 && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
         };
         (legal(owner) && legal(name)).then(|| ModelSource::Hub { repository: repository.to_owned(), revision })
+    }
+}
+
+impl ModelSource {
+    /// A model that was found: what is no path is a hub id.
+    pub(super) fn found(text: &str) -> Self {
+        match Self::hub_id(text) {
+            Some(hub) if !Path::new(text).exists() => hub,
+            _ => Self::Local(PathBuf::from(text)),
+        }
     }
 }
 

@@ -1,15 +1,22 @@
 //! `[objective]`: what is minimised.
 
+mod distill;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub(super) use distill::{DistillKeys, DistillLoss};
+pub use distill::{DistillRecipe, TeacherModel, TeacherRecipe};
 
 use super::adapter::Method;
 
 /// What is minimised.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ObjectiveRecipe {
     /// The likelihood of the labelled tokens.
     Sft(SftRecipe),
+    /// The divergence from a teacher's distributions, beside that likelihood.
+    Distill(DistillRecipe),
     /// The distance of matching pairs among all pairs of a step.
     Contrastive(ContrastiveRecipe),
 }
@@ -35,6 +42,8 @@ pub struct ContrastiveRecipe {
 pub(super) enum ObjectiveSection {
     /// Supervised fine-tuning: the likelihood of the labelled tokens.
     Sft(SftKeys),
+    /// Distillation: the student learns a teacher's distributions at labelled positions, beside the labels themselves.
+    Distill(DistillKeys),
     /// CLIP's symmetric cross-entropy over all pairs of the step, whatever the micro-batches. For models with two towers.
     Contrastive(ContrastiveKeys),
 }
@@ -67,6 +76,11 @@ impl ObjectiveRecipe {
         Self::Sft(SftRecipe::default())
     }
 
+    /// Distillation with its defaults.
+    pub fn distill(teacher: TeacherRecipe) -> Self {
+        Self::Distill(DistillRecipe { teacher, ..DistillKeys::default().decide() })
+    }
+
     /// Contrastive learning with its defaults, by which the temperature is trained where every weight is.
     pub fn contrastive(method: &Method) -> Self {
         Self::Contrastive(ContrastiveRecipe { learn_temperature: *method == Method::Full })
@@ -76,7 +90,7 @@ impl ObjectiveRecipe {
     pub fn router_aux_loss(&self) -> Option<f64> {
         match self {
             Self::Sft(sft) => sft.router_aux_loss,
-            Self::Contrastive(_) => None,
+            Self::Distill(_) | Self::Contrastive(_) => None,
         }
     }
 }
@@ -86,6 +100,7 @@ impl ObjectiveSection {
     pub(super) fn decide(self, method: &Method) -> ObjectiveRecipe {
         match self {
             Self::Sft(keys) => ObjectiveRecipe::Sft(SftRecipe { router_aux_loss: keys.router_aux_loss }),
+            Self::Distill(keys) => ObjectiveRecipe::Distill(keys.decide()),
             Self::Contrastive(keys) => match keys.learn_temperature {
                 Some(learn_temperature) => ObjectiveRecipe::Contrastive(ContrastiveRecipe { learn_temperature }),
                 None => ObjectiveRecipe::contrastive(method),
@@ -98,6 +113,7 @@ impl From<ObjectiveRecipe> for ObjectiveSection {
     fn from(objective: ObjectiveRecipe) -> Self {
         match objective {
             ObjectiveRecipe::Sft(sft) => Self::Sft(SftKeys { router_aux_loss: sft.router_aux_loss }),
+            ObjectiveRecipe::Distill(distill) => Self::Distill(distill.into()),
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(ContrastiveKeys { learn_temperature: Some(contrastive.learn_temperature) })
             }

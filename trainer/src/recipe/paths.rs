@@ -13,6 +13,7 @@ use super::document::{Document, Value};
 use super::error::{Complaint, ComplaintKind};
 use super::file::RecipeFile;
 use super::model::ModelSource;
+use super::objective::ObjectiveSection;
 use crate::home;
 
 /// The two folders a relative path may start from.
@@ -69,10 +70,21 @@ pub(super) fn resolve(
         }
     };
     file.output = home::expanded(&file.output);
-    let model = find_model(&home::expanded_text(&file.model), document, folders);
+    let model = find_model(&home::expanded_text(&file.model), "model", document, folders);
     let adapter = file.adapter.as_mut().and_then(AdapterSection::init_from_mut);
     if let Some(path) = adapter {
         *path = find(path, "adapter.init_from");
+    }
+    let mut no_teacher = None;
+    if let Some(ObjectiveSection::Distill(distill)) = &mut file.objective {
+        // The cache is written by `distill cache`: like the run directory it need not be there.
+        distill.cache = distill.cache.as_deref().map(|path| written(path, folders));
+        if let Some(teacher) = &mut distill.teacher {
+            match find_model(&home::expanded_text(teacher), "objective.teacher", document, folders) {
+                Ok(found) => *teacher = found.to_string(),
+                Err(complaint) => no_teacher = Some(complaint),
+            }
+        }
     }
     if let TemplateChoice::File(path) = &mut file.data.template {
         *path = find(path, "data.template");
@@ -87,6 +99,7 @@ pub(super) fn resolve(
             source.path = path.display().to_string();
         }
     }
+    lost.extend(no_teacher);
     match model {
         Ok(model) if lost.is_empty() => Ok(model),
         Ok(_) => Err(lost),
@@ -103,7 +116,10 @@ pub(super) fn lost(document: &Document, folders: Folders<'_>) -> Vec<Complaint> 
         Some(Value::String(text)) => Some(text.clone()),
         _ => None,
     };
-    let model = text("model").and_then(|model| find_model(&home::expanded_text(&model), document, folders).err());
+    let models = ["model", "objective.teacher"]
+        .into_iter()
+        .filter_map(|key| find_model(&home::expanded_text(&text(key)?), key, document, folders).err());
+    let models: Vec<Complaint> = models.collect();
     let template = text("data.template").filter(|name| matches!(name.clone().into(), TemplateChoice::File(_)));
     let mut inputs =
         vec![("adapter.init_from".to_owned(), text("adapter.init_from")), ("data.template".into(), template)];
@@ -116,15 +132,21 @@ pub(super) fn lost(document: &Document, folders: Folders<'_>) -> Vec<Complaint> 
         inputs.extend(keys.map(|key| (key.clone(), text(&key).filter(|path| !is_remote(path)))));
     }
     let inputs = inputs.into_iter().filter_map(|(key, path)| find(Path::new(&path?), &key, document, folders).err());
-    model.into_iter().chain(inputs).collect()
+    models.into_iter().chain(inputs).collect()
 }
 
-fn find_model(text: &str, document: &Document, folders: Folders<'_>) -> Result<ModelSource, Complaint> {
+/// A folder that this program writes: where it lies already, else in the current directory.
+fn written(path: &Path, folders: Folders<'_>) -> PathBuf {
+    let path = home::expanded(path);
+    folders.find(&path).unwrap_or_else(|_| plain(&folders.current.join(&path)))
+}
+
+fn find_model(text: &str, key: &str, document: &Document, folders: Folders<'_>) -> Result<ModelSource, Complaint> {
     match (folders.find(Path::new(text)), ModelSource::hub_id(text)) {
         (Ok(path), _) => Ok(ModelSource::Local(path)),
         (Err(_), Some(hub)) => Ok(hub),
         (Err(tried), None) => Err(document
-            .at_key(ComplaintKind::NotFound, "model")
+            .at_key(ComplaintKind::NotFound, key)
             .message(format!("there is no model at {text}"))
             .label("neither a folder nor a hub id")
             .advice(match slip(Path::new(text), folders) {

@@ -54,7 +54,7 @@ impl From<&Recipe> for RecipeFile {
             vocabulary: recipe.vocabulary.clone(),
             quantization: recipe.quantization,
             data: recipe.data.clone(),
-            objective: recipe.objective.map(Into::into),
+            objective: recipe.objective.clone().map(Into::into),
             train: (&recipe.train).into(),
             optimizer: recipe.optimizer.clone(),
             schedule: (&recipe.schedule).into(),

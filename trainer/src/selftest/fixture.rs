@@ -88,10 +88,10 @@ impl Fixture {
         let text = self.text()?;
         let data = Data::load(recipe, &text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
         data.report.clone().pass()?;
-        let (model, _) = plan::build_model(&loaded, &self.model(), None, &self.device)?;
+        let plan::Built { model, .. } = plan::build_model(&loaded, &self.model(), None, None, &self.device)?;
         let (recompute, _) = plan::recompute(recipe, &model, &data);
         let checkpoints = RunDirectory::create(&recipe.output)?.checkpoints();
-        let objective = Objective::new(&recipe.objective_of(model.kind()), recompute);
+        let objective = Objective::new(&recipe.objective_of(model.kind()), recompute, None)?;
         let mut trainer = Trainer::new(recipe, objective, recipe.model.to_string(), model, &data.train, None);
         if let Some(checkpoint) = from {
             trainer.resume(checkpoint)?;

@@ -67,7 +67,10 @@ impl Trainer<'_> {
                 adapter_folder::attach(&mut model, &config, adapter_folder::Start::Folder(&checkpoint.path))?;
                 model.train_active()
             }
-            None => self.objective.train_all(Model::load(&checkpoint.path, Hold::F32, &device)?),
+            None => {
+                let model = Model::load(&checkpoint.path, Hold::F32, &device)?;
+                self.recipe.objective_of(model.kind()).train_all(model)
+            }
         };
         self.trained = self.model.trained_parameters();
         Ok(())

@@ -176,7 +176,7 @@ fn embeddings_equal_the_reference() {
 
 /// Loss and gradients of a step split into micro-batches, by our paths.
 fn step(model: &Model, rows: &[NamedArrays], size: usize, recompute: Recompute) -> (f64, Vec<(String, Vec<f32>)>) {
-    let objective = Objective::new(&ObjectiveRecipe::of_kind(Kind::Towers, &Method::Full), recompute);
+    let objective = Objective::new(&ObjectiveRecipe::of_kind(Kind::Towers, &Method::Full), recompute, None).unwrap();
     let mut first_row = 0;
     let batches: Vec<(Batch, Mode)> = rows
         .chunks(size)

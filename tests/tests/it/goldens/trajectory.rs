@@ -42,6 +42,9 @@ fn every_step_and_the_end_equal_the_reference() {
             if let Some(balance) = theirs.get("router_aux_loss") {
                 near(&what("router loss"), ours.parts.get("router_aux_loss").unwrap(), balance, 1e-5);
             }
+            for (name, value) in theirs["parts"].as_object().into_iter().flatten() {
+                near(&what(name), ours.parts.get(name).unwrap(), value, 1e-5);
+            }
             let rate = theirs["learning_rate"].as_f64().unwrap();
             assert!((ours.learning_rate - rate).abs() < 1e-15, "{}: {}", what("rate"), ours.learning_rate);
         }

@@ -70,6 +70,15 @@ fn companions(key: &str) -> &'static [&'static str] {
         "vocabulary.init" => &["vocabulary.add=[\"<image>\"]"],
         "quantization.block" | "quantization.double" => &["adapter.kind=lora"],
         "data.group_by_length" => &["data.packing=false"],
+        "objective.beta" => &["objective.loss=jsd", "objective.teacher=\"owner/teacher\""],
+        "objective.teacher_quantization"
+        | "objective.loss"
+        | "objective.temperature"
+        | "objective.alpha"
+        | "objective.top_k"
+        | "objective.on_policy" => &["objective.teacher=\"owner/teacher\""],
+        "objective.teacher" => &["objective.cache=\"cache\""],
+        "objective.cache" => &["objective.teacher=\"owner/teacher\""],
         "adapter.layers_pattern" => &["adapter.layers=[0]"],
         "adapter.ensure_weight_tying" => &["adapter.modules_to_save=[\"embed_tokens\"]"],
         "optimizer.nesterov" => &["optimizer.momentum=0.9"],
@@ -127,7 +136,11 @@ fn every_key_changes_the_resolved_recipe() {
 fn every_kind_changes_the_resolved_recipe() {
     for section in ["adapter", "objective", "optimizer", "schedule"] {
         let kinds = kinds(&json_schema()["properties"][section]).unwrap();
-        let all: Vec<String> = kinds.iter().map(|(kind, _)| resolved(&[format!("{section}.kind={kind}")])).collect();
+        let with = |kind: &str| match kind {
+            "distill" => vec!["objective.kind=distill".into(), "objective.teacher=\"owner/teacher\"".into()],
+            _ => vec![format!("{section}.kind={kind}")],
+        };
+        let all: Vec<String> = kinds.iter().map(|(kind, _)| resolved(&with(kind))).collect();
         for (index, one) in all.iter().enumerate() {
             assert!(!all[..index].contains(one), "{} of {section} is another kind", kinds[index].0);
         }
