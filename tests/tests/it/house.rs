@@ -181,7 +181,7 @@ fn only_the_trainer_chooses_devices() {
 }
 
 /// Where optimisers and objectives wait for the device, and what for. Anything else there keeps an accelerator idle at every step.
-const WAITS: [(&str, &str); 8] = [
+const WAITS: [(&str, &str); 10] = [
     ("trainer/src/optim/clip.rs", "the global norm, once a step; a size of a tensor, for Adafactor and Muon"),
     ("trainer/src/optim/adamw_8bit.rs", "8-bit states are on the host"),
     ("trainer/src/optim/state.rs", "checkpoints"),
@@ -189,6 +189,14 @@ const WAITS: [(&str, &str); 8] = [
     ("trainer/src/objective/backward.rs", "the loss of a micro-batch"),
     ("trainer/src/objective/router.rs", "the visits of experts, which decide on the host"),
     ("trainer/src/objective/sft.rs", "evaluation"),
+    (
+        "trainer/src/objective/preference/answers.rs",
+        "log-probabilities without a gradient: the reference's, and evaluation",
+    ),
+    (
+        "trainer/src/objective/preference/mod.rs",
+        "the log-probabilities of a micro-batch, of which formulas are computed",
+    ),
     ("trainer/src/objective/contrastive.rs", "the embeddings and the loss of a step, and evaluation"),
 ];
 

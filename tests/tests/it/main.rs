@@ -20,6 +20,7 @@ mod named_files;
 mod objectives;
 mod other_folders;
 mod paths;
+mod preference;
 mod program;
 mod quickstart;
 mod resume;

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use firebrand::recipe::{Method, ModelSource, ObjectiveRecipe, TeacherModel, TeacherRecipe, json_schema};
+use firebrand::recipe::{
+    DpoRecipe, KtoRecipe, Method, ModelSource, ObjectiveRecipe, OrpoRecipe, SimpoRecipe, TeacherModel, TeacherRecipe,
+    json_schema,
+};
 use firebrand_models::Kind;
 use firebrand_tests::golden;
 
@@ -24,10 +27,24 @@ fn trajectories_of(objective: &ObjectiveRecipe, kind: Kind) -> &'static [&'stati
         (ObjectiveRecipe::Distill(_), Kind::Decoder) => {
             &["trajectory-distill-llama-full", "trajectory-distill-neox-lora"]
         }
+        (ObjectiveRecipe::Dpo(_), Kind::Decoder) => {
+            &["trajectory-dpo-llama-lora", "trajectory-dpo-gemma2-full", "trajectory-dpo-start", "trajectory-dpo-qlora"]
+        }
+        (ObjectiveRecipe::Orpo(_), Kind::Decoder) => &["trajectory-orpo-gemma2-full", "trajectory-orpo-llama-lora"],
+        (ObjectiveRecipe::Simpo(_), Kind::Decoder) => &["trajectory-simpo-llama-full", "trajectory-simpo-gemma2-lora"],
+        (ObjectiveRecipe::Kto(_), Kind::Decoder) => &["trajectory-kto-gemma2-full", "trajectory-kto-llama-lora"],
         (ObjectiveRecipe::Contrastive(_), Kind::Towers) => {
             &["towers/trajectory-clip-full", "towers/trajectory-clip-lora"]
         }
-        (ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_), Kind::Towers)
+        (
+            ObjectiveRecipe::Sft(_)
+            | ObjectiveRecipe::Distill(_)
+            | ObjectiveRecipe::Dpo(_)
+            | ObjectiveRecipe::Orpo(_)
+            | ObjectiveRecipe::Simpo(_)
+            | ObjectiveRecipe::Kto(_),
+            Kind::Towers,
+        )
         | (ObjectiveRecipe::Contrastive(_), Kind::Decoder) => &[],
     }
 }
@@ -37,6 +54,10 @@ fn objectives() -> Vec<ObjectiveRecipe> {
     let all = vec![
         ObjectiveRecipe::sft(),
         ObjectiveRecipe::distill(TeacherRecipe::Live(teacher)),
+        ObjectiveRecipe::Dpo(DpoRecipe::default()),
+        ObjectiveRecipe::Orpo(OrpoRecipe::default()),
+        ObjectiveRecipe::Simpo(SimpoRecipe::default()),
+        ObjectiveRecipe::Kto(KtoRecipe::default()),
         ObjectiveRecipe::contrastive(&Method::Full),
     ];
     let names: BTreeSet<&str> = all.iter().map(ObjectiveRecipe::name).collect();
@@ -105,7 +126,12 @@ fn a_pair_that_does_not_fit_is_refused_before_weights_are_read() {
             let set = format!("objective.kind=\"{}\"", objective.name());
             let other = match &objective {
                 ObjectiveRecipe::Distill(_) => ["--set", "objective.teacher=\"bare\""].as_slice(),
-                ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Contrastive(_) => &[],
+                ObjectiveRecipe::Sft(_)
+                | ObjectiveRecipe::Dpo(_)
+                | ObjectiveRecipe::Orpo(_)
+                | ObjectiveRecipe::Simpo(_)
+                | ObjectiveRecipe::Kto(_)
+                | ObjectiveRecipe::Contrastive(_) => &[],
             };
             let arguments = [&["train", "recipe.toml", "--set", "model=\"bare\"", "--set", &set], other].concat();
             let said = workshop.fail(&arguments);

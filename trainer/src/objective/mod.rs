@@ -3,6 +3,7 @@
 //! ```text
 //! sft.rs          cross-entropy of labelled tokens; router.rs is the load-balancing loss of routers beside it
 //! distill.rs      that, and the divergence from a teacher's distributions
+//! preference/     losses of judged answers: DPO, ORPO, SimPO, KTO
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
@@ -22,6 +23,7 @@ mod distill;
 mod gradients;
 mod pairs;
 mod parts;
+mod preference;
 mod router;
 mod sft;
 mod views;
@@ -33,6 +35,7 @@ pub use distill::Distill;
 pub use gradients::Gradients;
 pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
+pub use preference::{AnswerLoss, Dpo, Formula, Kto, Orpo, PairFormula, PairLoss, Preference, Scored, Simpo};
 pub use router::RouterBalance;
 pub use sft::{LabelledTokens, Sft, StepScale, TokenSums};
 pub use views::inputs;
@@ -44,16 +47,17 @@ use firebrand_models::towers::Towers;
 use firebrand_models::{Kind, Model, Network};
 
 use crate::error::Error;
-use crate::recipe::{Method, ObjectiveRecipe, Recipe};
+use crate::recipe::{DpoRecipe, KtoRecipe, Method, ObjectiveRecipe, Recipe};
 
 /// What a run minimises.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "one a run")]
 pub enum Objective {
     /// Supervised fine-tuning.
     Sft(Sft),
     /// Distillation.
     Distill(Distill),
+    /// Learning from judged answers.
+    Preference(Preference),
     /// Contrastive learning of two towers.
     Contrastive(Contrastive),
 }
@@ -79,6 +83,10 @@ impl ObjectiveRecipe {
         match self {
             Self::Sft(_) => "sft",
             Self::Distill(_) => "distill",
+            Self::Dpo(_) => "dpo",
+            Self::Orpo(_) => "orpo",
+            Self::Simpo(_) => "simpo",
+            Self::Kto(_) => "kto",
             Self::Contrastive(_) => "contrastive",
         }
     }
@@ -86,15 +94,25 @@ impl ObjectiveRecipe {
     /// Whether it can train a kind of model. This is the one place where objectives and kinds meet.
     pub fn fits(&self, kind: Kind) -> bool {
         match (self, kind) {
-            (Self::Sft(_) | Self::Distill(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
-            (Self::Sft(_) | Self::Distill(_), Kind::Towers) | (Self::Contrastive(_), Kind::Decoder) => false,
+            (
+                Self::Sft(_) | Self::Distill(_) | Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_),
+                Kind::Decoder,
+            )
+            | (Self::Contrastive(_), Kind::Towers) => true,
+            (
+                Self::Sft(_) | Self::Distill(_) | Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_),
+                Kind::Towers,
+            )
+            | (Self::Contrastive(_), Kind::Decoder) => false,
         }
     }
 
     /// The kind of rows it trains on.
     pub fn rows(&self) -> RowKind {
         match self {
-            Self::Sft(_) | Self::Distill(_) => RowKind::Tokens,
+            Self::Sft(_) | Self::Distill(_) | Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) => {
+                RowKind::Tokens
+            }
             Self::Contrastive(_) => RowKind::Tensors,
         }
     }
@@ -102,7 +120,9 @@ impl ObjectiveRecipe {
     /// Makes trainable everything that full fine-tuning trains.
     pub fn train_all(&self, model: Model) -> Model {
         match self {
-            Self::Sft(_) | Self::Distill(_) => model.train_all(),
+            Self::Sft(_) | Self::Distill(_) | Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) => {
+                model.train_all()
+            }
             Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all(),
             Self::Contrastive(_) => model.train_all_but(&[Towers::TEMPERATURE]),
         }
@@ -122,6 +142,26 @@ impl Objective {
                 settings: distill.settings(),
                 teacher: companion.ok_or_else(|| no_companion("distill", "teacher"))?,
             }),
+            ObjectiveRecipe::Dpo(dpo) => {
+                let reference = companion.ok_or_else(|| no_companion("dpo", "reference"))?;
+                let DpoRecipe { beta, variant, label_smoothing, .. } = *dpo;
+                let formula = Formula::Pairs(PairFormula::Dpo(Dpo { beta, variant, label_smoothing }));
+                Self::Preference(Preference { recompute, formula, reference: Some(reference) })
+            }
+            ObjectiveRecipe::Orpo(orpo) => {
+                let formula = Formula::Pairs(PairFormula::Orpo(Orpo { lambda: orpo.lambda }));
+                Self::Preference(Preference { recompute, formula, reference: None })
+            }
+            ObjectiveRecipe::Simpo(simpo) => {
+                let formula = Formula::Pairs(PairFormula::Simpo(Simpo { beta: simpo.beta, gamma: simpo.gamma }));
+                Self::Preference(Preference { recompute, formula, reference: None })
+            }
+            ObjectiveRecipe::Kto(kto) => {
+                let reference = companion.ok_or_else(|| no_companion("kto", "reference"))?;
+                let KtoRecipe { beta, desirable_weight, undesirable_weight } = *kto;
+                let formula = Formula::Kto(Kto { beta, desirable_weight, undesirable_weight });
+                Self::Preference(Preference { recompute, formula, reference: Some(reference) })
+            }
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
             }
@@ -131,7 +171,7 @@ impl Objective {
     /// The kind of rows that it learns from.
     pub fn rows(&self) -> RowKind {
         match self {
-            Self::Sft(_) | Self::Distill(_) => RowKind::Tokens,
+            Self::Sft(_) | Self::Distill(_) | Self::Preference(_) => RowKind::Tokens,
             Self::Contrastive(_) => RowKind::Tensors,
         }
     }
@@ -157,6 +197,7 @@ impl Objective {
         match self {
             Self::Sft(sft) => Ok(sft.accumulate_step(network, &tokens(batches)?, gradients)),
             Self::Distill(distill) => distill.accumulate_step(network, batches, gradients),
+            Self::Preference(preference) => preference.accumulate_step(network, batches, gradients),
             Self::Contrastive(contrastive) => {
                 let towers = towers(network);
                 let pairs = batches.iter().map(|(batch, mode)| Ok((Pairs::of(batch, towers.config())?, *mode)));
@@ -165,10 +206,23 @@ impl Objective {
         }
     }
 
+    /// Whether a step of these batches has too few rows for the objective, unless it is the last of an epoch.
+    pub fn lacks_company(&self, batches: &[(Batch, Mode)]) -> bool {
+        match self {
+            Self::Preference(Preference { formula: Formula::Kto(_), .. }) => {
+                batches.iter().flat_map(|(batch, _)| &batch.parts).flatten().count() == 1
+            }
+            Self::Preference(Preference { formula: Formula::Pairs(_), .. })
+            | Self::Sft(_)
+            | Self::Distill(_)
+            | Self::Contrastive(_) => false,
+        }
+    }
+
     /// The network after an optimiser step, with the parameters that the objective bounds clamped to their bounds.
     pub fn after_step(&self, network: Network) -> Network {
         match self {
-            Self::Sft(_) | Self::Distill(_) => network,
+            Self::Sft(_) | Self::Distill(_) | Self::Preference(_) => network,
             Self::Contrastive(contrastive) => match network {
                 Network::Towers(towers) => Network::Towers(contrastive.after_step(towers)),
                 other @ Network::Decoder(_) => other,
@@ -195,6 +249,7 @@ impl Objective {
                 }
                 Ok(sums.evaluated())
             }
+            Self::Preference(preference) => preference.evaluate(network, batches),
             Self::Contrastive(_) => {
                 let towers = towers(network);
                 let mut all = Embeddings::default();

@@ -116,7 +116,9 @@ mod after_eval {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parts, D::Error> {
         let mut parts = Parts::default();
         for (name, value) in BTreeMap::<String, Option<f64>>::deserialize(deserializer)? {
-            let name = name.strip_prefix(EVAL).ok_or_else(|| D::Error::custom(format!("no number of an evaluation: {name}")))?;
+            let name = name
+                .strip_prefix(EVAL)
+                .ok_or_else(|| D::Error::custom(format!("no number of an evaluation: {name}")))?;
             parts.set(name, value.unwrap_or(f64::NAN));
         }
         Ok(parts)

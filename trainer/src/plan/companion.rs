@@ -1,4 +1,4 @@
-//! The second model of a recipe, a teacher: [`CompanionModel`] finds and checks it before any weight is read.
+//! The second model of a recipe, a teacher or another reference: [`CompanionModel`] finds and checks it before any weight is read.
 //!
 //! Both models must give probabilities to the same tokens. Where the teacher numbers them differently, or has more of them,
 //! it is given the student's rows, in the student's order: token table, head and bias.
@@ -15,7 +15,7 @@ use super::text::Text;
 use super::vocabulary::Vocabulary;
 use crate::error::Error;
 use crate::objective::Companion;
-use crate::recipe::{Loaded, ModelSource, ObjectiveRecipe, TeacherModel, TeacherRecipe};
+use crate::recipe::{Loaded, ModelSource, ObjectiveRecipe, ReferenceRecipe, TeacherModel, TeacherRecipe};
 
 /// A model that runs beside the trained one, frozen.
 #[derive(Debug, Clone)]
@@ -41,10 +41,21 @@ impl CompanionModel {
         vocabulary: Option<&Vocabulary>,
         text: &Text,
     ) -> Result<Option<Self>, Error> {
-        let Some(ObjectiveRecipe::Distill(distill)) = &loaded.recipe.objective else { return Ok(None) };
-        match &distill.teacher {
-            TeacherRecipe::Live(teacher) => Self::teacher(loaded, teacher, student, vocabulary, text).map(Some),
-            TeacherRecipe::Cached { .. } => Ok(None),
+        match &loaded.recipe.objective {
+            Some(ObjectiveRecipe::Distill(distill)) => match &distill.teacher {
+                TeacherRecipe::Live(teacher) => Self::teacher(loaded, teacher, student, vocabulary, text).map(Some),
+                TeacherRecipe::Cached { .. } => Ok(None),
+            },
+            Some(objective) => match objective.reference() {
+                Some(ReferenceRecipe::Model(source)) => {
+                    let other = Other { key: "objective.reference", name: "reference", source };
+                    let found = other.find(loaded, student, vocabulary, text)?;
+                    Ok(Some(Self { folder: found.folder, key: other.key, hold: Hold::F32, rows: found.rows }))
+                }
+                // These are the trained model at another time; see `model.rs`.
+                Some(ReferenceRecipe::Base | ReferenceRecipe::Start) | None => Ok(None),
+            },
+            None => Ok(None),
         }
     }
 
@@ -59,32 +70,13 @@ impl CompanionModel {
         vocabulary: Option<&Vocabulary>,
         text: &Text,
     ) -> Result<Self, Error> {
-        const KEY: &str = "objective.teacher";
-        let TeacherModel { source, quantization } = teacher;
-        let folder = find_folder(loaded, source, KEY)?;
-        let outline = Model::outline(&folder)?;
-        let Some(teacher_rows) = outline.vocabulary() else {
-            let problem = format!("a model of type {} predicts no tokens", outline.family().name());
-            return Err(loaded.complain(KEY, problem, teaching()).into());
-        };
-        let Some(rows) = Model::outline(student)?.vocabulary() else { return Err(no_tokens(loaded)) };
-        let rows = vocabulary.map_or(rows, |new| new.rows(rows).rows);
-        let tokenizer = Tokenizer::is_in(&folder).then(|| Tokenizer::from_folder(&folder)).transpose()?;
-        let rows = match (&text.tokenizer, &tokenizer) {
-            (Some(ours), Some(theirs)) => match_tokens(ours, theirs, rows, teacher_rows),
-            (None, _) | (_, None) if rows == teacher_rows => Ok(None),
-            (ours, _) => Err(format!(
-                "the teacher has rows for {teacher_rows} tokens and the student for {rows}, and the folder of the {} has no \
-                 tokenizer that tells which is which",
-                if ours.is_none() { "student" } else { "teacher" }
-            )),
-        };
-        let rows = rows.map_err(|problem| loaded.complain(KEY, problem, teaching()))?;
-        let hold = match quantization {
+        let other = Other { key: "objective.teacher", name: "teacher", source: &teacher.source };
+        let Found { folder, rows } = other.find(loaded, student, vocabulary, text)?;
+        let hold = match teacher.quantization {
             Some(quantization) => Hold::Quantized(quantization.scheme()),
             None => stored(&folder)?,
         };
-        Ok(Self { folder, key: KEY, hold, rows })
+        Ok(Self { folder, key: other.key, hold, rows })
     }
 
     /// Reads its weights.
@@ -104,6 +96,56 @@ impl CompanionModel {
     }
 }
 
+/// A second model, by the key that names it.
+struct Other<'a> {
+    key: &'static str,
+    /// What it is called in messages.
+    name: &'static str,
+    source: &'a ModelSource,
+}
+
+/// Its folder, and for each row of the trained model's vocabulary the row of its own; absent: the rows are the same.
+struct Found {
+    folder: PathBuf,
+    rows: Option<Vec<u32>>,
+}
+
+impl Other<'_> {
+    fn find(
+        &self,
+        loaded: &Loaded,
+        trained: &Path,
+        vocabulary: Option<&Vocabulary>,
+        text: &Text,
+    ) -> Result<Found, Error> {
+        let Self { key, name, source } = *self;
+        let folder = find_folder(loaded, source, key)?;
+        let outline = Model::outline(&folder)?;
+        let Some(other_rows) = outline.vocabulary() else {
+            let problem = format!("a model of type {} predicts no tokens", outline.family().name());
+            return Err(loaded.complain(key, problem, self.help()).into());
+        };
+        let Some(rows) = Model::outline(trained)?.vocabulary() else { return Err(no_tokens(loaded)) };
+        let rows = vocabulary.map_or(rows, |new| new.rows(rows).rows);
+        let tokenizer = Tokenizer::is_in(&folder).then(|| Tokenizer::from_folder(&folder)).transpose()?;
+        let rows = match (&text.tokenizer, &tokenizer) {
+            (Some(ours), Some(theirs)) => match_tokens(name, ours, theirs, rows, other_rows),
+            (None, _) | (_, None) if rows == other_rows => Ok(None),
+            (ours, _) => Err(format!(
+                "the {name} has rows for {other_rows} tokens and the trained model for {rows}, and the folder of the {} has no \
+                 tokenizer that tells which is which",
+                if ours.is_none() { "trained model" } else { name }
+            )),
+        };
+        let rows = rows.map_err(|problem| loaded.complain(key, problem, self.help()))?;
+        Ok(Found { folder, rows })
+    }
+
+    fn help(&self) -> String {
+        format!("a {} has the tokens of the trained model: choose one of the same family of tokenizers", self.name)
+    }
+}
+
 /// The folder of a second model.
 fn find_folder(loaded: &Loaded, source: &ModelSource, key: &str) -> Result<PathBuf, Error> {
     let folder = model_folder(source)?;
@@ -112,10 +154,6 @@ fn find_folder(loaded: &Loaded, source: &ModelSource, key: &str) -> Result<PathB
         return Err(loaded.complain(key, problem, "name a model folder, as for `model`").into());
     }
     Ok(folder)
-}
-
-fn teaching() -> &'static str {
-    "a teacher has the student's tokens: choose one of the same family of tokenizers"
 }
 
 fn no_tokens(loaded: &Loaded) -> Error {
@@ -136,6 +174,7 @@ fn stored(folder: &Path) -> Result<Hold, Error> {
 /// For each row of the student's vocabulary the teacher's row of the same token; `None` where both number them alike and
 /// have as many.
 fn match_tokens(
+    name: &str,
     student: &Tokenizer,
     teacher: &Tokenizer,
     rows: usize,
@@ -151,7 +190,7 @@ fn match_tokens(
                 Some(_) if ours == theirs => Some(id).filter(inside),
                 Some(token) => teacher.token_to_id(token).filter(inside),
             }
-            .ok_or_else(|| differs(id, ours, theirs))
+            .ok_or_else(|| differs(name, id, ours, theirs))
         })
         .collect();
     let found = found?;
@@ -159,11 +198,11 @@ fn match_tokens(
     Ok((!same).then_some(found))
 }
 
-fn differs(id: u32, ours: Option<String>, theirs: Option<String>) -> String {
+fn differs(name: &str, id: u32, ours: Option<String>, theirs: Option<String>) -> String {
     let shown = |token: Option<String>| token.map_or("none".into(), |token| format!("{token:?}"));
     format!(
-        "student and teacher have different vocabularies: token {id} is {} for the student, {} for the teacher, which has the \
-         student's token nowhere",
+        "trained model and {name} have different vocabularies: token {id} is {} for the trained model, {} for the {name}, which \
+         has that token nowhere",
         shown(ours),
         shown(theirs)
     )

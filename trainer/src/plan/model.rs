@@ -13,7 +13,7 @@ use super::initial_adapter::check_initial_adapter;
 use super::vocabulary::Vocabulary;
 use crate::error::Error;
 use crate::objective::Companion;
-use crate::recipe::{Init, Loaded, Method, ModelSource, Recipe, StoredDtype};
+use crate::recipe::{Init, Loaded, Method, ModelSource, Recipe, ReferenceRecipe, StoredDtype};
 
 /// The model folder of a recipe, fetched if necessary.
 ///
@@ -97,13 +97,21 @@ pub fn build_model(
             ModelFiles::open(folder)?.check_fits(dtype).map_err(complain)?;
         }
     }
+    let objective = recipe.objective_of(model.kind());
+    let reference = objective.reference();
     let init_from = recipe.method.init_from();
     match recipe.method.adapter() {
         None => {
-            let model = recipe.objective_of(model.kind()).train_all(model);
-            Ok(Built { model, modules: vec![], companion })
+            let own = reference.filter(|reference| reference.is_own()).map(|_| {
+                // The first step gives the model new tensors, and these stay.
+                (Companion::Network(model.network().clone()), model.weight_bytes())
+            });
+            Ok(Built { model: objective.train_all(model), modules: vec![], companion: companion.or(own) })
         }
         Some(config) => {
+            // Its tensors are shared with the trained model and frozen there.
+            let own = |model: &Model| Some((Companion::Network(model.network().clone()), 0));
+            let base = matches!(reference, Some(ReferenceRecipe::Base)).then(|| own(&model)).flatten();
             let original = config.starts_at_what_quantization_lost().then(|| ModelFiles::open(folder)).transpose()?;
             let start = match init_from {
                 Some(path) => Start::Folder(path),
@@ -125,7 +133,8 @@ pub fn build_model(
                 }
                 error => error.into(),
             })?;
-            Ok(Built { model: model.train_active(), modules, companion })
+            let start = matches!(reference, Some(ReferenceRecipe::Start)).then(|| own(&model)).flatten();
+            Ok(Built { model: model.train_active(), modules, companion: companion.or(base).or(start) })
         }
     }
 }

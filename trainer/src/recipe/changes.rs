@@ -83,7 +83,7 @@ impl Change {
             ["adapter", ..] => Effect::Run,
             // An objective that is not named is the usual one of the model.
             ["objective", ..] if self.before.is_null() => Effect::Allowed,
-            ["optimizer" | "objective", "kind"] | ["train", "batch_size"] => Effect::Run,
+            ["optimizer" | "objective", "kind"] | ["objective", "reference"] | ["train", "batch_size"] => Effect::Run,
             ["data", "cache" | "gate" | "allow_outside", ..] => Effect::Allowed,
             // Rows to evaluate on where there were none change nothing of what is trained.
             ["data", "eval", ..] if self.before.is_null() => Effect::Allowed,

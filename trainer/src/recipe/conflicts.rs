@@ -8,7 +8,7 @@ use super::document::Document;
 use super::dtype::WrittenDtype;
 use super::error::{Complaint, ComplaintKind};
 use super::file::{Init, RecipeFile};
-use super::objective::{DistillKeys, DistillLoss, ObjectiveSection};
+use super::objective::{DistillKeys, DistillLoss, DpoVariant, ObjectiveSection};
 use super::optimizer::{AdafactorRate, Optimizer};
 use super::output::ExportedWeights;
 use super::schedule::{ScheduleSection, WarmupKeys};
@@ -240,7 +240,27 @@ impl Rules<'_> {
                     .advice("remove learn_temperature, or remove [adapter] to train every weight"))
             }
             Some(ObjectiveSection::Distill(distill)) => self.distill(distill),
-            Some(ObjectiveSection::Contrastive(_) | ObjectiveSection::Sft(_)) | None => Ok(()),
+            Some(ObjectiveSection::Dpo(dpo)) if dpo.label_smoothing > 0.0 && dpo.variant != DpoVariant::Sigmoid => {
+                Err(self
+                    .conflict("objective.label_smoothing")
+                    .message("`objective.label_smoothing` changes the loss of variant = \"sigmoid\" only")
+                    .advice("remove label_smoothing, or remove variant"))
+            }
+            Some(ObjectiveSection::Kto(kto)) if kto.desirable_weight == 0.0 && kto.undesirable_weight == 0.0 => {
+                Err(self
+                    .conflict("objective.undesirable_weight")
+                    .message("with both weights 0 no row is learned from")
+                    .advice("raise desirable_weight or undesirable_weight"))
+            }
+            Some(
+                ObjectiveSection::Contrastive(_)
+                | ObjectiveSection::Sft(_)
+                | ObjectiveSection::Dpo(_)
+                | ObjectiveSection::Orpo(_)
+                | ObjectiveSection::Simpo(_)
+                | ObjectiveSection::Kto(_),
+            )
+            | None => Ok(()),
         }
     }
 

@@ -53,7 +53,10 @@ pub use evaluation::{EarlyStopping, Eval};
 pub use file::Init;
 pub use load::Loaded;
 pub use model::ModelSource;
-pub use objective::{ContrastiveRecipe, DistillRecipe, ObjectiveRecipe, SftRecipe, TeacherModel, TeacherRecipe};
+pub use objective::{
+    ContrastiveRecipe, DistillRecipe, DpoRecipe, DpoVariant, KtoRecipe, ObjectiveRecipe, OrpoRecipe, ReferenceRecipe,
+    SftRecipe, SimpoRecipe, TeacherModel, TeacherRecipe,
+};
 pub use optimizer::{
     AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdjustment, MuonRecipe, Optimizer,
     RelativeRate, SgdRecipe,

@@ -1,12 +1,15 @@
 //! `[objective]`: what is minimised.
 
 mod distill;
+mod preference;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use distill::{DistillKeys, DistillLoss};
 pub use distill::{DistillRecipe, TeacherModel, TeacherRecipe};
+pub(super) use preference::DpoKeys;
+pub use preference::{DpoRecipe, DpoVariant, KtoRecipe, OrpoRecipe, ReferenceRecipe, SimpoRecipe};
 
 use super::adapter::Method;
 
@@ -17,6 +20,14 @@ pub enum ObjectiveRecipe {
     Sft(SftRecipe),
     /// The divergence from a teacher's distributions, beside that likelihood.
     Distill(DistillRecipe),
+    /// The margin between better and worse answers, from a reference on.
+    Dpo(DpoRecipe),
+    /// The likelihood of better answers, and the odds between them and worse ones.
+    Orpo(OrpoRecipe),
+    /// The margin between better and worse answers by token, without a reference.
+    Simpo(SimpoRecipe),
+    /// The likelihood of good answers and the unlikelihood of bad ones, from the base on.
+    Kto(KtoRecipe),
     /// The distance of matching pairs among all pairs of a step.
     Contrastive(ContrastiveRecipe),
 }
@@ -44,6 +55,16 @@ pub(super) enum ObjectiveSection {
     Sft(SftKeys),
     /// Distillation: the student learns a teacher's distributions at labelled positions, beside the labels themselves.
     Distill(DistillKeys),
+    /// Direct preference optimisation: better answers become likelier than worse ones, measured from a reference. For `preference`
+    /// rows; a row is a pair.
+    Dpo(DpoKeys),
+    /// ORPO: the likelihood of better answers, and the odds between them and worse ones; without a reference. For `preference` rows.
+    Orpo(OrpoRecipe),
+    /// SimPO: the margin of the answers' mean log-probabilities, without a reference. For `preference` rows.
+    Simpo(SimpoRecipe),
+    /// KTO: good answers become likelier and bad ones less likely, measured from the base. For `unpaired` rows, more than one in a
+    /// step.
+    Kto(KtoRecipe),
     /// CLIP's symmetric cross-entropy over all pairs of the step, whatever the micro-batches. For models with two towers.
     Contrastive(ContrastiveKeys),
 }
@@ -90,7 +111,18 @@ impl ObjectiveRecipe {
     pub fn router_aux_loss(&self) -> Option<f64> {
         match self {
             Self::Sft(sft) => sft.router_aux_loss,
-            Self::Distill(_) | Self::Contrastive(_) => None,
+            Self::Distill(_) | Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) | Self::Contrastive(_) => {
+                None
+            }
+        }
+    }
+
+    /// The model that it measures from, where it has one.
+    pub fn reference(&self) -> Option<&ReferenceRecipe> {
+        match self {
+            Self::Dpo(dpo) => Some(&dpo.reference),
+            Self::Kto(_) => Some(&ReferenceRecipe::Base),
+            Self::Sft(_) | Self::Distill(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Contrastive(_) => None,
         }
     }
 }
@@ -101,6 +133,10 @@ impl ObjectiveSection {
         match self {
             Self::Sft(keys) => ObjectiveRecipe::Sft(SftRecipe { router_aux_loss: keys.router_aux_loss }),
             Self::Distill(keys) => ObjectiveRecipe::Distill(keys.decide()),
+            Self::Dpo(keys) => ObjectiveRecipe::Dpo(keys.decide()),
+            Self::Orpo(orpo) => ObjectiveRecipe::Orpo(orpo),
+            Self::Simpo(simpo) => ObjectiveRecipe::Simpo(simpo),
+            Self::Kto(kto) => ObjectiveRecipe::Kto(kto),
             Self::Contrastive(keys) => match keys.learn_temperature {
                 Some(learn_temperature) => ObjectiveRecipe::Contrastive(ContrastiveRecipe { learn_temperature }),
                 None => ObjectiveRecipe::contrastive(method),
@@ -114,6 +150,10 @@ impl From<ObjectiveRecipe> for ObjectiveSection {
         match objective {
             ObjectiveRecipe::Sft(sft) => Self::Sft(SftKeys { router_aux_loss: sft.router_aux_loss }),
             ObjectiveRecipe::Distill(distill) => Self::Distill(distill.into()),
+            ObjectiveRecipe::Dpo(dpo) => Self::Dpo(dpo.into()),
+            ObjectiveRecipe::Orpo(orpo) => Self::Orpo(orpo),
+            ObjectiveRecipe::Simpo(simpo) => Self::Simpo(simpo),
+            ObjectiveRecipe::Kto(kto) => Self::Kto(kto),
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(ContrastiveKeys { learn_temperature: Some(contrastive.learn_temperature) })
             }

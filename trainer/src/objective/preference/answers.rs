@@ -66,7 +66,7 @@ pub(super) struct Answer {
 
 /// An answer with its log-probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Scored {
+pub struct Scored {
     /// The sum over its tokens.
     pub sum: f64,
     /// The same by the reference; 0 without one.
@@ -117,6 +117,12 @@ impl Answers {
         self.all.push(Answer { part, weight: weight / f64::from(count.max(1)), predictions, tokens: count as usize });
     }
 
+    /// Where something is predicted, and what.
+    #[cfg(test)]
+    pub fn predicted(&self) -> Vec<(i32, i32)> {
+        self.positions.iter().copied().zip(self.targets.iter().copied()).collect()
+    }
+
     /// Whether nothing is predicted.
     pub fn is_empty(&self) -> bool {
         self.positions.is_empty()
@@ -157,13 +163,7 @@ impl Answers {
     /// # Errors
     /// The rows are not pairs.
     pub fn pairs(&self) -> Result<Vec<[&Answer; 2]>, Error> {
-        let pair = |pair| match pair {
-            [chosen @ Answer { part: Part::Chosen, .. }, rejected @ Answer { part: Part::Rejected, .. }] => {
-                Some([chosen, rejected])
-            }
-            _ => None,
-        };
-        let pairs = self.all.chunks(2).map(pair).collect::<Option<Vec<[&Answer; 2]>>>();
+        let pairs = self.all.chunks(2).map(pair).collect::<Option<Vec<_>>>();
         pairs.ok_or_else(|| Error::Request {
             problem: "the rows are no pairs of a better and a worse answer".into(),
             help: "give this objective rows of format = \"preference\"".into(),
@@ -175,5 +175,15 @@ impl Answer {
     /// Its predictions, those of its prompt among them where these were asked for.
     pub fn predictions(&self) -> Range<usize> {
         self.predictions.clone()
+    }
+}
+
+/// The two answers of a pair, if they are that.
+fn pair(answers: &[Answer]) -> Option<[&Answer; 2]> {
+    match answers {
+        [chosen @ Answer { part: Part::Chosen, .. }, rejected @ Answer { part: Part::Rejected, .. }] => {
+            Some([chosen, rejected])
+        }
+        _ => None,
     }
 }

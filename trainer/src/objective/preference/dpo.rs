@@ -27,7 +27,7 @@ pub struct Dpo {
 
 impl Dpo {
     /// The loss of a pair.
-    pub(super) fn pair(&self, chosen: Scored, rejected: Scored) -> PairLoss {
+    pub fn pair(&self, chosen: Scored, rejected: Scored) -> PairLoss {
         let Self { beta, variant, label_smoothing: noise } = *self;
         let (of_chosen, of_rejected) = (chosen.log_ratio(), rejected.log_ratio());
         let margin = beta * (of_chosen - of_rejected);

@@ -25,16 +25,18 @@ pub struct Kto {
 
 /// The loss of one answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct AnswerLoss {
+pub struct AnswerLoss {
+    /// The loss.
     pub loss: f64,
     /// Its derivative by the sum of the answer's log-probabilities.
     pub slope: f64,
+    /// The reward.
     pub reward: f64,
 }
 
 impl Kto {
     /// The loss of an answer.
-    pub(super) fn answer(&self, answer: Scored, judgement: Judgement, kl: f64) -> AnswerLoss {
+    pub fn answer(&self, answer: Scored, judgement: Judgement, kl: f64) -> AnswerLoss {
         let (weight, sign) = match judgement {
             Judgement::Good => (self.desirable_weight, 1.0),
             Judgement::Bad => (self.undesirable_weight, -1.0),

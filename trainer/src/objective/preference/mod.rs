@@ -26,10 +26,11 @@ mod sums;
 #[cfg(test)]
 mod tests;
 
+pub use answers::Scored;
 pub use dpo::Dpo;
-pub use kto::Kto;
+pub use kto::{AnswerLoss, Kto};
 pub use orpo::Orpo;
-pub use pairs::PairFormula;
+pub use pairs::{PairFormula, PairLoss};
 pub use simpo::Simpo;
 
 use std::cell::RefCell;
@@ -37,16 +38,17 @@ use std::cell::RefCell;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use firebrand_adapters::Mode;
-use firebrand_datasets::{Batch, Judgement, Part, TokenBatch};
+use firebrand_datasets::{Batch, Judgement, Part, TokenBatch, Tokens};
 use firebrand_models::parts::{Context, Inputs};
 use firebrand_models::{Network, Stack};
 
 use super::backward::{Passage, Recompute, backward};
+use super::companion::Companion;
 use super::gradients::Gradients;
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
-use super::views::{inputs, predictor};
+use super::views::{inputs, predictor, token_batch};
 use crate::error::Error;
-use answers::{Answer, Answers, Judged, Scored};
+use answers::{Answer, Answers, Judged};
 use mismatched::{Mismatched, batches};
 use sums::Sums;
 
@@ -58,7 +60,7 @@ pub struct Preference {
     /// The loss.
     pub formula: Formula,
     /// The model that log-ratios measure from. Without one, log-ratios are log-probabilities.
-    pub reference: Option<Network>,
+    pub reference: Option<Companion>,
 }
 
 /// A loss of judged answers.
@@ -89,19 +91,18 @@ struct Given<'a> {
 }
 
 impl Preference {
-    /// Adds the gradient of a step to `gradients` and returns the loss. `step` holds all micro-batches of the step.
+    /// Adds the gradient of a step to `gradients` and returns the loss. `batches` are all micro-batches of the step.
     ///
     /// # Errors
     /// Rows that are not judged as the formula needs it.
     pub(super) fn accumulate_step(
         &self,
         network: &Network,
-        step: &[(&Batch, &TokenBatch, Mode)],
+        batches: &[(Batch, Mode)],
         gradients: &mut Gradients,
     ) -> Result<StepLoss, Error> {
-        let judged = |batch: &'_ Batch, tokens| Judged { parts: &batch.parts, tokens };
-        let all = step.iter().map(|(batch, tokens, _)| Answers::of(judged(batch, tokens), self.charges_likelihood()));
-        let all: Vec<Answers> = all.collect();
+        let step: Vec<Judged<'_>> = batches.iter().map(|(batch, _)| judged(batch)).collect::<Result<_, _>>()?;
+        let all: Vec<Answers> = step.iter().map(|batch| Answers::of(*batch, self.charges_likelihood())).collect();
         let mut scale = Scale::default();
         for answers in &all {
             self.measure(answers, &mut scale)?;
@@ -110,20 +111,20 @@ impl Preference {
             let frozen = network.valid();
             let mut apart = Apart::default();
             let mut mismatched = Mismatched::default();
-            for (batch, tokens, _) in step {
-                self.add_apart(&frozen, mismatched.next(judged(batch, tokens)), tokens, &mut apart);
+            for batch in &step {
+                self.add_apart(&frozen, mismatched.next(*batch), batch.tokens, &mut apart);
             }
-            if let Some((_, tokens, _)) = step.last() {
-                self.add_apart(&frozen, mismatched.end().into_iter().collect(), tokens, &mut apart);
+            if let Some(batch) = step.last() {
+                self.add_apart(&frozen, mismatched.end().into_iter().collect(), batch.tokens, &mut apart);
             }
             scale.kl = apart.kl();
         }
         let sums = RefCell::new(self.no_sums(scale.kl));
-        for (answers, (_, tokens, mode)) in all.iter().zip(step) {
+        for ((answers, Judged { tokens, .. }), (_, mode)) in all.iter().zip(step).zip(batches) {
             if answers.is_empty() {
                 continue;
             }
-            let reference = self.reference.as_ref().map(|reference| answers.by(reference, tokens));
+            let reference = self.by_reference(answers, tokens);
             let judge = |model: &[f32]| {
                 let given = Given { model, reference: reference.as_deref() };
                 self.judge(answers, given, scale, &mut sums.borrow_mut())
@@ -139,21 +140,21 @@ impl Preference {
     ///
     /// # Errors
     /// Those of the batches; rows that are not judged as the formula needs it.
-    pub(super) fn evaluate<'b>(
+    pub(super) fn evaluate(
         &self,
         network: &Network,
-        all: &mut dyn Iterator<Item = Result<(Batch, TokenBatch), Error>>,
+        all: &mut dyn Iterator<Item = Result<Batch, Error>>,
     ) -> Result<Evaluated, Error> {
         let mut sums = self.no_sums(0.0);
         let (mut apart, mut mismatched, mut like) = (Apart::default(), Mismatched::default(), None);
         // How far the model has gone is known at the end, so answers wait for it.
         let mut waiting: Vec<(Scored, Judgement, f64)> = vec![];
         for batch in all {
-            let (batch, tokens) = batch?;
-            let judged = Judged { parts: &batch.parts, tokens: &tokens };
+            let batch = batch?;
+            let judged = judged(&batch)?;
             let answers = Answers::of(judged, self.charges_likelihood());
-            let model = answers.by(network, &tokens);
-            let reference = self.reference.as_ref().map(|reference| answers.by(reference, &tokens));
+            let model = answers.by(network, judged.tokens);
+            let reference = self.by_reference(&answers, judged.tokens);
             let given = Given { model: &model, reference: reference.as_deref() };
             match &self.formula {
                 Formula::Pairs(_) => {
@@ -165,8 +166,8 @@ impl Preference {
                     for (answer, judgement) in judgements(&answers)? {
                         waiting.push((answers.scored(answer, given.model, given.reference), judgement, answer.weight));
                     }
-                    self.add_apart(network, mismatched.next(judged), &tokens, &mut apart);
-                    like = Some(tokens);
+                    self.add_apart(network, mismatched.next(judged), judged.tokens, &mut apart);
+                    like = Some(judged.tokens.clone());
                 }
             }
         }
@@ -178,6 +179,13 @@ impl Preference {
             }
         }
         Ok(Evaluated { loss: sums.loss(), metrics: EvalMetrics::Numbers(sums.parts()) })
+    }
+
+    /// What the reference gives all predictions of a batch, where there is one.
+    fn by_reference(&self, answers: &Answers, tokens: &TokenBatch) -> Option<Vec<f32>> {
+        match self.reference.as_ref()? {
+            Companion::Network(network) => Some(answers.by(network, tokens)),
+        }
     }
 
     fn charges_likelihood(&self) -> bool {
@@ -205,7 +213,9 @@ impl Preference {
                     }
                 }
             }
-            Formula::Kto(_) => scale.weight += judgements(answers)?.iter().map(|(answer, _)| answer.weight).sum::<f64>(),
+            Formula::Kto(_) => {
+                scale.weight += judgements(answers)?.iter().map(|(answer, _)| answer.weight).sum::<f64>()
+            }
         }
         Ok(())
     }
@@ -247,12 +257,12 @@ impl Preference {
     }
 
     /// Adds the log-ratios of mismatched rows, in batches about as large as `like`.
-    fn add_apart(&self, network: &Network, rows: Vec<firebrand_datasets::Tokens>, like: &TokenBatch, apart: &mut Apart) {
+    fn add_apart(&self, network: &Network, rows: Vec<Tokens>, like: &TokenBatch, apart: &mut Apart) {
         let longest = predictor(network).position_limit().unwrap_or(usize::MAX);
         for (parts, tokens) in batches(rows, like, longest) {
             let answers = Answers::of(Judged { parts: &parts, tokens: &tokens }, false);
             let model = answers.by(network, &tokens);
-            let reference = self.reference.as_ref().map(|reference| answers.by(reference, &tokens));
+            let reference = self.by_reference(&answers, &tokens);
             for answer in &answers.all {
                 apart.sum += answers.scored(answer, &model, reference.as_deref()).log_ratio();
                 apart.rows += 1.0;
@@ -275,6 +285,11 @@ impl Apart {
         // Not `max`, which would make 0 of what is no number.
         if mean < 0.0 { 0.0 } else { mean }
     }
+}
+
+/// A batch of tokens with what is said of its examples.
+fn judged(batch: &Batch) -> Result<Judged<'_>, Error> {
+    Ok(Judged { parts: &batch.parts, tokens: token_batch(batch)? })
 }
 
 /// The weight of a pair: that of its row. Weights of messages may differ between its answers.

@@ -22,7 +22,7 @@ const CERTAIN: f64 = -1e-8;
 
 impl Orpo {
     /// The loss of a pair, without the likelihood.
-    pub(super) fn pair(&self, chosen: Scored, rejected: Scored) -> PairLoss {
+    pub fn pair(&self, chosen: Scored, rejected: Scored) -> PairLoss {
         // Not `min`, which would make a number of what is none.
         let means = [chosen, rejected].map(|answer| if answer.mean() > CERTAIN { CERTAIN } else { answer.mean() });
         let [of_chosen, of_rejected] = means.map(|mean| mean - log_1_minus_exp(mean));

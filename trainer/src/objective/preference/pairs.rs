@@ -18,10 +18,12 @@ pub enum PairFormula {
 
 /// The loss of a pair. Arrays are of the chosen and of the rejected answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct PairLoss {
+pub struct PairLoss {
+    /// The loss.
     pub loss: f64,
     /// Its derivatives by the sums of the answers' log-probabilities.
     pub slopes: [f64; 2],
+    /// Their rewards.
     pub rewards: [f64; 2],
     /// The log-probabilities as they are reported: sums, or means over tokens.
     pub shown: [f64; 2],
@@ -29,7 +31,7 @@ pub(super) struct PairLoss {
 
 impl PairFormula {
     /// The loss of a pair.
-    pub(super) fn pair(&self, chosen: Scored, rejected: Scored) -> PairLoss {
+    pub fn pair(&self, chosen: Scored, rejected: Scored) -> PairLoss {
         match self {
             Self::Dpo(dpo) => dpo.pair(chosen, rejected),
             Self::Orpo(orpo) => orpo.pair(chosen, rejected),

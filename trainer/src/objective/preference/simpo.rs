@@ -20,7 +20,7 @@ pub struct Simpo {
 
 impl Simpo {
     /// The loss of a pair.
-    pub(super) fn pair(&self, chosen: Scored, rejected: Scored) -> PairLoss {
+    pub fn pair(&self, chosen: Scored, rejected: Scored) -> PairLoss {
         let rewards = [chosen, rejected].map(|answer| self.beta * answer.mean());
         let margin = rewards[0] - rewards[1] - self.gamma;
         let slope = -self.beta * sigmoid(-margin);

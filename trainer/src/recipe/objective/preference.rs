@@ -43,6 +43,16 @@ pub enum ReferenceRecipe {
     Model(ModelSource),
 }
 
+impl ReferenceRecipe {
+    /// Whether it is the trained model at an earlier time.
+    pub fn is_own(&self) -> bool {
+        match self {
+            Self::Base | Self::Start => true,
+            Self::Model(_) => false,
+        }
+    }
+}
+
 /// ORPO (Hong 2024): the likelihood of the better answer, and the odds between the two.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -105,6 +115,12 @@ const START: &str = "start";
 impl Default for DpoKeys {
     fn default() -> Self {
         Self { beta: 0.1, variant: DpoVariant::default(), label_smoothing: 0.0, reference: BASE.into() }
+    }
+}
+
+impl Default for DpoRecipe {
+    fn default() -> Self {
+        DpoKeys::default().decide()
     }
 }
 
