@@ -5,7 +5,7 @@ use std::path::Path;
 use firebrand::error::Error;
 use firebrand::objective::{Companion, Objective};
 use firebrand::observer::{Collector, EvalReport, Observer, StepReport};
-use firebrand::plan::{self, Data, Text};
+use firebrand::plan::{self, Built, CacheNeed, CompanionPlan, Data, Opened};
 use firebrand::recipe::{Loaded, Method, Recipe};
 use firebrand::run::{Checkpoint, Checkpoints, RunDirectory};
 use firebrand::training::{Outcome, Trainer};
@@ -49,17 +49,15 @@ pub struct Ready {
 /// As `firebrand check`.
 pub fn prepare(recipe: &Path, overrides: &[&str]) -> Result<Ready, Error> {
     let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
-    let mut loaded = Recipe::load(recipe, &overrides)?;
+    let opened = Opened::new(Recipe::load(recipe, &overrides)?)?;
+    let Opened { loaded, folder, text, .. } = &opened;
     let device = firebrand::device::open(loaded.recipe.device)?;
-    let folder = plan::model_folder(&loaded.recipe.model)?;
-    plan::decide_objective(&mut loaded, &folder)?;
-    let text = Text::load(&plan::TextFolder::of_model(&folder), &loaded.recipe.data.template, None)?;
-    let data = Data::load(&loaded.recipe, &text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
+    let companion = CompanionPlan::find(&opened, CacheNeed::Required)?;
+    let data = Data::load(&loaded.recipe, text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
     data.report.clone().pass()?;
-    let companion = plan::CompanionModel::find(&loaded, &folder, None, &text)?;
-    let plan::Built { model, companion, .. } = plan::build_model(&loaded, &folder, None, companion.as_ref(), &device)?;
+    let Built { model, companion, .. } = plan::build_model(loaded, folder, None, companion.as_ref(), &device)?;
     data.check_fits(&model, text.tokenizer.as_ref())?;
-    Ok(Ready { loaded, data, model, companion: companion.map(|(companion, _)| companion) })
+    Ok(Ready { loaded: opened.loaded, data, model, companion: companion.map(|(companion, _)| companion) })
 }
 
 /// Runs the recipe to its end, in a run directory of its own.

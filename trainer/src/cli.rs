@@ -64,6 +64,9 @@ pub enum Command {
     /// Write a model folder with more tokens: those named here, or those that its tokenizer has and the model has not
     #[command(after_help = "Example:\n  firebrand enlarge --model DIR --add '<image>' --out larger")]
     Enlarge(EnlargeArgs),
+    /// Prepare a distillation
+    #[command(subcommand, after_help = "Example:\n  firebrand distill cache recipes/objectives/distill-cached.toml")]
+    Distill(DistillCommand),
     /// Do something with finished adapters
     #[command(
         subcommand,
@@ -372,6 +375,30 @@ pub struct EnlargeArgs {
     /// The new model folder. New rows of embedding and output head are the mean of the old ones.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+/// `distill`.
+#[derive(Debug, Subcommand)]
+pub enum DistillCommand {
+    /// Run the teacher of a recipe once, and keep its likeliest tokens at every labelled position; goes on where it was ended
+    #[command(after_help = "Example:\n  firebrand distill cache recipes/objectives/distill-cached.toml")]
+    Cache(DistillCacheArgs),
+}
+
+/// `distill cache`.
+#[derive(Debug, Args)]
+pub struct DistillCacheArgs {
+    /// The recipe (TOML), with `teacher` and `cache` in [objective].
+    pub recipe: PathBuf,
+    /// Override a key: `--set objective.top_k=128`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Where to compute, in place of the recipe's device.
+    #[arg(long)]
+    pub device: Option<DeviceName>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `cache`.

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod device;
 pub mod error;
 pub mod export;
+pub mod features;
 pub mod guess;
 pub mod home;
 pub mod host;

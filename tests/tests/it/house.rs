@@ -189,6 +189,8 @@ const WAITS: [(&str, &str); 10] = [
     ("trainer/src/objective/backward.rs", "the loss of a micro-batch"),
     ("trainer/src/objective/router.rs", "the visits of experts, which decide on the host"),
     ("trainer/src/objective/sft.rs", "evaluation"),
+    ("trainer/src/objective/distill.rs", "the parts of the loss of a micro-batch"),
+    ("trainer/src/objective/on_policy.rs", "the logits of which the student draws its next token"),
     (
         "trainer/src/objective/preference/answers.rs",
         "log-probabilities without a gradient: the reference's, and evaluation",

@@ -7,6 +7,7 @@ mod cli;
 mod configs;
 mod correctness;
 mod disk;
+mod distill;
 mod evaluation;
 mod first_run;
 mod formats;

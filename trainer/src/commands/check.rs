@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use firebrand_datasets::{Report, RowKind};
+use indicatif::BinaryBytes;
 use miette::Diagnostic;
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ use super::data::paint::Paint;
 use crate::cli::CheckArgs;
 use crate::error::Error;
 use crate::objective::Recompute;
-use crate::plan::Ready;
+use crate::plan::{CacheEstimate, CacheNeed, Ready};
 use crate::recipe::{Complaint, Method, Recipe};
 use crate::run::RunError;
 use crate::say;
@@ -73,10 +74,11 @@ fn output_remark(output: &Path) -> Result<Option<String>, Error> {
 fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
     let loaded = Recipe::load(path, overrides)?;
     let output = output_remark(&loaded.recipe.output)?;
-    let ready = Ready::new(loaded)?;
+    let ready = Ready::new(loaded, CacheNeed::Announced)?;
     let (recompute, memory) = ready.recompute();
     let (steps, notes) = (ready.total_steps(), [ready.notes(), output.into_iter().collect()].concat());
     let Ready { opened, data, model, modules, .. } = ready;
+    let cache = CacheEstimate::new(&opened, &data, &model.device().inner())?;
     let recipe = opened.recipe();
     let (base, _) = model.parameter_counts();
     let trained: usize = model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum();
@@ -106,6 +108,7 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
         "recompute": recomputed,
         "memory": memory,
         "memory_total": memory.total(recompute),
+        "teacher_cache": cache,
         "data": data.report,
         "notes": notes,
     });
@@ -165,6 +168,22 @@ fn show(report: &Value, gate: &Report) -> Result<(), Error> {
         mib(if report["recompute"] == "off" { "activations" } else { "activations_recomputed" }),
         report["recompute"].as_str().unwrap_or_default()
     )?;
+    if let Some(cache) = report["teacher_cache"].as_object() {
+        say!(
+            "  cache    {} in {}, {}\n",
+            BinaryBytes(cache["bytes"].as_u64().unwrap_or_default()),
+            cache["folder"].as_str().unwrap_or_default(),
+            if cache["written"] == true { "written" } else { "to be written by `firebrand distill cache`" },
+        )?;
+        for kept in cache["kept"].as_array().into_iter().flatten() {
+            say!(
+                "           the teacher's {} hold {:.2} % of its probability on {}\n",
+                count(kept["top_k"].as_u64().unwrap_or_default() as usize, "likeliest token"),
+                kept["probability"].as_f64().unwrap_or_default() * 100.0,
+                count(kept["positions"].as_u64().unwrap_or_default() as usize, "labelled position"),
+            )?;
+        }
+    }
     for line in gate.to_string().lines() {
         say!("  {}\n", paint.remark(line))?;
     }

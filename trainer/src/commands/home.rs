@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use firebrand_datasets::TemplateChoice;
 
-use crate::cli::{AdapterCommand, Command, ModelArgs};
+use crate::cli::{AdapterCommand, Command, DistillCommand, ModelArgs};
 use crate::home::{expanded, expanded_text};
 
 /// Replaces a first `~` in every path of a command. Those of recipes and of `--set` are replaced where recipes are read.
@@ -53,6 +53,7 @@ pub fn expand(command: &mut Command) {
             text(&mut enlarge.model);
             path(&mut enlarge.out);
         }
+        Command::Distill(DistillCommand::Cache(cache)) => path(&mut cache.recipe),
         Command::Adapter(AdapterCommand::Merge(merge)) => {
             paths(&mut merge.adapters);
             path(&mut merge.out);

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod counted;
 mod data;
+mod distill;
 mod enlarge;
 mod eval;
 mod generate;
@@ -45,6 +46,7 @@ pub fn run(mut cli: Cli) -> Result<ExitCode, Error> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Merge(arguments) => merge::run(&arguments),
         Command::Enlarge(arguments) => enlarge::run(&arguments),
+        Command::Distill(command) => distill::run(&command),
         Command::Adapter(command) => adapter::run(&command),
         Command::Cache(command) => cache::run(&command),
         Command::Inspect(arguments) => inspect::run(&arguments),

@@ -18,7 +18,7 @@ use crate::inference::samples;
 use crate::learner::{Session, observe};
 use crate::objective::{Objective, Recompute};
 use crate::observer::{Observer, SampleReport};
-use crate::plan::Ready;
+use crate::plan::{CacheNeed, Ready};
 use crate::recipe::{Loaded, Method, Recipe};
 use crate::run::{MetricsFile, TensorBoard};
 use crate::training::{Questions, Trainer};
@@ -124,13 +124,13 @@ struct Prepared {
 
 impl Prepared {
     fn new(arguments: &TrainArgs) -> Result<Self, Error> {
-        let ready = Ready::new(load_recipe(arguments)?)?;
+        let ready = Ready::new(load_recipe(arguments)?, CacheNeed::Required)?;
         if !ready.data.report.warnings.is_empty() {
             eprintln!("{}", ready.data.report);
         }
         let total_steps = ready.total_steps();
         let (recompute, _) = ready.recompute();
-        let start = Start::new(arguments, &ready.opened, &ready.data, total_steps)?;
+        let start = Start::new(arguments, &ready, total_steps)?;
         Ok(Self { ready, recompute, total_steps, start })
     }
 

@@ -4,12 +4,16 @@
 //! `(1 - alpha) CE(z) + alpha T^2 D(softmax(t / T), softmax(z / T))`, where `D` is a divergence of
 //! [`firebrand_kernels::linear_distillation`]. A step's loss is the mean over its labelled positions.
 //!
+//! Answers that the student writes itself ([`super::on_policy`]) count in the divergence and not in the cross-entropy: a
+//! student learns nothing from the likelihood of its own draws. Each mean is over the positions that count in it.
+//!
 //! The teacher's hidden states are computed without a tape and gathered at labelled positions, as the student's are. Both
 //! heads and the loss are one operation that works in chunks, so no `[tokens, vocab]` array exists, of either model.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::{Batch, TokenBatch};
 use firebrand_kernels::{Distillation, Distilled, HeadWeight, Labels, Predicted, TeacherTokens, linear_distillation};
@@ -19,10 +23,12 @@ use firebrand_models::{Network, Stack};
 use super::backward::{Passage, Recompute, backward};
 use super::companion::Companion;
 use super::gradients::Gradients;
+use super::on_policy::write_answers;
 use super::parts::StepLoss;
-use super::sft::{LabelledTokens, StepScale, gather};
+use super::sft::{LabelledTokens, gather};
 use super::views::{inputs, predictor, token_batch};
 use crate::error::Error;
+use crate::features::CachedTokens;
 
 /// The objective of distillation.
 #[derive(Debug, Clone)]
@@ -31,6 +37,8 @@ pub struct Distill {
     pub recompute: Recompute,
     /// How cross-entropy and divergence make the loss.
     pub settings: Distillation,
+    /// Share of rows whose answers the student writes.
+    pub on_policy: f64,
     /// Where the teacher's distributions come from.
     pub teacher: Companion,
 }
@@ -43,22 +51,26 @@ impl Distill {
         batches: &[(Batch, Mode)],
         gradients: &mut Gradients,
     ) -> Result<StepLoss, Error> {
-        let tokens: Vec<&TokenBatch> = batches.iter().map(|(batch, _)| token_batch(batch)).collect::<Result<_, _>>()?;
-        let scale = StepScale::new(tokens.iter().copied());
+        let parts: Vec<Part<'_>> =
+            batches.iter().map(|(batch, mode)| self.part(network, batch, *mode)).collect::<Result<_, _>>()?;
+        let total = |weights: for<'p> fn(&'p Part<'_>) -> &'p [f32]| -> f64 {
+            parts.iter().flat_map(weights).map(|weight| f64::from(*weight)).sum()
+        };
+        let totals = [total(|part| &part.of_cross_entropy), total(|part| &part.labelled.weights)];
         let mut step = StepLoss::default();
         let [mut cross_entropy, mut divergence] = [0.0; 2];
-        for (batch, (_, mode)) in tokens.into_iter().zip(batches) {
-            let labelled = LabelledTokens::of(batch);
-            if labelled.positions.is_empty() {
+        for part in parts {
+            if part.labelled.positions.is_empty() {
                 continue;
             }
             let passage = DistillPassage {
-                inputs: inputs(batch),
-                teacher: self.teacher_tokens(batch, &labelled),
-                labelled,
+                inputs: inputs(&part.tokens),
+                teacher: self.teacher_tokens(part.examples, &part.tokens, &part.labelled, &network.device())?,
+                of_cross_entropy: shares(&part.of_cross_entropy, totals[0]),
+                of_divergence: shares(&part.labelled.weights, totals[1]),
+                labelled: part.labelled,
                 settings: self.settings,
-                total_weight: scale.total_weight,
-                mode: *mode,
+                mode: part.mode,
                 parts: RefCell::default(),
             };
             step.loss += backward(&passage, network, self.recompute, gradients);
@@ -71,16 +83,77 @@ impl Distill {
         Ok(step)
     }
 
-    /// The teacher's distributions at the labelled positions of a batch.
-    fn teacher_tokens(&self, batch: &TokenBatch, labelled: &LabelledTokens) -> TeacherTokens {
-        match &self.teacher {
+    /// A micro-batch, its answers written anew where rows are chosen for that.
+    fn part<'a>(&self, network: &Network, batch: &'a Batch, mode: Mode) -> Result<Part<'a>, Error> {
+        let mut tokens = Cow::Borrowed(token_batch(batch)?);
+        let mut written = vec![];
+        if self.on_policy > 0.0 {
+            written = write_answers(network, tokens.to_mut(), mode, self.on_policy);
+        }
+        let labelled = LabelledTokens::of(&tokens);
+        let is_written = |position: &i32| written.get(*position as usize).copied().unwrap_or(false);
+        let weights = labelled.positions.iter().zip(&labelled.weights);
+        let of_cross_entropy = weights.map(|(at, weight)| if is_written(at) { 0.0 } else { *weight }).collect();
+        Ok(Part { examples: &batch.examples, tokens, labelled, of_cross_entropy, mode })
+    }
+
+    /// The teacher's distributions at the labelled positions of a batch, whose examples are given by their numbers.
+    fn teacher_tokens(
+        &self,
+        examples: &[Vec<usize>],
+        batch: &TokenBatch,
+        labelled: &LabelledTokens,
+        device: &Device,
+    ) -> Result<TeacherTokens, Error> {
+        Ok(match &self.teacher {
             Companion::Network(network) => {
                 let teacher = predictor(network);
                 let hidden = gather(teacher.hidden(&inputs(batch), Mode::Inference), labelled);
                 TeacherTokens::Head(lifted(teacher.head().predicted(hidden)))
             }
-        }
+            // Labelled positions lie in the order of packs and, within them, of examples.
+            Companion::Cache(cache) => cells(cache.read(examples.iter().flatten().copied())?, labelled, device)?,
+        })
     }
+}
+
+/// A micro-batch of a step.
+struct Part<'a> {
+    examples: &'a [Vec<usize>],
+    tokens: Cow<'a, TokenBatch>,
+    /// With the weights of the divergence.
+    labelled: LabelledTokens,
+    /// Weights of the cross-entropy.
+    of_cross_entropy: Vec<f32>,
+    mode: Mode,
+}
+
+/// Each weight as a share of the whole step's; zeros where the step has none.
+fn shares(weights: &[f32], total: f64) -> Vec<f32> {
+    let share = |weight: &f32| if total > 0.0 { (f64::from(*weight) / total) as f32 } else { 0.0 };
+    weights.iter().map(share).collect()
+}
+
+/// Cached distributions as tensors.
+///
+/// # Errors
+/// Other positions than the labelled ones.
+fn cells(cached: CachedTokens, labelled: &LabelledTokens, device: &Device) -> Result<TeacherTokens, Error> {
+    let CachedTokens { positions, cells, ids, log_probabilities, others } = cached;
+    if positions != labelled.positions.len() {
+        return Err(Error::Request {
+            problem: format!(
+                "the teacher's cache has {positions} positions for rows with {} labelled tokens",
+                labelled.positions.len()
+            ),
+            help: "run `firebrand distill cache RECIPE` again".into(),
+        });
+    }
+    Ok(TeacherTokens::Cells {
+        ids: Tensor::from_data(TensorData::new(ids, [positions, cells]), device),
+        log_probabilities: Tensor::from_data(TensorData::new(log_probabilities, [positions, cells]), device),
+        others: others.map(|others| Tensor::from_data(TensorData::new(others, [positions]), device)),
+    })
 }
 
 /// What was computed without autodiff, for an operation that has it.
@@ -95,8 +168,10 @@ struct DistillPassage {
     inputs: Inputs,
     labelled: LabelledTokens,
     teacher: TeacherTokens,
+    /// Weights as shares of the step's.
+    of_cross_entropy: Vec<f32>,
+    of_divergence: Vec<f32>,
     settings: Distillation,
-    total_weight: f64,
     mode: Mode,
     /// Cross-entropy and divergence of the last loss, `[2]`.
     parts: RefCell<Option<Tensor<1>>>,
@@ -127,12 +202,11 @@ impl Passage for DistillPassage {
     fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1> {
         let hidden = gather(predictor(network).finish(x, self.mode), &self.labelled);
         let device = hidden.device();
-        let weights = self.labelled.shares(self.total_weight);
-        let weights = Tensor::<1>::from_data(TensorData::new(weights, [self.labelled.weights.len()]), &device);
+        let weights = |shares: &[f32]| Tensor::from_data(TensorData::new(shares.to_vec(), [shares.len()]), &device);
         let labels = Labels {
             targets: self.labelled.targets(&device),
-            of_cross_entropy: weights.clone(),
-            of_divergence: weights,
+            of_cross_entropy: weights(&self.of_cross_entropy),
+            of_divergence: weights(&self.of_divergence),
         };
         let student = predictor(network).head().predicted(hidden);
         let Distilled { loss, parts } = linear_distillation(student, self.teacher.clone(), labels, self.settings);

@@ -7,6 +7,7 @@
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
+//! on_policy.rs    answers that the student of a distillation writes
 //! companion.rs    what a trained network is compared with
 //! parts.rs        the named numbers of a step and of an evaluation
 //! views.rs        the views through which objectives read a network
@@ -21,6 +22,7 @@ mod companion;
 mod contrastive;
 mod distill;
 mod gradients;
+mod on_policy;
 mod pairs;
 mod parts;
 mod preference;
@@ -140,10 +142,11 @@ impl Objective {
             ObjectiveRecipe::Distill(distill) => Self::Distill(Distill {
                 recompute,
                 settings: distill.settings(),
+                on_policy: distill.on_policy,
                 teacher: companion.ok_or_else(|| no_companion("distill", "teacher"))?,
             }),
             ObjectiveRecipe::Dpo(dpo) => {
-                let reference = companion.ok_or_else(|| no_companion("dpo", "reference"))?;
+                let reference = reference("dpo", companion)?;
                 let DpoRecipe { beta, variant, label_smoothing, .. } = *dpo;
                 let formula = Formula::Pairs(PairFormula::Dpo(Dpo { beta, variant, label_smoothing }));
                 Self::Preference(Preference { recompute, formula, reference: Some(reference) })
@@ -157,7 +160,7 @@ impl Objective {
                 Self::Preference(Preference { recompute, formula, reference: None })
             }
             ObjectiveRecipe::Kto(kto) => {
-                let reference = companion.ok_or_else(|| no_companion("kto", "reference"))?;
+                let reference = reference("kto", companion)?;
                 let KtoRecipe { beta, desirable_weight, undesirable_weight } = *kto;
                 let formula = Formula::Kto(Kto { beta, desirable_weight, undesirable_weight });
                 Self::Preference(Preference { recompute, formula, reference: Some(reference) })
@@ -265,6 +268,14 @@ impl Objective {
 /// The tokens of every batch.
 fn tokens(batches: &[(Batch, Mode)]) -> Result<Vec<(&TokenBatch, Mode)>, Error> {
     batches.iter().map(|(batch, mode)| Ok((token_batch(batch)?, *mode))).collect()
+}
+
+/// The network that a preference objective measures from.
+fn reference(objective: &str, companion: Option<Companion>) -> Result<Network, Error> {
+    match companion {
+        Some(Companion::Network(network)) => Ok(network),
+        Some(Companion::Cache(_)) | None => Err(no_companion(objective, "reference")),
+    }
 }
 
 /// An objective that nobody gave its other model.

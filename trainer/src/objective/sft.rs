@@ -81,7 +81,7 @@ impl LabelledTokens {
     }
 
     /// Each weight as a share of the whole step's.
-    pub(super) fn shares(&self, total_weight: f64) -> Vec<f32> {
+    fn shares(&self, total_weight: f64) -> Vec<f32> {
         self.weights.iter().map(|weight| (f64::from(*weight) / total_weight) as f32).collect()
     }
 

@@ -7,9 +7,11 @@
 //! vocabulary.rs       new tokens, and where their rows start
 //! data.rs             the rows; fits.rs checks that model and objective can read them, cache.rs finds the cache,
 //!                     length.rs decides epochs and warm-up where the recipe leaves them to the rows
-//! companion.rs        the second model of a recipe: a teacher
+//! companion.rs        what the objective compares the model with: a teacher or its cache
+//! cache_estimate.rs   what a teacher's cache will cost and lose
 //! objective.rs        the objective, where the recipe leaves it to the model
-//! model.rs            the folder and the model; initial_adapter.rs checks the adapter a run starts from
+//! model_folder.rs     the folder of a model, fetched if necessary
+//! model.rs            the model; initial_adapter.rs checks the adapter a run starts from
 //! memory.rs           an estimate of bytes, from which recompute.rs decides; room.rs compares it with machine.rs
 //! opened.rs           what is known before rows are read; ready.rs then loads data and model side by side
 //! notes.rs            what a user should know although nothing is wrong
@@ -18,6 +20,7 @@
 //! accepts.
 
 pub mod cache;
+mod cache_estimate;
 mod companion;
 mod data;
 mod date;
@@ -28,6 +31,7 @@ mod length;
 mod machine;
 mod memory;
 mod model;
+mod model_folder;
 mod notes;
 mod objective;
 mod opened;
@@ -38,11 +42,13 @@ mod text;
 mod text_folder;
 mod vocabulary;
 
-pub use companion::CompanionModel;
+pub use cache_estimate::CacheEstimate;
+pub use companion::{CacheNeed, CompanionModel, CompanionPlan, teacher_key};
 pub use data::{Data, sources, total_steps};
 pub use machine::Machine;
 pub use memory::{MemoryPlan, Work};
-pub use model::{Built, build_model, hold, model_folder};
+pub use model::{Built, build_model, hold};
+pub use model_folder::model_folder;
 pub use notes::notes;
 pub use objective::decide_objective;
 pub use opened::Opened;

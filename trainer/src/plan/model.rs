@@ -1,30 +1,18 @@
-//! Finds and builds the model of a recipe, with its trained parameters made trainable: [`build_model`].
+//! Builds the model of a recipe, with its trained parameters made trainable: [`build_model`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::Device;
 use firebrand_adapters::AdapterError;
-use firebrand_hub::{HubOptions, locate};
 use firebrand_models::adapter_folder::{self, Start};
 use firebrand_models::{Hold, Model, ModelError, ModelFiles, WriteAs};
 
-use super::companion::CompanionModel;
+use super::companion::CompanionPlan;
 use super::initial_adapter::check_initial_adapter;
 use super::vocabulary::Vocabulary;
 use crate::error::Error;
 use crate::objective::Companion;
-use crate::recipe::{Init, Loaded, Method, ModelSource, Recipe, ReferenceRecipe, StoredDtype};
-
-/// The model folder of a recipe, fetched if necessary.
-///
-/// # Errors
-/// Those of the hub.
-pub fn model_folder(source: &ModelSource) -> Result<PathBuf, Error> {
-    match source {
-        ModelSource::Local(path) => Ok(path.clone()),
-        ModelSource::Hub { .. } => Ok(locate(&source.to_string(), &HubOptions::from_env()?)?),
-    }
-}
+use crate::recipe::{Init, Loaded, Method, Recipe, ReferenceRecipe, StoredDtype};
 
 /// The storage of frozen weights that a recipe asks for.
 pub fn hold(recipe: &Recipe) -> Hold {
@@ -55,7 +43,7 @@ pub fn build_model(
     loaded: &Loaded,
     folder: &Path,
     vocabulary: Option<&Vocabulary>,
-    companion: Option<&CompanionModel>,
+    companion: Option<&CompanionPlan>,
     device: &Device,
 ) -> Result<Built, Error> {
     let recipe = &loaded.recipe;

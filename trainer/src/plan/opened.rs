@@ -3,8 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::companion::CompanionModel;
-use super::model::model_folder;
+use super::model_folder::model_folder;
 use super::objective::decide_objective;
 use super::text::{Text, dated_text};
 use super::text_folder::TextFolder;
@@ -23,15 +22,13 @@ pub struct Opened {
     pub text: Text,
     /// New tokens.
     pub vocabulary: Option<Vocabulary>,
-    /// The second model, where the objective has one.
-    pub companion: Option<CompanionModel>,
 }
 
 impl Opened {
     /// Fetches the model folder if necessary, decides the objective, and reads tokenizer and template.
     ///
     /// # Errors
-    /// Those of the hub, of [`decide_objective`], [`Vocabulary::new`], [`dated_text`] and [`CompanionModel::find`].
+    /// Those of the hub, of [`decide_objective`], of [`Vocabulary::new`] and of [`dated_text`].
     pub fn new(mut loaded: Loaded) -> Result<Self, Error> {
         let folder = model_folder(&loaded.recipe.model)?;
         decide_objective(&mut loaded, &folder)?;
@@ -41,8 +38,7 @@ impl Opened {
         }
         let text_folder = vocabulary.as_ref().map_or_else(|| TextFolder::of_model(&folder), |new| new.text.clone());
         let text = dated_text(&mut loaded.recipe, &text_folder)?;
-        let companion = CompanionModel::find(&loaded, &folder, vocabulary.as_ref(), &text)?;
-        Ok(Self { loaded, folder, text, vocabulary, companion })
+        Ok(Self { loaded, folder, text, vocabulary })
     }
 
     /// The recipe.

@@ -10,6 +10,7 @@ use firebrand_datasets::{DataError, Split};
 use firebrand_models::Model;
 
 use super::cache;
+use super::companion::{CacheNeed, CompanionPlan};
 use super::data::{Data, total_steps};
 use super::fits;
 use super::length::decide_length;
@@ -38,7 +39,9 @@ pub struct Ready {
     pub model: Model,
     /// Paths of adapted modules.
     pub modules: Vec<String>,
-    /// What the objective compares the model with, and the bytes of its weights.
+    /// What the objective compares the model with.
+    plan: Option<CompanionPlan>,
+    /// The same, read, and the bytes of its weights.
     companion: Option<(Companion, u64)>,
     /// The memory of the machine before the model was read.
     machine: Option<Machine>,
@@ -50,21 +53,22 @@ impl Ready {
     /// Opens the device, finds the model, and loads data and weights at the same time.
     ///
     /// # Errors
-    /// A device that is not compiled into this build; those of [`Opened::new`]; those of [`Data::load`] and
+    /// A device that is not compiled into this build; those of [`Opened::new`] and [`CompanionPlan::find`]; those of [`Data::load`] and
     /// [`build_model`], as soon as either fails; what the data gate forbids; rows that the model cannot read; no row to
     /// train on; no step with a learning rate above zero; a run that needs more memory than the machine has.
-    pub fn new(loaded: Loaded) -> Result<Self, Error> {
+    pub fn new(loaded: Loaded, cache: CacheNeed) -> Result<Self, Error> {
         let device = device::open(loaded.recipe.device)?;
         let mut opened = Opened::new(loaded)?;
+        let plan = CompanionPlan::find(&opened, cache)?;
         let machine = Machine::measure(opened.recipe().device);
         check_weights(&opened.loaded, &opened.folder, machine)?;
-        let (mut data, Built { model, modules, companion }) = load(&opened, &device)?;
+        let (mut data, Built { model, modules, companion }) = load(&opened, plan.as_ref(), &device)?;
         let decided = decide_length(&mut opened.loaded, &data)?;
         let beyond = [(Split::Train, Some(&data.train)), (Split::Eval, data.eval.as_ref())];
         let beyond = beyond.into_iter().filter_map(|(split, rows)| fits::beyond_positions(rows?, split, &model));
         let beyond: Vec<_> = beyond.collect();
         data.report.warnings.extend(beyond);
-        let mut ready = Self { opened, data, model, modules, companion, machine, remarks: vec![] };
+        let mut ready = Self { opened, data, model, modules, plan, companion, machine, remarks: vec![] };
         let (choice, plan) = ready.recompute();
         ready.remarks = decided;
         ready.remarks.extend(check_room(&ready.opened.loaded, &plan, choice)?);
@@ -89,6 +93,14 @@ impl Ready {
         (decide(self.recipe(), &plan), plan)
     }
 
+    /// The hash of what the objective compares the model with, where it compares it with another one.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn companion_hash(&self) -> Result<Option<String>, Error> {
+        self.plan.as_ref().map(CompanionPlan::hash).transpose()
+    }
+
     /// Takes what the objective compares the model with.
     pub fn take_companion(&mut self) -> Option<Companion> {
         self.companion.take().map(|(companion, _)| companion)
@@ -108,12 +120,12 @@ impl Ready {
     }
 }
 
-fn load(opened: &Opened, device: &Device) -> Result<(Data, Built), Error> {
+fn load(opened: &Opened, companion: Option<&CompanionPlan>, device: &Device) -> Result<(Data, Built), Error> {
     let failed = Arc::new(AtomicBool::new(false));
     let building = {
         let (failed, loaded, folder, device) =
             (failed.clone(), opened.loaded.clone(), opened.folder.clone(), device.clone());
-        let (vocabulary, companion) = (opened.vocabulary.clone(), opened.companion.clone());
+        let (vocabulary, companion) = (opened.vocabulary.clone(), companion.cloned());
         // Not joined when the data fail: the program ends then, and the error should not wait for gigabytes of weights.
         std::thread::spawn(move || {
             build_model(&loaded, &folder, vocabulary.as_ref(), companion.as_ref(), &device)
@@ -133,6 +145,7 @@ fn load(opened: &Opened, device: &Device) -> Result<(Data, Built), Error> {
     };
     if let Some(data) = &data {
         data.report.clone().pass()?;
+        companion.map_or(Ok(()), |companion| companion.check_rows(opened, &data.train))?;
     }
     let waiting = Waiting::new("reading the model");
     let built = building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;

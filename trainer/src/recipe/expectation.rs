@@ -11,6 +11,10 @@ pub(super) fn describe(schema: &Value) -> String {
             _ => format!("one of {}", quoted(&choices)),
         };
     }
+    if let Some(kinds) = kinds(schema) {
+        let names: Vec<&str> = kinds.iter().map(|(kind, _)| *kind).collect();
+        return format!("a table with kind = one of {}", quoted(&names));
+    }
     if let Some(variants) = alternatives(schema) {
         let words: Vec<String> = variants.iter().map(describe).collect();
         return words.join(", or ");

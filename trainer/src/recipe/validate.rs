@@ -369,6 +369,7 @@ impl Walk<'_> {
 fn same_type(node: &Node, schema: &Json) -> bool {
     match (&node.value, schema["type"].as_str()) {
         (Value::Table(_), Some("object")) | (Value::Array(_), Some("array")) => true,
+        (Value::Table(_), None) => kinds(schema).is_some(),
         (Value::String(_), Some("string")) => true,
         (Value::String(_), None) => !choices(schema).is_empty(),
         (Value::Integer(_), Some("integer" | "number")) | (Value::Float(_), Some("number")) => true,

@@ -52,8 +52,11 @@ pub(super) fn sync_folder(path: &Path) -> Result<(), RunError> {
     firebrand_files::sync_folder(path).map_err(|error| RunError::io("syncing", path, error))
 }
 
-/// Reads a small text file. A file of more than `limit` bytes is refused before it is read.
-pub(super) fn read_bounded(path: &Path, limit: u64) -> io::Result<String> {
+/// Reads a small text file.
+///
+/// # Errors
+/// Those of the system. A file of more than `limit` bytes is refused before it is read.
+pub fn read_bounded(path: &Path, limit: u64) -> io::Result<String> {
     let file = File::open(path)?;
     let mut text = String::new();
     file.take(limit + 1).read_to_string(&mut text)?;

@@ -22,7 +22,7 @@ mod trainer_state;
 pub use checkpoint::{Checkpoint, CheckpointStatus, Checkpoints, Selection};
 pub use directory::{ResumePoint, RunDirectory};
 pub use error::{Flaw, PassedOver, RunError};
-pub use files::{sha256_bytes, sha256_file, write_atomically};
+pub use files::{read_bounded, sha256_bytes, sha256_file, write_atomically};
 pub use info::{Continuation, Differences, RunInfo};
 pub use manifest::{FileDigest, MANIFEST, Manifest};
 pub use metrics::MetricsFile;

@@ -12,5 +12,5 @@ mod quantized;
 mod sampling;
 mod score;
 mod towers;
-mod trajectory;
+pub mod trajectory;
 mod vocabulary;

@@ -42,41 +42,44 @@ fn parts_near(what: &impl Fn(&str) -> String, ours: &Parts, theirs: &Value) {
 fn every_step_and_the_end_equal_the_reference() {
     let cases = golden::folders("trajectory-");
     assert!(cases.len() >= 5, "{cases:?}");
-    golden::each(&cases, |case| {
-        let expected = golden::json(&format!("{case}/expected.json"));
-        let trained = run(case, &[]);
-        assert_eq!(trained.outcome, Outcome::Finished);
-        let steps = expected["steps"].as_array().unwrap();
-        assert_eq!(trained.steps.len(), steps.len(), "{case}");
-        for (ours, theirs) in trained.steps.iter().zip(steps) {
-            let what = |name: &str| format!("{case}: step {}: {name}", ours.step);
-            assert_eq!(ours.tokens, theirs["labelled_tokens"].as_u64().unwrap(), "{}", what("tokens"));
-            // The contract allows 1e-4. Rounding alone moves the reference by a hundredth of this.
-            near(&what("loss"), ours.loss, &theirs["loss"], 1e-5);
-            near(&what("gradient norm"), ours.grad_norm, &theirs["grad_norm"], 5e-5);
-            if let Some(balance) = theirs.get("router_aux_loss") {
-                near(&what("router loss"), ours.parts.get("router_aux_loss").unwrap(), balance, 1e-5);
-            }
-            parts_near(&what, &ours.parts, &theirs["parts"]);
-            let rate = theirs["learning_rate"].as_f64().unwrap();
-            assert!((ours.learning_rate - rate).abs() < 1e-15, "{}: {}", what("rate"), ours.learning_rate);
+    golden::each(&cases, |case| equals_the_reference(case, &[]));
+}
+
+/// Trains a case with some keys changed, and compares every step and the end with the reference.
+pub fn equals_the_reference(case: &str, overrides: &[&str]) {
+    let expected = golden::json(&format!("{case}/expected.json"));
+    let trained = run(case, overrides);
+    assert_eq!(trained.outcome, Outcome::Finished);
+    let steps = expected["steps"].as_array().unwrap();
+    assert_eq!(trained.steps.len(), steps.len(), "{case}");
+    for (ours, theirs) in trained.steps.iter().zip(steps) {
+        let what = |name: &str| format!("{case}: step {}: {name}", ours.step);
+        assert_eq!(ours.tokens, theirs["labelled_tokens"].as_u64().unwrap(), "{}", what("tokens"));
+        // The contract allows 1e-4. Rounding alone moves the reference by a hundredth of this.
+        near(&what("loss"), ours.loss, &theirs["loss"], 1e-5);
+        near(&what("gradient norm"), ours.grad_norm, &theirs["grad_norm"], 5e-5);
+        if let Some(balance) = theirs.get("router_aux_loss") {
+            near(&what("router loss"), ours.parts.get("router_aux_loss").unwrap(), balance, 1e-5);
         }
-        let evaluations = expected["eval"].as_array().map(Vec::as_slice).unwrap_or_default();
-        assert_eq!(trained.evaluations.len(), evaluations.len(), "{case}");
-        for (ours, theirs) in trained.evaluations.iter().zip(evaluations) {
-            assert_eq!(ours.step, theirs["step"].as_u64().unwrap());
-            let what = |name: &str| format!("{case}: evaluation at step {}: {name}", ours.step);
-            near(&what("loss"), ours.loss, &theirs["loss"], 1e-5);
-            if let EvalMetrics::Numbers(parts) = &ours.metrics {
-                parts_near(&what, parts, &theirs["parts"]);
-            }
+        parts_near(&what, &ours.parts, &theirs["parts"]);
+        let rate = theirs["learning_rate"].as_f64().unwrap();
+        assert!((ours.learning_rate - rate).abs() < 1e-15, "{}: {}", what("rate"), ours.learning_rate);
+    }
+    let evaluations = expected["eval"].as_array().map(Vec::as_slice).unwrap_or_default();
+    assert_eq!(trained.evaluations.len(), evaluations.len(), "{case}");
+    for (ours, theirs) in trained.evaluations.iter().zip(evaluations) {
+        assert_eq!(ours.step, theirs["step"].as_u64().unwrap());
+        let what = |name: &str| format!("{case}: evaluation at step {}: {name}", ours.step);
+        near(&what("loss"), ours.loss, &theirs["loss"], 1e-5);
+        if let EvalMetrics::Numbers(parts) = &ours.metrics {
+            parts_near(&what, parts, &theirs["parts"]);
         }
-        let end = tensors::read(&golden::path(case).join("final.safetensors"));
-        let apart = distance_of_sets(&trained.weights, &end);
-        let way = expected["rounding"]["way_travelled"].as_f64().unwrap();
-        // The contract's 1e-4, and little beside the way: an optimiser that did nothing would be `way` away.
-        assert!(apart < 1e-4 && apart < way / 500.0, "{case}: ends {apart:e} away after a way of {way:e}");
-    });
+    }
+    let end = tensors::read(&golden::path(case).join("final.safetensors"));
+    let apart = distance_of_sets(&trained.weights, &end);
+    let way = expected["rounding"]["way_travelled"].as_f64().unwrap();
+    // The contract's 1e-4, and little beside the way: an optimiser that did nothing would be `way` away.
+    assert!(apart < 1e-4 && apart < way / 500.0, "{case}: ends {apart:e} away after a way of {way:e}");
 }
 
 #[test]

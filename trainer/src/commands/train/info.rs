@@ -9,14 +9,15 @@ use firebrand_datasets::{ChatTemplate, Format};
 use crate::device::decided;
 use crate::error::Error;
 use crate::host::Host;
-use crate::plan::{Data, Opened};
+use crate::plan::Ready;
 use crate::run::{RunInfo, sha256_file};
 
 /// What the run is made from, and this machine.
 ///
 /// # Errors
 /// A file of the model folder that cannot be read.
-pub(super) fn run_info(opened: &Opened, data: &Data) -> Result<RunInfo, Error> {
+pub(super) fn run_info(ready: &Ready) -> Result<RunInfo, Error> {
+    let Ready { opened, data, .. } = ready;
     let (recipe, folder) = (opened.recipe(), opened.folder.as_path());
     let mut base = BTreeMap::new();
     let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
@@ -26,6 +27,9 @@ pub(super) fn run_info(opened: &Opened, data: &Data) -> Result<RunInfo, Error> {
         if path.is_file() && is_hashed(&name) {
             base.insert(name, sha256_file(&path)?);
         }
+    }
+    if let Some(hash) = ready.companion_hash()? {
+        base.insert(COMPANION.into(), hash);
     }
     let datasets = [Some(&data.train), data.eval.as_ref()].into_iter().flatten();
     let files = datasets.flat_map(|dataset| &dataset.files);
@@ -51,6 +55,9 @@ pub(super) fn run_info(opened: &Opened, data: &Data) -> Result<RunInfo, Error> {
         history: vec![],
     })
 }
+
+/// The name of the teacher among the hashes of the base.
+const COMPANION: &str = "teacher";
 
 /// Whether a file of a model folder says what the model or its tokenizer is.
 fn is_hashed(name: &str) -> bool {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::info::{command, now, run_info};
 use crate::cli::TrainArgs;
 use crate::error::Error;
-use crate::plan::{Data, Opened};
+use crate::plan::Ready;
 use crate::recipe::{Change, Duration, Effect, Recipe};
 use crate::run::{
     Checkpoint, Continuation, Differences, ResumePoint, RunDirectory, RunError, RunInfo, RunState, TrainerState,
@@ -38,9 +38,9 @@ impl Start {
     ///
     /// # Errors
     /// Those of the run directory, and a run that would not be the same.
-    pub fn new(arguments: &TrainArgs, opened: &Opened, data: &Data, total_steps: u64) -> Result<Self, Error> {
-        let recipe = opened.recipe();
-        let (toml, info) = (recipe.to_toml()?, run_info(opened, data)?);
+    pub fn new(arguments: &TrainArgs, ready: &Ready, total_steps: u64) -> Result<Self, Error> {
+        let recipe = ready.recipe();
+        let (toml, info) = (recipe.to_toml()?, run_info(ready)?);
         let directory = match &arguments.resume {
             None => {
                 let directory = RunDirectory::create(&recipe.output)?;

@@ -43,7 +43,6 @@ use firebrand_models::parts::{Context, Inputs};
 use firebrand_models::{Network, Stack};
 
 use super::backward::{Passage, Recompute, backward};
-use super::companion::Companion;
 use super::gradients::Gradients;
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
 use super::views::{inputs, predictor, token_batch};
@@ -60,7 +59,7 @@ pub struct Preference {
     /// The loss.
     pub formula: Formula,
     /// The model that log-ratios measure from. Without one, log-ratios are log-probabilities.
-    pub reference: Option<Companion>,
+    pub reference: Option<Network>,
 }
 
 /// A loss of judged answers.
@@ -183,9 +182,7 @@ impl Preference {
 
     /// What the reference gives all predictions of a batch, where there is one.
     fn by_reference(&self, answers: &Answers, tokens: &TokenBatch) -> Option<Vec<f32>> {
-        match self.reference.as_ref()? {
-            Companion::Network(network) => Some(answers.by(network, tokens)),
-        }
+        self.reference.as_ref().map(|reference| answers.by(reference, tokens))
     }
 
     fn charges_likelihood(&self) -> bool {
