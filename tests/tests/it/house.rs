@@ -181,7 +181,7 @@ fn only_the_trainer_chooses_devices() {
 }
 
 /// Where optimisers and objectives wait for the device, and what for. Anything else there keeps an accelerator idle at every step.
-const WAITS: [(&str, &str); 10] = [
+const WAITS: [(&str, &str); 12] = [
     ("trainer/src/optim/clip.rs", "the global norm, once a step; a size of a tensor, for Adafactor and Muon"),
     ("trainer/src/optim/adamw_8bit.rs", "8-bit states are on the host"),
     ("trainer/src/optim/state.rs", "checkpoints"),

@@ -149,21 +149,21 @@ impl Objective {
                 let reference = reference("dpo", companion)?;
                 let DpoRecipe { beta, variant, label_smoothing, .. } = *dpo;
                 let formula = Formula::Pairs(PairFormula::Dpo(Dpo { beta, variant, label_smoothing }));
-                Self::Preference(Preference { recompute, formula, reference: Some(reference) })
+                Self::Preference(Preference { recompute, formula, reference: Some(reference), longest: usize::MAX })
             }
             ObjectiveRecipe::Orpo(orpo) => {
                 let formula = Formula::Pairs(PairFormula::Orpo(Orpo { lambda: orpo.lambda }));
-                Self::Preference(Preference { recompute, formula, reference: None })
+                Self::Preference(Preference { recompute, formula, reference: None, longest: usize::MAX })
             }
             ObjectiveRecipe::Simpo(simpo) => {
                 let formula = Formula::Pairs(PairFormula::Simpo(Simpo { beta: simpo.beta, gamma: simpo.gamma }));
-                Self::Preference(Preference { recompute, formula, reference: None })
+                Self::Preference(Preference { recompute, formula, reference: None, longest: usize::MAX })
             }
             ObjectiveRecipe::Kto(kto) => {
                 let reference = reference("kto", companion)?;
                 let KtoRecipe { beta, desirable_weight, undesirable_weight } = *kto;
                 let formula = Formula::Kto(Kto { beta, desirable_weight, undesirable_weight });
-                Self::Preference(Preference { recompute, formula, reference: Some(reference) })
+                Self::Preference(Preference { recompute, formula, reference: Some(reference), longest: usize::MAX })
             }
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
@@ -206,6 +206,14 @@ impl Objective {
                 let pairs = batches.iter().map(|(batch, mode)| Ok((Pairs::of(batch, towers.config())?, *mode)));
                 Ok(contrastive.accumulate_step(network, &pairs.collect::<Result<Vec<_>, Error>>()?, gradients))
             }
+        }
+    }
+
+    /// The same for rows of at most `max_length` tokens: what an objective makes of them is not longer.
+    pub fn within(self, max_length: usize) -> Self {
+        match self {
+            Self::Preference(preference) => Self::Preference(Preference { longest: max_length, ..preference }),
+            other @ (Self::Sft(_) | Self::Distill(_) | Self::Contrastive(_)) => other,
         }
     }
 

@@ -107,7 +107,7 @@ impl<'a> Trainer<'a> {
             train,
             eval,
             steps,
-            objective,
+            objective: objective.within(recipe.data.max_length),
             tokenizer: None,
             questions: None,
             weights_of: 0,

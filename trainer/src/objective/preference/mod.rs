@@ -60,6 +60,8 @@ pub struct Preference {
     pub formula: Formula,
     /// The model that log-ratios measure from. Without one, log-ratios are log-probabilities.
     pub reference: Option<Network>,
+    /// The most tokens of a row that is made of the prompt and the answer of two others.
+    pub longest: usize,
 }
 
 /// A loss of judged answers.
@@ -255,7 +257,7 @@ impl Preference {
 
     /// Adds the log-ratios of mismatched rows, in batches about as large as `like`.
     fn add_apart(&self, network: &Network, rows: Vec<Tokens>, like: &TokenBatch, apart: &mut Apart) {
-        let longest = predictor(network).position_limit().unwrap_or(usize::MAX);
+        let longest = predictor(network).position_limit().unwrap_or(usize::MAX).min(self.longest);
         for (parts, tokens) in batches(rows, like, longest) {
             let answers = Answers::of(Judged { parts: &parts, tokens: &tokens }, false);
             let model = answers.by(network, &tokens);
