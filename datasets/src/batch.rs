@@ -14,6 +14,8 @@ use crate::tokens::{NOT_TRAINED, Tokens};
 pub struct Batch {
     /// The examples of each pack, by their numbers in the dataset, in the order in which they stand in the pack.
     pub examples: Vec<Vec<usize>>,
+    /// Which part of its row each of them is.
+    pub parts: Vec<Vec<Part>>,
     /// What the model is given.
     pub content: BatchContent,
 }
@@ -82,6 +84,12 @@ impl Batch {
         length: impl Fn(usize) -> usize,
         example: impl Fn(usize) -> Result<Example, DataError>,
     ) -> Result<Self, DataError> {
+        let mut parts = Vec::new();
+        let mut example = |number: usize| {
+            let example = example(number)?;
+            parts.push(example.part);
+            Ok::<_, DataError>(example)
+        };
         let content = match kind {
             RowKind::Tokens => {
                 let mut batch = TokenBatch::padding(packs);
@@ -97,7 +105,9 @@ impl Batch {
                 BatchContent::Tensors(rows.collect::<Result<_, _>>()?)
             }
         };
-        Ok(Self { examples: packs.iter().map(|pack| pack.examples.clone()).collect(), content })
+        let mut parts = parts.into_iter();
+        let parts = packs.iter().map(|pack| parts.by_ref().take(pack.examples.len()).collect()).collect();
+        Ok(Self { examples: packs.iter().map(|pack| pack.examples.clone()).collect(), parts, content })
     }
 
     /// Number of predictions that count in the loss; a row of tensors counts as one.

@@ -241,9 +241,10 @@ pub enum Format {
     /// `{"prompt": .., "completion": ..}`: two strings, or two lists of messages.
     PromptCompletion,
     /// `{"prompt": .., "chosen": .., "rejected": ..}`: a better and a worse answer, as strings or messages; without `prompt`
-    /// two dialogues that begin alike.
+    /// two dialogues that begin alike. Or `{"prompt_ids": [..], "chosen_ids": [..], "rejected_ids": [..]}` as they are.
     Preference,
-    /// `{"prompt": .., "completion": .., "label": true}`: an answer that is good or bad.
+    /// `{"prompt": .., "completion": .., "label": true}`: an answer that is good or bad. Or `{"prompt_ids": [..],
+    /// "completion_ids": [..], "label": true}` as they are.
     Unpaired,
     /// `{"text": .., "label": ..}`: what is read, and what is to be said of it: the name or number of a class, a list of
     /// them, or a value. In place of `text`: `messages`, `prompt` and `completion`, or `input_ids`, taken as they are. What

@@ -34,7 +34,8 @@ mod testing;
 pub use activation::{Activation, activate, gated};
 pub use attention::{Alibi, AttentionOptions, Sight, attention};
 pub use cross_entropy::{
-    HeadWeight, Regularisation, RegularisedLoss, linear_cross_entropy, regularised_cross_entropy, token_statistics,
+    HeadWeight, Regularisation, RegularisedLoss, linear_cross_entropy, linear_log_probabilities,
+    regularised_cross_entropy, token_statistics,
 };
 pub use divergence::{Distillation, Distilled, Divergence, Labels, Predicted, TeacherTokens, linear_distillation};
 pub use factorise::{Svd, svd};
@@ -53,8 +54,8 @@ pub mod composed {
     pub use crate::activation::{composed as activate, composed_gated as gated};
     pub use crate::attention::composed as attention;
     pub use crate::cross_entropy::{
-        composed as linear_cross_entropy, composed_regularised as regularised_cross_entropy,
-        composed_statistics as token_statistics,
+        composed as linear_cross_entropy, composed_log_probabilities as linear_log_probabilities,
+        composed_regularised as regularised_cross_entropy, composed_statistics as token_statistics,
     };
     pub use crate::divergence::composed as linear_distillation;
     pub use crate::frozen_matmul::composed as frozen_matmul;

@@ -34,6 +34,7 @@ import no_decay
 import numbers_of_torch
 import quantized
 import optimizer_trajectories
+import preference
 import published
 import sampling
 import score
@@ -51,6 +52,8 @@ def jobs() -> dict:
     table = {name: (lambda name=name, case=case: write_case(name, case)) for name, case in models.items()}
     table |= {name: (lambda name=name, case=case: lora.write(name, case)) for name, case in lora.CASES.items()}
     table |= {name: (lambda name=name, case=case: trajectory.write(name, case)) for name, case in trajectories.items()}
+    table |= {name: (lambda name=name, case=case: preference.write(name, case)) for name, case in preference.CASES.items()}
+    table |= {"preference": preference.formulas}
     table |= {"all_linear": all_linear.write, "published": published.write}
     table |= {"adapter-merge": adapter_merge.write, "config_defaults": config_defaults.write}
     for name, case in adapter_files.CASES.items():

@@ -47,6 +47,18 @@ pub fn composed_regularised(
     RegularisedLoss { loss, cross_entropy, squared_log_sum }
 }
 
+/// [`super::linear_log_probabilities`] in plain Burn operations.
+pub fn composed_log_probabilities(
+    hidden: Tensor<2>,
+    head: impl Into<HeadWeight>,
+    bias: Option<Tensor<1>>,
+    targets: Tensor<1, Int>,
+    softcap: Option<f64>,
+) -> Tensor<1> {
+    let log_probabilities = log_softmax(logits(hidden, head.into(), bias, softcap), 1);
+    log_probabilities.gather(1, targets.unsqueeze_dim::<2>(1)).squeeze_dim::<1>(1)
+}
+
 /// [`super::token_statistics`] in plain Burn operations.
 pub fn composed_statistics(
     hidden: Tensor<2>,

@@ -21,7 +21,7 @@ const MOST_TOKENS: usize = 1024;
 const COLUMNS: usize = 4096;
 
 /// Which gradients a forward pass should compute.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
     pub hidden: bool,
     pub head: bool,
@@ -235,6 +235,35 @@ fn for_each_chunk(hidden: &[f32], head: Head<'_>, mut work: impl FnMut(usize, Ch
     }
 }
 
+/// What `find` makes of the logits of each token and its target. It is called in code for wide registers.
+pub(super) fn each_token<T: Send + Default>(
+    hidden: FlexTensor,
+    head: Head<'_>,
+    bias: FlexTensor,
+    targets: &FlexTensor,
+    softcap: Option<f64>,
+    find: impl Fn(&[f32], usize) -> T + Sync,
+) -> Vec<T> {
+    let [hidden, bias] = [hidden, bias].map(dense);
+    let (bias, cap) = (values(&bias), softcap.map(|cap| cap as f32));
+    let vocab = head.matrix.rows;
+    let targets = checked_targets(targets, vocab);
+    let mut found: Vec<T> = targets.iter().map(|_| T::default()).collect();
+    for_each_chunk(values(&hidden), head, |first, _, logits| {
+        let found = found[first..].par_iter_mut().zip(&targets[first..]);
+        logits.par_chunks_mut(vocab).zip(found).for_each(|(row, (found, target))| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    rows::finish(row, bias, cap);
+                    *found = find(row, *target);
+                },
+            );
+        });
+    });
+    found
+}
+
 /// Tokens of a chunk, of at least one token in all. Even chunks: the last one packs the head as well.
 pub(crate) fn chunk_size(tokens: usize, vocab: usize) -> usize {
     let most = (CHUNK / vocab).clamp(LEAST_TOKENS, MOST_TOKENS).min(tokens);
@@ -287,31 +316,23 @@ impl CrossEntropyBackend for Flex {
         targets: FlexTensor,
         softcap: Option<f64>,
     ) -> (FlexTensor, FlexTensor) {
-        let [hidden, bias] = [hidden, bias].map(dense);
-        let (head, bias, cap) = (Head::new(&head, &low_rank), values(&bias), softcap.map(|cap| cap as f32));
-        let vocab = head.matrix.rows;
-        let dtype = targets.dtype();
-        let targets = checked_targets(&targets, vocab);
-        let mut found = vec![(0.0f32, 0usize); targets.len()];
-        for_each_chunk(values(&hidden), head, |first, _, logits| {
-            let found = found[first..].par_iter_mut().zip(&targets[first..]);
-            logits.par_chunks_mut(vocab).zip(found).for_each(|(row, (found, target))| {
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        rows::finish(row, bias, cap);
-                        *found = (row[*target] - rows::log_sum_exp(row), rows::first_maximum(row));
-                    },
-                );
-            });
-        });
+        let (dtype, head) = (targets.dtype(), Head::new(&head, &low_rank));
+        let found = each_token(
+            hidden,
+            head,
+            bias,
+            &targets,
+            softcap,
+            #[inline(always)]
+            |row, target| (row[target] - rows::log_sum_exp(row), rows::first_maximum(row)),
+        );
         let log_probabilities = found.iter().map(|found| found.0).collect();
         let most_likely = found.iter().map(|found| found.1);
         let most_likely = match dtype {
             DType::I32 => Bytes::from_elems(most_likely.map(|index| index as i32).collect::<Vec<_>>()),
             _ => Bytes::from_elems(most_likely.map(|index| index as i64).collect::<Vec<_>>()),
         };
-        let layout = Layout::contiguous(Shape::from([targets.len()]));
-        (tensor(log_probabilities, [targets.len()]), FlexTensor::new(most_likely, layout, dtype))
+        let layout = Layout::contiguous(Shape::from([found.len()]));
+        (tensor(log_probabilities, [found.len()]), FlexTensor::new(most_likely, layout, dtype))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The gradient is computed in the forward pass, while a chunk's logits are at hand, as in Cut Your Losses (Wijmans et al. 2024,
 //! arXiv:2411.09009) and Liger Kernel (Hsu et al. 2024, arXiv:2410.10989); the backward pass only scales it. So only one number may
-//! be derived: the sum, not one loss a token. Not here: ignored labels (leave those tokens out).
+//! be derived: the sum, not one loss a token. Where each token's log-probability is derived by itself, as in losses of whole answers,
+//! [`linear_log_probabilities`] computes the logits again in the backward pass. Not here: ignored labels (leave those tokens out).
 //!
 //! [`regularised_cross_entropy`] has two more terms. Label smoothing (Szegedy et al. 2016, arXiv:1512.00567) by `e` takes the
 //! distribution `(1 - e) one_hot + e / vocab` for the target, as `torch.nn.functional.cross_entropy` does. The z-loss (Chowdhery
@@ -11,6 +12,7 @@
 mod autodiff;
 mod composed;
 mod fused;
+mod log_probabilities;
 mod rows;
 
 pub(crate) use autodiff::ScaleDerivatives;
@@ -18,7 +20,8 @@ pub(crate) use composed::logits;
 pub(crate) use fused::{Derivatives, Head, Wanted, checked_targets, chunk_size};
 pub(crate) use rows::{finish, log_sum_exp};
 
-pub use composed::{composed, composed_regularised, composed_statistics};
+pub use composed::{composed, composed_log_probabilities, composed_regularised, composed_statistics};
+pub use log_probabilities::linear_log_probabilities;
 
 use crate::flex::has_fused;
 use burn::{

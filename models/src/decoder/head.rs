@@ -2,8 +2,8 @@
 
 use burn::tensor::{Int, Tensor};
 use firebrand_kernels::{
-    HeadWeight, Predicted, Regularisation, RegularisedLoss, linear, linear_cross_entropy, regularised_cross_entropy,
-    token_statistics,
+    HeadWeight, Predicted, Regularisation, RegularisedLoss, linear, linear_cross_entropy, linear_log_probabilities,
+    regularised_cross_entropy, token_statistics,
 };
 
 /// The output head. Its matrix may be the token table.
@@ -43,6 +43,11 @@ impl Head {
     /// The weighted sum of cross-entropies, `[1]`, for hidden states `[tokens, width]` and `targets` `[tokens]`.
     pub fn loss(&self, hidden: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> Tensor<1> {
         linear_cross_entropy(hidden, self.weight.clone(), self.bias.clone(), targets, weights, self.softcap)
+    }
+
+    /// The log-probability of each target, `[tokens]`. Gradients flow.
+    pub fn log_probabilities(&self, hidden: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+        linear_log_probabilities(hidden, self.weight.clone(), self.bias.clone(), targets, self.softcap)
     }
 
     /// Hidden states `[tokens, width]` with this head, for operations that compare two models.

@@ -181,7 +181,7 @@ fn only_the_trainer_chooses_devices() {
 }
 
 /// Where optimisers and objectives wait for the device, and what for. Anything else there keeps an accelerator idle at every step.
-const WAITS: [(&str, &str); 13] = [
+const WAITS: [(&str, &str); 15] = [
     ("trainer/src/optim/clip.rs", "the global norm, once a step; a size of a tensor, for Adafactor and Muon"),
     ("trainer/src/optim/adamw_8bit.rs", "8-bit states are on the host"),
     ("trainer/src/optim/state.rs", "checkpoints"),
@@ -194,6 +194,14 @@ const WAITS: [(&str, &str); 13] = [
     ("trainer/src/objective/projections.rs", "checkpoints"),
     ("trainer/src/objective/on_policy.rs", "the logits of which the student draws its next token"),
     ("trainer/src/objective/score.rs", "the scores of a micro-batch, of which metrics are counted"),
+    (
+        "trainer/src/objective/preference/answers.rs",
+        "log-probabilities without a gradient: the reference's, and evaluation",
+    ),
+    (
+        "trainer/src/objective/preference/mod.rs",
+        "the log-probabilities of a micro-batch, of which formulas are computed",
+    ),
     ("trainer/src/objective/contrastive.rs", "the embeddings and the loss of a step, and evaluation"),
 ];
 

@@ -28,6 +28,7 @@ mod noise_scale;
 mod objectives;
 mod other_folders;
 mod paths;
+mod preference;
 mod program;
 mod quickstart;
 mod resume;

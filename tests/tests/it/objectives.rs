@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use firebrand::recipe::{
-    ClassifyRecipe, Method, ModelSource, ObjectiveRecipe, RewardRecipe, TeacherModel, TeacherRecipe, json_schema,
+    ClassifyRecipe, DpoRecipe, KtoRecipe, Method, ModelSource, ObjectiveRecipe, OrpoRecipe, RewardRecipe, SimpoRecipe,
+    TeacherModel, TeacherRecipe, json_schema,
 };
 use firebrand_models::Kind;
 use firebrand_tests::golden;
@@ -27,6 +28,12 @@ fn trajectories_of(objective: &ObjectiveRecipe, kind: Kind) -> &'static [&'stati
         (ObjectiveRecipe::Distill(_), Kind::Decoder) => {
             &["trajectory-distill-llama-full", "trajectory-distill-neox-lora"]
         }
+        (ObjectiveRecipe::Dpo(_), Kind::Decoder) => {
+            &["trajectory-dpo-llama-lora", "trajectory-dpo-gemma2-full", "trajectory-dpo-start", "trajectory-dpo-qlora"]
+        }
+        (ObjectiveRecipe::Orpo(_), Kind::Decoder) => &["trajectory-orpo-gemma2-full", "trajectory-orpo-llama-lora"],
+        (ObjectiveRecipe::Simpo(_), Kind::Decoder) => &["trajectory-simpo-llama-full", "trajectory-simpo-gemma2-lora"],
+        (ObjectiveRecipe::Kto(_), Kind::Decoder) => &["trajectory-kto-gemma2-full", "trajectory-kto-llama-lora"],
         (ObjectiveRecipe::Contrastive(_), Kind::Towers) => {
             &["towers/trajectory-clip-full", "towers/trajectory-clip-lora"]
         }
@@ -46,7 +53,15 @@ fn trajectories_of(objective: &ObjectiveRecipe, kind: Kind) -> &'static [&'stati
             &["classifiers/trajectory-reward-lora", "classifiers/trajectory-reward-center-lora"]
         }
         (ObjectiveRecipe::Reward(_), Kind::Classifier) => &["classifiers/trajectory-reward-full"],
-        (ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_), Kind::Classifier | Kind::Towers) => &[],
+        (
+            ObjectiveRecipe::Sft(_)
+            | ObjectiveRecipe::Distill(_)
+            | ObjectiveRecipe::Dpo(_)
+            | ObjectiveRecipe::Orpo(_)
+            | ObjectiveRecipe::Simpo(_)
+            | ObjectiveRecipe::Kto(_),
+            Kind::Classifier | Kind::Towers,
+        ) => &[],
         (ObjectiveRecipe::Classify(_) | ObjectiveRecipe::Reward(_), Kind::Towers) => &[],
         (ObjectiveRecipe::Contrastive(_), Kind::Decoder | Kind::Classifier) => &[],
     }
@@ -59,6 +74,10 @@ fn objectives() -> Vec<ObjectiveRecipe> {
         ObjectiveRecipe::distill(TeacherRecipe::Live(teacher)),
         ObjectiveRecipe::Classify(ClassifyRecipe::default()),
         ObjectiveRecipe::Reward(RewardRecipe::default()),
+        ObjectiveRecipe::Dpo(DpoRecipe::default()),
+        ObjectiveRecipe::Orpo(OrpoRecipe::default()),
+        ObjectiveRecipe::Simpo(SimpoRecipe::default()),
+        ObjectiveRecipe::Kto(KtoRecipe::default()),
         ObjectiveRecipe::contrastive(&Method::Full),
     ];
     let names: BTreeSet<&str> = all.iter().map(ObjectiveRecipe::name).collect();
@@ -130,6 +149,10 @@ fn a_pair_that_does_not_fit_is_refused_before_weights_are_read() {
                 ObjectiveRecipe::Sft(_)
                 | ObjectiveRecipe::Classify(_)
                 | ObjectiveRecipe::Reward(_)
+                | ObjectiveRecipe::Dpo(_)
+                | ObjectiveRecipe::Orpo(_)
+                | ObjectiveRecipe::Simpo(_)
+                | ObjectiveRecipe::Kto(_)
                 | ObjectiveRecipe::Contrastive(_) => &[],
             };
             let arguments = [&["train", "recipe.toml", "--set", "model=\"bare\"", "--set", &set], other].concat();

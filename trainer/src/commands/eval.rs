@@ -74,6 +74,17 @@ pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
             say!("rows                {rows}\n")?;
         }
         (EvalMetrics::Pairs { pairs }, true) => say!("{}\n", json!({ "loss": loss, "pairs": pairs, "rows": rows }))?,
+        (EvalMetrics::Numbers(parts), true) => {
+            let mut report = json!({ "loss": loss, "rows": rows });
+            parts.iter().for_each(|(name, value)| report[name] = value.into());
+            say!("{report}\n")?;
+        }
+        (EvalMetrics::Numbers(parts), false) => {
+            say!("loss            {loss:.6}\n")?;
+            for (name, value) in parts.iter() {
+                say!("{name:<15} {value:.6}\n")?;
+            }
+        }
         (EvalMetrics::Pairs { pairs }, false) => say!("loss            {loss:.6}\npairs           {pairs}\n")?,
     }
     Ok(ExitCode::SUCCESS)

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use firebrand_datasets::{
-    DataConfig, Dataset, Lengths, Prepare, Report, RowKind, SourceConfig, Split, TemplateChoice, prepare,
+    DataConfig, Dataset, Format, Lengths, Prepare, Report, RowKind, SourceConfig, Split, TemplateChoice, prepare,
 };
 use firebrand_hub::{HubDatasets, HubOptions, locate};
 use firebrand_models::Model;
@@ -205,8 +205,26 @@ impl Written<'_> {
             text += &format!("broken = \"skip\"  # {} rows cannot be used; \"stop\" names them\n", rows.broken);
         }
         text += &format!("\n# Guessed: {}.\n{}\n", guess.why, guess.lines());
+        text += self.objective();
         text += &self.length();
         text
+    }
+
+    /// The section that says what is minimised, where the rows are judged answers.
+    fn objective(&self) -> &'static str {
+        match self.guess.format {
+            Format::Preference => "[objective]\nkind = \"dpo\"  # or \"orpo\", \"simpo\", which need no reference\n\n",
+            Format::Unpaired => "[objective]\nkind = \"kto\"\n\n",
+            Format::Labelled => "[objective]\nkind = \"classify\"\n\n",
+            Format::Auto
+            | Format::Messages
+            | Format::ShareGpt
+            | Format::Alpaca
+            | Format::PromptCompletion
+            | Format::Text
+            | Format::Tokens
+            | Format::Tensors => "",
+        }
     }
 
     fn length(&self) -> String {

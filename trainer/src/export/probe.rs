@@ -37,7 +37,7 @@ impl Probe {
                     }
                 });
                 let content = BatchContent::Tensors(rows.collect::<Result<_, Error>>()?);
-                Ok(Self::Pairs(Pairs::of(&Batch { examples: vec![], content }, towers.config())?))
+                Ok(Self::Pairs(Pairs::of(&Batch { examples: vec![], parts: vec![], content }, towers.config())?))
             }
             (RowKind::Tensors, None) | (RowKind::Tokens, _) => {
                 let ids = dataset.examples().map(|example| Ok(example?.tokens()?.input_ids.clone()));

@@ -79,7 +79,7 @@ pub fn score(model: &Model, example: &Example) -> Result<Scored, Error> {
     match (&example.content, model.network().towers()) {
         (ExampleContent::Tensors(file), Some(towers)) => {
             let content = BatchContent::Tensors(vec![file.read(&example.source)?]);
-            let pairs = Pairs::of(&Batch { examples: vec![], content }, towers.config())?;
+            let pairs = Pairs::of(&Batch { examples: vec![], parts: vec![], content }, towers.config())?;
             let [images, texts] = Embeddings::of(towers, &pairs, Mode::Inference).normalised();
             let first = |embeddings: Vec<Vec<f32>>| embeddings.into_iter().next().unwrap_or_default();
             let source = example.source.clone();

@@ -54,24 +54,28 @@ impl ProgressMetric {
     fn shown(&mut self, record: &Record) -> String {
         match record {
             Record::Step(report) => format!(
-                "loss {:.4}, {} left, step {}/{}, epoch {:.2}, {} tokens, {}",
+                "loss {:.4}, {} left, step {}/{}, epoch {:.2}, {} tokens, {}{}",
                 report.loss,
                 self.eta.update(report).map_or_else(|| "--".to_string(), duration),
                 report.step,
                 report.total_steps,
                 report.epoch,
                 report.input_tokens_total,
-                duration(report.elapsed)
+                duration(report.elapsed),
+                report.parts.iter().map(|(name, value)| format!(", {name} {value:.4}")).collect::<String>()
             ),
             Record::Eval(report) => {
                 let best = self.best.filter(|(_, loss)| *loss <= report.loss).unwrap_or((report.step, report.loss));
                 self.best = Some(best);
-                let rows = match report.metrics {
-                    EvalMetrics::Tokens { tokens, .. } => format!("{tokens} tokens"),
-                    EvalMetrics::Rewards { pairs, .. } | EvalMetrics::Pairs { pairs } => format!("{pairs} pairs"),
-                    EvalMetrics::Classes { rows, .. } => format!("{rows} rows"),
+                let rows = match &report.metrics {
+                    EvalMetrics::Tokens { tokens, .. } => format!(", {tokens} tokens"),
+                    EvalMetrics::Rewards { pairs, .. } | EvalMetrics::Pairs { pairs } => format!(", {pairs} pairs"),
+                    EvalMetrics::Classes { rows, .. } => format!(", {rows} rows"),
+                    EvalMetrics::Numbers(parts) => {
+                        parts.iter().map(|(name, value)| format!(", {name} {value:.4}")).collect()
+                    }
                 };
-                format!("last {:.4} (step {}), best {:.4} (step {}), {rows}", report.loss, report.step, best.1, best.0)
+                format!("last {:.4} (step {}), best {:.4} (step {}){rows}", report.loss, report.step, best.1, best.0)
             }
         }
     }

@@ -4,6 +4,7 @@
 //! sft.rs          cross-entropy of labelled tokens; router.rs is the load-balancing loss of routers beside it
 //! distill.rs      that, and the divergence from a teacher's distributions
 //! score.rs        scores of whole texts: classes, values, preferences; metrics.rs counts what is right
+//! preference/     losses of judged answers: DPO, ORPO, SimPO, KTO
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
@@ -31,6 +32,7 @@ mod noise;
 mod on_policy;
 mod pairs;
 mod parts;
+mod preference;
 mod projections;
 mod router;
 mod score;
@@ -46,6 +48,7 @@ use metrics::ScoreSums;
 pub use noise::{NoiseAverage, NoiseSample};
 pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
+pub use preference::{AnswerLoss, Dpo, Formula, Kto, Orpo, PairFormula, PairLoss, Preference, Scored, Simpo};
 pub use projections::Projections;
 pub use router::RouterBalance;
 pub use score::{Learned, Score};
@@ -60,11 +63,10 @@ use firebrand_models::towers::Towers;
 use firebrand_models::{Kind, Model, Network};
 
 use crate::error::Error;
-use crate::recipe::{ClassifyRecipe, Method, ObjectiveRecipe, Recipe};
+use crate::recipe::{ClassifyRecipe, DpoRecipe, KtoRecipe, Method, ObjectiveRecipe, Recipe};
 
 /// What a run minimises.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "one a run")]
 pub enum Objective {
     /// Supervised fine-tuning.
     Sft(Sft),
@@ -72,6 +74,8 @@ pub enum Objective {
     Distill(Distill),
     /// Classification of whole texts, or rewards from preferences.
     Score(Score),
+    /// Learning from judged answers.
+    Preference(Preference),
     /// Contrastive learning of two towers.
     Contrastive(Contrastive),
 }
@@ -100,6 +104,10 @@ impl ObjectiveRecipe {
             Self::Distill(_) => "distill",
             Self::Classify(_) => "classify",
             Self::Reward(_) => "reward",
+            Self::Dpo(_) => "dpo",
+            Self::Orpo(_) => "orpo",
+            Self::Simpo(_) => "simpo",
+            Self::Kto(_) => "kto",
             Self::Contrastive(_) => "contrastive",
         }
     }
@@ -108,8 +116,10 @@ impl ObjectiveRecipe {
     pub fn fits(&self, kind: Kind) -> bool {
         match (self, kind) {
             (Self::Sft(_) | Self::Distill(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
+            (Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_), Kind::Decoder) => true,
             (Self::Classify(_) | Self::Reward(_), Kind::Decoder | Kind::Classifier) => true,
             (Self::Sft(_) | Self::Distill(_), Kind::Classifier | Kind::Towers) => false,
+            (Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_), Kind::Classifier | Kind::Towers) => false,
             (Self::Classify(_) | Self::Reward(_), Kind::Towers) => false,
             (Self::Contrastive(_), Kind::Decoder | Kind::Classifier) => false,
         }
@@ -121,7 +131,8 @@ impl ObjectiveRecipe {
             Self::Sft(_) | Self::Classify(_) | Self::Reward(_) => true,
             // Answers that the student writes count in one of two means, which have different shares then.
             Self::Distill(distill) => distill.on_policy == 0.0,
-            Self::Contrastive(_) => false,
+            // Their terms are means over different things: tokens and pairs, or a divergence of the whole step.
+            Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) | Self::Contrastive(_) => false,
         }
     }
 
@@ -129,6 +140,7 @@ impl ObjectiveRecipe {
     pub fn rows(&self) -> RowKind {
         match self {
             Self::Sft(_) | Self::Distill(_) | Self::Classify(_) | Self::Reward(_) => RowKind::Tokens,
+            Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) => RowKind::Tokens,
             Self::Contrastive(_) => RowKind::Tensors,
         }
     }
@@ -137,6 +149,7 @@ impl ObjectiveRecipe {
     pub fn writes_text(&self) -> bool {
         match self {
             Self::Sft(_) | Self::Distill(_) => true,
+            Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) => true,
             Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => false,
         }
     }
@@ -145,6 +158,7 @@ impl ObjectiveRecipe {
     pub fn train_all_but(&self, model: Model, frozen: &[&str]) -> Model {
         match self {
             Self::Sft(_) | Self::Distill(_) | Self::Classify(_) | Self::Reward(_) => model.train_all_but(frozen),
+            Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) => model.train_all_but(frozen),
             Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all_but(frozen),
             Self::Contrastive(_) => model.train_all_but(&[frozen, &[Towers::TEMPERATURE]].concat()),
         }
@@ -178,6 +192,26 @@ impl Objective {
             ObjectiveRecipe::Reward(reward) => {
                 Self::Score(Score { recompute, from: Learned::Preferences { center: reward.center } })
             }
+            ObjectiveRecipe::Dpo(dpo) => {
+                let reference = reference("dpo", companion)?;
+                let DpoRecipe { beta, variant, label_smoothing, .. } = *dpo;
+                let formula = Formula::Pairs(PairFormula::Dpo(Dpo { beta, variant, label_smoothing }));
+                Self::Preference(Preference { recompute, formula, reference: Some(reference), longest: usize::MAX })
+            }
+            ObjectiveRecipe::Orpo(orpo) => {
+                let formula = Formula::Pairs(PairFormula::Orpo(Orpo { lambda: orpo.lambda }));
+                Self::Preference(Preference { recompute, formula, reference: None, longest: usize::MAX })
+            }
+            ObjectiveRecipe::Simpo(simpo) => {
+                let formula = Formula::Pairs(PairFormula::Simpo(Simpo { beta: simpo.beta, gamma: simpo.gamma }));
+                Self::Preference(Preference { recompute, formula, reference: None, longest: usize::MAX })
+            }
+            ObjectiveRecipe::Kto(kto) => {
+                let reference = reference("kto", companion)?;
+                let KtoRecipe { beta, desirable_weight, undesirable_weight } = *kto;
+                let formula = Formula::Kto(Kto { beta, desirable_weight, undesirable_weight });
+                Self::Preference(Preference { recompute, formula, reference: Some(reference), longest: usize::MAX })
+            }
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
             }
@@ -188,7 +222,7 @@ impl Objective {
     pub fn begin(&mut self, network: &Network) {
         match self {
             Self::Distill(distill) => distill.begin(network),
-            Self::Sft(_) | Self::Score(_) | Self::Contrastive(_) => {}
+            Self::Sft(_) | Self::Score(_) | Self::Preference(_) | Self::Contrastive(_) => {}
         }
     }
 
@@ -196,14 +230,14 @@ impl Objective {
     pub fn projections(&mut self) -> Option<&mut Projections> {
         match self {
             Self::Distill(distill) => distill.projections.as_mut(),
-            Self::Sft(_) | Self::Score(_) | Self::Contrastive(_) => None,
+            Self::Sft(_) | Self::Score(_) | Self::Preference(_) | Self::Contrastive(_) => None,
         }
     }
 
     /// The kind of rows that it learns from.
     pub fn rows(&self) -> RowKind {
         match self {
-            Self::Sft(_) | Self::Distill(_) | Self::Score(_) => RowKind::Tokens,
+            Self::Sft(_) | Self::Distill(_) | Self::Score(_) | Self::Preference(_) => RowKind::Tokens,
             Self::Contrastive(_) => RowKind::Tensors,
         }
     }
@@ -234,6 +268,7 @@ impl Objective {
             Self::Sft(sft) => Ok(sft.accumulate_step(network, &tokens(batches)?, gradients)),
             Self::Distill(distill) => distill.accumulate_step(network, batches, gradients),
             Self::Score(score) => score.accumulate_step(network, &tokens(batches)?, gradients),
+            Self::Preference(preference) => preference.accumulate_step(network, batches, gradients),
             Self::Contrastive(contrastive) => {
                 let towers = towers(network);
                 let pairs = batches.iter().map(|(batch, mode)| Ok((Pairs::of(batch, towers.config())?, *mode)));
@@ -242,10 +277,32 @@ impl Objective {
         }
     }
 
+    /// The same for rows of at most `max_length` tokens: what an objective makes of them is not longer.
+    pub fn within(self, max_length: usize) -> Self {
+        match self {
+            Self::Preference(preference) => Self::Preference(Preference { longest: max_length, ..preference }),
+            other @ (Self::Sft(_) | Self::Distill(_) | Self::Score(_) | Self::Contrastive(_)) => other,
+        }
+    }
+
+    /// Whether a step of these batches has too few rows for the objective, unless it is the last of an epoch.
+    pub fn lacks_company(&self, batches: &[(Batch, Mode)]) -> bool {
+        match self {
+            Self::Preference(Preference { formula: Formula::Kto(_), .. }) => {
+                batches.iter().flat_map(|(batch, _)| &batch.parts).flatten().count() == 1
+            }
+            Self::Preference(Preference { formula: Formula::Pairs(_), .. })
+            | Self::Sft(_)
+            | Self::Distill(_)
+            | Self::Score(_)
+            | Self::Contrastive(_) => false,
+        }
+    }
+
     /// The network after an optimiser step, with the parameters that the objective bounds clamped to their bounds.
     pub fn after_step(&self, network: Network) -> Network {
         match self {
-            Self::Sft(_) | Self::Distill(_) | Self::Score(_) => network,
+            Self::Sft(_) | Self::Distill(_) | Self::Score(_) | Self::Preference(_) => network,
             Self::Contrastive(contrastive) => match network {
                 Network::Towers(towers) => Network::Towers(contrastive.after_step(towers)),
                 other @ Network::Decoder(_) => other,
@@ -279,6 +336,7 @@ impl Objective {
                 }
                 Ok(score.evaluated(&sums))
             }
+            Self::Preference(preference) => preference.evaluate(network, batches),
             Self::Contrastive(_) => {
                 let towers = towers(network);
                 let mut all = Embeddings::default();
@@ -294,6 +352,14 @@ impl Objective {
 /// The tokens of every batch.
 fn tokens(batches: &[(Batch, Mode)]) -> Result<Vec<(&TokenBatch, Mode)>, Error> {
     batches.iter().map(|(batch, mode)| Ok((token_batch(batch)?, *mode))).collect()
+}
+
+/// The network that a preference objective measures from.
+fn reference(objective: &str, companion: Option<Companion>) -> Result<Network, Error> {
+    match companion {
+        Some(Companion::Network(network)) => Ok(network),
+        Some(Companion::Cache(_)) | None => Err(no_companion(objective, "reference")),
+    }
 }
 
 /// An objective that nobody gave its other model.

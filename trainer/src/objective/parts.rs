@@ -105,6 +105,8 @@ pub enum EvalMetrics {
         #[serde(rename = "eval_pairs")]
         pairs: u64,
     },
+    /// Numbers that the objective reports beside the loss, as in training; `eval_` stands before their names.
+    Numbers(#[serde(with = "after_eval")] Parts),
 }
 
 impl EvalMetrics {
@@ -112,7 +114,7 @@ impl EvalMetrics {
     pub fn perplexity(&self) -> f64 {
         match self {
             Self::Tokens { perplexity, .. } => *perplexity,
-            Self::Rewards { .. } | Self::Classes { .. } | Self::Pairs { .. } => f64::NAN,
+            Self::Rewards { .. } | Self::Classes { .. } | Self::Pairs { .. } | Self::Numbers(_) => f64::NAN,
         }
     }
 
@@ -120,16 +122,17 @@ impl EvalMetrics {
     pub fn token_accuracy(&self) -> f64 {
         match self {
             Self::Tokens { token_accuracy, .. } => *token_accuracy,
-            Self::Rewards { .. } | Self::Classes { .. } | Self::Pairs { .. } => f64::NAN,
+            Self::Rewards { .. } | Self::Classes { .. } | Self::Pairs { .. } | Self::Numbers(_) => f64::NAN,
         }
     }
 }
 
 impl EvalMetrics {
     /// The measurements of texts and of preferences by their names, without `eval_`; none of tokens and of pairs.
-    pub fn named(&self) -> Vec<(&'static str, f64)> {
+    pub fn named(&self) -> Vec<(&str, f64)> {
         match self {
             Self::Tokens { .. } | Self::Pairs { .. } => vec![],
+            Self::Numbers(parts) => parts.iter().collect(),
             Self::Rewards { chosen, rejected, margins, accuracies, .. } => vec![
                 ("rewards/chosen", *chosen),
                 ("rewards/rejected", *rejected),
@@ -146,4 +149,28 @@ impl EvalMetrics {
 
 fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// Names with `eval_` before them.
+mod after_eval {
+    use super::{BTreeMap, Deserialize, Deserializer, Parts};
+    use serde::Serializer;
+    use serde::de::Error;
+
+    const EVAL: &str = "eval_";
+
+    pub fn serialize<S: Serializer>(parts: &Parts, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(parts.iter().map(|(name, value)| (format!("{EVAL}{name}"), value)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parts, D::Error> {
+        let mut parts = Parts::default();
+        for (name, value) in BTreeMap::<String, Option<f64>>::deserialize(deserializer)? {
+            let name = name
+                .strip_prefix(EVAL)
+                .ok_or_else(|| D::Error::custom(format!("no number of an evaluation: {name}")))?;
+            parts.set(name, value.unwrap_or(f64::NAN));
+        }
+        Ok(parts)
+    }
 }

@@ -59,7 +59,16 @@ pub fn decide_classes(loaded: &mut Loaded, folder: &Path, data: &Data) -> Result
             }
             Some(_) | None => Ok(()),
         },
-        Some(ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_) | ObjectiveRecipe::Contrastive(_)) | None => Ok(()),
+        Some(
+            ObjectiveRecipe::Sft(_)
+            | ObjectiveRecipe::Distill(_)
+            | ObjectiveRecipe::Dpo(_)
+            | ObjectiveRecipe::Orpo(_)
+            | ObjectiveRecipe::Simpo(_)
+            | ObjectiveRecipe::Kto(_)
+            | ObjectiveRecipe::Contrastive(_),
+        )
+        | None => Ok(()),
     }
 }
 
@@ -105,7 +114,16 @@ pub fn give_head(model: &mut Model, recipe: &Recipe) -> Result<(), Error> {
             let problem_type = Some(Problem::Regression.in_config().to_owned());
             ClassNames { names: vec![unnamed(0)], problem_type }
         }
-        Some(ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_) | ObjectiveRecipe::Contrastive(_)) | None => {
+        Some(
+            ObjectiveRecipe::Sft(_)
+            | ObjectiveRecipe::Distill(_)
+            | ObjectiveRecipe::Dpo(_)
+            | ObjectiveRecipe::Orpo(_)
+            | ObjectiveRecipe::Simpo(_)
+            | ObjectiveRecipe::Kto(_)
+            | ObjectiveRecipe::Contrastive(_),
+        )
+        | None => {
             return Ok(());
         }
     };

@@ -1,5 +1,5 @@
-//! What the objective of a recipe compares the model with, a teacher or its cache: [`CompanionPlan`] finds and checks it
-//! before any weight is read.
+//! What the objective of a recipe compares the model with, a teacher, its cache, or another reference: [`CompanionPlan`]
+//! finds and checks it before any weight is read.
 //!
 //! Both models must give probabilities to the same tokens. Where the teacher numbers them differently, or has more of them,
 //! it is given the student's rows, in the student's order: token table, head and bias.
@@ -17,7 +17,7 @@ use super::opened::Opened;
 use crate::error::Error;
 use crate::features::{Missing, TeacherCache, TeacherKey, hash_examples, hash_model};
 use crate::objective::Companion;
-use crate::recipe::{Loaded, ModelSource, ObjectiveRecipe, TeacherModel, TeacherRecipe};
+use crate::recipe::{Loaded, ModelSource, ObjectiveRecipe, ReferenceRecipe, TeacherModel, TeacherRecipe};
 
 /// A model that runs beside the trained one, frozen.
 #[derive(Debug, Clone)]
@@ -57,7 +57,11 @@ impl CompanionPlan {
     /// Those of the hub; a folder that is no model; a model that predicts no tokens, or other tokens than the trained one,
     /// shown in the recipe; a cache that is not there, or of something else.
     pub fn find(opened: &Opened, need: CacheNeed) -> Result<Option<Self>, Error> {
-        let Some(ObjectiveRecipe::Distill(distill)) = &opened.recipe().objective else { return Ok(None) };
+        let objective = opened.recipe().objective.as_ref();
+        if let Some(ReferenceRecipe::Model(source)) = objective.and_then(ObjectiveRecipe::reference) {
+            return Ok(Some(Self::Model(CompanionModel::reference(opened, source)?)));
+        }
+        let Some(ObjectiveRecipe::Distill(distill)) = objective else { return Ok(None) };
         let (folder, model) = match &distill.teacher {
             TeacherRecipe::Live(teacher) => return Ok(Some(Self::Model(CompanionModel::teacher(opened, teacher)?))),
             TeacherRecipe::Cached { folder, model } => (folder, model),
@@ -162,33 +166,25 @@ impl CompanionModel {
     /// # Errors
     /// As [`CompanionPlan::find`].
     pub fn teacher(opened: &Opened, teacher: &TeacherModel) -> Result<Self, Error> {
-        const KEY: &str = "objective.teacher";
-        let (loaded, text) = (&opened.loaded, &opened.text);
         let TeacherModel { source, quantization } = teacher;
-        let folder = find_folder(loaded, source, KEY)?;
-        let outline = Model::outline(&folder)?;
-        let Some(teacher_rows) = outline.vocabulary() else {
-            let problem = format!("a model of type {} predicts no tokens", outline.family().name());
-            return Err(loaded.complain(KEY, problem, teaching()).into());
-        };
-        let rows = student_rows(opened)?;
-        let tokenizer = Tokenizer::is_in(&folder).then(|| Tokenizer::from_folder(&folder)).transpose()?;
-        let rows = match (&text.tokenizer, &tokenizer) {
-            (Some(ours), Some(theirs)) => match_tokens(ours, theirs, rows, teacher_rows),
-            (None, _) | (_, None) if rows == teacher_rows => Ok(None),
-            (ours, _) => Err(format!(
-                "the teacher has rows for {teacher_rows} tokens and the student for {rows}, and the folder of the {} has no \
-                 tokenizer that tells which is which",
-                if ours.is_none() { "student" } else { "teacher" }
-            )),
-        };
-        let rows = rows.map_err(|problem| loaded.complain(KEY, problem, teaching()))?;
-        check_hidden(opened, &outline)?;
+        let other = Other { key: "objective.teacher", name: "teacher", own: "student" };
+        let (folder, rows) = other.find(opened, source)?;
+        check_hidden(opened, &Model::outline(&folder)?)?;
         let hold = match quantization {
             Some(quantization) => Hold::Quantized(quantization.scheme()),
             None => stored(&folder)?,
         };
-        Ok(Self { folder, key: KEY, hold, rows })
+        Ok(Self { folder, key: other.key, hold, rows })
+    }
+
+    /// The reference of a preference objective, where it is another model than the trained one.
+    ///
+    /// # Errors
+    /// As [`CompanionPlan::find`].
+    pub fn reference(opened: &Opened, source: &ModelSource) -> Result<Self, Error> {
+        let other = Other { key: "objective.reference", name: "reference", own: "trained model" };
+        let (folder, rows) = other.find(opened, source)?;
+        Ok(Self { folder, key: other.key, hold: Hold::F32, rows })
     }
 
     /// Reads its weights; also returns their bytes.
@@ -230,6 +226,78 @@ fn check_hidden(opened: &Opened, teacher: &Model) -> Result<(), Error> {
     Ok(())
 }
 
+/// A second model: the key that names it, and what the two models are called in messages.
+struct Other {
+    key: &'static str,
+    name: &'static str,
+    own: &'static str,
+}
+
+impl Other {
+    /// Its folder, and for each row of the trained model's vocabulary its own row; absent: the rows are the same.
+    fn find(&self, opened: &Opened, source: &ModelSource) -> Result<(PathBuf, Option<Vec<u32>>), Error> {
+        let Self { key, name, own } = self;
+        let (loaded, text) = (&opened.loaded, &opened.text);
+        let help = || format!("a {name} has the tokens of the {own}: choose one of the same family of tokenizers");
+        let folder = find_folder(loaded, source, key)?;
+        let outline = Model::outline(&folder)?;
+        let Some(other_rows) = outline.vocabulary() else {
+            let problem = format!("a model of type {} predicts no tokens", outline.family().name());
+            return Err(loaded.complain(key, problem, help()).into());
+        };
+        let rows = student_rows(opened)?;
+        let tokenizer = Tokenizer::is_in(&folder).then(|| Tokenizer::from_folder(&folder)).transpose()?;
+        let rows = match (&text.tokenizer, &tokenizer) {
+            (Some(ours), Some(theirs)) => self.match_tokens(ours, theirs, rows, other_rows),
+            (None, _) | (_, None) if rows == other_rows => Ok(None),
+            (ours, _) => Err(format!(
+                "the {name} has rows for {other_rows} tokens and the {own} for {rows}, and the folder of the {} has no \
+                 tokenizer that tells which is which",
+                if ours.is_none() { own } else { name }
+            )),
+        };
+        Ok((folder, rows.map_err(|problem| loaded.complain(key, problem, help()))?))
+    }
+
+    /// For each row of the trained model's vocabulary the other's row of the same token; `None` where both number them alike
+    /// and have as many.
+    fn match_tokens(
+        &self,
+        trained: &Tokenizer,
+        other: &Tokenizer,
+        rows: usize,
+        other_rows: usize,
+    ) -> Result<Option<Vec<u32>>, String> {
+        let found: Result<Vec<u32>, String> = (0..rows as u32)
+            .map(|id| {
+                let (ours, theirs) = (trained.id_to_token(id), other.id_to_token(id));
+                let inside = |row: &u32| (*row as usize) < other_rows;
+                match &ours {
+                    // Rows without a token, by which tables are made longer, are never predicted.
+                    None => Some(id).filter(|id| theirs.is_none() && inside(id)),
+                    Some(_) if ours == theirs => Some(id).filter(inside),
+                    Some(token) => other.token_to_id(token).filter(inside),
+                }
+                .ok_or_else(|| self.differs(id, ours, theirs))
+            })
+            .collect();
+        let found = found?;
+        let same = rows == other_rows && found.iter().enumerate().all(|(id, row)| id == *row as usize);
+        Ok((!same).then_some(found))
+    }
+
+    fn differs(&self, id: u32, ours: Option<String>, theirs: Option<String>) -> String {
+        let shown = |token: Option<String>| token.map_or("none".into(), |token| format!("{token:?}"));
+        let Self { name, own, .. } = self;
+        format!(
+            "{own} and {name} have different vocabularies: token {id} is {} for the {own}, {} for the {name}, which has the \
+             {own}'s token nowhere",
+            shown(ours),
+            shown(theirs)
+        )
+    }
+}
+
 /// The folder of a second model.
 fn find_folder(loaded: &Loaded, source: &ModelSource, key: &str) -> Result<PathBuf, Error> {
     let folder = model_folder(source)?;
@@ -238,10 +306,6 @@ fn find_folder(loaded: &Loaded, source: &ModelSource, key: &str) -> Result<PathB
         return Err(loaded.complain(key, problem, "name a model folder, as for `model`").into());
     }
     Ok(folder)
-}
-
-fn teaching() -> &'static str {
-    "a teacher has the student's tokens: choose one of the same family of tokenizers"
 }
 
 fn no_tokens(loaded: &Loaded, model: &Model) -> Error {
@@ -257,40 +321,4 @@ fn stored(folder: &Path) -> Result<Hold, Error> {
         (_, true) => Hold::F16,
         _ => Hold::F32,
     })
-}
-
-/// For each row of the student's vocabulary the teacher's row of the same token; `None` where both number them alike and
-/// have as many.
-fn match_tokens(
-    student: &Tokenizer,
-    teacher: &Tokenizer,
-    rows: usize,
-    teacher_rows: usize,
-) -> Result<Option<Vec<u32>>, String> {
-    let found: Result<Vec<u32>, String> = (0..rows as u32)
-        .map(|id| {
-            let (ours, theirs) = (student.id_to_token(id), teacher.id_to_token(id));
-            let inside = |row: &u32| (*row as usize) < teacher_rows;
-            match &ours {
-                // Rows without a token, by which tables are made longer, are never predicted.
-                None => Some(id).filter(|id| theirs.is_none() && inside(id)),
-                Some(_) if ours == theirs => Some(id).filter(inside),
-                Some(token) => teacher.token_to_id(token).filter(inside),
-            }
-            .ok_or_else(|| differs(id, ours, theirs))
-        })
-        .collect();
-    let found = found?;
-    let same = rows == teacher_rows && found.iter().enumerate().all(|(id, row)| id == *row as usize);
-    Ok((!same).then_some(found))
-}
-
-fn differs(id: u32, ours: Option<String>, theirs: Option<String>) -> String {
-    let shown = |token: Option<String>| token.map_or("none".into(), |token| format!("{token:?}"));
-    format!(
-        "student and teacher have different vocabularies: token {id} is {} for the student, {} for the teacher, which has the \
-         student's token nowhere",
-        shown(ours),
-        shown(theirs)
-    )
 }

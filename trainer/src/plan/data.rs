@@ -75,6 +75,7 @@ impl Data {
         let objective = recipe.objective.clone().unwrap_or_else(ObjectiveRecipe::sft);
         let both = [Some(&train), eval.as_ref()].into_iter().flatten();
         both.into_iter().try_for_each(|dataset| fits::check_objective(dataset, &objective))?;
+        fits::check_steps(&train, recipe)?;
         let report = Report::new(Some(&train), eval.as_ref(), text.tokenizer.as_ref(), &recipe.data.gate);
         Ok(Self { train, eval, report })
     }

@@ -6,7 +6,7 @@ use firebrand_models::{Model, TokenLimits};
 
 use crate::error::Error;
 use crate::objective::check_row;
-use crate::recipe::ObjectiveRecipe;
+use crate::recipe::{ObjectiveRecipe, Recipe};
 
 /// Checks that the model can read every row: token ids are in its vocabulary, rows are not longer than its number of
 /// positions, and tensors have its shapes.
@@ -137,17 +137,7 @@ fn check_pairs(dataset: &Dataset, towers: &Towers) -> Result<(), Error> {
     Ok(())
 }
 
-/// The format of the rows that scores are learned from, in a word for users; absent for other objectives.
-fn scored(objective: &ObjectiveRecipe) -> Option<(Format, &'static str)> {
-    match objective {
-        ObjectiveRecipe::Classify(_) => Some((Format::Labelled, "labelled rows")),
-        ObjectiveRecipe::Reward(_) => Some((Format::Preference, "pairs of a better and a worse answer")),
-        ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_) | ObjectiveRecipe::Contrastive(_) => None,
-    }
-}
-
-/// Checks that an objective trains on these rows. `sft` trains neither on preference rows nor on answers labelled good
-/// or bad.
+/// Checks that an objective trains on these rows: on text, on pairs, on judged answers, on labels, or on tensors.
 ///
 /// # Errors
 /// A source of other rows.
@@ -161,60 +151,137 @@ pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result
             help: "give objective contrastive at least two rows".into(),
         });
     }
+    let learns = Learns::of(objective);
     for decision in &dataset.decisions {
-        if let Some((wanted, what)) = scored(objective) {
-            if decision.format == wanted {
-                continue;
-            }
-            return Err(Error::Request {
-                problem: format!(
-                    "objective {} learns from {what}; {} holds rows of {}",
-                    objective.name(),
-                    decision.path,
-                    decision.format
-                ),
-                help: format!("give it rows of format `{wanted}`; docs/data.md shows them"),
-            });
+        let held = Learns::from_format(decision.format);
+        if held.is_none_or(|held| held == learns) {
+            continue;
         }
-        let (holds, help) = match (decision.format, objective.rows()) {
-            (Format::Preference, RowKind::Tokens) => (
+        let (holds, help) = match (decision.format, learns) {
+            (Format::Preference, Learns::Text) => (
                 "preference pairs",
-                "to train on the better answers, give the source format = \"prompt-completion\" and \
-                 columns = { prompt = \"prompt\", completion = \"chosen\" }",
+                "to train on which answer is better, choose the objective: [objective] kind = \"dpo\" (or \"orpo\", \"simpo\"); to \
+                 train on the better answers alone, give the source format = \"prompt-completion\" and columns = { prompt = \
+                 \"prompt\", completion = \"chosen\" }",
             ),
-            (Format::Unpaired, RowKind::Tokens) => {
-                ("answers labelled good or bad", "to train on the good answers, take only those, without their label")
+            (Format::Preference, Learns::Answers) => (
+                "preference pairs",
+                "[objective] kind = \"dpo\" trains on pairs; for kto write each answer as a row of its own, with its prompt and \
+                 label = true or false",
+            ),
+            (Format::Unpaired, Learns::Text) => (
+                "answers labelled good or bad",
+                "to train on both, choose the objective: [objective] kind = \"kto\"; to train on the good answers alone, take \
+                 only those, without their label",
+            ),
+            (Format::Unpaired, Learns::Pairs) => {
+                ("answers labelled good or bad", "[objective] kind = \"kto\" trains on answers that have no pair")
             }
-            (Format::Labelled, RowKind::Tokens) => (
+            (Format::Labelled, Learns::Text | Learns::Pairs | Learns::Answers) => (
                 "labelled rows",
                 "objective classify learns labels; to train on their text, write format = \"text\" or the other of their formats",
             ),
-            (Format::Tensors, RowKind::Tokens) => {
+            (_, Learns::Labels) => {
+                ("rows of another format", "give it rows of format `labelled`; docs/data.md shows them")
+            }
+            (Format::Tensors, Learns::Text | Learns::Pairs | Learns::Answers) => {
                 ("rows of tensors", "what trains on them is another objective and another kind of model")
             }
-            (Format::Tensors, RowKind::Tensors) => continue,
-            (_, RowKind::Tensors) => {
+            (_, Learns::Tensors) => {
                 ("text", "give it rows of tensors, {\"tensors\": \"row.safetensors\"}, with pixel_values and input_ids")
             }
-            (
-                Format::Auto
-                | Format::Messages
-                | Format::ShareGpt
-                | Format::Alpaca
-                | Format::PromptCompletion
-                | Format::Text
-                | Format::Tokens,
-                RowKind::Tokens,
-            ) => continue,
-        };
-        let learns = match objective.rows() {
-            RowKind::Tokens => "dialogues and text",
-            RowKind::Tensors => "pairs of an image and a text",
+            (_, Learns::Pairs) => (
+                "text without a judgement",
+                "a row of pairs has `prompt`, `chosen` and `rejected`, or `prompt_ids`, `chosen_ids` and `rejected_ids`",
+            ),
+            (_, Learns::Answers) => (
+                "text without a judgement",
+                "a judged row has `prompt`, `completion` and `label`, or `prompt_ids`, `completion_ids` and `label`",
+            ),
+            (_, Learns::Text) => ("other rows", "give it dialogues or text"),
         };
         return Err(Error::Request {
-            problem: format!("objective {} trains on {learns}; {} holds {holds}", objective.name(), decision.path),
+            problem: format!(
+                "objective {} trains on {}; {} holds {holds}",
+                objective.name(),
+                learns.name(),
+                decision.path
+            ),
             help: help.into(),
         });
     }
     Ok(())
+}
+
+/// What an objective learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Learns {
+    Text,
+    /// A better and a worse answer.
+    Pairs,
+    /// Answers that are good or bad.
+    Answers,
+    /// Texts with the label of each.
+    Labels,
+    Tensors,
+}
+
+impl Learns {
+    fn of(objective: &ObjectiveRecipe) -> Self {
+        match objective {
+            ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_) => Self::Text,
+            ObjectiveRecipe::Dpo(_)
+            | ObjectiveRecipe::Orpo(_)
+            | ObjectiveRecipe::Simpo(_)
+            | ObjectiveRecipe::Reward(_) => Self::Pairs,
+            ObjectiveRecipe::Classify(_) => Self::Labels,
+            ObjectiveRecipe::Kto(_) => Self::Answers,
+            ObjectiveRecipe::Contrastive(_) => Self::Tensors,
+        }
+    }
+
+    /// What rows of a format are for; absent for `auto`, which is decided before.
+    fn from_format(format: Format) -> Option<Self> {
+        match format {
+            Format::Auto => None,
+            Format::Messages
+            | Format::ShareGpt
+            | Format::Alpaca
+            | Format::PromptCompletion
+            | Format::Text
+            | Format::Tokens => Some(Self::Text),
+            Format::Preference => Some(Self::Pairs),
+            Format::Unpaired => Some(Self::Answers),
+            Format::Labelled => Some(Self::Labels),
+            Format::Tensors => Some(Self::Tensors),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "dialogues and text",
+            Self::Pairs => "pairs of a better and a worse answer",
+            Self::Answers => "answers that are good or bad",
+            Self::Labels => "labelled rows",
+            Self::Tensors => "pairs of an image and a text",
+        }
+    }
+}
+
+/// Checks that no step but the last of an epoch holds a single row, where an objective compares the rows of a step.
+///
+/// # Errors
+/// `kto` with steps of one row.
+pub fn check_steps(dataset: &Dataset, recipe: &Recipe) -> Result<(), Error> {
+    let compares = matches!(recipe.objective, Some(ObjectiveRecipe::Kto(_)));
+    let alone = recipe.train.batch_size == 1 && !recipe.data.packing && dataset.rows().nth(1).is_some();
+    match compares && alone {
+        true => Err(Error::Request {
+            problem: "train.batch_size = 1: kto compares each answer with the prompt of the next row of the step, and a step \
+                      of one row has none"
+                .into(),
+            help: "write train.batch_size = 2 or more; 8 and more give a steadier estimate".into(),
+        }),
+        false => Ok(()),
+    }
 }

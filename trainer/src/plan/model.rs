@@ -13,7 +13,7 @@ use super::initial_adapter::check_initial_adapter;
 use super::vocabulary::Vocabulary;
 use crate::error::Error;
 use crate::objective::Companion;
-use crate::recipe::{Init, Loaded, Method, Recipe, StoredDtype};
+use crate::recipe::{Init, Loaded, Method, Recipe, ReferenceRecipe, StoredDtype};
 use crate::training::{FreezeError, train_all};
 
 /// The storage of frozen weights that a recipe asks for.
@@ -88,10 +88,15 @@ pub fn build_model(
             ModelFiles::open(folder)?.check_fits(dtype).map_err(complain)?;
         }
     }
+    let objective = recipe.objective_of(model.kind());
+    let reference = objective.reference();
     let init_from = recipe.method.init_from();
     match recipe.method.adapter() {
         None => {
-            let objective = recipe.objective_of(model.kind());
+            let own = reference.filter(|reference| reference.is_own()).map(|_| {
+                // The first step gives the model new tensors, and these stay.
+                (Companion::Network(model.network().clone()), model.weight_bytes())
+            });
             let model = train_all(&objective, model, &recipe.train.freeze).map_err(|error| match error {
                 FreezeError::Model(error) => Error::from(error),
                 error => {
@@ -100,9 +105,12 @@ pub fn build_model(
                     Error::from(loaded.complain("train.freeze", error.to_string(), help))
                 }
             })?;
-            Ok(Built { model, modules: vec![], companion })
+            Ok(Built { model, modules: vec![], companion: companion.or(own) })
         }
         Some(config) => {
+            // Its tensors are shared with the trained model and frozen there.
+            let own = |model: &Model| Some((Companion::Network(model.network().clone()), 0));
+            let base = matches!(reference, Some(ReferenceRecipe::Base)).then(|| own(&model)).flatten();
             let original = config.starts_at_what_quantization_lost().then(|| ModelFiles::open(folder)).transpose()?;
             let start = match init_from {
                 Some(path) => Start::Folder(path),
@@ -124,7 +132,8 @@ pub fn build_model(
                 }
                 error => error.into(),
             })?;
-            Ok(Built { model: model.train_active(), modules, companion })
+            let start = matches!(reference, Some(ReferenceRecipe::Start)).then(|| own(&model)).flatten();
+            Ok(Built { model: model.train_active(), modules, companion: companion.or(base).or(start) })
         }
     }
 }

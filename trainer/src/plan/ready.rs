@@ -131,9 +131,16 @@ fn load(opened: &mut Opened, companion: Option<&CompanionPlan>, device: &Device)
             let Opened { loaded, folder, vocabulary, .. } = &*opened;
             (data, build_model(loaded, folder, vocabulary.as_ref(), companion, device)?)
         }
-        Some(ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Distill(_) | ObjectiveRecipe::Contrastive(_)) | None => {
-            side_by_side(opened, companion, device)?
-        }
+        Some(
+            ObjectiveRecipe::Sft(_)
+            | ObjectiveRecipe::Distill(_)
+            | ObjectiveRecipe::Dpo(_)
+            | ObjectiveRecipe::Orpo(_)
+            | ObjectiveRecipe::Simpo(_)
+            | ObjectiveRecipe::Kto(_)
+            | ObjectiveRecipe::Contrastive(_),
+        )
+        | None => side_by_side(opened, companion, device)?,
     };
     pad(&mut built.model, &opened.text);
     data.check_fits(&built.model, opened.text.tokenizer.as_ref())?;

@@ -90,7 +90,7 @@ impl Change {
             ["adapter", ..] => Effect::Run,
             // An objective that is not named is the usual one of the model.
             ["objective", ..] if self.before.is_null() => Effect::Allowed,
-            ["objective", "labels" | "problem", ..] => Effect::Run,
+            ["objective", "labels" | "problem" | "reference", ..] => Effect::Run,
             ["optimizer" | "objective", "kind"] | ["train", "batch_size" | "freeze"] => Effect::Run,
             // The average of the steps before is not there.
             ["train", "ema"] if self.before.is_null() => Effect::Run,

@@ -55,7 +55,8 @@ pub use file::Init;
 pub use load::Loaded;
 pub use model::ModelSource;
 pub use objective::{
-    ContrastiveRecipe, DistillRecipe, HiddenLoss, HiddenRecipe, ObjectiveRecipe, SftRecipe, TeacherModel, TeacherRecipe,
+    ContrastiveRecipe, DistillRecipe, DpoRecipe, DpoVariant, HiddenLoss, HiddenRecipe, KtoRecipe, ObjectiveRecipe,
+    OrpoRecipe, ReferenceRecipe, SftRecipe, SimpoRecipe, TeacherModel, TeacherRecipe,
 };
 pub use optimizer::{
     AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdamwRecipe, MuonAdjustment,

@@ -1,12 +1,15 @@
 //! `[objective]`: what is minimised.
 
 mod distill;
+mod preference;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use distill::{DistillKeys, DistillLoss};
 pub use distill::{DistillRecipe, HiddenLoss, HiddenRecipe, TeacherModel, TeacherRecipe};
+pub(super) use preference::DpoKeys;
+pub use preference::{DpoRecipe, DpoVariant, KtoRecipe, OrpoRecipe, ReferenceRecipe, SimpoRecipe};
 
 use super::adapter::Method;
 use super::score::{ClassifyKeys, ClassifyRecipe, RewardKeys, RewardRecipe};
@@ -22,6 +25,14 @@ pub enum ObjectiveRecipe {
     Classify(ClassifyRecipe),
     /// That of better answers having a higher score than worse ones.
     Reward(RewardRecipe),
+    /// The margin between better and worse answers, from a reference on.
+    Dpo(DpoRecipe),
+    /// The likelihood of better answers, and the odds between them and worse ones.
+    Orpo(OrpoRecipe),
+    /// The margin between better and worse answers by token, without a reference.
+    Simpo(SimpoRecipe),
+    /// The likelihood of good answers and the unlikelihood of bad ones, from the base on.
+    Kto(KtoRecipe),
     /// The distance of matching pairs among all pairs of a step.
     Contrastive(ContrastiveRecipe),
 }
@@ -62,6 +73,16 @@ pub(super) enum ObjectiveSection {
     /// A reward model (Ouyang et al. 2022, arXiv 2203.02155): of two answers to a prompt the better one is to have the higher
     /// score. One score in place of the output head, as in `classify`. Rows are `preference`.
     Reward(RewardKeys),
+    /// Direct preference optimisation: better answers become likelier than worse ones, measured from a reference. For `preference`
+    /// rows; a row is a pair.
+    Dpo(DpoKeys),
+    /// ORPO: the likelihood of better answers, and the odds between them and worse ones; without a reference. For `preference` rows.
+    Orpo(OrpoRecipe),
+    /// SimPO: the margin of the answers' mean log-probabilities, without a reference. For `preference` rows.
+    Simpo(SimpoRecipe),
+    /// KTO: good answers become likelier and bad ones less likely, measured from the base. For `unpaired` rows, more than one in a
+    /// step.
+    Kto(KtoRecipe),
     /// CLIP's symmetric cross-entropy over all pairs of the step, whatever the micro-batches. For models with two towers.
     Contrastive(ContrastiveKeys),
 }
@@ -123,6 +144,17 @@ impl ObjectiveRecipe {
         match self {
             Self::Sft(sft) => sft.router_aux_loss,
             Self::Distill(_) | Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => None,
+            Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) => None,
+        }
+    }
+
+    /// The model that it measures from, where it has one.
+    pub fn reference(&self) -> Option<&ReferenceRecipe> {
+        match self {
+            Self::Dpo(dpo) => Some(&dpo.reference),
+            Self::Kto(_) => Some(&ReferenceRecipe::Base),
+            Self::Sft(_) | Self::Distill(_) | Self::Orpo(_) | Self::Simpo(_) => None,
+            Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => None,
         }
     }
 }
@@ -137,6 +169,10 @@ impl ObjectiveSection {
             Self::Classify(keys) => ObjectiveRecipe::Classify(keys.into()),
             Self::Reward(keys) => ObjectiveRecipe::Reward(keys.into()),
             Self::Distill(keys) => ObjectiveRecipe::Distill(keys.decide()),
+            Self::Dpo(keys) => ObjectiveRecipe::Dpo(keys.decide()),
+            Self::Orpo(orpo) => ObjectiveRecipe::Orpo(orpo),
+            Self::Simpo(simpo) => ObjectiveRecipe::Simpo(simpo),
+            Self::Kto(kto) => ObjectiveRecipe::Kto(kto),
             Self::Contrastive(keys) => match keys.learn_temperature {
                 Some(learn_temperature) => ObjectiveRecipe::Contrastive(ContrastiveRecipe { learn_temperature }),
                 None => ObjectiveRecipe::contrastive(method),
@@ -154,6 +190,10 @@ impl From<ObjectiveRecipe> for ObjectiveSection {
             ObjectiveRecipe::Classify(classify) => Self::Classify(classify.into()),
             ObjectiveRecipe::Reward(reward) => Self::Reward(reward.into()),
             ObjectiveRecipe::Distill(distill) => Self::Distill(distill.into()),
+            ObjectiveRecipe::Dpo(dpo) => Self::Dpo(dpo.into()),
+            ObjectiveRecipe::Orpo(orpo) => Self::Orpo(orpo),
+            ObjectiveRecipe::Simpo(simpo) => Self::Simpo(simpo),
+            ObjectiveRecipe::Kto(kto) => Self::Kto(kto),
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(ContrastiveKeys { learn_temperature: Some(contrastive.learn_temperature) })
             }

@@ -75,15 +75,23 @@ pub(super) fn resolve(
     if let Some(path) = adapter {
         *path = find(path, "adapter.init_from");
     }
-    let mut no_teacher = None;
+    let mut no_other = None;
     if let Some(ObjectiveSection::Distill(distill)) = &mut file.objective {
         // The cache is written by `distill cache`: like the run directory it need not be there.
         distill.cache = distill.cache.as_deref().map(|path| written(path, folders));
         if let Some(teacher) = &mut distill.teacher {
             match find_model(&home::expanded_text(teacher), "objective.teacher", document, folders) {
                 Ok(found) => *teacher = found.to_string(),
-                Err(complaint) => no_teacher = Some(complaint),
+                Err(complaint) => no_other = Some(complaint),
             }
+        }
+    }
+    if let Some(ObjectiveSection::Dpo(dpo)) = &mut file.objective
+        && let Some(reference) = dpo.model()
+    {
+        match find_model(&home::expanded_text(reference), "objective.reference", document, folders) {
+            Ok(found) => dpo.reference = found.to_string(),
+            Err(complaint) => no_other = Some(complaint),
         }
     }
     if let TemplateChoice::File(path) = &mut file.data.template {
@@ -99,7 +107,7 @@ pub(super) fn resolve(
             source.path = path.display().to_string();
         }
     }
-    lost.extend(no_teacher);
+    lost.extend(no_other);
     match model {
         Ok(model) if lost.is_empty() => Ok(model),
         Ok(_) => Err(lost),

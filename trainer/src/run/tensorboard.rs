@@ -98,13 +98,16 @@ impl TensorBoard {
             }
             Record::Eval(report) => {
                 let loss = scalar("eval/loss", report.loss as f32);
-                match report.metrics {
+                match &report.metrics {
                     EvalMetrics::Tokens { perplexity, token_accuracy, .. } => vec![
                         loss,
-                        scalar("eval/perplexity", perplexity as f32),
-                        scalar("eval/token_accuracy", token_accuracy as f32),
+                        scalar("eval/perplexity", *perplexity as f32),
+                        scalar("eval/token_accuracy", *token_accuracy as f32),
                     ],
-                    EvalMetrics::Rewards { .. } | EvalMetrics::Classes { .. } | EvalMetrics::Pairs { .. } => {
+                    EvalMetrics::Rewards { .. }
+                    | EvalMetrics::Classes { .. }
+                    | EvalMetrics::Pairs { .. }
+                    | EvalMetrics::Numbers(_) => {
                         let named = report.metrics.named().into_iter();
                         let named = named.map(|(name, value)| scalar(&format!("eval/{name}"), value as f32));
                         std::iter::once(loss).chain(named).collect()

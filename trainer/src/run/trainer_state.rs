@@ -110,18 +110,21 @@ impl TrainerState {
             ("num_tokens", json!(report.tokens_total)),
             ("step", json!(report.step)),
         ]);
+        if let Some(entry) = self.log_history.last_mut() {
+            entry.extend(report.parts.iter().map(|(name, value)| (name.to_string(), number(value))));
+        }
     }
 
     /// Appends an evaluation.
     pub fn log_evaluation(&mut self, report: &EvalReport) {
         let (epoch, loss, step) = (number(report.epoch), number(report.loss), json!(report.step));
-        match report.metrics {
+        match &report.metrics {
             EvalMetrics::Tokens { perplexity, token_accuracy, tokens } => self.log([
                 ("epoch", epoch),
                 ("eval_loss", loss),
-                ("eval_mean_token_accuracy", number(token_accuracy)),
+                ("eval_mean_token_accuracy", number(*token_accuracy)),
                 ("eval_num_tokens", json!(tokens)),
-                ("eval_perplexity", number(perplexity)),
+                ("eval_perplexity", number(*perplexity)),
                 ("step", step),
             ]),
             EvalMetrics::Pairs { pairs } => {
@@ -131,22 +134,28 @@ impl TrainerState {
                 ("epoch", epoch),
                 ("eval_loss", loss),
                 ("eval_num_pairs", json!(pairs)),
-                ("eval_rewards/accuracies", number(accuracies)),
-                ("eval_rewards/chosen", number(chosen)),
-                ("eval_rewards/margins", number(margins)),
-                ("eval_rewards/rejected", number(rejected)),
+                ("eval_rewards/accuracies", number(*accuracies)),
+                ("eval_rewards/chosen", number(*chosen)),
+                ("eval_rewards/margins", number(*margins)),
+                ("eval_rewards/rejected", number(*rejected)),
                 ("step", step),
             ]),
             EvalMetrics::Classes { accuracy, f1, rows } => {
                 let share = |value: Option<f64>| value.map_or(Value::Null, number);
                 self.log([
                     ("epoch", epoch),
-                    ("eval_accuracy", share(accuracy)),
-                    ("eval_f1", share(f1)),
+                    ("eval_accuracy", share(*accuracy)),
+                    ("eval_f1", share(*f1)),
                     ("eval_loss", loss),
                     ("eval_num_rows", json!(rows)),
                     ("step", step),
                 ]);
+            }
+            EvalMetrics::Numbers(parts) => {
+                self.log([("epoch", epoch), ("eval_loss", loss), ("step", step)]);
+                if let Some(entry) = self.log_history.last_mut() {
+                    entry.extend(parts.iter().map(|(name, value)| (format!("eval_{name}"), number(value))));
+                }
             }
         }
     }

@@ -63,6 +63,11 @@ impl<'a> Steps<'a> {
         (self.number, self.next as u64)
     }
 
+    /// Whether the step returned last was the last of its epoch.
+    pub fn is_at_end(&self) -> bool {
+        self.next >= self.epoch.packs.len()
+    }
+
     /// Returns the next step's packs. The caller counts the steps; there are `total`.
     pub fn advance(&mut self) -> StepData {
         if self.next >= self.epoch.packs.len() {

@@ -118,7 +118,7 @@ impl<'a> Trainer<'a> {
             train,
             eval,
             steps,
-            objective,
+            objective: objective.within(recipe.data.max_length),
             tokenizer: None,
             questions: None,
             weights_of: 0,
@@ -301,6 +301,17 @@ impl<'a> Trainer<'a> {
             Ok((self.train.batch(packs)?, mode))
         });
         let batches = batches.collect::<Result<Vec<_>, Error>>()?;
+        if self.objective.lacks_company(&batches) && !self.steps.is_at_end() {
+            let rows =
+                data.packs.iter().flat_map(|pack| &pack.examples).map(|row| self.train.location(*row).to_string());
+            return Err(Error::Request {
+                problem: format!(
+                    "step {step} holds one row ({}), and its objective compares the rows of a step",
+                    rows.collect::<Vec<_>>().join(", ")
+                ),
+                help: "raise train.batch_size".into(),
+            });
+        }
         let mut gradients = if self.recipe.log.noise_scale { Gradients::measuring() } else { Gradients::default() };
         let StepLoss { loss, mut parts } = self.objective.accumulate(self.model.network(), &batches, &mut gradients)?;
         let norm = global_norm(gradients.values());

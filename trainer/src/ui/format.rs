@@ -2,7 +2,7 @@
 
 use firebrand_datasets::RowKind;
 
-use crate::objective::EvalMetrics;
+use crate::objective::{EvalMetrics, Parts};
 use crate::observer::{EvalReport, Record, StepReport};
 use std::time::Duration;
 
@@ -31,22 +31,31 @@ pub(super) fn eta(left: Option<Duration>) -> String {
     format!("ETA {}", left.map_or_else(|| "--".to_string(), duration))
 }
 
-/// `loss 2.3456  lr 2.00e-4  grad 0.912  1234 tokens/s`.
+/// `loss 2.3456  lr 2.00e-4  grad 0.912  1234 tokens/s`, and what the objective reports beside it.
 pub(super) fn numbers(report: &StepReport) -> String {
     let unit = match report.rows {
         RowKind::Tokens => "tokens",
         RowKind::Tensors => "rows",
     };
     format!(
-        "loss {:.4}  lr {:.2e}  grad {:.3}  {:.0} {unit}/s",
-        report.loss, report.learning_rate, report.grad_norm, report.tokens_per_second,
+        "loss {:.4}  lr {:.2e}  grad {:.3}  {:.0} {unit}/s{}",
+        report.loss,
+        report.learning_rate,
+        report.grad_norm,
+        report.tokens_per_second,
+        named(&report.parts),
     )
+}
+
+/// `  kl 0.1234  rewards/margins 1.2340`: what an objective reports beside the loss.
+fn named(parts: &Parts) -> String {
+    parts.iter().map(|(name, value)| format!("  {name} {value:.4}")).collect()
 }
 
 /// `eval loss 1.1000  perplexity 3.00  accuracy 62.5%`.
 pub(super) fn evaluation(report: &EvalReport) -> String {
     let loss = report.loss;
-    match report.metrics {
+    match &report.metrics {
         EvalMetrics::Tokens { perplexity, token_accuracy, .. } => {
             format!("eval loss {loss:.4}  perplexity {perplexity:.2}  accuracy {:.1}%", 100.0 * token_accuracy)
         }
@@ -58,6 +67,7 @@ pub(super) fn evaluation(report: &EvalReport) -> String {
             format!("eval loss {loss:.4}  accuracy {:.1}%  f1 {f1:.3}", 100.0 * accuracy)
         }
         EvalMetrics::Classes { rows, .. } => format!("eval loss {loss:.4}  {rows} rows"),
+        EvalMetrics::Numbers(parts) => format!("eval loss {loss:.4}{}", named(parts)),
     }
 }
 

@@ -79,7 +79,7 @@ fn batches(rows: &[Tokens], packed: usize, size: usize) -> Vec<(Batch, Mode)> {
         let mode = Mode::Training { key: 0, first_row };
         first_row += packs.len();
         let examples = packs.iter().map(|pack| pack.examples.clone()).collect();
-        (Batch { examples, content: BatchContent::Tokens(TokenBatch::new(rows, packs)) }, mode)
+        (Batch { examples, parts: vec![], content: BatchContent::Tokens(TokenBatch::new(rows, packs)) }, mode)
     };
     packs.chunks(size).map(batch).collect()
 }

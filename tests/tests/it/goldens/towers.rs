@@ -89,7 +89,7 @@ impl Forward {
 }
 
 fn batch(rows: &[NamedArrays]) -> Batch {
-    Batch { examples: vec![], content: BatchContent::Tensors(rows.to_vec()) }
+    Batch { examples: vec![], parts: vec![], content: BatchContent::Tensors(rows.to_vec()) }
 }
 
 fn pairs(model: &Model, rows: &[NamedArrays]) -> Pairs {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use firebrand::objective::{EvalMetrics, Parts};
 use firebrand::training::Outcome;
 use firebrand_tests::golden;
 use firebrand_tests::tensors::{self, distance_of_sets};
@@ -21,6 +22,20 @@ fn near(what: &str, ours: f64, theirs: &Value, relative: f64) {
     let theirs = theirs.as_f64().unwrap();
     let apart = (ours - theirs).abs();
     assert!(apart <= relative * theirs.abs(), "{what}: {ours} instead of {theirs}");
+}
+
+/// The numbers beside the loss. Rewards are differences of log-probabilities, and have the rounding of these.
+fn parts_near(what: &impl Fn(&str) -> String, ours: &Parts, theirs: &Value) {
+    let Some(theirs) = theirs.as_object() else { return };
+    let names: Vec<&str> = ours.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, theirs.keys().map(String::as_str).collect::<Vec<_>>(), "{}", what("names"));
+    let of_answers = theirs.iter().filter(|(name, _)| name.starts_with("logps/"));
+    let largest = of_answers.map(|(_, value)| value.as_f64().unwrap().abs()).fold(0.0, f64::max);
+    for (name, value) in theirs {
+        let (ours, theirs) = (ours.get(name).unwrap(), value.as_f64().unwrap());
+        let apart = (ours - theirs).abs();
+        assert!(apart <= 1e-5 * theirs.abs().max(largest), "{}: {ours} instead of {theirs}", what(name));
+    }
 }
 
 #[test]
@@ -49,9 +64,7 @@ pub fn equals_the_reference(case: &str, overrides: &[&str]) {
                 near(&what(part), ours, theirs, 1e-5);
             }
         }
-        for (name, value) in theirs["parts"].as_object().into_iter().flatten() {
-            near(&what(name), ours.parts.get(name).unwrap(), value, 1e-5);
-        }
+        parts_near(&what, &ours.parts, &theirs["parts"]);
         let rate = theirs["learning_rate"].as_f64().unwrap();
         assert!((ours.learning_rate - rate).abs() < 1e-15, "{}: {}", what("rate"), ours.learning_rate);
     }
@@ -59,7 +72,11 @@ pub fn equals_the_reference(case: &str, overrides: &[&str]) {
     assert_eq!(trained.evaluations.len(), evaluations.len(), "{case}");
     for (ours, theirs) in trained.evaluations.iter().zip(evaluations) {
         assert_eq!(ours.step, theirs["step"].as_u64().unwrap());
-        near(&format!("{case}: evaluation at step {}", ours.step), ours.loss, &theirs["loss"], 1e-5);
+        let what = |name: &str| format!("{case}: evaluation at step {}: {name}", ours.step);
+        near(&what("loss"), ours.loss, &theirs["loss"], 1e-5);
+        if let EvalMetrics::Numbers(parts) = &ours.metrics {
+            parts_near(&what, parts, &theirs["parts"]);
+        }
     }
     let end = tensors::read(&golden::path(case).join("final.safetensors"));
     let apart = distance_of_sets(&trained.weights, &end);
@@ -76,6 +93,11 @@ fn no_split_into_micro_batches_changes_the_result() {
         ("trajectory-z-loss-full", "4"),
         ("trajectory-mixtral-lora", "4"),
         ("trajectory-mixtral-router-full", "4"),
+        ("trajectory-dpo-gemma2-lora", "4"),
+        ("trajectory-orpo-llama-full", "4"),
+        ("trajectory-simpo-gemma2-lora", "4"),
+        ("trajectory-kto-llama-lora", "4"),
+        ("trajectory-kto-gemma2-full", "4"),
     ] {
         let in_ones = run(case, &["train.micro_batch_size=1"]);
         for size in ["2", whole]
@@ -86,6 +108,11 @@ fn no_split_into_micro_batches_changes_the_result() {
             for (left, right) in in_ones.steps.iter().zip(&other.steps) {
                 let apart = (left.loss - right.loss).abs();
                 assert!(apart < 1e-5 * left.loss, "{case}: step {}: {} {}", left.step, left.loss, right.loss);
+                for (name, value) in left.parts.iter() {
+                    let apart = (value - right.parts.get(name).unwrap()).abs();
+                    // A reward is a difference of log-probabilities of some dozens.
+                    assert!(apart < 1e-5 * value.abs().max(40.0), "{case}: step {}: {name}", left.step);
+                }
             }
             let apart = distance_of_sets(&other.weights, &in_ones.weights);
             assert!(apart < 1e-5, "{case}: micro-batches of {size} end {apart:e} away");
@@ -101,6 +128,9 @@ fn recomputing_blocks_changes_nothing() {
         "trajectory-z-loss-full",
         "trajectory-opt-350m-full",
         "trajectory-mixtral-router-full",
+        "trajectory-dpo-llama-full",
+        "trajectory-orpo-gemma2-lora",
+        "trajectory-kto-llama-lora",
     ] {
         let kept = run(case, &["train.recompute=off"]);
         let recomputed = run(case, &["train.recompute=blocks"]);
@@ -109,6 +139,35 @@ fn recomputing_blocks_changes_nothing() {
         let losses = |run: &Trained| run.steps.iter().map(|step| step.loss).collect::<Vec<_>>();
         for (left, right) in losses(&kept).iter().zip(losses(&recomputed)) {
             assert!((left - right).abs() < 1e-6 * left, "{case}: {left} {right}");
+        }
+    }
+}
+
+/// The rows of all cases fit into one window, in which they stand as they follow each other in the file.
+#[test]
+fn a_packed_step_of_judged_answers_is_the_step_of_its_rows() {
+    for case in [
+        "trajectory-dpo-llama-lora",
+        "trajectory-dpo-gemma2-full",
+        "trajectory-orpo-llama-full",
+        "trajectory-kto-gemma2-lora",
+    ] {
+        let shared = ["train.epochs=1", "schedule.warmup_steps=0", "data.max_length=512", "eval.every=100"];
+        let one = |more: &[&str]| run(case, &[&shared[..], more].concat()).steps.remove(0);
+        let apart = one(&["train.batch_size=11", "train.micro_batch_size=11"]);
+        let packed = one(&["data.packing=true", "train.batch_size=1", "train.micro_batch_size=1"]);
+        assert_eq!(apart.tokens, packed.tokens, "{case}");
+        for (name, apart, packed) in
+            [("loss", apart.loss, packed.loss), ("gradient norm", apart.grad_norm, packed.grad_norm)]
+        {
+            assert!((apart - packed).abs() < 2e-5 * apart.abs(), "{case}: {name}: {apart} apart, {packed} packed");
+        }
+        for (name, value) in apart.parts.iter() {
+            let other = packed.parts.get(name).unwrap();
+            assert!(
+                (value - other).abs() < 1e-5 * value.abs().max(40.0),
+                "{case}: {name}: {value} apart, {other} packed"
+            );
         }
     }
 }

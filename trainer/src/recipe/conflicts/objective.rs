@@ -3,7 +3,7 @@
 use firebrand_datasets::{DocumentAttention, Problem};
 
 use super::super::error::Complaint;
-use super::super::objective::{DistillKeys, DistillLoss, ObjectiveSection};
+use super::super::objective::{DistillKeys, DistillLoss, DpoVariant, ObjectiveSection};
 use super::super::score::{ClassifyKeys, ClassifyRecipe};
 use super::Rules;
 
@@ -20,9 +20,28 @@ impl Rules<'_> {
             }
             Some(ObjectiveSection::Distill(distill)) => self.distill(distill),
             Some(ObjectiveSection::Classify(classify)) => self.classes(classify),
-            Some(ObjectiveSection::Contrastive(_) | ObjectiveSection::Reward(_) | ObjectiveSection::Sft(_)) | None => {
-                Ok(())
+            Some(ObjectiveSection::Dpo(dpo)) if dpo.label_smoothing > 0.0 && dpo.variant != DpoVariant::Sigmoid => {
+                Err(self
+                    .conflict("objective.label_smoothing")
+                    .message("`objective.label_smoothing` changes the loss of variant = \"sigmoid\" only")
+                    .advice("remove label_smoothing, or remove variant"))
             }
+            Some(ObjectiveSection::Kto(kto)) if kto.desirable_weight == 0.0 && kto.undesirable_weight == 0.0 => {
+                Err(self
+                    .conflict("objective.undesirable_weight")
+                    .message("with both weights 0 no row is learned from")
+                    .advice("raise desirable_weight or undesirable_weight"))
+            }
+            Some(
+                ObjectiveSection::Contrastive(_)
+                | ObjectiveSection::Reward(_)
+                | ObjectiveSection::Sft(_)
+                | ObjectiveSection::Dpo(_)
+                | ObjectiveSection::Orpo(_)
+                | ObjectiveSection::Simpo(_)
+                | ObjectiveSection::Kto(_),
+            )
+            | None => Ok(()),
         }
     }
 

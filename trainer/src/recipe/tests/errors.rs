@@ -109,7 +109,7 @@ fn what_is_not_built_yet_is_refused() {
     );
     for (text, value, known) in [
         ("[adapter]\nkind = \"loha\"", "loha", "\"ia3\""),
-        ("[objective]\nkind = \"dpo\"", "dpo", "supported are \"sft\", \"distill\""),
+        ("[objective]\nkind = \"grpo\"", "grpo", "supported are \"sft\", \"distill\""),
         ("[optimizer]\nkind = \"lamb\"", "lamb", "supported are \"adamw\", \"adamw-8bit\", \"adafactor\""),
         ("[schedule]\nkind = \"exponential\"", "exponential", "\"cosine-with-min-lr\""),
         ("[schedule]\nkind = \"wsd\"", "wsd", "is \"warmup-stable-decay\" here"),
