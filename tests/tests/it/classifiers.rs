@@ -68,7 +68,7 @@ fn labels_that_no_class_has_are_refused_by_row_before_weights_are_read() {
     let workshop = workshop(&tickets());
     // Without weights, whatever is refused is refused before they are read.
     fs::remove_file(workshop.path("model/model.safetensors")).unwrap();
-    let mut refused = |rows: &[Value], settings: &[&str], said: &[&str]| {
+    let refused = |rows: &[Value], settings: &[&str], said: &[&str]| {
         workshop.write_rows("rows.jsonl", rows);
         let message = check(&workshop, settings);
         said.iter().for_each(|said| assert_says!(&message, said));

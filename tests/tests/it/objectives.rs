@@ -127,7 +127,10 @@ fn a_pair_that_does_not_fit_is_refused_before_weights_are_read() {
             let set = format!("objective.kind=\"{}\"", objective.name());
             let other = match &objective {
                 ObjectiveRecipe::Distill(_) => ["--set", "objective.teacher=\"bare\""].as_slice(),
-                ObjectiveRecipe::Sft(_) | ObjectiveRecipe::Contrastive(_) => &[],
+                ObjectiveRecipe::Sft(_)
+                | ObjectiveRecipe::Classify(_)
+                | ObjectiveRecipe::Reward(_)
+                | ObjectiveRecipe::Contrastive(_) => &[],
             };
             let arguments = [&["train", "recipe.toml", "--set", "model=\"bare\"", "--set", &set], other].concat();
             let said = workshop.fail(&arguments);
