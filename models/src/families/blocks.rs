@@ -28,12 +28,10 @@ impl Family {
     /// # Errors
     /// A network that is no single stack of blocks; a key that cannot say the same of the blocks under other numbers.
     pub(crate) fn config_of_blocks(self, config: &HfConfig, kept: &[usize]) -> Result<HfConfig, ModelError> {
-        let whole = match self.config(config)? {
-            NetworkConfig::Decoder(decoder) => decoder,
-            NetworkConfig::Towers(_) => {
-                let problem = format!("a model of type {} has more than one stack of layers", self.name());
-                return Err(ModelError::Layers { path: config.path().to_owned(), problem });
-            }
+        let network = self.config(config)?;
+        let Some(whole) = network.decoder() else {
+            let problem = format!("a model of type {} has more than one stack of layers", self.name());
+            return Err(ModelError::Layers { path: config.path().to_owned(), problem });
         };
         if kept.iter().copied().eq(0..whole.layers) {
             return Ok(config.clone());
@@ -116,13 +114,10 @@ fn slides(decoder: &DecoderConfig, layer: usize) -> bool {
 
 /// Whether `read` is the network `wanted`, whose windows have no pattern where all are the same.
 fn is_same(read: &NetworkConfig, wanted: &DecoderConfig) -> bool {
-    match read {
-        NetworkConfig::Decoder(decoder) => {
-            let all: Vec<usize> = (0..decoder.layers).collect();
-            decoder.with_blocks(&all) == *wanted
-        }
-        NetworkConfig::Towers(_) => false,
-    }
+    read.decoder().is_some_and(|decoder| {
+        let all: Vec<usize> = (0..decoder.layers).collect();
+        decoder.with_blocks(&all) == *wanted
+    })
 }
 
 fn present(config: &HfConfig, key: &str) -> bool {

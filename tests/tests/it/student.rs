@@ -10,6 +10,7 @@ use firebrand_adapters::Mode;
 use firebrand_models::weights::{Checkpoint, CheckpointPlan, PlanOptions, TensorSpec};
 use firebrand_models::{Hold, Model, ModelFiles};
 use firebrand_tests::golden::{self, Forward, decoder, host, logits};
+use firebrand_tests::tiny;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -165,7 +166,7 @@ fn workshop() -> Workshop {
     }
     fs::create_dir(workshop.path("model/additional_chat_templates")).unwrap();
     workshop.write("model/additional_chat_templates/tools.jinja", "{{ messages }}");
-    workshop.write("model/chat_template.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}");
+    workshop.write("model/chat_template.jinja", tiny::TEMPLATE);
     workshop.write("model/README.md", "not part of the model");
     workshop
 }
@@ -196,6 +197,8 @@ fn the_command_copies_what_stands_beside_and_says_what_is_left_out() {
         assert_eq!(counted, expected, "{folder}");
     }
     // The student trains as any model.
+    let row = |index: u32| json!({"input_ids": [3 + index, 5, 9, 2], "labels": [-100, 5, 9, 2]});
+    workshop.write_rows("data.jsonl", &(0..10).map(row).collect::<Vec<_>>());
     workshop.succeed(&["check", "recipe.toml", "--set", "model=\"smaller\""]);
 }
 
