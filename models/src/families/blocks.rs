@@ -28,8 +28,8 @@ impl Family {
     /// # Errors
     /// A network that is no single stack of blocks; a key that cannot say the same of the blocks under other numbers.
     pub(crate) fn config_of_blocks(self, config: &HfConfig, kept: &[usize]) -> Result<HfConfig, ModelError> {
-        let whole = self.config(config)?;
-        let Some(whole) = whole.decoder() else {
+        let network = self.config(config)?;
+        let Some(whole) = network.decoder() else {
             let problem = format!("a model of type {} has more than one stack of layers", self.name());
             return Err(ModelError::Layers { path: config.path().to_owned(), problem });
         };

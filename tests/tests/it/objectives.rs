@@ -149,13 +149,10 @@ fn a_pair_that_does_not_fit_is_refused_before_weights_are_read() {
                 ObjectiveRecipe::Sft(_)
                 | ObjectiveRecipe::Classify(_)
                 | ObjectiveRecipe::Reward(_)
-<<<<<<< HEAD
                 | ObjectiveRecipe::Dpo(_)
                 | ObjectiveRecipe::Orpo(_)
                 | ObjectiveRecipe::Simpo(_)
                 | ObjectiveRecipe::Kto(_)
-=======
->>>>>>> help-score
                 | ObjectiveRecipe::Contrastive(_) => &[],
             };
             let arguments = [&["train", "recipe.toml", "--set", "model=\"bare\"", "--set", &set], other].concat();

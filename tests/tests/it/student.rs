@@ -10,6 +10,7 @@ use firebrand_adapters::Mode;
 use firebrand_models::weights::{Checkpoint, CheckpointPlan, PlanOptions, TensorSpec};
 use firebrand_models::{Hold, Model, ModelFiles};
 use firebrand_tests::golden::{self, Forward, decoder, host, logits};
+use firebrand_tests::tiny;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -165,7 +166,7 @@ fn workshop() -> Workshop {
     }
     fs::create_dir(workshop.path("model/additional_chat_templates")).unwrap();
     workshop.write("model/additional_chat_templates/tools.jinja", "{{ messages }}");
-    workshop.write("model/chat_template.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}");
+    workshop.write("model/chat_template.jinja", tiny::TEMPLATE);
     workshop.write("model/README.md", "not part of the model");
     workshop
 }
