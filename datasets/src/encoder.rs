@@ -122,7 +122,10 @@ impl Encoder {
         match answered {
             Answered::Chat(chat) => self.chat(chat, location, train_on),
             Answered::Plain { prompt, completion } => self.completion(prompt, completion, train_on),
-            Answered::Tokens { prompt, answer } => Ok(Draft::of_tokens(prompt, answer)),
+            Answered::Tokens { prompt, answer } => {
+                let (ids, labels) = labelled(prompt, answer);
+                Ok(Draft { encoding: Encoding { ids, offsets: Vec::new() }, labels, ..Draft::default() })
+            }
         }
     }
 
@@ -353,13 +356,23 @@ struct Draft {
     notes: Notes,
 }
 
-impl Draft {
-    /// Tokens as they are, with labels on the answer.
-    fn of_tokens(prompt: &[u32], answer: &[u32]) -> Self {
-        let labels = answer.iter().map(|id| i64::from(*id));
-        let labels = std::iter::repeat_n(NOT_TRAINED, prompt.len()).chain(labels).collect();
-        let encoding = Encoding { ids: [prompt, answer].concat(), offsets: Vec::new() };
-        Self { encoding, labels, ..Self::default() }
+/// A prompt and an answer in tokens as one row, with labels on the answer.
+fn labelled(prompt: &[u32], answer: &[u32]) -> (Vec<u32>, Vec<i64>) {
+    let labels = answer.iter().map(|id| i64::from(*id));
+    ([prompt, answer].concat(), std::iter::repeat_n(NOT_TRAINED, prompt.len()).chain(labels).collect())
+}
+
+/// An answer with its prompt, without the judgement.
+impl From<Answered> for Content {
+    fn from(answered: Answered) -> Self {
+        match answered {
+            Answered::Chat(chat) => Content::Chat(chat),
+            Answered::Plain { prompt, completion } => Content::Completion { prompt, completion },
+            Answered::Tokens { prompt, answer } => {
+                let (input_ids, labels) = labelled(&prompt, &answer);
+                Content::Tokens { input_ids, labels }
+            }
+        }
     }
 }
 

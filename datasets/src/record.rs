@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::label::{Label, NOT_TRAINED};
+use crate::label::Label;
 use crate::tensor_file::TensorFile;
 
 /// One row, whatever its format was.
@@ -83,20 +83,6 @@ pub enum Answered {
         /// The answer that is judged; never empty.
         answer: Vec<u32>,
     },
-}
-
-impl From<Answered> for Content {
-    fn from(answered: Answered) -> Self {
-        match answered {
-            Answered::Chat(chat) => Content::Chat(chat),
-            Answered::Plain { prompt, completion } => Content::Completion { prompt, completion },
-            Answered::Tokens { prompt, answer } => {
-                let labels = answer.iter().map(|id| i64::from(*id));
-                let labels = std::iter::repeat_n(NOT_TRAINED, prompt.len()).chain(labels).collect();
-                Content::Tokens { input_ids: [prompt, answer].concat(), labels }
-            }
-        }
-    }
 }
 
 /// The judgement on an answer.

@@ -84,7 +84,7 @@ CASES = {
         ),
     ),
     "trajectory-dpo-dora": judged(
-        "dpo", short("llama-untied-biases", 710, 0.58, adapter=adapter(target_modules=ALL, use_dora=True), zero_b=True)
+        "dpo", short("llama-untied-biases", 710, 0.58, adapter=adapter(target_modules=ALL, use_dora=True))
     ),
     "trajectory-orpo-llama-lora": judged(
         "orpo", short("llama-gqa-tied", 711, 9.0, adapter=adapter(target_modules=ALL), eval_every=3)

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Numbers that an objective reports beside the loss, by their names in `metrics.jsonl`. TensorBoard has them under
 /// `train/`.
@@ -106,7 +107,7 @@ pub enum EvalMetrics {
         pairs: u64,
     },
     /// Numbers that the objective reports beside the loss, as in training; `eval_` stands before their names.
-    Numbers(#[serde(with = "after_eval")] Parts),
+    Numbers(#[serde(serialize_with = "with_eval", deserialize_with = "without_eval")] Parts),
 }
 
 impl EvalMetrics {
@@ -151,26 +152,19 @@ fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// Names with `eval_` before them.
-mod after_eval {
-    use super::{BTreeMap, Deserialize, Deserializer, Parts};
-    use serde::Serializer;
-    use serde::de::Error;
+/// What stands before the names of an evaluation's numbers.
+const EVAL: &str = "eval_";
 
-    const EVAL: &str = "eval_";
+fn with_eval<S: Serializer>(parts: &Parts, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(parts.iter().map(|(name, value)| (format!("{EVAL}{name}"), value)))
+}
 
-    pub fn serialize<S: Serializer>(parts: &Parts, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(parts.iter().map(|(name, value)| (format!("{EVAL}{name}"), value)))
+fn without_eval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parts, D::Error> {
+    let mut parts = Parts::default();
+    for (name, value) in BTreeMap::<String, Option<f64>>::deserialize(deserializer)? {
+        let known =
+            name.strip_prefix(EVAL).ok_or_else(|| D::Error::custom(format!("no number of an evaluation: {name}")))?;
+        parts.set(known, value.unwrap_or(f64::NAN));
     }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parts, D::Error> {
-        let mut parts = Parts::default();
-        for (name, value) in BTreeMap::<String, Option<f64>>::deserialize(deserializer)? {
-            let name = name
-                .strip_prefix(EVAL)
-                .ok_or_else(|| D::Error::custom(format!("no number of an evaluation: {name}")))?;
-            parts.set(name, value.unwrap_or(f64::NAN));
-        }
-        Ok(parts)
-    }
+    Ok(parts)
 }

@@ -14,8 +14,8 @@ const KL: f64 = 0.35;
 /// An answer with its prompt, as logits through a head that changes nothing.
 struct Answer {
     logits: Tensor<2>,
-    log_probabilities: Tensor<1>,
-    /// The same on the host.
+    targets: Tensor<1, Int>,
+    /// Its log-probabilities.
     found: Vec<f32>,
     prompt: usize,
     reference: f64,
@@ -30,11 +30,16 @@ impl Answer {
         let count = targets.len();
         let logits = Tensor::<2>::from_data(TensorData::new(numbers, [count, vocabulary]), &device).require_grad();
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), &device);
-        let log_probabilities =
-            linear_log_probabilities(logits.clone(), Tensor::eye(vocabulary, &device), None, targets, None);
-        let found = log_probabilities.clone().into_data().iter::<f32>().collect();
         let prompt = value["prompt"].as_u64().unwrap() as usize;
-        Self { logits, log_probabilities, found, prompt, reference: value["reference"].as_f64().unwrap() }
+        let mut answer =
+            Self { logits, targets, found: vec![], prompt, reference: value["reference"].as_f64().unwrap() };
+        answer.found = answer.log_probabilities().into_data().iter::<f32>().collect();
+        answer
+    }
+
+    fn log_probabilities(&self) -> Tensor<1> {
+        let head = Tensor::eye(self.logits.dims()[1], &self.logits.device());
+        linear_log_probabilities(self.logits.clone(), head, None, self.targets.clone(), None)
     }
 
     fn scored(&self) -> Scored {
@@ -50,7 +55,7 @@ impl Answer {
         let slopes = (0..count).map(|index| if index < self.prompt { of_all } else { slope + of_all } as f32);
         let slopes = TensorData::new(slopes.collect::<Vec<f32>>(), [count]);
         let slopes = Tensor::<1>::from_data(slopes, &self.logits.device());
-        let tape = (self.log_probabilities.clone() * slopes).sum().backward();
+        let tape = (self.log_probabilities() * slopes).sum().backward();
         self.logits.grad(&tape).unwrap().into_data().iter::<f32>().collect()
     }
 }

@@ -11,7 +11,7 @@
 
 use super::answers::Scored;
 use super::math::{log_sigmoid, sigmoid};
-use super::pairs::PairLoss;
+use super::pair_loss::PairLoss;
 use crate::recipe::DpoVariant;
 
 /// The loss of direct preference optimisation.

@@ -1,7 +1,7 @@
 //! Objectives over judged answers: [`Preference`].
 //!
 //! ```text
-//! dpo.rs orpo.rs simpo.rs   a pair's loss, by the log-probabilities of its answers; pairs.rs is the three as one
+//! dpo.rs orpo.rs simpo.rs   a pair's loss (pair_loss.rs), by its answers' log-probabilities; pairs.rs is the three as one
 //! kto.rs                    the loss of an answer that is good or bad
 //! mismatched.rs             answers that do not belong to their prompts, for KTO
 //! answers.rs                where the answers of a batch lie, and their log-probabilities
@@ -20,6 +20,7 @@ mod kto;
 mod math;
 mod mismatched;
 mod orpo;
+mod pair_loss;
 mod pairs;
 mod simpo;
 mod sums;
@@ -30,7 +31,8 @@ pub use answers::Scored;
 pub use dpo::Dpo;
 pub use kto::{AnswerLoss, Kto};
 pub use orpo::Orpo;
-pub use pairs::{PairFormula, PairLoss};
+pub use pair_loss::PairLoss;
+pub use pairs::PairFormula;
 pub use simpo::Simpo;
 
 use std::cell::RefCell;

@@ -8,7 +8,7 @@
 
 use super::answers::Scored;
 use super::math::{log_1_minus_exp, log_sigmoid, sigmoid};
-use super::pairs::PairLoss;
+use super::pair_loss::PairLoss;
 
 /// The loss of the odds ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]

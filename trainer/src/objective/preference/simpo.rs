@@ -7,7 +7,7 @@
 
 use super::answers::Scored;
 use super::math::{log_sigmoid, sigmoid};
-use super::pairs::PairLoss;
+use super::pair_loss::PairLoss;
 
 /// The loss of the margin of mean log-probabilities.
 #[derive(Debug, Clone, Copy, PartialEq)]
