@@ -210,7 +210,6 @@ mod tests {
             (json!({"chosen": [], "rejected": []}), Format::Preference),
             (json!({"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": [3]}), Format::Preference),
             (json!({"prompt_ids": [1], "completion_ids": [2], "label": false}), Format::Unpaired),
-            (json!({"prompt_ids": [1], "completion_ids": [2]}), Format::Unpaired),
             (json!({"text": "a", "url": "b"}), Format::Text),
             (json!({"input_ids": [1, 2], "attention_mask": [1, 1]}), Format::Tokens),
             (json!({"tensors": "row.safetensors"}), Format::Tensors),
@@ -250,6 +249,9 @@ mod tests {
         let more = auto(&[json!({"tensors": "row.safetensors", "id": 1})]).unwrap_err();
         assert!(more.to_string().contains("no format fits"), "{more}");
         assert_eq!(auto(&[json!({"text": "a"}), json!({"text": 5})]).unwrap().format, Format::Text);
+        // Without a label it is a broken row of judged answers.
+        let unlabelled = json!({"prompt_ids": [1], "completion_ids": [2]});
+        assert_eq!(auto(&[unlabelled]).unwrap().format, Format::Unpaired);
         let change = auto(&[json!({"text": "a"}), json!({"messages": []})]).unwrap_err();
         assert!(change.to_string().contains("line 2"), "{change}");
         let alpaca = auto(&[json!({"instruction": "a", "output": "b", "text": "a b"})]).unwrap_err();
