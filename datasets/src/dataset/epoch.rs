@@ -81,10 +81,13 @@ impl Layout {
         };
         let length = |row: usize| rows.length(row);
         let padded = |packs: &Packs| pack::padded_efficiency(packs, self.micro_batch);
-        let mut epoch = match self.packing {
+        // The two answers of a pair lie in one pack, and nothing else: a batch counts pairs.
+        let packing = match self.packing {
+            Packing::Windows(_) if rows.width() > 1 => Packing::Singles,
+            packing => packing,
+        };
+        let mut epoch = match packing {
             Packing::Windows(window) => {
-                // Each example of a pair may be as long as a window, and both lie in one.
-                let window = window * rows.width();
                 let packs = pack::best_fit(&visits, length, window);
                 Epoch { efficiency: pack::efficiency(&packs, window), packs, ungrouped: None }
             }

@@ -104,7 +104,7 @@ fn what_does_not_fit_an_objective_of_texts_is_refused_by_its_key() {
         (&["objective.problem=regression", "objective.labels=[\"a\",\"b\"]"], "regression learns one"),
         (&["sample.prompts=[\"Who?\"]"], "writes no text"),
         (&["vocabulary.add=[\"<new>\"]"], "has no output head"),
-        (&["data.train=[{path=\"data.jsonl\",format=\"messages\"}]"], "learns from labelled rows"),
+        (&["data.train=[{path=\"data.jsonl\",format=\"messages\"}]"], "trains on labelled rows"),
         (
             &["objective={kind=\"reward\"}", "data.train=[{path=\"rows.jsonl\",format=\"labelled\"}]"],
             "a better and a worse",
