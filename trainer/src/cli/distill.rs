@@ -19,7 +19,7 @@ pub enum DistillCommand {
 /// `distill cache`.
 #[derive(Debug, Args)]
 pub struct DistillCacheArgs {
-    /// The recipe (TOML), with `teacher` and `cache` in [objective].
+    /// The recipe (TOML), with `teacher` and `cache` under `[objective]`.
     pub recipe: PathBuf,
     /// Override a key: `--set objective.top_k=128`. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
