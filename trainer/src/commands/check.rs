@@ -77,8 +77,9 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
     let ready = Ready::new(loaded, CacheNeed::Announced)?;
     let (recompute, memory) = ready.recompute();
     let (steps, notes) = (ready.total_steps(), [ready.notes(), output.into_iter().collect()].concat());
+    let has_cache = ready.has_cache();
     let Ready { opened, data, model, modules, .. } = ready;
-    let cache = CacheEstimate::new(&opened, &data, &model.device().inner())?;
+    let cache = CacheEstimate::new(&opened, &data, has_cache, &model.device().inner())?;
     let recipe = opened.recipe();
     let (base, _) = model.parameter_counts();
     let trained: usize = model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum();

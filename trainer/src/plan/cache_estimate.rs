@@ -7,7 +7,7 @@ use super::companion::{CompanionModel, teacher_key};
 use super::data::Data;
 use super::opened::Opened;
 use crate::error::Error;
-use crate::features::{Kept, TeacherCache, bytes_of, kept_by};
+use crate::features::{Kept, bytes_of, kept_by};
 use crate::recipe::{ObjectiveRecipe, TeacherRecipe};
 
 /// The cache that a recipe names.
@@ -26,16 +26,15 @@ pub struct CacheEstimate {
 }
 
 impl CacheEstimate {
-    /// The estimate for a recipe that names a cache. Where it is not there, the teacher runs over a few rows.
+    /// The estimate for a recipe that names a cache, which is `written` or not. Where it is not there, the teacher runs over a few rows.
     ///
     /// # Errors
     /// A teacher that cannot be read; rows that changed.
-    pub fn new(opened: &Opened, data: &Data, device: &Device) -> Result<Option<Self>, Error> {
+    pub fn new(opened: &Opened, data: &Data, written: bool, device: &Device) -> Result<Option<Self>, Error> {
         let Some(ObjectiveRecipe::Distill(distill)) = &opened.recipe().objective else { return Ok(None) };
         let TeacherRecipe::Cached { folder, model } = &distill.teacher else { return Ok(None) };
         let positions = data.train.labelled_tokens();
         let key = teacher_key(opened, None, None)?;
-        let written = TeacherCache::open(folder)?.is_ok();
         let kept = match model {
             Some(model) if !written => {
                 let (network, _) = CompanionModel::teacher(opened, model)?.load(&opened.loaded, device)?;

@@ -102,6 +102,11 @@ impl Ready {
         self.plan.as_ref().map(CompanionPlan::hash).transpose()
     }
 
+    /// Whether a teacher's cache is there to train from.
+    pub fn has_cache(&self) -> bool {
+        matches!(self.plan, Some(CompanionPlan::Cache(_)))
+    }
+
     /// Takes what the objective compares the model with.
     pub fn take_companion(&mut self) -> Option<Companion> {
         self.companion.take().map(|(companion, _)| companion)
