@@ -195,6 +195,95 @@ fn no_optimiser_moves_the_reference() {
     }
 }
 
+/// A recipe of pairs with an evaluation, for an adapter or for every weight.
+fn pairs_to_keep(full: bool) -> Workshop {
+    let workshop = with_rows(pair);
+    let mut recipe = String::from_utf8(workshop.read("recipe.toml")).unwrap();
+    if full {
+        let (start, end) = (recipe.find("[adapter]").unwrap(), recipe.find("[data]").unwrap());
+        recipe =
+            format!("{}{}", &recipe[..start], &recipe[end..]).replace("learning_rate = 1e-2", "learning_rate = 1e-3");
+    }
+    recipe.push_str("[[data.eval]]\npath = \"eval.jsonl\"\n[objective]\nkind = \"dpo\"\n");
+    workshop.write("recipe.toml", &recipe);
+    workshop.write_rows("eval.jsonl", &(6..10).map(pair).collect::<Vec<_>>());
+    workshop
+}
+
+const KEEP: [&str; 2] = ["--set", "objective.reference_cache=kept"];
+
+fn kept_pairs(workshop: &Workshop, more: &[&str]) -> Value {
+    let said = workshop.succeed(&[&["check", "recipe.toml", "--json"], &KEEP[..], more].concat());
+    let report: Value = serde_json::from_str(&said.stdout).unwrap();
+    report["reference_cache"].clone()
+}
+
+#[test]
+fn a_reference_whose_numbers_are_kept_gives_the_run_of_one_beside_the_model() {
+    for (full, reference) in [(false, "base"), (false, "start"), (true, "base"), (true, "./other")] {
+        let workshop = pairs_to_keep(full);
+        workshop.succeed(&["student", "--model", "model", "--layers", "0", "--out", "other"]);
+        let reference = format!("objective.reference={reference:?}");
+        let set = ["--set", reference.as_str()];
+        let run = |output: &str, more: &[&str]| {
+            let steps = ["--set", "train.steps=6", "--set", "checkpoint={every=2,keep=10}"];
+            workshop.succeed(&[&["train", "recipe.toml", "--output", output], &set[..], &steps, more].concat());
+            workshop.read_rows(&format!("{output}/metrics.jsonl"))
+        };
+        let expected = run("beside", &[]);
+        // 8 pairs to train on and 4 to evaluate on, two of which are among the 8.
+        assert_eq!(kept_pairs(&workshop, &set)["missing"], 10, "{reference}");
+        let found = run("kept-1", &KEEP);
+        assert_eq!(kept_pairs(&workshop, &set)["missing"], 0, "{reference}");
+        assert_eq!(expected.len(), found.len());
+        for (expected, found) in expected.iter().zip(&found) {
+            for name in ["loss", "eval_loss", "rewards/margins", "eval_rewards/chosen", "logps/rejected"] {
+                if expected.get(name).is_some() {
+                    let apart = (number(expected, name) - number(found, name)).abs();
+                    assert!(apart < 1e-5, "{reference}, {name}: {expected} and {found}");
+                }
+            }
+        }
+        // A later run, and one that goes on, have the same bytes, whether the file is still there or not.
+        let files = workshop.list("kept");
+        assert_eq!(files.len(), 1, "{files:?}");
+        let file = format!("kept/{}", files[0]);
+        let content = workshop.read(&file);
+        let weights = |run: &str| match full {
+            true => workshop.read(&format!("{run}/model/model.safetensors")),
+            false => workshop.read(&format!("{run}/adapter/adapter_model.safetensors")),
+        };
+        run("kept-2", &KEEP);
+        fs::remove_file(workshop.path(&file)).unwrap();
+        run("kept-2", &[&KEEP[..], &["--resume", "checkpoint-4"]].concat());
+        assert!(weights("kept-1") == weights("kept-2"), "{reference}: other bytes after a resume");
+        assert!(content == workshop.read(&file), "{reference}: other numbers the second time");
+    }
+}
+
+#[test]
+fn kept_numbers_belong_to_their_reference_and_grow_with_new_pairs() {
+    let workshop = pairs_to_keep(false);
+    workshop.succeed(&[&["train", "recipe.toml"], &KEEP[..]].concat());
+    // Neither the objective's numbers nor the order of rows matter; what the reference is does.
+    let settings = ["--set", "objective.beta=0.3", "--set", "objective.variant=ipo", "--set", "data.packing=false"];
+    assert_eq!(kept_pairs(&workshop, &settings), json!({"folder": "kept", "kept": 10, "missing": 0}));
+    for other in ["quantization={kind=\"nf4\"}", "objective.reference=start"] {
+        let report = kept_pairs(&workshop, &["--set", other]);
+        assert_eq!((&report["kept"], &report["missing"]), (&json!(0), &json!(10)), "{other}");
+    }
+    workshop.write_rows("data.jsonl", &(3..11).rev().map(pair).collect::<Vec<_>>());
+    assert_eq!(kept_pairs(&workshop, &[]), json!({"folder": "kept", "kept": 10, "missing": 1}));
+    let said = workshop.succeed(&[&["check", "recipe.toml"], &KEEP[..]].concat());
+    assert_says!(&said.stdout, "10 pairs of the reference in kept; it runs over 1 other before the first step");
+    let file = workshop.path("kept").join(&workshop.list("kept")[0]);
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let said = workshop.fail(&[&["train", "recipe.toml", "--output", "again"], &KEEP[..]].concat());
+    assert_says!(&said, "reference-", "its content is not what was written", "remove the file");
+}
+
 #[test]
 fn init_proposes_the_objective_of_judged_rows() {
     let workshop = Workshop::new();

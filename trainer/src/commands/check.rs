@@ -77,7 +77,7 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
     let ready = Ready::new(loaded, CacheNeed::Announced)?;
     let (recompute, memory) = ready.recompute();
     let (steps, notes) = (ready.total_steps(), [ready.notes(), output.into_iter().collect()].concat());
-    let has_cache = ready.has_cache();
+    let (has_cache, kept_reference) = (ready.has_cache(), ready.kept_reference()?);
     let Ready { opened, data, model, modules, .. } = ready;
     let cache = CacheEstimate::new(&opened, &data, has_cache, &model.device().inner())?;
     let recipe = opened.recipe();
@@ -110,6 +110,7 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
         "memory": memory,
         "memory_total": memory.total(recompute),
         "teacher_cache": cache,
+        "reference_cache": kept_reference,
         "data": data.report,
         "notes": notes,
     });
@@ -190,6 +191,15 @@ fn show(report: &Value, gate: &Report) -> Result<(), Error> {
                 count(kept["positions"].as_u64().unwrap_or_default() as usize, "labelled position"),
             )?;
         }
+    }
+    if let Some(cache) = report["reference_cache"].as_object() {
+        let count = |key: &str, what: &str| count(cache[key].as_u64().unwrap_or_default() as usize, what);
+        say!(
+            "  cache    {} of the reference in {}; it runs over {} before the first step\n",
+            count("kept", "pair"),
+            cache["folder"].as_str().unwrap_or_default(),
+            count("missing", "other"),
+        )?;
     }
     for line in gate.to_string().lines() {
         say!("  {}\n", paint.remark(line))?;

@@ -40,7 +40,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
     }
     let recipe = prepared.recipe().clone();
     let Prepared { mut ready, recompute, total_steps, start } = prepared;
-    let companion = ready.take_companion();
+    let companion = ready.take_companion()?;
     let Ready { opened, data, model, .. } = ready;
     let (opened, start) = (Arc::new(opened), Arc::new(start));
     // A run with nothing left to do answers nothing anew.

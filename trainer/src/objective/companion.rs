@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use firebrand_models::Network;
 
-use crate::features::TeacherCache;
+use crate::error::Error;
+use crate::features::{ReferencePairs, TeacherCache};
 
 /// A second model beside the trained one. Nothing of it is trained.
 #[derive(Debug, Clone)]
@@ -14,4 +15,14 @@ pub enum Companion {
     Network(Network),
     /// The distributions that a teacher gave before.
     Cache(Arc<TeacherCache>),
+    /// What a reference gave the pairs before.
+    Pairs(Arc<ReferencePairs>),
+}
+
+/// An objective that nobody gave its other model.
+pub(super) fn no_companion(objective: &str, what: &str) -> Error {
+    Error::Request {
+        problem: format!("objective {objective} has no {what} here"),
+        help: "run its recipe with `firebrand train`".into(),
+    }
 }

@@ -24,7 +24,7 @@ use firebrand_models::parts::{Context, Inputs};
 use firebrand_models::{Network, Stack};
 
 use super::backward::{Passage, Recompute, backward};
-use super::companion::Companion;
+use super::companion::{Companion, no_companion};
 use super::gradients::Gradients;
 use super::hidden::Matching;
 use super::on_policy::write_answers;
@@ -157,6 +157,7 @@ impl Distill {
             Companion::Cache(cache) => {
                 (cells(cache.read(part.examples.iter().flatten().copied())?, labelled, device)?, vec![])
             }
+            Companion::Pairs(_) => return Err(no_companion("distill", "teacher")),
         })
     }
 }

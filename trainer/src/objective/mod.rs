@@ -41,6 +41,7 @@ mod views;
 
 pub use backward::Recompute;
 pub use companion::Companion;
+use companion::no_companion;
 pub use contrastive::{Contrastive, Embeddings};
 pub use distill::Distill;
 pub use gradients::Gradients;
@@ -48,7 +49,10 @@ use metrics::ScoreSums;
 pub use noise::{NoiseAverage, NoiseSample};
 pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
-pub use preference::{AnswerLoss, Dpo, Formula, Kto, Orpo, PairFormula, PairLoss, Preference, Scored, Simpo};
+pub use preference::{
+    AnswerLoss, Dpo, Formula, Kto, Orpo, PairFormula, PairLoss, Preference, Reference, Scored, Simpo, keep_pairs,
+    missing_pairs,
+};
 pub use projections::Projections;
 pub use router::RouterBalance;
 pub use score::{Learned, Score};
@@ -354,20 +358,9 @@ fn tokens(batches: &[(Batch, Mode)]) -> Result<Vec<(&TokenBatch, Mode)>, Error> 
     batches.iter().map(|(batch, mode)| Ok((token_batch(batch)?, *mode))).collect()
 }
 
-/// The network that a preference objective measures from.
-fn reference(objective: &str, companion: Option<Companion>) -> Result<Network, Error> {
-    match companion {
-        Some(Companion::Network(network)) => Ok(network),
-        Some(Companion::Cache(_)) | None => Err(no_companion(objective, "reference")),
-    }
-}
-
-/// An objective that nobody gave its other model.
-fn no_companion(objective: &str, what: &str) -> Error {
-    Error::Request {
-        problem: format!("objective {objective} has no {what} here"),
-        help: "run its recipe with `firebrand train`".into(),
-    }
+/// What a preference objective measures from.
+fn reference(objective: &str, companion: Option<Companion>) -> Result<Reference, Error> {
+    companion.and_then(Reference::of).ok_or_else(|| no_companion(objective, "reference"))
 }
 
 #[cfg(test)]

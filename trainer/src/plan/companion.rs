@@ -104,7 +104,7 @@ impl CompanionPlan {
     /// A file that cannot be read.
     pub fn hash(&self) -> Result<String, Error> {
         match self {
-            Self::Model(model) => hash_model(&model.folder, model.hold),
+            Self::Model(model) => model.hash(),
             Self::Cache(cache) => Ok(cache.key().teacher.clone()),
         }
     }
@@ -144,7 +144,7 @@ pub fn teacher_key(
         });
     };
     Ok(TeacherKey {
-        teacher: teacher.map(|teacher| hash_model(&teacher.folder, teacher.hold)).transpose()?.unwrap_or_default(),
+        teacher: teacher.map(CompanionModel::hash).transpose()?.unwrap_or_default(),
         tokenizer: opened.text.tokenizer.as_ref().map(|tokenizer| tokenizer.hash().to_string()),
         data: rows.map(hash_examples).unwrap_or_default(),
         vocabulary: student_rows(opened)?,
@@ -185,6 +185,19 @@ impl CompanionModel {
         let other = Other { key: "objective.reference", name: "reference", own: "trained model" };
         let (folder, rows) = other.find(opened, source)?;
         Ok(Self { folder, key: other.key, hold: Hold::F32, rows })
+    }
+
+    /// The hash of its weights and configuration, held as here.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn hash(&self) -> Result<String, Error> {
+        hash_model(&self.folder, self.hold)
+    }
+
+    /// For each row of the trained model's vocabulary the row of this one; `None`: the rows are the same.
+    pub fn rows(&self) -> Option<&[u32]> {
+        self.rows.as_deref()
     }
 
     /// Reads its weights; also returns their bytes.

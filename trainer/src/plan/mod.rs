@@ -8,6 +8,7 @@
 //! data.rs             the rows; fits.rs checks that model and objective can read them, cache.rs finds the cache,
 //!                     length.rs decides epochs and warm-up where the recipe leaves them to the rows
 //! companion.rs        what the objective compares the model with: a teacher or its cache
+//! kept_reference.rs   what the reference of pairs gave them before
 //! cache_estimate.rs   what a teacher's cache will cost and lose
 //! objective.rs        the objective, where the recipe leaves it to the model; classes.rs what a classifier tells apart
 //! model_folder.rs     the folder of a model, fetched if necessary
@@ -28,6 +29,7 @@ mod date;
 mod default_template;
 pub mod fits;
 mod initial_adapter;
+mod kept_reference;
 mod length;
 mod machine;
 mod memory;
@@ -48,6 +50,7 @@ pub use cache_estimate::CacheEstimate;
 pub use classes::{decide_classes, give_head, pad};
 pub use companion::{CacheNeed, CompanionModel, CompanionPlan, teacher_key};
 pub use data::{Data, sources, total_steps};
+pub use kept_reference::{KeptReference, ReferenceEstimate};
 pub use machine::Machine;
 pub use memory::{MemoryPlan, Work};
 pub use model::{Built, build_model, hold};

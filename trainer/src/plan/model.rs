@@ -49,6 +49,9 @@ pub fn build_model(
     device: &Device,
 ) -> Result<Built, Error> {
     let recipe = &loaded.recipe;
+    let keeps_reference = recipe.objective.as_ref().is_some_and(|objective| objective.reference_cache().is_some());
+    // A reference whose numbers are kept is read only where it has to run, and is not there while the model is trained.
+    let companion = companion.filter(|_| !keeps_reference);
     let companion = companion.map(|companion| companion.load(loaded, device)).transpose()?;
     let mut model = match recipe.init {
         Init::Pretrained => Model::load(folder, hold(recipe), device).map_err(|error| match error {
@@ -95,7 +98,8 @@ pub fn build_model(
         None => {
             let own = reference.filter(|reference| reference.is_own()).map(|_| {
                 // The first step gives the model new tensors, and these stay.
-                (Companion::Network(model.network().clone()), model.weight_bytes())
+                let bytes = if keeps_reference { 0 } else { model.weight_bytes() };
+                (Companion::Network(model.network().clone()), bytes)
             });
             let model = train_all(&objective, model, &recipe.train.freeze).map_err(|error| match error {
                 FreezeError::Model(error) => Error::from(error),

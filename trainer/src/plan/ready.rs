@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
-use firebrand_datasets::{DataError, Split};
+use firebrand_datasets::{DataError, Dataset, Split};
 use firebrand_models::Model;
 
 use super::cache;
@@ -14,6 +14,7 @@ use super::classes::{decide_classes, pad};
 use super::companion::{CacheNeed, CompanionPlan};
 use super::data::{Data, total_steps};
 use super::fits;
+use super::kept_reference::{KeptReference, ReferenceEstimate};
 use super::length::decide_length;
 use super::machine::Machine;
 use super::memory::MemoryPlan;
@@ -107,9 +108,32 @@ impl Ready {
         matches!(self.plan, Some(CompanionPlan::Cache(_)))
     }
 
-    /// Takes what the objective compares the model with.
-    pub fn take_companion(&mut self) -> Option<Companion> {
-        self.companion.take().map(|(companion, _)| companion)
+    /// Takes what the objective compares the model with. A reference whose numbers are kept runs over the pairs that are not.
+    ///
+    /// # Errors
+    /// As [`KeptReference::keep`].
+    pub fn take_companion(&mut self) -> Result<Option<Companion>, Error> {
+        let companion = self.companion.take().map(|(companion, _)| companion);
+        let Some(kept) = KeptReference::of(&self.opened, self.plan.as_ref()) else { return Ok(companion) };
+        let own = match companion {
+            Some(Companion::Network(network)) => Some(network),
+            Some(Companion::Cache(_) | Companion::Pairs(_)) | None => None,
+        };
+        kept.keep(own, &self.pairs(), &self.model.device().inner()).map(Some)
+    }
+
+    /// What is kept of the reference's numbers, where the recipe names a folder for them.
+    ///
+    /// # Errors
+    /// As [`KeptReference::estimate`].
+    pub fn kept_reference(&self) -> Result<Option<ReferenceEstimate>, Error> {
+        let kept = KeptReference::of(&self.opened, self.plan.as_ref());
+        kept.map(|kept| kept.estimate(&self.pairs())).transpose()
+    }
+
+    /// The rows to train and to evaluate on.
+    fn pairs(&self) -> Vec<&Dataset> {
+        std::iter::once(&self.data.train).chain(&self.data.eval).collect()
     }
 
     /// Notes for the user, although nothing is wrong.

@@ -3,6 +3,8 @@
 mod distill;
 mod preference;
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -154,6 +156,15 @@ impl ObjectiveRecipe {
             Self::Dpo(dpo) => Some(&dpo.reference),
             Self::Kto(_) => Some(&ReferenceRecipe::Base),
             Self::Sft(_) | Self::Distill(_) | Self::Orpo(_) | Self::Simpo(_) => None,
+            Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => None,
+        }
+    }
+
+    /// The folder in which is kept what that model gives the answers, where the recipe names one.
+    pub fn reference_cache(&self) -> Option<&Path> {
+        match self {
+            Self::Dpo(dpo) => dpo.reference_cache.as_deref(),
+            Self::Sft(_) | Self::Distill(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) => None,
             Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => None,
         }
     }

@@ -86,6 +86,9 @@ pub(super) fn resolve(
             }
         }
     }
+    if let Some(ObjectiveSection::Dpo(dpo)) = &mut file.objective {
+        dpo.reference_cache = dpo.reference_cache.as_deref().map(|path| written(path, folders));
+    }
     if let Some(ObjectiveSection::Dpo(dpo)) = &mut file.objective
         && let Some(reference) = dpo.model()
     {

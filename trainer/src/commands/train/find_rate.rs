@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &TrainArgs, mut loaded: Loaded) -> Result<ExitCode,
         });
     }
     let (recompute, _) = ready.recompute();
-    let companion = ready.take_companion();
+    let companion = ready.take_companion()?;
     let Ready { opened, data, model, .. } = ready;
     let recipe = opened.recipe();
     let packs = data.train.packs(recipe.seed, 0);

@@ -7,11 +7,11 @@ use std::ops::Range;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
-use firebrand_datasets::{Part, TokenBatch};
+use firebrand_datasets::{Batch, Part, TokenBatch};
 use firebrand_models::{Network, Predictor};
 
 use crate::error::Error;
-use crate::objective::views::{inputs, predictor};
+use crate::objective::views::{inputs, predictor, token_batch};
 
 /// A batch of tokens, and what is said of its examples.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +21,15 @@ pub(super) struct Judged<'a> {
     pub tokens: &'a TokenBatch,
 }
 
-impl Judged<'_> {
+impl<'a> Judged<'a> {
+    /// A batch.
+    ///
+    /// # Errors
+    /// A batch that is not of tokens.
+    pub fn of(batch: &'a Batch) -> Result<Self, Error> {
+        Ok(Self { parts: &batch.parts, tokens: token_batch(batch)? })
+    }
+
     /// The examples, in the order of packs and segments, with the flattened `[batch * time]` positions of their tokens.
     pub fn examples(self) -> Vec<(Part, Range<usize>)> {
         let mut found = vec![];
@@ -56,6 +64,8 @@ pub(super) struct Answers {
 pub(super) struct Answer {
     /// What is said of it.
     pub part: Part,
+    /// Its place among the answers of the batch.
+    index: usize,
     /// The weight of its row.
     pub weight: f64,
     /// Its predictions, with those of its prompt where these were asked for.
@@ -114,7 +124,8 @@ impl Answers {
             }
         }
         let predictions = first..self.positions.len();
-        self.all.push(Answer { part, weight: weight / f64::from(count.max(1)), predictions, tokens: count as usize });
+        let (index, weight) = (self.all.len(), weight / f64::from(count.max(1)));
+        self.all.push(Answer { part, index, weight, predictions, tokens: count as usize });
     }
 
     /// Where something is predicted, and what.
@@ -147,10 +158,19 @@ impl Answers {
         self.log_probabilities(predictor, hidden).into_data().iter::<f32>().collect()
     }
 
-    /// An answer by what the model, and the reference where there is one, give all predictions.
-    pub fn scored(&self, answer: &Answer, model: &[f32], reference: Option<&[f32]>) -> Scored {
-        let sum = |values: &[f32]| -> f64 { self.tokens_of(answer).map(|index| f64::from(values[index])).sum() };
-        Scored { sum: sum(model), reference: reference.map_or(0.0, sum), tokens: answer.tokens.max(1) as f64 }
+    /// The log-probability of each answer by those of all predictions.
+    pub fn sums(&self, predictions: &[f32]) -> Vec<f64> {
+        self.all.iter().map(|answer| self.sum(answer, predictions)).collect()
+    }
+
+    /// An answer by what the model gives all predictions, and the reference, where there is one, all answers.
+    pub fn scored(&self, answer: &Answer, model: &[f32], reference: Option<&[f64]>) -> Scored {
+        let reference = reference.map_or(0.0, |sums| sums[answer.index]);
+        Scored { sum: self.sum(answer, model), reference, tokens: answer.tokens.max(1) as f64 }
+    }
+
+    fn sum(&self, answer: &Answer, predictions: &[f32]) -> f64 {
+        self.tokens_of(answer).map(|index| f64::from(predictions[index])).sum()
     }
 
     /// The indices of the predictions that are of the answer itself.

@@ -5,6 +5,7 @@
 //! kto.rs                    the loss of an answer that is good or bad
 //! mismatched.rs             answers that do not belong to their prompts, for KTO
 //! answers.rs                where the answers of a batch lie, and their log-probabilities
+//! reference.rs              the model that log-ratios measure from, or what it gave the pairs before
 //! sums.rs                   sums over a step, which become the loss and the numbers beside it
 //! ```
 //! Every loss is a formula of the log-probabilities of whole answers. A micro-batch's answers are scored, the formulas and their
@@ -22,6 +23,7 @@ mod mismatched;
 mod orpo;
 mod pair_loss;
 mod pairs;
+mod reference;
 mod simpo;
 mod sums;
 #[cfg(test)]
@@ -33,6 +35,7 @@ pub use kto::{AnswerLoss, Kto};
 pub use orpo::Orpo;
 pub use pair_loss::PairLoss;
 pub use pairs::PairFormula;
+pub use reference::{Reference, keep_pairs, missing_pairs};
 pub use simpo::Simpo;
 
 use std::cell::RefCell;
@@ -47,7 +50,7 @@ use firebrand_models::{Network, Stack};
 use super::backward::{Passage, Recompute, backward};
 use super::gradients::Gradients;
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
-use super::views::{inputs, predictor, token_batch};
+use super::views::{inputs, predictor};
 use crate::error::Error;
 use answers::{Answer, Answers, Judged};
 use mismatched::{Mismatched, batches};
@@ -61,7 +64,7 @@ pub struct Preference {
     /// The loss.
     pub formula: Formula,
     /// The model that log-ratios measure from. Without one, log-ratios are log-probabilities.
-    pub reference: Option<Network>,
+    pub reference: Option<Reference>,
     /// The most tokens of a row that is made of the prompt and the answer of two others.
     pub longest: usize,
 }
@@ -86,11 +89,11 @@ struct Scale {
     kl: f64,
 }
 
-/// The log-probabilities of all predictions of a batch.
+/// The log-probabilities of all predictions of a batch by the model, and of its answers by the reference.
 #[derive(Clone, Copy)]
 struct Given<'a> {
     model: &'a [f32],
-    reference: Option<&'a [f32]>,
+    reference: Option<&'a [f64]>,
 }
 
 impl Preference {
@@ -104,7 +107,7 @@ impl Preference {
         batches: &[(Batch, Mode)],
         gradients: &mut Gradients,
     ) -> Result<StepLoss, Error> {
-        let step: Vec<Judged<'_>> = batches.iter().map(|(batch, _)| judged(batch)).collect::<Result<_, _>>()?;
+        let step: Vec<Judged<'_>> = batches.iter().map(|(batch, _)| Judged::of(batch)).collect::<Result<_, _>>()?;
         let all: Vec<Answers> = step.iter().map(|batch| Answers::of(*batch, self.charges_likelihood())).collect();
         let mut scale = Scale::default();
         for answers in &all {
@@ -115,24 +118,24 @@ impl Preference {
             let mut apart = Apart::default();
             let mut mismatched = Mismatched::default();
             for batch in &step {
-                self.add_apart(&frozen, mismatched.next(*batch), batch.tokens, &mut apart);
+                self.add_apart(&frozen, mismatched.next(*batch), batch.tokens, &mut apart)?;
             }
             if let Some(batch) = step.last() {
-                self.add_apart(&frozen, mismatched.end().into_iter().collect(), batch.tokens, &mut apart);
+                self.add_apart(&frozen, mismatched.end().into_iter().collect(), batch.tokens, &mut apart)?;
             }
             scale.kl = apart.kl();
         }
         let sums = RefCell::new(self.no_sums(scale.kl));
-        for ((answers, Judged { tokens, .. }), (_, mode)) in all.iter().zip(step).zip(batches) {
+        for ((answers, batch), (_, mode)) in all.iter().zip(step).zip(batches) {
             if answers.is_empty() {
                 continue;
             }
-            let reference = self.by_reference(answers, tokens);
+            let reference = self.by_reference(answers, batch)?;
             let judge = |model: &[f32]| {
                 let given = Given { model, reference: reference.as_deref() };
                 self.judge(answers, given, scale, &mut sums.borrow_mut())
             };
-            let passage = AnswerPassage { answers, inputs: inputs(tokens), mode: *mode, judge: &judge };
+            let passage = AnswerPassage { answers, inputs: inputs(batch.tokens), mode: *mode, judge: &judge };
             backward(&passage, network, self.recompute, gradients);
         }
         let sums = sums.into_inner();
@@ -154,10 +157,10 @@ impl Preference {
         let mut waiting: Vec<(Scored, Judgement, f64)> = vec![];
         for batch in all {
             let batch = batch?;
-            let judged = judged(&batch)?;
+            let judged = Judged::of(&batch)?;
             let answers = Answers::of(judged, self.charges_likelihood());
             let model = answers.by(network, judged.tokens);
-            let reference = self.by_reference(&answers, judged.tokens);
+            let reference = self.by_reference(&answers, judged)?;
             let given = Given { model: &model, reference: reference.as_deref() };
             match &self.formula {
                 Formula::Pairs(_) => {
@@ -169,13 +172,13 @@ impl Preference {
                     for (answer, judgement) in judgements(&answers)? {
                         waiting.push((answers.scored(answer, given.model, given.reference), judgement, answer.weight));
                     }
-                    self.add_apart(network, mismatched.next(judged), judged.tokens, &mut apart);
+                    self.add_apart(network, mismatched.next(judged), judged.tokens, &mut apart)?;
                     like = Some(judged.tokens.clone());
                 }
             }
         }
         if let (Formula::Kto(kto), Some(like)) = (&self.formula, like) {
-            self.add_apart(network, mismatched.end().into_iter().collect(), &like, &mut apart);
+            self.add_apart(network, mismatched.end().into_iter().collect(), &like, &mut apart)?;
             sums.kl = Some(apart.kl());
             for (scored, judgement, weight) in waiting {
                 add_answer(kto, scored, judgement, weight, apart.kl(), &mut sums);
@@ -184,9 +187,9 @@ impl Preference {
         Ok(Evaluated { loss: sums.loss(), metrics: EvalMetrics::Numbers(sums.parts()) })
     }
 
-    /// What the reference gives all predictions of a batch, where there is one.
-    fn by_reference(&self, answers: &Answers, tokens: &TokenBatch) -> Option<Vec<f32>> {
-        self.reference.as_ref().map(|reference| answers.by(reference, tokens))
+    /// What the reference gives the answers of a batch, where there is one.
+    fn by_reference(&self, answers: &Answers, batch: Judged<'_>) -> Result<Option<Vec<f64>>, Error> {
+        self.reference.as_ref().map(|reference| reference.sums(answers, batch)).transpose()
     }
 
     fn charges_likelihood(&self) -> bool {
@@ -258,17 +261,25 @@ impl Preference {
     }
 
     /// Adds the log-ratios of mismatched rows, in batches about as large as `like`.
-    fn add_apart(&self, network: &Network, rows: Vec<Tokens>, like: &TokenBatch, apart: &mut Apart) {
+    fn add_apart(
+        &self,
+        network: &Network,
+        rows: Vec<Tokens>,
+        like: &TokenBatch,
+        apart: &mut Apart,
+    ) -> Result<(), Error> {
         let longest = predictor(network).position_limit().unwrap_or(usize::MAX).min(self.longest);
         for (parts, tokens) in batches(rows, like, longest) {
-            let answers = Answers::of(Judged { parts: &parts, tokens: &tokens }, false);
+            let batch = Judged { parts: &parts, tokens: &tokens };
+            let answers = Answers::of(batch, false);
             let model = answers.by(network, &tokens);
-            let reference = self.by_reference(&answers, &tokens);
+            let reference = self.by_reference(&answers, batch)?;
             for answer in &answers.all {
                 apart.sum += answers.scored(answer, &model, reference.as_deref()).log_ratio();
                 apart.rows += 1.0;
             }
         }
+        Ok(())
     }
 }
 
@@ -286,11 +297,6 @@ impl Apart {
         // Not `max`, which would make 0 of what is no number.
         if mean < 0.0 { 0.0 } else { mean }
     }
-}
-
-/// A batch of tokens with what is said of its examples.
-fn judged(batch: &Batch) -> Result<Judged<'_>, Error> {
-    Ok(Judged { parts: &batch.parts, tokens: token_batch(batch)? })
 }
 
 /// The weight of a pair: that of its row. Weights of messages may differ between its answers.

@@ -98,7 +98,8 @@ fn answers_are_the_labelled_tokens_of_their_segments() {
     assert_eq!(answers.all.iter().map(|answer| answer.weight).collect::<Vec<_>>(), [0.5; 4]);
     assert_eq!(answers.pairs().unwrap().len(), 2);
     let log_probabilities: Vec<f32> = (1..=6).map(|value| -(value as f32)).collect();
-    let first = answers.scored(&answers.all[0], &log_probabilities, Some(&[-0.5; 6]));
+    let first = answers.scored(&answers.all[0], &log_probabilities, Some(&[-1.0; 4]));
+    assert_eq!(answers.sums(&log_probabilities), [-3.0, -3.0, -9.0, -6.0]);
     assert_eq!(first, scored(-3.0, -1.0, 2.0));
     // With prompts: those of chosen answers are predicted too, and are no part of the answer.
     let answers = Answers::of(judged, true);

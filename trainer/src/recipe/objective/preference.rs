@@ -1,5 +1,7 @@
 //! `[objective] kind = "dpo" | "orpo" | "simpo" | "kto"`: learning from judged answers.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,8 @@ pub struct DpoRecipe {
     pub label_smoothing: f64,
     /// The model from which is measured.
     pub reference: ReferenceRecipe,
+    /// The folder in which is kept what the reference gives the answers; absent: it runs at every step.
+    pub reference_cache: Option<PathBuf>,
 }
 
 /// The losses of direct preference optimisation.
@@ -107,6 +111,11 @@ pub(in crate::recipe) struct DpoKeys {
     /// vocabulary, a folder or a hub id.
     #[schemars(example = &"start")]
     pub reference: String,
+    /// A folder in which the reference's log-probabilities are kept. Before the first step the reference runs over the pairs that are not
+    /// there, each once; then it runs no more, in this run and later ones with the same reference, and no copy of it is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"reference-cache")]
+    pub reference_cache: Option<PathBuf>,
 }
 
 const BASE: &str = "base";
@@ -114,7 +123,13 @@ const START: &str = "start";
 
 impl Default for DpoKeys {
     fn default() -> Self {
-        Self { beta: 0.1, variant: DpoVariant::default(), label_smoothing: 0.0, reference: BASE.into() }
+        Self {
+            beta: 0.1,
+            variant: DpoVariant::default(),
+            label_smoothing: 0.0,
+            reference: BASE.into(),
+            reference_cache: None,
+        }
     }
 }
 
@@ -155,18 +170,18 @@ impl DpoKeys {
             START => ReferenceRecipe::Start,
             model => ReferenceRecipe::Model(ModelSource::found(model)),
         };
-        let Self { beta, variant, label_smoothing, .. } = self;
-        DpoRecipe { beta, variant, label_smoothing, reference }
+        let Self { beta, variant, label_smoothing, reference_cache, .. } = self;
+        DpoRecipe { beta, variant, label_smoothing, reference, reference_cache }
     }
 }
 
 impl From<DpoRecipe> for DpoKeys {
-    fn from(DpoRecipe { beta, variant, label_smoothing, reference }: DpoRecipe) -> Self {
+    fn from(DpoRecipe { beta, variant, label_smoothing, reference, reference_cache }: DpoRecipe) -> Self {
         let reference = match reference {
             ReferenceRecipe::Base => BASE.into(),
             ReferenceRecipe::Start => START.into(),
             ReferenceRecipe::Model(model) => model.to_string(),
         };
-        Self { beta, variant, label_smoothing, reference }
+        Self { beta, variant, label_smoothing, reference, reference_cache }
     }
 }

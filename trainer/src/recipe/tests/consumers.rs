@@ -54,6 +54,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("objective.beta", "trainer/src/recipe/objective/distill.rs", "beta: self.beta"),
     ("objective.variant", "trainer/src/objective/preference/dpo.rs", "match variant"),
     ("objective.label_smoothing", "trainer/src/objective/preference/dpo.rs", "label_smoothing: noise"),
+    ("objective.reference_cache", "trainer/src/plan/kept_reference.rs", "reference_cache: Some(folder)"),
     ("objective.reference", "trainer/src/plan/model.rs", "objective.reference()"),
     ("objective.lambda", "trainer/src/objective/preference/orpo.rs", "self.lambda"),
     ("objective.gamma", "trainer/src/objective/preference/simpo.rs", "self.gamma"),
