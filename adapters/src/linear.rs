@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use firebrand_kernels::{QuantizationError, QuantizationScheme, QuantizedWeight};
+use firebrand_kernels::{Precision, QuantizationError, QuantizationScheme, QuantizedWeight};
 
 use crate::weight::Weight;
 use crate::{Adapter, Mode, Place};
@@ -18,17 +18,24 @@ pub struct Linear {
     weight: Weight,
     bias: Option<Param<Tensor<1>>>,
     adapter: Option<Adapter>,
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl Linear {
     /// A dense map without an adapter.
     pub fn new(weight: Param<Tensor<2>>, bias: Option<Param<Tensor<1>>>) -> Self {
-        Self { weight: Weight::Dense(weight), bias, adapter: None }
+        Self { weight: Weight::Dense(weight), bias, adapter: None, precision: Precision::F32 }
     }
 
     /// A map with a frozen quantized weight, without an adapter.
     pub fn quantized(weight: Arc<QuantizedWeight>, bias: Option<Param<Tensor<1>>>) -> Self {
-        Self { weight: Weight::quantized(weight), bias, adapter: None }
+        Self { weight: Weight::quantized(weight), bias, adapter: None, precision: Precision::F32 }
+    }
+
+    /// Sets in which numbers products with the weight read their operands; f32 if it is never called. Adapters compute in f32.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 
     /// `x` is `[batch, time, in]`, the result `[batch, time, out]`.
@@ -51,7 +58,7 @@ impl Linear {
 
     /// `x W^T` with the base weight, without the adapter.
     pub(crate) fn product(&self, x: Tensor<3>) -> Tensor<3> {
-        self.weight.product(x)
+        self.weight.product(x, self.precision)
     }
 
     /// Adds the bias to `y`.

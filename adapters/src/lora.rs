@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Shape, Tensor, TensorData};
-use firebrand_kernels::linear;
+use firebrand_kernels::{Precision, linear};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -268,7 +268,7 @@ impl Lora {
     /// `s B A x`.
     pub(crate) fn product(&self, x: Tensor<3>) -> Tensor<3> {
         // Scaling the narrow side takes `rank` products per token instead of `out`.
-        let through = |x, a, b| linear(linear(x, a) * self.settings.scale, b);
+        let through = |x, a, b| linear(linear(x, a, Precision::F32) * self.settings.scale, b, Precision::F32);
         match self.start(&x.device()) {
             None => through(x, self.a.val(), self.b.val()),
             Some((a, b)) => through(x.clone(), self.a.val(), self.b.val()) - through(x, a, b),

@@ -6,19 +6,19 @@
 //! appended to the hidden states and `B` to the matrix: `W h + B (s A h) = [W B] [h; s A h]`.
 
 use burn::tensor::Tensor;
-use firebrand_kernels::linear;
+use firebrand_kernels::{Precision, linear};
 
 use crate::{AdapterConfig, AdapterError, Linear, Lora, LoraConfig, LoraFactors, LoraInit, Mode, normal, stream};
 
 impl Lora {
     /// The adapter's addition to looked-up rows. `rows` looks up a table `[rows, any]` in the same way as the base's.
     pub fn look_up(&self, rows: impl FnOnce(Tensor<2>) -> Tensor<3>) -> Tensor<3> {
-        linear(rows(self.a.val().transpose()) * self.scale(), self.b.val())
+        linear(rows(self.a.val().transpose()) * self.scale(), self.b.val(), Precision::F32)
     }
 
     /// `x` `[batch, time, in]` with `s A dropout(x)` appended, `[batch, time, in + rank]`, for a product with `[W B]`.
     pub fn widened(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
-        let narrow = linear(self.dropped(x.clone(), mode, None), self.a.val()) * self.scale();
+        let narrow = linear(self.dropped(x.clone(), mode, None), self.a.val(), Precision::F32) * self.scale();
         Tensor::cat(vec![x, narrow], 2)
     }
 }
@@ -127,8 +127,9 @@ mod tests {
     #[test]
     fn the_widened_product_is_the_product_with_the_merged_head() {
         let (lora, weight, hidden) = (lora(), matrix([5, 6], 0.9), matrix([2, 2, 6], 1.3));
-        let merged = linear(hidden.clone(), weight.clone() + lora.delta());
-        let widened = linear(lora.widened(hidden, Mode::Inference), Tensor::cat(vec![weight, lora.b.val()], 1));
+        let merged = linear(hidden.clone(), weight.clone() + lora.delta(), Precision::F32);
+        let widened =
+            linear(lora.widened(hidden, Mode::Inference), Tensor::cat(vec![weight, lora.b.val()], 1), Precision::F32);
         assert_near(&values(widened), &values(merged));
     }
 

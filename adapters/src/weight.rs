@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
-use firebrand_kernels::{QuantizedWeight, frozen_matmul, linear};
+use firebrand_kernels::{Precision, QuantizedWeight, frozen_matmul, linear};
 
 /// The weight of a linear map, `[out, in]`.
 #[derive(Module, Debug)]
@@ -32,10 +32,10 @@ impl Weight {
     }
 
     /// `x W^T`, for `x` `[batch, time, in]`.
-    pub fn product(&self, x: Tensor<3>) -> Tensor<3> {
+    pub fn product(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         match self {
-            Self::Dense(weight) => linear(x, weight.val()),
-            Self::Quantized(Quantized { weight }) => frozen_matmul(x, weight),
+            Self::Dense(weight) => linear(x, weight.val(), precision),
+            Self::Quantized(Quantized { weight }) => frozen_matmul(x, weight, precision),
         }
     }
 

@@ -3,9 +3,9 @@
 //! Keeps only its inputs; the backward pass computes value and slope of the function again.
 
 use crate::{
+    cpu::vectorised,
     flex::{dense, has_fused, tensor_of, values},
     functions::{erf, exp, sigmoid, tanh},
-    simd::vectorised,
 };
 use burn::{
     backend::{

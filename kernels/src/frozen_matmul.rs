@@ -8,6 +8,7 @@
 use crate::{
     flex::{dense, has_fused, tensor_of, values},
     matmul::{Elements, Matrix, Store, multiply_parallel},
+    precision::Precision,
     quantized::QuantizedWeight,
 };
 use burn::{
@@ -30,36 +31,44 @@ use std::sync::Arc;
 ///
 /// # Panics
 /// When the inner sizes differ.
-pub fn frozen_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<QuantizedWeight>) -> Tensor<D> {
+pub fn frozen_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<QuantizedWeight>, precision: Precision) -> Tensor<D> {
     let (shape, [outputs, inputs]) = (x.dims(), weight.shape());
     assert_eq!(shape[D - 1], inputs, "frozen_matmul: x is {shape:?}, weight [{outputs}, {inputs}]");
     if !has_fused(&x.device()) {
-        return composed(x, weight);
+        return composed(x, weight, precision);
     }
-    Tensor::from_dispatch(<Dispatch as FrozenMatmulBackend>::fused_frozen_matmul(x.into_dispatch(), weight.clone()))
+    Tensor::from_dispatch(<Dispatch as FrozenMatmulBackend>::fused_frozen_matmul(
+        x.into_dispatch(),
+        weight.clone(),
+        precision,
+    ))
 }
 
 /// [`frozen_matmul`] in plain Burn operations: the dense weight exists while it runs, and with autodiff until the backward pass.
-pub fn composed<const D: usize>(x: Tensor<D>, weight: &Arc<QuantizedWeight>) -> Tensor<D> {
+pub fn composed<const D: usize>(x: Tensor<D>, weight: &Arc<QuantizedWeight>, precision: Precision) -> Tensor<D> {
     let dense = weight.dequantize(&x.device());
-    crate::linear::composed(x, dense)
+    crate::linear::composed(x, dense, precision)
 }
 
 /// Backends with a fused [`frozen_matmul`].
 #[backend_extension(Flex, Autodiff)]
 pub trait FrozenMatmulBackend: Backend {
     /// See [`frozen_matmul`].
-    fn fused_frozen_matmul(x: FloatTensor<Self>, weight: Arc<QuantizedWeight>) -> FloatTensor<Self>;
+    fn fused_frozen_matmul(
+        x: FloatTensor<Self>,
+        weight: Arc<QuantizedWeight>,
+        precision: Precision,
+    ) -> FloatTensor<Self>;
 }
 
 /// `x W^T` or `x W`, whichever `weight` is a view of.
-fn multiply(x: FlexTensor, weight: Matrix) -> FlexTensor {
+fn multiply(x: FlexTensor, weight: Matrix, precision: Precision) -> FlexTensor {
     let x = dense(x);
     let mut shape = x.layout().shape().clone();
     let rows = shape.num_elements() / weight.rows.max(1);
     let mut out = vec![0.0; rows * weight.columns];
     let x = Matrix::dense(Elements::F32(values(&x)), rows, weight.rows);
-    multiply_parallel(&mut out, x, weight, Store::Replace);
+    multiply_parallel(&mut out, x, weight, Store::Replace, precision);
     let last = shape.num_dims() - 1;
     shape[last] = weight.columns;
     tensor_of(out, shape)
@@ -71,8 +80,8 @@ fn matrix(weight: &QuantizedWeight) -> Matrix<'_> {
 }
 
 impl FrozenMatmulBackend for Flex {
-    fn fused_frozen_matmul(x: FlexTensor, weight: Arc<QuantizedWeight>) -> FlexTensor {
-        multiply(x, matrix(&weight).transposed())
+    fn fused_frozen_matmul(x: FlexTensor, weight: Arc<QuantizedWeight>, precision: Precision) -> FlexTensor {
+        multiply(x, matrix(&weight).transposed(), precision)
     }
 }
 
@@ -80,23 +89,28 @@ impl FrozenMatmulBackend for Flex {
 struct FrozenMatmulBackward;
 
 impl Backward<Flex, 1> for FrozenMatmulBackward {
-    type State = Arc<QuantizedWeight>;
+    type State = (Arc<QuantizedWeight>, Precision);
 
-    fn backward(self, ops: Ops<Arc<QuantizedWeight>, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x_node] = ops.parents;
         let grad = grads.consume::<Flex>(&ops.node);
         if let Some(node) = x_node {
-            grads.register::<Flex>(node.id, multiply(grad, matrix(&ops.state)));
+            let (weight, precision) = ops.state;
+            grads.register::<Flex>(node.id, multiply(grad, matrix(&weight), precision));
         }
     }
 }
 
 impl<C: CheckpointStrategy> FrozenMatmulBackend for Autodiff<Flex, C> {
-    fn fused_frozen_matmul(x: FloatTensor<Self>, weight: Arc<QuantizedWeight>) -> FloatTensor<Self> {
+    fn fused_frozen_matmul(
+        x: FloatTensor<Self>,
+        weight: Arc<QuantizedWeight>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
         let (x, x_node) = x.into_parts();
-        let out = Flex::fused_frozen_matmul(x, weight.clone());
+        let out = Flex::fused_frozen_matmul(x, weight.clone(), precision);
         match FrozenMatmulBackward.prepare::<C>([x_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(weight, out),
+            OpsKind::Tracked(prep) => prep.finish((weight, precision), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
@@ -106,13 +120,14 @@ impl<C: CheckpointStrategy> FrozenMatmulBackend for Autodiff<Flex, C> {
 mod tests {
     use super::*;
     use crate::{
+        cpu::testing::with_each_instruction_set,
         linear,
         quantized::{FourBit, QuantizationScheme},
-        simd::testing::with_each_instruction_set,
         testing::{assert_near, in_pools, numbers, random, values},
     };
     use burn::tensor::{Device, TensorData};
 
+    const PRECISE: Precision = Precision::F32;
     const SCHEMES: [QuantizationScheme; 4] = [
         QuantizationScheme::NF4,
         QuantizationScheme::INT8,
@@ -140,11 +155,29 @@ mod tests {
         for scheme in SCHEMES {
             for (rows, inputs, outputs) in SHAPES {
                 let (x, weight) = (random([1, rows, inputs], 1), quantized(outputs, inputs, scheme));
-                let found = passes(|x| frozen_matmul(x, &weight), x.clone());
+                let found = passes(|x| frozen_matmul(x, &weight, PRECISE), x.clone());
                 let dense = weight.dequantize(&Device::flex().autodiff());
-                assert!(found == passes(|x| linear(x, dense.clone()), x), "{scheme:?} {rows} {inputs} {outputs}");
+                assert!(
+                    found == passes(|x| linear(x, dense.clone(), PRECISE), x),
+                    "{scheme:?} {rows} {inputs} {outputs}"
+                );
             }
         }
+    }
+
+    #[test]
+    fn in_bf16_it_is_the_product_with_the_dequantized_weight_bit_for_bit() {
+        crate::cpu::testing::with_each_instruction_set(|| {
+            for (scheme, (rows, inputs, outputs)) in
+                SCHEMES.into_iter().flat_map(|scheme| SHAPES.map(|shape| (scheme, shape)))
+            {
+                let (x, weight) = (random([1, rows, inputs], 1), quantized(outputs, inputs, scheme));
+                let found = passes(|x| frozen_matmul(x, &weight, Precision::Bf16), x.clone());
+                let dense = weight.dequantize(&Device::flex().autodiff());
+                let expected = passes(|x| linear(x, dense.clone(), Precision::Bf16), x);
+                assert!(found == expected, "{scheme:?} {rows} {inputs} {outputs}");
+            }
+        });
     }
 
     #[test]
@@ -161,8 +194,8 @@ mod tests {
     fn equals_composed() {
         for (rows, inputs, outputs) in SHAPES {
             let (x, weight) = (random([2, rows, inputs], 1), quantized(outputs, inputs, QuantizationScheme::NF4));
-            let found = passes(|x| frozen_matmul(x, &weight), x.clone());
-            let expected = passes(|x| composed(x, &weight), x);
+            let found = passes(|x| frozen_matmul(x, &weight, PRECISE), x.clone());
+            let expected = passes(|x| composed(x, &weight, PRECISE), x);
             for (found, expected) in found.iter().zip(&expected) {
                 assert_near(found, expected, 2e-6);
             }
@@ -173,23 +206,23 @@ mod tests {
     fn views_are_accepted() {
         let weight = quantized(7, 5, QuantizationScheme::NF4);
         let x = random([6, 2, 5], 1).swap_dims(0, 1);
-        assert_near(&values(frozen_matmul(x.clone(), &weight)), &values(composed(x, &weight)), 2e-6);
+        assert_near(&values(frozen_matmul(x.clone(), &weight, PRECISE)), &values(composed(x, &weight, PRECISE)), 2e-6);
     }
 
     #[test]
     fn frozen_inputs_build_no_graph() {
         let (x, weight) = (random([1, 2, 3], 1), quantized(4, 3, QuantizationScheme::NF4));
-        assert!(!frozen_matmul(x.clone(), &weight).is_tracked());
-        assert!(frozen_matmul(x.clone().require_grad(), &weight).is_tracked());
-        let plain = frozen_matmul(x.clone().inner(), &weight);
-        assert_eq!(values(plain), values(frozen_matmul(x, &weight)));
+        assert!(!frozen_matmul(x.clone(), &weight, PRECISE).is_tracked());
+        assert!(frozen_matmul(x.clone().require_grad(), &weight, PRECISE).is_tracked());
+        let plain = frozen_matmul(x.clone().inner(), &weight, PRECISE);
+        assert_eq!(values(plain), values(frozen_matmul(x, &weight, PRECISE)));
     }
 
     #[test]
     fn only_a_handle_is_kept_for_the_backward_pass() {
         let weight = quantized(4, 3, QuantizationScheme::NF4);
         let x = random([1, 2, 3], 1).require_grad();
-        let out = frozen_matmul(x.clone(), &weight);
+        let out = frozen_matmul(x.clone(), &weight, PRECISE);
         assert_eq!(Arc::strong_count(&weight), 2);
         let grads = out.sum().backward();
         assert_eq!(Arc::strong_count(&weight), 1);
@@ -199,6 +232,6 @@ mod tests {
     #[test]
     fn bits_do_not_depend_on_threads() {
         let weight = quantized(190, 130, QuantizationScheme::NF4);
-        in_pools(|| passes(|x| frozen_matmul(x, &weight), random([3, 70, 130], 1)));
+        in_pools(|| passes(|x| frozen_matmul(x, &weight, PRECISE), random([3, 70, 130], 1)));
     }
 }

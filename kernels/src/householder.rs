@@ -5,9 +5,10 @@
 
 use rayon::prelude::*;
 
+use crate::cpu::vectorised;
 use crate::factorise::fix_signs;
 use crate::matmul::{Elements, Matrix, Store, multiply_parallel};
-use crate::simd::vectorised;
+use crate::precision::Precision;
 
 /// The first parts of `M = Q R`, for `matrix` `[rows, columns]`, row-major: `Q` `[rows, components]` with orthonormal columns and
 /// `R` `[components, columns]` upper triangular. The signs are as in [`crate::Svd`].
@@ -23,7 +24,7 @@ pub fn qr(matrix: &[f32], rows: usize, columns: usize, components: usize) -> (Ve
     if others > 0 {
         let left = Matrix::dense(Elements::F32(&vectors), components, rows);
         let right = Matrix::strided(&matrix[components..], rows, others, columns);
-        multiply_parallel(&mut across, left, right, Store::Replace);
+        multiply_parallel(&mut across, left, right, Store::Replace, Precision::F32);
     }
     let mut r = Vec::with_capacity(components * columns);
     for component in 0..components {

@@ -4,8 +4,8 @@
 //! zero. Keeps its input for the backward pass, not the normalised rows. Not here: normalisation over more than the last axis.
 
 use crate::{
+    cpu::vectorised,
     flex::{dense, has_fused, tensor, tensor_of, values},
-    simd::vectorised,
     sums::{LANES, inner_product, sum_of, sum_vectors},
 };
 use burn::{

@@ -10,6 +10,7 @@
 use crate::factorise::{Svd, fix_signs, svd};
 use crate::householder::{Orthonormal, orthonormal};
 use crate::matmul::{Elements, Matrix, Store, multiply_parallel};
+use crate::precision::Precision;
 
 /// Directions beyond those wanted, which make the others converge.
 const MORE: usize = 8;
@@ -61,11 +62,11 @@ pub fn leading_svd(
     for iteration in 1.. {
         let mut across = vec![0.0; width * rows];
         let directions = Matrix::dense(Elements::F32(&right), width, columns);
-        multiply_parallel(&mut across, directions, whole.transposed(), Store::Replace);
+        multiply_parallel(&mut across, directions, whole.transposed(), Store::Replace, Precision::F32);
         let left = orthonormal(&across, rows);
         let mut across = vec![0.0; width * columns];
         let directions = Matrix::dense(Elements::F32(&left.vectors), width, rows);
-        multiply_parallel(&mut across, directions, whole, Store::Replace);
+        multiply_parallel(&mut across, directions, whole, Store::Replace, Precision::F32);
         let found = orthonormal(&across, columns);
         // The matrix in the span is left^T across, and across is the transposed triangle times the vectors.
         let core: Vec<f64> =
@@ -89,7 +90,7 @@ pub fn distance_to_product(matrix: &[f32], left: &[f32], right: &[f32], rank: us
     let (rows, columns) = (left.len() / rank, right.len() / rank);
     let mut apart: Vec<f32> = matrix.iter().map(|value| -value).collect();
     let left = Matrix::dense(Elements::F32(left), rows, rank);
-    multiply_parallel(&mut apart, left, Matrix::dense(Elements::F32(right), rank, columns), Store::Add);
+    multiply_parallel(&mut apart, left, Matrix::dense(Elements::F32(right), rank, columns), Store::Add, Precision::F32);
     apart.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
 }
 
@@ -116,10 +117,10 @@ fn turned(core: &Svd, left: &Orthonormal, right: &Orthonormal, components: usize
         Svd { left: vec![0.0; rows * components], values: found.values, right: vec![0.0; components * columns] };
     let basis = Matrix::dense(Elements::F32(&left.vectors), left.components, rows).transposed();
     let turn = Matrix::dense(Elements::F32(&found.left), left.components, components);
-    multiply_parallel(&mut svd.left, basis, turn, Store::Replace);
+    multiply_parallel(&mut svd.left, basis, turn, Store::Replace, Precision::F32);
     let turn = Matrix::dense(Elements::F32(&found.right), components, right.components);
     let basis = Matrix::dense(Elements::F32(&right.vectors), right.components, columns);
-    multiply_parallel(&mut svd.right, turn, basis, Store::Replace);
+    multiply_parallel(&mut svd.right, turn, basis, Store::Replace, Precision::F32);
     fix_signs(&mut svd.left, &mut svd.right, components, columns);
     svd
 }

@@ -9,6 +9,7 @@
 
 mod activation;
 mod attention;
+mod cpu;
 mod cross_entropy;
 mod divergence;
 mod factorise;
@@ -21,18 +22,20 @@ mod layer_norm;
 mod leading;
 mod linear;
 mod matmul;
+mod precision;
 mod quantized;
 mod rms_norm;
 mod rope;
 mod scratch;
 mod shared_rows;
-mod simd;
+
 mod sums;
 #[cfg(test)]
 mod testing;
 
 pub use activation::{Activation, activate, gated};
 pub use attention::{Alibi, AttentionOptions, Sight, attention};
+pub use cpu::{InstructionSet, InstructionSetError};
 pub use cross_entropy::{
     HeadWeight, Regularisation, RegularisedLoss, linear_cross_entropy, linear_log_probabilities,
     regularised_cross_entropy, token_statistics,
@@ -45,6 +48,7 @@ pub use householder::qr;
 pub use layer_norm::layer_norm;
 pub use leading::{distance_to_product, leading_svd, low_rank_svd};
 pub use linear::linear;
+pub use precision::Precision;
 pub use quantized::{DoubleScales, FourBit, QuantizationError, QuantizationScheme, QuantizedWeight, Scales};
 pub use rms_norm::rms_norm;
 pub use rope::{RopeStyle, rope};

@@ -6,6 +6,7 @@
 use crate::{
     flex::{dense, has_fused, matrix, tensor, tensor_of, values},
     matmul::{Elements, Matrix, Store, multiply_parallel},
+    precision::Precision,
 };
 use burn::{
     backend::{
@@ -24,26 +25,30 @@ use burn_flex::FlexTensor;
 
 /// `y = x W^T`. `x` is `[..., in]` in f32, `weight` is `[out, in]`; the result is f32.
 ///
-/// A weight in f16 or bf16 must be frozen.
+/// The products of the backward pass have the same precision. A weight in f16 or bf16 must be frozen.
 ///
 /// # Panics
 /// When the inner sizes differ.
-pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
+pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, precision: Precision) -> Tensor<D> {
     let (shape, [outputs, inputs]) = (x.dims(), weight.dims());
     assert_eq!(shape[D - 1], inputs, "linear: x is {shape:?}, weight [{outputs}, {inputs}]");
     if !has_fused(&x.device()) {
-        return composed(x, weight);
+        return composed(x, weight, precision);
     }
-    Tensor::from_dispatch(<Dispatch as LinearBackend>::fused_linear(x.into_dispatch(), weight.into_dispatch()))
+    Tensor::from_dispatch(<Dispatch as LinearBackend>::fused_linear(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        precision,
+    ))
 }
 
-/// [`linear`] in plain Burn operations.
-pub fn composed<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
+/// [`linear`] in plain Burn operations. The products of its backward pass read gradients as they are.
+pub fn composed<const D: usize>(x: Tensor<D>, weight: Tensor<2>, precision: Precision) -> Tensor<D> {
     let mut shape = x.dims();
     let [outputs, inputs] = weight.dims();
     shape[D - 1] = outputs;
-    let rows = x.reshape([-1, inputs as i32]);
-    let weight = weight.cast(DType::F32);
+    let rows = precision.round(x.reshape([-1, inputs as i32]));
+    let weight = precision.round(weight);
     rows.matmul(weight.transpose()).reshape(shape)
 }
 
@@ -51,18 +56,18 @@ pub fn composed<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
 #[backend_extension(Flex, Autodiff)]
 pub trait LinearBackend: Backend {
     /// See [`linear`].
-    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self>;
 }
 
 impl LinearBackend for Flex {
-    fn fused_linear(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
+    fn fused_linear(x: FlexTensor, weight: FlexTensor, precision: Precision) -> FlexTensor {
         let x = dense(x);
         let weight = matrix(&weight);
         let mut shape = x.layout().shape().clone();
         let rows = shape.num_elements() / weight.columns.max(1);
         let mut out = vec![0.0; rows * weight.rows];
         let x = Matrix::dense(Elements::F32(values(&x)), rows, weight.columns);
-        multiply_parallel(&mut out, x, weight.transposed(), Store::Replace);
+        multiply_parallel(&mut out, x, weight.transposed(), Store::Replace, precision);
         let last = shape.num_dims() - 1;
         shape[last] = weight.rows;
         tensor_of(out, shape)
@@ -77,6 +82,7 @@ struct LinearBackward;
 struct LinearState {
     x: Option<FlexTensor>,
     weight: FlexTensor,
+    precision: Precision,
 }
 
 impl Backward<Flex, 2> for LinearBackward {
@@ -85,14 +91,14 @@ impl Backward<Flex, 2> for LinearBackward {
     fn backward(self, ops: Ops<LinearState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x_node, weight_node] = ops.parents;
         let grad = dense(grads.consume::<Flex>(&ops.node));
-        let LinearState { x, weight } = ops.state;
+        let LinearState { x, weight, precision } = ops.state;
         let weight = matrix(&weight);
         let mut shape = grad.layout().shape().clone();
         let rows = shape.num_elements() / weight.rows.max(1);
         let view = Matrix::dense(Elements::F32(values(&grad)), rows, weight.rows);
         if let Some(node) = x_node {
             let mut dx = vec![0.0; rows * weight.columns];
-            multiply_parallel(&mut dx, view, weight, Store::Replace);
+            multiply_parallel(&mut dx, view, weight, Store::Replace, precision);
             let last = shape.num_dims() - 1;
             shape[last] = weight.columns;
             grads.register::<Flex>(node.id, tensor_of(dx, shape));
@@ -100,24 +106,24 @@ impl Backward<Flex, 2> for LinearBackward {
         if let (Some(node), Some(x)) = (weight_node, x) {
             let x = Matrix::dense(Elements::F32(values(&x)), rows, weight.columns);
             let mut d_weight = vec![0.0; weight.rows * weight.columns];
-            multiply_parallel(&mut d_weight, view.transposed(), x, Store::Replace);
+            multiply_parallel(&mut d_weight, view.transposed(), x, Store::Replace, precision);
             grads.register::<Flex>(node.id, tensor(d_weight, [weight.rows, weight.columns]));
         }
     }
 }
 
 impl<C: CheckpointStrategy> LinearBackend for Autodiff<Flex, C> {
-    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
         let learns = weight.is_tracked();
         let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
         assert!(!learns || weight.dtype() == DType::F32, "a weight in {:?} must be frozen", weight.dtype());
         let x = dense(x);
         match LinearBackward.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let out = Flex::fused_linear(x.clone(), weight.clone());
-                prep.finish(LinearState { x: learns.then_some(x), weight }, out)
+                let out = Flex::fused_linear(x.clone(), weight.clone(), precision);
+                prep.finish(LinearState { x: learns.then_some(x), weight, precision }, out)
             }
-            OpsKind::UnTracked(prep) => prep.finish(Flex::fused_linear(x, weight)),
+            OpsKind::UnTracked(prep) => prep.finish(Flex::fused_linear(x, weight, precision)),
         }
     }
 }
@@ -128,14 +134,16 @@ mod tests {
     use crate::testing::{assert_near, finite_differences, in_pools, numbers, random, values};
     use burn::tensor::{Device, TensorData};
 
+    const PRECISE: Precision = Precision::F32;
+
     /// Output, and gradients of `sum(output * direction)` for `x` and the weight.
     fn passes<const D: usize>(
-        form: fn(Tensor<D>, Tensor<2>) -> Tensor<D>,
+        form: fn(Tensor<D>, Tensor<2>, Precision) -> Tensor<D>,
         x: Tensor<D>,
         weight: Tensor<2>,
     ) -> [Vec<f32>; 3] {
         let (x, weight) = (x.require_grad(), weight.require_grad());
-        let out = form(x.clone(), weight.clone());
+        let out = form(x.clone(), weight.clone(), PRECISE);
         let direction = random(out.dims(), 9);
         let grads = (out.clone() * direction).sum().backward();
         [values(out), values(x.grad(&grads).unwrap()), values(weight.grad(&grads).unwrap())]
@@ -157,8 +165,8 @@ mod tests {
     fn views_are_read_in_place() {
         let (x, weight) = (random([6, 2, 5], 1), random([5, 7], 2));
         let (x, weight) = (x.swap_dims(0, 1).slice([0..2, 1..5, 0..5]), weight.transpose());
-        let found = values(linear(x.clone(), weight.clone()));
-        assert_near(&found, &values(composed(x, weight)), 2e-6);
+        let found = values(linear(x.clone(), weight.clone(), PRECISE));
+        assert_near(&found, &values(composed(x, weight, PRECISE)), 2e-6);
     }
 
     #[test]
@@ -172,7 +180,7 @@ mod tests {
         };
         let value = |x: &[f32], weight: &[f32]| {
             let (x, weight) = of(x, weight);
-            values((linear(x, weight) * random([2, 4], 9)).sum())[0]
+            values((linear(x, weight, PRECISE) * random([2, 4], 9)).sum())[0]
         };
         let (x_tensor, weight_tensor) = of(&x, &weight);
         let [_, dx, d_weight] = passes(linear, x_tensor, weight_tensor);
@@ -185,7 +193,7 @@ mod tests {
         for dtype in [DType::BF16, DType::F16] {
             let x = random([2, 9, 40], 1).require_grad();
             let weight = random([24, 40], 2).cast(dtype);
-            let out = linear(x.clone(), weight.clone());
+            let out = linear(x.clone(), weight.clone(), PRECISE);
             assert_eq!(out.dtype(), DType::F32);
             let grads = (out.clone() * random([2, 9, 24], 9)).sum().backward();
             let [expected, dx, _] = passes(composed, x.clone(), weight.cast(DType::F32));
@@ -194,18 +202,44 @@ mod tests {
         }
     }
 
+    /// In bf16 the operands of every product are rounded, those of the backward pass too.
+    #[test]
+    fn bf16_passes_are_those_of_rounded_operands() {
+        let round = |x: Tensor<2>| x.cast(DType::BF16).cast(DType::F32);
+        for dtype in [DType::F32, DType::BF16] {
+            let (x, weight) = (random([40, 131], 1).require_grad(), random([96, 131], 2).cast(dtype));
+            let weight = if dtype == DType::F32 { weight.require_grad() } else { weight };
+            let (out, grad) = (linear(x.clone(), weight.clone(), Precision::Bf16), random([40, 96], 9));
+            let grads = (out.clone() * grad.clone()).sum().backward();
+            let (x_rounded, w_rounded, grad) = (round(x.clone()), round(weight.clone()), round(grad));
+            let expected = x_rounded.clone().matmul(w_rounded.clone().transpose());
+            assert_near(&values(out), &values(expected), 2e-6);
+            assert_near(&values(x.grad(&grads).unwrap()), &values(grad.clone().matmul(w_rounded).inner()), 2e-6);
+            if let Some(found) = weight.grad(&grads) {
+                assert_near(&values(found), &values(grad.transpose().matmul(x_rounded).inner()), 2e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_rounds_alike() {
+        crate::cpu::testing::with_each_instruction_set(bf16_passes_are_those_of_rounded_operands);
+    }
+
     #[test]
     fn frozen_inputs_build_no_graph() {
         let (x, weight) = (random([1, 2, 3], 1), random([4, 3], 2));
-        assert!(!linear(x.clone(), weight.clone()).is_tracked());
-        assert!(linear(x.clone(), weight.clone().require_grad()).is_tracked());
+        assert!(!linear(x.clone(), weight.clone(), PRECISE).is_tracked());
+        assert!(linear(x.clone(), weight.clone().require_grad(), PRECISE).is_tracked());
         let plain = Device::flex();
-        let out = linear(x.clone().inner().to_device(&plain), weight.clone().inner().to_device(&plain));
-        assert_eq!(values(out), values(linear(x, weight)));
+        let out = linear(x.clone().inner().to_device(&plain), weight.clone().inner().to_device(&plain), PRECISE);
+        assert_eq!(values(out), values(linear(x, weight, PRECISE)));
     }
 
     #[test]
     fn bits_do_not_depend_on_threads() {
         in_pools(|| passes(linear, random([3, 70, 130], 1), random([190, 130], 2)));
+        let bf16: fn(Tensor<3>, Tensor<2>, Precision) -> Tensor<3> = |x, weight, _| linear(x, weight, Precision::Bf16);
+        in_pools(|| passes(bf16, random([3, 70, 130], 1), random([190, 130], 2)));
     }
 }

@@ -3,8 +3,8 @@
 //! Keeps its input for the backward pass, not the normalised rows.
 
 use crate::{
+    cpu::vectorised,
     flex::{dense, has_fused, tensor, tensor_of, values},
-    simd::vectorised,
     sums::{inner_product, sum_vectors},
 };
 use burn::{

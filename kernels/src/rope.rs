@@ -3,8 +3,8 @@
 //! The angles come from outside: frequencies and their scaling belong to the model. The backward pass turns the other way and needs no input.
 
 use crate::{
+    cpu::vectorised,
     flex::{dense, has_fused, tensor_of, values},
-    simd::vectorised,
 };
 use burn::{
     backend::{

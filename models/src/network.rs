@@ -5,11 +5,12 @@ use std::fmt;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use firebrand_adapters::Linear;
+use firebrand_kernels::Precision;
 
 use crate::adapter::{Placed, Site};
 use crate::decoder::{Decoder, DecoderConfig, HeadConfig};
 use crate::parameters::ParameterSource;
-use crate::parts::{BlockConfig, Maps, maps};
+use crate::parts::{BlockConfig, Experts, Maps, maps};
 use crate::towers::{Towers, TowersConfig};
 
 /// A network of any kind. The kind is not part of a parameter's path.
@@ -265,6 +266,26 @@ impl Network {
         let mut found = vec![];
         self.maps_mut("", &mut found);
         found
+    }
+
+    /// What [`Self::set_precision`] set.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Decoder(decoder) => decoder.precision(),
+            Self::Towers(towers) => towers.precision(),
+        }
+    }
+
+    /// Sets in which numbers products read their operands: linear maps, attention and the output head. This is the one place that says
+    /// which do. Routers, scores, norms, positions, activations, residuals, losses and adapters are computed in f32.
+    pub fn set_precision(&mut self, precision: Precision) {
+        for (path, map) in self.linears_mut() {
+            map.set_precision(if path.ends_with(Experts::ROUTER) { Precision::F32 } else { precision });
+        }
+        match self {
+            Self::Decoder(decoder) => decoder.set_precision(precision),
+            Self::Towers(towers) => towers.set_precision(precision),
+        }
     }
 
     /// The places for adapters, by the path of the parameter that is adapted.

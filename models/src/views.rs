@@ -5,7 +5,7 @@
 
 use burn::tensor::{Device, Tensor};
 use firebrand_adapters::Mode;
-use firebrand_kernels::linear;
+use firebrand_kernels::{Precision, linear};
 
 use crate::decoder::{Decoder, Head};
 use crate::network::Network;
@@ -214,7 +214,7 @@ impl<'a> Pooled<'a> {
 
     /// The scores `[texts, classes]` of features `[texts, width]`.
     pub fn scores(&self, features: Tensor<2>) -> Tensor<2> {
-        linear(features, self.score.clone())
+        linear(features, self.score.clone(), Precision::F32)
     }
 
     /// The place in a text at which it is read.

@@ -4,6 +4,7 @@
 
 use std::{fmt, fs};
 
+use firebrand_kernels::InstructionSet;
 use serde::{Deserialize, Serialize};
 
 /// The machine of a run, as `run.json` has it.
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct Host {
     /// The processor's name.
     pub processor: Option<String>,
+    /// The vector instructions that are used, by their name in `FIREBRAND_CPU`.
+    pub instructions: Option<String>,
     /// Threads that compute.
     pub threads: usize,
     /// Memory in bytes.
@@ -25,6 +28,7 @@ impl Host {
     pub fn here() -> Self {
         Self {
             processor: processor(),
+            instructions: InstructionSet::chosen().ok().map(|set| set.name().to_string()),
             threads: rayon::current_num_threads(),
             memory: bytes_in("/proc/meminfo", "MemTotal:"),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
@@ -35,7 +39,11 @@ impl Host {
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let processor = self.processor.as_deref().unwrap_or("an unnamed processor");
-        write!(f, "{processor}, {} threads", self.threads)?;
+        write!(f, "{processor}, ")?;
+        if let Some(instructions) = &self.instructions {
+            write!(f, "{instructions}, ")?;
+        }
+        write!(f, "{} threads", self.threads)?;
         match self.memory {
             Some(bytes) => write!(f, ", {:.1} GiB of memory", bytes as f64 / f64::from(1 << 30)),
             None => Ok(()),

@@ -48,6 +48,7 @@ pub(super) fn round(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::precision::Precision;
     use crate::{
         AttentionOptions, Sight, attention, composed,
         testing::{assert_near, integers, random, values},
@@ -94,6 +95,7 @@ mod tests {
             sight: Sight::Causal { window: None },
             softcap: None,
             alibi: Some(Alibi::Bf16 { slopes }),
+            precision: Precision::F32,
         };
         let zeros = Tensor::<4>::zeros([1, keys, 1, 4], &device);
         let unit = Tensor::<2>::eye(keys, &device).reshape([1, keys, 1, keys]);
@@ -123,7 +125,13 @@ mod tests {
             lengths.iter().zip(1i64..).flat_map(|(length, segment)| vec![segment; *length]).collect();
         let segments = integers(&segments, [1, time]);
         let alibi = Some(Alibi::Bf16 { slopes: vec![0.7, 0.35, 0.09] });
-        let options = AttentionOptions { scale: 0.35, sight: Sight::Causal { window: None }, softcap: None, alibi };
+        let options = AttentionOptions {
+            scale: 0.35,
+            sight: Sight::Causal { window: None },
+            softcap: None,
+            alibi,
+            precision: Precision::F32,
+        };
         let [q, k, v] = [1, 2, 3].map(|seed| random([1, time, heads, dim], seed) * 4.0);
         let pack = attention(q.clone(), k.clone(), v.clone(), Some((segments.clone(), segments)), &options);
         let mut first = 0;
@@ -140,8 +148,13 @@ mod tests {
         let (time, heads) = (301, 4);
         let alibi = Some(Alibi::Bf16 { slopes: vec![0.7, 0.35, 0.17, 0.09] });
         for window in [None, Some(40)] {
-            let options =
-                AttentionOptions { scale: 0.3, sight: Sight::Causal { window }, softcap: None, alibi: alibi.clone() };
+            let options = AttentionOptions {
+                scale: 0.3,
+                sight: Sight::Causal { window },
+                softcap: None,
+                alibi: alibi.clone(),
+                precision: Precision::F32,
+            };
             let [q, k, v] = [1, 2, 3].map(|seed| random([2, time, heads, 6], seed) * 4.0);
             let last = |x: Tensor<4>| x.slice([0..2, time - 1..time]);
             let all = last(attention(q.clone(), k.clone(), v.clone(), None, &options));

@@ -6,10 +6,10 @@ use super::{
     scores::{Row, hide},
 };
 use crate::{
+    cpu::vectorised,
     matmul::{Elements, Matrix, Store, multiply},
     scratch::with_buffer,
     shared_rows::SharedRows,
-    simd::vectorised,
     sums::inner_product,
 };
 use rayon::prelude::*;
@@ -99,8 +99,8 @@ fn tile(
         let d_out = Matrix::dense(Elements::F32(grad), rows, value_dim);
         let k = problem.key_matrix(at.batch, at.group, keys.clone());
         let v = problem.value_matrix(at.batch, at.group, keys.clone());
-        multiply(scores, stride, q, k.transposed(), Store::Replace);
-        multiply(grads, stride, d_out, v.transposed(), Store::Replace);
+        multiply(scores, stride, q, k.transposed(), Store::Replace, problem.options.precision);
+        multiply(grads, stride, d_out, v.transposed(), Store::Replace, problem.options.precision);
 
         let both = scores.chunks_exact_mut(stride).zip(grads.chunks_exact_mut(stride));
         let outputs = out.chunks_exact(value_dim).zip(grad.chunks_exact(value_dim));
@@ -126,9 +126,23 @@ fn tile(
 
         let weights = Matrix::strided(scores, rows, keys.len(), stride);
         let grads = Matrix::strided(grads, rows, keys.len(), stride);
-        multiply(&mut d_v[keys.start * value_dim..], value_dim, weights.transposed(), d_out, Store::Add);
-        multiply(&mut d_k[keys.start * head_dim..], head_dim, grads.transposed(), q, Store::Add);
-        multiply(d_q, head_dim, grads, k, Store::Replace);
+        multiply(
+            &mut d_v[keys.start * value_dim..],
+            value_dim,
+            weights.transposed(),
+            d_out,
+            Store::Add,
+            problem.options.precision,
+        );
+        multiply(
+            &mut d_k[keys.start * head_dim..],
+            head_dim,
+            grads.transposed(),
+            q,
+            Store::Add,
+            problem.options.precision,
+        );
+        multiply(d_q, head_dim, grads, k, Store::Replace, problem.options.precision);
         for (d_q, query) in d_q.chunks_exact(shared * head_dim).zip(at.queries.clone()) {
             let first = at.group * shared * head_dim;
             // SAFETY: query and heads belong to this tile alone.

@@ -26,8 +26,10 @@ pub fn composed(
 
     // The query heads of one key-value head lie behind each other, so that one product serves them all.
     let q = q.swap_dims(1, 2).reshape([batch, groups, shared * queries, head_dim]);
-    let scores = q.matmul(k.swap_dims(1, 2).swap_dims(2, 3));
-    let mut scores = scores.mul_scalar(options.scale).reshape([batch, heads, queries, keys]);
+    let precision = options.precision;
+    let q = precision.round(q.mul_scalar(options.scale));
+    let scores = q.matmul(precision.round(k).swap_dims(1, 2).swap_dims(2, 3));
+    let mut scores = scores.reshape([batch, heads, queries, keys]);
 
     let key = Tensor::<1, Int>::arange(0..keys as i64, &device).reshape([1, 1, 1, keys]);
     let query = Tensor::<1, Int>::arange((keys - queries) as i64..keys as i64, &device).reshape([1, 1, queries, 1]);

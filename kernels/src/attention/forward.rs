@@ -5,10 +5,10 @@ use super::{
     scores::{Row, hide},
 };
 use crate::{
+    cpu::vectorised,
     matmul::{Elements, Matrix, Store, multiply},
     scratch::with_buffer,
     shared_rows::SharedRows,
-    simd::vectorised,
 };
 use rayon::prelude::*;
 use std::{cell::RefCell, ops::Range};
@@ -63,7 +63,7 @@ fn tile(problem: &Problem, at: &TileAt, keys: Range<usize>, out_rows: &SharedRow
         problem.gather(q, problem.q, head_dim, at, problem.options.scale as f32);
         let q = Matrix::dense(Elements::F32(q), rows, head_dim);
         let k = problem.key_matrix(at.batch, at.group, keys.clone());
-        multiply(scores, stride, q, k.transposed(), Store::Replace);
+        multiply(scores, stride, q, k.transposed(), Store::Replace, problem.options.precision);
 
         let mut ends = vec![(0.0, 0.0); rows];
         for (index, (scores, end)) in scores.chunks_exact_mut(stride).zip(&mut ends).enumerate() {
@@ -84,7 +84,7 @@ fn tile(problem: &Problem, at: &TileAt, keys: Range<usize>, out_rows: &SharedRow
 
         let weights = Matrix::strided(scores, rows, keys.len(), stride);
         let v = problem.value_matrix(at.batch, at.group, keys.clone());
-        multiply(out, value_dim, weights, v, Store::Replace);
+        multiply(out, value_dim, weights, v, Store::Replace, problem.options.precision);
         for (index, (out, (largest, sum))) in out.chunks_exact(value_dim).zip(ends).enumerate() {
             if largest == f32::NEG_INFINITY && sum == 0.0 {
                 continue; // Nothing seen: zeros.

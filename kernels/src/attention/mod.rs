@@ -17,7 +17,7 @@ mod scores;
 pub use alibi::Alibi;
 pub use composed::composed;
 
-use crate::flex::has_fused;
+use crate::{flex::has_fused, precision::Precision};
 use burn::{
     backend::{
         Backend, Dispatch, ExtensionType, backend_extension,
@@ -37,6 +37,8 @@ pub struct AttentionOptions {
     pub softcap: Option<f64>,
     /// A bias by position.
     pub alibi: Option<Alibi>,
+    /// In which numbers products read queries, keys, values, weights and their gradients. Scores and weights are computed in f32.
+    pub precision: Precision,
 }
 
 /// Which keys of its segment a query sees, by position.

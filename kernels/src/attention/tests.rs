@@ -16,7 +16,8 @@ struct Shape {
 }
 
 const CAUSAL: Sight = Sight::Causal { window: None };
-const PLAIN: AttentionOptions = AttentionOptions { scale: 0.4, sight: CAUSAL, softcap: None, alibi: None };
+const PLAIN: AttentionOptions =
+    AttentionOptions { scale: 0.4, sight: CAUSAL, softcap: None, alibi: None, precision: Precision::F32 };
 
 fn shape([batch, queries, keys, heads, groups, dim]: [usize; 6]) -> Shape {
     Shape { batch, queries, keys, heads, groups, dim }
@@ -94,7 +95,8 @@ fn window_softcap_and_alibi_equal_composed() {
                 segments(shape, |i| i as i64 / 50),
                 &AttentionOptions { sight: within(20), alibi: alibi.clone(), ..PLAIN },
             );
-            let all = AttentionOptions { scale: 0.3, sight: within(5), softcap: Some(2.0), alibi };
+            let all =
+                AttentionOptions { scale: 0.3, sight: within(5), softcap: Some(2.0), alibi, precision: Precision::F32 };
             assert_equals_composed(shape, segments(shape, |i| i as i64 / 4), &all);
         }
     }
@@ -120,6 +122,7 @@ fn any_sizes_and_options_equal_composed() {
             sight: [CAUSAL, within(1), within(2), within(6), within(40), Sight::Full][pick(6)],
             softcap: [None, Some(2.0)][pick(2)],
             alibi: [None, Some(Alibi::Exact { slopes: slopes.clone() }), Some(Alibi::Bf16 { slopes })][pick(3)].clone(),
+            precision: Precision::F32,
         };
         let length = 1 + pick(50);
         let segments = if pick(2) == 0 { None } else { segments(shape, |i| (i / length) as i64) };
@@ -187,6 +190,7 @@ fn gradients_equal_finite_differences() {
             sight,
             softcap: Some(1.1),
             alibi: Some(Alibi::Bf16 { slopes: vec![0.3, 0.2, 0.1, 0.05] }),
+            precision: Precision::F32,
         };
         let of = |points: &[Vec<f32>]| {
             [0, 1, 2].map(|i| {
@@ -263,4 +267,41 @@ fn bits_do_not_depend_on_threads() {
         let shape = shape(sizes);
         in_pools(|| passes(attention, operands(shape), segments(shape, |i| i as i64 / 64), &PLAIN));
     }
+}
+
+/// What bf16 costs: at most a few of its units in the last place of the largest number, in outputs and gradients.
+#[test]
+fn bf16_is_near_f32_and_nearer_to_rounded_operands() {
+    let test = || {
+        for sizes in SHAPES {
+            let shape = shape(sizes);
+            for sight in [CAUSAL, within(5), Sight::Full] {
+                let options = AttentionOptions { sight, precision: Precision::Bf16, ..PLAIN };
+                let found = passes(attention, operands(shape), None, &options);
+                let rounded = passes(composed, operands(shape), None, &options);
+                let plain =
+                    passes(composed, operands(shape), None, &AttentionOptions { precision: Precision::F32, ..options });
+                for ((found, rounded), plain) in found.iter().zip(&rounded).zip(&plain) {
+                    let largest = plain.iter().fold(0.0f32, |most, x| most.max(x.abs())).max(1e-3);
+                    let apart = |other: &[f32]| {
+                        found.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
+                    };
+                    assert!(
+                        apart(plain) < 0.05 && apart(rounded) < 0.03,
+                        "{} {} {sizes:?}",
+                        apart(plain),
+                        apart(rounded)
+                    );
+                }
+            }
+        }
+    };
+    crate::cpu::testing::with_each_instruction_set(test);
+}
+
+#[test]
+fn bits_in_bf16_do_not_depend_on_threads() {
+    let options = AttentionOptions { precision: Precision::Bf16, ..PLAIN };
+    let shape = shape([2, 150, 150, 4, 2, 16]);
+    in_pools(|| passes(attention, operands(shape), segments(shape, |i| i as i64 / 64), &options));
 }

@@ -4,6 +4,7 @@ use super::{
     CrossEntropyBackend, Regularisation,
     fused::{Head, Loss, Wanted, cross_entropy},
 };
+use crate::precision::Precision;
 use burn::{
     backend::{
         Autodiff, Flex,
@@ -47,6 +48,7 @@ impl<C: CheckpointStrategy> CrossEntropyBackend for Autodiff<Flex, C> {
         weights: FloatTensor<Self>,
         softcap: Option<f64>,
         terms: Regularisation,
+        precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let wanted = Wanted {
             hidden: hidden.is_tracked(),
@@ -58,8 +60,16 @@ impl<C: CheckpointStrategy> CrossEntropyBackend for Autodiff<Flex, C> {
             [hidden, head, low_rank, bias].map(|input| input.into_parts());
         assert!(!wanted.head || head.dtype() == DType::F32, "a head in {:?} must be frozen", head.dtype());
         let weights = weights.into_primitive();
-        let Loss { sum, parts, derivatives } =
-            cross_entropy(hidden, Head::new(&head, &low_rank), bias, &targets, weights, softcap, terms, wanted);
+        let Loss { sum, parts, derivatives } = cross_entropy(
+            hidden,
+            Head::new(&head, &low_rank, precision),
+            bias,
+            &targets,
+            weights,
+            softcap,
+            terms,
+            wanted,
+        );
         let nodes = [hidden_node, head_node, low_rank_node, bias_node];
         let loss = match ScaleDerivatives.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(derivatives, sum),
@@ -75,10 +85,11 @@ impl<C: CheckpointStrategy> CrossEntropyBackend for Autodiff<Flex, C> {
         bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         softcap: Option<f64>,
+        precision: Precision,
     ) -> (FloatTensor<Self>, IntTensor<Self>) {
         let [hidden, head, low_rank, bias] = [hidden, head, low_rank, bias].map(|input| input.into_primitive());
         let (log_probabilities, most_likely) =
-            Flex::fused_token_statistics(hidden, head, low_rank, bias, targets, softcap);
+            Flex::fused_token_statistics(hidden, head, low_rank, bias, targets, softcap, precision);
         (FloatTensor::<Self>::new(log_probabilities), most_likely)
     }
 }

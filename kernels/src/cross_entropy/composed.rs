@@ -76,12 +76,17 @@ pub fn composed_statistics(
 
 /// The logits of all tokens, `[tokens, vocab]`.
 pub(crate) fn logits(hidden: Tensor<2>, head: HeadWeight, bias: Option<Tensor<1>>, softcap: Option<f64>) -> Tensor<2> {
-    let matrix = head.matrix.cast(DType::F32);
-    let matrix = match head.low_rank {
-        Some(low_rank) => Tensor::cat(vec![matrix, low_rank], 1),
-        None => matrix,
+    let HeadWeight { matrix, low_rank, precision } = head;
+    let width = matrix.dims()[1];
+    let products = match low_rank {
+        Some(low_rank) => {
+            let [tokens, all] = hidden.dims();
+            let columns = |from: usize, to: usize| hidden.clone().slice([0..tokens, from..to]);
+            let wide = precision.round(columns(0, width)).matmul(precision.round(matrix).transpose());
+            wide + columns(width, all).matmul(low_rank.transpose())
+        }
+        None => precision.round(hidden).matmul(precision.round(matrix).transpose()),
     };
-    let products = hidden.matmul(matrix.transpose());
     let logits = match bias {
         Some(bias) => products + bias.cast(DType::F32).unsqueeze::<2>(),
         None => products,

@@ -2,9 +2,10 @@
 
 use super::{CrossEntropyBackend, Regularisation, rows};
 use crate::{
+    cpu::vectorised,
     flex::{dense, integers, matrix, tensor, values},
     matmul::{Elements, Matrix, Store, multiply_parallel},
-    simd::vectorised,
+    precision::Precision,
 };
 use burn::{
     backend::Flex,
@@ -63,10 +64,10 @@ impl Derivatives {
             head.pull(matrix, &mut self.hidden[first * all..][..count * all]);
         }
         if self.wanted.head {
-            multiply_parallel(&mut self.head, matrix.transposed(), chunk.wide, Store::Add);
+            multiply_parallel(&mut self.head, matrix.transposed(), chunk.wide, Store::Add, head.precision);
         }
         if self.wanted.low_rank {
-            multiply_parallel(&mut self.low_rank, matrix.transposed(), chunk.narrow, Store::Add);
+            multiply_parallel(&mut self.low_rank, matrix.transposed(), chunk.narrow, Store::Add, Precision::F32);
         }
         if self.wanted.bias {
             add_rows(&mut self.bias, d_logits);
@@ -156,6 +157,7 @@ impl Wanted {
 pub(crate) struct Head<'a> {
     matrix: Matrix<'a>,
     low_rank: Matrix<'a>,
+    precision: Precision,
 }
 
 /// Hidden states of some tokens, the columns for `W` and those for `B`.
@@ -166,8 +168,8 @@ pub(crate) struct Chunk<'a> {
 }
 
 impl<'a> Head<'a> {
-    pub fn new(head: &'a FlexTensor, low_rank: &'a FlexTensor) -> Self {
-        Self { matrix: matrix(head), low_rank: matrix(low_rank) }
+    pub fn new(head: &'a FlexTensor, low_rank: &'a FlexTensor, precision: Precision) -> Self {
+        Self { matrix: matrix(head), low_rank: matrix(low_rank), precision }
     }
 
     /// Tokens in the vocabulary.
@@ -182,9 +184,9 @@ impl<'a> Head<'a> {
 
     /// The logits of a chunk.
     pub fn push(self, chunk: Chunk<'_>, logits: &mut [f32]) {
-        multiply_parallel(logits, chunk.wide, self.matrix.transposed(), Store::Replace);
+        multiply_parallel(logits, chunk.wide, self.matrix.transposed(), Store::Replace, self.precision);
         if self.low_rank.columns > 0 {
-            multiply_parallel(logits, chunk.narrow, self.low_rank.transposed(), Store::Add);
+            multiply_parallel(logits, chunk.narrow, self.low_rank.transposed(), Store::Add, Precision::F32);
         }
     }
 
@@ -192,11 +194,11 @@ impl<'a> Head<'a> {
     fn pull(self, d_logits: Matrix<'_>, d_hidden: &mut [f32]) {
         let (width, rank, count) = (self.matrix.columns, self.low_rank.columns, d_logits.rows);
         if rank == 0 {
-            return multiply_parallel(d_hidden, d_logits, self.matrix, Store::Replace);
+            return multiply_parallel(d_hidden, d_logits, self.matrix, Store::Replace, self.precision);
         }
         let (mut wide, mut narrow) = (vec![0.0; count * width], vec![0.0; count * rank]);
-        multiply_parallel(&mut wide, d_logits, self.matrix, Store::Replace);
-        multiply_parallel(&mut narrow, d_logits, self.low_rank, Store::Replace);
+        multiply_parallel(&mut wide, d_logits, self.matrix, Store::Replace, self.precision);
+        multiply_parallel(&mut narrow, d_logits, self.low_rank, Store::Replace, Precision::F32);
         let rows = wide.chunks_exact(width).zip(narrow.chunks_exact(rank));
         for (row, (wide, narrow)) in d_hidden.chunks_exact_mut(width + rank).zip(rows) {
             row[..width].copy_from_slice(wide);
@@ -301,9 +303,10 @@ impl CrossEntropyBackend for Flex {
         weights: FlexTensor,
         softcap: Option<f64>,
         terms: Regularisation,
+        precision: Precision,
     ) -> (FlexTensor, FlexTensor) {
         let nothing = Wanted { hidden: false, head: false, low_rank: false, bias: false };
-        let head = Head::new(&head, &low_rank);
+        let head = Head::new(&head, &low_rank, precision);
         let Loss { sum, parts, .. } = cross_entropy(hidden, head, bias, &targets, weights, softcap, terms, nothing);
         (sum, parts)
     }
@@ -315,8 +318,9 @@ impl CrossEntropyBackend for Flex {
         bias: FlexTensor,
         targets: FlexTensor,
         softcap: Option<f64>,
+        precision: Precision,
     ) -> (FlexTensor, FlexTensor) {
-        let (dtype, head) = (targets.dtype(), Head::new(&head, &low_rank));
+        let (dtype, head) = (targets.dtype(), Head::new(&head, &low_rank, precision));
         let found = each_token(
             hidden,
             head,

@@ -10,7 +10,10 @@ use super::{
     fused::{Head, Loss, Wanted, cross_entropy, each_token},
     low_rank_or_nothing, rows,
 };
-use crate::flex::{dense, has_fused, tensor};
+use crate::{
+    flex::{dense, has_fused, tensor},
+    precision::Precision,
+};
 use burn::{
     backend::{
         Autodiff, Backend, Dispatch, Flex,
@@ -55,6 +58,7 @@ pub fn linear_log_probabilities(
         bias.into_dispatch(),
         targets.into_dispatch(),
         softcap,
+        head.precision,
     ))
 }
 
@@ -69,6 +73,7 @@ pub trait LogProbabilityBackend: Backend {
         bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         softcap: Option<f64>,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 }
 
@@ -80,10 +85,11 @@ impl LogProbabilityBackend for Flex {
         bias: FlexTensor,
         targets: FlexTensor,
         softcap: Option<f64>,
+        precision: Precision,
     ) -> FlexTensor {
         let found = each_token(
             hidden,
-            Head::new(&head, &low_rank),
+            Head::new(&head, &low_rank, precision),
             bias,
             &targets,
             softcap,
@@ -107,6 +113,7 @@ struct State {
     bias: FlexTensor,
     targets: FlexTensor,
     softcap: Option<f64>,
+    precision: Precision,
     wanted: Wanted,
 }
 
@@ -115,8 +122,8 @@ impl Backward<Flex, 4> for LogProbabilitiesBackward {
 
     fn backward(self, ops: Ops<State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let weights = dense(Flex::float_neg(grads.consume::<Flex>(&ops.node)));
-        let State { hidden, head, low_rank, bias, targets, softcap, wanted } = ops.state;
-        let head = Head::new(&head, &low_rank);
+        let State { hidden, head, low_rank, bias, targets, softcap, precision, wanted } = ops.state;
+        let head = Head::new(&head, &low_rank, precision);
         let plain = Regularisation::default();
         let Loss { derivatives, .. } = cross_entropy(hidden, head, bias, &targets, weights, softcap, plain, wanted);
         for (node, derivative) in ops.parents.into_iter().zip(derivatives) {
@@ -135,6 +142,7 @@ impl<C: CheckpointStrategy> LogProbabilityBackend for Autodiff<Flex, C> {
         bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         softcap: Option<f64>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let wanted = Wanted {
             hidden: hidden.is_tracked(),
@@ -147,12 +155,19 @@ impl<C: CheckpointStrategy> LogProbabilityBackend for Autodiff<Flex, C> {
         assert!(!wanted.head || head.dtype() == DType::F32, "a head in {:?} must be frozen", head.dtype());
         let inputs = [&hidden, &head, &low_rank, &bias].map(FlexTensor::clone);
         let [hidden_now, head_now, low_rank_now, bias_now] = inputs;
-        let found =
-            Flex::fused_log_probabilities(hidden_now, head_now, low_rank_now, bias_now, targets.clone(), softcap);
+        let found = Flex::fused_log_probabilities(
+            hidden_now,
+            head_now,
+            low_rank_now,
+            bias_now,
+            targets.clone(),
+            softcap,
+            precision,
+        );
         let nodes = [hidden_node, head_node, low_rank_node, bias_node];
         match LogProbabilitiesBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let state = State { hidden, head, low_rank, bias, targets, softcap, wanted };
+                let state = State { hidden, head, low_rank, bias, targets, softcap, precision, wanted };
                 prep.finish(state, found)
             }
             OpsKind::UnTracked(prep) => prep.finish(found),

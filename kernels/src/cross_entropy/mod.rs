@@ -23,7 +23,7 @@ pub(crate) use rows::{finish, log_sum_exp};
 pub use composed::{composed, composed_log_probabilities, composed_regularised, composed_statistics};
 pub use log_probabilities::linear_log_probabilities;
 
-use crate::flex::has_fused;
+use crate::{flex::has_fused, precision::Precision};
 use burn::{
     backend::{
         Backend, Dispatch, backend_extension,
@@ -39,11 +39,13 @@ pub struct HeadWeight {
     pub matrix: Tensor<2>,
     /// `B`, `[vocab, rank]` in f32. The hidden states then have `rank` more columns.
     pub low_rank: Option<Tensor<2>>,
+    /// In which numbers products with `W` read their operands; those with `B` are in f32. Losses of logits are computed in f32.
+    pub precision: Precision,
 }
 
 impl From<Tensor<2>> for HeadWeight {
     fn from(matrix: Tensor<2>) -> Self {
-        Self { matrix, low_rank: None }
+        Self { matrix, low_rank: None, precision: Precision::F32 }
     }
 }
 
@@ -116,6 +118,7 @@ pub fn regularised_cross_entropy(
         weights.into_dispatch(),
         softcap,
         terms,
+        head.precision,
     );
     let parts: Tensor<1> = Tensor::from_dispatch(parts);
     RegularisedLoss {
@@ -150,6 +153,7 @@ pub fn token_statistics(
         bias.into_dispatch(),
         targets.into_dispatch(),
         softcap,
+        head.precision,
     );
     (Tensor::from_dispatch(log_probabilities), Tensor::from_dispatch(most_likely))
 }
@@ -190,6 +194,7 @@ pub trait CrossEntropyBackend: Backend {
         weights: FloatTensor<Self>,
         softcap: Option<f64>,
         terms: Regularisation,
+        precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// See [`token_statistics`].
@@ -200,6 +205,7 @@ pub trait CrossEntropyBackend: Backend {
         bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         softcap: Option<f64>,
+        precision: Precision,
     ) -> (FloatTensor<Self>, IntTensor<Self>);
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::precision::Precision;
 use crate::testing::{assert_near, finite_differences, in_pools, integers, numbers, random, values};
 use burn::tensor::{DType, Device, TensorData};
 
@@ -98,7 +99,8 @@ fn a_low_rank_part_equals_the_wider_head() {
             let (hidden, matrix) = (random([tokens, width + rank], 1).require_grad(), random([vocab, width], 2));
             let low_rank = random([vocab, rank], 4).require_grad();
             let weights = random([tokens], 5);
-            let head = HeadWeight { matrix: matrix.clone(), low_rank: Some(low_rank.clone()) };
+            let head =
+                HeadWeight { matrix: matrix.clone(), low_rank: Some(low_rank.clone()), precision: Precision::F32 };
             let targets = || targets(tokens, vocab);
             let loss =
                 linear_cross_entropy(hidden.clone(), head.clone(), bias.clone(), targets(), weights.clone(), softcap);
@@ -202,7 +204,7 @@ fn regularised_passes(form: RegularisedForm, terms: Regularisation, softcap: Opt
     let (matrix, low_rank) =
         ((random([vocab, width], 2) * 4.0).require_grad(), random([vocab, rank], 4).require_grad());
     let bias = random([vocab], 3).require_grad();
-    let head = HeadWeight { matrix: matrix.clone(), low_rank: Some(low_rank.clone()) };
+    let head = HeadWeight { matrix: matrix.clone(), low_rank: Some(low_rank.clone()), precision: Precision::F32 };
     let (targets, weights) = (targets(tokens, vocab), random([tokens], 5));
     let found = form(hidden.clone(), head, Some(bias.clone()), targets, weights, softcap, terms);
     assert!(!found.cross_entropy.is_tracked() && !found.squared_log_sum.is_tracked(), "one number has a gradient");
@@ -271,4 +273,24 @@ fn regularised_gradients_equal_finite_differences() {
             assert_near(&found[which], &finite_differences(&points[which], 0.01, loss), 2e-4);
         }
     }
+}
+
+/// Logits are those of rounded hidden states and head; what the loss makes of them is in f32.
+#[test]
+fn bf16_logits_are_those_of_rounded_operands() {
+    crate::cpu::testing::with_each_instruction_set(|| {
+        let (tokens, vocab, width) = (37, 61, 24);
+        let hidden = (random([tokens, width], 1) * 4.0).require_grad();
+        let head = HeadWeight { precision: Precision::Bf16, ..(random([vocab, width], 2) * 4.0).into() };
+        let targets: Vec<i64> = (0..tokens as i64).map(|token| token * 7 % vocab as i64).collect();
+        let (targets, weights) = (integers(&targets, [tokens]), random([tokens], 5) + 1.0);
+        let loss = linear_cross_entropy(hidden.clone(), head.clone(), None, targets.clone(), weights.clone(), None);
+        let of_rounded = composed(hidden.clone(), head.clone(), None, targets.clone(), weights.clone(), None);
+        assert_near(&values(loss.clone()), &values(of_rounded), 2e-6);
+        let plain = HeadWeight { precision: Precision::F32, ..head };
+        let exact = composed(hidden.clone(), plain, None, targets, weights, None);
+        assert_near(&values(loss.clone()), &values(exact.clone()), 5e-3);
+        let gradient = |loss: Tensor<1>| values(hidden.grad(&loss.backward()).unwrap());
+        assert_near(&gradient(loss), &gradient(exact), 2e-2);
+    });
 }

@@ -5,9 +5,10 @@ use super::{
     rows::{Cells, Form, Shares, TokenLoss, WithForm, beside_cells, beside_head, with_form},
 };
 use crate::{
+    cpu::vectorised,
     cross_entropy::{Derivatives, Head, Wanted, checked_targets, chunk_size, finish},
     flex::{dense, tensor, values},
-    simd::vectorised,
+    precision::Precision,
 };
 use burn::backend::Flex;
 use burn_flex::FlexTensor;
@@ -30,11 +31,11 @@ pub(super) fn distillation(
     wanted: Wanted,
 ) -> Outcome {
     let weights = dense(weights);
-    let student = Side::new(student);
+    let student = Side::new(student, settings.precision);
     let vocab = student.head().vocab();
     let targets = checked_targets(targets, vocab);
     let teacher = match teacher {
-        TeacherRows::Head { rows } => Teacher::Head(Side::new(rows)),
+        TeacherRows::Head { rows } => Teacher::Head(Side::new(rows, settings.teacher_precision)),
         TeacherRows::Cells { ids, log_probabilities, others } => {
             let cells = ids.layout().shape()[1];
             Teacher::Cells(AllCells {
@@ -56,16 +57,17 @@ struct Side {
     head: FlexTensor,
     low_rank: FlexTensor,
     bias: FlexTensor,
+    precision: Precision,
 }
 
 impl Side {
-    fn new(rows: HeadRows<Flex>) -> Self {
+    fn new(rows: HeadRows<Flex>, precision: Precision) -> Self {
         let HeadRows { hidden, head, low_rank, bias } = rows;
-        Self { hidden: dense(hidden), head, low_rank, bias: dense(bias) }
+        Self { hidden: dense(hidden), head, low_rank, bias: dense(bias), precision }
     }
 
     fn head(&self) -> Head<'_> {
-        Head::new(&self.head, &self.low_rank)
+        Head::new(&self.head, &self.low_rank, self.precision)
     }
 
     /// Hidden states of some tokens.

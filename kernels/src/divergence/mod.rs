@@ -21,6 +21,7 @@ pub use composed::composed;
 
 use crate::cross_entropy::{HeadWeight, assert_head, bias_or_zeros, low_rank_or_nothing};
 use crate::flex::has_fused;
+use crate::precision::Precision;
 use burn::{
     backend::{
         Backend, Dispatch, ExtensionType, backend_extension,
@@ -119,17 +120,17 @@ pub fn linear_distillation(
     if !has_fused(&student.hidden.device()) {
         return composed(student, teacher, labels, settings);
     }
-    let softcap = student.softcap;
-    let (teacher, teacher_softcap) = match teacher {
+    let (softcap, precision) = (student.softcap, student.head.precision);
+    let (teacher, teacher_softcap, teacher_precision) = match teacher {
         TeacherTokens::Head(teacher) => {
-            let softcap = teacher.softcap;
-            (TeacherRows::Head { rows: rows(teacher) }, softcap)
+            let (softcap, precision) = (teacher.softcap, teacher.head.precision);
+            (TeacherRows::Head { rows: rows(teacher) }, softcap, precision)
         }
         TeacherTokens::Cells { ids, log_probabilities, others } => {
             let nothing = || Tensor::zeros([0], &log_probabilities.device());
             let others = others.unwrap_or_else(nothing).into_dispatch();
             let log_probabilities = log_probabilities.into_dispatch();
-            (TeacherRows::Cells { ids: ids.into_dispatch(), log_probabilities, others }, None)
+            (TeacherRows::Cells { ids: ids.into_dispatch(), log_probabilities, others }, None, Precision::F32)
         }
     };
     let Labels { targets, of_cross_entropy, of_divergence } = labels;
@@ -139,7 +140,7 @@ pub fn linear_distillation(
         teacher,
         targets.into_dispatch(),
         weights.into_dispatch(),
-        Settings { settings, softcap, teacher_softcap },
+        Settings { settings, softcap, teacher_softcap, precision, teacher_precision },
     );
     Distilled { loss: Tensor::from_dispatch(loss), parts: Tensor::from_dispatch(parts) }
 }
@@ -213,12 +214,14 @@ pub enum TeacherRows<B: Backend> {
     },
 }
 
-/// The settings of [`linear_distillation`] with the caps of both heads.
+/// The settings of [`linear_distillation`] with the caps and precisions of both heads.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     settings: Distillation,
     softcap: Option<f64>,
     teacher_softcap: Option<f64>,
+    precision: Precision,
+    teacher_precision: Precision,
 }
 
 /// Backends with a fused [`linear_distillation`].

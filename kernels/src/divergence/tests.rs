@@ -1,4 +1,5 @@
 use super::*;
+use crate::precision::Precision;
 use crate::testing::{assert_near, finite_differences, in_pools, integers, numbers, random, values};
 use burn::tensor::{DType, Device, TensorData};
 
@@ -49,12 +50,12 @@ fn cells(tokens: usize, vocab: usize, cells: usize) -> TeacherTokens {
 
 /// Loss, parts, and the gradients of three times the loss.
 fn passes(form: Form, student: Predicted, teacher: TeacherTokens, labels: Labels, how: Distillation) -> Vec<Vec<f32>> {
-    let HeadWeight { matrix, low_rank } = student.head;
+    let HeadWeight { matrix, low_rank, .. } = student.head;
     let (hidden, matrix) = (student.hidden.require_grad(), matrix.require_grad());
     let (low_rank, bias) = (low_rank.map(Tensor::require_grad), student.bias.map(Tensor::require_grad));
     let student = Predicted {
         hidden: hidden.clone(),
-        head: HeadWeight { matrix: matrix.clone(), low_rank: low_rank.clone() },
+        head: HeadWeight { matrix: matrix.clone(), low_rank: low_rank.clone(), precision: Precision::F32 },
         bias: bias.clone(),
         softcap: student.softcap,
     };
@@ -88,7 +89,11 @@ fn equals_composed() {
             let student = || Predicted {
                 bias: Some(random([vocab], 3)),
                 softcap,
-                head: HeadWeight { matrix: random([vocab, 6], 2) * 4.0, low_rank: Some(random([vocab, 2], 8)) },
+                head: HeadWeight {
+                    matrix: random([vocab, 6], 2) * 4.0,
+                    low_rank: Some(random([vocab, 2], 8)),
+                    precision: Precision::F32,
+                },
                 ..predicted(tokens, 8, vocab, 1)
             };
             let teacher = || TeacherTokens::Head(Predicted { softcap: Some(3.0), ..predicted(tokens, 11, vocab, 20) });

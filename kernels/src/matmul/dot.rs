@@ -1,7 +1,7 @@
 //! Products with few rows (a token at a time in generation): each weight is read once, where it lies.
 
 use super::{Elements, Matrix, RIGHT, pack::Widen};
-use crate::{quantized::QuantizedWeight, scratch::with_buffer, shared_rows::SharedRows, simd::vectorised};
+use crate::{cpu::vectorised, quantized::QuantizedWeight, scratch::with_buffer, shared_rows::SharedRows};
 use rayon::prelude::*;
 
 /// Columns of one task.

@@ -1,7 +1,7 @@
 //! The inner loop of a matrix product: a tile of the output stays in registers while the depth passes by.
 
 use super::{DEPTH, Matrix, Store, pack};
-use crate::{shared_rows::SharedRows, simd::dispatch};
+use crate::{cpu::dispatch, shared_rows::SharedRows};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -58,6 +58,8 @@ pub(super) struct Tile<'a> {
     pub panels: Range<usize>,
     pub columns: Range<usize>,
     pub store: Store,
+    /// Whether the right operand is rounded to bf16.
+    pub round: bool,
     /// Room for the columns packed to one [`DEPTH`].
     pub buffer: &'a mut [f32],
 }
@@ -77,7 +79,7 @@ impl WithSimd for Tile<'_> {
 
 #[inline(always)]
 fn compute<S: Simd, const ROWS: usize>(simd: S, tile: Tile) {
-    let Tile { left, right, out, panels, columns, store, buffer } = tile;
+    let Tile { left, right, out, panels, columns, store, round, buffer } = tile;
     let depth = right.rows;
     let width = VECTORS * S::F32_LANES;
     if depth == 0 && store == Store::Replace {
@@ -95,8 +97,8 @@ fn compute<S: Simd, const ROWS: usize>(simd: S, tile: Tile) {
             right.elements,
             columns.clone(),
             depths.clone(),
-            right.column_stride,
-            right.row_stride,
+            [right.column_stride, right.row_stride],
+            round,
         );
         let add = start > 0 || store == Store::Add;
         for panel in panels.clone() {

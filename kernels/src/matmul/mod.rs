@@ -1,4 +1,4 @@
-//! Matrix products of f32 with f32, f16, bf16 or quantized numbers, in f32, on the CPU.
+//! Matrix products of f32 with f32, f16, bf16 or quantized numbers on the CPU, with sums in f32.
 //!
 //! Panels of both operands are copied into the order in which the inner loop reads them ([`pack`]); a 16-bit or
 //! quantized operand is widened in that copy, block by block, and never exists in f32 as a whole. The layout of the
@@ -11,15 +11,18 @@
 mod dot;
 mod kernel;
 mod pack;
+mod packing;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 
 use crate::{
-    quantized::QuantizedWeight,
-    scratch::with_buffer,
-    shared_rows::SharedRows,
-    simd::{dispatch, vectorised},
+    cpu::dispatch, precision::Precision, quantized::QuantizedWeight, scratch::with_buffer, shared_rows::SharedRows,
 };
 use burn::tensor::{bf16, f16};
-use kernel::{Left, Tile};
+use kernel::Tile;
+use packing::{Packed, Packing};
+#[cfg(target_arch = "x86_64")]
+use pairs::PairTile;
 use rayon::prelude::*;
 use std::{cell::RefCell, ops::Range};
 
@@ -129,31 +132,24 @@ thread_local! {
 /// `out = left * right` or `out += left * right` on this thread; row `i` of the output starts at `i * out_stride`.
 ///
 /// Made for operands that lie in a cache: the left one is read in place where it can be.
-pub(crate) fn multiply(out: &mut [f32], out_stride: usize, left: Matrix, right: Matrix, store: Store) {
+pub(crate) fn multiply(
+    out: &mut [f32],
+    out_stride: usize,
+    left: Matrix,
+    right: Matrix,
+    store: Store,
+    precision: Precision,
+) {
     if few_rows(left, right, store) && out_stride == right.columns {
         return dot::multiply_few_rows(out, left, right, false);
     }
     assert_product(left, right);
-    let (panel, depth) = (kernel::panel_rows(), left.columns);
+    let (packing, panel) = (Packing::of(precision), kernel::panel_rows());
     let panels = left.rows.div_ceil(panel);
-    let in_place = match left.elements {
-        Elements::F32(values) if left.column_stride == 1 => Some((values, left.row_stride, true)),
-        Elements::F32(values) if left.row_stride == 1 => Some((values, left.column_stride, false)),
-        _ => None,
-    };
-    let packed_from = if in_place.is_some() { left.rows / panel } else { 0 };
     let out = SharedRows::new(out, out_stride, left.rows, right.columns);
-    with_buffer(&LEFT, (panels - packed_from) * panel * depth, |packed| {
-        let lines = packed_from * panel..left.rows;
-        vectorised(
-            #[inline(always)]
-            || pack::pack(packed, panel, left.elements, lines, 0..depth, left.row_stride, left.column_stride),
-        );
-        let left = match in_place {
-            Some((values, stride, true)) => Left::Rows { values, stride, last: packed },
-            Some((values, stride, false)) => Left::Columns { values, stride, last: packed },
-            None => Left::Packed(packed),
-        };
+    let (in_place, packed_from) = packing.in_place(left);
+    with_buffer(&LEFT, (panels * panel - packed_from) * packing.words(left.columns), |packed| {
+        let left = packing.lay(packed, left, in_place, packed_from);
         for first in (0..right.columns).step_by(BLOCK_COLUMNS) {
             let columns = first..(first + BLOCK_COLUMNS).min(right.columns);
             run(left, right, &out, 0..panels, columns, store);
@@ -162,13 +158,13 @@ pub(crate) fn multiply(out: &mut [f32], out_stride: usize, left: Matrix, right: 
 }
 
 /// As [`multiply`], on all threads of the current rayon pool and for operands of any size. The output has no gaps between rows.
-pub(crate) fn multiply_parallel(out: &mut [f32], left: Matrix, right: Matrix, store: Store) {
+pub(crate) fn multiply_parallel(out: &mut [f32], left: Matrix, right: Matrix, store: Store, precision: Precision) {
     let parallel = left.rows * left.columns * right.columns >= PARALLEL_FROM;
     if few_rows(left, right, store) {
         return dot::multiply_few_rows(out, left, right, parallel);
     }
     if !parallel {
-        return multiply(out, right.columns, left, right, store);
+        return multiply(out, right.columns, left, right, store, precision);
     }
     assert_product(left, right);
     let depth = left.columns.min(MOST_DEPTH);
@@ -178,25 +174,21 @@ pub(crate) fn multiply_parallel(out: &mut [f32], left: Matrix, right: Matrix, st
         for start in (0..left.columns).step_by(depth) {
             let depths = start..(start + depth).min(left.columns);
             let store = if start > 0 { Store::Add } else { store };
-            multiply_quantized(out, left.with_columns(depths.clone()), right.with_rows(depths), store);
+            multiply_packed(out, left.with_columns(depths.clone()), right.with_rows(depths), store, precision);
         }
     }
 }
 
 /// A product whose left operand is packed as a whole by all threads, for all tasks.
-fn multiply_quantized(out: &mut [f32], left: Matrix, right: Matrix, store: Store) {
-    let (panel, depth) = (kernel::panel_rows(), left.columns);
-    let panels = left.rows.div_ceil(panel);
+fn multiply_packed(out: &mut [f32], left: Matrix, right: Matrix, store: Store, precision: Precision) {
+    let (packing, panel) = (Packing::of(precision), kernel::panel_rows());
+    let (panels, panel_len) = (left.rows.div_ceil(panel), panel * packing.words(left.columns));
     let out = SharedRows::new(out, right.columns, left.rows, right.columns);
-    with_buffer(&LEFT, panels * panel * depth, |packed| {
-        packed.par_chunks_mut(panel * depth).with_min_len(8).enumerate().for_each(|(index, packed)| {
-            let lines = index * panel..((index + 1) * panel).min(left.rows);
-            vectorised(
-                #[inline(always)]
-                || pack::pack(packed, panel, left.elements, lines, 0..depth, left.row_stride, left.column_stride),
-            );
+    with_buffer(&LEFT, panels * panel_len, |packed| {
+        packed.par_chunks_mut(panel_len).with_min_len(8).enumerate().for_each(|(index, packed)| {
+            packing.pack(packed, left, index * panel..((index + 1) * panel).min(left.rows));
         });
-        let packed = Left::Packed(packed);
+        let packed = packing.packed(packed);
 
         let (mut block_rows, mut block_columns) = (BLOCK_ROWS, BLOCK_COLUMNS);
         let tasks = |rows: usize, columns: usize| left.rows.div_ceil(rows) * right.columns.div_ceil(columns);
@@ -220,10 +212,17 @@ fn multiply_quantized(out: &mut [f32], left: Matrix, right: Matrix, store: Store
     });
 }
 
-fn run(left: Left, right: Matrix, out: &SharedRows, panels: Range<usize>, columns: Range<usize>, store: Store) {
+fn run(left: Packed, right: Matrix, out: &SharedRows, panels: Range<usize>, columns: Range<usize>, store: Store) {
     let len = columns.len().next_multiple_of(kernel::panel_columns()) * DEPTH.min(right.rows);
-    with_buffer(&RIGHT, len, |buffer| {
-        dispatch(Tile { left, right, out, panels, columns, store, buffer });
+    with_buffer(&RIGHT, len, |buffer| match left {
+        Packed::Wide { left, round } => {
+            dispatch(Tile { left, right, out, panels, columns, store, round, buffer });
+        }
+        #[cfg(target_arch = "x86_64")]
+        Packed::Pairs(instructions, left) => {
+            let buffer = bytemuck::cast_slice_mut(buffer);
+            pairs::compute(instructions, PairTile { left, right, out, panels, columns, store, buffer });
+        }
     });
 }
 
@@ -245,7 +244,7 @@ fn assert_product(left: Matrix, right: Matrix) {
 mod tests {
     use super::*;
     use crate::{
-        simd::testing::with_each_instruction_set,
+        cpu::testing::with_each_instruction_set,
         testing::{in_pools, numbers},
     };
 
@@ -290,27 +289,79 @@ mod tests {
             for view in lefts {
                 let mut out = vec![f32::NAN; rows * columns];
                 let plain = expected(&left, |k, c| right[k * columns + c], rows, depth, columns);
-                multiply_parallel(&mut out, view, Matrix::dense(Elements::F32(&right), depth, columns), Store::Replace);
+                multiply_parallel(
+                    &mut out,
+                    view,
+                    Matrix::dense(Elements::F32(&right), depth, columns),
+                    Store::Replace,
+                    Precision::F32,
+                );
                 assert_close(&out, &plain, depth);
-                multiply(&mut out, columns, view, Matrix::dense(Elements::F32(&right), depth, columns), Store::Add);
+                multiply(
+                    &mut out,
+                    columns,
+                    view,
+                    Matrix::dense(Elements::F32(&right), depth, columns),
+                    Store::Add,
+                    Precision::F32,
+                );
                 let doubled: Vec<f64> = plain.iter().map(|x| 2.0 * x).collect();
                 assert_close(&out, &doubled, 2 * depth);
 
                 let transposed = expected(&left, |k, c| brain[c * depth + k].to_f32(), rows, depth, columns);
                 let weight = Matrix::dense(Elements::Bf16(&brain), columns, depth).transposed();
-                multiply_parallel(&mut out, view, weight, Store::Replace);
+                multiply_parallel(&mut out, view, weight, Store::Replace, Precision::F32);
                 assert_close(&out, &transposed, depth);
 
                 let transposed = expected(&left, |k, c| half[c * depth + k].to_f32(), rows, depth, columns);
                 let weight = Matrix::dense(Elements::F16(&half), columns, depth).transposed();
-                multiply_parallel(&mut out, view, weight, Store::Replace);
+                multiply_parallel(&mut out, view, weight, Store::Replace, Precision::F32);
                 assert_close(&out, &transposed, depth);
+            }
+        }
+    }
+
+    /// Products of rounded operands, whatever their layout, precision and number of depths; a few rows are read as they are.
+    #[test]
+    fn bf16_products_are_those_of_rounded_operands() {
+        let round = |all: &[f32]| all.iter().map(|x| bf16::from_f32(*x).to_f32()).collect::<Vec<_>>();
+        for (rows, depth, columns) in SHAPES.into_iter().chain([(13, 101, 70), (200, 513, 300), (64, 64, 64)]) {
+            let (left, right) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+            let turned: Vec<f32> = (0..depth * rows).map(|i| left[(i % rows) * depth + i / rows]).collect();
+            let brain: Vec<bf16> = right.iter().map(|x| bf16::from_f32(*x)).collect();
+            let rounded = [round(&left), round(&right)];
+            let lefts = [
+                Matrix::dense(Elements::F32(&left), rows, depth),
+                Matrix::dense(Elements::F32(&turned), depth, rows).transposed(),
+            ];
+            for view in lefts {
+                let plain = expected(&rounded[0], |k, c| rounded[1][k * columns + c], rows, depth, columns);
+                let turned = expected(&rounded[0], |k, c| rounded[1][c * depth + k], rows, depth, columns);
+                let doubled: Vec<f64> = plain.iter().zip(&turned).map(|(plain, turned)| plain + turned).collect();
+                let (dense, weight) = (
+                    Matrix::dense(Elements::F32(&right), depth, columns),
+                    Matrix::dense(Elements::Bf16(&brain), columns, depth).transposed(),
+                );
+                let mut out = vec![f32::NAN; rows * columns];
+                multiply_parallel(&mut out, view, dense, Store::Replace, Precision::Bf16);
+                if rows > FEW_ROWS {
+                    assert_close(&out, &plain, depth);
+                }
+                multiply(&mut out, columns, view, weight, Store::Add, Precision::Bf16);
+                if rows > FEW_ROWS {
+                    assert_close(&out, &doubled, 2 * depth);
+                }
+                multiply_parallel(&mut out, view, weight, Store::Replace, Precision::Bf16);
+                if rows > FEW_ROWS {
+                    assert_close(&out, &turned, depth);
+                }
             }
         }
     }
 
     #[test]
     fn every_instruction_set_multiplies() {
+        with_each_instruction_set(bf16_products_are_those_of_rounded_operands);
         with_each_instruction_set(every_layout_and_precision_multiplies);
     }
 
@@ -319,7 +370,7 @@ mod tests {
         let (left, right) = (numbers(7 * 5, 1), numbers(5 * 3, 2));
         let mut out = vec![9.0; 7 * 4];
         let views = (Matrix::dense(Elements::F32(&left), 7, 5), Matrix::dense(Elements::F32(&right), 5, 3));
-        multiply(&mut out, 4, views.0, views.1, Store::Replace);
+        multiply(&mut out, 4, views.0, views.1, Store::Replace, Precision::F32);
         assert!(out.iter().skip(3).step_by(4).all(|x| *x == 9.0));
         let dense: Vec<f32> = out.chunks(4).flat_map(|row| row[..3].to_vec()).collect();
         assert_close(&dense, &expected(&left, |k, c| right[k * 3 + c], 7, 5, 3), 5);
@@ -329,18 +380,23 @@ mod tests {
     fn no_depth_gives_zeros() {
         let mut out = vec![f32::NAN; 6];
         let (left, right) = (Matrix::dense(Elements::F32(&[]), 2, 0), Matrix::dense(Elements::F32(&[]), 0, 3));
-        multiply(&mut out, 3, left, right, Store::Replace);
+        multiply(&mut out, 3, left, right, Store::Replace, Precision::F32);
         assert_eq!(out, [0.0; 6]);
     }
 
     #[test]
     fn bits_do_not_depend_on_threads_or_tiles() {
+        [Precision::F32, Precision::Bf16].into_iter().for_each(bits_of);
+    }
+
+    fn bits_of(precision: Precision) {
         let (rows, depth, columns) = (300, 700, 290);
         let (left, right) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
         let product = |rows: Range<usize>| {
             let mut out = vec![0.0; rows.len() * columns];
             let left = Matrix::dense(Elements::F32(&left), 300, depth).with_rows(rows);
-            multiply_parallel(&mut out, left, Matrix::dense(Elements::F32(&right), depth, columns), Store::Replace);
+            let right = Matrix::dense(Elements::F32(&right), depth, columns);
+            multiply_parallel(&mut out, left, right, Store::Replace, precision);
             out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
         let whole = in_pools(|| product(0..rows));
@@ -348,11 +404,21 @@ mod tests {
     }
 
     #[test]
+    fn infinities_and_nan_pass_through_bf16() {
+        let left = [1.0, f32::NAN, f32::INFINITY, 0.0, f32::MAX, -1.0];
+        let mut out = [0.0; 6];
+        let view = Matrix::dense(Elements::F32(&left), 6, 1);
+        multiply(&mut out, 1, view, Matrix::dense(Elements::F32(&[1.0]), 1, 1), Store::Replace, Precision::Bf16);
+        assert!(out[1].is_nan() && out[2..5] == [f32::INFINITY, 0.0, f32::INFINITY], "{out:?}");
+        assert_eq!([out[0], out[5]], [1.0, -1.0]);
+    }
+
+    #[test]
     fn infinities_and_nan_pass_through() {
         let left = [1.0, f32::NAN, f32::INFINITY, 0.0];
         let mut out = [0.0; 4];
         let view = Matrix::dense(Elements::F32(&left), 4, 1);
-        multiply(&mut out, 1, view, Matrix::dense(Elements::F32(&[1.0]), 1, 1), Store::Replace);
+        multiply(&mut out, 1, view, Matrix::dense(Elements::F32(&[1.0]), 1, 1), Store::Replace, Precision::F32);
         assert!(out[0] == 1.0 && out[1].is_nan() && out[2] == f32::INFINITY && out[3] == 0.0);
     }
 }

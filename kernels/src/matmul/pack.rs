@@ -1,7 +1,7 @@
 //! Copies lines of a matrix into panels: `width` lines side by side, one depth after the other, f32, zeros where lines end.
 
 use super::Elements;
-use crate::quantized::QuantizedWeight;
+use crate::{precision::nearest_bf16, quantized::QuantizedWeight};
 use burn::tensor::{bf16, f16};
 use std::ops::Range;
 
@@ -38,7 +38,7 @@ impl Widen for f16 {
     }
 }
 
-/// Fills `packed` with the panels of `lines`, each `width` wide and `depths` long.
+/// Fills `packed` with the panels of `lines`, each `width` wide and `depths` long, their numbers rounded to bf16 if `round` says so.
 #[inline(always)]
 pub(super) fn pack(
     packed: &mut [f32],
@@ -46,8 +46,8 @@ pub(super) fn pack(
     elements: Elements,
     lines: Range<usize>,
     depths: Range<usize>,
-    line_stride: usize,
-    depth_stride: usize,
+    [line_stride, depth_stride]: [usize; 2],
+    round: bool,
 ) {
     match elements {
         Elements::F32(all) => pack_as(packed, width, all, lines, depths, line_stride, depth_stride),
@@ -56,6 +56,11 @@ pub(super) fn pack(
         Elements::Quantized(weight, start) => {
             let place = Place { start, line_stride, depth_stride };
             pack_widened(packed, width, weight, lines, depths, place);
+        }
+    }
+    if round {
+        for number in packed {
+            *number = f32::from_bits(u32::from(nearest_bf16(*number)) << 16);
         }
     }
 }

@@ -20,7 +20,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use codebook::DYNAMIC;
 use rayon::prelude::*;
 
-use crate::simd::vectorised;
+use crate::cpu::vectorised;
 
 /// A frozen matrix `[out, in]` in few bits. Shared by handle (`Arc`): it never changes.
 #[derive(Clone, PartialEq)]

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Int, Tensor};
 use firebrand_kernels::{
-    HeadWeight, Predicted, Regularisation, RegularisedLoss, linear, linear_cross_entropy, linear_log_probabilities,
-    regularised_cross_entropy, token_statistics,
+    HeadWeight, Precision, Predicted, Regularisation, RegularisedLoss, linear, linear_cross_entropy,
+    linear_log_probabilities, regularised_cross_entropy, token_statistics,
 };
 
 /// The output head. Its matrix may be the token table.
@@ -21,14 +21,15 @@ impl Head {
     /// Logits `[..., vocab_size]` of the decoder's hidden states. For inference: a loss never needs all of them at
     /// once.
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let HeadWeight { matrix, low_rank } = &self.weight;
+        let HeadWeight { matrix, low_rank, precision } = &self.weight;
         let mut logits = match low_rank {
-            None => linear(hidden, matrix.clone()),
+            None => linear(hidden, matrix.clone(), *precision),
             Some(low_rank) => {
                 let [batch, time, all] = hidden.dims();
                 let columns = |from: usize, to: usize| hidden.clone().slice([0..batch, 0..time, from..to]);
                 let width = matrix.dims()[1];
-                linear(columns(0, width), matrix.clone()) + linear(columns(width, all), low_rank.clone())
+                linear(columns(0, width), matrix.clone(), *precision)
+                    + linear(columns(width, all), low_rank.clone(), Precision::F32)
             }
         };
         if let Some(bias) = &self.bias {

@@ -13,7 +13,7 @@ pub use head::Head;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use firebrand_adapters::{Linear, Lora, Mode};
-use firebrand_kernels::HeadWeight;
+use firebrand_kernels::{HeadWeight, Precision};
 
 use crate::adapter::{Placed, Site};
 use crate::parameters::{Initial, ParameterSource, Role, frozen, join, linear, tensor, under, under_at, vector};
@@ -33,6 +33,9 @@ pub struct Decoder {
     score: Option<Score>,
     #[module(skip)]
     config: DecoderConfig,
+    /// Of the output head.
+    #[module(skip)]
+    precision: Precision,
 }
 
 maps!(Decoder { embed, layers, project });
@@ -78,7 +81,7 @@ impl Decoder {
         let bias =
             (predicts && config.head.bias).then(|| vector(source, Self::HEAD_BIAS, config.vocab_size, Role::Bias, 0.0));
         let head = OutputHead { weight, bias, adapter: None };
-        Self { embed, layers, norm, project, head, score, config: config.clone() }
+        Self { embed, layers, norm, project, head, score, config: config.clone(), precision: Precision::F32 }
     }
 
     /// Puts a frozen score for each of `classes` classes in the place of the output head.
@@ -167,10 +170,20 @@ impl Decoder {
         self.finish(x, context.mode)
     }
 
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Sets in which numbers the products of attention and head read their operands.
+    pub(crate) fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+        self.layers.iter_mut().for_each(|layer| layer.set_precision(precision));
+    }
+
     /// The output head.
     pub fn head(&self) -> Head {
         let low_rank = self.head.adapter.as_ref().map(|adapter| adapter.b.val());
-        let weight = HeadWeight { matrix: self.head_weight(), low_rank };
+        let weight = HeadWeight { matrix: self.head_weight(), low_rank, precision: self.precision };
         let bias = self.head.bias.as_ref().map(|bias| bias.val());
         Head { weight, bias, softcap: self.config.head.softcap }
     }

@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
+use firebrand_kernels::{Precision, QuantizationScheme, QuantizedWeight};
 
 use crate::adapter::{Placed, Site};
 use crate::error::ModelError;
@@ -66,20 +66,19 @@ impl Model {
     /// Reads a model folder. All parameters are frozen.
     ///
     /// # Errors
-    /// A configuration that is not supported, a damaged file, or tensors that do not match the configuration one to
-    /// one.
+    /// A configuration that is not supported, a damaged file, tensors that do not match the configuration one to one.
     pub fn load(folder: &Path, hold: Hold, device: &Device) -> Result<Self, ModelError> {
         let files = ModelFiles::open(folder)?;
         Self::of_files(&files, files.network(), hold, device)
     }
 
-    /// Reads the weights of another folder into a network of this model's configuration, which the folder must have.
-    /// What training decided beside the weights stays.
+    /// Reads the weights of another folder into a network of this model's configuration, which the folder must have, and precision.
     ///
     /// # Errors
     /// As [`Self::load`].
     pub fn reload(&self, folder: &Path, hold: Hold, device: &Device) -> Result<Self, ModelError> {
-        Self::of_files(&ModelFiles::open(folder)?, &self.network.config(), hold, device)
+        let model = Self::of_files(&ModelFiles::open(folder)?, &self.network.config(), hold, device)?;
+        Ok(model.with_precision(self.network.precision()))
     }
 
     fn of_files(files: &ModelFiles, config: &NetworkConfig, hold: Hold, device: &Device) -> Result<Self, ModelError> {
@@ -439,6 +438,12 @@ impl Model {
     /// The quantized weights of linear maps.
     pub fn quantized_weights(&self) -> Vec<Arc<QuantizedWeight>> {
         self.network.linears().into_iter().filter_map(|(_, map)| map.quantized_weight().cloned()).collect()
+    }
+
+    /// See [`Network::set_precision`].
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.network.set_precision(precision);
+        self
     }
 
     /// Bytes of all weights as they are held in memory, those of adapters included.

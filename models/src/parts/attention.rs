@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use firebrand_adapters::{Linear, Mode};
-use firebrand_kernels::{AttentionOptions, attention};
+use firebrand_kernels::{AttentionOptions, Precision, attention};
 
 use super::maps::maps;
 use super::{AttentionConfig, BlockConfig, Context, LayerCache, Norm, PositionConfig, QkNorm, Qkv};
@@ -75,8 +75,14 @@ impl Attention {
                 sight: config.attention.sight.at(layer),
                 softcap: config.attention.softcap,
                 alibi,
+                precision: Precision::F32,
             },
         }
+    }
+
+    /// Sets in which numbers the products of queries, keys and values read their operands; f32 if it is never called.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.options.precision = precision;
     }
 
     /// `[batch, time, width]` to the same shape; with a cache, `x` holds only the new tokens.

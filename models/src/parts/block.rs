@@ -3,6 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
+use firebrand_kernels::Precision;
+
 use super::maps::maps;
 use super::{Attention, BlockConfig, Context, LayerCache, Mlp, Norm, Residual};
 use crate::parameters::{ParameterSource, under, under_at};
@@ -60,6 +62,11 @@ pub struct FourNorms {
 }
 
 impl Block {
+    /// Sets in which numbers the products of attention read their operands.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.attention.set_precision(precision);
+    }
+
     /// Reads the parameters of layer `layer`, counted from zero.
     pub fn new(config: &BlockConfig, layer: usize, source: &mut dyn ParameterSource) -> Self {
         Self {

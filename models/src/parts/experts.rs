@@ -28,6 +28,9 @@ pub struct Experts {
 }
 
 impl Experts {
+    /// Path of the router.
+    pub const ROUTER: &str = "router";
+
     /// Reads the router, and each expert by calling `expert`, for a residual stream of `width`.
     pub(super) fn new(
         count: usize,
@@ -37,7 +40,7 @@ impl Experts {
         source: &mut dyn ParameterSource,
     ) -> Self {
         // Never quantized: a small error in a score can change which experts are chosen.
-        let router = linear(source, "router", [count, width], false, Role::Router);
+        let router = linear(source, Self::ROUTER, [count, width], false, Role::Router);
         let source = &mut under(source, "experts");
         let experts = (0..count).map(|index| expert(&mut under(source, index.to_string()))).collect();
         Self { router, experts, chosen }

@@ -6,7 +6,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use firebrand_kernels::linear;
+use firebrand_kernels::{Precision, linear};
 
 use crate::parameters::{Initial, ParameterSource, Role, tensor};
 
@@ -74,7 +74,7 @@ impl Patches {
         let patches: Tensor<3> = patches.reshape([batch, side * side, channels * patch * patch]);
         let kernel = self.kernel.val().reshape([width, channels * patch * patch]);
         let class = self.class.val().reshape([1, 1, width]).expand([batch, 1, width]);
-        Tensor::cat(vec![class, linear(patches, kernel)], 1) + self.positions.val().unsqueeze()
+        Tensor::cat(vec![class, linear(patches, kernel, Precision::F32)], 1) + self.positions.val().unsqueeze()
     }
 
     /// The device of the parameters.

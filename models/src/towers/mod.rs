@@ -16,6 +16,7 @@ pub use vision::VisionTower;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use firebrand_kernels::Precision;
 
 use crate::adapter::{Placed, Site};
 use crate::parameters::{ParameterSource, Role, join, under, vector};
@@ -30,6 +31,8 @@ pub struct Towers {
     temperature: Param<Tensor<1>>,
     #[module(skip)]
     config: TowersConfig,
+    #[module(skip)]
+    precision: Precision,
 }
 
 maps!(Towers { text, vision });
@@ -45,12 +48,24 @@ impl Towers {
             vision: VisionTower::new(&config.vision, config.embedding, &mut under(source, "vision")),
             temperature: vector(source, Self::TEMPERATURE, 1, Role::Vector, config.temperature),
             config: config.clone(),
+            precision: Precision::F32,
         }
     }
 
     /// Sizes and variants.
     pub fn config(&self) -> &TowersConfig {
         &self.config
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Sets in which numbers the products of attention read their operands.
+    pub(crate) fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+        self.text.set_precision(precision);
+        self.vision.set_precision(precision);
     }
 
     /// The text tower.

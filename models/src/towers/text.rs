@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::{Linear, Lora, Mode};
+use firebrand_kernels::Precision;
 
 use super::TextConfig;
 use crate::parameters::{ParameterSource, Role, join, linear_from, under, under_at};
@@ -53,6 +54,11 @@ impl TextTower {
             project: linear_from(source, "project", [embedding, width], false, Role::Projection, config.project),
             config: config.clone(),
         }
+    }
+
+    /// Sets in which numbers the products of attention read their operands.
+    pub(super) fn set_precision(&mut self, precision: Precision) {
+        self.layers.iter_mut().for_each(|layer| layer.set_precision(precision));
     }
 
     /// The blocks, for callers that drive them one by one.

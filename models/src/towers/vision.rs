@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use firebrand_adapters::{Linear, Mode};
+use firebrand_kernels::Precision;
 
 use super::VisionConfig;
 use crate::parameters::{ParameterSource, Role, linear_from, under, under_at};
@@ -40,6 +41,11 @@ impl VisionTower {
     /// Sizes and variants.
     pub fn config(&self) -> &VisionConfig {
         &self.config
+    }
+
+    /// Sets in which numbers the products of attention read their operands.
+    pub(super) fn set_precision(&mut self, precision: Precision) {
+        self.layers.iter_mut().for_each(|layer| layer.set_precision(precision));
     }
 
     /// The blocks, for callers that drive them one by one.

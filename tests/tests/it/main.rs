@@ -3,6 +3,7 @@
 mod adapter_tools;
 mod average;
 mod before_a_recipe;
+mod bf16;
 mod choosing;
 mod classifiers;
 mod cli;

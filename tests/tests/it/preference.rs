@@ -268,7 +268,7 @@ fn kept_numbers_belong_to_their_reference_and_grow_with_new_pairs() {
     // Neither the objective's numbers nor the order of rows matter; what the reference is does.
     let settings = ["--set", "objective.beta=0.3", "--set", "objective.variant=ipo", "--set", "data.packing=false"];
     assert_eq!(kept_pairs(&workshop, &settings), json!({"folder": "kept", "kept": 10, "missing": 0}));
-    for other in ["quantization={kind=\"nf4\"}", "objective.reference=start"] {
+    for other in ["dtype=bf16", "quantization={kind=\"nf4\"}", "objective.reference=start"] {
         let report = kept_pairs(&workshop, &["--set", other]);
         assert_eq!((&report["kept"], &report["missing"]), (&json!(0), &json!(10)), "{other}");
     }

@@ -16,6 +16,7 @@ use safetensors::tensor::TensorView;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::recipe::ComputeDtype;
 use crate::run::{sha256_bytes, write_atomically};
 
 /// The sha256 of the tokens and labels of a pair.
@@ -39,6 +40,8 @@ pub struct ReferenceKey {
     pub made: String,
     /// The device that it runs on.
     pub device: String,
+    /// What its products read their operands in.
+    pub dtype: ComputeDtype,
 }
 
 /// The log-probabilities that a reference gives the answers of pairs.
@@ -140,8 +143,8 @@ mod tests {
     use super::*;
 
     fn key(model: &str) -> ReferenceKey {
-        let (made, device) = (String::new(), "cpu".into());
-        ReferenceKey { model: model.into(), rows: None, tokenizer: None, made, device }
+        let (made, device, dtype) = (String::new(), "cpu".into(), ComputeDtype::F32);
+        ReferenceKey { model: model.into(), rows: None, tokenizer: None, made, device, dtype }
     }
 
     #[test]

@@ -203,8 +203,8 @@ fn cells(cached: CachedTokens, labelled: &LabelledTokens, device: &Device) -> Re
 
 /// What was computed without autodiff, for an operation that has it.
 fn lifted(predicted: Predicted) -> Predicted {
-    let Predicted { hidden, head: HeadWeight { matrix, low_rank }, bias, softcap } = predicted;
-    let head = HeadWeight { matrix: Tensor::from_inner(matrix), low_rank: low_rank.map(Tensor::from_inner) };
+    let Predicted { hidden, head: HeadWeight { matrix, low_rank, precision }, bias, softcap } = predicted;
+    let head = HeadWeight { matrix: Tensor::from_inner(matrix), low_rank: low_rank.map(Tensor::from_inner), precision };
     Predicted { hidden: Tensor::from_inner(hidden), head, bias: bias.map(Tensor::from_inner), softcap }
 }
 

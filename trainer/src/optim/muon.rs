@@ -6,7 +6,7 @@
 //! which are updated by AdamW.
 
 use burn::tensor::Tensor;
-use firebrand_kernels::linear;
+use firebrand_kernels::{Precision, linear};
 
 use super::clip::sum_of_squares;
 use crate::recipe::{MuonAdjustment, MuonRecipe};
@@ -58,9 +58,9 @@ fn orthogonal(matrix: Tensor<2>, steps: usize) -> Tensor<2> {
     let mut x = if tall { matrix.transpose() } else { matrix };
     let [a, b, c] = COEFFICIENTS;
     for _ in 0..steps {
-        let gram = linear(x.clone(), x.clone());
-        let polynomial = gram.clone() * b + linear(gram.clone(), gram) * c;
-        x = x.clone() * a + linear(polynomial, x.transpose());
+        let gram = linear(x.clone(), x.clone(), Precision::F32);
+        let polynomial = gram.clone() * b + linear(gram.clone(), gram, Precision::F32) * c;
+        x = x.clone() * a + linear(polynomial, x.transpose(), Precision::F32);
     }
     if tall { x.transpose() } else { x }
 }

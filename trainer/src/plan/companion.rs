@@ -4,16 +4,16 @@
 //! Both models must give probabilities to the same tokens. Where the teacher numbers them differently, or has more of them,
 //! it is given the student's rows, in the student's order: token table, head and bias.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use firebrand_datasets::{Dataset, Tokenizer};
-use firebrand_models::weights::Dtype;
-use firebrand_models::{Hold, Model, ModelFiles, Network};
+use firebrand_models::{Hold, Model, Network};
 
 use super::model_folder::model_folder;
 use super::opened::Opened;
+use super::precision::stored;
 use crate::error::Error;
 use crate::features::{Missing, TeacherCache, TeacherKey, hash_examples, hash_model};
 use crate::objective::Companion;
@@ -212,6 +212,7 @@ impl CompanionModel {
         if let Some(rows) = &self.rows {
             model.select_vocabulary(rows)?;
         }
+        let model = model.with_precision(loaded.recipe.dtype.precision());
         let bytes = model.weight_bytes();
         Ok((model.for_inference().network().clone(), bytes))
     }
@@ -323,15 +324,4 @@ fn find_folder(loaded: &Loaded, source: &ModelSource, key: &str) -> Result<PathB
 
 fn no_tokens(loaded: &Loaded, model: &Model) -> Error {
     loaded.complain("model", format!("a {} predicts no tokens", model.kind()), "choose a decoder").into()
-}
-
-/// The precision in which a folder stores all of its weights, which loses nothing; f32 where it stores several.
-fn stored(folder: &Path) -> Result<Hold, Error> {
-    let files = ModelFiles::open(folder)?;
-    let all = |dtype: Dtype| files.checkpoint().tensors().all(|tensor| tensor.dtype == dtype);
-    Ok(match (all(Dtype::BF16), all(Dtype::F16)) {
-        (true, _) => Hold::Bf16,
-        (_, true) => Hold::F16,
-        _ => Hold::F32,
-    })
 }

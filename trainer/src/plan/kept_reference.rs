@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::companion::{CompanionModel, CompanionPlan};
 use super::model::hold;
 use super::opened::Opened;
+use crate::device::decided;
 use crate::error::Error;
 use crate::features::{ReferenceKey, ReferencePairs, hash_model};
 use crate::objective::{Companion, keep_pairs, missing_pairs};
@@ -96,7 +97,14 @@ impl<'a> KeptReference<'a> {
             None => (hash_model(&self.opened.folder, hold(recipe))?, None, made(recipe, self.reference)?),
         };
         let tokenizer = self.opened.text.tokenizer.as_ref().map(|tokenizer| tokenizer.hash().to_string());
-        Ok(ReferenceKey { model, rows, tokenizer, made, device: recipe.device.to_string() })
+        Ok(ReferenceKey {
+            model,
+            rows,
+            tokenizer,
+            made,
+            device: decided(recipe.device).to_string(),
+            dtype: recipe.dtype,
+        })
     }
 }
 

@@ -14,6 +14,7 @@
 //! model_folder.rs     the folder of a model, fetched if necessary
 //! model.rs            the model; initial_adapter.rs checks the adapter a run starts from
 //! memory.rs           an estimate of bytes, from which recompute.rs decides; room.rs compares it with machine.rs
+//! precision.rs        what is computed in, where the recipe leaves it to the machine
 //! opened.rs           what is known before rows are read; ready.rs then loads data and model side by side
 //! notes.rs            what a user should know although nothing is wrong
 //! ```
@@ -38,6 +39,7 @@ mod model_folder;
 mod notes;
 mod objective;
 mod opened;
+mod precision;
 mod ready;
 mod recompute;
 mod room;

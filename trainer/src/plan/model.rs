@@ -65,7 +65,8 @@ pub fn build_model(
             error => error.into(),
         })?,
         Init::Random => Model::random(folder, recipe.seed, device)?,
-    };
+    }
+    .with_precision(recipe.dtype.precision());
     if let Some(vocabulary) = vocabulary {
         let old = model.vocabulary().unwrap_or_default();
         model

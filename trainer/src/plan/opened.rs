@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::model_folder::model_folder;
 use super::objective::decide_objective;
+use super::precision::decide_precision;
 use super::text::{Text, dated_text};
 use super::text_folder::TextFolder;
 use super::vocabulary::{Vocabulary, train_ends};
@@ -32,6 +33,7 @@ impl Opened {
     pub fn new(mut loaded: Loaded) -> Result<Self, Error> {
         let folder = model_folder(&loaded.recipe.model)?;
         decide_objective(&mut loaded, &folder)?;
+        decide_precision(&mut loaded, &folder)?;
         let vocabulary = loaded.recipe.vocabulary.as_ref().map(|new| Vocabulary::new(&folder, new)).transpose()?;
         if vocabulary.is_some() {
             train_ends(&mut loaded, &folder)?;

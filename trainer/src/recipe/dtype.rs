@@ -8,11 +8,14 @@ use firebrand_models::weights::Dtype;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What activations, gradients and trained weights are computed in.
+/// What products read their operands in. Sums, activations, gradients and trained weights are in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeDtype {
     F32,
+    Bf16,
+    /// `bf16` where the processor has instructions for it, else `f32`.
+    Auto,
 }
 
 /// What weights are held or written in.

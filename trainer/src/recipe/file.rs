@@ -43,10 +43,12 @@ pub(super) struct RecipeFile {
     #[serde(default = "default_values::device")]
     #[schemars(with = "String", regex(pattern = DeviceName::PATTERN), example = &"cuda:1")]
     pub device: DeviceName,
-    /// What to compute in.
+    /// What products read their operands in: linear maps, attention and output head. `bf16` is faster where the processor has
+    /// instructions for it, which `auto` finds out; all else is computed in f32, adapters and optimiser among it.
     #[serde(default = "default_values::dtype")]
+    #[schemars(example = ComputeDtype::Bf16)]
     pub dtype: ComputeDtype,
-    /// How frozen weights are held in memory; `dtype` when not given. Adapter runs only: a full run freezes none.
+    /// How frozen weights are held in memory. When not given: in f32, or with `dtype` = `bf16` as their files have them if that is bf16. Adapter runs only: a full run freezes none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = StoredDtype::Bf16)]
     pub base_dtype: Option<StoredDtype>,

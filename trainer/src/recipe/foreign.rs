@@ -19,8 +19,7 @@ pub(super) enum Here {
 use Here::{Key, Set, Words};
 
 const BATCH: &str = "a step is batch_size rows, in portions of micro_batch_size: batch_size = (rows per device) x (accumulation) in [train]";
-const DTYPE: &str =
-    "computing is in f32; base_dtype = \"bf16\" at the top holds the frozen weights of an adapter run in 16 bits";
+const DTYPE: &str = "write dtype = \"bf16\" at the top to compute in bf16, or dtype = \"auto\"; it is f32 when not given, and f16 is not computed in";
 const STAGE: &str = "firebrand train runs a recipe, and the kind of training is [objective] kind; it may be left out";
 const ALWAYS: &str = "leave it out: nothing here needs it";
 const ONE_DEVICE: &str = "leave it out: a run uses one device";
@@ -58,7 +57,7 @@ const NAMES: &[(&[&str], Here)] = &[
     (&["quantization_bit"], Words("write [quantization] with kind = \"nf4\" (4 bits) or kind = \"int8\" (8 bits)")),
     (&["bnb_4bit_quant_type"], Key("quantization.kind")),
     (&["bnb_4bit_use_double_quant", "double_quantization"], Key("quantization.double")),
-    (&["bnb_4bit_compute_dtype"], Words("leave it out: computing is in f32")),
+    (&["bnb_4bit_compute_dtype"], Words("leave it out: what is computed in is `dtype` at the top")),
     (
         &[
             "datasets",
@@ -288,6 +287,7 @@ pub(super) fn translated(key: &str, value: &Node) -> Vec<(String, String)> {
 /// Words of other trainers for values of our keys, and ours in TOML.
 const VALUES: &[(&str, &[&str], &str)] = &[
     ("adapter.targets", &["all", "all_linear", "linear", "all-linear-layers", "auto"], "\"all-linear\""),
+    ("dtype", &["bfloat16", "bfloat", "torch.bfloat16"], "\"bf16\""),
     ("dtype", &["float32", "fp32", "float", "full", "no"], "\"f32\""),
     ("base_dtype", &["bfloat16", "bfloat", "torch.bfloat16"], "\"bf16\""),
     ("base_dtype", &["float16", "fp16", "half", "torch.float16"], "\"f16\""),
@@ -355,9 +355,7 @@ pub(super) fn words_for(key: &str, word: &str) -> Option<&'static str> {
         }
         ("adapter.kind", "full" | "none" | "freeze") => Some("leave [adapter] out to train every weight"),
         ("adapter.kind", "rslora") => Some("write kind = \"lora\" and rslora = true"),
-        ("dtype", "bf16" | "bfloat16" | "f16" | "fp16" | "float16" | "half" | "torch.bfloat16" | "torch.float16") => {
-            Some(DTYPE)
-        }
+        ("dtype", "f16" | "fp16" | "float16" | "half" | "torch.float16") => Some(DTYPE),
         ("quantization.kind", "gptq" | "awq" | "hqq" | "eetq" | "aqlm") => {
             Some("take the model with its original weights: they are quantized while they are read")
         }

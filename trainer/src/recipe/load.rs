@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::document::{Document, Value};
-use super::dtype::StoredDtype;
+use super::dtype::{ComputeDtype, StoredDtype};
 use super::error::{Complaint, ComplaintKind, RecipeError};
 use super::evaluation::Eval;
 use super::file::RecipeFile;
@@ -119,7 +119,11 @@ fn decide(file: RecipeFile, model: ModelSource) -> Recipe {
     let base_dtype = match method {
         Method::Full => None,
         Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) if file.quantization.is_some() => None,
-        Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) => Some(file.base_dtype.unwrap_or(StoredDtype::F32)),
+        // Computing in bf16, it depends on the model's files.
+        Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) => match (file.base_dtype, file.dtype) {
+            (None, ComputeDtype::F32) => Some(StoredDtype::F32),
+            (named, _) => named,
+        },
     };
     let train = Train::from(file.train);
     let eval = Eval {

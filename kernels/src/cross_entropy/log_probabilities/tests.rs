@@ -1,4 +1,5 @@
 use super::*;
+use crate::precision::Precision;
 use crate::testing::{assert_near, finite_differences, in_pools, integers, numbers, random, values};
 use burn::tensor::{Device, TensorData};
 
@@ -22,7 +23,7 @@ fn passes(
     let [matrix, low_rank] = [matrix, low_rank].map(|part| part.map(Tensor::require_grad));
     let matrix = matrix.unwrap();
     let ([tokens, _], [vocab, _]) = (hidden.dims(), matrix.dims());
-    let head = HeadWeight { matrix: matrix.clone(), low_rank: low_rank.clone() };
+    let head = HeadWeight { matrix: matrix.clone(), low_rank: low_rank.clone(), precision: Precision::F32 };
     let found = form(hidden.clone(), head, bias.clone(), targets(tokens, vocab), softcap);
     let grads = (found.clone() * random([tokens], 5)).sum().backward();
     let mut all = vec![values(found), values(hidden.grad(&grads).unwrap()), values(matrix.grad(&grads).unwrap())];

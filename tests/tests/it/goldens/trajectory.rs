@@ -47,6 +47,31 @@ fn every_step_and_the_end_equal_the_reference() {
     golden::each(&cases, |case| equals_the_reference(case, &[]));
 }
 
+/// What computing in bf16 costs: tiny models with random weights react more than trained ones. Losses of preferences are made of
+/// differences of log-probabilities, of which the difference of roundings is a larger share.
+#[test]
+fn in_bf16_every_step_is_near_the_reference() {
+    let cases = golden::folders("trajectory-");
+    golden::each(&cases, |case| {
+        let expected = golden::json(&format!("{case}/expected.json"));
+        let trained = run(case, &["dtype=bf16"]);
+        assert_eq!(trained.outcome, Outcome::Finished);
+        let steps = expected["steps"].as_array().unwrap();
+        assert_eq!(trained.steps.len(), steps.len(), "{case}");
+        let of_preferences = ["dpo", "orpo", "simpo", "kto"].iter().any(|name| case.contains(name));
+        let bound = if of_preferences { 8e-2 } else { 1.5e-2 };
+        let mut rounded = 0.0;
+        for (ours, theirs) in trained.steps.iter().zip(steps) {
+            let what = format!("{case}: step {}", ours.step);
+            near(&what, ours.loss, &theirs["loss"], bound);
+            near(&what, ours.grad_norm, &theirs["grad_norm"], 0.3);
+            rounded = f64::max(rounded, (ours.loss / theirs["loss"].as_f64().unwrap() - 1.0).abs());
+        }
+        // It is not f32 by another name.
+        assert!(rounded > 1e-5, "{case}: {rounded:e}");
+    });
+}
+
 /// Trains a case with some keys changed, and compares every step and the end with the reference.
 pub fn equals_the_reference(case: &str, overrides: &[&str]) {
     let expected = golden::json(&format!("{case}/expected.json"));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::keys::{ONE_VALUE, every_leaf};
+use super::keys::every_leaf;
 
 /// A key, a source file, and the expression there that reads it.
 const CONSUMERS: &[(&str, &str, &str)] = &[
@@ -12,6 +12,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("output", "trainer/src/commands/train.rs", "recipe.output"),
     ("seed", "trainer/src/plan/model.rs", "recipe.seed"),
     ("device", "trainer/src/commands/train/info.rs", "recipe.device"),
+    ("dtype", "trainer/src/plan/model.rs", "recipe.dtype.precision()"),
     ("base_dtype", "trainer/src/plan/model.rs", "recipe.base_dtype"),
     ("vocabulary.add", "trainer/src/plan/vocabulary.rs", "recipe.add.clone()"),
     ("vocabulary.add_words", "trainer/src/plan/vocabulary.rs", "recipe.add_words.clone()"),
@@ -191,7 +192,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
 fn every_key_has_a_consumer() {
     for leaf in every_leaf() {
         let key = leaf.key.as_str();
-        let chosen_by_type = key.ends_with(".kind") || ONE_VALUE.contains(&key);
+        let chosen_by_type = key.ends_with(".kind");
         let listed = CONSUMERS.iter().any(|(name, ..)| *name == key);
         assert!(listed != chosen_by_type, "{key}: say in CONSUMERS what reads it");
     }

@@ -118,10 +118,10 @@ fn what_is_not_built_yet_is_refused() {
         refuses(&with(text), &[], ComplaintKind::UnknownValue, &[&message, "recipe.toml:8:", known]);
     }
     refuses(
-        &format!("dtype = \"bf16\"\n{SHORTEST}"),
+        &format!("dtype = \"f64\"\n{SHORTEST}"),
         &[],
         ComplaintKind::UnknownValue,
-        &["unknown value \"bf16\" for `dtype`", "only \"f32\" is supported"],
+        &["unknown value \"f64\" for `dtype`", "supported are \"f32\", \"bf16\", \"auto\""],
     );
 }
 

@@ -80,7 +80,7 @@ fn names_of_other_trainers_are_told_ours() {
         ("load_in_4bit = true", "[quantization]\nkind = \"nf4\""),
         ("load_in_4bit = false", "leave it out"),
         ("load_in_8bit = true", "[quantization]\nkind = \"int8\""),
-        ("bf16 = true", "base_dtype = \"bf16\" at the top"),
+        ("bf16 = true", "dtype = \"bf16\" at the top"),
         ("optim = \"adamw_torch\"", "[optimizer]\nkind = \"adamw\""),
         ("optim = \"paged_adamw_8bit\"", "[optimizer]\nkind = \"adamw-8bit\""),
         ("val_set_size = 0.05", "[data]\nvalidation_split = 0.05"),
@@ -118,14 +118,15 @@ fn values_of_other_trainers_are_told_ours() {
     ] {
         refuses(&format!("{SHORTEST}{text}\n"), &[], ComplaintKind::UnknownValue, &[help]);
     }
-    for dtype in ["bf16", "bfloat16", "float16", "fp16"] {
+    for dtype in ["float16", "fp16"] {
         refuses(
             &format!("dtype = \"{dtype}\"\n{SHORTEST}"),
             &[],
             ComplaintKind::UnknownValue,
-            &["base_dtype = \"bf16\""],
+            &["dtype = \"bf16\" at the top", "f16 is not computed in"],
         );
     }
+    refuses(&format!("dtype = \"bfloat16\"\n{SHORTEST}"), &[], ComplaintKind::UnknownValue, &["is \"bf16\" here"]);
     refuses(&format!("dtype = \"float32\"\n{SHORTEST}"), &[], ComplaintKind::UnknownValue, &["is \"f32\" here"]);
     refuses(&format!("base_dtype = \"bfloat16\"\n{SHORTEST}"), &[], ComplaintKind::UnknownValue, &["is \"bf16\" here"]);
     let format = SHORTEST.replace("path", "format = \"chat_template\"\npath");

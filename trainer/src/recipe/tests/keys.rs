@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::expectation::{choices, kinds};
+use super::super::expectation::kinds;
 use super::super::{Recipe, json_schema};
 use super::{folder, load_in, shown};
 
@@ -15,9 +15,6 @@ path = \"rows.jsonl\"
 [[data.eval]]
 path = \"rows.jsonl\"
 ";
-
-/// Keys with one possible value so far, so that there is nothing to set them to.
-pub(super) const ONE_VALUE: [&str; 1] = ["dtype"];
 
 /// A key, the `kind` its section must have, and its schema.
 pub(super) struct Leaf<'a> {
@@ -120,7 +117,7 @@ fn resolved_from(base: &str, overrides: &[String]) -> String {
 fn every_key_changes_the_resolved_recipe() {
     for leaf in every_leaf() {
         let key = &leaf.key;
-        if key.ends_with(".kind") || ONE_VALUE.contains(&key.as_str()) {
+        if key.ends_with(".kind") {
             continue;
         }
         // Keys of one name may stand in sections of several kinds.
@@ -156,14 +153,6 @@ fn every_kind_changes_the_resolved_recipe() {
         }
     }
     assert_ne!(resolved(&[]), resolved(&["adapter.kind=lora".into()]));
-}
-
-#[test]
-fn keys_with_one_value_have_one_value() {
-    for key in ONE_VALUE {
-        let leaf = every_leaf().into_iter().find(|leaf| leaf.key == key).unwrap();
-        assert_eq!(choices(leaf.schema).len(), 1, "{key} has more to choose from; take it off the list");
-    }
 }
 
 #[test]

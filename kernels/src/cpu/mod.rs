@@ -1,0 +1,25 @@
+//! What depends on the CPU: the instruction set, loops compiled for each, and intrinsics.
+//!
+//! ```text
+//! instruction_set.rs  which vector instructions are used
+//! simd.rs             loops compiled once for each of them
+//! bf16_pack.rs        rounding to pairs of bf16 numbers, and turning rows of them into columns
+//! bf16_pairs.rs       a tile of a product of bf16 numbers, with the instructions for that
+//! ```
+
+#[cfg(target_arch = "x86_64")]
+mod bf16_pack;
+#[cfg(target_arch = "x86_64")]
+mod bf16_pairs;
+mod instruction_set;
+mod simd;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use bf16_pack::{pair_neighbours, pair_rows, turn_words};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use bf16_pairs::{PAIR_COLUMNS, PAIR_ROWS, PairInstructions, PairPanel, PairTarget, multiply_pairs};
+pub(crate) use instruction_set::current;
+#[cfg(test)]
+pub(crate) use instruction_set::testing;
+pub use instruction_set::{InstructionSet, InstructionSetError};
+pub(crate) use simd::{dispatch, vectorised};

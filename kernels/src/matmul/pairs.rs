@@ -1,0 +1,216 @@
+//! Products of bf16 numbers in pairs of depths: packing, and the walk over the tiles. Where the number of depths is odd, the
+//! last pair has a zero.
+
+use super::{DEPTH, Elements, Matrix, Store, pack::Widen};
+use crate::{
+    cpu::{
+        PAIR_COLUMNS, PAIR_ROWS, PairInstructions, PairPanel, PairTarget, multiply_pairs, pair_neighbours, pair_rows,
+        turn_words, vectorised,
+    },
+    shared_rows::SharedRows,
+};
+use burn::tensor::bf16;
+use std::ops::Range;
+
+/// How the left operand lies, rounded, over its whole depth.
+#[derive(Clone, Copy)]
+pub(super) enum PairLeft<'a> {
+    /// Panels of rows.
+    Panels(&'a [u32]),
+    /// Rows behind each other, as many as whole panels have.
+    Rows(&'a [u32]),
+}
+
+/// The part of a product one task computes, as [`Tile`](super::kernel::Tile).
+pub(super) struct PairTile<'a> {
+    pub left: PairLeft<'a>,
+    pub right: Matrix<'a>,
+    pub out: &'a SharedRows<'a>,
+    pub panels: Range<usize>,
+    pub columns: Range<usize>,
+    pub store: Store,
+    /// Room for the columns packed to one [`DEPTH`].
+    pub buffer: &'a mut [u32],
+}
+
+/// Words that so much depth is packed to.
+pub(super) fn pairs(depth: usize) -> usize {
+    depth.div_ceil(2)
+}
+
+/// Computes a tile.
+pub(super) fn compute(instructions: PairInstructions, tile: PairTile) {
+    let PairTile { left, right, out, panels, columns, store, buffer } = tile;
+    let (depth, all) = (right.rows, pairs(right.rows));
+    if depth == 0 && store == Store::Replace {
+        for row in panels.start * PAIR_ROWS..(panels.end * PAIR_ROWS).min(out.rows()) {
+            // SAFETY: rows and columns of this task only.
+            unsafe { out.segment(row, columns.clone()) }.fill(0.0);
+        }
+    }
+    for start in (0..depth).step_by(DEPTH) {
+        let depths = start..(start + DEPTH).min(depth);
+        let (first, count) = (start / 2, pairs(depths.len()));
+        let packed = &mut buffer[..columns.len().next_multiple_of(PAIR_COLUMNS) * count];
+        pack(instructions, packed, PAIR_COLUMNS, right.transposed(), columns.clone(), depths);
+        let add = start > 0 || store == Store::Add;
+        for panel in panels.clone() {
+            let rows = panel * PAIR_ROWS..((panel + 1) * PAIR_ROWS).min(out.rows());
+            let lies = match left {
+                PairLeft::Panels(words) => PairPanel::Pairs(&words[(panel * all + first) * PAIR_ROWS..]),
+                PairLeft::Rows(words) => PairPanel::Rows(&words[panel * PAIR_ROWS * all + first..], all),
+            };
+            let blocks = packed.chunks_exact(PAIR_COLUMNS * count).zip(columns.clone().step_by(PAIR_COLUMNS));
+            for (block, first) in blocks {
+                let columns = first..(first + PAIR_COLUMNS).min(columns.end);
+                multiply_pairs(instructions, lies, block, PairTarget { out, rows: rows.clone(), columns, add });
+            }
+        }
+    }
+}
+
+/// Lines, and numbers of each, that are rounded at once before they are turned.
+const LINES: usize = 16;
+const ROUNDED: usize = 256;
+
+/// Fills `packed` with the panels of rows of a matrix, each `width` rows wide, and zeros where rows end.
+pub(super) fn pack(
+    instructions: PairInstructions,
+    packed: &mut [u32],
+    width: usize,
+    matrix: Matrix,
+    rows: Range<usize>,
+    depths: Range<usize>,
+) {
+    let panel_len = width * pairs(depths.len());
+    if panel_len == 0 {
+        return;
+    }
+    for (panel, first) in packed.chunks_exact_mut(panel_len).zip(rows.clone().step_by(width)) {
+        let lines = first..(first + width).min(rows.end);
+        if lines.len() < width {
+            panel.fill(0);
+        }
+        match matrix.column_stride {
+            1 => pack_lines(instructions, panel, width, matrix, lines, depths.clone()),
+            _ => pack_depths(instructions, panel, width, matrix, lines, depths.clone()),
+        }
+    }
+}
+
+/// Rounds rows whose depth is contiguous to words behind each other, and fills what is left with zeros.
+pub(super) fn round_rows(
+    instructions: PairInstructions,
+    words: &mut [u32],
+    all: &[f32],
+    stride: usize,
+    [rows, depth]: [usize; 2],
+) {
+    let count = pairs(depth);
+    let (given, empty) = words.split_at_mut(rows * count);
+    empty.fill(0);
+    for (row, words) in given.chunks_exact_mut(count.max(1)).enumerate() {
+        pair_neighbours(instructions, words, &all[row * stride..][..depth]);
+    }
+}
+
+/// A panel of lines that are contiguous over their depth.
+fn pack_lines(
+    instructions: PairInstructions,
+    panel: &mut [u32],
+    width: usize,
+    matrix: Matrix,
+    lines: Range<usize>,
+    depths: Range<usize>,
+) {
+    let mut words = [0; LINES * ROUNDED / 2];
+    let mut numbers = [0.0; ROUNDED];
+    for line in lines.clone().step_by(LINES) {
+        let together = LINES.min(lines.end - line);
+        for depth in depths.clone().step_by(ROUNDED) {
+            let long = ROUNDED.min(depths.end - depth);
+            for (index, words) in words.chunks_exact_mut(ROUNDED / 2).take(together).enumerate() {
+                let words = &mut words[..pairs(long)];
+                let start = (line + index) * matrix.row_stride + depth;
+                match matrix.elements {
+                    Elements::F32(all) => pair_neighbours(instructions, words, &all[start..][..long]),
+                    Elements::Bf16(all) => pair_stored(words, &all[start..][..long]),
+                    other => {
+                        widen(other, start, &mut numbers[..long]);
+                        pair_neighbours(instructions, words, &numbers[..long]);
+                    }
+                }
+            }
+            let to = &mut panel[(depth - depths.start) / 2 * width + line - lines.start..];
+            turn_words(instructions, to, width, &words, ROUNDED / 2, [together, pairs(long)]);
+        }
+    }
+}
+
+/// A panel of lines whose numbers at a depth are contiguous, or lie anywhere.
+fn pack_depths(
+    instructions: PairInstructions,
+    panel: &mut [u32],
+    width: usize,
+    matrix: Matrix,
+    lines: Range<usize>,
+    depths: Range<usize>,
+) {
+    let mut rows = [[0.0; PAIR_COLUMNS]; 2];
+    for (to, depth) in panel.chunks_exact_mut(width).zip(depths.clone().step_by(2)) {
+        let to = &mut to[..lines.len()];
+        let has_second = depth + 1 < depths.end;
+        let start = |depth: usize| depth * matrix.column_stride + lines.start * matrix.row_stride;
+        if let (Elements::F32(all), 1) = (matrix.elements, matrix.row_stride) {
+            let row = |depth: usize| &all[start(depth)..][..lines.len()];
+            pair_rows(instructions, to, row(depth), has_second.then(|| row(depth + 1)));
+            continue;
+        }
+        for (row, depth) in rows.iter_mut().zip(depth..depth + 1 + usize::from(has_second)) {
+            let row = &mut row[..lines.len()];
+            match matrix.row_stride {
+                1 => widen(matrix.elements, start(depth), row),
+                stride => row.iter_mut().enumerate().for_each(|(line, to)| {
+                    widen(matrix.elements, start(depth) + line * stride, std::slice::from_mut(to));
+                }),
+            }
+        }
+        let second = has_second.then(|| &rows[1][..lines.len()]);
+        pair_rows(instructions, to, &rows[0][..lines.len()], second);
+    }
+}
+
+/// Stored numbers, as they are.
+fn pair_stored(words: &mut [u32], numbers: &[bf16]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            let (whole, last) = numbers.as_chunks::<2>();
+            for (to, [low, high]) in words.iter_mut().zip(whole) {
+                *to = u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16;
+            }
+            if let ([low], Some(to)) = (last, words.last_mut()) {
+                *to = u32::from(low.to_bits());
+            }
+        },
+    );
+}
+
+/// Numbers behind each other from `start` on, in f32.
+fn widen(elements: Elements, start: usize, numbers: &mut [f32]) {
+    fn all<T: Widen>(numbers: &mut [f32], stored: &[T]) {
+        vectorised(
+            #[inline(always)]
+            || numbers.iter_mut().zip(stored).for_each(|(to, from)| *to = from.widen()),
+        );
+    }
+    match elements {
+        Elements::F32(stored) => all(numbers, &stored[start..]),
+        Elements::F16(stored) => all(numbers, &stored[start..]),
+        Elements::Bf16(stored) => all(numbers, &stored[start..]),
+        Elements::Quantized(weight, first) => vectorised(
+            #[inline(always)]
+            || weight.widen(first + start, numbers),
+        ),
+    }
+}

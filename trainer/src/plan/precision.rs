@@ -1,0 +1,64 @@
+//! What a run computes in, where the recipe leaves it to the machine: [`decide_precision`].
+
+use std::path::Path;
+
+use firebrand_kernels::{InstructionSet, Precision};
+use firebrand_models::{Hold, ModelFiles, weights::Dtype};
+
+use crate::device::is_cpu;
+use crate::error::Error;
+use crate::recipe::{ComputeDtype, Init, Loaded, StoredDtype};
+
+/// Decides `dtype`, and `base_dtype` where computing in bf16 makes it free of loss to hold frozen weights so.
+///
+/// # Errors
+/// A device that does not compute in bf16, shown in the recipe; an instruction set that this CPU does not have; weights that
+/// cannot be opened.
+pub fn decide_precision(loaded: &mut Loaded, folder: &Path) -> Result<(), Error> {
+    let on_cpu = is_cpu(loaded.recipe.device);
+    let instructions = InstructionSet::chosen().map_err(|error| Error::Request {
+        problem: error.to_string(),
+        help: "unset FIREBRAND_CPU, and the best one is taken".into(),
+    })?;
+    let recipe = &mut loaded.recipe;
+    recipe.dtype = match recipe.dtype {
+        ComputeDtype::Auto if on_cpu && instructions == InstructionSet::Avx512Bf16 => ComputeDtype::Bf16,
+        ComputeDtype::Auto => ComputeDtype::F32,
+        ComputeDtype::Bf16 if !on_cpu => {
+            let problem = format!("device {} computes in f32, and bf16 is for the CPU", recipe.device);
+            return Err(loaded.complain("dtype", problem, "write dtype = \"auto\", or leave it out").into());
+        }
+        named @ (ComputeDtype::F32 | ComputeDtype::Bf16) => named,
+    };
+    let freezes = recipe.method.adapter().is_some() && recipe.quantization.is_none();
+    if freezes && recipe.base_dtype.is_none() {
+        let in_bf16 =
+            recipe.dtype == ComputeDtype::Bf16 && recipe.init == Init::Pretrained && stored(folder)? == Hold::Bf16;
+        recipe.base_dtype = Some(if in_bf16 { StoredDtype::Bf16 } else { StoredDtype::F32 });
+    }
+    Ok(())
+}
+
+impl ComputeDtype {
+    /// In which numbers products read their operands, once [`decide_precision`] has decided.
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::F32 | Self::Auto => Precision::F32,
+            Self::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
+/// The precision in which a folder stores all of its weights, which loses nothing; f32 where it stores several.
+///
+/// # Errors
+/// Weights that cannot be opened.
+pub fn stored(folder: &Path) -> Result<Hold, Error> {
+    let files = ModelFiles::open(folder)?;
+    let all = |dtype: Dtype| files.checkpoint().tensors().all(|tensor| tensor.dtype == dtype);
+    Ok(match (all(Dtype::BF16), all(Dtype::F16)) {
+        (true, _) => Hold::Bf16,
+        (_, true) => Hold::F16,
+        _ => Hold::F32,
+    })
+}
