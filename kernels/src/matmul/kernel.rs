@@ -121,11 +121,20 @@ fn compute<S: Simd, const ROWS: usize>(simd: S, tile: Tile) {
                 let target = Target { out, rows: rows.clone(), columns: block_columns, add };
                 // Each arm keeps its sums in registers to the end; passed through one variable they would go through memory.
                 match lies {
-                    Lies::Columns(left, stride) if stride == ROWS => {
-                        multiply_columns::<S, ROWS>(simd, left, ROWS, block, target)
+                    // Few columns, as the factors of adapters have: one vector of the two.
+                    Lies::Columns(left, stride) if target.columns.len() <= S::F32_LANES => {
+                        multiply_columns::<S, ROWS, 1>(simd, left, stride, block, target)
                     }
-                    Lies::Columns(left, stride) => multiply_columns::<S, ROWS>(simd, left, stride, block, target),
-                    Lies::Rows(left, stride) => multiply_rows::<S, ROWS>(simd, left, stride, block, target),
+                    Lies::Rows(left, stride) if target.columns.len() <= S::F32_LANES => {
+                        multiply_rows::<S, ROWS, 1>(simd, left, stride, block, target)
+                    }
+                    Lies::Columns(left, stride) if stride == ROWS => {
+                        multiply_columns::<S, ROWS, VECTORS>(simd, left, ROWS, block, target)
+                    }
+                    Lies::Columns(left, stride) => {
+                        multiply_columns::<S, ROWS, VECTORS>(simd, left, stride, block, target)
+                    }
+                    Lies::Rows(left, stride) => multiply_rows::<S, ROWS, VECTORS>(simd, left, stride, block, target),
                 }
             }
         }
@@ -147,11 +156,17 @@ struct Target<'a> {
     add: bool,
 }
 
-/// The sums of a tile whose rows are contiguous at each depth, `stride` apart from depth to depth.
+/// The sums of the first `USED` vectors of a tile whose rows are contiguous at each depth, `stride` apart from depth to depth.
 #[inline(always)]
-fn multiply_columns<S: Simd, const ROWS: usize>(simd: S, left: &[f32], stride: usize, right: &[f32], target: Target) {
+fn multiply_columns<S: Simd, const ROWS: usize, const USED: usize>(
+    simd: S,
+    left: &[f32],
+    stride: usize,
+    right: &[f32],
+    target: Target,
+) {
     let (right, _) = pulp::as_arrays::<VECTORS, _>(S::as_simd_f32s(right).0);
-    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+    let mut sums = [[simd.splat_f32s(0.0); USED]; ROWS];
     assert!(right.is_empty() || left.len() >= (right.len() - 1) * stride + ROWS);
     for (depth, right) in right.iter().enumerate() {
         for (row, sums) in sums.iter_mut().enumerate() {
@@ -162,14 +177,20 @@ fn multiply_columns<S: Simd, const ROWS: usize>(simd: S, left: &[f32], stride: u
             }
         }
     }
-    write::<S, ROWS>(simd, &sums, target);
+    write::<S, ROWS, USED>(simd, &sums, target);
 }
 
-/// The sums of a tile whose rows are each contiguous over the depth and start `stride` apart.
+/// The sums of the first `USED` vectors of a tile whose rows are each contiguous over the depth and start `stride` apart.
 #[inline(always)]
-fn multiply_rows<S: Simd, const ROWS: usize>(simd: S, left: &[f32], stride: usize, right: &[f32], target: Target) {
+fn multiply_rows<S: Simd, const ROWS: usize, const USED: usize>(
+    simd: S,
+    left: &[f32],
+    stride: usize,
+    right: &[f32],
+    target: Target,
+) {
     let (right, _) = pulp::as_arrays::<VECTORS, _>(S::as_simd_f32s(right).0);
-    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+    let mut sums = [[simd.splat_f32s(0.0); USED]; ROWS];
     assert!(left.len() >= (ROWS - 1) * stride + right.len());
     for (depth, right) in right.iter().enumerate() {
         for (row, sums) in sums.iter_mut().enumerate() {
@@ -180,13 +201,13 @@ fn multiply_rows<S: Simd, const ROWS: usize>(simd: S, left: &[f32], stride: usiz
             }
         }
     }
-    write::<S, ROWS>(simd, &sums, target);
+    write::<S, ROWS, USED>(simd, &sums, target);
 }
 
 #[inline(always)]
-fn write<S: Simd, const ROWS: usize>(simd: S, sums: &[[S::f32s; VECTORS]; ROWS], target: Target) {
+fn write<S: Simd, const ROWS: usize, const USED: usize>(simd: S, sums: &[[S::f32s; USED]; ROWS], target: Target) {
     let Target { out, rows, columns, add } = target;
-    let full = columns.len() == VECTORS * S::F32_LANES;
+    let full = columns.len() == USED * S::F32_LANES;
     for (row, sums) in sums.iter().enumerate().take(rows.len()) {
         // SAFETY: rows and columns of this task only, one segment at a time.
         let segment = unsafe { out.segment(rows.start + row, columns.clone()) };
@@ -198,7 +219,7 @@ fn write<S: Simd, const ROWS: usize>(simd: S, sums: &[[S::f32s; VECTORS]; ROWS],
         } else {
             let mut buffer = [0.0; VECTORS * MOST_LANES];
             let (vectors, _) = S::as_mut_simd_f32s(&mut buffer);
-            vectors[..VECTORS].copy_from_slice(sums);
+            vectors[..USED].copy_from_slice(sums);
             for (to, sum) in segment.iter_mut().zip(buffer) {
                 *to = if add { *to + sum } else { sum };
             }

@@ -124,6 +124,11 @@ const PARALLEL_FROM: usize = 1 << 18;
 /// Up to so many rows, weights are read in place: packing would cost more than it saves.
 const FEW_ROWS: usize = 4;
 
+/// Up to so many columns (the factors of adapters have few) the left operand is read once where it lies, by tasks of so many rows:
+/// packing it would cost as much as the product.
+const FEW_COLUMNS: usize = 64;
+const NARROW_ROWS: usize = 192;
+
 thread_local! {
     static LEFT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     static RIGHT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -143,6 +148,17 @@ pub(crate) fn multiply(
     if few_rows(left, right, store) && out_stride == right.columns {
         return dot::multiply_few_rows(out, left, right, false);
     }
+    multiply_in_cache(out, out_stride, left, right, store, precision);
+}
+
+fn multiply_in_cache(
+    out: &mut [f32],
+    out_stride: usize,
+    left: Matrix,
+    right: Matrix,
+    store: Store,
+    precision: Precision,
+) {
     assert_product(left, right);
     let (packing, panel) = (Packing::of(precision), kernel::panel_rows());
     let panels = left.rows.div_ceil(panel);
@@ -165,6 +181,13 @@ pub(crate) fn multiply_parallel(out: &mut [f32], left: Matrix, right: Matrix, st
     }
     if !parallel {
         return multiply(out, right.columns, left, right, store, precision);
+    }
+    if right.columns <= FEW_COLUMNS && Packing::of(precision).reads_in_place(left) {
+        let rows = NARROW_ROWS;
+        return out.par_chunks_mut(rows * right.columns).enumerate().with_max_len(1).for_each(|(index, out)| {
+            let left = left.with_rows(index * rows..((index + 1) * rows).min(left.rows));
+            multiply_in_cache(out, right.columns, left, right, store, precision);
+        });
     }
     assert_product(left, right);
     let depth = left.columns.min(MOST_DEPTH);

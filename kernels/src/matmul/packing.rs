@@ -91,6 +91,11 @@ impl Packing {
         }
     }
 
+    /// Whether an operand is read where it lies.
+    pub fn reads_in_place(self, left: Matrix) -> bool {
+        !matches!(self.in_place(left), (InPlace::No, _))
+    }
+
     /// How an operand that lies in a cache is read, and the first of its rows that needs room.
     pub fn in_place<'a>(self, left: Matrix<'a>) -> (InPlace<'a>, usize) {
         let lies = match left.elements {
