@@ -6,6 +6,7 @@ use crate::{
     cpu::vectorised,
     flex::{dense, has_fused, tensor_of, values},
     functions::{erf, exp, sigmoid, tanh},
+    work::operation,
 };
 use burn::{
     backend::{
@@ -165,11 +166,13 @@ fn map2(x: &FlexTensor, y: &FlexTensor, f: impl Fn(f32, f32) -> f32 + Sync) -> F
 
 impl ActivationBackend for Flex {
     fn fused_gated(gate: FlexTensor, up: FlexTensor, activation: Activation) -> FlexTensor {
+        operation!("gated");
         let (gate, up) = (dense(gate), dense(up));
         with_function!(activation, f => map2(&gate, &up, #[inline(always)] |gate, up| f(gate).0 * up))
     }
 
     fn fused_activate(x: FlexTensor, activation: Activation) -> FlexTensor {
+        operation!("activate");
         let x = dense(x);
         with_function!(activation, f => map2(&x, &x, #[inline(always)] |x, _| f(x).0))
     }
@@ -182,6 +185,7 @@ impl Backward<Flex, 2> for GatedBackward {
     type State = (FlexTensor, FlexTensor, Activation);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        operation!("gated backward");
         let [gate_node, up_node] = ops.parents;
         let grad = dense(grads.consume::<Flex>(&ops.node));
         let (gate, up, activation) = ops.state;
@@ -217,6 +221,7 @@ impl Backward<Flex, 1> for ActivateBackward {
     type State = (FlexTensor, Activation);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        operation!("activate backward");
         let [node] = ops.parents;
         let grad = dense(grads.consume::<Flex>(&ops.node));
         let (x, activation) = ops.state;

@@ -10,6 +10,7 @@ use crate::{
     matmul::{Elements, Matrix, Store, multiply_parallel},
     precision::Precision,
     quantized::QuantizedWeight,
+    work::operation,
 };
 use burn::{
     backend::{
@@ -81,6 +82,7 @@ fn matrix(weight: &QuantizedWeight) -> Matrix<'_> {
 
 impl FrozenMatmulBackend for Flex {
     fn fused_frozen_matmul(x: FlexTensor, weight: Arc<QuantizedWeight>, precision: Precision) -> FlexTensor {
+        operation!("frozen_matmul");
         multiply(x, matrix(&weight).transposed(), precision)
     }
 }
@@ -92,6 +94,7 @@ impl Backward<Flex, 1> for FrozenMatmulBackward {
     type State = (Arc<QuantizedWeight>, Precision);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        operation!("frozen_matmul backward");
         let [x_node] = ops.parents;
         let grad = grads.consume::<Flex>(&ops.node);
         if let Some(node) = x_node {

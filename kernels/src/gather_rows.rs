@@ -7,6 +7,7 @@
 //! Not here: the way back. `select_assign` on the sum costs no more than the rows it adds, forward and backward.
 
 use crate::flex::{dense, has_fused, tensor, values};
+use crate::work::operation;
 use burn::{
     backend::{
         Autodiff, Backend, Dispatch, Flex,
@@ -62,6 +63,7 @@ pub trait GatherRowsBackend: Backend {
 
 impl GatherRowsBackend for Flex {
     fn fused_gather_rows(x: FlexTensor, lists: Vec<Vec<usize>>) -> Vec<FlexTensor> {
+        operation!("gather_rows");
         let x = dense(x);
         gather(&x, &lists)
     }

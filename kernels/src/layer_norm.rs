@@ -7,6 +7,7 @@ use crate::{
     cpu::vectorised,
     flex::{dense, has_fused, tensor, tensor_of, values},
     sums::{LANES, inner_product, sum_of, sum_vectors},
+    work::operation,
 };
 use burn::{
     backend::{
@@ -74,6 +75,7 @@ pub trait LayerNormBackend: Backend {
 
 impl LayerNormBackend for Flex {
     fn fused_layer_norm(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, eps: f64) -> FlexTensor {
+        operation!("layer_norm");
         let [x, weight, bias] = [x, weight, bias].map(dense);
         let (weight, bias) = (values(&weight), values(&bias));
         let width = weight.len();
@@ -119,6 +121,7 @@ impl Backward<Flex, 3> for LayerNormBackward {
     type State = LayerNormState;
 
     fn backward(self, ops: Ops<LayerNormState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        operation!("layer_norm backward");
         let [x_node, weight_node, bias_node] = ops.parents;
         let grad = dense(grads.consume::<Flex>(&ops.node));
         let LayerNormState { x, weight, eps } = ops.state;

@@ -32,10 +32,11 @@ mod shared_rows;
 mod sums;
 #[cfg(test)]
 mod testing;
+mod work;
 
 pub use activation::{Activation, activate, gated};
 pub use attention::{Alibi, AttentionOptions, Sight, attention};
-pub use cpu::{InstructionSet, InstructionSetError};
+pub use cpu::{InstructionSet, InstructionSetError, peak_multiplications};
 pub use cross_entropy::{
     HeadWeight, Regularisation, RegularisedLoss, linear_cross_entropy, linear_log_probabilities,
     regularised_cross_entropy, token_statistics,
@@ -52,6 +53,7 @@ pub use precision::Precision;
 pub use quantized::{DoubleScales, FourBit, QuantizationError, QuantizationScheme, QuantizedWeight, Scales};
 pub use rms_norm::rms_norm;
 pub use rope::{RopeStyle, rope};
+pub use work::{OPERATION, multiplications};
 
 /// The same operations in plain Burn operations: slower, on every device, with the same meaning.
 pub mod composed {

@@ -7,6 +7,7 @@ use crate::{
     flex::{dense, has_fused, matrix, tensor, tensor_of, values},
     matmul::{Elements, Matrix, Store, multiply_parallel},
     precision::Precision,
+    work::operation,
 };
 use burn::{
     backend::{
@@ -61,6 +62,7 @@ pub trait LinearBackend: Backend {
 
 impl LinearBackend for Flex {
     fn fused_linear(x: FlexTensor, weight: FlexTensor, precision: Precision) -> FlexTensor {
+        operation!("linear");
         let x = dense(x);
         let weight = matrix(&weight);
         let mut shape = x.layout().shape().clone();
@@ -89,6 +91,7 @@ impl Backward<Flex, 2> for LinearBackward {
     type State = LinearState;
 
     fn backward(self, ops: Ops<LinearState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        operation!("linear backward");
         let [x_node, weight_node] = ops.parents;
         let grad = dense(grads.consume::<Flex>(&ops.node));
         let LinearState { x, weight, precision } = ops.state;

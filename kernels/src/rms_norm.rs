@@ -6,6 +6,7 @@ use crate::{
     cpu::vectorised,
     flex::{dense, has_fused, tensor, tensor_of, values},
     sums::{inner_product, sum_vectors},
+    work::operation,
 };
 use burn::{
     backend::{
@@ -54,6 +55,7 @@ pub trait RmsNormBackend: Backend {
 
 impl RmsNormBackend for Flex {
     fn fused_rms_norm(x: FlexTensor, weight: FlexTensor, eps: f64, offset: f64) -> FlexTensor {
+        operation!("rms_norm");
         let x = dense(x);
         let factors = factors(weight, offset);
         let width = factors.len();
@@ -101,6 +103,7 @@ impl Backward<Flex, 2> for RmsNormBackward {
     type State = RmsNormState;
 
     fn backward(self, ops: Ops<RmsNormState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        operation!("rms_norm backward");
         let [x_node, weight_node] = ops.parents;
         let grad = dense(grads.consume::<Flex>(&ops.node));
         let RmsNormState { x, weight, eps, offset } = ops.state;

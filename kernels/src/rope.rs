@@ -5,6 +5,7 @@
 use crate::{
     cpu::vectorised,
     flex::{dense, has_fused, tensor_of, values},
+    work::operation,
 };
 use burn::{
     backend::{
@@ -150,6 +151,7 @@ fn rotate_pairs(out: &mut [f32], x: &[f32], cos: &[f32], sin: &[f32], direction:
 
 impl RopeBackend for Flex {
     fn fused_rope(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, style: RopeStyle) -> FlexTensor {
+        operation!("rope");
         rotate(&dense(x), &dense(cos), &dense(sin), style, 1.0)
     }
 }
@@ -161,6 +163,7 @@ impl Backward<Flex, 1> for RopeBackward {
     type State = (FlexTensor, FlexTensor, RopeStyle);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        operation!("rope backward");
         let [node] = ops.parents;
         let grad = dense(grads.consume::<Flex>(&ops.node));
         let (cos, sin, style) = ops.state;

@@ -71,8 +71,8 @@ def distillation(work: Path) -> str:
 
 
 def ours(options, work: Path, base: Path, dtype: str, number: int) -> Result:
-    output = work / f"ours-{number}"
-    recipe = work / f"ours-{number}.toml"
+    output = work / f"ours-{dtype}-{number}"
+    recipe = work / f"ours-{dtype}-{number}.toml"
     micro = options.micro_batch or options.batch
     recipe.write_text(
         f"""model = {json.dumps(str(base))}

@@ -1,6 +1,7 @@
 //! The command line as clap types, [`Cli`]: what can be asked for, and not how it is done.
 
 mod adapter;
+mod bench;
 mod distill;
 mod student;
 
@@ -11,6 +12,7 @@ use firebrand_datasets::{Format, TemplateChoice, TrainOn};
 use serde::de::DeserializeOwned;
 
 pub use adapter::{AdapterCommand, AdapterExtractArgs, AdapterInspectArgs, AdapterMergeArgs, AdapterMethod};
+pub use bench::BenchArgs;
 pub use distill::{DistillCacheArgs, DistillCommand};
 pub use student::StudentArgs;
 
@@ -91,6 +93,9 @@ pub enum Command {
     /// Tell what a model, adapter, checkpoint or file of weights holds
     #[command(after_help = "Example:\n  firebrand inspect runs/bot/adapter")]
     Inspect(InspectArgs),
+    /// Train a few steps of a recipe and report where the time goes
+    #[command(after_help = "Example:\n  firebrand bench recipe.toml --steps 8 --set dtype=bf16 --trace trace.json")]
+    Bench(BenchArgs),
     /// Train a built-in tiny model and prove the numbers on this machine
     #[command(after_help = "Example:\n  firebrand selftest --device cpu")]
     Selftest(SelftestArgs),

@@ -16,6 +16,7 @@ pub mod objective;
 pub mod observer;
 pub mod optim;
 pub mod plan;
+pub mod profile;
 pub mod recipe;
 pub mod run;
 pub mod selftest;

@@ -11,6 +11,7 @@ use crate::{
     scratch::with_buffer,
     shared_rows::SharedRows,
     sums::inner_product,
+    work::operation,
 };
 use rayon::prelude::*;
 use std::{cell::RefCell, ops::Range};
@@ -35,6 +36,7 @@ pub(super) struct Results<'a> {
 
 /// The gradients of `q`, `k` and `v`.
 pub(super) fn backward(problem: &Problem, results: &Results) -> [Vec<f32>; 3] {
+    operation!("attention backward");
     let (head_dim, value_dim) = (problem.head_dim, problem.value_dim);
     let (rows, width) = (problem.batch * problem.queries, problem.heads * head_dim);
     let tiles: Vec<_> = problem.tiles().collect();

@@ -9,6 +9,7 @@ use crate::{
     matmul::{Elements, Matrix, Store, multiply},
     scratch::with_buffer,
     shared_rows::SharedRows,
+    work::operation,
 };
 use rayon::prelude::*;
 use std::{cell::RefCell, ops::Range};
@@ -24,6 +25,7 @@ pub(super) fn padded(keys: usize) -> usize {
 
 /// `[batch, queries, heads, value_dim]` and the log-sum-exp `[batch, queries, heads]` (minus infinity if nothing is seen).
 pub(super) fn forward(problem: &Problem) -> (Vec<f32>, Vec<f32>) {
+    operation!("attention");
     let rows = problem.batch * problem.queries;
     let width = problem.heads * problem.value_dim;
     let mut out = vec![0.0; rows * width];

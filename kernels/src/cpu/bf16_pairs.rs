@@ -117,3 +117,23 @@ fn write(sums: &[[__m512; VECTORS]; PAIR_ROWS], target: PairTarget) {
         }
     }
 }
+
+/// Multiplies numbers in registers so many times, and says how many multiplications that were.
+pub(crate) fn most_pairs(_: PairInstructions, turns: usize) -> f64 {
+    // SAFETY: the instructions are there, by the first argument.
+    unsafe { most(turns) };
+    (turns * PAIR_ROWS * 2 * LANES) as f64
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn most(turns: usize) {
+    // SAFETY: numbers of 16 bits have no invalid values.
+    let factor = unsafe { transmute::<__m512i, __m512bh>(_mm512_set1_epi32(std::hint::black_box(0))) };
+    let mut sums = [_mm512_setzero_ps(); PAIR_ROWS];
+    for _ in 0..turns {
+        for sum in &mut sums {
+            *sum = _mm512_dpbf16_ps(*sum, factor, factor);
+        }
+    }
+    std::hint::black_box(sums);
+}

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! instruction_set.rs  which vector instructions are used
+//! peak.rs             how many multiplications a second there can be
 //! simd.rs             loops compiled once for each of them
 //! bf16_pack.rs        rounding to pairs of bf16 numbers, and turning rows of them into columns
 //! bf16_pairs.rs       a tile of a product of bf16 numbers, with the instructions for that
@@ -12,6 +13,7 @@ mod bf16_pack;
 #[cfg(target_arch = "x86_64")]
 mod bf16_pairs;
 mod instruction_set;
+mod peak;
 mod simd;
 
 #[cfg(target_arch = "x86_64")]
@@ -22,4 +24,5 @@ pub(crate) use instruction_set::current;
 #[cfg(test)]
 pub(crate) use instruction_set::testing;
 pub use instruction_set::{InstructionSet, InstructionSetError};
+pub use peak::peak_multiplications;
 pub(crate) use simd::{dispatch, vectorised};

@@ -6,6 +6,7 @@ use crate::{
     flex::{dense, integers, matrix, tensor, values},
     matmul::{Elements, Matrix, Store, multiply_parallel},
     precision::Precision,
+    work::operation,
 };
 use burn::{
     backend::Flex,
@@ -107,6 +108,7 @@ pub(super) fn cross_entropy(
     terms: Regularisation,
     wanted: Wanted,
 ) -> Loss {
+    operation!("cross_entropy");
     let [hidden, bias, weights] = [hidden, bias, weights].map(dense);
     let (bias, weights) = (values(&bias), values(&weights));
     let vocab = head.matrix.rows;
@@ -320,6 +322,7 @@ impl CrossEntropyBackend for Flex {
         softcap: Option<f64>,
         precision: Precision,
     ) -> (FlexTensor, FlexTensor) {
+        operation!("token_statistics");
         let (dtype, head) = (targets.dtype(), Head::new(&head, &low_rank, precision));
         let found = each_token(
             hidden,

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     flex::{dense, has_fused, tensor},
     precision::Precision,
+    work::operation,
 };
 use burn::{
     backend::{
@@ -87,6 +88,7 @@ impl LogProbabilityBackend for Flex {
         softcap: Option<f64>,
         precision: Precision,
     ) -> FlexTensor {
+        operation!("log_probabilities");
         let found = each_token(
             hidden,
             Head::new(&head, &low_rank, precision),
@@ -121,6 +123,7 @@ impl Backward<Flex, 4> for LogProbabilitiesBackward {
     type State = State;
 
     fn backward(self, ops: Ops<State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
+        operation!("log_probabilities backward");
         let weights = dense(Flex::float_neg(grads.consume::<Flex>(&ops.node)));
         let State { hidden, head, low_rank, bias, targets, softcap, precision, wanted } = ops.state;
         let head = Head::new(&head, &low_rank, precision);

@@ -9,6 +9,7 @@ use crate::{
     cross_entropy::{Derivatives, Head, Wanted, checked_targets, chunk_size, finish},
     flex::{dense, tensor, values},
     precision::Precision,
+    work::operation,
 };
 use burn::backend::Flex;
 use burn_flex::FlexTensor;
@@ -30,6 +31,7 @@ pub(super) fn distillation(
     settings: Settings,
     wanted: Wanted,
 ) -> Outcome {
+    operation!("distillation");
     let weights = dense(weights);
     let student = Side::new(student, settings.precision);
     let vocab = student.head().vocab();

@@ -17,6 +17,7 @@ mod pairs;
 
 use crate::{
     cpu::dispatch, precision::Precision, quantized::QuantizedWeight, scratch::with_buffer, shared_rows::SharedRows,
+    work::count,
 };
 use burn::tensor::{bf16, f16};
 use kernel::Tile;
@@ -145,6 +146,7 @@ pub(crate) fn multiply(
     store: Store,
     precision: Precision,
 ) {
+    count(left.rows, left.columns, right.columns);
     if few_rows(left, right, store) && out_stride == right.columns {
         return dot::multiply_few_rows(out, left, right, false);
     }
@@ -176,11 +178,12 @@ fn multiply_in_cache(
 /// As [`multiply`], on all threads of the current rayon pool and for operands of any size. The output has no gaps between rows.
 pub(crate) fn multiply_parallel(out: &mut [f32], left: Matrix, right: Matrix, store: Store, precision: Precision) {
     let parallel = left.rows * left.columns * right.columns >= PARALLEL_FROM;
+    count(left.rows, left.columns, right.columns);
     if few_rows(left, right, store) {
         return dot::multiply_few_rows(out, left, right, parallel);
     }
     if !parallel {
-        return multiply(out, right.columns, left, right, store, precision);
+        return multiply_in_cache(out, right.columns, left, right, store, precision);
     }
     if right.columns <= FEW_COLUMNS && Packing::of(precision).reads_in_place(left) {
         let rows = NARROW_ROWS;

@@ -3,6 +3,7 @@
 mod adapter_tools;
 mod average;
 mod before_a_recipe;
+mod bench;
 mod bf16;
 mod choosing;
 mod classifiers;

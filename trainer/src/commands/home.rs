@@ -14,6 +14,10 @@ pub fn expand(command: &mut Command) {
             path(&mut train.recipe);
             optional(train.resume.as_mut().and_then(Option::as_mut));
         }
+        Command::Bench(bench) => {
+            path(&mut bench.recipe);
+            optional(bench.trace.as_mut());
+        }
         Command::Check(check) => paths(&mut check.recipes),
         Command::Data(data) => {
             path(&mut data.recipe);

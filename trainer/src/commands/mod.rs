@@ -1,6 +1,7 @@
 //! The commands of the binary, started by [`run`]: each reads its arguments, calls the library, and prints.
 
 mod adapter;
+mod bench;
 mod cache;
 mod check;
 mod completions;
@@ -52,6 +53,7 @@ pub fn run(mut cli: Cli) -> Result<ExitCode, Error> {
         Command::Adapter(command) => adapter::run(&command),
         Command::Cache(command) => cache::run(&command),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Selftest(arguments) => selftest::run(&arguments),
         Command::Schema => schema::run(),
         Command::Completions { shell } => completions::run(shell),

@@ -10,6 +10,7 @@ use firebrand_models::parts::{Context, Routed, Routing};
 use firebrand_models::{Network, Stack};
 
 use super::gradients::Gradients;
+use crate::profile::phase;
 
 /// What the backward pass recomputes instead of keeping it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,17 +57,10 @@ pub trait Passage {
 pub fn backward(passage: &impl Passage, network: &Network, recompute: Recompute, gradients: &mut Gradients) -> f64 {
     match recompute {
         Recompute::Off => {
-            let (context, routing) = begin(passage, network);
-            let (mut x, mut terms) = (passage.embed(network), vec![]);
-            for (index, block) in passage.stack(network).blocks.iter().enumerate() {
-                x = block.forward(x, &context, None);
-                terms.extend(passage.tap(index, &x));
-            }
-            terms.extend(routed(passage, &routing));
-            let value = terms.into_iter().fold(passage.loss(network, x), |value, term| value + term);
-            let scalar = f64::from(value.clone().into_scalar::<f32>());
+            let (value, scalar) = forward(passage, network);
             // Nothing in a tower may be trained.
             if value.is_tracked() {
+                phase!("backward");
                 let mut tape = value.backward();
                 gradients.collect(network, "", &mut tape);
                 passage.collect(&mut tape, gradients);
@@ -77,7 +71,23 @@ pub fn backward(passage: &impl Passage, network: &Network, recompute: Recompute,
     }
 }
 
+/// The loss of a passage, on the tape and as a number.
+fn forward(passage: &impl Passage, network: &Network) -> (Tensor<1>, f64) {
+    phase!("forward");
+    let (context, routing) = begin(passage, network);
+    let (mut x, mut terms) = (passage.embed(network), vec![]);
+    for (index, block) in passage.stack(network).blocks.iter().enumerate() {
+        x = block.forward(x, &context, None);
+        terms.extend(passage.tap(index, &x));
+    }
+    terms.extend(routed(passage, &routing));
+    let value = terms.into_iter().fold(passage.loss(network, x), |value, term| value + term);
+    let scalar = f64::from(value.clone().into_scalar::<f32>());
+    (value, scalar)
+}
+
 fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradients) -> f64 {
+    phase!("recomputed passes");
     let frozen = network.valid();
     let (context, routing) = begin(passage, &frozen);
     let embedded = passage.embed(network);

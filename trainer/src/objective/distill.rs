@@ -34,6 +34,7 @@ use super::sft::{LabelledTokens, gather};
 use super::views::{inputs, predictor, token_batch};
 use crate::error::Error;
 use crate::features::CachedTokens;
+use crate::profile::phase;
 use crate::recipe::HiddenRecipe;
 
 /// The objective of distillation.
@@ -143,6 +144,7 @@ impl Distill {
         matching: Option<&Matching>,
         device: &Device,
     ) -> Result<(TeacherTokens, Vec<Tensor<2>>), Error> {
+        phase!("teacher");
         let (batch, labelled) = (&part.tokens, &part.labelled);
         Ok(match &self.teacher {
             Companion::Network(network) => {

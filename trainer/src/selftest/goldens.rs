@@ -9,6 +9,8 @@ use super::fixture::{Fixture, Trained, Trains};
 use crate::error::Error;
 
 const LIMIT: f64 = 1e-4;
+/// A bf16 number has 8 bits: 1 % of these losses.
+const BF16_LIMIT: f64 = 5e-2;
 
 /// Loss of each step when an adapter is trained.
 const ADAPTER: [f64; 6] = [4.900_968, 4.902_557, 4.694_543, 4.738_254, 3.982_306, 4.268_556];
@@ -25,6 +27,15 @@ pub(super) fn adapter(fixture: &Fixture) -> Result<Measured, Error> {
 pub(super) fn full(fixture: &Fixture) -> Result<Measured, Error> {
     let trained = fixture.train("golden-full", Trains::Everything, &[], None)?;
     Ok(compare(&trained, &FULL))
+}
+
+/// The same for both in bf16: how far computing so is from f32 on this machine.
+pub(super) fn bf16(fixture: &Fixture) -> Result<Measured, Error> {
+    let adapter = fixture.train("bf16-adapter", Trains::Adapter, &["dtype=bf16"], None)?;
+    let full = fixture.train("bf16-full", Trains::Everything, &["dtype=bf16"], None)?;
+    let (adapter, full) = (compare(&adapter, &ADAPTER), compare(&full, &FULL));
+    let further = if full.value > adapter.value { full } else { adapter };
+    Ok(Measured { limit: BF16_LIMIT, ..further })
 }
 
 fn compare(trained: &Trained, golden: &[f64]) -> Measured {

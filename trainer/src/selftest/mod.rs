@@ -27,6 +27,7 @@ pub use measured::Measured;
 const CLAIMS: &[(&str, Claim)] = &[
     ("losses of an adapter run are the reference's", goldens::adapter),
     ("losses of a full run are the reference's", goldens::full),
+    ("in bf16 the losses of both are near those", goldens::bf16),
     ("packed rows train as rows on their own", layout::packing),
     ("a split into micro-batches changes nothing", layout::accumulation),
     ("recomputed blocks give the same gradients", layout::recomputation),

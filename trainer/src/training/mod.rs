@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! steps.rs        which packs each step trains on
-//! trainer.rs      one step, and the loop around it
+//! trainer.rs      one step, and the loop around it; update.rs is the optimiser's part of a step
+//! measure.rs      steps that are only measured
 //! evaluation.rs   the loss on held-out rows
 //! rate_test.rs    the learning-rate range test, by the rates of rate_sweep.rs
 //! summary.rs      what a run was, in a few numbers
@@ -12,6 +13,7 @@
 //! Nothing here knows a terminal, a signal or a recipe file.
 
 mod evaluation;
+mod measure;
 mod rate_sweep;
 mod rate_test;
 mod snapshot;
@@ -19,8 +21,10 @@ mod steps;
 mod summary;
 mod trainable;
 mod trainer;
+mod update;
 
 pub use evaluation::evaluate;
+pub use measure::MeasuredStep;
 pub use rate_sweep::RateSweep;
 pub use rate_test::{RateAdvice, RateTest, RateTrial};
 pub use steps::{StepData, Steps};

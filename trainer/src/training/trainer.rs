@@ -15,8 +15,9 @@ use super::steps::{StepData, Steps};
 use crate::error::Error;
 use crate::objective::{Evaluated, Gradients, Objective, StepLoss};
 use crate::observer::{Answer, EvalReport, Observer, SampleReport, StepReport};
-use crate::optim::{LearningRates, LoraPlus, OptimizerState, WeightAverage, clip_factor, global_norm};
-use crate::recipe::{EvaluatedWeights, ExportedWeights, Method, Recipe};
+use crate::optim::{OptimizerState, WeightAverage, clip_factor, global_norm};
+use crate::profile::phase;
+use crate::recipe::{EvaluatedWeights, ExportedWeights, Recipe};
 use crate::run::{Best, Checkpoint, Checkpoints, Retention, RunState, TrainerState};
 
 use super::summary::Summary;
@@ -296,6 +297,7 @@ impl<'a> Trainer<'a> {
         let mut first_row = 0;
         let packs = data.packs.chunks(self.recipe.train.micro_batch_size);
         let batches = packs.map(|packs| {
+            phase!("batch");
             let mode = Mode::Training { key, first_row };
             first_row += packs.len();
             Ok((self.train.batch(packs)?, mode))
@@ -314,7 +316,10 @@ impl<'a> Trainer<'a> {
         }
         let mut gradients = if self.recipe.log.noise_scale { Gradients::measuring() } else { Gradients::default() };
         let StepLoss { loss, mut parts } = self.objective.accumulate(self.model.network(), &batches, &mut gradients)?;
-        let norm = global_norm(gradients.values());
+        let norm = {
+            phase!("gradient norm");
+            global_norm(gradients.values())
+        };
         self.check_finite(step, loss, norm, &gradients, &data)?;
         if let Some(sample) = gradients.noise(norm, data.packs.len()) {
             let average = self.state.noise.get_or_insert_default();
@@ -332,26 +337,7 @@ impl<'a> Trainer<'a> {
             }
         }
         let learning_rate = self.learning_rate(self.state.step);
-        let loraplus = match &self.recipe.method {
-            Method::Lora(lora) | Method::Dora(lora) if lora.loraplus_lr_ratio != 1.0 => Some(LoraPlus {
-                ratio: lora.loraplus_lr_ratio,
-                embedding: lora.loraplus_lr_embedding * self.schedule_factor(self.state.step),
-            }),
-            Method::Lora(_) | Method::Dora(_) | Method::Ia3(_) | Method::Full => None,
-        };
-        let layer_decay = self.recipe.optimizer.layer_decay();
-        let rates = LearningRates { base: learning_rate, loraplus, layer_decay };
-        let (optimizer, state, trained) = (&self.recipe.optimizer, &mut self.optimizer, &self.trained);
-        state.begin_step();
-        if let Some(projections) = self.objective.projections() {
-            *projections = projections.clone().update(&mut gradients, optimizer, state, rates);
-        }
-        self.model = self.model.with_network(|network| {
-            self.objective.after_step(gradients.apply(network, "", trained, optimizer, state, rates))
-        });
-        if let Some(average) = &mut self.average {
-            average.update(self.model.network(), &self.trained);
-        }
+        self = self.update(gradients, learning_rate);
 
         let labelled: usize = batches.iter().map(|(batch, _)| batch.labelled_tokens()).sum();
         let tokens: usize = batches.iter().map(|(batch, _)| batch.tokens()).sum();
@@ -387,7 +373,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// The schedule's factor on a learning rate in that step.
-    fn schedule_factor(&self, index: u64) -> f64 {
+    pub(super) fn schedule_factor(&self, index: u64) -> f64 {
         if let Some(sweep) = &self.sweep {
             return sweep.rate(index) / self.recipe.optimizer.learning_rate(index);
         }

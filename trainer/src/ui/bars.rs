@@ -87,6 +87,13 @@ pub fn rows_bar() -> ProgressBar {
     bar("{wide_bar} {pos}/{len} rows {per_sec} ETA {eta}")
 }
 
+/// A bar over optimiser steps on stderr; hidden when stderr is not a terminal.
+pub fn steps_bar(steps: u64) -> ProgressBar {
+    let bar = bar("{wide_bar} {pos}/{len} steps {per_sec} ETA {eta}");
+    bar.set_length(steps);
+    bar
+}
+
 /// A bar over the tensors of a model on stderr; hidden when stderr is not a terminal.
 pub fn tensors_bar() -> ProgressBar {
     bar("{wide_bar} {pos}/{len} tensors ETA {eta}")

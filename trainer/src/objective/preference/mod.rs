@@ -52,6 +52,7 @@ use super::gradients::Gradients;
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
 use super::views::{inputs, predictor};
 use crate::error::Error;
+use crate::profile::phase;
 use answers::{Answer, Answers, Judged};
 use mismatched::{Mismatched, batches};
 use sums::Sums;
@@ -189,6 +190,7 @@ impl Preference {
 
     /// What the reference gives the answers of a batch, where there is one.
     fn by_reference(&self, answers: &Answers, batch: Judged<'_>) -> Result<Option<Vec<f64>>, Error> {
+        phase!("reference");
         self.reference.as_ref().map(|reference| reference.sums(answers, batch)).transpose()
     }
 
