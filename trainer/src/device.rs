@@ -1,6 +1,7 @@
 //! Opens the device that a recipe or `--device` names: [`open`].
 
 use burn::tensor::Device;
+use firebrand_kernels::InstructionSet;
 
 use crate::error::Error;
 use crate::recipe::DeviceName;
@@ -18,6 +19,17 @@ pub fn open(name: DeviceName) -> Result<Device, Error> {
         DeviceName::Metal => metal(),
         DeviceName::Rocm { index } => rocm(index),
     }
+}
+
+/// The vector instructions that operations on the processor use.
+///
+/// # Errors
+/// `FIREBRAND_CPU` names none, or one that this processor does not have.
+pub fn instructions() -> Result<InstructionSet, Error> {
+    InstructionSet::chosen().map_err(|error| Error::Request {
+        problem: error.to_string(),
+        help: "unset FIREBRAND_CPU, and the best one is taken".into(),
+    })
 }
 
 /// Whether this name means the processor.

@@ -61,9 +61,11 @@ fn auto_takes_bf16_where_there_are_instructions_for_it() {
 #[test]
 fn an_instruction_set_that_is_not_there_is_refused_by_name() {
     let workshop = Workshop::new();
-    let said = with_instructions(&workshop, "sse2", &["train", "recipe.toml"]);
-    assert_eq!(said.code, Some(1));
-    assert_says!(&said.stderr, "FIREBRAND_CPU is `sse2`", "portable", "unset FIREBRAND_CPU");
+    for command in [["train", "recipe.toml"], ["inspect", "model"]] {
+        let said = with_instructions(&workshop, "sse2", &command);
+        assert_eq!(said.code, Some(1));
+        assert_says!(&said.stderr, "FIREBRAND_CPU is `sse2`", "portable", "unset FIREBRAND_CPU");
+    }
 }
 
 /// A run that was ended goes on with the same bytes, of adapters and of whole models, whatever the number of threads.

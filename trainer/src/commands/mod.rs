@@ -24,6 +24,7 @@ mod train;
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
+use crate::device::instructions;
 use crate::error::Error;
 use crate::ui::verbosity;
 
@@ -38,6 +39,7 @@ pub fn run(mut cli: Cli) -> Result<ExitCode, Error> {
     }
     home::expand(&mut cli.command);
     verbosity::set(cli.quiet, cli.verbose);
+    instructions()?;
     match cli.command {
         Command::Train(arguments) => train::run(arguments),
         Command::Check(arguments) => check::run(&arguments),

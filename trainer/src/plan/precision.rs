@@ -5,7 +5,7 @@ use std::path::Path;
 use firebrand_kernels::{InstructionSet, Precision};
 use firebrand_models::{Hold, ModelFiles, weights::Dtype};
 
-use crate::device::is_cpu;
+use crate::device::{instructions, is_cpu};
 use crate::error::Error;
 use crate::recipe::{ComputeDtype, Init, Loaded, StoredDtype};
 
@@ -16,10 +16,7 @@ use crate::recipe::{ComputeDtype, Init, Loaded, StoredDtype};
 /// cannot be opened.
 pub fn decide_precision(loaded: &mut Loaded, folder: &Path) -> Result<(), Error> {
     let on_cpu = is_cpu(loaded.recipe.device);
-    let instructions = InstructionSet::chosen().map_err(|error| Error::Request {
-        problem: error.to_string(),
-        help: "unset FIREBRAND_CPU, and the best one is taken".into(),
-    })?;
+    let instructions = instructions()?;
     let recipe = &mut loaded.recipe;
     recipe.dtype = match recipe.dtype {
         ComputeDtype::Auto if on_cpu && instructions == InstructionSet::Avx512Bf16 => ComputeDtype::Bf16,
