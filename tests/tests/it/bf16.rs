@@ -33,6 +33,7 @@ fn each_instruction_set_computes_near_f32_and_says_what_it_did() {
             let said =
                 with_instructions(&workshop, set.name(), &["train", "recipe.toml", "--output", &run, "--set", &key]);
             assert_eq!(said.code, Some(0), "{}", said.stderr);
+            assert_says!(&said.stdout, "GiB at most, planned 0.0");
             let found = losses(&workshop, &run);
             assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(&expected) {

@@ -39,7 +39,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         verbosity::tell(&format!("note     {note}"));
     }
     let recipe = prepared.recipe().clone();
-    let Prepared { mut ready, recompute, total_steps, start } = prepared;
+    let Prepared { mut ready, recompute, planned, total_steps, start } = prepared;
     let companion = ready.take_companion()?;
     let Ready { opened, data, model, .. } = ready;
     let (opened, start) = (Arc::new(opened), Arc::new(start));
@@ -114,7 +114,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         }
     })?;
     drop(signals);
-    Closing { recipe: &recipe, directory: &directory, opened: &opened, tensorboard, sample: sample.as_ref() }
+    Closing { recipe: &recipe, directory: &directory, opened: &opened, tensorboard, planned, sample: sample.as_ref() }
         .conclude(finished, &before)
 }
 
@@ -122,6 +122,8 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
 struct Prepared {
     ready: Ready,
     recompute: Recompute,
+    /// Bytes of memory that the run needs by the plan.
+    planned: u64,
     total_steps: u64,
     start: Start,
 }
@@ -133,9 +135,9 @@ impl Prepared {
             eprintln!("{}", ready.data.report);
         }
         let total_steps = ready.total_steps();
-        let (recompute, _) = ready.recompute();
+        let (recompute, plan) = ready.recompute();
         let start = Start::new(arguments, &ready, total_steps)?;
-        Ok(Self { ready, recompute, total_steps, start })
+        Ok(Self { ready, recompute, planned: plan.total(recompute), total_steps, start })
     }
 
     fn recipe(&self) -> &Recipe {

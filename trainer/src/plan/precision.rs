@@ -37,7 +37,7 @@ pub fn decide_precision(loaded: &mut Loaded, folder: &Path) -> Result<(), Error>
 }
 
 impl ComputeDtype {
-    /// In which numbers products read their operands, once [`decide_precision`] has decided.
+    /// In which numbers products read their operands, once the plan of the run has decided.
     pub fn precision(self) -> Precision {
         match self {
             Self::F32 | Self::Auto => Precision::F32,

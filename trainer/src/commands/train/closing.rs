@@ -38,6 +38,8 @@ pub(super) struct Closing<'a> {
     pub directory: &'a RunDirectory,
     pub opened: &'a Opened,
     pub tensorboard: Option<TensorBoard>,
+    /// Bytes of memory that were planned for.
+    pub planned: u64,
     /// The questions to answer once more.
     pub sample: Option<&'a Sample>,
 }
@@ -79,7 +81,7 @@ impl Closing<'_> {
         }
         let mut report = samples::comparison(before, &after, std::io::stdout().is_terminal());
         if !verbosity::is_quiet() {
-            report += &told(&summary, data.train.kind());
+            report += &told(&summary, data.train.kind(), self.planned);
         }
         report += &format!("weights      {}\n{exported}", which(&summary));
         if self.recipe.log.tensorboard {
@@ -110,7 +112,7 @@ fn which(summary: &Summary) -> String {
     }
 }
 
-fn told(summary: &Summary, rows: RowKind) -> String {
+fn told(summary: &Summary, rows: RowKind, planned: u64) -> String {
     let mut text = String::new();
     let rate = summary.input_tokens as f64 / summary.elapsed.as_secs_f64().max(1e-9);
     // Writing to a string cannot fail.
@@ -137,7 +139,8 @@ fn told(summary: &Summary, rows: RowKind) -> String {
         );
     }
     if let Some(bytes) = peak_memory() {
-        let _ = writeln!(text, "memory       {:.2} GiB at most", bytes as f64 / f64::from(1 << 30));
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let _ = writeln!(text, "memory       {:.2} GiB at most, planned {:.2}", gib(bytes), gib(planned));
     }
     text
 }
@@ -206,7 +209,7 @@ mod tests {
         assert_eq!(which(&summary(9, None)), "of step 9, the last");
         assert_eq!(which(&summary(9, Some(evaluations))), "of step 9, the last");
         assert_eq!(which(&summary(6, Some(evaluations))), "of step 6, of the lowest evaluation loss (1.0000)");
-        let text = told(&summary(6, Some(evaluations)), RowKind::Tokens);
+        let text = told(&summary(6, Some(evaluations)), RowKind::Tokens, 1 << 29);
         assert!(
             text.starts_with(
                 "time         4s for 9 steps, 1.50 epochs\ntokens       80, of which 5 labelled; 20 a second\n"
