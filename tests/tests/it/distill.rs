@@ -128,6 +128,7 @@ fn a_cache_of_something_else_is_refused_by_name() {
     };
     refused(&["--set", "objective.temperature=2"], "`temperature` is 1, the recipe's is 2");
     refused(&["--set", "objective.top_k=3"], "`top_k` is 64, the recipe's is 3");
+    refused(&["--set", "dtype=bf16"], "`dtype` is f32, the recipe's is bf16");
     refused(&["--set", "objective.teacher=model"], "`teacher` is");
     refused(&["--set", "data.train_on=all"], "`data` is");
     let said =

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::recipe::ComputeDtype;
 use crate::run::sha256_file;
 
 /// What decides the numbers of a cache. Hashes are sha256 in lower-case hexadecimal.
@@ -25,6 +26,9 @@ pub struct TeacherKey {
     pub temperature: f64,
     /// Tokens that are kept for each labelled position.
     pub top_k: usize,
+    /// What products of the teacher read their operands in. Caches that do not say it were computed in f32.
+    #[serde(default)]
+    pub dtype: ComputeDtype,
 }
 
 impl TeacherKey {
@@ -40,6 +44,9 @@ impl TeacherKey {
         }
         if self.top_k != wanted.top_k {
             found.push(format!("`top_k` is {}, the recipe's is {}", self.top_k, wanted.top_k));
+        }
+        if self.dtype != wanted.dtype {
+            found.push(format!("`dtype` is {}, the recipe's is {}", self.dtype.name(), wanted.dtype.name()));
         }
         if self.vocabulary != wanted.vocabulary {
             found.push(format!("`vocabulary` is {}, the model's is {}", self.vocabulary, wanted.vocabulary));

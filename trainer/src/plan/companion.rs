@@ -150,6 +150,7 @@ pub fn teacher_key(
         vocabulary: student_rows(opened)?,
         temperature: distill.temperature,
         top_k: distill.top_k,
+        dtype: opened.recipe().dtype,
     })
 }
 

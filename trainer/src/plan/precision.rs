@@ -5,7 +5,7 @@ use std::path::Path;
 use firebrand_kernels::{InstructionSet, Precision};
 use firebrand_models::{Hold, ModelFiles, weights::Dtype};
 
-use crate::device::{instructions, is_cpu};
+use crate::device::{decided, instructions, is_cpu};
 use crate::error::Error;
 use crate::recipe::{ComputeDtype, Init, Loaded, StoredDtype};
 
@@ -22,7 +22,7 @@ pub fn decide_precision(loaded: &mut Loaded, folder: &Path) -> Result<(), Error>
         ComputeDtype::Auto if on_cpu && instructions == InstructionSet::Avx512Bf16 => ComputeDtype::Bf16,
         ComputeDtype::Auto => ComputeDtype::F32,
         ComputeDtype::Bf16 if !on_cpu => {
-            let problem = format!("device {} computes in f32, and bf16 is for the CPU", recipe.device);
+            let problem = format!("device {} computes in f32, and bf16 is for the CPU", decided(recipe.device));
             return Err(loaded.complain("dtype", problem, "write dtype = \"auto\", or leave it out").into());
         }
         named @ (ComputeDtype::F32 | ComputeDtype::Bf16) => named,

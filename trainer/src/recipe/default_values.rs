@@ -27,7 +27,7 @@ pub(super) fn device() -> DeviceName {
 }
 
 pub(super) fn dtype() -> ComputeDtype {
-    ComputeDtype::F32
+    ComputeDtype::default()
 }
 
 pub(super) fn max_new_tokens() -> usize {

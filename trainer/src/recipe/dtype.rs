@@ -9,13 +9,25 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What products read their operands in. Sums, activations, gradients and trained weights are in f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeDtype {
+    #[default]
     F32,
     Bf16,
     /// `bf16` where the processor has instructions for it, else `f32`.
     Auto,
+}
+
+impl ComputeDtype {
+    /// Its name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 /// What weights are held or written in.

@@ -48,7 +48,8 @@ pub(super) struct RecipeFile {
     #[serde(default = "default_values::dtype")]
     #[schemars(example = ComputeDtype::Bf16)]
     pub dtype: ComputeDtype,
-    /// How frozen weights are held in memory. When not given: in f32, or with `dtype` = `bf16` as their files have them if that is bf16. Adapter runs only: a full run freezes none.
+    /// How frozen weights are held in memory. When not given: in f32, or with `dtype` = `bf16` as their files have them if that is bf16.
+    /// Adapter runs only: a full run freezes none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = StoredDtype::Bf16)]
     pub base_dtype: Option<StoredDtype>,
