@@ -43,7 +43,7 @@ impl Adapter {
     /// see [`Linear::forward_at`].
     pub(crate) fn project(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>, base: &Linear) -> Tensor<3> {
         match self {
-            Self::Lora(lora) => base.with_bias(base.product(x.clone())) + lora.forward(x, mode, places),
+            Self::Lora(lora) => lora.project(x, mode, places, base),
             Self::Dora(dora) => dora.project(x, mode, places, base),
             Self::Ia3(ia3) => ia3.project(x, base),
         }

@@ -9,6 +9,7 @@
 mod adapter;
 mod combine;
 mod dora;
+mod dropout;
 mod error;
 mod extract;
 mod ia3;

@@ -33,7 +33,8 @@ impl Linear {
         Self { weight: Weight::quantized(weight), bias, adapter: None, precision: Precision::F32 }
     }
 
-    /// Sets in which numbers products with the weight read their operands; f32 if it is never called. Adapters compute in f32.
+    /// Sets in which numbers products with the weight, and those of a low-rank update beside it, read their operands; f32 if it is never
+    /// called. Other adapters compute in f32.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
     }
@@ -59,6 +60,11 @@ impl Linear {
     /// `x W^T` with the base weight, without the adapter.
     pub(crate) fn product(&self, x: Tensor<3>) -> Tensor<3> {
         self.weight.product(x, self.precision)
+    }
+
+    /// [`Self::product`] plus `scale (x A^T) B^T`, in one operation.
+    pub(crate) fn product_beside(&self, x: Tensor<3>, factors: [Tensor<2>; 2], scale: f64) -> Tensor<3> {
+        self.weight.product_beside(x, factors, scale, self.precision)
     }
 
     /// Adds the bias to `y`.

@@ -11,15 +11,14 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Shape, Tensor, TensorData};
 use firebrand_kernels::{Precision, linear};
-use rand::Rng;
-use rand_chacha::ChaCha8Rng;
 
 use crate::adapter::Shapes;
+use crate::dropout::Dropout;
 use crate::initial::{Origin, Start};
 use crate::targets::pattern_value;
 use crate::{
     AdapterError, AdapterTensor, AdapterValues, Layers, Linear, LoraInit, Mode, ModulePattern, Place, Targets,
-    TrainedBase, low_rank_delta, stream,
+    TrainedBase, low_rank_delta,
 };
 
 /// The LoRA adapter of one linear map.
@@ -37,8 +36,7 @@ pub struct Lora {
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     scale: f64,
-    dropout: f64,
-    path: String,
+    dropout: Dropout,
     start: Origin,
 }
 
@@ -235,43 +233,52 @@ impl LoraConfig {
         Ok(Lora {
             a: matrix(factors.a, [rank, input]),
             b: matrix(factors.b, [out, rank]),
-            settings: Settings { scale: self.scale_at(path)?, dropout: self.dropout, path: path.into(), start },
+            settings: Settings { scale: self.scale_at(path)?, dropout: Dropout::new(self.dropout, path), start },
         })
     }
 }
 
 impl Lora {
-    /// `s B A dropout(x)`; `x` is `[batch, time, in]`.
-    ///
-    /// `places` gives the positions of the tokens of `x` `[1, tokens, in]`, where `x` is not the whole micro-batch in
-    /// order.
-    pub fn forward(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
-        self.product(self.dropped(x, mode, places))
+    /// The adapted map of `x`, with the bias: `x` is `[batch, time, in]`. For `places` see [`Linear::forward_at`].
+    pub(crate) fn project(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>, base: &Linear) -> Tensor<3> {
+        match mode {
+            Mode::Training { .. } if self.drops() => {
+                let plain = base.with_bias(base.product(x.clone()));
+                plain + self.product(self.dropped(x, mode, places))
+            }
+            Mode::Training { .. } | Mode::Inference => {
+                let factors = self.factors(&x.device());
+                base.with_bias(base.product_beside(x, factors, self.settings.scale))
+            }
+        }
     }
 
     /// Whether it has dropout in training.
     pub(crate) fn drops(&self) -> bool {
-        self.settings.dropout > 0.0
+        self.settings.dropout.drops()
     }
 
-    /// The input of `A`: `x`, with dropout in training.
+    /// The input of `A`: `x`, with dropout in training. `places` gives the positions of the tokens of `x` `[1, tokens, in]`, where `x` is
+    /// not the whole micro-batch in order.
     pub(crate) fn dropped(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
         match mode {
-            Mode::Training { key, first_row } if self.drops() => match places {
-                Some(places) => self.drop_at(x, key, first_row, places),
-                None => self.drop(x, key, first_row),
-            },
+            Mode::Training { key, first_row } if self.drops() => self.settings.dropout.apply(x, key, first_row, places),
             Mode::Training { .. } | Mode::Inference => x,
         }
     }
 
-    /// `s B A x`.
+    /// `s B A x`, in f32.
     pub(crate) fn product(&self, x: Tensor<3>) -> Tensor<3> {
+        let [a, b] = self.factors(&x.device());
         // Scaling the narrow side takes `rank` products per token instead of `out`.
-        let through = |x, a, b| linear(linear(x, a, Precision::F32) * self.settings.scale, b, Precision::F32);
-        match self.start(&x.device()) {
-            None => through(x, self.a.val(), self.b.val()),
-            Some((a, b)) => through(x.clone(), self.a.val(), self.b.val()) - through(x, a, b),
+        linear(linear(x, a, Precision::F32) * self.settings.scale, b, Precision::F32)
+    }
+
+    /// `A` and `B`; where the start is subtracted, with its factors behind them, those of `B` negative.
+    fn factors(&self, device: &Device) -> [Tensor<2>; 2] {
+        match self.start(device) {
+            None => [self.a.val(), self.b.val()],
+            Some((a, b)) => [Tensor::cat(vec![self.a.val(), a], 0), Tensor::cat(vec![self.b.val(), -b], 1)],
         }
     }
 
@@ -292,7 +299,7 @@ impl Lora {
         let out = left.b.len() / left_rank;
         let factors = left.concatenated(&right, left_rank, right_rank);
         let matrix = |values, shape| Param::from_data(TensorData::new(values, shape), &device);
-        let settings = Settings { scale: 1.0, dropout: 0.0, path: self.settings.path.clone(), start: Origin::Zero };
+        let settings = Settings { scale: 1.0, dropout: self.settings.dropout.without(), start: Origin::Zero };
         Self { a: matrix(factors.a, [rank, input]), b: matrix(factors.b, [out, rank]), settings }
     }
 
@@ -348,44 +355,6 @@ impl Lora {
     pub fn scale(&self) -> f64 {
         self.settings.scale
     }
-
-    fn drop(&self, x: Tensor<3>, key: u64, first_row: usize) -> Tensor<3> {
-        let [batch, time, width] = x.dims();
-        let mut mask = Vec::with_capacity(batch * time * width);
-        for row in first_row..first_row + batch {
-            self.extend_mask(&mut mask, &mut self.row_stream(key, row), time * width);
-        }
-        masked(x, mask)
-    }
-
-    /// As in [`Self::dropped`], for tokens in another order: each token has the mask of its position.
-    fn drop_at(&self, x: Tensor<3>, key: u64, first_row: usize, places: &[Place]) -> Tensor<3> {
-        let [_, tokens, width] = x.dims();
-        let mut mask = Vec::with_capacity(tokens * width);
-        for place in places {
-            let mut rng = self.row_stream(key, first_row + place.row);
-            // Each value takes one word of the random stream.
-            rng.set_word_pos((place.time * width) as u128);
-            self.extend_mask(&mut mask, &mut rng, width);
-        }
-        masked(x, mask)
-    }
-
-    fn row_stream(&self, key: u64, row: usize) -> ChaCha8Rng {
-        stream(key, &format!("{}#{row}", self.settings.path))
-    }
-
-    fn extend_mask(&self, mask: &mut Vec<f32>, rng: &mut ChaCha8Rng, count: usize) {
-        let keep = 1.0 - self.settings.dropout;
-        let kept = (1.0 / keep) as f32;
-        mask.extend((0..count).map(|_| if f64::from(rng.random::<f32>()) < keep { kept } else { 0.0 }));
-    }
-}
-
-fn masked(x: Tensor<3>, mask: Vec<f32>) -> Tensor<3> {
-    let shape = x.dims();
-    let mask = Tensor::from_data(TensorData::new(mask, shape), &x.device());
-    x * mask
 }
 
 #[cfg(test)]
@@ -409,6 +378,11 @@ mod tests {
         tensor.into_data().try_to_vec().unwrap()
     }
 
+    /// What the adapter adds.
+    fn update(lora: &Lora, mode: Mode) -> Tensor<3> {
+        lora.product(lora.dropped(input(&Device::flex()), mode, None))
+    }
+
     #[test]
     fn initial_delta_is_zero() {
         let device = Device::flex();
@@ -416,7 +390,7 @@ mod tests {
         assert!(factors.a.iter().any(|value| *value != 0.0));
         let lora = config().build("layers.0.q_proj", [5, 6], factors, &device).unwrap();
         assert!(values(lora.delta()).iter().all(|value| *value == 0.0));
-        assert!(values(lora.forward(input(&device), Mode::Inference, None)).iter().all(|value| *value == 0.0));
+        assert!(values(update(&lora, Mode::Inference)).iter().all(|value| *value == 0.0));
     }
 
     #[test]
@@ -434,7 +408,7 @@ mod tests {
         let mut factors = config().initial(3, "q", &base(5, 6)).unwrap();
         factors.b = (0..20).map(|i| (i as f32).cos()).collect();
         let lora = config().build("q", [5, 6], factors, &device).unwrap();
-        let direct = values(lora.forward(input(&device), Mode::Inference, None));
+        let direct = values(update(&lora, Mode::Inference));
         let dense = values(input(&device).matmul(lora.delta().transpose().unsqueeze()));
         for (left, right) in direct.iter().zip(&dense) {
             assert!((left - right).abs() < 1e-5, "{left} {right}");
@@ -449,49 +423,10 @@ mod tests {
         let mut factors = config.initial(3, "q", &base(5, 6)).unwrap();
         factors.b = vec![1.0; 20];
         let lora = config.build("q", [5, 6], factors, &device).unwrap();
-        let run = |mode| values(lora.forward(input(&device), mode, None));
+        let run = |mode| values(update(&lora, mode));
         let training = |key| Mode::Training { key, first_row: 0 };
         assert_eq!(run(training(1)), run(training(1)));
         assert_ne!(run(training(1)), run(training(2)));
         assert_ne!(run(training(1)), run(Mode::Inference));
-    }
-
-    #[test]
-    fn a_row_keeps_its_mask_in_any_micro_batch() {
-        let device = Device::flex();
-        let mut config = config();
-        config.dropout = 0.5;
-        let factors = config.initial(3, "q", &base(5, 6)).unwrap();
-        let lora = config.build("q", [5, 6], factors, &device).unwrap();
-        let whole = values(lora.drop(Tensor::ones([2, 3, 6], &device), 5, 0));
-        let second = values(lora.drop(Tensor::ones([1, 3, 6], &device), 5, 1));
-        assert_eq!(whole[18..], second);
-    }
-
-    #[test]
-    fn a_token_keeps_its_mask_in_any_order() {
-        let device = Device::flex();
-        let mut config = config();
-        config.dropout = 0.5;
-        let factors = config.initial(3, "q", &base(5, 6)).unwrap();
-        let lora = config.build("q", [5, 6], factors, &device).unwrap();
-        let whole = values(lora.drop(Tensor::ones([2, 3, 6], &device), 5, 4));
-        let places = [Place { row: 1, time: 2 }, Place { row: 0, time: 1 }, Place { row: 1, time: 0 }];
-        let some = values(lora.drop_at(Tensor::ones([1, 3, 6], &device), 5, 4, &places));
-        assert_eq!(some, [&whole[30..36], &whole[6..12], &whole[18..24]].concat());
-    }
-
-    #[test]
-    fn dropout_keeps_the_mean() {
-        let device = Device::flex();
-        let mut config = config();
-        config.dropout = 0.3;
-        let factors = config.initial(3, "q", &base(5, 100)).unwrap();
-        let lora = config.build("q", [5, 100], factors, &device).unwrap();
-        let dropped = values(lora.drop(Tensor::ones([1, 1000, 100], &device), 9, 0));
-        let mean = dropped.iter().sum::<f32>() / dropped.len() as f32;
-        let zeros = dropped.iter().filter(|value| **value == 0.0).count() as f32 / dropped.len() as f32;
-        assert!((mean - 1.0).abs() < 0.01, "mean {mean}");
-        assert!((zeros - 0.3).abs() < 0.01, "zeros {zeros}");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
-use firebrand_kernels::{Precision, QuantizedWeight, frozen_matmul, linear};
+use firebrand_kernels::{FrozenWeight, Precision, QuantizedWeight, frozen_matmul, linear, low_rank_linear};
 
 /// The weight of a linear map, `[out, in]`.
 #[derive(Module, Debug)]
@@ -37,6 +37,15 @@ impl Weight {
             Self::Dense(weight) => linear(x, weight.val(), precision),
             Self::Quantized(Quantized { weight }) => frozen_matmul(x, weight, precision),
         }
+    }
+
+    /// `x W^T + scale (x A^T) B^T`.
+    pub fn product_beside(&self, x: Tensor<3>, factors: [Tensor<2>; 2], scale: f64, precision: Precision) -> Tensor<3> {
+        let weight = match self {
+            Self::Dense(weight) => FrozenWeight::Dense(weight.val()),
+            Self::Quantized(Quantized { weight }) => FrozenWeight::Quantized(weight.clone()),
+        };
+        low_rank_linear(x, weight, factors, scale, precision)
     }
 
     /// All values in f32, row-major.

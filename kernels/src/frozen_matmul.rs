@@ -7,7 +7,7 @@
 
 use crate::{
     flex::{dense, has_fused, tensor_of, values},
-    matmul::{Elements, Matrix, Store, multiply_parallel},
+    matmul::{Elements, Matrix, product},
     precision::Precision,
     quantized::QuantizedWeight,
     work::operation,
@@ -67,9 +67,7 @@ fn multiply(x: FlexTensor, weight: Matrix, precision: Precision) -> FlexTensor {
     let x = dense(x);
     let mut shape = x.layout().shape().clone();
     let rows = shape.num_elements() / weight.rows.max(1);
-    let mut out = vec![0.0; rows * weight.columns];
-    let x = Matrix::dense(Elements::F32(values(&x)), rows, weight.rows);
-    multiply_parallel(&mut out, x, weight, Store::Replace, precision);
+    let out = product(Matrix::dense(Elements::F32(values(&x)), rows, weight.rows), weight, precision);
     let last = shape.num_dims() - 1;
     shape[last] = weight.columns;
     tensor_of(out, shape)

@@ -21,14 +21,13 @@ mod householder;
 mod layer_norm;
 mod leading;
 mod linear;
+mod low_rank_linear;
 mod matmul;
 mod precision;
 mod quantized;
 mod rms_norm;
 mod rope;
 mod scratch;
-mod shared_rows;
-
 mod sums;
 #[cfg(test)]
 mod testing;
@@ -49,6 +48,7 @@ pub use householder::qr;
 pub use layer_norm::layer_norm;
 pub use leading::{distance_to_product, leading_svd, low_rank_svd};
 pub use linear::linear;
+pub use low_rank_linear::{FrozenWeight, low_rank_linear};
 pub use precision::Precision;
 pub use quantized::{DoubleScales, FourBit, QuantizationError, QuantizationScheme, QuantizedWeight, Scales};
 pub use rms_norm::rms_norm;
@@ -68,6 +68,7 @@ pub mod composed {
     pub use crate::gather_rows::composed as gather_rows;
     pub use crate::layer_norm::composed as layer_norm;
     pub use crate::linear::composed as linear;
+    pub use crate::low_rank_linear::composed as low_rank_linear;
     pub use crate::rms_norm::composed as rms_norm;
     pub use crate::rope::composed as rope;
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     flex::{dense, has_fused, matrix, tensor, tensor_of, values},
-    matmul::{Elements, Matrix, Store, multiply_parallel},
+    matmul::{Elements, Matrix, product},
     precision::Precision,
     work::operation,
 };
@@ -67,9 +67,8 @@ impl LinearBackend for Flex {
         let weight = matrix(&weight);
         let mut shape = x.layout().shape().clone();
         let rows = shape.num_elements() / weight.columns.max(1);
-        let mut out = vec![0.0; rows * weight.rows];
         let x = Matrix::dense(Elements::F32(values(&x)), rows, weight.columns);
-        multiply_parallel(&mut out, x, weight.transposed(), Store::Replace, precision);
+        let out = product(x, weight.transposed(), precision);
         let last = shape.num_dims() - 1;
         shape[last] = weight.rows;
         tensor_of(out, shape)
@@ -100,16 +99,14 @@ impl Backward<Flex, 2> for LinearBackward {
         let rows = shape.num_elements() / weight.rows.max(1);
         let view = Matrix::dense(Elements::F32(values(&grad)), rows, weight.rows);
         if let Some(node) = x_node {
-            let mut dx = vec![0.0; rows * weight.columns];
-            multiply_parallel(&mut dx, view, weight, Store::Replace, precision);
+            let dx = product(view, weight, precision);
             let last = shape.num_dims() - 1;
             shape[last] = weight.columns;
             grads.register::<Flex>(node.id, tensor_of(dx, shape));
         }
         if let (Some(node), Some(x)) = (weight_node, x) {
             let x = Matrix::dense(Elements::F32(values(&x)), rows, weight.columns);
-            let mut d_weight = vec![0.0; weight.rows * weight.columns];
-            multiply_parallel(&mut d_weight, view.transposed(), x, Store::Replace, precision);
+            let d_weight = product(view.transposed(), x, precision);
             grads.register::<Flex>(node.id, tensor(d_weight, [weight.rows, weight.columns]));
         }
     }

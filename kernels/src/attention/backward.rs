@@ -6,10 +6,9 @@ use super::{
     scores::{Row, hide},
 };
 use crate::{
-    cpu::vectorised,
+    cpu::{BlockMut, vectorised},
     matmul::{Elements, Matrix, Store, multiply},
     scratch::with_buffer,
-    shared_rows::SharedRows,
     sums::inner_product,
     work::operation,
 };
@@ -39,26 +38,28 @@ pub(super) fn backward(problem: &Problem, results: &Results) -> [Vec<f32>; 3] {
     operation!("attention backward");
     let (head_dim, value_dim) = (problem.head_dim, problem.value_dim);
     let (rows, width) = (problem.batch * problem.queries, problem.heads * head_dim);
-    let tiles: Vec<_> = problem.tiles().collect();
     let pairs = problem.batch * problem.groups;
-    let parts = TASKS.div_ceil(pairs.max(1)).min(tiles.len()).max(1);
+    let along = problem.queries.div_ceil(problem.tile_queries());
+    let parts = TASKS.div_ceil(pairs.max(1)).min(along).max(1);
 
     let mut d_q = vec![0.0; rows * width];
-    let d_q_rows = SharedRows::new(&mut d_q, width, rows, width);
     // A part takes every so-manieth tile, since later tiles see more keys.
-    let task = |index: usize| {
-        let (pair, part) = (index / parts, index % parts);
+    let mut tasks: Vec<Vec<(TileAt, BlockMut)>> = (0..pairs * parts).map(|_| Vec::new()).collect();
+    for (at, d_q) in problem.tiles().into_iter().zip(problem.blocks(&mut d_q, head_dim)) {
+        let (pair, part) = (at.batch * problem.groups + at.group, at.queries.start / problem.tile_queries() % parts);
+        tasks[pair * parts + part].push((at, d_q));
+    }
+    let task = |tiles: Vec<(TileAt, BlockMut)>| {
         let mut sums = [vec![0.0; problem.keys * head_dim], vec![0.0; problem.keys * value_dim]];
-        for queries in tiles.iter().skip(part).step_by(parts).cloned() {
-            let at = TileAt { batch: pair / problem.groups, group: pair % problem.groups, queries };
+        for (at, d_q) in tiles {
             let keys = problem.keys_of(&at);
             if !keys.is_empty() {
-                tile(problem, results, &at, keys, &d_q_rows, &mut sums);
+                tile(problem, results, &at, keys, d_q, &mut sums);
             }
         }
         sums
     };
-    let sums: Vec<[Vec<f32>; 2]> = (0..pairs * parts).into_par_iter().with_max_len(1).map(task).collect();
+    let sums: Vec<[Vec<f32>; 2]> = tasks.into_par_iter().with_max_len(1).map(task).collect();
     let gather = |which: usize, dim: usize| {
         let mut all = vec![0.0; problem.batch * problem.keys * problem.groups * dim];
         all.par_chunks_mut((problem.groups * dim).max(1)).enumerate().for_each(|(row, all)| {
@@ -83,7 +84,7 @@ fn tile(
     results: &Results,
     at: &TileAt,
     keys: Range<usize>,
-    d_q_rows: &SharedRows,
+    mut d_q_of_tile: BlockMut,
     [d_k, d_v]: &mut [Vec<f32>; 2],
 ) {
     let (head_dim, value_dim, shared) = (problem.head_dim, problem.value_dim, problem.shared());
@@ -145,10 +146,8 @@ fn tile(
             problem.options.precision,
         );
         multiply(d_q, head_dim, grads, k, Store::Replace, problem.options.precision);
-        for (d_q, query) in d_q.chunks_exact(shared * head_dim).zip(at.queries.clone()) {
-            let first = at.group * shared * head_dim;
-            // SAFETY: query and heads belong to this tile alone.
-            let to = unsafe { d_q_rows.segment(at.batch * problem.queries + query, first..first + shared * head_dim) };
+        for (query, d_q) in d_q.chunks_exact(shared * head_dim).enumerate() {
+            let to = d_q_of_tile.row(query);
             for (to, from) in to.iter_mut().zip(d_q) {
                 *to = from * scale;
             }

@@ -5,14 +5,13 @@ use super::{
     scores::{Row, hide},
 };
 use crate::{
-    cpu::vectorised,
+    cpu::{BlockMut, vectorised},
     matmul::{Elements, Matrix, Store, multiply},
     scratch::with_buffer,
-    shared_rows::SharedRows,
     work::operation,
 };
 use rayon::prelude::*;
-use std::{cell::RefCell, ops::Range};
+use std::{cell::RefCell, cmp::Reverse, ops::Range};
 
 thread_local! {
     static TILE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -30,32 +29,24 @@ pub(super) fn forward(problem: &Problem) -> (Vec<f32>, Vec<f32>) {
     let width = problem.heads * problem.value_dim;
     let mut out = vec![0.0; rows * width];
     let mut log_sums = vec![f32::NEG_INFINITY; rows * problem.heads];
-    let out_rows = SharedRows::new(&mut out, width, rows, width);
-    let log_sum_rows = SharedRows::new(&mut log_sums, problem.heads, rows, problem.heads);
-    tiles(problem).into_par_iter().with_max_len(1).for_each(|at| {
+    let mut tiles: Vec<_> = problem
+        .tiles()
+        .into_iter()
+        .zip(problem.blocks(&mut out, problem.value_dim))
+        .zip(problem.blocks(&mut log_sums, 1))
+        .collect();
+    // The longest first: they are the last queries of their row.
+    tiles.sort_by_key(|((at, _), _)| Reverse(at.queries.start));
+    tiles.into_par_iter().with_max_len(1).for_each(|((at, out), log_sums)| {
         let keys = problem.keys_of(&at);
         if !keys.is_empty() {
-            tile(problem, &at, keys, &out_rows, &log_sum_rows);
+            tile(problem, &at, keys, out, log_sums);
         }
     });
     (out, log_sums)
 }
 
-/// All tiles, the longest first: they are the last queries of their row.
-pub(super) fn tiles(problem: &Problem) -> Vec<TileAt> {
-    let mut tiles = Vec::new();
-    for queries in problem.tiles() {
-        for batch in 0..problem.batch {
-            for group in 0..problem.groups {
-                tiles.push(TileAt { batch, group, queries: queries.clone() });
-            }
-        }
-    }
-    tiles.reverse();
-    tiles
-}
-
-fn tile(problem: &Problem, at: &TileAt, keys: Range<usize>, out_rows: &SharedRows, log_sum_rows: &SharedRows) {
+fn tile(problem: &Problem, at: &TileAt, keys: Range<usize>, mut to: BlockMut, mut log_sums: BlockMut) {
     let (head_dim, value_dim, shared) = (problem.head_dim, problem.value_dim, problem.shared());
     let rows = at.queries.len() * shared;
     let stride = padded(keys.len());
@@ -91,14 +82,9 @@ fn tile(problem: &Problem, at: &TileAt, keys: Range<usize>, out_rows: &SharedRow
             if largest == f32::NEG_INFINITY && sum == 0.0 {
                 continue; // Nothing seen: zeros.
             }
-            let row = at.batch * problem.queries + at.queries.start + index / shared;
-            let head = at.group * shared + index % shared;
-            // SAFETY: row and head belong to this tile alone.
-            let (to, log_sum) = unsafe {
-                let to = out_rows.segment(row, head * value_dim..(head + 1) * value_dim);
-                (to, log_sum_rows.segment(row, head..head + 1))
-            };
-            log_sum.fill(largest + sum.ln());
+            let (query, head) = (index / shared, index % shared);
+            log_sums.row(query)[head] = largest + sum.ln();
+            let to = &mut to.row(query)[head * value_dim..(head + 1) * value_dim];
             for (to, from) in to.iter_mut().zip(out) {
                 *to = from / sum;
             }

@@ -2,6 +2,7 @@
 
 use super::AttentionOptions;
 use crate::{
+    cpu::BlockMut,
     flex::{dense, integers, values},
     matmul::Matrix,
 };
@@ -98,10 +99,27 @@ impl<'a> Problem<'a> {
         (TILE_ROWS / self.shared()).clamp(LEAST_QUERIES, MOST_QUERIES)
     }
 
-    /// The tiles along the queries of one row.
-    pub fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+    /// All tiles: row by row of the batch, along its queries, group by group.
+    pub fn tiles(&self) -> Vec<TileAt> {
         let (size, queries) = (self.tile_queries(), self.queries);
-        (0..queries).step_by(size).map(move |first| first..(first + size).min(queries))
+        let mut tiles = Vec::new();
+        for batch in 0..self.batch {
+            for first in (0..queries).step_by(size) {
+                for group in 0..self.groups {
+                    tiles.push(TileAt { batch, group, queries: first..(first + size).min(queries) });
+                }
+            }
+        }
+        tiles
+    }
+
+    /// What the tiles, in their order, have of `[batch, queries, heads, dim]`: blocks of a row a query.
+    pub fn blocks<'v>(&self, values: &'v mut [f32], dim: usize) -> impl Iterator<Item = BlockMut<'v>> + use<'v> {
+        let (rows, width, queries) = (self.batch * self.queries, self.heads * dim, self.queries);
+        let (size, columns) = (self.tile_queries(), self.shared() * dim);
+        let all = BlockMut::new(values, width, rows, width);
+        all.in_rows(queries.max(1))
+            .flat_map(move |row| row.in_rows(size).flat_map(move |tile| tile.in_columns(columns)))
     }
 
     /// Position of a query among the keys.

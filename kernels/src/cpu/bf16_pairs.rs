@@ -2,11 +2,10 @@
 //! an f32. A word holds the numbers of two neighbouring depths, the first in the low half. A tile of the output stays in registers
 //! while the depth passes by.
 
-use super::{InstructionSet, current};
-use crate::shared_rows::SharedRows;
+use super::{BlockMut, InstructionSet, Right, current};
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
 };
 use std::{mem::transmute, ops::Range};
 
@@ -27,82 +26,114 @@ impl PairInstructions {
     }
 }
 
-/// A panel of [`PAIR_ROWS`] rows of the left operand, over some pairs of depths.
+/// How the left operand lies, in words.
 #[derive(Clone, Copy)]
-pub(crate) enum PairPanel<'a> {
-    /// The rows of a pair follow each other, and pairs follow each other.
-    Pairs(&'a [u32]),
-    /// The pairs of a row follow each other; rows start so many words apart.
+pub(crate) enum PairLeft<'a> {
+    /// Panels of [`PAIR_ROWS`] rows, that start so many words apart: the rows of a pair follow each other, and pairs follow each other.
+    Panels(&'a [u32], usize),
+    /// The pairs of a row follow each other; rows start so many words apart, and there are as many as whole panels have.
     Rows(&'a [u32], usize),
 }
 
-/// Where the sums of a register tile go.
-pub(crate) struct PairTarget<'a> {
-    pub out: &'a SharedRows<'a>,
-    pub rows: Range<usize>,
-    pub columns: Range<usize>,
-    pub add: bool,
-}
-
-/// The sums of a tile. `right` holds [`PAIR_COLUMNS`] words for each pair of depths.
-pub(crate) fn multiply_pairs(_: PairInstructions, left: PairPanel, right: &[u32], target: PairTarget) {
-    let pairs = right.len() / PAIR_COLUMNS;
-    match left {
-        PairPanel::Pairs(left) => {
-            assert!(left.len() >= pairs * PAIR_ROWS);
-            // SAFETY: the instructions are there, by the first argument; the furthest word read of a pair is its
-            // `PAIR_ROWS`-th, checked above.
-            unsafe { tile(left, 1, PAIR_ROWS, right, target) }
-        }
-        PairPanel::Rows(left, stride) => {
-            assert!(pairs == 0 || left.len() >= (PAIR_ROWS - 1) * stride + pairs);
-            // SAFETY: as above; the furthest word is the last pair of the last row, checked above.
-            unsafe { tile(left, stride, 1, right, target) }
+/// `out = left * right` or `out += left * right` over some pairs of depths of the panels, those of the right operand
+/// [`PAIR_COLUMNS`] wide. The first row of `out` is that of panel `first`.
+pub(crate) fn multiply_pairs(
+    _: PairInstructions,
+    left: PairLeft,
+    first: usize,
+    pairs: Range<usize>,
+    right: Right<u32>,
+    out: &mut BlockMut,
+    add: bool,
+) {
+    let (rows, columns, count) = (out.rows(), out.columns(), pairs.len());
+    assert!(!pairs.is_empty() && (!add || out.is_written()));
+    assert!(right.panels.len() >= columns.div_ceil(PAIR_COLUMNS) * right.len);
+    for panel in 0..rows.div_ceil(PAIR_ROWS) {
+        let of_out = panel * PAIR_ROWS..((panel + 1) * PAIR_ROWS).min(rows);
+        let at = first + panel;
+        let (words, row_step, pair_step) = match left {
+            PairLeft::Panels(words, len) => (&words[at * len + pairs.start * PAIR_ROWS..], 1, PAIR_ROWS),
+            PairLeft::Rows(words, stride) => (&words[at * PAIR_ROWS * stride + pairs.start..], stride, 1),
+        };
+        assert!(words.len() > (PAIR_ROWS - 1) * row_step + (count - 1) * pair_step);
+        for (block, first) in right.blocks(count, PAIR_COLUMNS).zip((0..columns).step_by(PAIR_COLUMNS)) {
+            let target = Target { rows: of_out.clone(), columns: first..(first + PAIR_COLUMNS).min(columns), add };
+            // SAFETY: the instructions are there, by the first argument; the furthest word is that of the last row and pair, checked
+            // above, and `block` has `count` pairs.
+            unsafe {
+                // Few columns, as the factors of adapters have: one vector of the two.
+                match target.columns.len() <= LANES {
+                    true => tile::<1>(words, row_step, pair_step, block, out, target),
+                    false => tile::<VECTORS>(words, row_step, pair_step, block, out, target),
+                }
+            }
         }
     }
+    // SAFETY: every row of every panel was, over all columns, whose panels are there by the check above.
+    unsafe { out.assume_written() };
 }
 
+/// Where in a block the sums of a register tile go.
+struct Target {
+    rows: Range<usize>,
+    columns: Range<usize>,
+    add: bool,
+}
+
+/// The first `USED` vectors of a tile.
+///
 /// # Safety
 /// Word `row * row_step + pair * pair_step` of `left` is there for every row of the tile and every pair of `right`.
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[inline]
-unsafe fn tile(left: &[u32], row_step: usize, pair_step: usize, right: &[u32], target: PairTarget) {
-    let mut sums = [[_mm512_setzero_ps(); VECTORS]; PAIR_ROWS];
+unsafe fn tile<const USED: usize>(
+    left: &[u32],
+    row_step: usize,
+    pair_step: usize,
+    right: &[u32],
+    out: &mut BlockMut,
+    target: Target,
+) {
+    let mut sums = [[_mm512_setzero_ps(); USED]; PAIR_ROWS];
     let (right, _) = right.as_chunks::<PAIR_COLUMNS>();
     for (pair, right) in right.iter().enumerate() {
-        // SAFETY: both loads are inside the array of `PAIR_COLUMNS` words; numbers of 16 bits have no invalid values.
-        let right: [__m512bh; VECTORS] = unsafe {
-            [
-                transmute::<__m512i, __m512bh>(_mm512_loadu_si512(right.as_ptr().cast())),
-                transmute::<__m512i, __m512bh>(_mm512_loadu_si512(right.as_ptr().add(LANES).cast())),
-            ]
-        };
+        // SAFETY: numbers of 16 bits have no invalid values.
+        let mut vectors = [unsafe { transmute::<__m512i, __m512bh>(_mm512_setzero_si512()) }; USED];
+        for (index, vector) in vectors.iter_mut().enumerate() {
+            // SAFETY: inside the array of `PAIR_COLUMNS` words; numbers of 16 bits have no invalid values.
+            *vector =
+                unsafe { transmute::<__m512i, __m512bh>(_mm512_loadu_si512(right.as_ptr().add(index * LANES).cast())) };
+        }
         for (row, sums) in sums.iter_mut().enumerate() {
             // SAFETY: the word is there by the caller's promise.
             let word = unsafe { *left.get_unchecked(row * row_step + pair * pair_step) };
             // SAFETY: as above, numbers of 16 bits have no invalid values.
             let factor = unsafe { transmute::<__m512i, __m512bh>(_mm512_set1_epi32(word as i32)) };
-            for (sum, right) in sums.iter_mut().zip(right) {
-                *sum = _mm512_dpbf16_ps(*sum, factor, right);
+            for (sum, right) in sums.iter_mut().zip(&vectors) {
+                *sum = _mm512_dpbf16_ps(*sum, factor, *right);
             }
         }
     }
-    write(&sums, target);
+    write(&sums, out, target);
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[inline]
-fn write(sums: &[[__m512; VECTORS]; PAIR_ROWS], target: PairTarget) {
-    let PairTarget { out, rows, columns, add } = target;
+fn write<const USED: usize>(
+    sums: &[[__m512; USED]; PAIR_ROWS],
+    out: &mut BlockMut,
+    Target { rows, columns, add }: Target,
+) {
     for (row, sums) in rows.zip(sums) {
-        // SAFETY: rows and columns of this task only, one segment at a time.
-        let segment = unsafe { out.segment(row, columns.clone()) };
-        if let Some(to) = segment.as_mut_array::<PAIR_COLUMNS>() {
-            for (to, sum) in to.as_chunks_mut::<LANES>().0.iter_mut().zip(sums) {
-                // SAFETY: the array has the lanes of one register.
+        let place = out.place(row, &columns);
+        if columns.len() == USED * LANES {
+            for (index, sum) in sums.iter().enumerate() {
+                // SAFETY: as many vectors as columns; what is read was written before.
                 unsafe {
-                    let sum = if add { _mm512_add_ps(_mm512_loadu_ps(to.as_ptr()), *sum) } else { *sum };
-                    _mm512_storeu_ps(to.as_mut_ptr(), sum);
+                    let to = place.add(index * LANES);
+                    let sum = if add { _mm512_add_ps(_mm512_loadu_ps(to), *sum) } else { *sum };
+                    _mm512_storeu_ps(to, sum);
                 }
             }
         } else {
@@ -111,8 +142,12 @@ fn write(sums: &[[__m512; VECTORS]; PAIR_ROWS], target: PairTarget) {
                 // SAFETY: the array has the lanes of one register.
                 unsafe { _mm512_storeu_ps(to.as_mut_ptr(), *sum) };
             }
-            for (to, sum) in segment.iter_mut().zip(buffer) {
-                *to = if add { *to + sum } else { sum };
+            for (index, sum) in buffer[..columns.len()].iter().enumerate() {
+                // SAFETY: one of the columns; what is read was written before.
+                unsafe {
+                    let to = place.add(index);
+                    to.write(if add { to.read() + sum } else { *sum });
+                }
             }
         }
     }

@@ -4,14 +4,18 @@
 //! instruction_set.rs  which vector instructions are used
 //! peak.rs             how many multiplications a second there can be
 //! simd.rs             loops compiled once for each of them
+//! block.rs            the rectangle of an output that a task writes
+//! f32_panels.rs       products of packed f32 numbers
 //! bf16_pack.rs        rounding to pairs of bf16 numbers, and turning rows of them into columns
-//! bf16_pairs.rs       a tile of a product of bf16 numbers, with the instructions for that
+//! bf16_pairs.rs       products of packed bf16 numbers, with the instructions for that
 //! ```
 
 #[cfg(target_arch = "x86_64")]
 mod bf16_pack;
 #[cfg(target_arch = "x86_64")]
 mod bf16_pairs;
+mod block;
+mod f32_panels;
 mod instruction_set;
 mod peak;
 mod simd;
@@ -19,7 +23,9 @@ mod simd;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use bf16_pack::{pair_neighbours, pair_rows, turn_words};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use bf16_pairs::{PAIR_COLUMNS, PAIR_ROWS, PairInstructions, PairPanel, PairTarget, multiply_pairs};
+pub(crate) use bf16_pairs::{PAIR_COLUMNS, PAIR_ROWS, PairInstructions, PairLeft, multiply_pairs};
+pub(crate) use block::{BlockMut, Fresh};
+pub(crate) use f32_panels::{Left, Right, multiply_panels, panel_columns, panel_rows};
 pub(crate) use instruction_set::current;
 #[cfg(test)]
 pub(crate) use instruction_set::testing;

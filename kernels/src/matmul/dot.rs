@@ -1,7 +1,11 @@
 //! Products with few rows (a token at a time in generation): each weight is read once, where it lies.
 
-use super::{Elements, Matrix, RIGHT, pack::Widen};
-use crate::{cpu::vectorised, quantized::QuantizedWeight, scratch::with_buffer, shared_rows::SharedRows};
+use super::{Elements, Matrix, pack::Widen, panels::RIGHT};
+use crate::{
+    cpu::{BlockMut, vectorised},
+    quantized::QuantizedWeight,
+    scratch::with_buffer,
+};
 use rayon::prelude::*;
 
 /// Columns of one task.
@@ -9,78 +13,81 @@ const COLUMNS: usize = 64;
 /// Partial sums of one dot product: two vectors of the widest kind.
 const SUMS: usize = 32;
 
-/// `out = left * right` where a column of `right` is contiguous. `out` has no gaps.
-pub(super) fn multiply_few_rows(out: &mut [f32], left: Matrix, right: Matrix, parallel: bool) {
+/// `out = left * right` where a column of `right` is contiguous.
+pub(super) fn multiply_few_rows(out: BlockMut, left: Matrix, right: Matrix, parallel: bool) {
     let Elements::F32(rows) = left.elements else {
         panic!("the left operand of a product is in f32");
     };
-    match right.elements {
-        Elements::F32(all) => multiply_as(out, rows, left, all, right, parallel),
-        Elements::F16(all) => multiply_as(out, rows, left, all, right, parallel),
-        Elements::Bf16(all) => multiply_as(out, rows, left, all, right, parallel),
-        Elements::Quantized(weight, start) => multiply_quantized(out, rows, left, (weight, start), right, parallel),
-    }
-}
-
-/// As [`multiply_as`], with each column widened once for all rows.
-fn multiply_quantized(
-    out: &mut [f32],
-    rows: &[f32],
-    left: Matrix,
-    (weight, start): (&QuantizedWeight, usize),
-    right: Matrix,
-    parallel: bool,
-) {
     let depth = left.columns;
-    let out = SharedRows::new(out, right.columns, left.rows, right.columns);
-    let task = |block: usize| {
-        let columns = block * COLUMNS..((block + 1) * COLUMNS).min(right.columns);
-        with_buffer(&RIGHT, depth, |numbers| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    for column in columns {
-                        weight.widen(start + column * right.column_stride, numbers);
-                        for index in 0..left.rows {
-                            let row = &rows[index * left.row_stride..][..depth];
-                            // SAFETY: one number at a time, of a column that is this task's.
-                            let to = unsafe { out.segment(index, column..column + 1) };
-                            to[0] = dot(row, numbers);
-                        }
-                    }
-                },
-            );
-        });
+    let task = |(block, mut out): (usize, BlockMut)| {
+        out.clear();
+        let columns = block * COLUMNS..block * COLUMNS + out.columns();
+        match right.elements {
+            Elements::F32(all) => {
+                multiply_as(&mut out, rows, left, columns.map(|column| &all[column * right.column_stride..][..depth]))
+            }
+            Elements::F16(all) => {
+                multiply_as(&mut out, rows, left, columns.map(|column| &all[column * right.column_stride..][..depth]))
+            }
+            Elements::Bf16(all) => {
+                multiply_as(&mut out, rows, left, columns.map(|column| &all[column * right.column_stride..][..depth]))
+            }
+            Elements::Quantized(weight, start) => multiply_quantized(
+                &mut out,
+                rows,
+                left,
+                columns.map(|column| start + column * right.column_stride),
+                weight,
+            ),
+        }
     };
-    let blocks = 0..right.columns.div_ceil(COLUMNS);
+    let blocks = out.in_columns(COLUMNS).enumerate();
     match parallel {
-        true => blocks.into_par_iter().for_each(task),
+        true => blocks.collect::<Vec<_>>().into_par_iter().for_each(task),
         false => blocks.for_each(task),
     }
 }
 
-fn multiply_as<T: Widen>(out: &mut [f32], rows: &[f32], left: Matrix, all: &[T], right: Matrix, parallel: bool) {
-    if right.columns == 0 {
-        return;
-    }
-    let depth = left.columns;
-    for (index, out) in out.chunks_exact_mut(right.columns).take(left.rows).enumerate() {
-        let row = &rows[index * left.row_stride..][..depth];
-        let task = |(block, out): (usize, &mut [f32])| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (column, out) in out.iter_mut().enumerate() {
-                        let start = (block * COLUMNS + column) * right.column_stride;
-                        *out = dot(row, &all[start..start + depth]);
+/// As [`multiply_as`] for columns that start at these numbers of the weight, each widened once for all rows.
+fn multiply_quantized(
+    out: &mut BlockMut,
+    rows: &[f32],
+    left: Matrix,
+    columns: impl Iterator<Item = usize>,
+    weight: &QuantizedWeight,
+) {
+    with_buffer(&RIGHT, left.columns, |numbers| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (column, start) in columns.enumerate() {
+                    weight.widen(start, numbers);
+                    for row in 0..left.rows {
+                        out.row(row)[column] = dot(&rows[row * left.row_stride..][..left.columns], numbers);
                     }
-                },
-            );
-        };
-        match parallel {
-            true => out.par_chunks_mut(COLUMNS).enumerate().for_each(task),
-            false => out.chunks_mut(COLUMNS).enumerate().for_each(task),
-        }
+                }
+            },
+        );
+    });
+}
+
+/// The products of the rows with some columns.
+fn multiply_as<'a, T: Widen + 'a>(
+    out: &mut BlockMut,
+    rows: &[f32],
+    left: Matrix,
+    columns: impl Iterator<Item = &'a [T]> + Clone,
+) {
+    for row in 0..left.rows {
+        let numbers = &rows[row * left.row_stride..][..left.columns];
+        vectorised(
+            #[inline(always)]
+            || {
+                for (out, column) in out.row(row).iter_mut().zip(columns.clone()) {
+                    *out = dot(numbers, column);
+                }
+            },
+        );
     }
 }
 

@@ -1,139 +1,55 @@
 //! Matrix products of f32 with f32, f16, bf16 or quantized numbers on the CPU, with sums in f32.
 //!
-//! Panels of both operands are copied into the order in which the inner loop reads them ([`pack`]); a 16-bit or
-//! quantized operand is widened in that copy, block by block, and never exists in f32 as a whole. The layout of the
-//! blocks follows Goto & van de Geijn 2008 (doi:10.1145/1356052.1356053). Unusual: an output's sum is always taken in
-//! the same order, whatever tile it falls in and however many threads there are, so results are the same bits for every
-//! thread count.
+//! Both operands are copied into panels, in the order in which the inner loop reads them; a 16-bit or quantized operand is
+//! widened, and with [`Precision::Bf16`] rounded, in that copy. A left operand that is packed once may serve several products
+//! ([`Panels`]). The layout of the blocks follows Goto & van de Geijn 2008 (doi:10.1145/1356052.1356053). Unusual: an output's
+//! sum is always taken in the same order, whatever tile it falls in and however many threads there are, so results are the
+//! same bits for every thread count.
+//!
+//! ```text
+//! matrix.rs   a matrix as it lies in memory
+//! panels.rs   packed operands, and their products on all threads
+//! packing.rs  how operands are packed for this CPU
+//! pack.rs     panels of f32
+//! pairs.rs    panels of bf16 numbers in pairs of depths
+//! dot.rs      products with few rows
+//! ```
 //!
 //! Not here: batches, and blocks for the caches of one particular CPU.
 
 mod dot;
-mod kernel;
+mod matrix;
 mod pack;
 mod packing;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
+mod panels;
+
+pub(crate) use matrix::{Elements, Matrix, Store};
+pub(crate) use panels::Panels;
 
 use crate::{
-    cpu::dispatch, precision::Precision, quantized::QuantizedWeight, scratch::with_buffer, shared_rows::SharedRows,
+    cpu::{BlockMut, Fresh},
+    precision::Precision,
+    scratch::with_buffer,
     work::count,
 };
-use burn::tensor::{bf16, f16};
-use kernel::Tile;
-use packing::{Packed, Packing};
-#[cfg(target_arch = "x86_64")]
-use pairs::PairTile;
+use packing::Packing;
+use panels::{LEFT, RIGHT};
 use rayon::prelude::*;
-use std::{cell::RefCell, ops::Range};
 
-/// Borrowed numbers of a matrix, in the precision they are stored in.
-#[derive(Clone, Copy)]
-pub(crate) enum Elements<'a> {
-    F32(&'a [f32]),
-    F16(&'a [f16]),
-    Bf16(&'a [bf16]),
-    /// The numbers of a quantized weight from this one on.
-    Quantized(&'a QuantizedWeight, usize),
-}
-
-/// A strided view: element `(row, column)` lies at `row * row_stride + column * column_stride`.
-#[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
-    pub elements: Elements<'a>,
-    pub rows: usize,
-    pub columns: usize,
-    pub row_stride: usize,
-    pub column_stride: usize,
-}
-
-impl<'a> Matrix<'a> {
-    /// Rows behind each other without gaps.
-    pub fn dense(elements: Elements<'a>, rows: usize, columns: usize) -> Self {
-        Self { elements, rows, columns, row_stride: columns, column_stride: 1 }
-    }
-
-    /// Rows of `columns` f32 that start `row_stride` apart.
-    pub fn strided(elements: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        Self { elements: Elements::F32(elements), rows, columns, row_stride, column_stride: 1 }
-    }
-
-    pub fn transposed(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
-    }
-
-    /// Only these rows.
-    pub fn with_rows(self, rows: Range<usize>) -> Self {
-        let start = (rows.start * self.row_stride).min(self.len());
-        let elements = match self.elements {
-            Elements::F32(all) => Elements::F32(&all[start..]),
-            Elements::F16(all) => Elements::F16(&all[start..]),
-            Elements::Bf16(all) => Elements::Bf16(&all[start..]),
-            Elements::Quantized(weight, first) => Elements::Quantized(weight, first + start),
-        };
-        Self { elements, rows: rows.len(), ..self }
-    }
-
-    /// Only these columns.
-    pub fn with_columns(self, columns: Range<usize>) -> Self {
-        self.transposed().with_rows(columns).transposed()
-    }
-
-    fn len(&self) -> usize {
-        match self.elements {
-            Elements::F32(all) => all.len(),
-            Elements::F16(all) => all.len(),
-            Elements::Bf16(all) => all.len(),
-            Elements::Quantized(weight, first) => weight.len() - first,
-        }
-    }
-
-    fn assert_covered(&self) {
-        if self.rows > 0 && self.columns > 0 {
-            let last = (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride;
-            assert!(last < self.len(), "matrix view larger than its storage");
-        }
-    }
-}
-
-/// Whether a product replaces what the output holds or is added to it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Store {
-    Replace,
-    Add,
-}
-
-/// Depth of one pass over a tile: its panels fit the first two caches. A change changes the rounding of sums.
-const DEPTH: usize = 512;
-/// Most columns a task packs for itself: with [`DEPTH`], half of a second-level cache.
+/// Most columns that are packed at once for a product on one thread.
 const BLOCK_COLUMNS: usize = 256;
-/// Most rows a task works through with one packed block of columns: packing costs once per so many.
-const BLOCK_ROWS: usize = 1024;
-/// Numbers of the left operand that are packed at once (16 MiB), and the most depth they have: a multiple of [`DEPTH`].
-const MOST_PACKED: usize = 1 << 22;
-const MOST_DEPTH: usize = 8 * DEPTH;
-/// Blocks shrink until there are so many tasks. Not the number of threads: blocks do not change a result, but keep that obvious.
-const TASKS: usize = 8;
+/// Most depth of the left operand that is packed at once.
+const MOST_DEPTH: usize = 4096;
 /// Products of fewer multiplications than this stay on their thread.
 const PARALLEL_FROM: usize = 1 << 18;
 /// Up to so many rows, weights are read in place: packing would cost more than it saves.
-const FEW_ROWS: usize = 4;
-
+pub(crate) const FEW_ROWS: usize = 4;
 /// Up to so many columns (the factors of adapters have few) the left operand is read once where it lies, by tasks of so many rows:
 /// packing it would cost as much as the product.
 const FEW_COLUMNS: usize = 64;
 const NARROW_ROWS: usize = 192;
-
-thread_local! {
-    static LEFT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-    static RIGHT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
 
 /// `out = left * right` or `out += left * right` on this thread; row `i` of the output starts at `i * out_stride`.
 ///
@@ -147,113 +63,87 @@ pub(crate) fn multiply(
     precision: Precision,
 ) {
     count(left.rows, left.columns, right.columns);
-    if few_rows(left, right, store) && out_stride == right.columns {
-        return dot::multiply_few_rows(out, left, right, false);
+    if out_stride == right.columns && store == Store::Replace && reads_in_place(left, right) {
+        return dot::multiply_few_rows(BlockMut::new(out, out_stride, left.rows, right.columns), left, right, false);
     }
-    multiply_in_cache(out, out_stride, left, right, store, precision);
+    multiply_in_cache(BlockMut::new(out, out_stride, left.rows, right.columns), left, right, store, precision);
 }
 
-fn multiply_in_cache(
-    out: &mut [f32],
-    out_stride: usize,
-    left: Matrix,
-    right: Matrix,
-    store: Store,
-    precision: Precision,
-) {
+fn multiply_in_cache(out: BlockMut, left: Matrix, right: Matrix, store: Store, precision: Precision) {
     assert_product(left, right);
-    let (packing, panel) = (Packing::of(precision), kernel::panel_rows());
-    let panels = left.rows.div_ceil(panel);
-    let out = SharedRows::new(out, out_stride, left.rows, right.columns);
+    let packing = Packing::of(precision);
+    let panel = packing.left_width();
     let (in_place, packed_from) = packing.in_place(left);
-    with_buffer(&LEFT, (panels * panel - packed_from) * packing.words(left.columns), |packed| {
+    with_buffer(&LEFT, (left.rows.next_multiple_of(panel) - packed_from) * packing.words(left.columns), |packed| {
         let left = packing.lay(packed, left, in_place, packed_from);
-        for first in (0..right.columns).step_by(BLOCK_COLUMNS) {
-            let columns = first..(first + BLOCK_COLUMNS).min(right.columns);
-            run(left, right, &out, 0..panels, columns, store);
+        for (index, mut out) in out.in_columns(BLOCK_COLUMNS).enumerate() {
+            let right = right.with_columns(index * BLOCK_COLUMNS..index * BLOCK_COLUMNS + out.columns());
+            let mut store = store;
+            for words in packing.depth_blocks(packing.words(right.rows)) {
+                let right = right.with_rows(packing.depths(words.clone(), right.rows));
+                let len = right.columns.next_multiple_of(packing.right_width()) * words.len();
+                with_buffer(&RIGHT, len, |buffer| {
+                    packing.pack(buffer, packing.right_width(), right.transposed(), 0..right.columns);
+                    let panels = packing.right(buffer, words.len() * packing.right_width(), 0);
+                    packing.multiply(left, 0, words.clone(), panels, &mut out, store);
+                });
+                store = Store::Add;
+            }
+            if store == Store::Replace {
+                out.clear();
+            }
         }
     });
 }
 
-/// As [`multiply`], on all threads of the current rayon pool and for operands of any size. The output has no gaps between rows.
+/// As [`multiply`], on all threads of the current rayon pool and for operands of any size.
 pub(crate) fn multiply_parallel(out: &mut [f32], left: Matrix, right: Matrix, store: Store, precision: Precision) {
+    multiply_block(BlockMut::new(out, right.columns, left.rows, right.columns), left, right, store, precision);
+}
+
+/// As [`multiply_parallel`], with an output of its own.
+pub(crate) fn product(left: Matrix, right: Matrix, precision: Precision) -> Vec<f32> {
+    let mut out = Fresh::new(left.rows * right.columns);
+    multiply_block(out.block(left.rows, right.columns), left, right, Store::Replace, precision);
+    out.finish()
+}
+
+/// As [`multiply_parallel`], into a block.
+pub(crate) fn multiply_block(out: BlockMut, left: Matrix, right: Matrix, store: Store, precision: Precision) {
     let parallel = left.rows * left.columns * right.columns >= PARALLEL_FROM;
-    count(left.rows, left.columns, right.columns);
-    if few_rows(left, right, store) {
+    if store == Store::Replace && reads_in_place(left, right) {
+        count(left.rows, left.columns, right.columns);
         return dot::multiply_few_rows(out, left, right, parallel);
     }
     if !parallel {
-        return multiply_in_cache(out, right.columns, left, right, store, precision);
+        count(left.rows, left.columns, right.columns);
+        return multiply_in_cache(out, left, right, store, precision);
     }
     if right.columns <= FEW_COLUMNS && Packing::of(precision).reads_in_place(left) {
-        let rows = NARROW_ROWS;
-        return out.par_chunks_mut(rows * right.columns).enumerate().with_max_len(1).for_each(|(index, out)| {
-            let left = left.with_rows(index * rows..((index + 1) * rows).min(left.rows));
-            multiply_in_cache(out, right.columns, left, right, store, precision);
+        count(left.rows, left.columns, right.columns);
+        let blocks: Vec<_> = out.in_rows(NARROW_ROWS).enumerate().collect();
+        return blocks.into_par_iter().with_max_len(1).for_each(|(index, out)| {
+            let left = left.with_rows(index * NARROW_ROWS..index * NARROW_ROWS + out.rows());
+            multiply_in_cache(out, left, right, store, precision);
         });
     }
     assert_product(left, right);
     let depth = left.columns.min(MOST_DEPTH);
-    let rows = (MOST_PACKED / depth).max(BLOCK_ROWS).min(left.rows);
-    for (index, out) in out[..left.rows * right.columns].chunks_mut(rows * right.columns).enumerate() {
-        let left = left.with_rows(index * rows..((index + 1) * rows).min(left.rows));
+    let size = Panels::most_rows(precision, depth);
+    for (index, mut out) in out.in_rows(size).enumerate() {
+        let left = left.with_rows(index * size..index * size + out.rows());
         for start in (0..left.columns).step_by(depth) {
             let depths = start..(start + depth).min(left.columns);
             let store = if start > 0 { Store::Add } else { store };
-            multiply_packed(out, left.with_columns(depths.clone()), right.with_rows(depths), store, precision);
+            let right = right.with_rows(depths.clone());
+            Panels::with(precision, left.with_columns(depths), 0, |left| left.multiply(&mut out, &[right], store));
         }
     }
 }
 
-/// A product whose left operand is packed as a whole by all threads, for all tasks.
-fn multiply_packed(out: &mut [f32], left: Matrix, right: Matrix, store: Store, precision: Precision) {
-    let (packing, panel) = (Packing::of(precision), kernel::panel_rows());
-    let (panels, panel_len) = (left.rows.div_ceil(panel), panel * packing.words(left.columns));
-    let out = SharedRows::new(out, right.columns, left.rows, right.columns);
-    with_buffer(&LEFT, panels * panel_len, |packed| {
-        packed.par_chunks_mut(panel_len).with_min_len(8).enumerate().for_each(|(index, packed)| {
-            packing.pack(packed, left, index * panel..((index + 1) * panel).min(left.rows));
-        });
-        let packed = packing.packed(packed);
-
-        let (mut block_rows, mut block_columns) = (BLOCK_ROWS, BLOCK_COLUMNS);
-        let tasks = |rows: usize, columns: usize| left.rows.div_ceil(rows) * right.columns.div_ceil(columns);
-        for (rows, columns) in [(512, 256), (256, 256), (256, 128), (128, 128), (128, 64), (96, 64)] {
-            if tasks(block_rows, block_columns) < TASKS {
-                (block_rows, block_columns) = (rows, columns);
-            }
-        }
-        let block_panels = block_rows.div_ceil(panel);
-        let column_blocks = right.columns.div_ceil(block_columns);
-        // Even blocks: 576 columns are three of 192, not two of 256 and one of 64.
-        let width = right.columns.div_ceil(column_blocks).next_multiple_of(kernel::panel_columns());
-        let column_blocks = right.columns.div_ceil(width);
-        let tasks = panels.div_ceil(block_panels) * column_blocks;
-        (0..tasks).into_par_iter().with_max_len(1).for_each(|index| {
-            let (first_panel, first_column) = (index / column_blocks * block_panels, index % column_blocks * width);
-            let panels = first_panel..(first_panel + block_panels).min(panels);
-            let columns = first_column..(first_column + width).min(right.columns);
-            run(packed, right, &out, panels, columns, store);
-        });
-    });
-}
-
-fn run(left: Packed, right: Matrix, out: &SharedRows, panels: Range<usize>, columns: Range<usize>, store: Store) {
-    let len = columns.len().next_multiple_of(kernel::panel_columns()) * DEPTH.min(right.rows);
-    with_buffer(&RIGHT, len, |buffer| match left {
-        Packed::Wide { left, round } => {
-            dispatch(Tile { left, right, out, panels, columns, store, round, buffer });
-        }
-        #[cfg(target_arch = "x86_64")]
-        Packed::Pairs(instructions, left) => {
-            let buffer = bytemuck::cast_slice_mut(buffer);
-            pairs::compute(instructions, PairTile { left, right, out, panels, columns, store, buffer });
-        }
-    });
-}
-
-fn few_rows(left: Matrix, right: Matrix, store: Store) -> bool {
-    let fits = left.rows <= FEW_ROWS && left.column_stride == 1 && right.row_stride == 1 && store == Store::Replace;
+/// Whether the product is one of few rows, each weight of which lies along its depth.
+fn reads_in_place(left: Matrix, right: Matrix) -> bool {
+    let fits = left.rows <= FEW_ROWS && left.column_stride == 1 && right.row_stride == 1;
     if fits {
         assert_product(left, right);
     }
@@ -273,6 +163,8 @@ mod tests {
         cpu::testing::with_each_instruction_set,
         testing::{in_pools, numbers},
     };
+    use burn::tensor::{bf16, f16};
+    use std::ops::Range;
 
     fn expected(
         left: &[f32],

@@ -1,72 +1,13 @@
-//! Products of bf16 numbers in pairs of depths: packing, and the walk over the tiles. Where the number of depths is odd, the
-//! last pair has a zero.
+//! Packs numbers in bf16, in pairs of depths. Where the number of depths is odd, the last pair has a zero.
 
-use super::{DEPTH, Elements, Matrix, Store, pack::Widen};
-use crate::{
-    cpu::{
-        PAIR_COLUMNS, PAIR_ROWS, PairInstructions, PairPanel, PairTarget, multiply_pairs, pair_neighbours, pair_rows,
-        turn_words, vectorised,
-    },
-    shared_rows::SharedRows,
-};
+use super::{Elements, Matrix, pack::Widen};
+use crate::cpu::{PAIR_COLUMNS, PairInstructions, pair_neighbours, pair_rows, turn_words, vectorised};
 use burn::tensor::bf16;
 use std::ops::Range;
-
-/// How the left operand lies, rounded, over its whole depth.
-#[derive(Clone, Copy)]
-pub(super) enum PairLeft<'a> {
-    /// Panels of rows.
-    Panels(&'a [u32]),
-    /// Rows behind each other, as many as whole panels have.
-    Rows(&'a [u32]),
-}
-
-/// The part of a product one task computes, as [`Tile`](super::kernel::Tile).
-pub(super) struct PairTile<'a> {
-    pub left: PairLeft<'a>,
-    pub right: Matrix<'a>,
-    pub out: &'a SharedRows<'a>,
-    pub panels: Range<usize>,
-    pub columns: Range<usize>,
-    pub store: Store,
-    /// Room for the columns packed to one [`DEPTH`].
-    pub buffer: &'a mut [u32],
-}
 
 /// Words that so much depth is packed to.
 pub(super) fn pairs(depth: usize) -> usize {
     depth.div_ceil(2)
-}
-
-/// Computes a tile.
-pub(super) fn compute(instructions: PairInstructions, tile: PairTile) {
-    let PairTile { left, right, out, panels, columns, store, buffer } = tile;
-    let (depth, all) = (right.rows, pairs(right.rows));
-    if depth == 0 && store == Store::Replace {
-        for row in panels.start * PAIR_ROWS..(panels.end * PAIR_ROWS).min(out.rows()) {
-            // SAFETY: rows and columns of this task only.
-            unsafe { out.segment(row, columns.clone()) }.fill(0.0);
-        }
-    }
-    for start in (0..depth).step_by(DEPTH) {
-        let depths = start..(start + DEPTH).min(depth);
-        let (first, count) = (start / 2, pairs(depths.len()));
-        let packed = &mut buffer[..columns.len().next_multiple_of(PAIR_COLUMNS) * count];
-        pack(instructions, packed, PAIR_COLUMNS, right.transposed(), columns.clone(), depths);
-        let add = start > 0 || store == Store::Add;
-        for panel in panels.clone() {
-            let rows = panel * PAIR_ROWS..((panel + 1) * PAIR_ROWS).min(out.rows());
-            let lies = match left {
-                PairLeft::Panels(words) => PairPanel::Pairs(&words[(panel * all + first) * PAIR_ROWS..]),
-                PairLeft::Rows(words) => PairPanel::Rows(&words[panel * PAIR_ROWS * all + first..], all),
-            };
-            let blocks = packed.chunks_exact(PAIR_COLUMNS * count).zip(columns.clone().step_by(PAIR_COLUMNS));
-            for (block, first) in blocks {
-                let columns = first..(first + PAIR_COLUMNS).min(columns.end);
-                multiply_pairs(instructions, lies, block, PairTarget { out, rows: rows.clone(), columns, add });
-            }
-        }
-    }
 }
 
 /// Lines, and numbers of each, that are rounded at once before they are turned.

@@ -1,0 +1,459 @@
+//! A frozen linear map with an update of low rank: `y = x W^T + s (x A^T) B^T`, as LoRA has it (Hu et al. 2021, arXiv:2106.09685).
+//!
+//! The update costs little beside the map: `x` is packed once for `W` and `A`, and `[x, s x A^T]` meets `[W, B]` in one product, so the
+//! update is summed in the same registers. The backward pass does the same with `[dy, s dy B]` and `[W, A]`. Kept are handles of `x`,
+//! the weight and the factors, and the narrow `s x A^T`. `W` may be dense in f32, f16 or bf16, or quantized.
+
+use crate::{
+    cpu::{BlockMut, Fresh},
+    flex::{dense, has_fused, matrix, tensor, tensor_of, values},
+    frozen_matmul::frozen_matmul,
+    linear::linear,
+    matmul::{Elements, FEW_ROWS, Matrix, Panels, Store, product},
+    precision::Precision,
+    quantized::QuantizedWeight,
+    work::operation,
+};
+use burn::{
+    backend::{
+        Autodiff, Backend, Dispatch, Flex,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+        backend_extension,
+        tensor::FloatTensor,
+    },
+    tensor::Tensor,
+};
+use burn_flex::FlexTensor;
+use std::sync::Arc;
+
+/// A weight `[out, in]` that is not trained, or to which gradients go the long way.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // The argument of one call: nobody holds many.
+pub enum FrozenWeight {
+    /// In f32, f16 or bf16.
+    Dense(Tensor<2>),
+    /// In codes.
+    Quantized(Arc<QuantizedWeight>),
+}
+
+impl FrozenWeight {
+    /// `x W^T`.
+    fn product<const D: usize>(&self, x: Tensor<D>, precision: Precision) -> Tensor<D> {
+        match self {
+            Self::Dense(weight) => linear(x, weight.clone(), precision),
+            Self::Quantized(weight) => frozen_matmul(x, weight, precision),
+        }
+    }
+
+    /// Whether it is trained after all: the update then comes by itself.
+    fn learns(&self) -> bool {
+        match self {
+            Self::Dense(weight) => weight.is_tracked(),
+            Self::Quantized(_) => false,
+        }
+    }
+
+    fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(weight) => weight.dims(),
+            Self::Quantized(weight) => weight.shape(),
+        }
+    }
+}
+
+/// `y = x W^T + scale (x A^T) B^T`. `x` is `[..., in]` in f32, `a` is `[rank, in]`, `b` `[out, rank]`; the result is f32.
+///
+/// With [`Precision::Bf16`] the operands of the products that have `y` and the gradient of `x` are rounded, those of the update too. The
+/// gradients of `a` and `b` are products of f32.
+///
+/// # Panics
+/// When the inner sizes differ.
+pub fn low_rank_linear<const D: usize>(
+    x: Tensor<D>,
+    weight: FrozenWeight,
+    [a, b]: [Tensor<2>; 2],
+    scale: f64,
+    precision: Precision,
+) -> Tensor<D> {
+    let ([rank, inputs], [outputs, of_b]) = (a.dims(), b.dims());
+    assert!(
+        x.dims()[D - 1] == inputs && weight.shape() == [outputs, inputs] && of_b == rank,
+        "low_rank_linear: x is {:?}, weight {:?}, factors [{rank}, {inputs}] and [{outputs}, {of_b}]",
+        x.dims(),
+        weight.shape()
+    );
+    if !has_fused(&x.device()) || weight.learns() {
+        return composed(x, weight, [a, b], scale, precision);
+    }
+    let (x, a, b, scale) = (x.into_dispatch(), a.into_dispatch(), b.into_dispatch(), scale as f32);
+    Tensor::from_dispatch(match weight {
+        FrozenWeight::Dense(weight) => {
+            <Dispatch as LowRankBackend>::fused_low_rank(x, weight.into_dispatch(), a, b, scale, precision)
+        }
+        FrozenWeight::Quantized(weight) => {
+            <Dispatch as LowRankBackend>::fused_low_rank_quantized(x, weight, a, b, scale, precision)
+        }
+    })
+}
+
+/// [`low_rank_linear`] by three maps, each an operation.
+pub fn composed<const D: usize>(
+    x: Tensor<D>,
+    weight: FrozenWeight,
+    [a, b]: [Tensor<2>; 2],
+    scale: f64,
+    precision: Precision,
+) -> Tensor<D> {
+    let narrow = linear(x.clone(), a, precision) * scale;
+    weight.product(x, precision) + linear(narrow, b, precision)
+}
+
+/// Backends with a fused [`low_rank_linear`].
+#[backend_extension(Flex, Autodiff)]
+pub trait LowRankBackend: Backend {
+    /// See [`low_rank_linear`].
+    fn fused_low_rank(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+        precision: Precision,
+    ) -> FloatTensor<Self>;
+    /// See [`low_rank_linear`].
+    fn fused_low_rank_quantized(
+        x: FloatTensor<Self>,
+        weight: Arc<QuantizedWeight>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+        precision: Precision,
+    ) -> FloatTensor<Self>;
+}
+
+/// Everything but `x`.
+#[derive(Debug, Clone)]
+struct Map {
+    weight: Held,
+    a: FlexTensor,
+    b: FlexTensor,
+    scale: f32,
+    precision: Precision,
+}
+
+/// The handle of a weight.
+#[derive(Debug, Clone)]
+enum Held {
+    Dense(FlexTensor),
+    Quantized(Arc<QuantizedWeight>),
+}
+
+impl Held {
+    fn matrix(&self) -> Matrix<'_> {
+        match self {
+            Self::Dense(weight) => matrix(weight),
+            Self::Quantized(weight) => {
+                let [outputs, inputs] = weight.shape();
+                Matrix::dense(Elements::Quantized(weight, 0), outputs, inputs)
+            }
+        }
+    }
+}
+
+impl Map {
+    /// `[left [wide; narrow_right], narrow]`, where `narrow = scale left narrow_left` is put beside `left`.
+    fn through(&self, left: Matrix, wide: Matrix, narrow_left: Matrix, narrow_right: Matrix) -> [Vec<f32>; 2] {
+        let (rows, rank, columns) = (left.rows, narrow_left.columns, wide.columns);
+        if rows <= FEW_ROWS {
+            let narrow = self.narrow(left, narrow_left);
+            let mut out = product(left, wide, self.precision);
+            let view = Matrix::dense(Elements::F32(&narrow), rows, rank);
+            let update = product(view, narrow_right, self.precision);
+            out.iter_mut().zip(&update).for_each(|(out, update)| *out += update);
+            return [out, narrow];
+        }
+        let (mut out, mut all_narrow) = (Fresh::new(rows * columns), vec![0.0; rows * rank]);
+        let size = Panels::most_rows(self.precision, left.columns + rank);
+        for (index, mut out) in out.block(rows, columns).in_rows(size).enumerate() {
+            let rows = index * size..index * size + out.rows();
+            let narrow = &mut all_narrow[rows.start * rank..rows.end * rank];
+            Panels::with(self.precision, left.with_rows(rows.clone()), rank, |panels| {
+                let mut block = BlockMut::new(narrow, rank, rows.len(), rank);
+                panels.multiply(&mut block, &[narrow_left], Store::Replace);
+                narrow.iter_mut().for_each(|value| *value *= self.scale);
+                panels.append(Matrix::dense(Elements::F32(narrow), rows.len(), rank));
+                panels.multiply(&mut out, &[wide, narrow_right], Store::Replace);
+            });
+        }
+        [out.finish(), all_narrow]
+    }
+
+    /// `scale left right`.
+    fn narrow(&self, left: Matrix, right: Matrix) -> Vec<f32> {
+        let mut narrow = product(left, right, self.precision);
+        narrow.iter_mut().for_each(|value| *value *= self.scale);
+        narrow
+    }
+
+    /// The output, and `scale x A^T`.
+    fn forward(&self, x: &FlexTensor) -> (FlexTensor, Vec<f32>) {
+        operation!("low_rank_linear");
+        let (weight, a, b) = (self.weight.matrix(), matrix(&self.a), matrix(&self.b));
+        let (x, mut shape) = (rows(x, weight.columns), x.layout().shape().clone());
+        let [out, narrow] = self.through(x, weight.transposed(), a.transposed(), b.transposed());
+        let last = shape.num_dims() - 1;
+        shape[last] = weight.rows;
+        (tensor_of(out, shape), narrow)
+    }
+}
+
+/// The rows of a dense tensor whose last axis has so many numbers.
+fn rows(x: &FlexTensor, columns: usize) -> Matrix<'_> {
+    let all = values(x);
+    Matrix::dense(Elements::F32(all), all.len() / columns.max(1), columns)
+}
+
+/// `left^T right`, with few columns in one of the two, whose sums run over many rows.
+fn gradient(wide: Matrix, narrow: Matrix) -> Vec<f32> {
+    product(wide.transposed(), narrow, Precision::F32)
+}
+
+/// The transpose of `[rows, columns]`.
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
+}
+
+#[derive(Debug)]
+struct LowRankBackward;
+
+/// What [`LowRankBackward`] needs.
+#[derive(Clone, Debug)]
+struct LowRankState {
+    map: Map,
+    x: FlexTensor,
+    /// `scale x A^T`.
+    narrow: Arc<Vec<f32>>,
+}
+
+impl Backward<Flex, 3> for LowRankBackward {
+    type State = LowRankState;
+
+    fn backward(self, ops: Ops<LowRankState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        operation!("low_rank_linear backward");
+        let [x_node, a_node, b_node] = ops.parents;
+        let grad = dense(grads.consume::<Flex>(&ops.node));
+        let LowRankState { map, x, narrow } = ops.state;
+        let (weight, a, b) = (map.weight.matrix(), matrix(&map.a), matrix(&map.b));
+        let ([rank, inputs], outputs) = ([a.rows, a.columns], weight.rows);
+        let (d_out, x_rows) = (rows(&grad, outputs), rows(&x, inputs));
+        if let Some(node) = b_node {
+            let d_b = gradient(d_out, Matrix::dense(Elements::F32(&narrow), d_out.rows, rank));
+            grads.register::<Flex>(node.id, tensor(d_b, [outputs, rank]));
+        }
+        let d_narrow = match x_node {
+            Some(node) => {
+                let [d_x, d_narrow] = map.through(d_out, weight, b, a);
+                grads.register::<Flex>(node.id, tensor_of(d_x, x.layout().shape().clone()));
+                d_narrow
+            }
+            None => map.narrow(d_out, b),
+        };
+        if let Some(node) = a_node {
+            // `x` is read where it lies, which it can be as the left operand.
+            let d_a = gradient(x_rows, Matrix::dense(Elements::F32(&d_narrow), d_out.rows, rank));
+            grads.register::<Flex>(node.id, tensor(transposed(&d_a, inputs, rank), [rank, inputs]));
+        }
+    }
+}
+
+impl LowRankBackend for Flex {
+    fn fused_low_rank(
+        x: FlexTensor,
+        weight: FlexTensor,
+        a: FlexTensor,
+        b: FlexTensor,
+        scale: f32,
+        precision: Precision,
+    ) -> FlexTensor {
+        Map { weight: Held::Dense(weight), a, b, scale, precision }.forward(&dense(x)).0
+    }
+
+    fn fused_low_rank_quantized(
+        x: FlexTensor,
+        weight: Arc<QuantizedWeight>,
+        a: FlexTensor,
+        b: FlexTensor,
+        scale: f32,
+        precision: Precision,
+    ) -> FlexTensor {
+        Map { weight: Held::Quantized(weight), a, b, scale, precision }.forward(&dense(x)).0
+    }
+}
+
+impl<C: CheckpointStrategy> LowRankBackend for Autodiff<Flex, C> {
+    fn fused_low_rank(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        assert!(!weight.is_tracked(), "the weight under a low-rank update is frozen");
+        tracked::<C>(x, Held::Dense(weight.into_parts().0), a, b, scale, precision)
+    }
+
+    fn fused_low_rank_quantized(
+        x: FloatTensor<Self>,
+        weight: Arc<QuantizedWeight>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        tracked::<C>(x, Held::Quantized(weight), a, b, scale, precision)
+    }
+}
+
+fn tracked<C: CheckpointStrategy>(
+    x: FloatTensor<Autodiff<Flex, C>>,
+    weight: Held,
+    a: FloatTensor<Autodiff<Flex, C>>,
+    b: FloatTensor<Autodiff<Flex, C>>,
+    scale: f32,
+    precision: Precision,
+) -> FloatTensor<Autodiff<Flex, C>> {
+    let [(x, x_node), (a, a_node), (b, b_node)] = [x.into_parts(), a.into_parts(), b.into_parts()];
+    let (x, map) = (dense(x), Map { weight, a, b, scale, precision });
+    match LowRankBackward.prepare::<C>([x_node, a_node, b_node]).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => {
+            let (out, narrow) = map.forward(&x);
+            prep.finish(LowRankState { map, x, narrow: Arc::new(narrow) }, out)
+        }
+        OpsKind::UnTracked(prep) => prep.finish(map.forward(&x).0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cpu::testing::with_each_instruction_set,
+        quantized::QuantizationScheme,
+        testing::{assert_near, in_pools, numbers, random, values},
+    };
+    use burn::tensor::{DType, Device, TensorData};
+
+    const SCALE: f64 = 0.7;
+
+    /// Output, and gradients of `sum(output * direction)` for `x`, `a` and `b`.
+    fn passes(
+        form: fn(Tensor<3>, FrozenWeight, [Tensor<2>; 2], f64, Precision) -> Tensor<3>,
+        [rows, inputs, outputs, rank]: [usize; 4],
+        weight: impl Fn(Tensor<2>) -> FrozenWeight,
+        precision: Precision,
+    ) -> [Vec<f32>; 4] {
+        let x = random([2, rows, inputs], 1).require_grad();
+        let (a, b) = (random([rank, inputs], 3).require_grad(), random([outputs, rank], 4).require_grad());
+        let out = form(x.clone(), weight(random([outputs, inputs], 2)), [a.clone(), b.clone()], SCALE, precision);
+        let grads = (out.clone() * random(out.dims(), 9)).sum().backward();
+        let gradient = |tensor: &Tensor<2>| values(tensor.grad(&grads).unwrap());
+        [values(out), values(x.grad(&grads).unwrap()), gradient(&a), gradient(&b)]
+    }
+
+    const SHAPES: [[usize; 4]; 6] =
+        [[1, 1, 1, 1], [1, 10, 7, 2], [3, 16, 2, 3], [9, 33, 65, 5], [40, 130, 96, 16], [300, 96, 700, 8]];
+
+    #[test]
+    fn equals_composed() {
+        for shape in SHAPES {
+            let found = passes(low_rank_linear, shape, FrozenWeight::Dense, Precision::F32);
+            let expected = passes(composed, shape, FrozenWeight::Dense, Precision::F32);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_near(found, expected, 3e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn sixteen_bit_and_quantized_weights_equal_their_wide_copy() {
+        let brain = |weight: Tensor<2>| weight.cast(DType::BF16);
+        let codes = |weight: Tensor<2>| {
+            Arc::new(QuantizedWeight::quantize(&weight.into_data(), QuantizationScheme::NF4).unwrap())
+        };
+        let shape = [20, 64, 96, 4];
+        let wide = |weight: Tensor<2>| FrozenWeight::Dense(weight.cast(DType::F32));
+        let dequantized = |weight: Tensor<2>| codes(weight).dequantize(&Device::flex().autodiff());
+        let pairs = [
+            (
+                passes(low_rank_linear, shape, |weight| FrozenWeight::Dense(brain(weight)), Precision::F32),
+                passes(composed, shape, |weight| wide(brain(weight)), Precision::F32),
+            ),
+            (
+                passes(low_rank_linear, shape, |weight| FrozenWeight::Quantized(codes(weight)), Precision::F32),
+                passes(composed, shape, |weight| wide(dequantized(weight)), Precision::F32),
+            ),
+        ];
+        for (found, expected) in &pairs {
+            for (found, expected) in found.iter().zip(expected) {
+                assert_near(found, expected, 3e-6);
+            }
+        }
+    }
+
+    /// The distance of all numbers together, relative to their size: operands have 8 bits.
+    #[test]
+    fn bf16_is_near_f32_on_every_instruction_set() {
+        let norm = |values: &[f32]| values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        with_each_instruction_set(|| {
+            for shape in SHAPES {
+                let found = passes(low_rank_linear, shape, FrozenWeight::Dense, Precision::Bf16);
+                let expected = passes(composed, shape, FrozenWeight::Dense, Precision::F32);
+                for (found, expected) in found.iter().zip(&expected) {
+                    let apart: Vec<f32> =
+                        found.iter().zip(expected).map(|(found, expected)| found - expected).collect();
+                    assert!(norm(&apart) < 5e-3 * norm(expected), "{shape:?}: {} of {}", norm(&apart), norm(expected));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_frozen_factor_or_input_gets_no_gradient() {
+        let (x, a, b) = (random([1, 6, 8], 1), random([2, 8], 3).require_grad(), random([5, 2], 4));
+        let weight = random([5, 8], 2);
+        let out = low_rank_linear(
+            x.clone(),
+            FrozenWeight::Dense(weight.clone()),
+            [a.clone(), b.clone()],
+            SCALE,
+            Precision::F32,
+        );
+        let grads = (out * random([1, 6, 5], 9)).sum().backward();
+        let same = composed(x.clone(), FrozenWeight::Dense(weight), [a.clone(), b.clone()], SCALE, Precision::F32);
+        let expected = (same * random([1, 6, 5], 9)).sum().backward();
+        assert_near(&values(a.grad(&grads).unwrap()), &values(a.grad(&expected).unwrap()), 3e-6);
+        assert!(x.grad(&grads).is_none() && b.grad(&grads).is_none());
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_threads_or_rows_beside() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            in_pools(|| passes(low_rank_linear, [70, 130, 190, 16], FrozenWeight::Dense, precision));
+        }
+        let device = Device::flex();
+        let (x, factor) = (numbers(40 * 30, 1), |seed, shape: [usize; 2]| {
+            Tensor::<2>::from_data(TensorData::new(numbers(shape[0] * shape[1], seed), shape), &device)
+        });
+        let run = |rows: usize| {
+            let x = Tensor::<2>::from_data(TensorData::new(x[..rows * 30].to_vec(), [rows, 30]), &device);
+            let weight = FrozenWeight::Dense(factor(2, [20, 30]));
+            values(low_rank_linear(x, weight, [factor(3, [4, 30]), factor(4, [20, 4])], SCALE, Precision::Bf16))
+        };
+        assert_eq!(run(40)[..7 * 20], run(7)[..]);
+    }
+}

@@ -1,0 +1,131 @@
+//! Packed operands, and their products on all threads: [`Panels`].
+
+use super::{
+    Matrix, Store,
+    packing::{Packed, Packing},
+};
+use crate::{cpu::BlockMut, precision::Precision, scratch::with_buffer, work::count};
+use rayon::prelude::*;
+use std::cell::RefCell;
+
+/// Words that are packed at once of each operand (16 MiB).
+const MOST_PACKED: usize = 1 << 22;
+/// Fewest rows that share a packed right operand.
+const LEAST_ROWS: usize = 192;
+/// Rows and columns of the block of one task: with the packed operands of one depth block they fit a second-level cache.
+const BLOCK: (usize, usize) = (192, 256);
+/// Blocks shrink to these until there are so many tasks. Not the number of threads: blocks do not change a result, but keep that
+/// obvious.
+const SMALLER: [(usize, usize); 4] = [(192, 128), (96, 128), (96, 64), (48, 64)];
+const TASKS: usize = 8;
+
+thread_local! {
+    pub(super) static LEFT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    pub(super) static RIGHT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A left operand in panels over its whole depth. More depth can be added: the product is then the sum of the products of both.
+pub(crate) struct Panels<'a> {
+    packing: Packing,
+    rows: usize,
+    /// Words of depth that a panel has room for, and those that are packed.
+    room: usize,
+    filled: usize,
+    words: &'a mut [f32],
+}
+
+impl Panels<'_> {
+    /// Most rows of so much depth that are packed at once.
+    pub fn most_rows(precision: Precision, depth: usize) -> usize {
+        (MOST_PACKED / Packing::of(precision).words(depth).max(1)).max(LEAST_ROWS)
+    }
+
+    /// Packs a matrix, with room for `more` depth, and lends it.
+    pub fn with<R>(precision: Precision, left: Matrix, more: usize, work: impl FnOnce(&mut Panels) -> R) -> R {
+        let packing = Packing::of(precision);
+        let room = packing.words(left.columns) + packing.words(more);
+        let len = left.rows.next_multiple_of(packing.left_width()) * room;
+        with_buffer(&LEFT, len, |words| {
+            let mut panels = Panels { packing, rows: left.rows, room, filled: 0, words };
+            panels.append(left);
+            work(&mut panels)
+        })
+    }
+
+    /// Packs more depth behind that which is there.
+    pub fn append(&mut self, more: Matrix) {
+        let (packing, width) = (self.packing, self.packing.left_width());
+        let place = self.filled * width..(self.filled + packing.words(more.columns)) * width;
+        assert!(more.rows == self.rows && place.end <= self.room * width, "room for more depth");
+        self.words.par_chunks_mut((self.room * width).max(1)).with_min_len(8).enumerate().for_each(|(index, panel)| {
+            let rows = index * width..((index + 1) * width).min(more.rows);
+            packing.pack(&mut panel[place.clone()], width, more, rows);
+        });
+        self.filled += packing.words(more.columns);
+    }
+
+    /// `out = left * right` or `out += left * right`, where each of `rights` meets its part of the depth, from the first on.
+    pub fn multiply(&self, out: &mut BlockMut, rights: &[Matrix], store: Store) {
+        let (packing, width) = (self.packing, self.packing.right_width());
+        let depth: usize = rights.iter().map(|right| packing.words(right.rows)).sum();
+        assert!(out.rows() == self.rows && depth <= self.filled, "inner sizes of a matrix product");
+        let columns = out.columns();
+        for right in rights {
+            assert!(right.columns == columns, "columns of a matrix product");
+            right.assert_covered();
+            count(self.rows, right.rows, columns);
+        }
+        if depth == 0 {
+            if store == Store::Replace {
+                out.clear();
+            }
+            return;
+        }
+        let left = packing.packed(self.words, self.room * packing.left_width());
+        let slab = (MOST_PACKED / depth / width * width).max(width);
+        out.lend(|out| {
+            for (index, out) in out.in_columns(slab).enumerate() {
+                let columns = index * slab..index * slab + out.columns();
+                with_buffer(&RIGHT, columns.len().next_multiple_of(width) * depth, |packed| {
+                    packed.par_chunks_mut(width * depth).enumerate().for_each(|(index, panel)| {
+                        let first = columns.start + index * width;
+                        let lines = first..(first + width).min(columns.end);
+                        let mut rest = panel;
+                        for right in rights {
+                            let (part, others) = rest.split_at_mut(packing.words(right.rows) * width);
+                            packing.pack(part, width, right.transposed(), lines.clone());
+                            rest = others;
+                        }
+                    });
+                    multiply_packed(packing, left, packed, depth, out, store);
+                });
+            }
+        });
+    }
+}
+
+/// A product whose operands are packed over the whole depth, by tasks that have a block of the output each.
+fn multiply_packed(packing: Packing, left: Packed, right: &[f32], depth: usize, out: BlockMut, store: Store) {
+    let (rows, columns) = (out.rows(), out.columns());
+    let tasks = |(height, width): (usize, usize)| rows.div_ceil(height) * columns.div_ceil(width);
+    let (height, most) =
+        SMALLER.into_iter().fold(BLOCK, |block, smaller| if tasks(block) < TASKS { smaller } else { block });
+    // Even blocks: 576 columns are three of 192, not two of 256 and one of 64.
+    let width = columns.div_ceil(columns.div_ceil(most)).next_multiple_of(packing.right_width());
+    let blocks: Vec<(usize, usize, BlockMut)> = out
+        .in_rows(height)
+        .enumerate()
+        .flat_map(|(row, out)| out.in_columns(width).enumerate().map(move |(column, out)| (row, column, out)))
+        .collect();
+    let panel_len = packing.right_width() * depth;
+    blocks.into_par_iter().with_max_len(1).for_each(|(row, column, mut out)| {
+        let first_panel = row * height / packing.left_width();
+        let right = &right[column * width / packing.right_width() * panel_len..];
+        let mut store = store;
+        for words in packing.depth_blocks(depth) {
+            let right = packing.right(right, panel_len, words.start);
+            packing.multiply(left, first_panel, words, right, &mut out, store);
+            store = Store::Add;
+        }
+    });
+}
