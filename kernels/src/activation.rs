@@ -3,7 +3,7 @@
 //! Keeps only its inputs; the backward pass computes value and slope of the function again.
 
 use crate::{
-    cpu::vectorised,
+    cpu::{Fresh, vectorised},
     flex::{dense, has_fused, tensor_of, values},
     functions::{erf, exp, sigmoid, tanh},
     work::operation,
@@ -149,9 +149,9 @@ fn quick_gelu(x: f32) -> (f32, f32) {
 
 /// One output from two inputs, elementwise.
 fn map2(x: &FlexTensor, y: &FlexTensor, f: impl Fn(f32, f32) -> f32 + Sync) -> FlexTensor {
-    let mut out = vec![0.0; x.layout().num_elements()];
+    let mut out = Fresh::new(x.layout().num_elements());
     let inputs = values(x).par_chunks(CHUNK).zip(values(y).par_chunks(CHUNK));
-    out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (x, y))| {
+    out.par_chunks(CHUNK).zip(inputs).for_each(|(out, (x, y))| {
         vectorised(
             #[inline(always)]
             || {
@@ -161,7 +161,7 @@ fn map2(x: &FlexTensor, y: &FlexTensor, f: impl Fn(f32, f32) -> f32 + Sync) -> F
             },
         );
     });
-    tensor_of(out, x.layout().shape().clone())
+    tensor_of(out.finish(), x.layout().shape().clone())
 }
 
 impl ActivationBackend for Flex {
@@ -190,11 +190,11 @@ impl Backward<Flex, 2> for GatedBackward {
         let grad = dense(grads.consume::<Flex>(&ops.node));
         let (gate, up, activation) = ops.state;
         let shape = gate.layout().shape();
-        let (mut d_gate, mut d_up) = (vec![0.0; shape.num_elements()], vec![0.0; shape.num_elements()]);
+        let (mut d_gate, mut d_up) = (Fresh::new(shape.num_elements()), Fresh::new(shape.num_elements()));
         {
             let inputs = values(&gate).par_chunks(CHUNK).zip(values(&up).par_chunks(CHUNK));
             let inputs = inputs.zip(values(&grad).par_chunks(CHUNK));
-            let outputs = d_gate.par_chunks_mut(CHUNK).zip(d_up.par_chunks_mut(CHUNK));
+            let outputs = d_gate.par_chunks(CHUNK).zip(d_up.par_chunks(CHUNK));
             with_function!(activation, f => outputs.zip(inputs).for_each(
                 |((d_gate, d_up), ((gate, up), grad))| vectorised(#[inline(always)] || {
                     let inputs = gate.iter().zip(up).zip(grad);
@@ -208,7 +208,7 @@ impl Backward<Flex, 2> for GatedBackward {
         }
         for (node, derivative) in [(gate_node, d_gate), (up_node, d_up)] {
             if let Some(node) = node {
-                grads.register::<Flex>(node.id, tensor_of(derivative, shape.clone()));
+                grads.register::<Flex>(node.id, tensor_of(derivative.finish(), shape.clone()));
             }
         }
     }

@@ -7,8 +7,8 @@ use burn::{
 };
 use burn_flex::{FlexTensor, Layout};
 
-/// Whether tensors of this device have the fused forms.
-pub(crate) fn has_fused(device: &Device) -> bool {
+/// Whether tensors of this device have the fused forms, which read weights in 16 bits where they lie.
+pub fn has_fused(device: &Device) -> bool {
     match device.as_dispatch() {
         DispatchDevice::Flex(_) => true,
         DispatchDevice::Autodiff(inner) => matches!(**inner, DispatchDevice::Flex(_)),

@@ -4,7 +4,7 @@
 //! zero. Keeps its input for the backward pass, not the normalised rows. Not here: normalisation over more than the last axis.
 
 use crate::{
-    cpu::vectorised,
+    cpu::{Fresh, vectorised},
     flex::{dense, has_fused, tensor, tensor_of, values},
     sums::{LANES, inner_product, sum_of, sum_vectors},
     work::operation,
@@ -79,9 +79,9 @@ impl LayerNormBackend for Flex {
         let [x, weight, bias] = [x, weight, bias].map(dense);
         let (weight, bias) = (values(&weight), values(&bias));
         let width = weight.len();
-        let mut out = vec![0.0; x.layout().num_elements()];
+        let mut out = Fresh::new(x.layout().num_elements());
         let size = (ROWS * width).max(1);
-        out.par_chunks_mut(size).zip(values(&x).par_chunks(size)).for_each(|(out, x)| {
+        out.par_chunks(size).zip(values(&x).par_chunks(size)).for_each(|(out, x)| {
             vectorised(
                 #[inline(always)]
                 || {
@@ -94,7 +94,7 @@ impl LayerNormBackend for Flex {
                 },
             );
         });
-        tensor_of(out, x.layout().shape().clone())
+        tensor_of(out.finish(), x.layout().shape().clone())
     }
 }
 
@@ -128,7 +128,7 @@ impl Backward<Flex, 3> for LayerNormBackward {
         let weight = values(&weight);
         let width = weight.len();
         let size = (ROWS * width).max(1);
-        let mut d_x = vec![0.0; x.layout().num_elements()];
+        let mut d_x = Fresh::new(x.layout().num_elements());
         let zeros = |wanted: bool| vec![0.0; if wanted { width } else { 0 }];
         let task = |((d_x, x), grad): ((&mut [f32], &[f32]), &[f32])| {
             let (mut d_weight, mut d_bias) = (zeros(weight_node.is_some()), zeros(bias_node.is_some()));
@@ -162,10 +162,10 @@ impl Backward<Flex, 3> for LayerNormBackward {
             );
             (d_weight, d_bias)
         };
-        let rows = d_x.par_chunks_mut(size).zip(values(&x).par_chunks(size)).zip(values(&grad).par_chunks(size));
+        let rows = d_x.par_chunks(size).zip(values(&x).par_chunks(size)).zip(values(&grad).par_chunks(size));
         let (d_weights, d_biases): (Vec<_>, Vec<_>) = rows.map(task).collect::<Vec<_>>().into_iter().unzip();
         if let Some(node) = x_node {
-            grads.register::<Flex>(node.id, tensor_of(d_x, x.layout().shape().clone()));
+            grads.register::<Flex>(node.id, tensor_of(d_x.finish(), x.layout().shape().clone()));
         }
         for (node, parts) in [(weight_node, d_weights), (bias_node, d_biases)] {
             if let Some(node) = node {

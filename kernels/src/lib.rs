@@ -35,13 +35,14 @@ mod work;
 
 pub use activation::{Activation, activate, gated};
 pub use attention::{Alibi, AttentionOptions, Sight, attention};
-pub use cpu::{InstructionSet, InstructionSetError, peak_multiplications};
+pub use cpu::{InstructionSet, InstructionSetError, keep_large_blocks, peak_multiplications};
 pub use cross_entropy::{
     HeadWeight, Regularisation, RegularisedLoss, linear_cross_entropy, linear_log_probabilities,
     regularised_cross_entropy, token_statistics,
 };
 pub use divergence::{Distillation, Distilled, Divergence, Labels, Predicted, TeacherTokens, linear_distillation};
 pub use factorise::{Svd, svd};
+pub use flex::has_fused;
 pub use frozen_matmul::frozen_matmul;
 pub use gather_rows::gather_rows;
 pub use householder::qr;

@@ -67,8 +67,7 @@ impl FrozenWeight {
 
 /// `y = x W^T + scale (x A^T) B^T`. `x` is `[..., in]` in f32, `a` is `[rank, in]`, `b` `[out, rank]`; the result is f32.
 ///
-/// With [`Precision::Bf16`] the operands of the products that have `y` and the gradient of `x` are rounded, those of the update too. The
-/// gradients of `a` and `b` are products of f32.
+/// All products have that precision, those of the update and of the backward pass too.
 ///
 /// # Panics
 /// When the inner sizes differ.
@@ -199,6 +198,12 @@ impl Map {
         narrow
     }
 
+    /// `narrow^T wide`, of which every row is read once: `[rank, columns of wide]`.
+    fn gradient(&self, narrow: &[f32], wide: Matrix) -> Vec<f32> {
+        let narrow = Matrix::dense(Elements::F32(narrow), wide.rows, self.a.layout().shape()[0]);
+        product(narrow.transposed(), wide, self.precision)
+    }
+
     /// The output, and `scale x A^T`.
     fn forward(&self, x: &FlexTensor) -> (FlexTensor, Vec<f32>) {
         operation!("low_rank_linear");
@@ -215,11 +220,6 @@ impl Map {
 fn rows(x: &FlexTensor, columns: usize) -> Matrix<'_> {
     let all = values(x);
     Matrix::dense(Elements::F32(all), all.len() / columns.max(1), columns)
-}
-
-/// `left^T right`, with few columns in one of the two, whose sums run over many rows.
-fn gradient(wide: Matrix, narrow: Matrix) -> Vec<f32> {
-    product(wide.transposed(), narrow, Precision::F32)
 }
 
 /// The transpose of `[rows, columns]`.
@@ -251,8 +251,8 @@ impl Backward<Flex, 3> for LowRankBackward {
         let ([rank, inputs], outputs) = ([a.rows, a.columns], weight.rows);
         let (d_out, x_rows) = (rows(&grad, outputs), rows(&x, inputs));
         if let Some(node) = b_node {
-            let d_b = gradient(d_out, Matrix::dense(Elements::F32(&narrow), d_out.rows, rank));
-            grads.register::<Flex>(node.id, tensor(d_b, [outputs, rank]));
+            let d_b = map.gradient(&narrow, d_out);
+            grads.register::<Flex>(node.id, tensor(transposed(&d_b, rank, outputs), [outputs, rank]));
         }
         let d_narrow = match x_node {
             Some(node) => {
@@ -263,9 +263,7 @@ impl Backward<Flex, 3> for LowRankBackward {
             None => map.narrow(d_out, b),
         };
         if let Some(node) = a_node {
-            // `x` is read where it lies, which it can be as the left operand.
-            let d_a = gradient(x_rows, Matrix::dense(Elements::F32(&d_narrow), d_out.rows, rank));
-            grads.register::<Flex>(node.id, tensor(transposed(&d_a, inputs, rank), [rank, inputs]));
+            grads.register::<Flex>(node.id, tensor(map.gradient(&d_narrow, x_rows), [rank, inputs]));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Keeps its input for the backward pass, not the normalised rows.
 
 use crate::{
-    cpu::vectorised,
+    cpu::{Fresh, vectorised},
     flex::{dense, has_fused, tensor, tensor_of, values},
     sums::{inner_product, sum_vectors},
     work::operation,
@@ -59,9 +59,9 @@ impl RmsNormBackend for Flex {
         let x = dense(x);
         let factors = factors(weight, offset);
         let width = factors.len();
-        let mut out = vec![0.0; x.layout().num_elements()];
+        let mut out = Fresh::new(x.layout().num_elements());
         let size = (ROWS * width).max(1);
-        out.par_chunks_mut(size).zip(values(&x).par_chunks(size)).for_each(|(out, x)| {
+        out.par_chunks(size).zip(values(&x).par_chunks(size)).for_each(|(out, x)| {
             vectorised(
                 #[inline(always)]
                 || {
@@ -74,7 +74,7 @@ impl RmsNormBackend for Flex {
                 },
             );
         });
-        tensor_of(out, x.layout().shape().clone())
+        tensor_of(out.finish(), x.layout().shape().clone())
     }
 }
 
@@ -110,7 +110,7 @@ impl Backward<Flex, 2> for RmsNormBackward {
         let factors = factors(weight, offset);
         let width = factors.len();
         let size = (ROWS * width).max(1);
-        let mut d_x = vec![0.0; x.layout().num_elements()];
+        let mut d_x = Fresh::new(x.layout().num_elements());
         let wanted = weight_node.is_some();
         let task = |((d_x, x), grad): ((&mut [f32], &[f32]), &[f32])| {
             let mut d_weight = vec![0.0; if wanted { width } else { 0 }];
@@ -136,10 +136,10 @@ impl Backward<Flex, 2> for RmsNormBackward {
             );
             d_weight
         };
-        let rows = d_x.par_chunks_mut(size).zip(values(&x).par_chunks(size)).zip(values(&grad).par_chunks(size));
+        let rows = d_x.par_chunks(size).zip(values(&x).par_chunks(size)).zip(values(&grad).par_chunks(size));
         let parts: Vec<Vec<f32>> = rows.map(task).collect();
         if let Some(node) = x_node {
-            grads.register::<Flex>(node.id, tensor_of(d_x, x.layout().shape().clone()));
+            grads.register::<Flex>(node.id, tensor_of(d_x.finish(), x.layout().shape().clone()));
         }
         if let Some(node) = weight_node {
             grads.register::<Flex>(node.id, tensor(sum_vectors(parts, width), [width]));

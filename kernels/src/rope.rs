@@ -3,7 +3,7 @@
 //! The angles come from outside: frequencies and their scaling belong to the model. The backward pass turns the other way and needs no input.
 
 use crate::{
-    cpu::vectorised,
+    cpu::{Fresh, vectorised},
     flex::{dense, has_fused, tensor_of, values},
     work::operation,
 };
@@ -103,9 +103,9 @@ fn rotate(x: &FlexTensor, cos: &FlexTensor, sin: &FlexTensor, style: RopeStyle, 
     let half = cos.layout().shape()[2];
     let (x, cos, sin) = (values(x), values(cos), values(sin));
     let width = heads * head_dim;
-    let mut out = vec![0.0; x.len()];
+    let mut out = Fresh::new(x.len());
     let size = (POSITIONS * width).max(1);
-    out.par_chunks_mut(size).zip(x.par_chunks(size)).enumerate().for_each(|(task, (out, x))| {
+    out.par_chunks(size).zip(x.par_chunks(size)).enumerate().for_each(|(task, (out, x))| {
         vectorised(
             #[inline(always)]
             || {
@@ -124,7 +124,7 @@ fn rotate(x: &FlexTensor, cos: &FlexTensor, sin: &FlexTensor, style: RopeStyle, 
             },
         );
     });
-    tensor_of(out, shape.clone())
+    tensor_of(out.finish(), shape.clone())
 }
 
 #[inline(always)]

@@ -277,7 +277,8 @@ impl Network {
     }
 
     /// Sets in which numbers products read their operands: linear maps, attention and the output head. This is the one place that says
-    /// which do. Routers, scores, norms, positions, activations, residuals, losses and adapters are computed in f32.
+    /// which do. LoRA without dropout is computed with its map. Routers, scores, norms, positions, activations, residuals, losses and other
+    /// adapters are computed in f32.
     pub fn set_precision(&mut self, precision: Precision) {
         for (path, map) in self.linears_mut() {
             map.set_precision(if path.ends_with(Experts::ROUTER) { Precision::F32 } else { precision });

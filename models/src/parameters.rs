@@ -51,6 +51,15 @@ impl Role {
         }
     }
 
+    /// Whether it has a row for every token of the vocabulary.
+    pub fn is_of_vocabulary(self) -> bool {
+        match self {
+            Self::TokenTable | Self::Head => true,
+            Self::Map | Self::ExpertMap | Self::Projection | Self::Router | Self::Table | Self::Kernel => false,
+            Self::Norm | Self::Bias | Self::Vector => false,
+        }
+    }
+
     /// Whether it is the matrix of a linear map inside a block.
     pub fn is_matrix_of_block(self) -> bool {
         match self {

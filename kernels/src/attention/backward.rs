@@ -6,7 +6,7 @@ use super::{
     scores::{Row, hide},
 };
 use crate::{
-    cpu::{BlockMut, vectorised},
+    cpu::{BlockMut, Fresh, vectorised},
     matmul::{Elements, Matrix, Store, multiply},
     scratch::with_buffer,
     sums::inner_product,
@@ -42,7 +42,7 @@ pub(super) fn backward(problem: &Problem, results: &Results) -> [Vec<f32>; 3] {
     let along = problem.queries.div_ceil(problem.tile_queries());
     let parts = TASKS.div_ceil(pairs.max(1)).min(along).max(1);
 
-    let mut d_q = vec![0.0; rows * width];
+    let mut d_q = Fresh::new(rows * width);
     // A part takes every so-manieth tile, since later tiles see more keys.
     let mut tasks: Vec<Vec<(TileAt, BlockMut)>> = (0..pairs * parts).map(|_| Vec::new()).collect();
     for (at, d_q) in problem.tiles().into_iter().zip(problem.blocks(&mut d_q, head_dim)) {
@@ -51,7 +51,8 @@ pub(super) fn backward(problem: &Problem, results: &Results) -> [Vec<f32>; 3] {
     }
     let task = |tiles: Vec<(TileAt, BlockMut)>| {
         let mut sums = [vec![0.0; problem.keys * head_dim], vec![0.0; problem.keys * value_dim]];
-        for (at, d_q) in tiles {
+        for (at, mut d_q) in tiles {
+            d_q.clear();
             let keys = problem.keys_of(&at);
             if !keys.is_empty() {
                 tile(problem, results, &at, keys, d_q, &mut sums);
@@ -61,8 +62,8 @@ pub(super) fn backward(problem: &Problem, results: &Results) -> [Vec<f32>; 3] {
     };
     let sums: Vec<[Vec<f32>; 2]> = tasks.into_par_iter().with_max_len(1).map(task).collect();
     let gather = |which: usize, dim: usize| {
-        let mut all = vec![0.0; problem.batch * problem.keys * problem.groups * dim];
-        all.par_chunks_mut((problem.groups * dim).max(1)).enumerate().for_each(|(row, all)| {
+        let mut all = Fresh::new(problem.batch * problem.keys * problem.groups * dim);
+        all.par_chunks((problem.groups * dim).max(1)).enumerate().for_each(|(row, all)| {
             let (batch, key) = (row / problem.keys, row % problem.keys);
             for (group, all) in all.chunks_exact_mut(dim).enumerate() {
                 let first = (batch * problem.groups + group) * parts;
@@ -73,10 +74,10 @@ pub(super) fn backward(problem: &Problem, results: &Results) -> [Vec<f32>; 3] {
                 }
             }
         });
-        all
+        all.finish()
     };
     let (d_k, d_v) = (gather(0, head_dim), gather(1, value_dim));
-    [d_q, d_k, d_v]
+    [d_q.finish(), d_k, d_v]
 }
 
 fn tile(

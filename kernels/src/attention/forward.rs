@@ -5,7 +5,7 @@ use super::{
     scores::{Row, hide},
 };
 use crate::{
-    cpu::{BlockMut, vectorised},
+    cpu::{BlockMut, Fresh, vectorised},
     matmul::{Elements, Matrix, Store, multiply},
     scratch::with_buffer,
     work::operation,
@@ -27,8 +27,7 @@ pub(super) fn forward(problem: &Problem) -> (Vec<f32>, Vec<f32>) {
     operation!("attention");
     let rows = problem.batch * problem.queries;
     let width = problem.heads * problem.value_dim;
-    let mut out = vec![0.0; rows * width];
-    let mut log_sums = vec![f32::NEG_INFINITY; rows * problem.heads];
+    let (mut out, mut log_sums) = (Fresh::new(rows * width), Fresh::new(rows * problem.heads));
     let mut tiles: Vec<_> = problem
         .tiles()
         .into_iter()
@@ -37,13 +36,16 @@ pub(super) fn forward(problem: &Problem) -> (Vec<f32>, Vec<f32>) {
         .collect();
     // The longest first: they are the last queries of their row.
     tiles.sort_by_key(|((at, _), _)| Reverse(at.queries.start));
-    tiles.into_par_iter().with_max_len(1).for_each(|((at, out), log_sums)| {
+    tiles.into_par_iter().with_max_len(1).for_each(|((at, mut out), mut log_sums)| {
+        out.clear();
+        log_sums.clear();
+        (0..log_sums.rows()).for_each(|row| log_sums.row(row).fill(f32::NEG_INFINITY));
         let keys = problem.keys_of(&at);
         if !keys.is_empty() {
             tile(problem, &at, keys, out, log_sums);
         }
     });
-    (out, log_sums)
+    (out.finish(), log_sums.finish())
 }
 
 fn tile(problem: &Problem, at: &TileAt, keys: Range<usize>, mut to: BlockMut, mut log_sums: BlockMut) {

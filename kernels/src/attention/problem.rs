@@ -2,7 +2,7 @@
 
 use super::AttentionOptions;
 use crate::{
-    cpu::BlockMut,
+    cpu::{BlockMut, Fresh},
     flex::{dense, integers, values},
     matmul::Matrix,
 };
@@ -114,10 +114,10 @@ impl<'a> Problem<'a> {
     }
 
     /// What the tiles, in their order, have of `[batch, queries, heads, dim]`: blocks of a row a query.
-    pub fn blocks<'v>(&self, values: &'v mut [f32], dim: usize) -> impl Iterator<Item = BlockMut<'v>> + use<'v> {
+    pub fn blocks<'v>(&self, values: &'v mut Fresh, dim: usize) -> impl Iterator<Item = BlockMut<'v>> + use<'v> {
         let (rows, width, queries) = (self.batch * self.queries, self.heads * dim, self.queries);
         let (size, columns) = (self.tile_queries(), self.shared() * dim);
-        let all = BlockMut::new(values, width, rows, width);
+        let all = values.block(rows, width);
         all.in_rows(queries.max(1))
             .flat_map(move |row| row.in_rows(size).flat_map(move |tile| tile.in_columns(columns)))
     }

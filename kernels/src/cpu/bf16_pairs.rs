@@ -126,7 +126,7 @@ fn write<const USED: usize>(
     Target { rows, columns, add }: Target,
 ) {
     for (row, sums) in rows.zip(sums) {
-        let place = out.place(row, &columns);
+        let place = out.cells(row, &columns).as_mut_ptr().cast::<f32>();
         if columns.len() == USED * LANES {
             for (index, sum) in sums.iter().enumerate() {
                 // SAFETY: as many vectors as columns; what is read was written before.

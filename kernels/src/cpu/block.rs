@@ -1,8 +1,9 @@
 //! A rectangle of an output matrix that one task writes: [`BlockMut`], and an output that is written before it is read: [`Fresh`].
 
+use rayon::prelude::*;
 use std::{
     marker::PhantomData,
-    mem::take,
+    mem::{MaybeUninit, take},
     ops::Range,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -62,12 +63,15 @@ impl<'a> BlockMut<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns) }
     }
 
-    /// Where some columns of a row start.
+    /// Some columns of a row, to be written. What is there may be read where the block was written.
     #[inline(always)]
-    pub(super) fn place(&mut self, row: usize, columns: &Range<usize>) -> *mut f32 {
+    pub(super) fn cells(&mut self, row: usize, columns: &Range<usize>) -> &mut [MaybeUninit<f32>] {
         assert!(row < self.rows && columns.start <= columns.end && columns.end <= self.columns);
-        // SAFETY: inside the block, by the check above.
-        unsafe { self.start.add(row * self.stride + columns.start) }
+        // SAFETY: inside the block, by the check above; no other block has any of it.
+        unsafe {
+            let start = self.start.add(row * self.stride + columns.start);
+            std::slice::from_raw_parts_mut(start.cast(), columns.len())
+        }
     }
 
     /// Says that every number of this block is written.
@@ -83,8 +87,7 @@ impl<'a> BlockMut<'a> {
     /// Sets all numbers to zero.
     pub fn clear(&mut self) {
         for row in 0..self.rows {
-            // SAFETY: the numbers of the row; zero bits are zeros.
-            unsafe { std::ptr::write_bytes(self.place(row, &(0..self.columns)), 0, self.columns) };
+            self.cells(row, &(0..self.columns)).fill(MaybeUninit::new(0.0));
         }
         // SAFETY: all rows were just written.
         unsafe { self.assume_written() };
@@ -155,6 +158,18 @@ impl Fresh {
         BlockMut { start, stride: columns, rows, columns, unwritten: Some(&self.written), borrowed: PhantomData }
     }
 
+    /// Parts of `size` numbers, the last with fewer. The task that takes one zeroes it, so that it is in a cache when it is written.
+    pub fn par_chunks(&mut self, size: usize) -> impl IndexedParallelIterator<Item = &mut [f32]> {
+        *self.written.get_mut() = 0;
+        let written = &self.written;
+        self.values.spare_capacity_mut()[..self.len].par_chunks_mut(size).map(|chunk| {
+            chunk.fill(MaybeUninit::new(0.0));
+            written.fetch_add(chunk.len(), Ordering::Relaxed);
+            // SAFETY: every number was just written.
+            unsafe { &mut *(std::ptr::from_mut(chunk) as *mut [f32]) }
+        })
+    }
+
     /// The numbers.
     ///
     /// # Panics
@@ -203,6 +218,13 @@ mod tests {
         });
         assert_eq!(fresh.finish(), [0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0]);
         assert!(Fresh::new(0).finish().is_empty());
+    }
+
+    #[test]
+    fn parts_are_zeros_before_they_are_written() {
+        let mut fresh = Fresh::new(7);
+        fresh.par_chunks(3).enumerate().for_each(|(index, chunk)| chunk[0] = index as f32 + 1.0);
+        assert_eq!(fresh.finish(), [1.0, 0.0, 0.0, 2.0, 0.0, 0.0, 3.0]);
     }
 
     #[test]

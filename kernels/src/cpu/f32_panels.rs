@@ -181,7 +181,9 @@ fn multiply_columns<S: Simd, const ROWS: usize, const USED: usize>(
             }
         }
     }
-    write::<S, ROWS, USED>(simd, &sums, out, target);
+    // A copy: the sums themselves are never looked at by a number that is not constant, so they stay in registers.
+    let done = sums;
+    write::<S, ROWS, USED>(simd, &done, out, target);
 }
 
 /// The sums of the first `USED` vectors of a tile whose rows are each contiguous over the depth and start `stride` apart.
@@ -206,7 +208,9 @@ fn multiply_rows<S: Simd, const ROWS: usize, const USED: usize>(
             }
         }
     }
-    write::<S, ROWS, USED>(simd, &sums, out, target);
+    // A copy: the sums themselves are never looked at by a number that is not constant, so they stay in registers.
+    let done = sums;
+    write::<S, ROWS, USED>(simd, &done, out, target);
 }
 
 #[inline(always)]
@@ -216,27 +220,22 @@ fn write<S: Simd, const ROWS: usize, const USED: usize>(
     out: &mut BlockMut,
     Target { rows, columns, add }: Target,
 ) {
-    for (row, sums) in rows.zip(sums) {
-        let place = out.place(row, &columns);
-        if columns.len() == USED * S::F32_LANES {
-            for (index, sum) in sums.iter().enumerate() {
-                // SAFETY: as many vectors as columns, in any alignment; what is read was written before.
-                unsafe {
-                    let to = place.add(index * S::F32_LANES).cast::<S::f32s>();
-                    let sum = if add { simd.add_f32s(to.read_unaligned(), *sum) } else { *sum };
-                    to.write_unaligned(sum);
-                }
+    let full = columns.len() == USED * S::F32_LANES;
+    for (row, sums) in sums.iter().enumerate().take(rows.len()) {
+        let cells = out.cells(rows.start + row, &columns);
+        // SAFETY: numbers that are only written, or that `add` says were written before.
+        let segment = unsafe { &mut *(std::ptr::from_mut(cells) as *mut [f32]) };
+        if full {
+            let (vectors, _) = S::as_mut_simd_f32s(segment);
+            for (to, sum) in vectors.iter_mut().zip(sums) {
+                *to = if add { simd.add_f32s(*to, *sum) } else { *sum };
             }
         } else {
             let mut buffer = [0.0; VECTORS * MOST_LANES];
             let (vectors, _) = S::as_mut_simd_f32s(&mut buffer);
             vectors[..USED].copy_from_slice(sums);
-            for (index, sum) in buffer[..columns.len()].iter().enumerate() {
-                // SAFETY: one of the columns; what is read was written before.
-                unsafe {
-                    let to = place.add(index);
-                    to.write(if add { to.read() + sum } else { *sum });
-                }
+            for (to, sum) in segment.iter_mut().zip(buffer) {
+                *to = if add { *to + sum } else { sum };
             }
         }
     }

@@ -1,15 +1,17 @@
-//! What depends on the CPU: the instruction set, loops compiled for each, and intrinsics.
+//! What depends on the CPU: the instruction set, loops compiled for each, and intrinsics. Unsafe code of this crate is here alone.
 //!
 //! ```text
 //! instruction_set.rs  which vector instructions are used
 //! peak.rs             how many multiplications a second there can be
 //! simd.rs             loops compiled once for each of them
+//! allocator.rs        what the allocator keeps
 //! block.rs            the rectangle of an output that a task writes
 //! f32_panels.rs       products of packed f32 numbers
 //! bf16_pack.rs        rounding to pairs of bf16 numbers, and turning rows of them into columns
 //! bf16_pairs.rs       products of packed bf16 numbers, with the instructions for that
 //! ```
 
+mod allocator;
 #[cfg(target_arch = "x86_64")]
 mod bf16_pack;
 #[cfg(target_arch = "x86_64")]
@@ -20,6 +22,7 @@ mod instruction_set;
 mod peak;
 mod simd;
 
+pub use allocator::keep_large_blocks;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use bf16_pack::{pair_neighbours, pair_rows, turn_words};
 #[cfg(target_arch = "x86_64")]

@@ -102,10 +102,18 @@ fn pack_depths(
         let to = &mut to[..lines.len()];
         let has_second = depth + 1 < depths.end;
         let start = |depth: usize| depth * matrix.column_stride + lines.start * matrix.row_stride;
-        if let (Elements::F32(all), 1) = (matrix.elements, matrix.row_stride) {
-            let row = |depth: usize| &all[start(depth)..][..lines.len()];
-            pair_rows(instructions, to, row(depth), has_second.then(|| row(depth + 1)));
-            continue;
+        match (matrix.elements, matrix.row_stride) {
+            (Elements::F32(all), 1) => {
+                let row = |depth: usize| &all[start(depth)..][..lines.len()];
+                pair_rows(instructions, to, row(depth), has_second.then(|| row(depth + 1)));
+                continue;
+            }
+            (Elements::Bf16(all), 1) => {
+                let row = |depth: usize| &all[start(depth)..][..lines.len()];
+                pair_stored_rows(to, row(depth), has_second.then(|| row(depth + 1)));
+                continue;
+            }
+            _ => {}
         }
         for (row, depth) in rows.iter_mut().zip(depth..depth + 1 + usize::from(has_second)) {
             let row = &mut row[..lines.len()];
@@ -133,6 +141,21 @@ fn pair_stored(words: &mut [u32], numbers: &[bf16]) {
             if let ([low], Some(to)) = (last, words.last_mut()) {
                 *to = u32::from(low.to_bits());
             }
+        },
+    );
+}
+
+/// Stored numbers of two rows, as they are.
+fn pair_stored_rows(words: &mut [u32], low: &[bf16], high: Option<&[bf16]>) {
+    vectorised(
+        #[inline(always)]
+        || match high {
+            Some(high) => {
+                for ((to, low), high) in words.iter_mut().zip(low).zip(high) {
+                    *to = u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16;
+                }
+            }
+            None => words.iter_mut().zip(low).for_each(|(to, low)| *to = u32::from(low.to_bits())),
         },
     );
 }

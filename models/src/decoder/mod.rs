@@ -11,7 +11,7 @@ pub use config::{DecoderConfig, HeadConfig};
 pub use head::Head;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use firebrand_adapters::{Linear, Lora, Mode};
 use firebrand_kernels::{HeadWeight, Precision};
 
@@ -244,7 +244,8 @@ impl Decoder {
         }
         self.embed.merge();
         if let Some(adapter) = self.head.adapter.take() {
-            self.head.weight = self.head.weight.take().map(|head| head.map(|weight| weight + adapter.delta()));
+            self.head.weight =
+                self.head.weight.take().map(|head| head.map(|weight| weight.cast(DType::F32) + adapter.delta()));
         }
     }
 

@@ -2,7 +2,8 @@
 
 use firebrand_kernels::QuantizationScheme;
 
-/// How the matrices of the blocks are held in memory; all other parameters are f32. Weights that a folder has quantized
+/// How the matrices of the blocks are held in memory. Where that is in fewer bits than f32, frozen token tables and heads are held as files
+/// store them, on devices that read them so; all other parameters are f32. Weights that a folder has quantized
 /// stay as they are: then [`Hold::Quantized`] must name their scheme, and the other variants apply to the matrices not
 /// quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

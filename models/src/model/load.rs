@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use burn::tensor::{Bytes, DType, Device, TensorData};
-use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
+use firebrand_kernels::{QuantizationScheme, QuantizedWeight, has_fused};
 
 use super::files::ModelFiles;
 use super::hold::Hold;
 use crate::error::ModelError;
-use crate::parameters::{Given, ParameterSource, Wanted};
+use crate::parameters::{Given, ParameterSource, Role, Wanted};
 use crate::weights::{Dtype, Form, Layout, TensorView, read_quantized};
 
 /// Reads each parameter once, in the order of the model. Building a model cannot fail half-way, so the first problem is
@@ -74,16 +74,26 @@ impl<'a> FromCheckpoint<'a> {
         scheme: QuantizationScheme,
     ) -> Result<QuantizedWeight, ModelError> {
         let (view, layout) = self.find(path)?;
-        let stored = match view.dtype {
-            Dtype::BF16 => Hold::Bf16,
-            Dtype::F16 => Hold::F16,
-            _ => Hold::F32,
-        };
+        let stored = as_stored(view.dtype);
         let (file, name) = (view.file, view.name);
         let values = held(view, &shape, layout, stored)?;
         self.files.checkpoint().release(&view);
         QuantizedWeight::quantize(&values, scheme)
             .map_err(|problem| ModelError::tensor(file, name, "a matrix that can be quantized", problem.to_string()))
+    }
+
+    /// How a parameter outside of the blocks is held. Token table and head are the largest matrices: where others take fewer bits, they are
+    /// held as the file stores them, which loses nothing, if the device reads them so.
+    fn hold_outside(&self, path: &str, role: Role) -> Hold {
+        let narrow = match (self.hold, role) {
+            (Hold::F32, _) => false,
+            (Hold::Bf16 | Hold::F16 | Hold::Quantized(_), role) => role.is_of_vocabulary(),
+        };
+        match self.files.checkpoint().get(self.place(path).0) {
+            Ok(view) if narrow && has_fused(&self.device) => as_stored(view.dtype),
+            // A tensor that is not there is reported where it is read.
+            _ => Hold::F32,
+        }
     }
 
     fn find(&self, path: &str) -> Result<(TensorView<'_>, Layout), ModelError> {
@@ -102,6 +112,15 @@ impl<'a> FromCheckpoint<'a> {
     fn place<'p>(&'p self, path: &'p str) -> (&'p str, Form) {
         let load = self.files.load(path);
         load.map_or((path, Form::Dense(Layout::Same)), |load| (load.theirs.as_str(), load.form))
+    }
+}
+
+/// What loses nothing of numbers in a file.
+fn as_stored(dtype: Dtype) -> Hold {
+    match dtype {
+        Dtype::BF16 => Hold::Bf16,
+        Dtype::F16 => Hold::F16,
+        _ => Hold::F32,
     }
 }
 
@@ -137,8 +156,7 @@ fn pairs(layout: Layout, bytes: Vec<u8>, stored: &[usize]) -> Vec<u8> {
 impl ParameterSource for FromCheckpoint<'_> {
     fn give(&mut self, wanted: Wanted<'_>) -> Given {
         let Wanted { path, shape, role, .. } = wanted;
-        // The embedding is looked up and may be the head too; only the matrices of the blocks are held in fewer bits.
-        let hold = if role.is_matrix_of_block() { self.hold } else { Hold::F32 };
+        let hold = if role.is_matrix_of_block() { self.hold } else { self.hold_outside(path, role) };
         let quantized = |weight| Given::Quantized(Arc::new(weight));
         let given = match (self.place(path).1, hold, shape) {
             (Form::Quantized(found), _, &[out, input]) if role.is_linear() => {

@@ -1,7 +1,7 @@
 //! [`Embedding`]: from token ids to the residual stream.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use firebrand_adapters::{Linear, Lora, Mode};
 
 use super::maps::{Maps, maps};
@@ -144,7 +144,7 @@ impl Embedding {
     fn look_up(&self, inputs: &Inputs) -> Tensor<3> {
         let ids = ids_tensor(inputs.ids.clone(), inputs, &self.device());
         let rows = |table: Tensor<2>| {
-            let x = burn::tensor::module::embedding(table, ids.clone());
+            let x = burn::tensor::module::embedding(table, ids.clone()).cast(DType::F32);
             match self.padding_token {
                 Some(padding) if x.is_tracked() => {
                     let [batch, time, width] = x.dims();
@@ -165,7 +165,7 @@ impl Embedding {
     /// Merges the adapter into the table.
     pub(crate) fn merge(&mut self) {
         if let Some(adapter) = self.adapter.take() {
-            self.tokens = self.tokens.clone().map(|tokens| tokens + adapter.delta().transpose());
+            self.tokens = self.tokens.clone().map(|tokens| tokens.cast(DType::F32) + adapter.delta().transpose());
         }
     }
 

@@ -22,7 +22,8 @@ fn steps_are_measured_by_phase_and_operation_and_nothing_is_written() {
     for phase in ["batch", "forward", "backward", "gradient norm", "optimizer"] {
         assert!(names("phases").iter().any(|name| name == phase), "{phase} in {report}");
     }
-    for operation in ["low_rank_linear", "low_rank_linear backward", "attention", "attention backward", "cross_entropy"] {
+    for operation in ["low_rank_linear", "low_rank_linear backward", "attention", "attention backward", "cross_entropy"]
+    {
         assert!(names("operations").iter().any(|name| name == operation), "{operation} in {report}");
     }
     // Operations and what lies outside of them make the phases, and these the step.

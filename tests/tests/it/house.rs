@@ -180,6 +180,23 @@ fn only_the_trainer_chooses_devices() {
     assert_none(chosen, "a device chosen outside of the trainer");
 }
 
+/// Where there is unsafe code, and what for.
+const UNSAFE: [(&str, &str); 3] = [
+    ("kernels/src/cpu/", "intrinsics, blocks of outputs, the allocator"),
+    ("datasets/src/store/mod.rs", "mapped files"),
+    ("models/src/weights/mapping.rs", "mapped files"),
+];
+
+#[test]
+fn unsafe_code_is_in_listed_places() {
+    let mut sources = program();
+    for (path, _) in UNSAFE {
+        assert!(places(&sources, &["unsafe "]).iter().any(|place| place.starts_with(path)), "{path} has none");
+    }
+    sources.retain(|source| !UNSAFE.iter().any(|(path, _)| source.path.starts_with(path)));
+    assert_none(places(&sources, &["unsafe {", "unsafe fn", "unsafe impl"]), "unsafe code outside of listed places");
+}
+
 /// Where optimisers and objectives wait for the device, and what for. Anything else there keeps an accelerator idle at every step.
 const WAITS: [(&str, &str); 15] = [
     ("trainer/src/optim/clip.rs", "the global norm, once a step; a size of a tensor, for Adafactor and Muon"),

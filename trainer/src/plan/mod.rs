@@ -60,6 +60,7 @@ pub use model_folder::model_folder;
 pub use notes::notes;
 pub use objective::decide_objective;
 pub use opened::Opened;
+pub use precision::stored;
 pub use ready::Ready;
 pub use recompute::recompute;
 pub use rows::rows_of;
