@@ -135,8 +135,8 @@ def generate(files: Files, size: Size, variant: Variant, binary: Path) -> Run:
 
 
 def rates(size: Size, first: list[float], whole: list[float]) -> dict[str, list[float]]:
-    """Of the seconds to the first token, and to the last."""
+    """Of the seconds to the first token, and to the last. Those of a tiny model may be too few for the clock."""
     return {
-        "prompt tokens/s": [size.length / seconds for seconds in first],
-        "new tokens/s": [size.steps / (both - one) for one, both in zip(first, whole)],
+        "prompt tokens/s": [size.length / max(seconds, 1e-6) for seconds in first],
+        "new tokens/s": [size.steps / max(both - one, 1e-6) for one, both in zip(first, whole)],
     }

@@ -14,9 +14,10 @@
 # Options:
 #   --by COUNT       perf: instructions:u of `perf stat`, all instruction sets.
 #                    valgrind: instructions by cachegrind, which knows nothing beyond AVX2, so the kernels for AVX-512 are not seen.
-#                    time: seconds of CPU, user and system; the machine should be idle.
+#                    It needs half a minute for each step of 64 tokens; FIREBRAND_CPU=portable is three times as fast, and sees less.
+#                    time: seconds of CPU, user and system; the machine should be idle. Recipes of regress/ then run 200 steps.
 #                    auto, the default: the first of these that works here.
-#   --rounds N       default: 2 where instructions are counted, 7 for time
+#   --rounds N       default: 2 for perf, 1 for valgrind, 7 for time
 #   --threshold P    percent, default 3
 #   --targets DIR    folder for builds, kept, and shared by both commits, so that dependencies are built once; default: a temporary one
 #   --set KEY=VALUE  passed to `firebrand train`; may be repeated
@@ -60,7 +61,11 @@ for recipe in "$@"; do
     [[ -f $recipe ]] || fail "$recipe: no such recipe"
     recipes+=("$(realpath "$recipe")")
 done
-[[ ${#recipes[@]} -gt 0 ]] || recipes=("$root"/tests/bench/regress/*.toml)
+shipped=no
+if [[ ${#recipes[@]} -eq 0 ]]; then
+    recipes=("$root"/tests/bench/regress/*.toml)
+    shipped=yes
+fi
 
 scratch=$(mktemp -d)
 clean() {
@@ -111,13 +116,19 @@ case $by in
     *) fail "--by $by: expected auto, perf, valgrind or time" ;;
 esac
 case $by in
-    perf | valgrind) rounds=${rounds:-2} ;;
-    time) rounds=${rounds:-7} ;;
+    perf) rounds=${rounds:-2} ;;
+    valgrind) rounds=${rounds:-1} ;;
+    time)
+        rounds=${rounds:-7}
+        # Before what the caller sets, which counts.
+        [[ $shipped == no ]] || settings=(--set train.steps=200 "${settings[@]}")
+        ;;
 esac
+[[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "--rounds $rounds: expected a number from 1"
 
 export RAYON_NUM_THREADS=1
 # Valgrind has no more than AVX2 on x86; on other machines the program chooses.
-[[ $by != valgrind || $(uname -m) != x86_64 ]] || export FIREBRAND_CPU=avx2
+[[ $by != valgrind || $(uname -m) != x86_64 ]] || export FIREBRAND_CPU=${FIREBRAND_CPU:-avx2}
 
 # Prints what a run of a recipe cost.
 cost() {
@@ -157,7 +168,7 @@ middle() {
 
 case $by in
     perf) unit='instructions' ;;
-    valgrind) unit='instructions, with AVX2' ;;
+    valgrind) unit="instructions, ${FIREBRAND_CPU:-as chosen}" ;;
     time) unit='CPU seconds' ;;
 esac
 printf '%s against %s, %s rounds in turn, one thread, by %s; worse than %s %% fails\n\n' "$new" "$old" "$rounds" "$by" "$threshold"
