@@ -11,7 +11,7 @@ difference fails the run. The first step of a run is left out: it pays for page 
 kernel's figure for the whole process. A variant is a dtype and how the process is run: `bf16`, `f32@avx2` (both sides
 without AVX-512), `bf16@large-blocks` (glibc told to keep large blocks instead of returning them to the kernel after every
 use, which nobody sets, but which is the fairer rival of a program that has an allocator of its own).
-`--smoke` runs any job in seconds, with a tiny model: it shows that both sides do the same, and measures nothing.
+`--smoke` runs any job with a tiny model: it shows that both sides do the same, and measures nothing.
 """
 
 import argparse
