@@ -9,9 +9,10 @@ use crate::{
     flex::{dense, has_fused, matrix, tensor, tensor_of, values},
     frozen_matmul::frozen_matmul,
     linear::linear,
-    matmul::{Elements, FEW_ROWS, Matrix, Panels, Store, product},
+    matmul::{Elements, FEW_ROWS, Matrix, Panels, Store, multiply, product},
     precision::Precision,
     quantized::QuantizedWeight,
+    sums::sum_vectors,
     work::operation,
 };
 use burn::{
@@ -28,6 +29,7 @@ use burn::{
     tensor::Tensor,
 };
 use burn_flex::FlexTensor;
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// A weight `[out, in]` that is not trained, or to which gradients go the long way.
@@ -67,7 +69,8 @@ impl FrozenWeight {
 
 /// `y = x W^T + scale (x A^T) B^T`. `x` is `[..., in]` in f32, `a` is `[rank, in]`, `b` `[out, rank]`; the result is f32.
 ///
-/// All products have that precision, those of the update and of the backward pass too.
+/// With [`Precision::Bf16`] the operands of the products that have `y` and the gradient of `x` are rounded, those of the update too. The
+/// gradients of `a` and `b` are products of f32.
 ///
 /// # Panics
 /// When the inner sizes differ.
@@ -198,12 +201,6 @@ impl Map {
         narrow
     }
 
-    /// `narrow^T wide`, of which every row is read once: `[rank, columns of wide]`.
-    fn gradient(&self, narrow: &[f32], wide: Matrix) -> Vec<f32> {
-        let narrow = Matrix::dense(Elements::F32(narrow), wide.rows, self.a.layout().shape()[0]);
-        product(narrow.transposed(), wide, self.precision)
-    }
-
     /// The output, and `scale x A^T`.
     fn forward(&self, x: &FlexTensor) -> (FlexTensor, Vec<f32>) {
         operation!("low_rank_linear");
@@ -220,6 +217,24 @@ impl Map {
 fn rows(x: &FlexTensor, columns: usize) -> Matrix<'_> {
     let all = values(x);
     Matrix::dense(Elements::F32(all), all.len() / columns.max(1), columns)
+}
+
+/// Fewest rows of which one task sums the gradient of a factor, and most tasks. Part of the result: sums of tasks are added in order.
+const GRADIENT_ROWS: usize = 256;
+const GRADIENT_TASKS: usize = 16;
+
+/// `wide^T narrow` in f32, `[columns of wide, columns of narrow]`. Tasks take rows, so that each reads what lies together.
+fn gradient(wide: Matrix, narrow: Matrix) -> Vec<f32> {
+    let size = wide.rows.div_ceil(GRADIENT_TASKS).max(GRADIENT_ROWS);
+    let len = wide.columns * narrow.columns;
+    let tasks = (0..wide.rows.div_ceil(size)).into_par_iter().with_max_len(1).map(|task| {
+        let rows = task * size..((task + 1) * size).min(wide.rows);
+        let mut sums = vec![0.0; len];
+        let left = wide.with_rows(rows.clone()).transposed();
+        multiply(&mut sums, narrow.columns, left, narrow.with_rows(rows), Store::Replace, Precision::F32);
+        sums
+    });
+    sum_vectors(tasks.collect::<Vec<_>>(), len)
 }
 
 /// The transpose of `[rows, columns]`.
@@ -251,8 +266,8 @@ impl Backward<Flex, 3> for LowRankBackward {
         let ([rank, inputs], outputs) = ([a.rows, a.columns], weight.rows);
         let (d_out, x_rows) = (rows(&grad, outputs), rows(&x, inputs));
         if let Some(node) = b_node {
-            let d_b = map.gradient(&narrow, d_out);
-            grads.register::<Flex>(node.id, tensor(transposed(&d_b, rank, outputs), [outputs, rank]));
+            let d_b = gradient(d_out, Matrix::dense(Elements::F32(&narrow), d_out.rows, rank));
+            grads.register::<Flex>(node.id, tensor(d_b, [outputs, rank]));
         }
         let d_narrow = match x_node {
             Some(node) => {
@@ -263,7 +278,8 @@ impl Backward<Flex, 3> for LowRankBackward {
             None => map.narrow(d_out, b),
         };
         if let Some(node) = a_node {
-            grads.register::<Flex>(node.id, tensor(map.gradient(&d_narrow, x_rows), [rank, inputs]));
+            let d_a = gradient(x_rows, Matrix::dense(Elements::F32(&d_narrow), d_out.rows, rank));
+            grads.register::<Flex>(node.id, tensor(transposed(&d_a, inputs, rank), [rank, inputs]));
         }
     }
 }
