@@ -131,9 +131,10 @@ fn of(block: &BlockConfig, learning: Learning) -> usize {
             2 * inner + when(down, inner)
         }
         MlpConfig::Plain { intermediate_size: inner, .. } => inner + when(down, inner),
-        // Each visit has its row, gate, up and output, which the weight of the visit multiplies.
+        // Each visit has its row, gate, up, their product, and an output, which the weight of the visit multiplies. What of
+        // them is not kept is freed, but the next expert has another number of rows: an allocator finds no use for the gap.
         MlpConfig::Experts { intermediate_size: inner, chosen, experts, .. } => {
-            chosen * (2 * inner + when(down, inner) + when(up, width) + width) + 2 * experts
+            chosen * (3 * inner + 2 * width) + 2 * experts
         }
     };
     norms + inputs + attention(block) + mlp + adapters
@@ -149,4 +150,59 @@ fn attention(block: &BlockConfig) -> usize {
     };
     let clipped = clip.map_or(0, |_| queries + 2 * keys);
     2 * queries + 2 * keys + heads + norms + clipped
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use firebrand_adapters::{AdapterConfig, LoraConfig, ModulePattern, Targets};
+
+    use crate::{Model, adapter_folder};
+
+    const LLAMA: &str = r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 90, "hidden_size": 24,
+        "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "hidden_act": "silu"}"#;
+
+    fn model() -> Model {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), LLAMA).unwrap();
+        Model::random(folder.path(), 1, &Device::flex()).unwrap()
+    }
+
+    fn adapted(config: LoraConfig) -> Model {
+        let mut model = model();
+        let start = adapter_folder::Start::Fresh { seed: 1, original: None };
+        adapter_folder::attach(&mut model, &AdapterConfig::Lora(config), start).unwrap();
+        model.train_active()
+    }
+
+    /// Inputs of two norms and of the maps behind them, operands and output of attention with a number a head, gate, up and
+    /// the input of down.
+    const ALL: usize = 4 * 24 + 2 * 32 + 2 * 16 + 4 + 3 * 40;
+
+    #[test]
+    fn a_block_keeps_what_learns_needs() {
+        let kept = |model: Model| model.kept(false).remove(0).blocks;
+        assert_eq!(kept(model()), [0; 3], "nothing learns");
+        assert_eq!(kept(model().train_all()), [ALL; 3]);
+        // Seven maps with factors of rank 2.
+        assert_eq!(kept(adapted(LoraConfig::new(2, 4.0, Targets::AllLinear))), [ALL + 7 * 2; 3]);
+        let names = |names: &[&str]| ModulePattern::Suffixes(names.iter().map(ToString::to_string).collect());
+        let queries = LoraConfig::new(2, 4.0, Targets::Pattern(names(&["q_proj"])));
+        assert_eq!(kept(adapted(queries)), [ALL - 24 - 40 + 2; 3], "the MLP's maps keep no input");
+    }
+
+    #[test]
+    fn below_the_first_block_that_learns_nothing_is_kept() {
+        let mut config = LoraConfig::new(2, 4.0, Targets::AllLinear);
+        config.exclude = Some(ModulePattern::Regex(r".*layers\.0\..*".into()));
+        assert_eq!(adapted(config).kept(false).remove(0).blocks, [0, ALL + 14, ALL + 14]);
+    }
+
+    #[test]
+    fn dropped_inputs_are_kept_by_each_map() {
+        let model = adapted(LoraConfig::new(2, 4.0, Targets::AllLinear));
+        let inputs = 5 * 24 + 32 + 40;
+        assert_eq!(model.kept(true).remove(0).blocks[0], ALL + 14 + 2 * inputs);
+    }
 }

@@ -65,18 +65,10 @@ impl Portions {
     /// Those in which a run began, where the recipe still allows them and they fit; `None` otherwise. `plan` is for
     /// micro-batches of `train.micro_batch_size` packs.
     pub(super) fn of_earlier(recipe: &Recipe, plan: MemoryPlan, earlier: PlannedMemory) -> Option<Self> {
-        let PlannedMemory { micro_batch_size: micro_batch, allowed, recompute, .. } = earlier;
-        let train = &recipe.train;
-        let asked = match (train.recompute, recompute) {
-            (recipe::Recompute::Auto, _)
-            | (recipe::Recompute::Off, Recompute::Off)
-            | (recipe::Recompute::Blocks, Recompute::Blocks) => true,
-            (recipe::Recompute::Off, Recompute::Blocks) | (recipe::Recompute::Blocks, Recompute::Off) => false,
-        };
-        let divides = micro_batch > 0 && micro_batch <= allowed && train.batch_size.is_multiple_of(micro_batch);
+        let PlannedMemory { micro_batch_size: micro_batch, recompute, .. } = earlier;
         let portions = Self { micro_batch, recompute, plan: plan.with_rows(micro_batch as u64) };
         let fits = portions.plan.machine.is_none_or(|machine| portions.needed() <= machine.free);
-        (asked && divides && allowed == train.micro_batch_size && fits).then_some(portions)
+        (allows(recipe, earlier) && fits).then_some(portions)
     }
 
     /// Bytes that the run needs by the estimate.
@@ -118,7 +110,7 @@ impl Portions {
     pub(super) fn remark_of_resumed(&self, recipe: &Recipe, earlier: PlannedMemory) -> Option<String> {
         let began = Self { micro_batch: earlier.micro_batch_size, recompute: earlier.recompute, plan: self.plan };
         let same = (self.micro_batch, self.recompute) == (began.micro_batch, began.recompute);
-        match (same, earlier.allowed == recipe.train.micro_batch_size) {
+        match (same, allows(recipe, earlier)) {
             (true, _) if self.micro_batch == recipe.train.micro_batch_size => None,
             (true, _) => Some(format!("micro-batches have {}, as when the run began", self.shape())),
             // The user changed the recipe, and knows.
@@ -140,6 +132,20 @@ impl Portions {
         };
         format!("{} row{plural}{again}", self.micro_batch)
     }
+}
+
+/// Whether a recipe allows the portions in which a run began. One that was changed to say something else does not.
+fn allows(recipe: &Recipe, earlier: PlannedMemory) -> bool {
+    let (train, micro_batch) = (&recipe.train, earlier.micro_batch_size);
+    let asked = match (train.recompute, earlier.recompute) {
+        (recipe::Recompute::Auto, _)
+        | (recipe::Recompute::Off, Recompute::Off)
+        | (recipe::Recompute::Blocks, Recompute::Blocks) => true,
+        (recipe::Recompute::Off, Recompute::Blocks) | (recipe::Recompute::Blocks, Recompute::Off) => false,
+    };
+    // What `run.json` says was read from a file.
+    let divides = micro_batch > 0 && micro_batch <= earlier.allowed && train.batch_size.is_multiple_of(micro_batch);
+    asked && divides && earlier.allowed == train.micro_batch_size
 }
 
 /// Whether a run may take smaller micro-batches than its recipe says: not where these are what is measured.
@@ -189,7 +195,7 @@ mod tests {
     #[test]
     fn long_rows_are_split_before_anything_is_recomputed() {
         let train = "batch_size = 12\nmicro_batch_size = 12";
-        for (free, expected) in [(500, 6), (400, 4), (300, 3), (220, 2), (170, 1)] {
+        for (free, expected) in [(500, 6), (380, 4), (300, 3), (220, 2), (170, 1)] {
             assert_eq!(decided(train, 512, free), (expected, Recompute::Off), "{free} MiB");
         }
         // Not even one row fits with all of its activations.
@@ -199,7 +205,7 @@ mod tests {
     #[test]
     fn short_rows_are_recomputed_before_products_become_narrow() {
         let train = "batch_size = 12\nmicro_batch_size = 12";
-        assert_eq!(decided(train, 128, 400), (4, Recompute::Off));
+        assert_eq!(decided(train, 128, 380), (4, Recompute::Off));
         assert_eq!(decided(train, 128, 300), (12, Recompute::Blocks));
         assert_eq!(decided(train, 128, 220), (6, Recompute::Blocks));
     }
