@@ -22,8 +22,9 @@ use crate::objective::Recompute;
 use crate::recipe::{self, Recipe};
 use crate::run::PlannedMemory;
 
-/// Micro-batches of so many tokens are not made smaller in order to keep activations.
-const LEAST_TOKENS: u64 = 512;
+/// Micro-batches of so many tokens are not made smaller in order to keep activations: half as many cost almost what
+/// recomputation does (measured in `docs/performance.md`).
+const LEAST_TOKENS: u64 = 256;
 
 /// The portions of a step, and the estimate behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,9 +206,9 @@ mod tests {
     #[test]
     fn short_rows_are_recomputed_before_products_become_narrow() {
         let train = "batch_size = 12\nmicro_batch_size = 12";
-        assert_eq!(decided(train, 128, 380), (4, Recompute::Off));
-        assert_eq!(decided(train, 128, 300), (12, Recompute::Blocks));
-        assert_eq!(decided(train, 128, 220), (6, Recompute::Blocks));
+        assert_eq!(decided(train, 64, 380), (4, Recompute::Off));
+        assert_eq!(decided(train, 64, 300), (12, Recompute::Blocks));
+        assert_eq!(decided(train, 64, 220), (6, Recompute::Blocks));
     }
 
     #[test]

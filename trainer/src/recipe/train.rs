@@ -69,7 +69,7 @@ pub struct TrainSection {
     #[schemars(example = 0.5)]
     pub max_grad_norm: Clipping,
     /// Whether activations are computed again in the backward pass to save memory: never, block by block, or when the
-    /// memory plan needs it although micro-batches were made smaller, down to 512 tokens.
+    /// memory plan needs it although micro-batches were made smaller, down to 256 tokens.
     #[schemars(example = Recompute::Blocks)]
     pub recompute: Recompute,
     /// Weights that a full run leaves as they are: regular expressions that are looked for in the names of the model's files, such
