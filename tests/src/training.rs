@@ -86,13 +86,14 @@ pub fn train_in(
 ) -> Result<(Outcome, Model, Tensors), Error> {
     let Ready { loaded, data, model, companion } = prepare(recipe, overrides)?;
     let recipe = &loaded.recipe;
-    let (recompute, _) = plan::recompute(recipe, &model, &data);
+    let portions = plan::Portions::new(recipe, &model, &data)?;
     let checkpoints = match checkpoint {
         None => RunDirectory::create(output)?.checkpoints(),
         Some(_) => Checkpoints::new(output),
     };
-    let objective = Objective::new(&recipe.objective_of(model.kind()), recompute, companion)?;
-    let mut trainer = Trainer::new(recipe, objective, "base".into(), model, &data.train, data.eval.as_ref());
+    let objective = Objective::new(&recipe.objective_of(model.kind()), portions.recompute, companion)?;
+    let mut trainer = Trainer::new(recipe, objective, "base".into(), model, &data.train, data.eval.as_ref())
+        .with_micro_batch(portions.micro_batch);
     if let Some(checkpoint) = checkpoint {
         trainer.resume(checkpoint)?;
     }

@@ -43,22 +43,6 @@ impl BlockInitials {
         Self { qkv: Initial::Normal, output: Initial::Normal, up: Initial::Normal, down: Initial::Normal };
 }
 
-impl BlockConfig {
-    /// Number of values that a block keeps per token for the backward pass: the stream before and after each norm, q, k
-    /// and v before and after rotation, the output of the heads, the MLP's activations.
-    pub fn activations(&self) -> usize {
-        let AttentionConfig { heads, kv_heads, head_dim, .. } = self.attention;
-        let mlp = match self.mlp {
-            MlpConfig::Gated { intermediate_size, .. } | MlpConfig::GatedFused { intermediate_size, .. } => {
-                3 * intermediate_size
-            }
-            MlpConfig::Plain { intermediate_size, .. } => 2 * intermediate_size,
-            MlpConfig::Experts { intermediate_size, chosen, .. } => chosen * (3 * intermediate_size + 2 * self.width),
-        };
-        6 * self.width + 2 * (heads + 2 * kv_heads) * head_dim + heads * head_dim + mlp
-    }
-}
-
 /// Grouped-query self-attention.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttentionConfig {

@@ -35,6 +35,7 @@ mod program;
 mod quickstart;
 mod resume;
 mod seeing;
+mod short_of_memory;
 mod student;
 mod tensor_rows;
 mod towers;

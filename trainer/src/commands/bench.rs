@@ -13,8 +13,8 @@ use crate::cli::BenchArgs;
 use crate::device::{decided, is_cpu};
 use crate::error::Error;
 use crate::host::{Host, peak_memory};
-use crate::objective::Objective;
-use crate::plan::{CacheNeed, Ready};
+use crate::objective::{Objective, Recompute};
+use crate::plan::{CacheNeed, Portions, Ready};
 use crate::profile::{Profile, chrome_trace, record};
 use crate::recipe::{self, Recipe};
 use crate::run::write_atomically;
@@ -43,6 +43,9 @@ struct Report {
     products: Option<Products>,
     peak_memory: Option<u64>,
     planned_memory: u64,
+    /// The most rows at once, and what was recomputed.
+    micro_batch_size: usize,
+    recompute: Recompute,
 }
 
 /// Time of a phase or an operation.
@@ -69,13 +72,13 @@ pub fn run(arguments: &BenchArgs) -> Result<ExitCode, Error> {
     loaded.recipe.train.duration = recipe::Duration::Steps(arguments.steps as usize + 1);
     loaded.recipe.sample = None;
     let mut ready = Ready::new(loaded, CacheNeed::Required)?;
-    let (recompute, plan) = ready.recompute();
-    let planned = plan.total(recompute);
+    let portions = ready.portions();
     let companion = ready.take_companion()?;
     let Ready { opened, data, model, .. } = ready;
     let recipe = opened.recipe();
-    let objective = Objective::new(&recipe.objective_of(model.kind()), recompute, companion)?;
-    let trainer = Trainer::new(recipe, objective, recipe.model.to_string(), model, &data.train, None);
+    let objective = Objective::new(&recipe.objective_of(model.kind()), portions.recompute, companion)?;
+    let trainer = Trainer::new(recipe, objective, recipe.model.to_string(), model, &data.train, None)
+        .with_micro_batch(portions.micro_batch);
 
     let bar = bars::steps_bar(arguments.steps + 1);
     // The first step pays for page faults and what is set up once.
@@ -95,7 +98,7 @@ pub fn run(arguments: &BenchArgs) -> Result<ExitCode, Error> {
     if let Some(path) = &arguments.trace {
         write_trace(path, &profile)?;
     }
-    let report = Report::new(recipe, &steps, &profile, products, planned);
+    let report = Report::new(recipe, &steps, &profile, products, portions);
     match arguments.json {
         true => say!("{}\n", json!(report))?,
         false => report.show()?,
@@ -113,7 +116,7 @@ impl Report {
         steps: &[MeasuredStep],
         profile: &Profile,
         products: Option<u64>,
-        planned_memory: u64,
+        portions: Portions,
     ) -> Self {
         let count = steps.len() as f64;
         let total: f64 = steps.iter().map(|step| step.seconds).sum();
@@ -154,7 +157,9 @@ impl Report {
                 }
             }),
             peak_memory: peak_memory(),
-            planned_memory,
+            planned_memory: portions.needed(),
+            micro_batch_size: portions.micro_batch,
+            recompute: portions.recompute,
         }
     }
 
@@ -201,7 +206,16 @@ impl Report {
             )?;
         }
         if let Some(peak) = self.peak_memory {
-            say!("memory   {} at most, planned {}\n", BinaryBytes(peak), BinaryBytes(self.planned_memory))?;
+            let again = match self.recompute {
+                Recompute::Off => "",
+                Recompute::Blocks => ", blocks recomputed",
+            };
+            say!(
+                "memory   {} at most, planned {}; micro-batches of at most {}{again}\n",
+                BinaryBytes(peak),
+                BinaryBytes(self.planned_memory),
+                self.micro_batch_size
+            )?;
         }
         Ok(())
     }

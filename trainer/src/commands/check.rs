@@ -12,7 +12,6 @@ use super::counted::count;
 use super::data::paint::Paint;
 use crate::cli::CheckArgs;
 use crate::error::Error;
-use crate::objective::Recompute;
 use crate::plan::{CacheEstimate, CacheNeed, Ready};
 use crate::recipe::{Complaint, Method, Recipe};
 use crate::run::RunError;
@@ -75,7 +74,7 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
     let loaded = Recipe::load(path, overrides)?;
     let output = output_remark(&loaded.recipe.output)?;
     let ready = Ready::new(loaded, CacheNeed::Announced)?;
-    let (recompute, memory) = ready.recompute();
+    let portions = ready.portions();
     let (steps, notes) = (ready.total_steps(), [ready.notes(), output.into_iter().collect()].concat());
     let (has_cache, kept_reference) = (ready.has_cache(), ready.kept_reference()?);
     let Ready { opened, data, model, modules, .. } = ready;
@@ -83,10 +82,6 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
     let recipe = opened.recipe();
     let (base, _) = model.parameter_counts();
     let trained: usize = model.trained_parameters().iter().map(|info| info.shape.iter().product::<usize>()).sum();
-    let recomputed = match recompute {
-        Recompute::Off => "off",
-        Recompute::Blocks => "blocks",
-    };
     let report = json!({
         "recipe": path,
         "ok": true,
@@ -106,9 +101,10 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
         "ungrouped_efficiency": data.train.epoch(recipe.seed, 0).ungrouped,
         "chosen": data.chosen().collect::<Vec<_>>(),
         "steps": steps,
-        "recompute": recomputed,
-        "memory": memory,
-        "memory_total": memory.total(recompute),
+        "recompute": portions.recompute,
+        "micro_batch_size": portions.micro_batch,
+        "memory": portions.plan,
+        "memory_total": portions.needed(),
         "teacher_cache": cache,
         "reference_cache": kept_reference,
         "data": data.report,
@@ -166,15 +162,18 @@ fn show(report: &Value, gate: &Report) -> Result<(), Error> {
         Some(_) => format!("average {}, ", mib("average")),
     };
     say!(
-        "  memory   about {:.0} MiB: weights {}, {}gradients {}, optimiser {}, {}activations {} (recompute {})\n",
+        "  memory   about {:.0} MiB: weights {}, {}optimiser {}, {}program {}, activations {} (recompute {}, {} at once), \
+         and gradients {} as those go\n",
         report["memory_total"].as_f64().unwrap_or(0.0) / 1_048_576.0,
         mib("weights"),
         if report["memory"]["companion"] == 0 { String::new() } else { format!("second model {}, ", mib("companion")) },
-        mib("gradients"),
         mib("optimizer"),
         average,
+        mib("program"),
         mib(if report["recompute"] == "off" { "activations" } else { "activations_recomputed" }),
-        report["recompute"].as_str().unwrap_or_default()
+        report["recompute"].as_str().unwrap_or_default(),
+        count(number("micro_batch_size"), "row"),
+        mib("gradients"),
     )?;
     if let Some(cache) = report["teacher_cache"].as_object() {
         say!(

@@ -19,9 +19,9 @@ use crate::inference::samples;
 use crate::learner::{Session, observe};
 use crate::objective::{Objective, Recompute};
 use crate::observer::{Observer, SampleReport};
-use crate::plan::{CacheNeed, Ready};
+use crate::plan::{CacheNeed, Portions, Ready};
 use crate::recipe::{Loaded, Method, Recipe};
-use crate::run::{MetricsFile, TensorBoard};
+use crate::run::{MetricsFile, RunInfo, TensorBoard};
 use crate::training::{Questions, Trainer};
 use crate::ui::{SignalScope, Terminals, Ui, bars, verbosity};
 use closing::{Closing, Finished};
@@ -39,7 +39,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         verbosity::tell(&format!("note     {note}"));
     }
     let recipe = prepared.recipe().clone();
-    let Prepared { mut ready, recompute, planned, total_steps, start } = prepared;
+    let Prepared { mut ready, portions, total_steps, start } = prepared;
     let companion = ready.take_companion()?;
     let Ready { opened, data, model, .. } = ready;
     let (opened, start) = (Arc::new(opened), Arc::new(start));
@@ -85,7 +85,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         let (opened, start, before) = (opened.clone(), start.clone(), before.clone());
         move |observer: &mut dyn Observer| {
             let base = recipe.model.to_string();
-            let objective = Objective::new(&recipe.objective_of(model.kind()), recompute, companion)?;
+            let objective = Objective::new(&recipe.objective_of(model.kind()), portions.recompute, companion)?;
             let questions = recipe.sample.as_ref().and_then(|sample| {
                 let every = sample.every? as u64;
                 let (text, system) = (&opened.text, recipe.data.system.as_deref());
@@ -95,6 +95,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
                 })
             });
             let mut trainer = Trainer::new(&recipe, objective, base, model, &data.train, data.eval.as_ref())
+                .with_micro_batch(portions.micro_batch)
                 .with_tokenizer(opened.vocabulary.as_ref().map(|new| new.text.path().to_path_buf()))
                 .with_questions(questions);
             if let Some(checkpoint) = &start.checkpoint {
@@ -114,6 +115,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
         }
     })?;
     drop(signals);
+    let planned = portions.needed();
     Closing { recipe: &recipe, directory: &directory, opened: &opened, tensorboard, planned, sample: sample.as_ref() }
         .conclude(finished, &before)
 }
@@ -121,23 +123,25 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
 /// Everything that the first step needs.
 struct Prepared {
     ready: Ready,
-    recompute: Recompute,
-    /// Bytes of memory that the run needs by the plan.
-    planned: u64,
+    portions: Portions,
     total_steps: u64,
     start: Start,
 }
 
 impl Prepared {
     fn new(arguments: &TrainArgs) -> Result<Self, Error> {
-        let ready = Ready::new(load_recipe(arguments)?, CacheNeed::Required)?;
+        let mut ready = Ready::new(load_recipe(arguments)?, CacheNeed::Required)?;
+        let earlier = arguments.resume.as_ref().and_then(|_| RunInfo::memory_in(&ready.recipe().output));
+        if let Some(earlier) = earlier {
+            ready.go_on_as(earlier)?;
+        }
         if !ready.data.report.warnings.is_empty() {
             eprintln!("{}", ready.data.report);
         }
         let total_steps = ready.total_steps();
-        let (recompute, plan) = ready.recompute();
+        let portions = ready.portions();
         let start = Start::new(arguments, &ready, total_steps)?;
-        Ok(Self { ready, recompute, planned: plan.total(recompute), total_steps, start })
+        Ok(Self { ready, portions, total_steps, start })
     }
 
     fn recipe(&self) -> &Recipe {
@@ -176,7 +180,7 @@ impl Prepared {
             Kept::Not(_) if self.recipe().data.cache == CacheChoice::Off => String::new(),
             Kept::Not(why) => format!(", not cached ({why})"),
         };
-        let recompute = match self.recompute {
+        let recompute = match self.portions.recompute {
             Recompute::Off => "",
             Recompute::Blocks => ", blocks recomputed",
         };

@@ -8,12 +8,14 @@ use burn::module::Module;
 use burn::tensor::{Gradients as Tape, Tensor};
 use firebrand_models::parts::{Context, Routed, Routing};
 use firebrand_models::{Network, Stack};
+use serde::{Deserialize, Serialize};
 
 use super::gradients::Gradients;
 use crate::profile::phase;
 
 /// What the backward pass recomputes instead of keeping it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Recompute {
     /// Nothing: all activations are kept.
     #[default]

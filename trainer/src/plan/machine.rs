@@ -1,7 +1,7 @@
 //! The memory of this machine: [`Machine`].
 //!
 //! Read from Linux's `/proc/meminfo` and the limits of control groups, which containers set. A library for this would change
-//! the features of half of all dependencies, for two files.
+//! the features of half of all dependencies, for two files. `FIREBRAND_MEMORY` names less, for a machine that is shared.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,33 +9,76 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::device;
+use crate::error::Error;
+use crate::host::held_memory;
 use crate::recipe::DeviceName;
+
+/// Names the most memory that a run plans with.
+const VARIABLE: &str = "FIREBRAND_MEMORY";
 
 /// The memory that a run on the CPU can use, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Machine {
     /// Of the whole machine, or what the container may use.
     pub total: u64,
-    /// What of it nobody uses at the moment; files that are only cached do not count as used.
+    /// What of it nobody uses at the moment, or this process does; files that are only cached do not count as used.
     pub free: u64,
 }
 
 impl Machine {
-    /// Measures the memory. `None` where the system does not tell, and for a GPU: its memory is another one.
-    pub fn measure(device: DeviceName) -> Option<Self> {
+    /// Measures the memory. `None` where neither the system nor `FIREBRAND_MEMORY` tells, and for a GPU: its memory is
+    /// another one.
+    ///
+    /// # Errors
+    /// `FIREBRAND_MEMORY` is no amount of memory.
+    pub fn measure(device: DeviceName) -> Result<Option<Self>, Error> {
+        let named = std::env::var_os(VARIABLE).filter(|text| !text.is_empty());
+        let named = named.map(|text| named_limit(&text.to_string_lossy())).transpose()?;
         if !device::is_cpu(device) {
-            return None;
+            return Ok(None);
         }
-        let machine = of_meminfo(&fs::read_to_string("/proc/meminfo").ok()?)?;
+        let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| of_meminfo(&text));
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let folders = group_folders(Path::new("/sys/fs/cgroup"), &groups);
-        Some(folders.iter().filter_map(|folder| limit(folder)).fold(machine, Self::within))
+        let held = held_memory().unwrap_or(0);
+        let with_own = |machine: Self| Self { free: (machine.free + held).min(machine.total), ..machine };
+        let machine =
+            machine.map(|machine| folders.iter().filter_map(|folder| limit(folder)).fold(machine, Self::within));
+        let limits = machine.map(with_own).into_iter().chain(named);
+        Ok(limits.reduce(Self::within))
+    }
+
+    /// What an estimate may fill: the rest of what is free is for the 15 % by which it can be wrong.
+    pub fn room(self) -> u64 {
+        self.free / 20 * 17
     }
 
     /// The same within the limit of a container.
     fn within(self, limit: Self) -> Self {
         if limit.total >= self.total { self } else { Self { total: limit.total, free: limit.free.min(self.free) } }
     }
+}
+
+/// The limit that `FIREBRAND_MEMORY` names: a number and its unit.
+fn named_limit(text: &str) -> Result<Machine, Error> {
+    let parts = text.trim().find(|letter: char| letter.is_ascii_alphabetic()).map(|at| text.trim().split_at(at));
+    let bytes = parts.and_then(|(number, unit)| {
+        let factor = match unit {
+            "KiB" => 1_u64 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            "TiB" => 1 << 40,
+            _ => return None,
+        };
+        let number = number.trim().parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0)?;
+        Some((number * factor as f64) as u64)
+    });
+    bytes.map(|bytes| Machine { total: bytes, free: bytes }).ok_or_else(|| Error::Request {
+        problem: format!(
+            "{VARIABLE} is {text:?}, and an amount of memory is a number above 0 with KiB, MiB, GiB or TiB"
+        ),
+        help: format!("write for example {VARIABLE}=6GiB, or unset it, and what is free is taken"),
+    })
 }
 
 /// `MemTotal` and `MemAvailable`.
@@ -122,8 +165,18 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_processor_has_memory_and_a_gpu_has_another() {
-        let machine = Machine::measure(DeviceName::Cpu).unwrap();
-        assert!(machine.free > 0 && machine.free <= machine.total, "{machine:?}");
-        assert_eq!(Machine::measure(DeviceName::Cuda { index: 0 }), None);
+        let machine = Machine::measure(DeviceName::Cpu).unwrap().unwrap();
+        assert!(machine.room() > 0 && machine.room() < machine.free && machine.free <= machine.total, "{machine:?}");
+        assert_eq!(Machine::measure(DeviceName::Cuda { index: 0 }).unwrap(), None);
+    }
+
+    #[test]
+    fn less_memory_can_be_named() {
+        let limit = |text: &str| named_limit(text).map(|machine| machine.total).ok();
+        assert_eq!(limit("6GiB"), Some(6 << 30));
+        assert_eq!(limit(" 1.5 MiB "), Some(3 << 19));
+        for wrong in ["6", "6GB", "GiB", "-1GiB", "0MiB", "infGiB", "1e999GiB", "six GiB"] {
+            assert_eq!(limit(wrong), None, "{wrong}");
+        }
     }
 }

@@ -13,7 +13,7 @@
 //! objective.rs        the objective, where the recipe leaves it to the model; classes.rs what a classifier tells apart
 //! model_folder.rs     the folder of a model, fetched if necessary
 //! model.rs            the model; initial_adapter.rs checks the adapter a run starts from
-//! memory.rs           an estimate of bytes, from which recompute.rs decides; room.rs compares it with machine.rs
+//! memory.rs           an estimate of bytes, by which portions.rs splits a step; room.rs compares it with machine.rs
 //! precision.rs        what is computed in, where the recipe leaves it to the machine
 //! opened.rs           what is known before rows are read; ready.rs then loads data and model side by side
 //! notes.rs            what a user should know although nothing is wrong
@@ -39,9 +39,9 @@ mod model_folder;
 mod notes;
 mod objective;
 mod opened;
+mod portions;
 mod precision;
 mod ready;
-mod recompute;
 mod room;
 mod rows;
 mod text;
@@ -60,9 +60,9 @@ pub use model_folder::model_folder;
 pub use notes::notes;
 pub use objective::decide_objective;
 pub use opened::Opened;
+pub use portions::Portions;
 pub use precision::stored;
 pub use ready::Ready;
-pub use recompute::recompute;
 pub use rows::rows_of;
 pub use text::{Text, dated_text};
 pub use text_folder::TextFolder;

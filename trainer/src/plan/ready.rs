@@ -17,17 +17,18 @@ use super::fits;
 use super::kept_reference::{KeptReference, ReferenceEstimate};
 use super::length::decide_length;
 use super::machine::Machine;
-use super::memory::MemoryPlan;
+use super::memory::{MemoryPlan, Work, held_before};
 use super::model::{Built, build_model};
 use super::notes::notes;
 use super::opened::Opened;
-use super::recompute::{decide, recompute_within};
+use super::portions::Portions;
 use super::room::{check_room, check_weights};
 use super::vocabulary::Vocabulary;
 use crate::device;
 use crate::error::Error;
-use crate::objective::{Companion, Recompute};
+use crate::objective::Companion;
 use crate::recipe::{Loaded, ObjectiveRecipe, Recipe};
+use crate::run::PlannedMemory;
 use crate::ui::bars::{DataProgress, Waiting};
 
 /// A run that can start.
@@ -45,9 +46,13 @@ pub struct Ready {
     plan: Option<CompanionPlan>,
     /// The same, read, and the bytes of its weights.
     companion: Option<(Companion, u64)>,
-    /// The memory of the machine before the model was read.
-    machine: Option<Machine>,
-    /// What should be known of the run's length and memory.
+    /// The estimate for micro-batches of `train.micro_batch_size` packs.
+    memory: MemoryPlan,
+    /// In what portions a step runs.
+    portions: Portions,
+    /// What should be known of the portions.
+    memory_remarks: Vec<String>,
+    /// What should be known of the run's length.
     remarks: Vec<String>,
 }
 
@@ -57,12 +62,12 @@ impl Ready {
     /// # Errors
     /// A device that is not compiled into this build; those of [`Opened::new`] and [`CompanionPlan::find`]; those of [`Data::load`] and
     /// [`build_model`], as soon as either fails; what the data gate forbids; rows that the model cannot read; no row to
-    /// train on; no step with a learning rate above zero; a run that needs more memory than the machine has.
+    /// train on; no step with a learning rate above zero; a run that needs more memory than the machine has; those of [`Machine::measure`].
     pub fn new(loaded: Loaded, cache: CacheNeed) -> Result<Self, Error> {
         let device = device::open(loaded.recipe.device)?;
         let mut opened = Opened::new(loaded)?;
         let plan = CompanionPlan::find(&opened, cache)?;
-        let machine = Machine::measure(opened.recipe().device);
+        let (machine, program) = (Machine::measure(opened.recipe().device)?, held_before());
         check_weights(&opened.loaded, &opened.folder, machine)?;
         let (mut data, Built { model, modules, companion }) = load(&mut opened, plan.as_ref(), &device)?;
         let decided = decide_length(&mut opened.loaded, &data)?;
@@ -70,11 +75,27 @@ impl Ready {
         let beyond = beyond.into_iter().filter_map(|(split, rows)| fits::beyond_positions(rows?, split, &model));
         let beyond: Vec<_> = beyond.collect();
         data.report.warnings.extend(beyond);
-        let mut ready = Self { opened, data, model, modules, plan, companion, machine, remarks: vec![] };
-        let (choice, plan) = ready.recompute();
-        ready.remarks = decided;
-        ready.remarks.extend(check_room(&ready.opened.loaded, &plan, choice)?);
-        Ok(ready)
+        let recipe = opened.recipe();
+        let memory = MemoryPlan::new(&model, Work::of(recipe, &model, &data), machine, program);
+        let memory = memory.beside(companion.as_ref().map_or(0, |(_, bytes)| *bytes));
+        let portions = Portions::decide(recipe, memory);
+        let told = check_room(&opened.loaded, &portions)?;
+        let memory_remarks = portions.remark(recipe).into_iter().chain(told).collect();
+        Ok(Self { opened, data, model, modules, plan, companion, memory, portions, memory_remarks, remarks: decided })
+    }
+
+    /// Takes the portions in which the run began, where they fit: sums in the same order have the same bits.
+    ///
+    /// # Errors
+    /// As [`check_room`].
+    pub fn go_on_as(&mut self, earlier: PlannedMemory) -> Result<(), Error> {
+        let recipe = self.opened.recipe();
+        if let Some(portions) = Portions::of_earlier(recipe, self.memory, earlier) {
+            self.portions = portions;
+        }
+        let told = check_room(&self.opened.loaded, &self.portions)?;
+        self.memory_remarks = self.portions.remark_of_resumed(recipe, earlier).into_iter().chain(told).collect();
+        Ok(())
     }
 
     /// The recipe.
@@ -87,12 +108,9 @@ impl Ready {
         total_steps(self.recipe(), &self.data)
     }
 
-    /// What the backward pass recomputes, and the estimate behind it.
-    pub fn recompute(&self) -> (Recompute, MemoryPlan) {
-        let (choice, plan) = recompute_within(self.recipe(), &self.model, &self.data, self.machine);
-        let Some((_, bytes)) = &self.companion else { return (choice, plan) };
-        let plan = plan.beside(*bytes);
-        (decide(self.recipe(), &plan), plan)
+    /// In what portions a step runs, and the estimate behind them.
+    pub fn portions(&self) -> Portions {
+        self.portions
     }
 
     /// The hash of what the objective compares the model with, where it compares it with another one.
@@ -145,7 +163,7 @@ impl Ready {
             .chain(of_text)
             .chain(self.opened.vocabulary.iter().flat_map(Vocabulary::notes))
             .chain(self.data.notes())
-            .chain(self.remarks.iter().cloned())
+            .chain(self.remarks.iter().chain(&self.memory_remarks).cloned())
             .collect()
     }
 }

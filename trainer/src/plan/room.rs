@@ -7,19 +7,19 @@ use firebrand_models::{FourBitConfig, Hold, Model};
 use indicatif::BinaryBytes;
 
 use super::machine::Machine;
-use super::memory::MemoryPlan;
 use super::model::hold;
+use super::portions::{Portions, may_split};
 use crate::error::Error;
 use crate::objective::Recompute;
 use crate::recipe::{self, Loaded, Recipe};
 
-/// Compares the plan of a run with the memory of the machine. Returns a warning where it needs more than is free at the
-/// moment: others may give memory back, and the plan is an estimate.
+/// Compares what a run needs, in the portions that were decided, with the memory of the machine. Returns a warning where it
+/// needs more than is free at the moment: others may give memory back, and the plan is an estimate.
 ///
 /// # Errors
 /// A run that needs more than the machine has, shown in the recipe.
-pub fn check_room(loaded: &Loaded, plan: &MemoryPlan, choice: Recompute) -> Result<Option<String>, Error> {
-    let (Some(machine), needed) = (plan.machine, plan.total(choice)) else { return Ok(None) };
+pub fn check_room(loaded: &Loaded, portions: &Portions) -> Result<Option<String>, Error> {
+    let (Some(machine), needed) = (portions.plan.machine, portions.needed()) else { return Ok(None) };
     let recipe = &loaded.recipe;
     if needed > machine.total {
         let problem = format!(
@@ -28,7 +28,7 @@ pub fn check_room(loaded: &Loaded, plan: &MemoryPlan, choice: Recompute) -> Resu
             BinaryBytes(machine.total),
             BinaryBytes(machine.free)
         );
-        return Err(loaded.complain("train.micro_batch_size", problem, advice(recipe, plan, machine)).into());
+        return Err(loaded.complain("train.micro_batch_size", problem, advice(recipe, portions, machine)).into());
     }
     Ok((needed > machine.free).then(|| {
         format!(
@@ -36,25 +36,26 @@ pub fn check_room(loaded: &Loaded, plan: &MemoryPlan, choice: Recompute) -> Resu
             BinaryBytes(needed),
             BinaryBytes(machine.free),
             BinaryBytes(machine.total),
-            advice(recipe, plan, machine)
+            advice(recipe, portions, machine)
         )
     }))
 }
 
-/// What to change so that the run fits into what is free.
-fn advice(recipe: &Recipe, plan: &MemoryPlan, machine: Machine) -> String {
+/// What to change so that the run fits into what is free. Smaller micro-batches were tried, except where they are measured.
+fn advice(recipe: &Recipe, portions: &Portions, machine: Machine) -> String {
     let again = match recipe.train.recompute {
         recipe::Recompute::Off => Recompute::Off,
         recipe::Recompute::Blocks | recipe::Recompute::Auto => Recompute::Blocks,
     };
-    let (batch, now) = (recipe.train.batch_size, recipe.train.micro_batch_size);
-    let mut smaller = (1..now).rev().filter(|size| batch.is_multiple_of(*size));
-    let fits = smaller.find(|size| plan.with_rows(*size as u64).total(again) <= machine.free);
+    let (batch, now) = (recipe.train.batch_size, portions.micro_batch);
+    let mut smaller = (1..now).rev().filter(|size| !may_split(recipe) && batch.is_multiple_of(*size));
+    let fits = smaller.find(|size| portions.plan.with_rows(*size as u64).total(again) <= machine.free);
     let off = "recompute = \"blocks\" in [train] keeps fewer activations";
     match (fits, recipe.train.recompute) {
         (Some(size), _) => {
             format!(
-                "the largest micro_batch_size that fits is {size}: write micro_batch_size = {size} in [train]; results do not depend on it"
+                "log.noise_scale compares micro-batches, so they are not split; the largest micro_batch_size that fits is \
+                 {size}: write micro_batch_size = {size} in [train]"
             )
         }
         (None, recipe::Recompute::Off) => format!("no micro_batch_size fits; {off}, a lower data.max_length too"),
@@ -116,12 +117,13 @@ pub fn check_weights(loaded: &Loaded, folder: &Path, machine: Option<Machine>) -
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
+    use super::super::memory::MemoryPlan;
     use super::*;
 
     const MIB: u64 = 1 << 20;
 
-    fn loaded(train: &str) -> Loaded {
+    pub fn loaded(train: &str) -> Loaded {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("rows.jsonl"), "").unwrap();
         let text = format!(
@@ -131,8 +133,8 @@ mod tests {
         Recipe::load(&folder.path().join("recipe.toml"), &[]).unwrap()
     }
 
-    /// Weights of 100 MiB; a pack keeps 40 MiB of activations, or 10 when blocks are recomputed.
-    fn plan(rows: u64, total: u64, free: u64) -> MemoryPlan {
+    /// Weights of 100 MiB; a pack of 512 tokens keeps 40 MiB of activations, or 10 when blocks are recomputed.
+    pub fn plan(rows: u64, total: u64, free: u64) -> MemoryPlan {
         MemoryPlan {
             companion: 0,
             weights: 100 * MIB,
@@ -141,42 +143,54 @@ mod tests {
             optimizer: 0,
             activations: 40 * MIB * rows,
             activations_recomputed: 10 * MIB * rows,
+            program: 0,
+            passing: 0,
+            logits: 0,
+            head: 0,
+            update: 0,
+            step_rows: rows,
             rows,
+            length: 512,
             machine: Some(Machine { total: total * MIB, free: free * MIB }),
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{loaded, plan};
+    use super::*;
 
     #[test]
-    fn the_largest_micro_batch_that_fits_is_named() {
+    fn a_run_that_no_split_makes_fit_is_refused_or_warned_of() {
         let recipe = loaded("batch_size = 12\nmicro_batch_size = 12\nrecompute = \"off\"");
-        let error = check_room(&recipe, &plan(12, 512, 300), Recompute::Off).unwrap_err();
+        let portions = |total, free| Portions::decide(&recipe.recipe, plan(12, total, free));
+        let error = check_room(&recipe, &portions(128, 120)).unwrap_err();
         let help = miette::Diagnostic::help(&error).unwrap().to_string();
         assert!(
             error
                 .to_string()
-                .contains("needs about 580.00 MiB, and there are 512.00 MiB of memory, 300.00 MiB of it free"),
+                .contains("needs about 140.00 MiB, and there are 128.00 MiB of memory, 120.00 MiB of it free"),
             "{error}"
         );
-        assert!(help.contains("the largest micro_batch_size that fits is 4"), "{help}");
-        let blocks = loaded("batch_size = 12\nmicro_batch_size = 12");
-        let error = check_room(&blocks, &plan(12, 200, 190), Recompute::Blocks).unwrap_err();
-        assert!(miette::Diagnostic::help(&error).unwrap().to_string().contains("fits is 6"));
+        assert!(help.contains("no micro_batch_size fits; recompute = \"blocks\""), "{help}");
+        let remark = check_room(&recipe, &portions(512, 120)).unwrap().unwrap();
+        assert!(remark.contains("only 120.00 MiB of 512.00 MiB") && remark.contains("no micro_batch_size"), "{remark}");
+        assert_eq!(check_room(&recipe, &portions(512, 300)).unwrap(), None);
     }
 
     #[test]
-    fn what_is_more_than_free_is_a_warning_and_what_fits_is_none() {
-        let recipe = loaded("batch_size = 4\nrecompute = \"off\"");
-        let remark = check_room(&recipe, &plan(4, 512, 200), Recompute::Off).unwrap().unwrap();
-        assert!(remark.contains("only 200.00 MiB of 512.00 MiB") && remark.contains("fits is 2"), "{remark}");
-        assert_eq!(check_room(&recipe, &plan(4, 512, 400), Recompute::Off).unwrap(), None);
-        let unknown = MemoryPlan { machine: None, ..plan(4, 1, 1) };
-        assert_eq!(check_room(&recipe, &unknown, Recompute::Off).unwrap(), None);
+    fn where_micro_batches_are_measured_the_largest_that_fits_is_named() {
+        let recipe = loaded("batch_size = 12\nmicro_batch_size = 6\nrecompute = \"off\"\n[log]\nnoise_scale = true");
+        let portions = Portions::decide(&recipe.recipe, plan(6, 512, 230));
+        let remark = check_room(&recipe, &portions).unwrap().unwrap();
+        assert!(remark.contains("needs about 340.00 MiB") && remark.contains("that fits is 3"), "{remark}");
     }
 
     #[test]
     fn where_no_micro_batch_fits_something_else_is_advised() {
         let recipe = loaded("batch_size = 2");
-        let error = check_room(&recipe, &plan(2, 90, 80), Recompute::Blocks).unwrap_err();
+        let error = check_room(&recipe, &Portions::decide(&recipe.recipe, plan(2, 90, 80))).unwrap_err();
         let help = miette::Diagnostic::help(&error).unwrap().to_string();
         assert!(help.contains("no micro_batch_size fits") && help.contains("base_dtype = \"bf16\""), "{help}");
     }

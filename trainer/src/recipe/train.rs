@@ -11,7 +11,7 @@ pub struct Train {
     pub duration: Duration,
     /// Rows (packs when packing) per optimiser step.
     pub batch_size: usize,
-    /// Rows per forward and backward pass; divides `batch_size`.
+    /// The most rows per forward and backward pass; divides `batch_size`.
     pub micro_batch_size: usize,
     /// Absent = no clipping.
     pub max_grad_norm: Option<f64>,
@@ -59,8 +59,9 @@ pub struct TrainSection {
     /// Rows (packs when packing) per optimiser step.
     #[schemars(range(min = 1), example = 8)]
     pub batch_size: usize,
-    /// Rows per forward and backward pass. Must divide `batch_size`; results do not depend on it, memory does. When not
-    /// given: the largest divisor of `batch_size` up to 4.
+    /// The most rows per forward and backward pass. Must divide `batch_size`; results do not depend on it, memory does. Where the
+    /// memory plan is more than what is free, a run takes a smaller divisor, and says so. When not given: the largest divisor of
+    /// `batch_size` up to 4.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), example = 2)]
     pub micro_batch_size: Option<usize>,
@@ -68,7 +69,7 @@ pub struct TrainSection {
     #[schemars(example = 0.5)]
     pub max_grad_norm: Clipping,
     /// Whether activations are computed again in the backward pass to save memory: never, block by block, or when the
-    /// memory plan needs it.
+    /// memory plan needs it although micro-batches were made smaller, down to 256 tokens.
     #[schemars(example = Recompute::Blocks)]
     pub recompute: Recompute,
     /// Weights that a full run leaves as they are: regular expressions that are looked for in the names of the model's files, such

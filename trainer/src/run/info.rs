@@ -4,8 +4,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
+use super::leftovers::INFO;
 use crate::host::Host;
+use crate::objective::Recompute;
 
 /// The content of `run.json`. All hashes are sha256 in lower-case hexadecimal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +31,9 @@ pub struct RunInfo {
     /// The machine.
     #[serde(default)]
     pub host: Host,
+    /// In what portions steps ran, by the plan of their memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<PlannedMemory>,
     /// The command line that began the run.
     #[serde(default)]
     pub command: Vec<String>,
@@ -36,6 +43,19 @@ pub struct RunInfo {
     /// Every time the run was gone on with, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Continuation>,
+}
+
+/// How a run was fitted into the memory of its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedMemory {
+    /// The most rows (packs when packing) at once.
+    pub micro_batch_size: usize,
+    /// The most rows at once that the recipe allows.
+    pub allowed: usize,
+    /// What the backward pass recomputed.
+    pub recompute: Recompute,
+    /// Bytes that were planned for.
+    pub bytes: u64,
 }
 
 /// A time the run was gone on with.
@@ -66,6 +86,12 @@ pub struct Differences {
 }
 
 impl RunInfo {
+    /// How the run in a folder was fitted into memory, where its `run.json` says so.
+    pub fn memory_in(folder: &Path) -> Option<PlannedMemory> {
+        let text = fs::read_to_string(folder.join(INFO)).ok()?;
+        serde_json::from_str::<Self>(&text).ok()?.memory
+    }
+
     /// The differences from an earlier start of the run.
     pub fn differences(&self, earlier: &RunInfo) -> Differences {
         let mut found = Differences::default();

@@ -23,7 +23,7 @@ pub use checkpoint::{Checkpoint, CheckpointStatus, Checkpoints, Selection};
 pub use directory::{ResumePoint, RunDirectory};
 pub use error::{Flaw, PassedOver, RunError};
 pub use files::{read_bounded, sha256_bytes, sha256_file, write_atomically};
-pub use info::{Continuation, Differences, RunInfo};
+pub use info::{Continuation, Differences, PlannedMemory, RunInfo};
 pub use manifest::{FileDigest, MANIFEST, Manifest};
 pub use metrics::MetricsFile;
 pub use retention::Retention;

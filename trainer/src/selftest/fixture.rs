@@ -89,10 +89,11 @@ impl Fixture {
         let data = Data::load(recipe, &text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
         data.report.clone().pass()?;
         let plan::Built { model, .. } = plan::build_model(&loaded, &self.model(), None, None, &self.device)?;
-        let (recompute, _) = plan::recompute(recipe, &model, &data);
+        let portions = plan::Portions::new(recipe, &model, &data)?;
         let checkpoints = RunDirectory::create(&recipe.output)?.checkpoints();
-        let objective = Objective::new(&recipe.objective_of(model.kind()), recompute, None)?;
-        let mut trainer = Trainer::new(recipe, objective, recipe.model.to_string(), model, &data.train, None);
+        let objective = Objective::new(&recipe.objective_of(model.kind()), portions.recompute, None)?;
+        let mut trainer = Trainer::new(recipe, objective, recipe.model.to_string(), model, &data.train, None)
+            .with_micro_batch(portions.micro_batch);
         if let Some(checkpoint) = from {
             trainer.resume(checkpoint)?;
         }

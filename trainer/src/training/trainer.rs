@@ -26,6 +26,8 @@ use super::summary::Summary;
 #[derive(Debug)]
 pub struct Trainer<'a> {
     pub(super) recipe: &'a Recipe,
+    /// The most packs that go through the model at once.
+    micro_batch: usize,
     pub(super) base_model: String,
     pub(super) model: Model,
     /// The trained parameters of the model.
@@ -109,6 +111,7 @@ impl<'a> Trainer<'a> {
         let trained = model.trained_parameters();
         Self {
             recipe,
+            micro_batch: recipe.train.micro_batch_size,
             base_model,
             average: recipe.train.ema.map(|decay| WeightAverage::of(model.network(), &trained, decay)),
             trained,
@@ -126,6 +129,13 @@ impl<'a> Trainer<'a> {
             averaged: false,
             sweep: None,
         }
+    }
+
+    /// Lets fewer packs through the model at once than the recipe allows. That changes nothing of what is computed, except the
+    /// order of sums.
+    pub fn with_micro_batch(mut self, micro_batch: usize) -> Self {
+        self.history.train_batch_size = Some(micro_batch as u64);
+        Self { micro_batch, ..self }
     }
 
     /// Lets every checkpoint carry the tokenizer in `folder`, because the base model's is another.
@@ -295,7 +305,7 @@ impl<'a> Trainer<'a> {
         let step = self.state.step + 1;
         let key = stream(self.recipe.seed, &format!("dropout/{step}")).random();
         let mut first_row = 0;
-        let packs = data.packs.chunks(self.recipe.train.micro_batch_size);
+        let packs = data.packs.chunks(self.micro_batch);
         let batches = packs.map(|packs| {
             phase!("batch");
             let mode = Mode::Training { key, first_row };

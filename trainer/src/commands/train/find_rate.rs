@@ -47,7 +47,10 @@ pub(super) fn run(arguments: &TrainArgs, mut loaded: Loaded) -> Result<ExitCode,
             help: "raise `epochs` of the sources in [[data.train]], or lower train.batch_size".into(),
         });
     }
-    let (recompute, _) = ready.recompute();
+    let portions = ready.portions();
+    if let Some(remark) = portions.remark(ready.recipe()) {
+        verbosity::tell(&format!("note     {remark}"));
+    }
     let companion = ready.take_companion()?;
     let Ready { opened, data, model, .. } = ready;
     let recipe = opened.recipe();
@@ -55,8 +58,9 @@ pub(super) fn run(arguments: &TrainArgs, mut loaded: Loaded) -> Result<ExitCode,
     if let Some(note) = repeats(packs, recipe.train.batch_size, steps) {
         verbosity::tell(&format!("note     {note}"));
     }
-    let objective = Objective::new(&recipe.objective_of(model.kind()), recompute, companion)?;
-    let trainer = Trainer::new(recipe, objective, recipe.model.to_string(), model, &data.train, None);
+    let objective = Objective::new(&recipe.objective_of(model.kind()), portions.recompute, companion)?;
+    let trainer = Trainer::new(recipe, objective, recipe.model.to_string(), model, &data.train, None)
+        .with_micro_batch(portions.micro_batch);
     let mut done = 0;
     let test = trainer.test_rates(RateSweep { steps, ..sweep }, |trial| {
         done += 1;

@@ -50,6 +50,7 @@ pub(super) fn run_info(ready: &Ready) -> Result<RunInfo, Error> {
         device: decided(recipe.device).to_string(),
         seed: recipe.seed,
         host: Host::here(),
+        memory: Some(ready.portions().planned(recipe)),
         command: command(),
         started: now(),
         history: vec![],

@@ -115,7 +115,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("train.batch_size", "trainer/src/training/steps.rs", "self.batch_size"),
     ("train.micro_batch_size", "trainer/src/training/trainer.rs", "recipe.train.micro_batch_size"),
     ("train.max_grad_norm", "trainer/src/training/trainer.rs", "recipe.train.max_grad_norm"),
-    ("train.recompute", "trainer/src/plan/recompute.rs", "recipe.train.recompute"),
+    ("train.recompute", "trainer/src/plan/portions.rs", "recipe.train.recompute"),
     ("train.ema", "trainer/src/training/trainer.rs", "recipe.train.ema"),
     ("eval.weights", "trainer/src/training/trainer.rs", "recipe.eval.weights"),
     ("train.freeze", "trainer/src/plan/model.rs", "recipe.train.freeze"),
