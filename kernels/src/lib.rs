@@ -35,7 +35,7 @@ mod work;
 
 pub use activation::{Activation, activate, gated};
 pub use attention::{Alibi, AttentionOptions, Sight, attention};
-pub use cpu::{InstructionSet, InstructionSetError, keep_large_blocks, peak_multiplications};
+pub use cpu::{InstructionSet, InstructionSetError, give_back_free_blocks, keep_large_blocks, peak_multiplications};
 pub use cross_entropy::{
     HeadWeight, Regularisation, RegularisedLoss, linear_cross_entropy, linear_log_probabilities,
     regularised_cross_entropy, token_statistics,

@@ -1,4 +1,4 @@
-//! The allocator keeps large blocks: [`keep_large_blocks`].
+//! What the allocator keeps: [`keep_large_blocks`], and [`give_back_free_blocks`] where a phase of a program ends.
 
 /// Blocks up to this size come from the heap, not from the system one by one (the largest that glibc allows).
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -13,5 +13,15 @@ pub fn keep_large_blocks() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, FROM_HEAP);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+}
+
+/// Gives the system all memory that is not in use. What comes next (a merge after a run) needs other sizes, and would take new memory
+/// beside that which is kept.
+pub fn give_back_free_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the function only gives back pages of free blocks.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }

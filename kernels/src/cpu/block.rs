@@ -117,7 +117,7 @@ impl<'a> BlockMut<'a> {
         let mut rest = Some(self);
         std::iter::from_fn(move || {
             let block = rest.take().filter(|block| block.rows > 0)?;
-            let at = size.min(block.rows);
+            let at = size.clamp(1, block.rows);
             let (first, others) = block.split_rows(at);
             rest = Some(others);
             Some(first)
@@ -129,7 +129,7 @@ impl<'a> BlockMut<'a> {
         let mut rest = Some(self);
         std::iter::from_fn(move || {
             let block = rest.take().filter(|block| block.columns > 0)?;
-            let at = size.min(block.columns);
+            let at = size.clamp(1, block.columns);
             let (first, others) = block.split_columns(at);
             rest = Some(others);
             Some(first)

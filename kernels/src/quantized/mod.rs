@@ -17,10 +17,12 @@ pub use scales::{DoubleScales, Scales};
 pub use scheme::{FourBit, QuantizationError, QuantizationScheme};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use codebook::DYNAMIC;
+use codebook::{DYNAMIC, FourBitBook};
 use rayon::prelude::*;
 
 use crate::cpu::vectorised;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::{CODES, LookupInstructions, look_up};
 
 /// A frozen matrix `[out, in]` in few bits. Shared by handle (`Arc`): it never changes.
 #[derive(Clone, PartialEq)]
@@ -122,40 +124,46 @@ impl QuantizedWeight {
             let index = first / block;
             let count = ((index + 1) * block - first).min(out.len());
             let (now, rest) = out.split_at_mut(count);
+            let scale = self.scales.at(index);
             match self.scheme {
-                QuantizationScheme::FourBit { code, .. } => self.widen_pairs(&code.book().pairs, first, now),
+                QuantizationScheme::FourBit { code, .. } => self.widen_four_bit(code.book(), scale, first, now),
                 QuantizationScheme::Int8 { .. } => {
                     let map = &**DYNAMIC;
                     for (to, code) in now.iter_mut().zip(&self.codes[first..first + count]) {
-                        *to = map[usize::from(*code)];
+                        *to = map[usize::from(*code)] * scale;
                     }
                 }
-            }
-            let scale = self.scales.at(index);
-            for value in now {
-                *value *= scale;
             }
             first += count;
             out = rest;
         }
     }
 
-    /// What the 4-bit codes stand for, not yet scaled.
+    /// `scale` times what 4-bit codes stand for.
     #[inline(always)]
-    fn widen_pairs(&self, pairs: &[[f32; 2]; 256], first: usize, mut out: &mut [f32]) {
-        let mut byte = first / 2;
+    fn widen_four_bit(&self, book: &FourBitBook, scale: f32, first: usize, mut out: &mut [f32]) {
+        let number = |[high, low]: [f32; 2]| [high * scale, low * scale];
+        let mut codes = &self.codes[first / 2..];
         if first % 2 == 1 {
-            let Some((low, rest)) = out.split_first_mut() else { return };
-            *low = pairs[usize::from(self.codes[byte])][1];
-            byte += 1;
-            out = rest;
+            let (Some((low, rest)), Some((code, others))) = (out.split_first_mut(), codes.split_first()) else {
+                return;
+            };
+            *low = number(book.pairs[usize::from(*code)])[1];
+            (out, codes) = (rest, others);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(instructions) = LookupInstructions::chosen() {
+            let (whole, rest) = out.as_chunks_mut::<{ 2 * CODES }>();
+            let (of_whole, others) = codes.split_at(whole.len() * CODES);
+            look_up(instructions, &book.values, scale, of_whole.as_chunks().0, whole);
+            (out, codes) = (rest, others);
         }
         let (whole, last) = out.as_chunks_mut::<2>();
-        for (pair, code) in whole.iter_mut().zip(&self.codes[byte..]) {
-            *pair = pairs[usize::from(*code)];
+        for (pair, code) in whole.iter_mut().zip(codes) {
+            *pair = number(book.pairs[usize::from(*code)]);
         }
-        if let [high] = last {
-            *high = pairs[usize::from(self.codes[byte + whole.len()])][0];
+        if let ([high], Some(code)) = (last, codes.get(whole.len())) {
+            *high = number(book.pairs[usize::from(*code)])[0];
         }
     }
 }

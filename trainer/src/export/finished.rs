@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use firebrand_adapters::AdapterConfig;
 use firebrand_datasets::Format;
+use firebrand_kernels::give_back_free_blocks;
 use firebrand_models::{Model, WriteAs, adapter_folder};
 
 use super::base_identity::fingerprint;
@@ -38,6 +39,7 @@ pub fn export(
     text: &Text,
     data: &Data,
 ) -> Result<Exported, Error> {
+    give_back_free_blocks();
     let model = model.for_inference();
     let dtype = recipe.export.dtype.map(WrittenDtype::write_as);
     let mut exported = Exported::default();

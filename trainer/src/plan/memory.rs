@@ -26,8 +26,8 @@ const LOGITS: u64 = 1 << 24;
 const LEAST_TOKENS: u64 = 48;
 /// Copies of a parameter with which an update computes: of its gradient, of each new moment, and of their quotient.
 const COPIES: u64 = 3;
-/// Panels of a matrix product: those of the left operand, and those that each thread packs for itself.
-const PANELS: u64 = 16 << 20;
+/// Panels of a matrix product: those of both operands, and those that each thread packs for itself.
+const PANELS: u64 = 2 * (16 << 20);
 const PANELS_OF_THREAD: u64 = 1 << 20;
 
 /// What a run works on.
