@@ -16,7 +16,7 @@ pub use bench::BenchArgs;
 pub use distill::{DistillCacheArgs, DistillCommand};
 pub use student::StudentArgs;
 
-use crate::recipe::{DeviceName, WrittenDtype};
+use crate::recipe::{ComputeDtype, DeviceName, WrittenDtype};
 use crate::ui::UiChoice;
 
 /// Fine-tune open-weights transformers from a TOML recipe.
@@ -247,6 +247,9 @@ pub struct ModelArgs {
     /// auto, cpu, `cuda[:N]`, `vulkan[:N]`, metal or `rocm[:N]`.
     #[arg(long, default_value = "auto")]
     pub device: DeviceName,
+    /// f32, bf16 or auto: what products read their operands in, as `dtype` in a recipe.
+    #[arg(long, default_value = "f32", value_parser = word::<ComputeDtype>)]
+    pub dtype: ComputeDtype,
 }
 
 /// The base of an adapter that was trained on a quantized one (QLoRA).

@@ -59,6 +59,26 @@ fn auto_takes_bf16_where_there_are_instructions_for_it() {
     }
 }
 
+/// `eval`, and with it `score` and `generate`, compute in f32 if nothing is said, and in bf16 near to it.
+#[test]
+fn commands_without_a_recipe_compute_in_what_they_are_told() {
+    let workshop = Workshop::new();
+    let loss = |dtype: &[&str]| -> f64 {
+        let arguments = ["eval", "--model", "model", "--data", "data.jsonl", "--device", "cpu", "--json"];
+        let said = workshop.succeed(&[&arguments[..], dtype].concat());
+        let report: Value = serde_json::from_str(&said.stdout).unwrap();
+        report["loss"].as_f64().unwrap()
+    };
+    let (plain, f32, bf16) = (loss(&[]), loss(&["--dtype", "f32"]), loss(&["--dtype", "bf16"]));
+    assert_eq!(plain, f32);
+    assert!(bf16 != f32 && (bf16 - f32).abs() < 1e-2 * f32, "{bf16} instead of {f32}");
+    let auto = InstructionSet::chosen() == Ok(InstructionSet::Avx512Bf16);
+    assert_eq!(loss(&["--dtype", "auto"]), if auto { bf16 } else { f32 });
+    let said = workshop.run(&["eval", "--model", "model", "--data", "data.jsonl", "--dtype", "fp8"]);
+    assert_eq!(said.code, Some(2));
+    assert_says!(&said.stderr, "fp8", "bf16");
+}
+
 #[test]
 fn an_instruction_set_that_is_not_there_is_refused_by_name() {
     let workshop = Workshop::new();

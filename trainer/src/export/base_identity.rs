@@ -46,6 +46,8 @@ pub fn fingerprint(folder: &Path) -> Result<String, Error> {
             summary.extend(&bytes[start..(start + PIECE).min(bytes.len())]);
         }
         summary.extend(&bytes[last..]);
+        drop(bytes);
+        checkpoint.release(&view);
         seen.extend(sha256_bytes(&summary).into_bytes());
     }
     Ok(sha256_bytes(&seen))

@@ -74,11 +74,18 @@ fn named_base(adapter: &Path) -> Result<String, Error> {
 mod tests {
     use super::*;
     use crate::cli::Base;
-    use crate::recipe::DeviceName;
+    use crate::recipe::{ComputeDtype, DeviceName};
 
     fn arguments(adapter: &[&Path]) -> ModelArgs {
         let adapter = adapter.iter().map(|path| path.to_path_buf()).collect();
-        ModelArgs { model: None, adapter, base: Base::Trained, other_base: false, device: DeviceName::Cpu }
+        ModelArgs {
+            model: None,
+            adapter,
+            base: Base::Trained,
+            other_base: false,
+            device: DeviceName::Cpu,
+            dtype: ComputeDtype::F32,
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::export::{OtherBase, check_base, companions};
 use crate::guess::Guess;
 use crate::objective::{Objective, Recompute};
-use crate::plan::{Text, TextFolder, fits, pad, sources, stored};
+use crate::plan::{Text, TextFolder, fits, named_precision, pad, sources, stored};
 use crate::recipe::{ClassifyRecipe, Method, ObjectiveRecipe, RewardRecipe};
 use crate::ui::bars::Waiting;
 
@@ -119,6 +119,7 @@ impl LoadedModel {
     /// Files that are missing, damaged or do not fit together.
     pub fn new(arguments: &ModelArgs, template: &TemplateChoice) -> Result<Self, Error> {
         let device = crate::device::open(arguments.device)?;
+        let precision = named_precision(arguments.dtype, arguments.device)?;
         let name = base_model(arguments)?;
         let folder = locate(&name, &HubOptions::from_env()?)?;
         let notes = check_base(&folder, &name, &arguments.adapter, other_base(arguments.other_base))?;
@@ -135,7 +136,7 @@ impl LoadedModel {
         tell_notes(&model);
         let text = Text::load(&TextFolder::with_adapters(&folder, &arguments.adapter)?, template, None)?;
         pad(&mut model, &text);
-        Ok(Self { folder, model: model.for_inference(), text })
+        Ok(Self { folder, model: model.for_inference().with_precision(precision), text })
     }
 
     /// Checks that chats are rendered by the template that the adapters were trained with.

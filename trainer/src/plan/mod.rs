@@ -61,7 +61,7 @@ pub use notes::notes;
 pub use objective::decide_objective;
 pub use opened::Opened;
 pub use portions::Portions;
-pub use precision::stored;
+pub use precision::{named_precision, stored};
 pub use ready::Ready;
 pub use rows::rows_of;
 pub use text::{Text, dated_text};

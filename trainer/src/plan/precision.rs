@@ -1,4 +1,5 @@
-//! What a run computes in, where the recipe leaves it to the machine: [`decide_precision`].
+//! What a run computes in, where the recipe leaves it to the machine: [`decide_precision`]; and what commands without a recipe do:
+//! [`named_precision`].
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use firebrand_models::{Hold, ModelFiles, weights::Dtype};
 
 use crate::device::{decided, instructions, is_cpu};
 use crate::error::Error;
-use crate::recipe::{ComputeDtype, Init, Loaded, StoredDtype};
+use crate::recipe::{ComputeDtype, DeviceName, Init, Loaded, StoredDtype};
 
 /// Decides `dtype`, and `base_dtype` where computing in bf16 makes it free of loss to hold frozen weights so.
 ///
@@ -15,18 +16,12 @@ use crate::recipe::{ComputeDtype, Init, Loaded, StoredDtype};
 /// A device that does not compute in bf16, shown in the recipe; an instruction set that this CPU does not have; weights that
 /// cannot be opened.
 pub fn decide_precision(loaded: &mut Loaded, folder: &Path) -> Result<(), Error> {
-    let on_cpu = is_cpu(loaded.recipe.device);
-    let instructions = instructions()?;
-    let recipe = &mut loaded.recipe;
-    recipe.dtype = match recipe.dtype {
-        ComputeDtype::Auto if on_cpu && instructions == InstructionSet::Avx512Bf16 => ComputeDtype::Bf16,
-        ComputeDtype::Auto => ComputeDtype::F32,
-        ComputeDtype::Bf16 if !on_cpu => {
-            let problem = format!("device {} computes in f32, and bf16 is for the CPU", decided(recipe.device));
-            return Err(loaded.complain("dtype", problem, "write dtype = \"auto\", or leave it out").into());
-        }
-        named @ (ComputeDtype::F32 | ComputeDtype::Bf16) => named,
+    let device = loaded.recipe.device;
+    let Some(dtype) = computed_on(loaded.recipe.dtype, device)? else {
+        return Err(loaded.complain("dtype", not_in_bf16(device), "write dtype = \"auto\", or leave it out").into());
     };
+    let recipe = &mut loaded.recipe;
+    recipe.dtype = dtype;
     let freezes = recipe.method.adapter().is_some() && recipe.quantization.is_none();
     if freezes && recipe.base_dtype.is_none() {
         let in_bf16 =
@@ -34,6 +29,33 @@ pub fn decide_precision(loaded: &mut Loaded, folder: &Path) -> Result<(), Error>
         recipe.base_dtype = Some(if in_bf16 { StoredDtype::Bf16 } else { StoredDtype::F32 });
     }
     Ok(())
+}
+
+/// What `--dtype` means on a device.
+///
+/// # Errors
+/// A device that does not compute in bf16; an instruction set that this CPU does not have.
+pub fn named_precision(dtype: ComputeDtype, device: DeviceName) -> Result<Precision, Error> {
+    let found = computed_on(dtype, device)?.map(ComputeDtype::precision);
+    found.ok_or_else(|| Error::Request {
+        problem: not_in_bf16(device),
+        help: "write --dtype auto, or leave it out".into(),
+    })
+}
+
+/// What a device computes in; `None` where it is asked for bf16 and has it not.
+fn computed_on(dtype: ComputeDtype, device: DeviceName) -> Result<Option<ComputeDtype>, Error> {
+    let (on_cpu, instructions) = (is_cpu(device), instructions()?);
+    Ok(match dtype {
+        ComputeDtype::Auto if on_cpu && instructions == InstructionSet::Avx512Bf16 => Some(ComputeDtype::Bf16),
+        ComputeDtype::Auto => Some(ComputeDtype::F32),
+        ComputeDtype::Bf16 if !on_cpu => None,
+        named @ (ComputeDtype::F32 | ComputeDtype::Bf16) => Some(named),
+    })
+}
+
+fn not_in_bf16(device: DeviceName) -> String {
+    format!("device {} computes in f32, and bf16 is for the CPU", decided(device))
 }
 
 impl ComputeDtype {

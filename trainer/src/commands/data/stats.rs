@@ -92,6 +92,7 @@ impl Scores {
             // The statistics are of this model, whatever the adapter was trained on.
             other_base: true,
             device: arguments.device.unwrap_or(recipe.device),
+            dtype: recipe.dtype,
         };
         let loaded = LoadedModel::new(&named, &recipe.data.template)?;
         fits::check(dataset, &loaded.model, text.tokenizer.as_ref())?;
