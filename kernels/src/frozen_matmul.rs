@@ -1,9 +1,9 @@
 //! The matrix product with a quantized weight, forward and the gradient to its input.
 //!
-//! What is unusual: the dense weight never exists. Codes become numbers in cache-sized pieces inside the product, in both passes, and between
-//! them only a handle is kept, not even `x`. The sums are those of the product with the dequantized weight, bit for bit.
-//! The weight is no tensor, so Burn knows nothing of it: it goes into the operation as a plain argument, by handle. Reference: QLoRA
-//! (Dettmers et al. 2023, arXiv:2305.14314).
+//! What is unusual: the dense weight never exists. Codes become numbers as the product packs them, at most 16 MiB at once, in both
+//! passes, and between them only a handle is kept, not even `x`. The sums are those of the product with the dequantized weight, bit
+//! for bit. The weight is no tensor, so Burn knows nothing of it: it goes into the operation as a plain argument, by handle.
+//! Reference: QLoRA (Dettmers et al. 2023, arXiv:2305.14314).
 
 use crate::{
     flex::{dense, has_fused, tensor_of, values},

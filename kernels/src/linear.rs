@@ -1,7 +1,7 @@
 //! The matrix product of every projection, with the weight as Hugging Face stores it: `[out, in]`.
 //!
-//! What is unusual: a frozen weight stays in its 16-bit precision and is widened in cache-sized pieces inside the product, forward and backward.
-//! Between the passes only handles are kept: of the weight, and of `x` if the weight learns.
+//! What is unusual: a frozen weight stays in its 16-bit precision and is packed as the product reads it, at most 16 MiB at once, forward
+//! and backward. Between the passes only handles are kept: of the weight, and of `x` if the weight learns.
 
 use crate::{
     flex::{dense, has_fused, matrix, tensor, tensor_of, values},

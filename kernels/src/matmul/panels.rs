@@ -11,7 +11,7 @@ use std::cell::RefCell;
 /// Words that are packed at once of each operand (16 MiB).
 const MOST_PACKED: usize = 1 << 22;
 /// Fewest rows that share a packed right operand.
-const LEAST_ROWS: usize = 192;
+const LEAST_ROWS: usize = 512;
 /// Rows and columns of the block of one task: with the packed operands of one depth block they fit a second-level cache.
 const BLOCK: (usize, usize) = (192, 256);
 /// Blocks shrink to these until there are so many tasks. Not the number of threads: blocks do not change a result, but keep that
