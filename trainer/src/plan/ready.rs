@@ -87,7 +87,7 @@ impl Ready {
     /// Takes the portions in which the run began, where they fit: sums in the same order have the same bits.
     ///
     /// # Errors
-    /// As [`check_room`].
+    /// A run that needs more memory than the machine has, shown in the recipe.
     pub fn go_on_as(&mut self, earlier: PlannedMemory) -> Result<(), Error> {
         let recipe = self.opened.recipe();
         if let Some(portions) = Portions::of_earlier(recipe, self.memory, earlier) {
