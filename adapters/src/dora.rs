@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, TensorData};
+use firebrand_kernels::{Precision, multiply};
 
 use crate::{AdapterTensor, AdapterValues, Linear, Lora, LoraConfig, Mode, Place};
 
@@ -103,8 +104,8 @@ impl Dora {
         let [out, _] = b.dims();
         // [out, rank]: W A^T.
         let across = base.product(a.clone().unsqueeze()).squeeze_dim::<2>(0).transpose();
-        let gram = a.clone().matmul(a.transpose());
-        let terms = (across * 2.0 + b.clone().matmul(gram) * scale) * b * scale;
+        let gram = multiply(a.clone(), a.transpose(), Precision::F32);
+        let terms = (across * 2.0 + multiply(b.clone(), gram, Precision::F32) * scale) * b * scale;
         let squares = Tensor::<1>::from_data(TensorData::new(self.fixed.squares.to_vec(), [out]), &terms.device());
         // Rounding may make the sum slightly negative for a row that the adapter takes to zero.
         (squares + terms.sum_dim(1).squeeze_dim::<1>(1)).cast(DType::F32).clamp_min(f32::MIN_POSITIVE).sqrt()

@@ -6,6 +6,7 @@
 use crate::{
     flex::{dense, has_fused, matrix, tensor, tensor_of, values},
     matmul::{Elements, Matrix, product},
+    portable::multiply,
     precision::Precision,
     work::operation,
 };
@@ -50,7 +51,7 @@ pub fn composed<const D: usize>(x: Tensor<D>, weight: Tensor<2>, precision: Prec
     shape[D - 1] = outputs;
     let rows = precision.round(x.reshape([-1, inputs as i32]));
     let weight = precision.round(weight);
-    rows.matmul(weight.transpose()).reshape(shape)
+    multiply(rows, weight.transpose(), precision).reshape(shape)
 }
 
 /// Backends with a fused [`linear`].

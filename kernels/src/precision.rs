@@ -11,13 +11,15 @@ pub enum Precision {
     /// Rounded to bf16, to the nearest, of two equally near ones to the even. Products of
     /// a few rows are limited by memory and read as with [`Self::F32`].
     Bf16,
+    /// As with [`Self::F32`], and rounded to TF32 (10 bits of mantissa) on devices whose matrix units want that. On the CPU as they are.
+    Tf32,
 }
 
 impl Precision {
     /// An operand in this precision, in f32.
     pub(crate) fn round<const D: usize>(self, operand: Tensor<D>) -> Tensor<D> {
         match self {
-            Self::F32 => operand.cast(DType::F32),
+            Self::F32 | Self::Tf32 => operand.cast(DType::F32),
             Self::Bf16 => operand.cast(DType::BF16).cast(DType::F32),
         }
     }

@@ -1,9 +1,9 @@
 //! The committed answers of the reference implementations; `goldens/README.md` tells what stands in them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use firebrand::objective::inputs;
 use firebrand_adapters::Mode;
 use firebrand_datasets::{NOT_TRAINED, TokenBatch};
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 /// The folder or file of that name.
 pub fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens").join(name)
+    crate::repository().join("tests/goldens").join(name)
 }
 
 /// A JSON file.
@@ -76,9 +76,9 @@ pub fn each(cases: &[String], claim: impl Fn(&str)) {
     assert!(!cases.is_empty() && failed.is_empty(), "{} of {} cases fail: {failed:?}", failed.len(), cases.len());
 }
 
-/// The model in a golden's folder, all parameters frozen.
+/// The model in a golden's folder on the device of tests, all parameters frozen.
 pub fn load(name: &str) -> Model {
-    Model::load(&path(name), Hold::F32, &Device::flex()).unwrap()
+    Model::load(&path(name), Hold::F32, &crate::device::open()).unwrap()
 }
 
 /// The decoder of a language model.

@@ -48,9 +48,10 @@ pub struct Ready {
 /// # Errors
 /// As `firebrand check`.
 pub fn prepare(recipe: &Path, overrides: &[&str]) -> Result<Ready, Error> {
-    let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
+    let overrides: Vec<String> =
+        crate::device::as_override().into_iter().chain(overrides.iter().map(|text| text.to_string())).collect();
     let mut opened = Opened::new(Recipe::load(recipe, &overrides)?)?;
-    let device = firebrand::device::open(opened.recipe().device)?;
+    let device = firebrand::device::open(&opened.recipe().device)?;
     let companion = CompanionPlan::find(&opened, CacheNeed::Required)?;
     let data = Data::load(opened.recipe(), &opened.text, None, &|_, _| std::ops::ControlFlow::Continue(()))?;
     data.report.clone().pass()?;

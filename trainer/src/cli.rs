@@ -96,6 +96,9 @@ pub enum Command {
     /// Train a few steps of a recipe and report where the time goes
     #[command(after_help = "Example:\n  firebrand bench recipe.toml --steps 8 --set dtype=bf16 --trace trace.json")]
     Bench(BenchArgs),
+    /// List the devices that this build can use here, and what each of them can compute
+    #[command(after_help = "Example:\n  firebrand devices --json")]
+    Devices(DevicesArgs),
     /// Train a built-in tiny model and prove the numbers on this machine
     #[command(after_help = "Example:\n  firebrand selftest --device cpu")]
     Selftest(SelftestArgs),
@@ -148,7 +151,7 @@ pub struct TrainArgs {
     /// How progress is shown.
     #[arg(long, value_enum, default_value_t = UiChoice::Auto)]
     pub ui: UiChoice,
-    /// auto, cpu, `cuda[:N]`, `vulkan[:N]`, metal or `rocm[:N]`, in place of the recipe's.
+    /// auto, cpu, or what `firebrand devices` lists, in place of the recipe's.
     #[arg(long)]
     pub device: Option<DeviceName>,
 }
@@ -244,7 +247,7 @@ pub struct ModelArgs {
     /// Put an adapter on a model that is not the one it was trained on.
     #[arg(long)]
     pub other_base: bool,
-    /// auto, cpu, `cuda[:N]`, `vulkan[:N]`, metal or `rocm[:N]`.
+    /// auto, cpu, or what `firebrand devices` lists.
     #[arg(long, default_value = "auto")]
     pub device: DeviceName,
     /// f32, bf16 or auto: what products read their operands in, as `dtype` in a recipe.
@@ -452,10 +455,18 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
+/// `devices`.
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `selftest`.
 #[derive(Debug, Args)]
 pub struct SelftestArgs {
-    /// auto, cpu, `cuda[:N]`, `vulkan[:N]`, metal or `rocm[:N]`.
+    /// auto, cpu, or what `firebrand devices` lists.
     #[arg(long, default_value = "auto")]
     pub device: DeviceName,
     /// Print one JSON object.

@@ -6,6 +6,7 @@ use super::{
     Alibi, AttentionOptions, Sight,
     alibi::{round, rounded_bias},
 };
+use crate::portable::multiply;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation::softmax};
 
 /// Below every score, and finite: a row without any visible key must not become NaN before it is set to zero.
@@ -28,7 +29,7 @@ pub fn composed(
     let q = q.swap_dims(1, 2).reshape([batch, groups, shared * queries, head_dim]);
     let precision = options.precision;
     let q = precision.round(q.mul_scalar(options.scale));
-    let scores = q.matmul(precision.round(k).swap_dims(1, 2).swap_dims(2, 3));
+    let scores = multiply(q, precision.round(k).swap_dims(1, 2).swap_dims(2, 3), precision);
     let mut scores = scores.reshape([batch, heads, queries, keys]);
 
     let key = Tensor::<1, Int>::arange(0..keys as i64, &device).reshape([1, 1, 1, keys]);
@@ -78,7 +79,7 @@ pub fn composed(
     let weights = softmax(scores.mask_fill(hidden, HIDDEN), 3) * visible;
 
     let weights = weights.reshape([batch, groups, shared * queries, keys]);
-    let out = weights.matmul(v.swap_dims(1, 2));
+    let out = multiply(weights, v.swap_dims(1, 2), precision);
     out.reshape([batch, heads, queries, value_dim]).swap_dims(1, 2)
 }
 

@@ -3,6 +3,10 @@
 use burn::tensor::{DType, Int, Tensor, activation::log_softmax};
 
 use super::{HeadWeight, Regularisation, RegularisedLoss};
+use crate::{
+    portable::{multiply, sum},
+    precision::Precision,
+};
 
 /// [`super::linear_cross_entropy`] in plain Burn operations.
 pub fn composed(
@@ -30,17 +34,17 @@ pub fn composed_regularised(
     let logits = logits(hidden, head.into(), bias, softcap);
     let log_probabilities = log_softmax(logits.clone(), 1);
     let of_targets = log_probabilities.clone().gather(1, targets.unsqueeze_dim::<2>(1)).squeeze_dim::<1>(1);
-    let cross_entropy = (of_targets * weights.clone()).sum().neg();
+    let cross_entropy = sum(of_targets * weights.clone()).neg();
     let mut loss = cross_entropy.clone();
     let mut squared_log_sum = loss.zeros_like();
     if label_smoothing > 0.0 {
-        let of_all = (log_probabilities.mean_dim(1).squeeze_dim::<1>(1) * weights.clone()).sum().neg();
+        let of_all = sum(log_probabilities.mean_dim(1).squeeze_dim::<1>(1) * weights.clone()).neg();
         loss = loss * (1.0 - label_smoothing) + of_all * label_smoothing;
     }
     if z_loss > 0.0 {
         let largest = logits.clone().detach().max_dim(1);
         let log_sums = (logits - largest.clone()).exp().sum_dim(1).log() + largest;
-        squared_log_sum = (log_sums.squeeze_dim::<1>(1).powi_scalar(2) * weights).sum();
+        squared_log_sum = sum(log_sums.squeeze_dim::<1>(1).powi_scalar(2) * weights);
         loss = loss + squared_log_sum.clone() * z_loss;
     }
     let [cross_entropy, squared_log_sum] = [cross_entropy, squared_log_sum].map(Tensor::detach);
@@ -82,10 +86,10 @@ pub(crate) fn logits(hidden: Tensor<2>, head: HeadWeight, bias: Option<Tensor<1>
         Some(low_rank) => {
             let [tokens, all] = hidden.dims();
             let columns = |from: usize, to: usize| hidden.clone().slice([0..tokens, from..to]);
-            let wide = precision.round(columns(0, width)).matmul(precision.round(matrix).transpose());
-            wide + columns(width, all).matmul(low_rank.transpose())
+            let wide = multiply(precision.round(columns(0, width)), precision.round(matrix).transpose(), precision);
+            wide + multiply(columns(width, all), low_rank.transpose(), Precision::F32)
         }
-        None => precision.round(hidden).matmul(precision.round(matrix).transpose()),
+        None => multiply(precision.round(hidden), precision.round(matrix).transpose(), precision),
     };
     let logits = match bias {
         Some(bias) => products + bias.cast(DType::F32).unsqueeze::<2>(),

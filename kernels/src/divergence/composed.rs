@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, activation::log_softmax};
 
 use super::{Distillation, Distilled, Divergence, Labels, Predicted, TeacherTokens};
-use crate::cross_entropy::logits;
+use crate::{cross_entropy::logits, portable::sum};
 
 /// [`super::linear_distillation`] in plain Burn operations.
 pub fn composed(student: Predicted, teacher: TeacherTokens, labels: Labels, settings: Distillation) -> Distilled {
@@ -11,7 +11,7 @@ pub fn composed(student: Predicted, teacher: TeacherTokens, labels: Labels, sett
     let Labels { targets, of_cross_entropy, of_divergence } = labels;
     let students = logits_of(student);
     let of_targets = log_softmax(students.clone(), 1).gather(1, targets.unsqueeze_dim::<2>(1)).squeeze_dim::<1>(1);
-    let cross_entropy = (of_targets * of_cross_entropy).sum().neg();
+    let cross_entropy = sum(of_targets * of_cross_entropy).neg();
     let students = log_softmax(students / temperature, 1);
     let (teachers, students) = match teacher {
         TeacherTokens::Head(teacher) => (log_softmax(logits_of(teacher).detach() / temperature, 1), students),
@@ -40,7 +40,7 @@ pub fn composed(student: Predicted, teacher: TeacherTokens, labels: Labels, sett
             p * (teachers - mixture.clone()) * beta + q * (students - mixture) * (1.0 - beta)
         }
     };
-    let divergence = (of_cells.sum_dim(1).squeeze_dim::<1>(1) * of_divergence).sum();
+    let divergence = sum(of_cells.sum_dim(1).squeeze_dim::<1>(1) * of_divergence);
     let parts = Tensor::cat(vec![cross_entropy.clone(), divergence.clone()], 0).detach();
     let loss = cross_entropy * (1.0 - alpha) + divergence * (alpha * temperature * temperature);
     Distilled { loss, parts }

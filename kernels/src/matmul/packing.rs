@@ -52,7 +52,7 @@ impl Packing {
     /// That of this CPU.
     pub fn of(precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self::Wide { round: false },
+            Precision::F32 | Precision::Tf32 => Self::Wide { round: false },
             #[cfg(target_arch = "x86_64")]
             Precision::Bf16 => PairInstructions::chosen().map_or(Self::Wide { round: true }, Self::Pairs),
             #[cfg(not(target_arch = "x86_64"))]

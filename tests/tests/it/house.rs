@@ -199,12 +199,15 @@ fn unsafe_code_is_in_listed_places() {
 
 /// Where optimisers and objectives wait for the device, and what for. Anything else there keeps an accelerator idle at every step.
 const WAITS: [(&str, &str); 15] = [
-    ("trainer/src/optim/clip.rs", "the global norm, once a step; a size of a tensor, for Adafactor and Muon"),
+    (
+        "trainer/src/optim/clip.rs",
+        "loss and global norm, once a step; sizes of tensors on the CPU, which is not waited for",
+    ),
     ("trainer/src/optim/adamw_8bit.rs", "8-bit states are on the host"),
     ("trainer/src/optim/state.rs", "checkpoints"),
     ("trainer/src/optim/average.rs", "checkpoints"),
     ("trainer/src/objective/gradients.rs", "naming the gradient that is no number, when a run ends by it"),
-    ("trainer/src/objective/backward.rs", "the loss of a micro-batch"),
+    ("trainer/src/objective/pending.rs", "a loss that is not read with a norm, in tests and tools"),
     ("trainer/src/objective/router.rs", "the visits of experts, which decide on the host"),
     ("trainer/src/objective/sft.rs", "evaluation, and the parts of a regularised loss beside the loss"),
     ("trainer/src/objective/distill.rs", "the parts of the loss of a micro-batch"),
@@ -236,6 +239,17 @@ fn steps_wait_for_the_device_in_listed_places_only() {
     }
     let unlisted = waits.into_iter().filter(|place| !WAITS.iter().any(|(file, _)| is_in(place, file)));
     assert_none(unlisted.collect(), "waits for the device that are not listed");
+}
+
+/// Burn's own product rounds f32 to TF32 where a device's matrix units want that.
+#[test]
+fn tensors_are_multiplied_in_one_place() {
+    let mut sources = program();
+    sources.retain(|source| source.path != "kernels/src/portable.rs");
+    assert_none(
+        places(&sources, &[".matmul("]),
+        "products that are not `firebrand_kernels::multiply` or one of its operations",
+    );
 }
 
 #[test]

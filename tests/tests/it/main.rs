@@ -10,6 +10,7 @@ mod classifiers;
 mod cli;
 mod configs;
 mod correctness;
+mod devices;
 mod disk;
 mod distill;
 mod evaluation;

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use firebrand_kernels::{multiplications, peak_multiplications};
+use firebrand_kernels::{count_launches, multiplications, peak_multiplications};
 use indicatif::BinaryBytes;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::BenchArgs;
-use crate::device::{decided, is_cpu};
+use crate::device::{Hardware, decided, hardware, is_cpu};
 use crate::error::Error;
 use crate::host::{Host, peak_memory};
 use crate::objective::{Objective, Recompute};
@@ -29,6 +29,8 @@ const SMALL: f64 = 0.005;
 #[derive(Debug, Clone, Serialize)]
 struct Report {
     device: String,
+    /// Behind the device, where it is not the processor.
+    hardware: Option<Hardware>,
     host: Host,
     dtype: recipe::ComputeDtype,
     steps: Vec<f64>,
@@ -41,6 +43,8 @@ struct Report {
     /// The share of the steps' time that lies in phases.
     accounted: f64,
     products: Option<Products>,
+    /// Kernels that the device was given; absent on the CPU.
+    launches_per_step: Option<f64>,
     peak_memory: Option<u64>,
     planned_memory: u64,
     /// The most rows at once, and what was recomputed.
@@ -84,7 +88,7 @@ pub fn run(arguments: &BenchArgs) -> Result<ExitCode, Error> {
     // The first step pays for page faults and what is set up once.
     let (trainer, first) = trainer.measure(1, || bar.inc(1))?;
     let before = multiplications();
-    let (measured, profile) = record(|| trainer.measure(arguments.steps, || bar.inc(1)));
+    let ((measured, profile), launches) = count_launches(|| record(|| trainer.measure(arguments.steps, || bar.inc(1))));
     let (_, steps) = measured?;
     bar.finish_and_clear();
     if steps.is_empty() {
@@ -94,11 +98,12 @@ pub fn run(arguments: &BenchArgs) -> Result<ExitCode, Error> {
             help: "add rows, or lower train.batch_size".into(),
         });
     }
-    let products = is_cpu(recipe.device).then(|| multiplications() - before);
+    let products = is_cpu(&recipe.device).then(|| multiplications() - before);
     if let Some(path) = &arguments.trace {
         write_trace(path, &profile)?;
     }
-    let report = Report::new(recipe, &steps, &profile, products, portions);
+    let launches = (!is_cpu(&recipe.device)).then(|| launches as f64 / steps.len() as f64);
+    let report = Report { launches_per_step: launches, ..Report::new(recipe, &steps, &profile, products, portions) };
     match arguments.json {
         true => say!("{}\n", json!(report))?,
         false => report.show()?,
@@ -137,7 +142,8 @@ impl Report {
         let mut rates: Vec<f64> = steps.iter().map(|step| step.tokens as f64 / step.seconds).collect();
         rates.sort_by(f64::total_cmp);
         Self {
-            device: decided(recipe.device).to_string(),
+            device: decided(&recipe.device).to_string(),
+            hardware: hardware(&recipe.device),
             host: Host::here(),
             dtype: recipe.dtype,
             steps: steps.iter().map(|step| step.seconds).collect(),
@@ -156,6 +162,7 @@ impl Report {
                     share_of_peak: a_second / peak,
                 }
             }),
+            launches_per_step: None,
             peak_memory: peak_memory(),
             planned_memory: portions.needed(),
             micro_batch_size: portions.micro_batch,
@@ -167,7 +174,10 @@ impl Report {
         let shortest = self.steps.iter().fold(f64::INFINITY, |least, step| least.min(*step));
         let longest = self.steps.iter().fold(0.0, |most: f64, step| most.max(*step));
         let seconds = |seconds: f64| format!("{:.3} s", Duration::from_secs_f64(seconds).as_secs_f64());
-        say!("machine  {}, {}\n", self.device, self.host)?;
+        match &self.hardware {
+            Some(hardware) => say!("machine  {} ({hardware}), {}\n", self.device, self.host)?,
+            None => say!("machine  {}, {}\n", self.device, self.host)?,
+        }
         say!(
             "speed    {:.1} tokens/s: {:.0} tokens a step, {} steps of {} to {}\n",
             self.tokens_per_second,
@@ -204,6 +214,9 @@ impl Report {
                 products.share_of_peak * 100.0,
                 products.peak_multiplications_per_second * 2e-9
             )?;
+        }
+        if let Some(launches) = self.launches_per_step {
+            say!("launches {launches:.0} kernels a step\n")?;
         }
         if let Some(peak) = self.peak_memory {
             let again = match self.recompute {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::counted::count;
 use super::data::paint::Paint;
 use crate::cli::CheckArgs;
+use crate::device;
 use crate::error::Error;
 use crate::plan::{CacheEstimate, CacheNeed, Ready};
 use crate::recipe::{Complaint, Method, Recipe};
@@ -85,6 +86,8 @@ fn check(path: &Path, overrides: &[String]) -> Result<(Value, Report), Error> {
     let report = json!({
         "recipe": path,
         "ok": true,
+        "device": device::decided(&recipe.device).to_string(),
+        "hardware": device::hardware(&recipe.device),
         "model": recipe.model.to_string(),
         "family": model.family().name(),
         "parameters": base,
@@ -129,6 +132,10 @@ fn show(report: &Value, gate: &Report) -> Result<(), Error> {
             false => format!(" on {}", count(report["adapted_modules"].as_array().map_or(0, Vec::len), "module")),
         }
     )?;
+    if let Some(name) = report["hardware"]["name"].as_str() {
+        let driver = report["hardware"]["driver"].as_str().map(|driver| format!(", driver {driver}"));
+        say!("  device   {} ({name}{})\n", report["device"].as_str().unwrap_or_default(), driver.unwrap_or_default())?;
+    }
     if let Some(names) = report["trained_base"].as_array().filter(|names| !names.is_empty()) {
         let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
         say!("  base     trained too: {}\n", names.join(", "))?;

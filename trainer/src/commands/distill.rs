@@ -12,7 +12,7 @@ use crate::device;
 use crate::error::Error;
 use crate::features::{bytes_of, write_teacher};
 use crate::plan::{self, CompanionModel, Data, Opened, teacher_key};
-use crate::recipe::{ObjectiveRecipe, Recipe, TeacherRecipe};
+use crate::recipe::{DeviceName, ObjectiveRecipe, Recipe, TeacherRecipe};
 use crate::say;
 use crate::ui::{bars, verbosity};
 
@@ -24,7 +24,7 @@ pub fn run(command: &DistillCommand) -> Result<ExitCode, Error> {
 
 fn cache(arguments: &DistillCacheArgs) -> Result<ExitCode, Error> {
     let mut overrides = arguments.overrides.clone();
-    overrides.extend(arguments.device.map(|device| format!("device=\"{device}\"")));
+    overrides.extend(arguments.device.as_ref().map(DeviceName::as_override));
     let opened = Opened::new(Recipe::load(&arguments.recipe, &overrides)?)?;
     let loaded = &opened.loaded;
     let teacher = match &loaded.recipe.objective {
@@ -46,7 +46,7 @@ fn cache(arguments: &DistillCacheArgs) -> Result<ExitCode, Error> {
         }
     };
     let model = CompanionModel::teacher(&opened, named)?;
-    let device = device::open(loaded.recipe.device)?;
+    let device = device::open(&loaded.recipe.device)?;
     let bar = bars::DataProgress::new();
     let rows = plan::cache::folder();
     let data = Data::load(&loaded.recipe, &opened.text, rows.as_deref(), &|split, progress| {

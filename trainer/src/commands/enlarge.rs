@@ -13,7 +13,7 @@ use crate::recipe::{DeviceName, VocabularyRecipe};
 use crate::say;
 
 pub fn run(arguments: &EnlargeArgs) -> Result<ExitCode, Error> {
-    let device = crate::device::open(DeviceName::Cpu)?;
+    let device = crate::device::open(&DeviceName::Cpu)?;
     let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
     let wanted = VocabularyRecipe {
         add: arguments.add.clone(),

@@ -73,7 +73,11 @@ pub fn expand(command: &mut Command) {
             path(&mut extract.out);
         }
         Command::Inspect(inspect) => path(&mut inspect.path),
-        Command::Cache(_) | Command::Selftest(_) | Command::Schema | Command::Completions { .. } => {}
+        Command::Cache(_)
+        | Command::Devices(_)
+        | Command::Selftest(_)
+        | Command::Schema
+        | Command::Completions { .. } => {}
     }
 }
 

@@ -21,7 +21,7 @@ pub fn run(arguments: &MergeArgs) -> Result<ExitCode, Error> {
             help: "name a new folder with --out".into(),
         });
     }
-    let device = crate::device::open(DeviceName::Cpu)?;
+    let device = crate::device::open(&DeviceName::Cpu)?;
     let folder = locate(&arguments.model, &HubOptions::from_env()?)?;
     let adapters = std::slice::from_ref(&arguments.adapter);
     let notes = check_base(&folder, &arguments.model, adapters, other_base(arguments.other_base))?;

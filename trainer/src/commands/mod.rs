@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod counted;
 mod data;
+mod devices;
 mod distill;
 mod enlarge;
 mod eval;
@@ -24,7 +25,7 @@ mod train;
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
-use crate::device::instructions;
+use crate::device::{guard, instructions};
 use crate::error::Error;
 use crate::ui::verbosity;
 
@@ -40,7 +41,11 @@ pub fn run(mut cli: Cli) -> Result<ExitCode, Error> {
     home::expand(&mut cli.command);
     verbosity::set(cli.quiet, cli.verbose);
     instructions()?;
-    match cli.command {
+    guard(|| run_command(cli.command))
+}
+
+fn run_command(command: Command) -> Result<ExitCode, Error> {
+    match command {
         Command::Train(arguments) => train::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Data(arguments) => data::run(&arguments),
@@ -56,6 +61,7 @@ pub fn run(mut cli: Cli) -> Result<ExitCode, Error> {
         Command::Cache(command) => cache::run(&command),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Devices(arguments) => devices::run(&arguments),
         Command::Selftest(arguments) => selftest::run(&arguments),
         Command::Schema => schema::run(),
         Command::Completions { shell } => completions::run(shell),

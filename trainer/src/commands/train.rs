@@ -12,7 +12,7 @@ use std::sync::Arc;
 use firebrand_datasets::{CacheChoice, Kept, RowKind};
 
 use crate::cli::TrainArgs;
-use crate::device::decided;
+use crate::device::described;
 use crate::error::Error;
 use crate::host::Host;
 use crate::inference::samples;
@@ -20,7 +20,7 @@ use crate::learner::{Session, observe};
 use crate::objective::{Objective, Recompute};
 use crate::observer::{Observer, SampleReport};
 use crate::plan::{CacheNeed, Portions, Ready};
-use crate::recipe::{Loaded, Method, Recipe};
+use crate::recipe::{DeviceName, Loaded, Method, Recipe};
 use crate::run::{MetricsFile, RunInfo, TensorBoard};
 use crate::training::{Questions, Trainer};
 use crate::ui::{SignalScope, Terminals, Ui, bars, verbosity};
@@ -33,7 +33,7 @@ pub fn run(arguments: TrainArgs) -> Result<ExitCode, Error> {
     }
     let prepared = Prepared::new(&arguments)?;
     verbosity::tell(prepared.summary().trim_end());
-    verbosity::detail(&format!("device   {}, {}", decided(prepared.recipe().device), Host::here()));
+    verbosity::detail(&format!("device   {}, {}", described(&prepared.recipe().device), Host::here()));
     prepared.start.lines.iter().for_each(|line| verbosity::tell(line));
     for note in prepared.ready.notes() {
         verbosity::tell(&format!("note     {note}"));
@@ -210,9 +210,7 @@ fn load_recipe(arguments: &TrainArgs) -> Result<Loaded, Error> {
     if let Some(output) = &arguments.output {
         overrides.push(format!("output={}", toml::Value::String(output.display().to_string())));
     }
-    if let Some(device) = arguments.device {
-        overrides.push(format!("device=\"{device}\""));
-    }
+    overrides.extend(arguments.device.as_ref().map(DeviceName::as_override));
     let mut loaded = Recipe::load(&arguments.recipe, &overrides)?;
     // A template that prints the date prints that of the run's first day, whichever recipe goes on.
     if arguments.resume.is_some() && loaded.recipe.data.date.is_none() {

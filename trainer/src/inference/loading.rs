@@ -118,8 +118,8 @@ impl LoadedModel {
     /// # Errors
     /// Files that are missing, damaged or do not fit together.
     pub fn new(arguments: &ModelArgs, template: &TemplateChoice) -> Result<Self, Error> {
-        let device = crate::device::open(arguments.device)?;
-        let precision = named_precision(arguments.dtype, arguments.device)?;
+        let device = crate::device::open(&arguments.device)?;
+        let precision = named_precision(arguments.dtype, &arguments.device)?;
         let name = base_model(arguments)?;
         let folder = locate(&name, &HubOptions::from_env()?)?;
         let notes = check_base(&folder, &name, &arguments.adapter, other_base(arguments.other_base))?;
@@ -127,7 +127,7 @@ impl LoadedModel {
         let waiting = Waiting::new(&format!("reading {}", folder.display()));
         let hold = match base_of(&arguments.adapter, arguments.base)? {
             // The same results in half the memory: products on the processor widen what they read.
-            Hold::F32 if is_cpu(arguments.device) => stored(&folder)?,
+            Hold::F32 if is_cpu(&arguments.device) => stored(&folder)?,
             hold => hold,
         };
         let mut model = Model::load(&folder, hold, &device)?;

@@ -6,11 +6,13 @@
 
 use burn::module::Module;
 use burn::tensor::{Gradients as Tape, Tensor};
+use firebrand_kernels::sum;
 use firebrand_models::parts::{Context, Routed, Routing};
 use firebrand_models::{Network, Stack};
 use serde::{Deserialize, Serialize};
 
 use super::gradients::Gradients;
+use super::pending::PendingLoss;
 use crate::profile::phase;
 
 /// What the backward pass recomputes instead of keeping it.
@@ -55,11 +57,18 @@ pub trait Passage {
     }
 }
 
-/// Runs `passage` through `network`, adds the gradients of all trained parameters to `gradients`, and returns the loss.
-pub fn backward(passage: &impl Passage, network: &Network, recompute: Recompute, gradients: &mut Gradients) -> f64 {
+/// Runs `passage` through `network`, adds the gradients of all trained parameters to `gradients`, and returns the loss, which the device
+/// may still be computing.
+pub fn backward(
+    passage: &impl Passage,
+    network: &Network,
+    recompute: Recompute,
+    gradients: &mut Gradients,
+) -> PendingLoss {
     match recompute {
         Recompute::Off => {
-            let (value, scalar) = forward(passage, network);
+            let value = forward(passage, network);
+            let loss = PendingLoss::of(&value);
             // Nothing in a tower may be trained.
             if value.is_tracked() {
                 phase!("backward");
@@ -67,14 +76,14 @@ pub fn backward(passage: &impl Passage, network: &Network, recompute: Recompute,
                 gradients.collect(network, "", &mut tape);
                 passage.collect(&mut tape, gradients);
             }
-            scalar
+            loss
         }
         Recompute::Blocks => by_blocks(passage, network, gradients),
     }
 }
 
-/// The loss of a passage, on the tape and as a number.
-fn forward(passage: &impl Passage, network: &Network) -> (Tensor<1>, f64) {
+/// The loss of a passage, on the tape.
+fn forward(passage: &impl Passage, network: &Network) -> Tensor<1> {
     phase!("forward");
     let (context, routing) = begin(passage, network);
     let (mut x, mut terms) = (passage.embed(network), vec![]);
@@ -83,12 +92,10 @@ fn forward(passage: &impl Passage, network: &Network) -> (Tensor<1>, f64) {
         terms.extend(passage.tap(index, &x));
     }
     terms.extend(routed(passage, &routing));
-    let value = terms.into_iter().fold(passage.loss(network, x), |value, term| value + term);
-    let scalar = f64::from(value.clone().into_scalar::<f32>());
-    (value, scalar)
+    terms.into_iter().fold(passage.loss(network, x), |value, term| value + term)
 }
 
-fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradients) -> f64 {
+fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradients) -> PendingLoss {
     phase!("recomputed passes");
     let frozen = network.valid();
     let (context, routing) = begin(passage, &frozen);
@@ -113,10 +120,7 @@ fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradient
 
     let last = Tensor::from_inner(x).require_grad();
     let value = passage.loss(network, last.clone());
-    let mut scalar = f64::from(value.clone().into_scalar::<f32>());
-    for term in terms {
-        scalar += f64::from(term.into_scalar::<f32>());
-    }
+    let loss = PendingLoss::of_terms(std::iter::once(&value).chain(&terms));
     let mut tape = value.backward();
     // The parameters outside the blocks: final norm, head, and an embedding that is tied to the head.
     gradients.collect(network, "", &mut tape);
@@ -126,25 +130,25 @@ fn by_blocks(passage: &impl Passage, network: &Network, gradients: &mut Gradient
     for (index, block) in stack.blocks.iter().enumerate().rev() {
         let input = block_inputs.pop();
         if index < first_trained {
-            return scalar;
+            return loss;
         }
-        let (Some(input), Some(gradient)) = (input, upstream.take()) else { return scalar };
+        let (Some(input), Some(gradient)) = (input, upstream.take()) else { return loss };
         let needs_input = index > first_trained || embedding_trained;
         let input = Tensor::from_inner(input);
         let input = if needs_input { input.require_grad() } else { input };
         let output = block.forward(input.clone(), &context, None);
         let terms = [passage.tap(index, &output), routed(passage, &routing)].into_iter().flatten();
-        let value = terms.fold((output * Tensor::from_inner(gradient)).sum(), |value, term| value + term);
+        let value = terms.fold(sum(output * Tensor::from_inner(gradient)), |value, term| value + term);
         let mut tape = value.backward();
         gradients.collect(block, &stack.path_of(index), &mut tape);
         passage.collect(&mut tape, gradients);
         upstream = input.grad_remove(&mut tape);
     }
     if let (true, Some(gradient)) = (embedding_trained, upstream) {
-        let mut tape = (embedded * Tensor::from_inner(gradient)).sum().backward();
+        let mut tape = sum(embedded * Tensor::from_inner(gradient)).backward();
         gradients.collect(network, "", &mut tape);
     }
-    scalar
+    loss
 }
 
 /// The context of a pass. It records the choices of routers if their loss is added.

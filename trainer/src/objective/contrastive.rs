@@ -15,6 +15,7 @@ use burn::module::Module;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
+use firebrand_kernels::{Precision, multiply, sum};
 use firebrand_models::parts::Context;
 use firebrand_models::towers::{TextInputs, Towers};
 use firebrand_models::{Network, Stack};
@@ -23,6 +24,7 @@ use super::backward::{Passage, Recompute, backward};
 use super::gradients::Gradients;
 use super::pairs::{Images, Pairs};
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
+use super::pending::PendingLoss;
 use super::views::towers;
 
 /// The largest temperature: the logarithm of a factor of 100.
@@ -97,7 +99,7 @@ impl Contrastive {
         let [images, texts] = all.together().map(leaf);
         let temperature = towers(network).temperature();
         let loss = loss(images.clone(), texts.clone(), temperature);
-        let value = f64::from(loss.clone().into_scalar::<f32>());
+        let value = PendingLoss::of(&loss);
         let mut tape = loss.backward();
         // The temperature is the only parameter that the loss depends on directly.
         gradients.collect(network, "", &mut tape);
@@ -151,7 +153,7 @@ fn in_one_pass(network: &Network, pairs: &Pairs, mode: Mode, gradients: &mut Gra
     let towers = towers(network);
     let [images, texts] = Embeddings::of(towers, pairs, mode).together();
     let loss = loss(images, texts, towers.temperature());
-    let value = f64::from(loss.clone().into_scalar::<f32>());
+    let value = PendingLoss::of(&loss);
     gradients.collect(network, "", &mut loss.backward());
     StepLoss { loss: value, ..StepLoss::default() }
 }
@@ -168,12 +170,13 @@ fn own(rows: Tensor<2>, partners: &Tensor<2>) -> Tensor<1> {
     let pairs = rows.dims()[0];
     let chunk = |start: usize| {
         let end = (start + CHUNK).min(pairs);
-        let logits = rows.clone().slice_dim(0, start..end).matmul(partners.clone().transpose());
+        let some = rows.clone().slice_dim(0, start..end);
+        let logits = multiply(some, partners.clone().transpose(), Precision::F32);
         let own = Tensor::<1, Int>::arange(start as i64..end as i64, &logits.device()).unsqueeze_dim(1);
-        log_softmax(logits, 1).gather(1, own).sum()
+        sum(log_softmax(logits, 1).gather(1, own))
     };
     let sums = (0..pairs).step_by(CHUNK).map(chunk).collect();
-    Tensor::cat(sums, 0).sum() / -(pairs as f64)
+    sum(Tensor::<1>::cat(sums, 0)) / -(pairs as f64)
 }
 
 /// Each row scaled to length one.
@@ -210,7 +213,7 @@ impl Passage for ImagePassage<'_> {
     }
 
     fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1> {
-        (towers(network).vision().finish(x, self.mode) * Tensor::from_inner(self.upstream.clone())).sum()
+        sum(towers(network).vision().finish(x, self.mode) * Tensor::from_inner(self.upstream.clone()))
     }
 }
 
@@ -235,6 +238,6 @@ impl Passage for TextPassage<'_> {
     }
 
     fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1> {
-        (towers(network).text().finish(x, self.inputs, self.mode) * Tensor::from_inner(self.upstream.clone())).sum()
+        sum(towers(network).text().finish(x, self.inputs, self.mode) * Tensor::from_inner(self.upstream.clone()))
     }
 }

@@ -91,7 +91,7 @@ impl Distill {
                 mode: part.mode,
                 parts: RefCell::default(),
             };
-            step.loss += backward(&passage, network, self.recompute, gradients);
+            step.loss.add(backward(&passage, network, self.recompute, gradients));
             gradients.end_micro_batch(share);
             for (mean, part) in means.iter_mut().zip(passage.parts()) {
                 *mean += part;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients as Tape, Tensor};
+use firebrand_kernels::sum;
 use firebrand_models::parameters::{ModulePath, ParameterInfo};
 
 use super::noise::NoiseSample;
@@ -75,7 +76,7 @@ impl Gradients {
 
     /// The path of the first parameter whose gradient is not finite. Waits for the device once.
     pub fn first_non_finite(&self) -> Option<&str> {
-        let sums: Vec<Tensor<1>> = self.by_path.values().map(|gradient| gradient.clone().sum()).collect();
+        let sums: Vec<Tensor<1>> = self.by_path.values().map(|gradient| sum(gradient.clone())).collect();
         if sums.is_empty() {
             return None;
         }

@@ -8,6 +8,7 @@
 
 use burn::tensor::Tensor;
 use firebrand_adapters::Mode;
+use firebrand_kernels::sum;
 use firebrand_models::Predictor;
 use firebrand_models::parts::Inputs;
 
@@ -81,7 +82,7 @@ impl Matching {
                 (difference.clone() * difference).mean_dim(1)
             }
         };
-        (apart.squeeze_dim::<1>(1) * weights).sum() / self.pairs.len() as f64
+        sum(apart.squeeze_dim::<1>(1) * weights) / self.pairs.len() as f64
     }
 }
 

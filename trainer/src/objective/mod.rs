@@ -32,6 +32,7 @@ mod noise;
 mod on_policy;
 mod pairs;
 mod parts;
+mod pending;
 mod preference;
 mod projections;
 mod router;
@@ -49,6 +50,7 @@ use metrics::ScoreSums;
 pub use noise::{NoiseAverage, NoiseSample};
 pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
+pub use pending::PendingLoss;
 pub use preference::{
     AnswerLoss, Dpo, Formula, Kto, Orpo, PairFormula, PairLoss, Preference, Reference, Scored, Simpo, keep_pairs,
     missing_pairs,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::pending::PendingLoss;
+
 /// Numbers that an objective reports beside the loss, by their names in `metrics.jsonl`. TensorBoard has them under
 /// `train/`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -37,10 +39,10 @@ impl<'de> Deserialize<'de> for Parts {
 }
 
 /// The loss of a step.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct StepLoss {
     /// The objective's value over the whole step.
-    pub loss: f64,
+    pub loss: PendingLoss,
     /// The other numbers that it reports.
     pub parts: Parts,
 }

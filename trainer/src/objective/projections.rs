@@ -6,6 +6,7 @@ use std::path::Path;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Gradients as Tape, Tensor, TensorData};
+use firebrand_kernels::{Precision, multiply};
 use firebrand_models::ModelError;
 use firebrand_models::parameters::{ParameterInfo, Role};
 use firebrand_models::weights::{CheckpointPlan, Dtype, PlanOptions, SafetensorsFile, TensorSpec};
@@ -42,7 +43,7 @@ impl Projections {
     pub fn project(&self, place: usize, hidden: Tensor<2>) -> Tensor<2> {
         let map = self.maps[place].val();
         let map = if map.device() == hidden.device() { map } else { map.inner() };
-        hidden.matmul(map.transpose())
+        multiply(hidden, map.transpose(), Precision::F32)
     }
 
     /// The maps as an optimiser sees them.

@@ -10,6 +10,7 @@
 use burn::tensor::{Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::TokenBatch;
+use firebrand_kernels::{Precision, multiply, sum};
 use firebrand_models::Predictor;
 use firebrand_models::parts::{Routed, Routing};
 
@@ -71,8 +72,8 @@ impl RouterBalance {
         let real: Vec<f32> = batch.segments.iter().map(|segment| f32::from(u8::from(*segment != 0))).collect();
         let real = Tensor::<2>::from_data(TensorData::new(real, [tokens, 1]), &device);
         let factors = TensorData::new(self.factors.clone(), [1, self.factors.len()]);
-        let weights = real.matmul(Tensor::from_data(factors, &device));
-        let terms = routed.iter().map(|routed| (routed.probabilities.clone() * weights.clone()).sum());
+        let weights = multiply(real, Tensor::from_data(factors, &device), Precision::F32);
+        let terms = routed.iter().map(|routed| sum(routed.probabilities.clone() * weights.clone()));
         terms.reduce(|sum, term| sum + term)
     }
 }

@@ -19,6 +19,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::{Classes, Part, Span, Target, TokenBatch};
+use firebrand_kernels::sum;
 use firebrand_models::parts::{Context, Inputs};
 use firebrand_models::{Network, Pooled, Stack};
 
@@ -80,7 +81,7 @@ impl Score {
             let shares = texts.weights.iter().map(|weight| (f64::from(*weight) / total) as f32).collect();
             let inputs = inputs(batch);
             let passage = TextPassage { score: self, inputs, texts, shares, mode: *mode, seen: RefCell::default() };
-            step.loss += backward(&passage, network, self.recompute, gradients);
+            step.loss.add(backward(&passage, network, self.recompute, gradients));
             let weight: f64 = texts.weights.iter().map(|weight| f64::from(*weight)).sum();
             gradients.end_micro_batch(weight / total);
             sums.add(&texts.targets, &scores_of(passage.seen.into_inner()));
@@ -145,17 +146,17 @@ impl Score {
         };
         let of = row(shares.to_vec());
         match targets {
-            Targets::Class(of_rows) => (chosen(scores, of_rows.iter().copied()) * of).sum().neg(),
+            Targets::Class(of_rows) => sum(chosen(scores, of_rows.iter().copied()) * of).neg(),
             Targets::Classes(of_rows) => {
                 // Each score against zero: log softmax([s, 0]) is log sigmoid(s) and log sigmoid(-s).
                 let scores = against_zero(scores.reshape([texts * classes]));
                 let of_no_class = of_rows.iter().flatten().map(|is| usize::from(!is));
                 let losses = chosen(scores, of_no_class).reshape([texts, classes]).mean_dim(1).squeeze_dim::<1>(1);
-                (losses * of).sum().neg()
+                sum(losses * of).neg()
             }
             Targets::Values(values) => {
                 let apart = scores.reshape([texts]) - row(values.iter().map(|value| *value as f32).collect());
-                (apart.clone() * apart * of).sum()
+                sum(apart.clone() * apart * of)
             }
             Targets::Pairs => {
                 let half = texts / 2;
@@ -170,7 +171,7 @@ impl Score {
                     }
                     Learned::Preferences { center: None } | Learned::Labels(_) => losses,
                 };
-                (losses * of).sum()
+                sum(losses * of)
             }
         }
     }

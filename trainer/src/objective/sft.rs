@@ -10,13 +10,14 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::TokenBatch;
-use firebrand_kernels::{Regularisation, RegularisedLoss};
+use firebrand_kernels::{Regularisation, RegularisedLoss, sum};
 use firebrand_models::parts::{Context, Inputs, Routed};
 use firebrand_models::{Network, Predictor, Stack};
 
 use super::backward::{Passage, Recompute, backward};
 use super::gradients::Gradients;
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
+use super::pending::PendingLoss;
 use super::router::RouterBalance;
 use super::views::{inputs, noisy_inputs, predictor};
 
@@ -120,7 +121,7 @@ impl Sft {
         let mut measured = Measured::default();
         for (batch, mode) in batches {
             let (loss, part) = self.accumulate_measured(network, batch, &scale, *mode, gradients);
-            step.loss += loss;
+            step.loss.add(loss);
             let weight: f64 = batch.weights.iter().copied().map(f64::from).sum();
             gradients.end_micro_batch(weight / scale.total_weight);
             measured.cross_entropy += part.cross_entropy;
@@ -147,7 +148,7 @@ impl Sft {
         mode: Mode,
         gradients: &mut Gradients,
     ) -> f64 {
-        self.accumulate_measured(network, batch, scale, mode, gradients).0
+        self.accumulate_measured(network, batch, scale, mode, gradients).0.wait()
     }
 
     /// As [`Self::accumulate`], with the parts of the loss.
@@ -158,10 +159,10 @@ impl Sft {
         scale: &StepScale,
         mode: Mode,
         gradients: &mut Gradients,
-    ) -> (f64, Measured) {
+    ) -> (PendingLoss, Measured) {
         let labelled = LabelledTokens::of(batch);
         if labelled.positions.is_empty() && scale.router.is_none() {
-            return (0.0, Measured::default());
+            return (PendingLoss::default(), Measured::default());
         }
         let inputs = noisy_inputs(batch, self.neftune_alpha, mode);
         let passage =
@@ -237,7 +238,7 @@ impl Passage for TokenPassage<'_> {
     fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1> {
         let hidden = predictor(network).finish(x, self.mode);
         if self.labelled.positions.is_empty() {
-            return hidden.sum() * 0.0;
+            return sum(hidden) * 0.0;
         }
         let device = hidden.device();
         let weights = self.labelled.shares(self.scale.total_weight);

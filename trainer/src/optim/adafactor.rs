@@ -7,8 +7,8 @@
 
 use burn::tensor::Tensor;
 
-use super::clip::sum_of_squares;
 use super::parameter::Parameter;
+use super::size::Size;
 use super::state::{OptimizerState, Quantity};
 use crate::recipe::AdafactorRecipe;
 
@@ -28,8 +28,9 @@ impl AdafactorRecipe {
         learning_rate: f64,
     ) -> Tensor<1> {
         let [least_square, least_size] = self.eps;
-        let scale = if self.scale_parameter { root_mean_square(&value).max(least_size) } else { 1.0 };
-        let rate = scale * learning_rate;
+        let scale =
+            if self.scale_parameter { Size::root_mean_square(&value).max(least_size) } else { Size::Known(1.0) };
+        let rate = scale.times(learning_rate);
         let kept = 1.0 - (state.steps as f64).powf(self.decay_rate);
         let squares = gradient.clone() * gradient.clone() + least_square;
         let mean = |state: &mut OptimizerState, name: &str, new: Tensor<1>| {
@@ -50,8 +51,8 @@ impl AdafactorRecipe {
             }
             None => mean(state, SQUARES, squares).sqrt().recip() * gradient,
         };
-        let excess = (root_mean_square(&update) / self.clip_threshold).max(1.0);
-        let update = update * (rate / excess);
+        let excess = Size::root_mean_square(&update).over(Size::Known(self.clip_threshold)).max(1.0);
+        let update = rate.clone().over(excess).scale(update);
         let update = match self.beta1 {
             None => update,
             Some(beta1) => {
@@ -61,7 +62,10 @@ impl AdafactorRecipe {
                 mean
             }
         };
-        value * (1.0 - self.weight_decay * rate) - update
+        match self.weight_decay {
+            0.0 => value - update,
+            decay => rate.times(-decay).plus(1.0).scale(value) - update,
+        }
     }
 
     /// The state tensors of a parameter.
@@ -86,8 +90,4 @@ fn factors(parameter: Parameter<'_>) -> Option<[usize; 3]> {
         [matrices @ .., rows, columns] => Some([matrices.iter().product(), *rows, *columns]),
         _ => None,
     }
-}
-
-fn root_mean_square(values: &Tensor<1>) -> f64 {
-    (sum_of_squares(values) / values.dims()[0] as f64).sqrt()
 }

@@ -3,9 +3,10 @@
 //!
 //! What is unusual: squares are summed in pieces, in a fixed order. Burn's own sum of a large tensor on the CPU adds
 //! partial sums in the order in which threads finish, so its last digit may change from run to run. The sums of all
-//! pieces of all tensors are read together, so the host waits for the device once per norm.
+//! pieces of all tensors are read together, with the loss, so the host waits for the device once a step.
 
 use burn::tensor::Tensor;
+use firebrand_kernels::sum;
 
 /// Values whose squares are summed at once in f32: few enough for a small rounding error, and far below the 4 Mi values
 /// from which Burn shares a sum among threads.
@@ -18,27 +19,37 @@ const TOGETHER: usize = 16;
 ///
 /// The sums of squares of the pieces are added in order, in f64.
 pub fn global_norm<'a>(gradients: impl Iterator<Item = &'a Tensor<1>>) -> f64 {
-    sums_of_squares(gradients).into_iter().sum::<f64>().sqrt()
+    global_norm_beside(vec![], gradients).1
+}
+
+/// As [`global_norm`], with the values of `scalars`, `[1]` each, for which the device is not waited for again.
+pub fn global_norm_beside<'a>(
+    scalars: Vec<Tensor<1>>,
+    gradients: impl Iterator<Item = &'a Tensor<1>>,
+) -> (Vec<f32>, f64) {
+    let (scalars, sums) = sums_of_squares(scalars, gradients);
+    (scalars, sums.into_iter().sum::<f64>().sqrt())
 }
 
 /// The sum of the squares of all values, with the same bits for any number of threads.
 pub(super) fn sum_of_squares(values: &Tensor<1>) -> f64 {
-    sums_of_squares(std::iter::once(values)).into_iter().sum()
+    sums_of_squares(vec![], std::iter::once(values)).1.into_iter().sum()
 }
 
-/// The sum of squares of each of `tensors`. Waits for the device once.
-fn sums_of_squares<'a>(tensors: impl Iterator<Item = &'a Tensor<1>>) -> Vec<f64> {
-    let (mut sums, mut pieces) = (vec![], vec![]);
+/// The values of `scalars`, and the sum of squares of each of `tensors`. Waits for the device once.
+fn sums_of_squares<'a>(scalars: Vec<Tensor<1>>, tensors: impl Iterator<Item = &'a Tensor<1>>) -> (Vec<f32>, Vec<f64>) {
+    let (count, mut sums, mut pieces) = (scalars.len(), scalars, vec![]);
     for values in tensors {
         pieces.push(values.dims()[0].div_ceil(PIECE));
         sums_of_pieces(values, &mut sums);
     }
-    let sums: Vec<f32> = match sums.is_empty() {
+    let mut scalars: Vec<f32> = match sums.is_empty() {
         true => vec![],
         false => Tensor::cat(sums, 0).into_data().iter::<f32>().collect(),
     };
+    let sums = scalars.split_off(count);
     let mut sums = sums.into_iter().map(f64::from);
-    pieces.into_iter().map(|pieces| sums.by_ref().take(pieces).sum()).collect()
+    (scalars, pieces.into_iter().map(|pieces| sums.by_ref().take(pieces).sum()).collect())
 }
 
 /// Appends the sum of squares of each piece of `values` to `sums`, in order; the sums stay on the device.
@@ -53,7 +64,7 @@ fn sums_of_pieces(values: &Tensor<1>, sums: &mut Vec<Tensor<1>>) {
     let rest = length % PIECE;
     if rest > 0 {
         let values = values.clone().narrow(0, whole * PIECE, rest);
-        sums.push((values.clone() * values).sum());
+        sums.push(sum(values.clone() * values));
     }
 }
 
@@ -123,6 +134,18 @@ mod tests {
         // A view that does not begin where its memory does, as a part of a larger tensor.
         let part = gradients[4].clone().narrow(0, 3, 2 * PIECE);
         assert_eq!(sum_of_squares(&part).to_bits(), piece_by_piece(&part).to_bits());
+    }
+
+    #[test]
+    fn what_is_read_beside_a_norm_does_not_move_it() {
+        let device = Device::flex();
+        let scalar = |value: f32| Tensor::<1>::from_floats([value], &device);
+        let gradient = Tensor::<1>::from_floats([3.0, 4.0], &device);
+        assert_eq!(
+            global_norm_beside(vec![scalar(7.0), scalar(-2.0)], [&gradient].into_iter()),
+            (vec![7.0, -2.0], 5.0)
+        );
+        assert_eq!(global_norm_beside(vec![scalar(7.0)], [].into_iter()), (vec![7.0], 0.0));
     }
 
     #[test]

@@ -17,11 +17,12 @@ mod muon;
 mod parameter;
 mod schedule;
 mod sgd;
+mod size;
 mod state;
 mod update;
 
 pub use average::WeightAverage;
 pub use blockwise::{BLOCK, DynamicMap};
-pub use clip::{clip_factor, global_norm};
+pub use clip::{clip_factor, global_norm, global_norm_beside};
 pub use parameter::{LearningRates, LoraPlus, Parameter};
 pub use state::{OptimizerState, Quantity};

@@ -8,7 +8,7 @@
 use burn::tensor::Tensor;
 use firebrand_kernels::{Precision, linear};
 
-use super::clip::sum_of_squares;
+use super::size::Size;
 use crate::recipe::{MuonAdjustment, MuonRecipe};
 
 /// Jordan's coefficients of the quintic `a x + b x^3 + c x^5`, chosen for a steep slope at zero.
@@ -32,7 +32,7 @@ impl MuonRecipe {
         let update =
             if self.nesterov { gradient * (1.0 - momentum) + buffer.clone() * momentum } else { buffer.clone() };
         let [rows, columns] = [shape[0], shape[1]];
-        let update = update.clone() / sum_of_squares(&update).sqrt().max(LEAST_NORM);
+        let update = Size::norm(&update).max(LEAST_NORM).divide(update);
         let direction = orthogonal(update.reshape([rows, columns]), self.ns_steps).reshape([-1]);
         let value = value * (1.0 - learning_rate * self.weight_decay)
             - direction * (learning_rate * self.adjust_lr_fn.factor(rows as f64, columns as f64));

@@ -213,7 +213,7 @@ impl CompanionModel {
         if let Some(rows) = &self.rows {
             model.select_vocabulary(rows)?;
         }
-        let model = model.with_precision(loaded.recipe.dtype.precision());
+        let model = model.with_precision(loaded.recipe.precision());
         let bytes = model.weight_bytes();
         Ok((model.for_inference().network().clone(), bytes))
     }

@@ -97,15 +97,14 @@ impl<'a> KeptReference<'a> {
             None => (hash_model(&self.opened.folder, hold(recipe))?, None, made(recipe, self.reference)?),
         };
         let tokenizer = self.opened.text.tokenizer.as_ref().map(|tokenizer| tokenizer.hash().to_string());
-        Ok(ReferenceKey {
-            model,
-            rows,
-            tokenizer,
-            made,
-            device: decided(recipe.device).to_string(),
-            dtype: recipe.dtype,
-        })
+        Ok(ReferenceKey { model, rows, tokenizer, made, device: numbers_of(recipe), dtype: recipe.dtype })
     }
+}
+
+/// The device, and what it may round f32 to.
+fn numbers_of(recipe: &Recipe) -> String {
+    let rounded = if recipe.allow_tf32 { ", TF32" } else { "" };
+    format!("{}{rounded}", decided(&recipe.device))
 }
 
 /// What a recipe makes of the weights before the first step, as far as the reference has it.

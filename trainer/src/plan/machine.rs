@@ -31,7 +31,7 @@ impl Machine {
     ///
     /// # Errors
     /// `FIREBRAND_MEMORY` is no amount of memory.
-    pub fn measure(device: DeviceName) -> Result<Option<Self>, Error> {
+    pub fn measure(device: &DeviceName) -> Result<Option<Self>, Error> {
         let named = std::env::var_os(VARIABLE).filter(|text| !text.is_empty());
         let named = named.map(|text| named_limit(&text.to_string_lossy())).transpose()?;
         if !device::is_cpu(device) {
@@ -165,9 +165,9 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_processor_has_memory_and_a_gpu_has_another() {
-        let machine = Machine::measure(DeviceName::Cpu).unwrap().unwrap();
+        let machine = Machine::measure(&DeviceName::Cpu).unwrap().unwrap();
         assert!(machine.room() > 0 && machine.room() < machine.free && machine.free <= machine.total, "{machine:?}");
-        assert_eq!(Machine::measure(DeviceName::Cuda { index: 0 }).unwrap(), None);
+        assert_eq!(Machine::measure(&DeviceName::Cuda { index: 0 }).unwrap(), None);
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub fn build_model(
         })?,
         Init::Random => Model::random(folder, recipe.seed, device)?,
     }
-    .with_precision(recipe.dtype.precision());
+    .with_precision(recipe.precision());
     if let Some(vocabulary) = vocabulary {
         let old = model.vocabulary().unwrap_or_default();
         model

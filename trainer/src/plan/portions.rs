@@ -43,7 +43,7 @@ impl Portions {
     /// # Errors
     /// As [`Machine::measure`].
     pub fn new(recipe: &Recipe, model: &Model, data: &Data) -> Result<Self, Error> {
-        let machine = Machine::measure(recipe.device)?;
+        let machine = Machine::measure(&recipe.device)?;
         // The model is read already and counted as such, and what else the process holds is little.
         Ok(Self::decide(recipe, MemoryPlan::new(model, Work::of(recipe, model, data), machine, 0)))
     }

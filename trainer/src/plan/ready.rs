@@ -22,6 +22,7 @@ use super::model::{Built, build_model};
 use super::notes::notes;
 use super::opened::Opened;
 use super::portions::Portions;
+use super::precision::check_numbers;
 use super::room::{check_room, check_weights};
 use super::vocabulary::Vocabulary;
 use crate::device;
@@ -60,14 +61,15 @@ impl Ready {
     /// Opens the device, finds the model, and loads data and weights at the same time.
     ///
     /// # Errors
-    /// A device that is not compiled into this build; those of [`Opened::new`] and [`CompanionPlan::find`]; those of [`Data::load`] and
+    /// A device that is not compiled into this build, not there, or without the numbers that the recipe asks for; those of [`Opened::new`] and [`CompanionPlan::find`]; those of [`Data::load`] and
     /// [`build_model`], as soon as either fails; what the data gate forbids; rows that the model cannot read; no row to
     /// train on; no step with a learning rate above zero; a run that needs more memory than the machine has; those of [`Machine::measure`].
     pub fn new(loaded: Loaded, cache: CacheNeed) -> Result<Self, Error> {
-        let device = device::open(loaded.recipe.device)?;
+        let device = device::open(&loaded.recipe.device)?;
+        check_numbers(&loaded, &device)?;
         let mut opened = Opened::new(loaded)?;
         let plan = CompanionPlan::find(&opened, cache)?;
-        let (machine, program) = (Machine::measure(opened.recipe().device)?, held_before());
+        let (machine, program) = (Machine::measure(&opened.recipe().device)?, held_before());
         check_weights(&opened.loaded, &opened.folder, machine)?;
         let (mut data, Built { model, modules, companion }) = load(&mut opened, plan.as_ref(), &device)?;
         let decided = decide_length(&mut opened.loaded, &data)?;

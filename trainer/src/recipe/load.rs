@@ -141,6 +141,7 @@ fn decide(file: RecipeFile, model: ModelSource) -> Recipe {
         seed: file.seed,
         device: file.device,
         dtype: file.dtype,
+        allow_tf32: file.allow_tf32,
         base_dtype,
         vocabulary: file.vocabulary,
         quantization: file.quantization,

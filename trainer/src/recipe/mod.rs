@@ -47,7 +47,7 @@ use std::path::PathBuf;
 pub use adapter::{Bias, Exclude, Ia3Recipe, LoraInit, LoraRecipe, Method, ModuleRegex, TargetPreset, Targets};
 pub use changes::{Change, Effect};
 pub use checkpoint::{BestMetric, Checkpoint};
-pub use device::DeviceName;
+pub use device::{AdapterChoice, AdapterKind, DeviceName, GraphicsApi};
 pub use dtype::{ComputeDtype, StoredDtype, WrittenDtype};
 pub use error::{Complaint, ComplaintKind, RecipeError};
 pub use evaluation::{EarlyStopping, Eval, EvaluatedWeights};
@@ -86,6 +86,8 @@ pub struct Recipe {
     pub seed: u64,
     pub device: DeviceName,
     pub dtype: ComputeDtype,
+    /// Whether a device may round operands of f32 products to TF32.
+    pub allow_tf32: bool,
     /// How frozen weights are held. Absent where they are quantized, and in a full run, which freezes none.
     pub base_dtype: Option<StoredDtype>,
     pub method: Method,

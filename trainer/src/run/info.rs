@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use super::leftovers::INFO;
+use crate::device::Hardware;
 use crate::host::Host;
 use crate::objective::Recompute;
 
@@ -26,6 +27,9 @@ pub struct RunInfo {
     pub versions: BTreeMap<String, String>,
     /// The device the run computes on, as `--device` names it. `auto` is decided.
     pub device: String,
+    /// The hardware behind that device, where it is not the machine's processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<Hardware>,
     /// The seed of shuffling, initialisation and dropout.
     pub seed: u64,
     /// The machine.
@@ -119,6 +123,11 @@ impl RunInfo {
         if self.device != earlier.device && earlier.device != "auto" {
             found.harmless.push(format!("device {} -> {}", earlier.device, self.device));
         }
+        if let (Some(now), Some(before)) = (&self.hardware, &earlier.hardware)
+            && now != before
+        {
+            found.harmless.push(format!("hardware {before} -> {now}"));
+        }
         found
     }
 
@@ -159,6 +168,10 @@ mod tests {
         pairs.iter().map(|(name, hash)| (name.to_string(), hash.to_string())).collect()
     }
 
+    fn hardware(name: &str) -> Option<Hardware> {
+        Some(Hardware { name: name.into(), driver: Some("2".into()) })
+    }
+
     fn earlier() -> RunInfo {
         RunInfo {
             base: map(&[("model.safetensors", "aa"), ("config.json", "cc"), ("generation_config.json", "ff")]),
@@ -167,6 +180,7 @@ mod tests {
             recipe: "aa".into(),
             versions: map(&[("firebrand", "0.1.0")]),
             device: "cpu".into(),
+            hardware: hardware("A"),
             seed: 1,
             ..RunInfo::default()
         }
@@ -182,13 +196,17 @@ mod tests {
             template: None,
             versions: map(&[("firebrand", "0.2.0")]),
             device: "cuda:0".into(),
+            hardware: hardware("B"),
             ..earlier.clone()
         };
         let found = now.differences(&earlier);
         assert_eq!(found.base, ["config.json is gone", "model.safetensors changed", "model-2.safetensors is new"]);
         let data = ["a.jsonl changed", "b.jsonl is gone", "c.jsonl is new", "the chat template changed"];
         assert_eq!(found.data, data);
-        assert_eq!(found.harmless, ["firebrand 0.1.0 -> 0.2.0", "device cpu -> cuda:0"]);
+        assert_eq!(
+            found.harmless,
+            ["firebrand 0.1.0 -> 0.2.0", "device cpu -> cuda:0", "hardware A, driver 2 -> B, driver 2"]
+        );
     }
 
     #[test]

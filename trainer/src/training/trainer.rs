@@ -15,7 +15,7 @@ use super::steps::{StepData, Steps};
 use crate::error::Error;
 use crate::objective::{Evaluated, Gradients, Objective, StepLoss};
 use crate::observer::{Answer, EvalReport, Observer, SampleReport, StepReport};
-use crate::optim::{OptimizerState, WeightAverage, clip_factor, global_norm};
+use crate::optim::{OptimizerState, WeightAverage, clip_factor, global_norm_beside};
 use crate::profile::phase;
 use crate::recipe::{EvaluatedWeights, ExportedWeights, Recipe};
 use crate::run::{Best, Checkpoint, Checkpoints, Retention, RunState, TrainerState};
@@ -326,9 +326,10 @@ impl<'a> Trainer<'a> {
         }
         let mut gradients = if self.recipe.log.noise_scale { Gradients::measuring() } else { Gradients::default() };
         let StepLoss { loss, mut parts } = self.objective.accumulate(self.model.network(), &batches, &mut gradients)?;
-        let norm = {
+        let (loss, norm) = {
             phase!("gradient norm");
-            global_norm(gradients.values())
+            let (terms, norm) = global_norm_beside(loss.terms(), gradients.values());
+            (loss.value(&terms), norm)
         };
         self.check_finite(step, loss, norm, &gradients, &data)?;
         if let Some(sample) = gradients.noise(norm, data.packs.len()) {

@@ -105,7 +105,8 @@ fn scores_losses_and_every_gradient_equal_the_reference_however_a_step_is_split(
                 let theirs = expected[name].as_f64().unwrap();
                 assert!((ours - theirs).abs() <= bound, "{what}: {name} {ours}, not {theirs}");
             };
-            near("loss", step.loss, 1e-5 * step.loss);
+            let loss = step.loss.wait();
+            near("loss", loss, 1e-5 * loss);
             if classes.problem == Problem::Regression {
                 assert_eq!(step.parts.get("accuracy"), None, "{what}");
             } else {

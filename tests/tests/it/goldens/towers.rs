@@ -187,7 +187,7 @@ fn step(model: &Model, rows: &[NamedArrays], size: usize, recompute: Recompute) 
         })
         .collect();
     let mut gradients = Gradients::default();
-    let loss = objective.accumulate(model.network(), &batches, &mut gradients).unwrap().loss;
+    let loss = objective.accumulate(model.network(), &batches, &mut gradients).unwrap().loss.wait();
     (loss, gradients.iter().map(|(path, gradient)| (path.to_string(), host(gradient.clone()))).collect())
 }
 

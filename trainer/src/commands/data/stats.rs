@@ -91,7 +91,7 @@ impl Scores {
             base: arguments.base,
             // The statistics are of this model, whatever the adapter was trained on.
             other_base: true,
-            device: arguments.device.unwrap_or(recipe.device),
+            device: arguments.device.clone().unwrap_or_else(|| recipe.device.clone()),
             dtype: recipe.dtype,
         };
         let loaded = LoadedModel::new(&named, &recipe.data.template)?;

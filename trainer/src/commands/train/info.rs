@@ -6,7 +6,7 @@ use chrono::{SecondsFormat, Utc};
 
 use firebrand_datasets::{ChatTemplate, Format};
 
-use crate::device::decided;
+use crate::device::{decided, hardware};
 use crate::error::Error;
 use crate::host::Host;
 use crate::plan::Ready;
@@ -47,7 +47,8 @@ pub(super) fn run_info(ready: &Ready) -> Result<RunInfo, Error> {
             ("firebrand".into(), env!("CARGO_PKG_VERSION").into()),
             ("burn".into(), "0.22.1".into()),
         ]),
-        device: decided(recipe.device).to_string(),
+        device: decided(&recipe.device).to_string(),
+        hardware: hardware(&recipe.device),
         seed: recipe.seed,
         host: Host::here(),
         memory: Some(ready.portions().planned(recipe)),

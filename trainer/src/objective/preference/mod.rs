@@ -44,12 +44,14 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::{Batch, Judgement, Part, TokenBatch, Tokens};
+use firebrand_kernels::sum;
 use firebrand_models::parts::{Context, Inputs};
 use firebrand_models::{Network, Stack};
 
 use super::backward::{Passage, Recompute, backward};
 use super::gradients::Gradients;
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
+use super::pending::PendingLoss;
 use super::views::{inputs, predictor};
 use crate::error::Error;
 use crate::profile::phase;
@@ -140,7 +142,7 @@ impl Preference {
             backward(&passage, network, self.recompute, gradients);
         }
         let sums = sums.into_inner();
-        Ok(StepLoss { loss: sums.loss(), parts: sums.parts() })
+        Ok(StepLoss { loss: PendingLoss::known(sums.loss()), parts: sums.parts() })
     }
 
     /// Loss and numbers over all batches, without gradients. The network must be on a device without autodiff.
@@ -359,6 +361,6 @@ impl Passage for AnswerPassage<'_> {
         let slopes = (self.judge)(&given.to_data().iter::<f32>().collect::<Vec<_>>());
         let count = slopes.len();
         let slopes = Tensor::<1>::from_data(TensorData::new(slopes, [count]), &given.device());
-        (given * slopes).sum()
+        sum(given * slopes)
     }
 }

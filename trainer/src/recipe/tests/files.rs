@@ -78,6 +78,7 @@ fn defaults_are_the_contracts() {
         seed: 42,
         device: DeviceName::Auto,
         dtype: ComputeDtype::F32,
+        allow_tf32: false,
         base_dtype: Some(StoredDtype::F32),
         vocabulary: None,
         quantization: None,
