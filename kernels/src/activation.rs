@@ -4,7 +4,7 @@
 
 use crate::{
     cpu::{Fresh, vectorised},
-    flex::{dense, has_fused, tensor_of, values},
+    flex::{dense, is_fused, tensor_of, values},
     functions::{erf, exp, sigmoid, tanh},
     work::operation,
 };
@@ -25,7 +25,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 /// The activation functions of decoder language models, by the names of Hugging Face's `hidden_act`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// `x * sigmoid(x)` (`silu`, `swish`).
     Silu,
@@ -42,7 +42,7 @@ pub enum Activation {
 /// `activation(gate) * up`, elementwise; both `[batch, time, width]` in f32.
 pub fn gated(gate: Tensor<3>, up: Tensor<3>, activation: Activation) -> Tensor<3> {
     assert_eq!(gate.dims(), up.dims(), "gate and up");
-    if !has_fused(&gate.device()) {
+    if !is_fused(&gate.device()) {
         return composed_gated(gate, up, activation);
     }
     let (gate, up) = (gate.into_dispatch(), up.into_dispatch());
@@ -51,7 +51,7 @@ pub fn gated(gate: Tensor<3>, up: Tensor<3>, activation: Activation) -> Tensor<3
 
 /// `activation(x)`, elementwise; `x` is `[batch, time, width]` in f32.
 pub fn activate(x: Tensor<3>, activation: Activation) -> Tensor<3> {
-    if !has_fused(&x.device()) {
+    if !is_fused(&x.device()) {
         return composed(x, activation);
     }
     Tensor::from_dispatch(<Dispatch as ActivationBackend>::fused_activate(x.into_dispatch(), activation))
@@ -74,7 +74,7 @@ pub fn composed(x: Tensor<3>, activation: Activation) -> Tensor<3> {
 }
 
 /// Backends with a fused [`gated`] and [`activate`].
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub trait ActivationBackend: Backend {
     /// See [`gated`].
     fn fused_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;

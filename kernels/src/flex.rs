@@ -17,6 +17,15 @@ pub fn has_fused(device: &Device) -> bool {
     }
 }
 
+/// Whether tensors of this device have those fused forms that CubeCL's devices have too.
+pub(crate) fn is_fused(device: &Device) -> bool {
+    #[cfg(feature = "cube")]
+    if crate::cube::is_cube(device) {
+        return true;
+    }
+    has_fused(device)
+}
+
 /// The tensor itself if its elements lie in order without gaps, else a copy that does.
 pub(crate) fn dense(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }

@@ -6,7 +6,7 @@
 //! Reference: QLoRA (Dettmers et al. 2023, arXiv:2305.14314).
 
 use crate::{
-    flex::{dense, has_fused, tensor_of, values},
+    flex::{dense, is_fused, tensor_of, values},
     matmul::{Elements, Matrix, product},
     precision::Precision,
     quantized::QuantizedWeight,
@@ -35,7 +35,7 @@ use std::sync::Arc;
 pub fn frozen_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<QuantizedWeight>, precision: Precision) -> Tensor<D> {
     let (shape, [outputs, inputs]) = (x.dims(), weight.shape());
     assert_eq!(shape[D - 1], inputs, "frozen_matmul: x is {shape:?}, weight [{outputs}, {inputs}]");
-    if !has_fused(&x.device()) {
+    if !is_fused(&x.device()) {
         return composed(x, weight, precision);
     }
     Tensor::from_dispatch(<Dispatch as FrozenMatmulBackend>::fused_frozen_matmul(
@@ -52,7 +52,7 @@ pub fn composed<const D: usize>(x: Tensor<D>, weight: &Arc<QuantizedWeight>, pre
 }
 
 /// Backends with a fused [`frozen_matmul`].
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub trait FrozenMatmulBackend: Backend {
     /// See [`frozen_matmul`].
     fn fused_frozen_matmul(

@@ -5,7 +5,7 @@
 
 use crate::{
     cpu::{Fresh, vectorised},
-    flex::{dense, has_fused, tensor, tensor_of, values},
+    flex::{dense, is_fused, tensor, tensor_of, values},
     sums::{LANES, inner_product, sum_of, sum_vectors},
     work::operation,
 };
@@ -39,7 +39,7 @@ pub fn layer_norm(x: Tensor<3>, weight: Tensor<1>, bias: Option<Tensor<1>>, eps:
     if let Some(bias) = &bias {
         assert_eq!(weight.dims(), bias.dims(), "width of the weight and of the bias");
     }
-    if !has_fused(&x.device()) {
+    if !is_fused(&x.device()) {
         return composed(x, weight, bias, eps);
     }
     // Zeros that nobody trains: no gradient is computed for them.
@@ -62,7 +62,7 @@ pub fn composed(x: Tensor<3>, weight: Tensor<1>, bias: Option<Tensor<1>>, eps: f
 }
 
 /// Backends with a fused [`layer_norm`].
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub trait LayerNormBackend: Backend {
     /// See [`layer_norm`].
     fn fused_layer_norm(

@@ -4,7 +4,7 @@
 
 use crate::{
     cpu::{Fresh, vectorised},
-    flex::{dense, has_fused, tensor, tensor_of, values},
+    flex::{dense, is_fused, tensor, tensor_of, values},
     sums::{inner_product, sum_vectors},
     work::operation,
 };
@@ -32,7 +32,7 @@ const ROWS: usize = 32;
 /// `offset` is 0.0 for LLaMA and 1.0 for Gemma, whose weights are stored as a distance from one.
 pub fn rms_norm(x: Tensor<3>, weight: Tensor<1>, eps: f64, offset: f64) -> Tensor<3> {
     assert_eq!(x.dims()[2], weight.dims()[0], "width of x and of the weight");
-    if !has_fused(&x.device()) {
+    if !is_fused(&x.device()) {
         return composed(x, weight, eps, offset);
     }
     let (x, weight) = (x.cast(DType::F32).into_dispatch(), weight.cast(DType::F32).into_dispatch());
@@ -47,7 +47,7 @@ pub fn composed(x: Tensor<3>, weight: Tensor<1>, eps: f64, offset: f64) -> Tenso
 }
 
 /// Backends with a fused [`rms_norm`].
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub trait RmsNormBackend: Backend {
     /// See [`rms_norm`].
     fn fused_rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64, offset: f64) -> FloatTensor<Self>;

@@ -4,7 +4,7 @@
 
 use crate::{
     cpu::{Fresh, vectorised},
-    flex::{dense, has_fused, tensor_of, values},
+    flex::{dense, is_fused, tensor_of, values},
     work::operation,
 };
 use burn::{
@@ -24,7 +24,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 /// Which two elements of a head form a pair that is rotated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RopeStyle {
     /// `(i, i + dims/2)`: `rotate_half` of LLaMA, GPT-NeoX and most others.
     Half,
@@ -43,7 +43,7 @@ pub fn rope(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>, style: RopeStyle) -> T
     let half = cos.dims()[2];
     assert_eq!([cos.dims(), sin.dims()], [[batch, time, half]; 2], "angles for x {:?}", x.dims());
     assert!(2 * half <= head_dim, "{half} angles for heads of {head_dim}");
-    if !has_fused(&x.device()) {
+    if !is_fused(&x.device()) {
         return composed(x, cos, sin, style);
     }
     let (x, cos, sin) = (x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch());
@@ -82,7 +82,7 @@ pub fn composed(x: Tensor<4>, cos: Tensor<3>, sin: Tensor<3>, style: RopeStyle) 
 }
 
 /// Backends with a fused [`rope`].
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub trait RopeBackend: Backend {
     /// See [`rope`].
     fn fused_rope(

@@ -17,13 +17,13 @@ mod scores;
 pub use alibi::Alibi;
 pub use composed::composed;
 
-use crate::{flex::has_fused, precision::Precision};
+use crate::{flex::is_fused, precision::Precision};
 use burn::{
     backend::{
         Backend, Dispatch, ExtensionType, backend_extension,
         tensor::{FloatTensor, IntTensor},
     },
-    tensor::{Int, Tensor},
+    tensor::{Device, Int, Tensor},
 };
 
 /// What differs between the attention of one model family and another.
@@ -86,7 +86,7 @@ pub fn attention(
     options: &AttentionOptions,
 ) -> Tensor<4> {
     assert_shapes(&q, &k, &v, segments.as_ref(), options);
-    if !has_fused(&q.device()) {
+    if !is_fused(&q.device()) || !has_body(&q.device(), options) {
         return composed(q, k, v, segments, options);
     }
     let segments = match segments {
@@ -100,6 +100,16 @@ pub fn attention(
         segments,
         options.clone(),
     ))
+}
+
+/// Whether the fused form of a device knows these options.
+fn has_body(device: &Device, options: &AttentionOptions) -> bool {
+    #[cfg(feature = "cube")]
+    if crate::cube::is_cube(device) {
+        return crate::cube::has_attention(options);
+    }
+    let _ = (device, options);
+    true
 }
 
 fn assert_shapes(
@@ -138,7 +148,7 @@ pub enum Segments<B: Backend> {
 }
 
 /// Backends with a fused [`attention`].
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub trait AttentionBackend: Backend {
     /// See [`attention`].
     fn fused_attention(

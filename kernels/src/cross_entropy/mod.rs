@@ -12,6 +12,7 @@
 mod autodiff;
 mod composed;
 mod fused;
+mod in_chunks;
 mod log_probabilities;
 mod rows;
 
@@ -69,6 +70,16 @@ pub struct RegularisedLoss {
     pub squared_log_sum: Tensor<1>,
 }
 
+impl RegularisedLoss {
+    fn map(self, each: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
+        Self {
+            loss: each(self.loss),
+            cross_entropy: each(self.cross_entropy),
+            squared_log_sum: each(self.squared_log_sum),
+        }
+    }
+}
+
 /// `sum_i weights[i] * -log softmax(softcap(hidden_i [W B]^T + bias))[targets_i]`, of shape `[1]`.
 ///
 /// `hidden` is `[tokens, width + rank]` in f32, `bias` `[vocab]` in f32, f16 or bf16 (f32 if trained), `targets` `[tokens]` in `0..vocab`,
@@ -105,7 +116,8 @@ pub fn regularised_cross_entropy(
     assert_head(&hidden, &head, bias.as_ref());
     assert_eq!([hidden.dims()[0]; 2], [targets.dims()[0], weights.dims()[0]], "one target and one weight a token");
     if !has_fused(&hidden.device()) {
-        return composed_regularised(hidden, head, bias, targets, weights, softcap, terms);
+        let size = chunk_of(&hidden, &head);
+        return in_chunks::regularised(hidden, head, bias, targets, weights, softcap, terms, size);
     }
     let bias = bias_or_zeros(&head.matrix, bias);
     let low_rank = low_rank_or_nothing(&head);
@@ -142,7 +154,8 @@ pub fn token_statistics(
     assert_head(&hidden, &head, bias.as_ref());
     assert_eq!(hidden.dims()[0], targets.dims()[0], "one target a token");
     if !has_fused(&hidden.device()) {
-        return composed_statistics(hidden, head, bias, targets, softcap);
+        let size = chunk_of(&hidden, &head);
+        return in_chunks::statistics(hidden, head, bias, targets, softcap, size);
     }
     let bias = bias_or_zeros(&head.matrix, bias);
     let low_rank = low_rank_or_nothing(&head);
@@ -156,6 +169,11 @@ pub fn token_statistics(
         head.precision,
     );
     (Tensor::from_dispatch(log_probabilities), Tensor::from_dispatch(most_likely))
+}
+
+/// Tokens whose logits exist at once.
+fn chunk_of(hidden: &Tensor<2>, head: &HeadWeight) -> usize {
+    chunk_size(hidden.dims()[0].max(1), head.matrix.dims()[0].max(1))
 }
 
 pub(crate) fn assert_head(hidden: &Tensor<2>, head: &HeadWeight, bias: Option<&Tensor<1>>) {

@@ -51,6 +51,44 @@ fn equals_composed() {
     }
 }
 
+/// Chunks of 7 tokens, of which the last is smaller: with everything trained, nothing, and the hidden states alone.
+#[test]
+fn in_chunks_it_is_the_composed_form() {
+    let (tokens, width, vocab, size) = (40, 4, 30, 7);
+    let (hidden, head) = (random([tokens, width], 1) * 4.0, random([vocab, width], 2));
+    let bias = Some(random([vocab], 3));
+    let terms = Regularisation { label_smoothing: 0.1, z_loss: 1e-3 };
+    let targets = targets(tokens, vocab);
+    let run = |size: usize, trained: [bool; 2]| {
+        let [hidden, head] = [(hidden.clone(), trained[0]), (head.clone(), trained[1])]
+            .map(|(tensor, trained)| if trained { tensor.require_grad() } else { tensor });
+        let bias = bias.clone().map(|bias| if trained[1] { bias.require_grad() } else { bias });
+        let (of_head, weights) = (HeadWeight::from(head.clone()), random([tokens], 5));
+        let (states, targets) = (hidden.clone(), targets.clone());
+        let loss = in_chunks::regularised(states, of_head, bias.clone(), targets, weights, Some(3.0), terms, size);
+        let mut found = vec![values(loss.loss.clone()), values(loss.cross_entropy), values(loss.squared_log_sum)];
+        assert_eq!(loss.loss.is_tracked(), trained[0] || trained[1]);
+        if loss.loss.is_tracked() {
+            let grads = loss.loss.mul_scalar(3.0).backward();
+            found.extend(hidden.grad(&grads).map(values));
+            found.extend(head.grad(&grads).map(values));
+            found.extend(bias.and_then(|bias| bias.grad(&grads)).map(values));
+        }
+        found
+    };
+    for (trained, lists) in [([false, false], 3), ([true, false], 4), ([true, true], 6)] {
+        let (found, expected) = (run(size, trained), run(tokens, trained));
+        assert_eq!([found.len(), expected.len()], [lists; 2]);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_near(found, expected, 5e-6);
+        }
+    }
+    let of = |size| in_chunks::statistics(hidden.clone(), head.clone().into(), bias.clone(), targets.clone(), None, size);
+    let (found, expected) = (of(size), of(tokens));
+    assert_near(&values(found.0), &values(expected.0), 1e-6);
+    assert_eq!(found.1.into_data(), expected.1.into_data());
+}
+
 #[test]
 fn gradients_equal_finite_differences() {
     let points = [numbers(3 * 4, 1), numbers(6 * 4, 2), numbers(6, 3)];

@@ -3,14 +3,22 @@
 //! An operation gets a body here as `#[backend_extension(Cube, Autodiff)]` with an implementation for [`burn_cubecl::CubeBackend`], beside
 //! the one for the CPU in its own file.
 
+mod activation;
+mod attention;
+mod launch;
 mod launches;
+mod normalise;
 mod product;
+mod quantized;
+mod rope;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;
 
+pub(crate) use attention::is_there as has_attention;
 pub(crate) use launches::count;
 pub(crate) use product::multiply;
+pub(crate) use quantized::Copies;
 
 /// Whether tensors of this device are CubeCL's.
 pub(crate) fn is_cube(device: &Device) -> bool {

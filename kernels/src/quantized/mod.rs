@@ -13,25 +13,31 @@ mod quantize;
 mod scales;
 mod scheme;
 
+#[cfg(feature = "cube")]
+pub(crate) use scales::NESTED_BLOCK;
 pub use scales::{DoubleScales, Scales};
 pub use scheme::{FourBit, QuantizationError, QuantizationScheme};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use codebook::{DYNAMIC, FourBitBook};
 use rayon::prelude::*;
+#[cfg(feature = "cube")]
+use std::sync::Arc;
 
 use crate::cpu::vectorised;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::{CODES, LookupInstructions, look_up};
 
 /// A frozen matrix `[out, in]` in few bits. Shared by handle (`Arc`): it never changes.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub struct QuantizedWeight {
     shape: [usize; 2],
     scheme: QuantizationScheme,
     dtype: DType,
     codes: Vec<u8>,
     scales: Scales,
+    #[cfg(feature = "cube")]
+    copies: Arc<crate::cube::Copies>,
 }
 
 impl QuantizedWeight {
@@ -55,7 +61,26 @@ impl QuantizedWeight {
             return Err(QuantizationError::Size { part: "codes", expected, found });
         }
         scales.check(numbers.div_ceil(scheme.block()))?;
-        Ok(Self { shape, scheme, dtype, codes, scales })
+        Ok(Self::new(shape, scheme, dtype, codes, scales))
+    }
+
+    /// A weight of parts that fit.
+    fn new(shape: [usize; 2], scheme: QuantizationScheme, dtype: DType, codes: Vec<u8>, scales: Scales) -> Self {
+        Self {
+            shape,
+            scheme,
+            dtype,
+            codes,
+            scales,
+            #[cfg(feature = "cube")]
+            copies: Arc::default(),
+        }
+    }
+
+    /// What CubeCL's devices have of it.
+    #[cfg(feature = "cube")]
+    pub(crate) fn copies(&self) -> &crate::cube::Copies {
+        &self.copies
     }
 
     /// `[out, in]`.
@@ -165,6 +190,13 @@ impl QuantizedWeight {
         if let ([high], Some(code)) = (last, codes.get(whole.len())) {
             *high = number(book.pairs[usize::from(*code)])[0];
         }
+    }
+}
+
+impl PartialEq for QuantizedWeight {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |weight: &Self| (weight.shape, weight.scheme, weight.dtype);
+        parts(self) == parts(other) && self.codes == other.codes && self.scales == other.scales
     }
 }
 

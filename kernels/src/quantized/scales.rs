@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{codebook::DYNAMIC, mean::mean, quantize::blockwise, scheme::QuantizationError};
 
 /// Scales that share one of the second level.
-pub(super) const NESTED_BLOCK: usize = 256;
+pub(crate) const NESTED_BLOCK: usize = 256;
 
 /// One number a block: what its codes are multiplied by.
 #[derive(Clone, Debug, PartialEq)]
