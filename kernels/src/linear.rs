@@ -50,8 +50,20 @@ pub fn composed<const D: usize>(x: Tensor<D>, weight: Tensor<2>, precision: Prec
     let [outputs, inputs] = weight.dims();
     shape[D - 1] = outputs;
     let rows = precision.round(x.reshape([-1, inputs as i32]));
-    let weight = precision.round(weight);
+    // A frozen weight in 16 bits stays so where a device widens what it reads: no dense copy is kept until the backward pass.
+    let weight = if reads_stored(&weight) { weight } else { precision.round(weight) };
     multiply(rows, weight.transpose(), precision).reshape(shape)
+}
+
+/// Whether products read a weight as it is stored.
+fn reads_stored(weight: &Tensor<2>) -> bool {
+    #[cfg(feature = "cube")]
+    return crate::cube::is_cube(&weight.device()) && !weight.is_tracked();
+    #[cfg(not(feature = "cube"))]
+    {
+        let _ = weight;
+        false
+    }
 }
 
 /// Backends with a fused [`linear`].

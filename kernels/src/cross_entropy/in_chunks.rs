@@ -100,7 +100,7 @@ pub fn statistics(
 
 /// A part of a tensor with a graph of its own, which is derived if the tensor is.
 fn copy<const D: usize>(tensor: &Tensor<D>, part: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
-    let copy = part(tensor.clone().detach());
+    let copy = part(tensor.clone().detach()).detach();
     if tensor.is_tracked() { copy.require_grad() } else { copy }
 }
 

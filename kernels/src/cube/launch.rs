@@ -37,21 +37,21 @@ pub(super) fn units(numbers: usize) -> (CubeCount, CubeDim) {
     (cubes(numbers.div_ceil(UNITS)), CubeDim::new_1d(UNITS as u32))
 }
 
-/// The sum of a number of each unit of a cube, added in a fixed order; every unit gets it.
+/// The sum of a number of each unit of a cube, a power of two of them, added in a fixed order; every unit gets it.
 #[cube]
 pub(super) fn add_up(value: f32, #[comptime] units: usize) -> f32 {
     let mut values = Shared::new_slice(units);
     let unit = UNIT_POS as usize;
     values[unit] = value;
     sync_cube();
-    let mut half = units / 2;
-    while half > 0 {
+    #[unroll]
+    for step in 0..comptime!(units.ilog2() as usize) {
+        let half = comptime!(units >> (step + 1));
         if unit < half {
-            let other = values[unit + half];
-            values[unit] += other;
+            let sum = values[unit] + values[unit + half];
+            values[unit] = sum;
         }
         sync_cube();
-        half /= 2;
     }
     values[0]
 }

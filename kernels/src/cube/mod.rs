@@ -11,6 +11,8 @@ mod normalise;
 mod product;
 mod quantized;
 mod rope;
+#[cfg(test)]
+mod tests;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;

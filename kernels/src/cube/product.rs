@@ -33,7 +33,8 @@ use cubek::{
 
 use crate::precision::Precision;
 
-/// `left right` of two stacks of matrices in f32 with the same sizes before the last two: `[.., rows, inner]` and `[.., inner, columns]`.
+/// `left right` of two stacks of matrices with the same sizes before the last two: `[.., rows, inner]` in f32 and `[.., inner, columns]` in
+/// f32, or in f16 or bf16 where it does not learn.
 pub(crate) fn multiply<const D: usize>(left: Tensor<D>, right: Tensor<D>, precision: Precision) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as ProductBackend>::product(left.into_dispatch(), right.into_dispatch(), precision))
 }
@@ -54,18 +55,22 @@ fn routine(precision: Precision) -> Strategy {
 
 impl ProductBackend for CubeBackend {
     fn product(left: CubeTensor, right: CubeTensor, precision: Precision) -> CubeTensor {
-        assert_eq!((left.dtype, right.dtype), (DType::F32, DType::F32), "products are of f32 numbers");
+        assert!(left.dtype == DType::F32 && is_number(right.dtype), "products are of f32 and stored numbers");
         let out = init_matmul_output(&left, &right, DType::F32);
-        let number = dtype_to_storage_type(DType::F32);
-        let mut numbers = MatmulElems::from_globals(&MatmulGlobalElems { lhs: number, rhs: number, out: number });
+        let [number, stored] = [DType::F32, right.dtype].map(dtype_to_storage_type);
+        let mut numbers = MatmulElems::from_globals(&MatmulGlobalElems { lhs: number, rhs: stored, out: number });
         let client = out.client.clone();
-        let operands = [left, right].map(|operand| InputBinding::new(operand.binding(), number));
-        let [left, right] = operands;
+        let (left, right) = (InputBinding::new(left.binding(), number), InputBinding::new(right.binding(), stored));
         if let Err(error) = launch_ref(&routine(precision), &client, left, right, out.clone().binding(), &mut numbers) {
             panic!("a matrix product cannot be launched: {error:?}");
         }
         out
     }
+}
+
+/// What a right operand may be stored in: it is widened as tiles of it are read.
+fn is_number(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }
 
 #[derive(Debug)]
@@ -107,6 +112,7 @@ impl<C: CheckpointStrategy> ProductBackend for Autodiff<CubeBackend, C> {
     fn product(left: FloatTensor<Self>, right: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
         let (left_learns, right_learns) = (left.is_tracked(), right.is_tracked());
         let ((left, left_node), (right, right_node)) = (left.into_parts(), right.into_parts());
+        assert!(!right_learns || right.dtype == DType::F32, "a weight in {:?} must be frozen", right.dtype);
         match ProductBackward.prepare::<C>([left_node, right_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let out = CubeBackend::product(left.clone(), right.clone(), precision);

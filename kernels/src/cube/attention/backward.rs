@@ -75,7 +75,7 @@ fn again(
         load(q, left, (batch * queries * heads + head) * form.dim, heads * form.dim, first, queries, column, form.dim);
         load(k, right, (batch * keys * groups + group) * form.dim, groups * form.dim, key, keys, column, form.dim);
         sync_cube();
-        add_products(left, right, &mut products);
+        add_products(&*left, &*right, &mut products);
         sync_cube();
     }
     #[unroll]
@@ -84,7 +84,7 @@ fn again(
         load(grad, left, (batch * queries * heads + head) * form.value_dim, heads * form.value_dim, first, queries, column, form.value_dim);
         load(v, right, (batch * keys * groups + group) * form.value_dim, groups * form.value_dim, key, keys, column, form.value_dim);
         sync_cube();
-        add_products(left, right, derivatives);
+        add_products(&*left, &*right, derivatives);
         sync_cube();
     }
     #[unroll]
@@ -198,7 +198,7 @@ pub(super) fn of_queries(
     }
     #[unroll]
     for chunk in 0..chunks {
-        write(&sums, d_q, (batch * queries * heads + head) * form.dim, heads * form.dim, first, queries, chunk, 0, form.dim);
+        write(&sums, d_q, (batch * queries * heads + head) * form.dim, heads * form.dim, first, queries, chunk, 0usize, form.dim);
     }
 }
 
@@ -293,7 +293,7 @@ pub(super) fn of_keys(
     let of_values = batches * keys * groups * form.dim;
     #[unroll]
     for chunk in 0..chunks {
-        write(&sums, d_keys_and_values, (batch * keys * groups + group) * form.dim, groups * form.dim, key, keys, chunk, 0, form.dim);
+        write(&sums, d_keys_and_values, (batch * keys * groups + group) * form.dim, groups * form.dim, key, keys, chunk, 0usize, form.dim);
     }
     #[unroll]
     for chunk in 0..value_chunks {

@@ -46,7 +46,7 @@ pub(super) fn forward(
         mixed[at] = 0.0f32;
     }
     if unit < TILE {
-        largest[unit] = HIDDEN;
+        largest[unit] = f32::new(HIDDEN);
         sums[unit] = 0.0f32;
     }
     let mut key = first_key(first, sizes, form);
@@ -72,7 +72,7 @@ pub(super) fn forward(
             for j in 0..2 {
                 let (row, column) = (y + i * SIDE, x + j * SIDE);
                 let (query, of_key) = (first + row, key + column);
-                let mut value = HIDDEN;
+                let mut value = f32::new(HIDDEN);
                 if sees(query, of_key, batch, segments, sizes, batches, form) {
                     value = score(products[comptime!(2 * i + j)], query, of_key, slope, sizes, form);
                 }
@@ -90,7 +90,7 @@ pub(super) fn forward(
             for column in 0..TILE {
                 let score = weights[unit * PITCH + column];
                 let mut weight = 0.0f32;
-                if score > HIDDEN * 0.5 {
+                if score > f32::new(comptime!(HIDDEN * 0.5)) {
                     weight = (score - most).exp();
                 }
                 weights[unit * PITCH + column] = weight;
