@@ -21,7 +21,6 @@ mod dot;
 mod matrix;
 mod pack;
 mod packing;
-#[cfg(target_arch = "x86_64")]
 mod pairs;
 mod panels;
 
@@ -83,7 +82,7 @@ fn multiply_in_cache(out: BlockMut, left: Matrix, right: Matrix, store: Store, p
                 let right = right.with_rows(packing.depths(words.clone(), right.rows));
                 let len = right.columns.next_multiple_of(packing.right_width()) * words.len();
                 with_buffer(&RIGHT, len, |buffer| {
-                    packing.pack(buffer, packing.right_width(), right.transposed(), 0..right.columns);
+                    packing.pack_right(buffer, right, 0..right.columns);
                     let panels = packing.right(buffer, words.len() * packing.right_width(), 0);
                     packing.multiply(left, 0, words.clone(), panels, &mut out, store);
                 });
@@ -319,6 +318,27 @@ mod tests {
         };
         let whole = in_pools(|| product(0..rows));
         assert_eq!(whole[17 * columns..30 * columns], product(17..30));
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_the_place_in_a_tile() {
+        with_each_instruction_set(|| {
+            let (rows, depth, columns) = (70, 90, 75);
+            let (left, right) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+            let product = |rows: Range<usize>, columns: Range<usize>| {
+                let mut out = vec![0.5; rows.len() * columns.len()];
+                let left = Matrix::dense(Elements::F32(&left), 70, depth).with_rows(rows);
+                let right = Matrix::dense(Elements::F32(&right), depth, 75).with_columns(columns.clone());
+                for _ in 0..2 {
+                    multiply_parallel(&mut out, left, right, Store::Add, Precision::Bf16);
+                }
+                out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            let (whole, part) = (product(0..rows, 0..columns), product(5..58, 9..70));
+            for (row, part) in part.chunks(61).enumerate() {
+                assert_eq!(part, &whole[(row + 5) * columns + 9..][..61]);
+            }
+        });
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Panels<'_> {
         assert!(more.rows == self.rows && place.end <= self.room * width, "room for more depth");
         self.words.par_chunks_mut((self.room * width).max(1)).with_min_len(8).enumerate().for_each(|(index, panel)| {
             let rows = index * width..((index + 1) * width).min(more.rows);
-            packing.pack(&mut panel[place.clone()], width, more, rows);
+            packing.pack_left(&mut panel[place.clone()], more, rows);
         });
         self.filled += packing.words(more.columns);
     }
@@ -93,7 +93,7 @@ impl Panels<'_> {
                         let mut rest = panel;
                         for right in rights {
                             let (part, others) = rest.split_at_mut(packing.words(right.rows) * width);
-                            packing.pack(part, width, right.transposed(), lines.clone());
+                            packing.pack_right(part, *right, lines.clone());
                             rest = others;
                         }
                     });
@@ -110,6 +110,7 @@ fn multiply_packed(packing: Packing, left: Packed, right: &[f32], depth: usize, 
     let tasks = |(height, width): (usize, usize)| rows.div_ceil(height) * columns.div_ceil(width);
     let (height, most) =
         SMALLER.into_iter().fold(BLOCK, |block, smaller| if tasks(block) < TASKS { smaller } else { block });
+    let height = height.next_multiple_of(packing.left_width());
     // Even blocks: 576 columns are three of 192, not two of 256 and one of 64.
     let width = columns.div_ceil(columns.div_ceil(most)).next_multiple_of(packing.right_width());
     let blocks: Vec<(usize, usize, BlockMut)> = out
