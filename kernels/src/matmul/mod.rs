@@ -34,7 +34,7 @@ use crate::{
     work::count,
 };
 use packing::Packing;
-use panels::{LEFT, RIGHT};
+use panels::{LEFT, RIGHT, add_bias};
 use rayon::prelude::*;
 
 /// Most columns that are packed at once for a product on one thread.
@@ -97,33 +97,44 @@ fn multiply_in_cache(out: BlockMut, left: Matrix, right: Matrix, store: Store, p
 
 /// As [`multiply`], on all threads of the current rayon pool and for operands of any size.
 pub(crate) fn multiply_parallel(out: &mut [f32], left: Matrix, right: Matrix, store: Store, precision: Precision) {
-    multiply_block(BlockMut::new(out, right.columns, left.rows, right.columns), left, right, store, precision);
+    multiply_block(BlockMut::new(out, right.columns, left.rows, right.columns), left, right, store, precision, None);
 }
 
-/// As [`multiply_parallel`], with an output of its own.
-pub(crate) fn product(left: Matrix, right: Matrix, precision: Precision) -> Vec<f32> {
+/// As [`multiply_parallel`], with an output of its own. The bias, a number a column, is added to the sums.
+pub(crate) fn product(left: Matrix, right: Matrix, precision: Precision, bias: Option<&[f32]>) -> Vec<f32> {
     let mut out = Fresh::new(left.rows * right.columns);
-    multiply_block(out.block(left.rows, right.columns), left, right, Store::Replace, precision);
+    multiply_block(out.block(left.rows, right.columns), left, right, Store::Replace, precision, bias);
     out.finish()
 }
 
 /// As [`multiply_parallel`], into a block.
-pub(crate) fn multiply_block(out: BlockMut, left: Matrix, right: Matrix, store: Store, precision: Precision) {
+fn multiply_block(
+    mut out: BlockMut,
+    left: Matrix,
+    right: Matrix,
+    store: Store,
+    precision: Precision,
+    bias: Option<&[f32]>,
+) {
+    assert!(bias.is_none_or(|bias| bias.len() == right.columns), "a bias has a number a column");
     let parallel = left.rows * left.columns * right.columns >= PARALLEL_FROM;
     if store == Store::Replace && reads_in_place(left, right) {
         count(left.rows, left.columns, right.columns);
-        return dot::multiply_few_rows(out, left, right, parallel);
+        out.lend(|out| dot::multiply_few_rows(out, left, right, parallel));
+        return add_bias(&mut out, bias);
     }
     if !parallel {
         count(left.rows, left.columns, right.columns);
-        return multiply_in_cache(out, left, right, store, precision);
+        out.lend(|out| multiply_in_cache(out, left, right, store, precision));
+        return add_bias(&mut out, bias);
     }
     if right.columns <= FEW_COLUMNS && Packing::of(precision).reads_in_place(left) {
         count(left.rows, left.columns, right.columns);
         let blocks: Vec<_> = out.in_rows(NARROW_ROWS).enumerate().collect();
-        return blocks.into_par_iter().with_max_len(1).for_each(|(index, out)| {
+        return blocks.into_par_iter().with_max_len(1).for_each(|(index, mut out)| {
             let left = left.with_rows(index * NARROW_ROWS..index * NARROW_ROWS + out.rows());
-            multiply_in_cache(out, left, right, store, precision);
+            out.lend(|out| multiply_in_cache(out, left, right, store, precision));
+            add_bias(&mut out, bias);
         });
     }
     assert_product(left, right);
@@ -135,7 +146,10 @@ pub(crate) fn multiply_block(out: BlockMut, left: Matrix, right: Matrix, store: 
             let depths = start..(start + depth).min(left.columns);
             let store = if start > 0 { Store::Add } else { store };
             let right = right.with_rows(depths.clone());
-            Panels::with(precision, left.with_columns(depths), 0, |left| left.multiply(&mut out, &[right], store));
+            let bias = bias.filter(|_| depths.end == left.columns);
+            Panels::with(precision, left.with_columns(depths), 0, |left| {
+                left.multiply(&mut out, &[right], store, bias)
+            });
         }
     }
 }
