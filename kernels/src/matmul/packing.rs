@@ -81,7 +81,7 @@ impl Packing {
     pub fn depths(self, words: Range<usize>, depth: usize) -> Range<usize> {
         match self {
             Self::Wide { .. } => words,
-            Self::Pairs(_) => 2 * words.start..(2 * words.end).min(depth),
+            Self::Pairs(_) => (2 * words.start).min(depth)..(2 * words.end).min(depth),
         }
     }
 

@@ -190,7 +190,7 @@ fn multiply_by_task(
                         let of_right = words.start.clamp(start, end) - start..words.end.clamp(start, end) - start;
                         let (part, others) = rest.split_at_mut(of_right.len() * width);
                         let right = right.with_rows(packing.depths(of_right, right.rows));
-                        packing.pack(part, width, right.transposed(), lines.clone());
+                        packing.pack_right(part, right, lines.clone());
                         (rest, start) = (others, end);
                     }
                 }
