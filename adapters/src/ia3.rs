@@ -101,8 +101,8 @@ impl Ia3 {
     pub(crate) fn project(&self, x: Tensor<3>, base: &Linear) -> Tensor<3> {
         let scale: Tensor<3> = self.scale.val().unsqueeze();
         match self.side {
-            Side::Inputs => base.with_bias(base.product(x * scale)),
-            Side::Outputs => base.with_bias(base.product(x)) * scale,
+            Side::Inputs => base.biased_product(x * scale),
+            Side::Outputs => base.biased_product(x) * scale,
         }
     }
 

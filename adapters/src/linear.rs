@@ -53,18 +53,23 @@ impl Linear {
     fn run(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>) -> Tensor<3> {
         match &self.adapter {
             Some(adapter) => adapter.project(x, mode, places, self),
-            None => self.with_bias(self.product(x)),
+            None => self.biased_product(x),
         }
     }
 
     /// `x W^T` with the base weight, without the adapter.
     pub(crate) fn product(&self, x: Tensor<3>) -> Tensor<3> {
-        self.weight.product(x, self.precision)
+        self.weight.product(x, None, self.precision)
     }
 
-    /// [`Self::product`] plus `scale (x A^T) B^T`, in one operation.
-    pub(crate) fn product_beside(&self, x: Tensor<3>, factors: [Tensor<2>; 2], scale: f64) -> Tensor<3> {
-        self.weight.product_beside(x, factors, scale, self.precision)
+    /// [`Self::product`] plus the bias.
+    pub(crate) fn biased_product(&self, x: Tensor<3>) -> Tensor<3> {
+        self.weight.product(x, self.bias.as_ref().map(Param::val), self.precision)
+    }
+
+    /// [`Self::biased_product`] plus `scale (x A^T) B^T`, in one operation.
+    pub(crate) fn biased_product_beside(&self, x: Tensor<3>, factors: [Tensor<2>; 2], scale: f64) -> Tensor<3> {
+        self.weight.product_beside(x, factors, self.bias.as_ref().map(Param::val), scale, self.precision)
     }
 
     /// Adds the bias to `y`.

@@ -243,12 +243,12 @@ impl Lora {
     pub(crate) fn project(&self, x: Tensor<3>, mode: Mode, places: Option<&[Place]>, base: &Linear) -> Tensor<3> {
         match mode {
             Mode::Training { .. } if self.drops() => {
-                let plain = base.with_bias(base.product(x.clone()));
+                let plain = base.biased_product(x.clone());
                 plain + self.product(self.dropped(x, mode, places))
             }
             Mode::Training { .. } | Mode::Inference => {
                 let factors = self.factors(&x.device());
-                base.with_bias(base.product_beside(x, factors, self.settings.scale))
+                base.biased_product_beside(x, factors, self.settings.scale)
             }
         }
     }

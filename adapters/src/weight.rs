@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
-use firebrand_kernels::{FrozenWeight, Precision, QuantizedWeight, frozen_matmul, linear, low_rank_linear};
+use firebrand_kernels::{
+    FrozenWeight, Precision, QuantizedWeight, frozen_matmul_with_bias, linear_with_bias, low_rank_linear_with_bias,
+};
 
 /// The weight of a linear map, `[out, in]`.
 #[derive(Module, Debug)]
@@ -31,21 +33,28 @@ impl Weight {
         Self::Quantized(Quantized { weight })
     }
 
-    /// `x W^T`, for `x` `[batch, time, in]`.
-    pub fn product(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+    /// `x W^T`, for `x` `[batch, time, in]`, plus a bias `[out]`.
+    pub fn product(&self, x: Tensor<3>, bias: Option<Tensor<1>>, precision: Precision) -> Tensor<3> {
         match self {
-            Self::Dense(weight) => linear(x, weight.val(), precision),
-            Self::Quantized(Quantized { weight }) => frozen_matmul(x, weight, precision),
+            Self::Dense(weight) => linear_with_bias(x, weight.val(), bias, precision),
+            Self::Quantized(Quantized { weight }) => frozen_matmul_with_bias(x, weight, bias, precision),
         }
     }
 
-    /// `x W^T + scale (x A^T) B^T`.
-    pub fn product_beside(&self, x: Tensor<3>, factors: [Tensor<2>; 2], scale: f64, precision: Precision) -> Tensor<3> {
+    /// `x W^T + scale (x A^T) B^T`, plus a bias.
+    pub fn product_beside(
+        &self,
+        x: Tensor<3>,
+        factors: [Tensor<2>; 2],
+        bias: Option<Tensor<1>>,
+        scale: f64,
+        precision: Precision,
+    ) -> Tensor<3> {
         let weight = match self {
             Self::Dense(weight) => FrozenWeight::Dense(weight.val()),
             Self::Quantized(Quantized { weight }) => FrozenWeight::Quantized(weight.clone()),
         };
-        low_rank_linear(x, weight, factors, scale, precision)
+        low_rank_linear_with_bias(x, weight, factors, bias, scale, precision)
     }
 
     /// All values in f32, row-major.

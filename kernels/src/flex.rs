@@ -3,7 +3,7 @@
 use crate::matmul::{Elements, Matrix};
 use burn::{
     backend::DispatchDevice,
-    tensor::{Bytes, DType, Device, Shape, bf16, f16},
+    tensor::{Bytes, DType, Device, Shape, Tensor, bf16, f16},
 };
 use burn_flex::{FlexTensor, Layout};
 
@@ -38,6 +38,17 @@ pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
         panic!("tensor is not dense");
     };
     values
+}
+
+/// The place of a bias where there is none: no numbers.
+pub(crate) fn no_bias(device: &Device) -> Tensor<1> {
+    Tensor::zeros([0], device)
+}
+
+/// The numbers of a [`dense`] bias, unless it is [`no_bias`].
+pub(crate) fn bias_of(bias: &FlexTensor) -> Option<&[f32]> {
+    let values = values(bias);
+    (!values.is_empty()).then_some(values)
 }
 
 /// The elements of an integer tensor.

@@ -6,7 +6,7 @@
 //! Reference: QLoRA (Dettmers et al. 2023, arXiv:2305.14314).
 
 use crate::{
-    flex::{dense, is_fused, tensor_of, values},
+    flex::{bias_of, dense, is_fused, no_bias, tensor_of, values},
     matmul::{Elements, Matrix, product},
     precision::Precision,
     quantized::QuantizedWeight,
@@ -33,14 +33,32 @@ use std::sync::Arc;
 /// # Panics
 /// When the inner sizes differ.
 pub fn frozen_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<QuantizedWeight>, precision: Precision) -> Tensor<D> {
+    frozen_matmul_with_bias(x, weight, None, precision)
+}
+
+/// `y = x W^T + b`, as [`frozen_matmul`]; `bias` is `[out]` in f32. One that learns is added by an operation of its own.
+///
+/// # Panics
+/// When the sizes differ.
+pub fn frozen_matmul_with_bias<const D: usize>(
+    x: Tensor<D>,
+    weight: &Arc<QuantizedWeight>,
+    bias: Option<Tensor<1>>,
+    precision: Precision,
+) -> Tensor<D> {
     let (shape, [outputs, inputs]) = (x.dims(), weight.shape());
     assert_eq!(shape[D - 1], inputs, "frozen_matmul: x is {shape:?}, weight [{outputs}, {inputs}]");
-    if !is_fused(&x.device()) {
-        return composed(x, weight, precision);
-    }
+    let fused = is_fused(&x.device());
+    let bias = match bias {
+        Some(bias) if !fused || bias.is_tracked() => return frozen_matmul(x, weight, precision) + bias.unsqueeze(),
+        Some(bias) => bias,
+        None if !fused => return composed(x, weight, precision),
+        None => no_bias(&x.device()),
+    };
     Tensor::from_dispatch(<Dispatch as FrozenMatmulBackend>::fused_frozen_matmul(
         x.into_dispatch(),
         weight.clone(),
+        bias.into_dispatch(),
         precision,
     ))
 }
@@ -54,20 +72,21 @@ pub fn composed<const D: usize>(x: Tensor<D>, weight: &Arc<QuantizedWeight>, pre
 /// Backends with a fused [`frozen_matmul`].
 #[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub trait FrozenMatmulBackend: Backend {
-    /// See [`frozen_matmul`].
+    /// See [`frozen_matmul_with_bias`]; a bias of no numbers is none.
     fn fused_frozen_matmul(
         x: FloatTensor<Self>,
         weight: Arc<QuantizedWeight>,
+        bias: FloatTensor<Self>,
         precision: Precision,
     ) -> FloatTensor<Self>;
 }
 
-/// `x W^T` or `x W`, whichever `weight` is a view of.
-fn multiply(x: FlexTensor, weight: Matrix, precision: Precision) -> FlexTensor {
+/// `x W^T` or `x W`, whichever `weight` is a view of, and a bias.
+fn multiply(x: FlexTensor, weight: Matrix, precision: Precision, bias: Option<&[f32]>) -> FlexTensor {
     let x = dense(x);
     let mut shape = x.layout().shape().clone();
     let rows = shape.num_elements() / weight.rows.max(1);
-    let out = product(Matrix::dense(Elements::F32(values(&x)), rows, weight.rows), weight, precision);
+    let out = product(Matrix::dense(Elements::F32(values(&x)), rows, weight.rows), weight, precision, bias);
     let last = shape.num_dims() - 1;
     shape[last] = weight.columns;
     tensor_of(out, shape)
@@ -79,9 +98,14 @@ fn matrix(weight: &QuantizedWeight) -> Matrix<'_> {
 }
 
 impl FrozenMatmulBackend for Flex {
-    fn fused_frozen_matmul(x: FlexTensor, weight: Arc<QuantizedWeight>, precision: Precision) -> FlexTensor {
+    fn fused_frozen_matmul(
+        x: FlexTensor,
+        weight: Arc<QuantizedWeight>,
+        bias: FlexTensor,
+        precision: Precision,
+    ) -> FlexTensor {
         operation!("frozen_matmul");
-        multiply(x, matrix(&weight).transposed(), precision)
+        multiply(x, matrix(&weight).transposed(), precision, bias_of(&dense(bias)))
     }
 }
 
@@ -97,7 +121,7 @@ impl Backward<Flex, 1> for FrozenMatmulBackward {
         let grad = grads.consume::<Flex>(&ops.node);
         if let Some(node) = x_node {
             let (weight, precision) = ops.state;
-            grads.register::<Flex>(node.id, multiply(grad, matrix(&weight), precision));
+            grads.register::<Flex>(node.id, multiply(grad, matrix(&weight), precision, None));
         }
     }
 }
@@ -106,10 +130,12 @@ impl<C: CheckpointStrategy> FrozenMatmulBackend for Autodiff<Flex, C> {
     fn fused_frozen_matmul(
         x: FloatTensor<Self>,
         weight: Arc<QuantizedWeight>,
+        bias: FloatTensor<Self>,
         precision: Precision,
     ) -> FloatTensor<Self> {
+        assert!(!bias.is_tracked(), "a bias that learns is added by an operation of its own");
         let (x, x_node) = x.into_parts();
-        let out = Flex::fused_frozen_matmul(x, weight.clone(), precision);
+        let out = Flex::fused_frozen_matmul(x, weight.clone(), bias.into_primitive(), precision);
         match FrozenMatmulBackward.prepare::<C>([x_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((weight, precision), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
@@ -200,6 +226,20 @@ mod tests {
             for (found, expected) in found.iter().zip(&expected) {
                 assert_near(found, expected, 2e-6);
             }
+        }
+    }
+
+    #[test]
+    fn a_bias_is_added_to_whole_sums() {
+        for (rows, inputs, outputs) in SHAPES.into_iter().chain([(130, 64, 600)]) {
+            let (x, weight) = (random([1, rows, inputs], 1), quantized(outputs, inputs, QuantizationScheme::NF4));
+            let bias = random([outputs], 3);
+            let found = passes(|x| frozen_matmul_with_bias(x, &weight, Some(bias.clone()), PRECISE), x.clone());
+            let expected = passes(|x| frozen_matmul(x, &weight, PRECISE) + bias.clone().unsqueeze(), x.clone());
+            assert!(found == expected, "{rows} {inputs} {outputs}");
+            let learning = bias.require_grad();
+            let learned = passes(|x| frozen_matmul_with_bias(x, &weight, Some(learning.clone()), PRECISE), x);
+            assert!(learned == expected, "{rows} {inputs} {outputs}, a bias that learns");
         }
     }
 

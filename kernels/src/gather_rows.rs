@@ -1,29 +1,25 @@
 //! Rows of a matrix for several readers: the tokens of each expert of a mixture (Shazeer et al. 2017, arXiv:1701.06538).
 //!
 //! The gradients of all readers come together in one matrix. Burn's `select` makes a matrix of the shape of `x` for each reader, so its
-//! backward pass costs readers times rows; here it costs the rows that were read. For this the readers leave their gradients in
-//! one place, and an operation before them, whose own value nobody reads, adds them up, reader by reader.
+//! backward pass costs readers times rows; here it costs the rows that were read, added up reader by reader.
 //!
-//! Not here: the way back. `select_assign` on the sum costs no more than the rows it adds, forward and backward.
+//! Not here: the way back, which is `mix_rows`.
 
-use crate::flex::{dense, has_fused, tensor, values};
-use crate::work::operation;
+use crate::{
+    flex::{dense, has_fused, tensor, values},
+    parts::{Parts, tracked},
+    work::operation,
+};
 use burn::{
     backend::{
-        Autodiff, Backend, Dispatch, Flex,
-        autodiff::{
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind},
-        },
-        backend_extension,
-        tensor::FloatTensor,
+        Autodiff, Backend, Dispatch, Flex, TensorMetadata, autodiff::checkpoint::strategy::CheckpointStrategy,
+        backend_extension, tensor::FloatTensor,
     },
     tensor::{Int, Tensor, TensorData},
 };
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// For each list the rows of `x` `[rows, width]` it names, in its order: `[list.len(), width]`, in f32.
 ///
@@ -63,100 +59,59 @@ pub trait GatherRowsBackend: Backend {
 
 impl GatherRowsBackend for Flex {
     fn fused_gather_rows(x: FlexTensor, lists: Vec<Vec<usize>>) -> Vec<FlexTensor> {
-        operation!("gather_rows");
         let x = dense(x);
-        gather(&x, &lists)
+        Lists::of(&x, lists).take(&x)
     }
 }
 
-fn gather(x: &FlexTensor, lists: &[Vec<usize>]) -> Vec<FlexTensor> {
-    let (values, width) = (values(x), x.layout().shape()[1]);
-    let part = |list: &Vec<usize>| {
-        let mut part = Vec::with_capacity(list.len() * width);
-        for row in list {
-            part.extend_from_slice(&values[row * width..][..width]);
-        }
-        tensor(part, [list.len(), width])
-    };
-    lists.par_iter().map(part).collect()
-}
-
-/// The gradients of the parts, once their backward passes have run.
-type Collected = Arc<Mutex<Vec<Option<FlexTensor>>>>;
-
-/// Adds up what the parts have collected; runs after all of them.
-#[derive(Debug)]
-struct SourceBackward;
-
+/// The rows of each part, and the shape of the whole.
 #[derive(Clone, Debug)]
-struct SourceState {
-    collected: Collected,
+struct Lists {
     lists: Arc<Vec<Vec<usize>>>,
     shape: [usize; 2],
 }
 
-impl Backward<Flex, 1> for SourceBackward {
-    type State = SourceState;
+impl Lists {
+    fn of(x: &impl TensorMetadata, lists: Vec<Vec<usize>>) -> Self {
+        let shape = x.shape();
+        Self { lists: Arc::new(lists), shape: [shape[0], shape[1]] }
+    }
+}
 
-    fn backward(self, ops: Ops<SourceState, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [node] = ops.parents;
-        let SourceState { collected, lists, shape: [rows, width] } = ops.state;
-        grads.consume::<Flex>(&ops.node); // The signs of the parts: empty.
-        let collected = std::mem::take(&mut *collected.lock().unwrap_or_else(PoisonError::into_inner));
+impl Parts for Lists {
+    fn take(&self, x: &FlexTensor) -> Vec<FlexTensor> {
+        operation!("gather_rows");
+        let (values, [_, width]) = (values(x), self.shape);
+        let part = |list: &Vec<usize>| {
+            let mut part = Vec::with_capacity(list.len() * width);
+            for row in list {
+                part.extend_from_slice(&values[row * width..][..width]);
+            }
+            tensor(part, [list.len(), width])
+        };
+        self.lists.par_iter().map(part).collect()
+    }
+
+    fn join(&self, parts: Vec<Option<FlexTensor>>) -> FlexTensor {
+        operation!("gather_rows backward");
+        let [rows, width] = self.shape;
         let mut d_x = vec![0.0; rows * width];
-        for (list, grad) in lists.iter().zip(collected) {
-            let Some(grad) = grad.map(dense) else { continue };
+        for (list, grad) in self.lists.iter().zip(parts) {
+            let Some(grad) = grad else { continue };
             for (row, grad) in list.iter().zip(values(&grad).chunks_exact(width.max(1))) {
                 for (sum, grad) in d_x[row * width..][..width].iter_mut().zip(grad) {
                     *sum += grad;
                 }
             }
         }
-        if let Some(node) = node {
-            grads.register::<Flex>(node.id, tensor(d_x, [rows, width]));
-        }
-    }
-}
-
-/// Leaves the gradient of one part for [`SourceBackward`].
-#[derive(Debug)]
-struct PartBackward;
-
-impl Backward<Flex, 1> for PartBackward {
-    type State = (Collected, usize);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [source] = ops.parents;
-        let grad = grads.consume::<Flex>(&ops.node);
-        let (collected, part) = ops.state;
-        collected.lock().unwrap_or_else(PoisonError::into_inner)[part] = Some(grad);
-        if let Some(source) = source {
-            // A sign, for the source has no gradient else.
-            grads.register::<Flex>(source.id, tensor(vec![], [0]));
-        }
+        tensor(d_x, [rows, width])
     }
 }
 
 impl<C: CheckpointStrategy> GatherRowsBackend for Autodiff<Flex, C> {
     fn fused_gather_rows(x: FloatTensor<Self>, lists: Vec<Vec<usize>>) -> Vec<FloatTensor<Self>> {
-        let (x, node) = x.into_parts();
-        let x = dense(x);
-        let parts = gather(&x, &lists);
-        match SourceBackward.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::UnTracked(_) => parts.into_iter().map(FloatTensor::<Self>::new).collect(),
-            OpsKind::Tracked(prep) => {
-                let collected: Collected = Arc::new(Mutex::new(vec![None; lists.len()]));
-                let shape = [x.layout().shape()[0], x.layout().shape()[1]];
-                let state = SourceState { collected: collected.clone(), lists: Arc::new(lists), shape };
-                let source = prep.finish(state, tensor(vec![], [0]));
-                let tracked =
-                    |(index, part)| match PartBackward.prepare::<C>([source.node()]).compute_bound().stateful() {
-                        OpsKind::Tracked(prep) => prep.finish((collected.clone(), index), part),
-                        OpsKind::UnTracked(prep) => prep.finish(part),
-                    };
-                parts.into_iter().enumerate().map(tracked).collect()
-            }
-        }
+        let lists = Lists::of(&x, lists);
+        tracked::<C, _>(x, lists)
     }
 }
 

@@ -25,12 +25,15 @@ mod leading;
 mod linear;
 mod low_rank_linear;
 mod matmul;
+mod mix_rows;
+mod parts;
 mod portable;
 mod precision;
 mod quantized;
 mod rms_norm;
 mod rope;
 mod scratch;
+mod split_columns;
 mod sums;
 #[cfg(test)]
 mod testing;
@@ -46,18 +49,20 @@ pub use cross_entropy::{
 pub use divergence::{Distillation, Distilled, Divergence, Labels, Predicted, TeacherTokens, linear_distillation};
 pub use factorise::{Svd, svd};
 pub use flex::has_fused;
-pub use frozen_matmul::frozen_matmul;
+pub use frozen_matmul::{frozen_matmul, frozen_matmul_with_bias};
 pub use gather_rows::gather_rows;
 pub use householder::qr;
 pub use layer_norm::layer_norm;
 pub use leading::{distance_to_product, leading_svd, low_rank_svd};
-pub use linear::linear;
-pub use low_rank_linear::{FrozenWeight, low_rank_linear};
+pub use linear::{linear, linear_with_bias};
+pub use low_rank_linear::{FrozenWeight, low_rank_linear, low_rank_linear_with_bias};
+pub use mix_rows::mix_rows;
 pub use portable::{count_launches, memory_of, multiply, sum};
 pub use precision::Precision;
 pub use quantized::{DoubleScales, FourBit, QuantizationError, QuantizationScheme, QuantizedWeight, Scales};
 pub use rms_norm::rms_norm;
 pub use rope::{RopeStyle, rope};
+pub use split_columns::split_columns;
 pub use work::{OPERATION, multiplications};
 
 /// The same operations in plain Burn operations: slower, on every device, with the same meaning.
@@ -74,6 +79,8 @@ pub mod composed {
     pub use crate::layer_norm::composed as layer_norm;
     pub use crate::linear::composed as linear;
     pub use crate::low_rank_linear::composed as low_rank_linear;
+    pub use crate::mix_rows::composed as mix_rows;
     pub use crate::rms_norm::composed as rms_norm;
     pub use crate::rope::composed as rope;
+    pub use crate::split_columns::composed as split_columns;
 }

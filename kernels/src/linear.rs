@@ -1,10 +1,11 @@
 //! The matrix product of every projection, with the weight as Hugging Face stores it: `[out, in]`.
 //!
 //! What is unusual: a frozen weight stays in its 16-bit precision and is packed as the product reads it, at most 16 MiB at once, forward
-//! and backward. Between the passes only handles are kept: of the weight, and of `x` if the weight learns.
+//! and backward. Between the passes only handles are kept: of the weight, and of `x` if the weight learns. A frozen bias is added where
+//! a block of the output is written, while it lies in a cache.
 
 use crate::{
-    flex::{dense, has_fused, matrix, tensor, tensor_of, values},
+    flex::{bias_of, dense, has_fused, matrix, no_bias, tensor, tensor_of, values},
     matmul::{Elements, Matrix, product},
     portable::multiply,
     precision::Precision,
@@ -32,14 +33,32 @@ use burn_flex::FlexTensor;
 /// # Panics
 /// When the inner sizes differ.
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, precision: Precision) -> Tensor<D> {
+    linear_with_bias(x, weight, None, precision)
+}
+
+/// `y = x W^T + b`, as [`linear`]; `bias` is `[out]` in f32. One that learns is added by an operation of its own.
+///
+/// # Panics
+/// When the sizes differ.
+pub fn linear_with_bias<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    precision: Precision,
+) -> Tensor<D> {
     let (shape, [outputs, inputs]) = (x.dims(), weight.dims());
     assert_eq!(shape[D - 1], inputs, "linear: x is {shape:?}, weight [{outputs}, {inputs}]");
-    if !has_fused(&x.device()) {
-        return composed(x, weight, precision);
-    }
+    let fused = has_fused(&x.device());
+    let bias = match bias {
+        Some(bias) if !fused || bias.is_tracked() => return linear(x, weight, precision) + bias.unsqueeze(),
+        Some(bias) => bias,
+        None if !fused => return composed(x, weight, precision),
+        None => no_bias(&x.device()),
+    };
     Tensor::from_dispatch(<Dispatch as LinearBackend>::fused_linear(
         x.into_dispatch(),
         weight.into_dispatch(),
+        bias.into_dispatch(),
         precision,
     ))
 }
@@ -69,19 +88,24 @@ fn reads_stored(weight: &Tensor<2>) -> bool {
 /// Backends with a fused [`linear`].
 #[backend_extension(Flex, Autodiff)]
 pub trait LinearBackend: Backend {
-    /// See [`linear`].
-    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self>;
+    /// See [`linear_with_bias`]; a bias of no numbers is none.
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self>;
 }
 
 impl LinearBackend for Flex {
-    fn fused_linear(x: FlexTensor, weight: FlexTensor, precision: Precision) -> FlexTensor {
+    fn fused_linear(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, precision: Precision) -> FlexTensor {
         operation!("linear");
-        let x = dense(x);
+        let (x, bias) = (dense(x), dense(bias));
         let weight = matrix(&weight);
         let mut shape = x.layout().shape().clone();
         let rows = shape.num_elements() / weight.columns.max(1);
         let x = Matrix::dense(Elements::F32(values(&x)), rows, weight.columns);
-        let out = product(x, weight.transposed(), precision);
+        let out = product(x, weight.transposed(), precision, bias_of(&bias));
         let last = shape.num_dims() - 1;
         shape[last] = weight.rows;
         tensor_of(out, shape)
@@ -112,31 +136,37 @@ impl Backward<Flex, 2> for LinearBackward {
         let rows = shape.num_elements() / weight.rows.max(1);
         let view = Matrix::dense(Elements::F32(values(&grad)), rows, weight.rows);
         if let Some(node) = x_node {
-            let dx = product(view, weight, precision);
+            let dx = product(view, weight, precision, None);
             let last = shape.num_dims() - 1;
             shape[last] = weight.columns;
             grads.register::<Flex>(node.id, tensor_of(dx, shape));
         }
         if let (Some(node), Some(x)) = (weight_node, x) {
             let x = Matrix::dense(Elements::F32(values(&x)), rows, weight.columns);
-            let d_weight = product(view.transposed(), x, precision);
+            let d_weight = product(view.transposed(), x, precision, None);
             grads.register::<Flex>(node.id, tensor(d_weight, [weight.rows, weight.columns]));
         }
     }
 }
 
 impl<C: CheckpointStrategy> LinearBackend for Autodiff<Flex, C> {
-    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
-        let learns = weight.is_tracked();
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        assert!(!bias.is_tracked(), "a bias that learns is added by an operation of its own");
+        let (learns, bias) = (weight.is_tracked(), bias.into_primitive());
         let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
         assert!(!learns || weight.dtype() == DType::F32, "a weight in {:?} must be frozen", weight.dtype());
         let x = dense(x);
         match LinearBackward.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let out = Flex::fused_linear(x.clone(), weight.clone(), precision);
+                let out = Flex::fused_linear(x.clone(), weight.clone(), bias, precision);
                 prep.finish(LinearState { x: learns.then_some(x), weight, precision }, out)
             }
-            OpsKind::UnTracked(prep) => prep.finish(Flex::fused_linear(x, weight, precision)),
+            OpsKind::UnTracked(prep) => prep.finish(Flex::fused_linear(x, weight, bias, precision)),
         }
     }
 }
@@ -237,6 +267,44 @@ mod tests {
     #[test]
     fn every_instruction_set_rounds_alike() {
         crate::cpu::testing::with_each_instruction_set(bf16_passes_are_those_of_rounded_operands);
+    }
+
+    /// A bias gives what it gives when it is added by itself, bit for bit, frozen or not, for every way a product goes: few rows, a cache,
+    /// few columns, operands packed for all tasks, tasks that pack for themselves, and a depth in parts.
+    #[test]
+    fn a_bias_is_added_to_whole_sums() {
+        crate::cpu::testing::with_each_instruction_set(|| {
+            let shapes =
+                [(1, 5, 3), (3, 70, 33), (9, 20, 12), (200, 70, 40), (130, 96, 700), (1100, 40, 520), (60, 4200, 97)];
+            for (rows, inputs, outputs) in shapes {
+                for precision in [Precision::F32, Precision::Bf16] {
+                    let (x, weight) = (random([1, rows, inputs], 1), random([outputs, inputs], 2));
+                    let bias = random([outputs], 3);
+                    let run = |form: &dyn Fn(Tensor<3>) -> Tensor<3>| {
+                        let x = x.clone().require_grad();
+                        let out = form(x.clone());
+                        let grads = (out.clone() * random(out.dims(), 9)).sum().backward();
+                        [values(out), values(x.grad(&grads).unwrap())]
+                    };
+                    let expected = run(&|x| linear(x, weight.clone(), precision) + bias.clone().unsqueeze());
+                    let frozen = run(&|x| linear_with_bias(x, weight.clone(), Some(bias.clone()), precision));
+                    assert!(frozen == expected, "{rows} x {inputs} x {outputs} in {precision:?}");
+                    let learning = bias.clone().require_grad();
+                    let learned = run(&|x| linear_with_bias(x, weight.clone(), Some(learning.clone()), precision));
+                    assert!(learned == expected, "{rows} x {inputs} x {outputs} in {precision:?}, a bias that learns");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_bias_that_learns_has_its_gradient() {
+        let (x, weight, bias) = (random([2, 5, 3], 1), random([4, 3], 2), random([4], 3).require_grad());
+        let out = linear_with_bias(x, weight, Some(bias.clone()), PRECISE);
+        let direction = random(out.dims(), 9);
+        let grads = (out * direction.clone()).sum().backward();
+        let expected = direction.sum_dim(0).sum_dim(1).reshape([4]);
+        assert_near(&values(bias.grad(&grads).unwrap()), &values(expected), 1e-6);
     }
 
     #[test]

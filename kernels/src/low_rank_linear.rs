@@ -6,7 +6,7 @@
 
 use crate::{
     cpu::{BlockMut, Fresh},
-    flex::{dense, has_fused, matrix, tensor, tensor_of, values},
+    flex::{bias_of, dense, has_fused, matrix, no_bias, tensor, tensor_of, values},
     frozen_matmul::frozen_matmul,
     linear::linear,
     matmul::{Elements, FEW_ROWS, Matrix, Panels, Store, multiply, product},
@@ -77,7 +77,22 @@ impl FrozenWeight {
 pub fn low_rank_linear<const D: usize>(
     x: Tensor<D>,
     weight: FrozenWeight,
+    factors: [Tensor<2>; 2],
+    scale: f64,
+    precision: Precision,
+) -> Tensor<D> {
+    low_rank_linear_with_bias(x, weight, factors, None, scale, precision)
+}
+
+/// [`low_rank_linear`] plus a bias `[out]` in f32. One that learns is added by an operation of its own.
+///
+/// # Panics
+/// When the sizes differ.
+pub fn low_rank_linear_with_bias<const D: usize>(
+    x: Tensor<D>,
+    weight: FrozenWeight,
     [a, b]: [Tensor<2>; 2],
+    bias: Option<Tensor<1>>,
     scale: f64,
     precision: Precision,
 ) -> Tensor<D> {
@@ -88,16 +103,23 @@ pub fn low_rank_linear<const D: usize>(
         x.dims(),
         weight.shape()
     );
-    if !has_fused(&x.device()) || weight.learns() {
-        return composed(x, weight, [a, b], scale, precision);
-    }
-    let (x, a, b, scale) = (x.into_dispatch(), a.into_dispatch(), b.into_dispatch(), scale as f32);
+    let fused = has_fused(&x.device()) && !weight.learns();
+    let bias = match bias {
+        Some(bias) if !fused || bias.is_tracked() => {
+            return low_rank_linear(x, weight, [a, b], scale, precision) + bias.unsqueeze();
+        }
+        Some(bias) => bias,
+        None if !fused => return composed(x, weight, [a, b], scale, precision),
+        None => no_bias(&x.device()),
+    };
+    let (x, a, b) = (x.into_dispatch(), a.into_dispatch(), b.into_dispatch());
+    let (bias, scale) = (bias.into_dispatch(), scale as f32);
     Tensor::from_dispatch(match weight {
         FrozenWeight::Dense(weight) => {
-            <Dispatch as LowRankBackend>::fused_low_rank(x, weight.into_dispatch(), a, b, scale, precision)
+            <Dispatch as LowRankBackend>::fused_low_rank(x, weight.into_dispatch(), a, b, bias, scale, precision)
         }
         FrozenWeight::Quantized(weight) => {
-            <Dispatch as LowRankBackend>::fused_low_rank_quantized(x, weight, a, b, scale, precision)
+            <Dispatch as LowRankBackend>::fused_low_rank_quantized(x, weight, a, b, bias, scale, precision)
         }
     })
 }
@@ -117,21 +139,23 @@ pub fn composed<const D: usize>(
 /// Backends with a fused [`low_rank_linear`].
 #[backend_extension(Flex, Autodiff)]
 pub trait LowRankBackend: Backend {
-    /// See [`low_rank_linear`].
+    /// See [`low_rank_linear_with_bias`]; a bias of no numbers is none.
     fn fused_low_rank(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         scale: f32,
         precision: Precision,
     ) -> FloatTensor<Self>;
-    /// See [`low_rank_linear`].
+    /// See [`low_rank_linear_with_bias`]; a bias of no numbers is none.
     fn fused_low_rank_quantized(
         x: FloatTensor<Self>,
         weight: Arc<QuantizedWeight>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         scale: f32,
         precision: Precision,
     ) -> FloatTensor<Self>;
@@ -143,6 +167,7 @@ struct Map {
     weight: Held,
     a: FlexTensor,
     b: FlexTensor,
+    bias: FlexTensor,
     scale: f32,
     precision: Precision,
 }
@@ -167,15 +192,23 @@ impl Held {
 }
 
 impl Map {
-    /// `[left [wide; narrow_right], narrow]`, where `narrow = scale left narrow_left` is put beside `left`.
-    fn through(&self, left: Matrix, wide: Matrix, narrow_left: Matrix, narrow_right: Matrix) -> [Vec<f32>; 2] {
+    /// `[left [wide; narrow_right], narrow]`, where `narrow = scale left narrow_left` is put beside `left`. The bias is added to the first.
+    fn through(
+        &self,
+        left: Matrix,
+        [wide, narrow_left, narrow_right]: [Matrix; 3],
+        bias: Option<&[f32]>,
+    ) -> [Vec<f32>; 2] {
         let (rows, rank, columns) = (left.rows, narrow_left.columns, wide.columns);
         if rows <= FEW_ROWS {
             let narrow = self.narrow(left, narrow_left);
-            let mut out = product(left, wide, self.precision);
+            let mut out = product(left, wide, self.precision, None);
             let view = Matrix::dense(Elements::F32(&narrow), rows, rank);
-            let update = product(view, narrow_right, self.precision);
+            let update = product(view, narrow_right, self.precision, None);
             out.iter_mut().zip(&update).for_each(|(out, update)| *out += update);
+            for row in out.chunks_exact_mut(columns.max(1)) {
+                row.iter_mut().zip(bias.into_iter().flatten()).for_each(|(out, bias)| *out += bias);
+            }
             return [out, narrow];
         }
         let (mut out, mut all_narrow) = (Fresh::new(rows * columns), vec![0.0; rows * rank]);
@@ -185,10 +218,10 @@ impl Map {
             let narrow = &mut all_narrow[rows.start * rank..rows.end * rank];
             Panels::with(self.precision, left.with_rows(rows.clone()), rank, |panels| {
                 let mut block = BlockMut::new(narrow, rank, rows.len(), rank);
-                panels.multiply(&mut block, &[narrow_left], Store::Replace);
+                panels.multiply(&mut block, &[narrow_left], Store::Replace, None);
                 narrow.iter_mut().for_each(|value| *value *= self.scale);
                 panels.append(Matrix::dense(Elements::F32(narrow), rows.len(), rank));
-                panels.multiply(&mut out, &[wide, narrow_right], Store::Replace);
+                panels.multiply(&mut out, &[wide, narrow_right], Store::Replace, bias);
             });
         }
         [out.finish(), all_narrow]
@@ -196,7 +229,7 @@ impl Map {
 
     /// `scale left right`.
     fn narrow(&self, left: Matrix, right: Matrix) -> Vec<f32> {
-        let mut narrow = product(left, right, self.precision);
+        let mut narrow = product(left, right, self.precision, None);
         narrow.iter_mut().for_each(|value| *value *= self.scale);
         narrow
     }
@@ -206,7 +239,7 @@ impl Map {
         operation!("low_rank_linear");
         let (weight, a, b) = (self.weight.matrix(), matrix(&self.a), matrix(&self.b));
         let (x, mut shape) = (rows(x, weight.columns), x.layout().shape().clone());
-        let [out, narrow] = self.through(x, weight.transposed(), a.transposed(), b.transposed());
+        let [out, narrow] = self.through(x, [weight.transposed(), a.transposed(), b.transposed()], bias_of(&self.bias));
         let last = shape.num_dims() - 1;
         shape[last] = weight.rows;
         (tensor_of(out, shape), narrow)
@@ -271,7 +304,7 @@ impl Backward<Flex, 3> for LowRankBackward {
         }
         let d_narrow = match x_node {
             Some(node) => {
-                let [d_x, d_narrow] = map.through(d_out, weight, b, a);
+                let [d_x, d_narrow] = map.through(d_out, [weight, b, a], None);
                 grads.register::<Flex>(node.id, tensor_of(d_x, x.layout().shape().clone()));
                 d_narrow
             }
@@ -290,10 +323,11 @@ impl LowRankBackend for Flex {
         weight: FlexTensor,
         a: FlexTensor,
         b: FlexTensor,
+        bias: FlexTensor,
         scale: f32,
         precision: Precision,
     ) -> FlexTensor {
-        Map { weight: Held::Dense(weight), a, b, scale, precision }.forward(&dense(x)).0
+        Map { weight: Held::Dense(weight), a, b, bias: dense(bias), scale, precision }.forward(&dense(x)).0
     }
 
     fn fused_low_rank_quantized(
@@ -301,10 +335,11 @@ impl LowRankBackend for Flex {
         weight: Arc<QuantizedWeight>,
         a: FlexTensor,
         b: FlexTensor,
+        bias: FlexTensor,
         scale: f32,
         precision: Precision,
     ) -> FlexTensor {
-        Map { weight: Held::Quantized(weight), a, b, scale, precision }.forward(&dense(x)).0
+        Map { weight: Held::Quantized(weight), a, b, bias: dense(bias), scale, precision }.forward(&dense(x)).0
     }
 }
 
@@ -314,11 +349,12 @@ impl<C: CheckpointStrategy> LowRankBackend for Autodiff<Flex, C> {
         weight: FloatTensor<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         scale: f32,
         precision: Precision,
     ) -> FloatTensor<Self> {
         assert!(!weight.is_tracked(), "the weight under a low-rank update is frozen");
-        tracked::<C>(x, Held::Dense(weight.into_parts().0), a, b, scale, precision)
+        tracked::<C>(x, Held::Dense(weight.into_parts().0), [a, b], bias, scale, precision)
     }
 
     fn fused_low_rank_quantized(
@@ -326,23 +362,26 @@ impl<C: CheckpointStrategy> LowRankBackend for Autodiff<Flex, C> {
         weight: Arc<QuantizedWeight>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         scale: f32,
         precision: Precision,
     ) -> FloatTensor<Self> {
-        tracked::<C>(x, Held::Quantized(weight), a, b, scale, precision)
+        tracked::<C>(x, Held::Quantized(weight), [a, b], bias, scale, precision)
     }
 }
 
 fn tracked<C: CheckpointStrategy>(
     x: FloatTensor<Autodiff<Flex, C>>,
     weight: Held,
-    a: FloatTensor<Autodiff<Flex, C>>,
-    b: FloatTensor<Autodiff<Flex, C>>,
+    [a, b]: [FloatTensor<Autodiff<Flex, C>>; 2],
+    bias: FloatTensor<Autodiff<Flex, C>>,
     scale: f32,
     precision: Precision,
 ) -> FloatTensor<Autodiff<Flex, C>> {
+    assert!(!bias.is_tracked(), "a bias that learns is added by an operation of its own");
+    let bias = dense(bias.into_primitive());
     let [(x, x_node), (a, a_node), (b, b_node)] = [x.into_parts(), a.into_parts(), b.into_parts()];
-    let (x, map) = (dense(x), Map { weight, a, b, scale, precision });
+    let (x, map) = (dense(x), Map { weight, a, b, bias, scale, precision });
     match LowRankBackward.prepare::<C>([x_node, a_node, b_node]).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
             let (out, narrow) = map.forward(&x);
@@ -353,125 +392,4 @@ fn tracked<C: CheckpointStrategy>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        cpu::testing::with_each_instruction_set,
-        quantized::QuantizationScheme,
-        testing::{assert_near, in_pools, numbers, random, values},
-    };
-    use burn::tensor::{DType, Device, TensorData};
-
-    const SCALE: f64 = 0.7;
-
-    /// Output, and gradients of `sum(output * direction)` for `x`, `a` and `b`.
-    fn passes(
-        form: fn(Tensor<3>, FrozenWeight, [Tensor<2>; 2], f64, Precision) -> Tensor<3>,
-        [rows, inputs, outputs, rank]: [usize; 4],
-        weight: impl Fn(Tensor<2>) -> FrozenWeight,
-        precision: Precision,
-    ) -> [Vec<f32>; 4] {
-        let x = random([2, rows, inputs], 1).require_grad();
-        let (a, b) = (random([rank, inputs], 3).require_grad(), random([outputs, rank], 4).require_grad());
-        let out = form(x.clone(), weight(random([outputs, inputs], 2)), [a.clone(), b.clone()], SCALE, precision);
-        let grads = (out.clone() * random(out.dims(), 9)).sum().backward();
-        let gradient = |tensor: &Tensor<2>| values(tensor.grad(&grads).unwrap());
-        [values(out), values(x.grad(&grads).unwrap()), gradient(&a), gradient(&b)]
-    }
-
-    /// The distance of all numbers together, relative to their size.
-    fn distance(found: &[f32], expected: &[f32]) -> f64 {
-        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-        let apart = norm(&mut found.iter().zip(expected).map(|(found, expected)| found - expected));
-        apart / norm(&mut expected.iter().copied())
-    }
-
-    const SHAPES: [[usize; 4]; 6] =
-        [[1, 1, 1, 1], [1, 10, 7, 2], [3, 16, 2, 3], [9, 33, 65, 5], [40, 130, 96, 16], [300, 96, 700, 8]];
-
-    #[test]
-    fn equals_composed() {
-        for shape in SHAPES {
-            let found = passes(low_rank_linear, shape, FrozenWeight::Dense, Precision::F32);
-            let expected = passes(composed, shape, FrozenWeight::Dense, Precision::F32);
-            for (found, expected) in found.iter().zip(&expected) {
-                assert!(distance(found, expected) < 1e-6, "{shape:?}: {}", distance(found, expected));
-            }
-        }
-    }
-
-    #[test]
-    fn sixteen_bit_and_quantized_weights_equal_their_wide_copy() {
-        let brain = |weight: Tensor<2>| weight.cast(DType::BF16);
-        let codes = |weight: Tensor<2>| {
-            Arc::new(QuantizedWeight::quantize(&weight.into_data(), QuantizationScheme::NF4).unwrap())
-        };
-        let shape = [20, 64, 96, 4];
-        let wide = |weight: Tensor<2>| FrozenWeight::Dense(weight.cast(DType::F32));
-        let dequantized = |weight: Tensor<2>| codes(weight).dequantize(&Device::flex().autodiff());
-        let pairs = [
-            (
-                passes(low_rank_linear, shape, |weight| FrozenWeight::Dense(brain(weight)), Precision::F32),
-                passes(composed, shape, |weight| wide(brain(weight)), Precision::F32),
-            ),
-            (
-                passes(low_rank_linear, shape, |weight| FrozenWeight::Quantized(codes(weight)), Precision::F32),
-                passes(composed, shape, |weight| wide(dequantized(weight)), Precision::F32),
-            ),
-        ];
-        for (found, expected) in &pairs {
-            for (found, expected) in found.iter().zip(expected) {
-                assert_near(found, expected, 3e-6);
-            }
-        }
-    }
-
-    /// The bound is that of operands with 8 bits.
-    #[test]
-    fn bf16_is_near_f32_on_every_instruction_set() {
-        with_each_instruction_set(|| {
-            for shape in SHAPES {
-                let found = passes(low_rank_linear, shape, FrozenWeight::Dense, Precision::Bf16);
-                let expected = passes(composed, shape, FrozenWeight::Dense, Precision::F32);
-                for (found, expected) in found.iter().zip(&expected) {
-                    assert!(distance(found, expected) < 5e-3, "{shape:?}: {}", distance(found, expected));
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn a_frozen_factor_or_input_gets_no_gradient() {
-        let (x, a, b) = (random([1, 6, 8], 1), random([2, 8], 3).require_grad(), random([5, 2], 4));
-        let weight = random([5, 8], 2);
-        let out = low_rank_linear(
-            x.clone(),
-            FrozenWeight::Dense(weight.clone()),
-            [a.clone(), b.clone()],
-            SCALE,
-            Precision::F32,
-        );
-        let grads = (out * random([1, 6, 5], 9)).sum().backward();
-        let same = composed(x.clone(), FrozenWeight::Dense(weight), [a.clone(), b.clone()], SCALE, Precision::F32);
-        let expected = (same * random([1, 6, 5], 9)).sum().backward();
-        assert_near(&values(a.grad(&grads).unwrap()), &values(a.grad(&expected).unwrap()), 3e-6);
-        assert!(x.grad(&grads).is_none() && b.grad(&grads).is_none());
-    }
-
-    #[test]
-    fn bits_do_not_depend_on_threads_or_rows_beside() {
-        for precision in [Precision::F32, Precision::Bf16] {
-            in_pools(|| passes(low_rank_linear, [70, 130, 190, 16], FrozenWeight::Dense, precision));
-        }
-        let device = Device::flex();
-        let (x, factor) = (numbers(40 * 30, 1), |seed, shape: [usize; 2]| {
-            Tensor::<2>::from_data(TensorData::new(numbers(shape[0] * shape[1], seed), shape), &device)
-        });
-        let run = |rows: usize| {
-            let x = Tensor::<2>::from_data(TensorData::new(x[..rows * 30].to_vec(), [rows, 30]), &device);
-            let weight = FrozenWeight::Dense(factor(2, [20, 30]));
-            values(low_rank_linear(x, weight, [factor(3, [4, 30]), factor(4, [20, 4])], SCALE, Precision::Bf16))
-        };
-        assert_eq!(run(40)[..7 * 20], run(7)[..]);
-    }
-}
+mod tests;

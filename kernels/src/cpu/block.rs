@@ -74,6 +74,20 @@ impl<'a> BlockMut<'a> {
         }
     }
 
+    /// Where a rectangle of the block starts, and how far apart its rows are, if it is so many rows high and columns wide.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn whole(
+        &mut self,
+        rows: &Range<usize>,
+        columns: &Range<usize>,
+        [height, width]: [usize; 2],
+    ) -> Option<(*mut f32, usize)> {
+        assert!(rows.end <= self.rows && columns.end <= self.columns);
+        // SAFETY: inside the block, by the checks.
+        (rows.len() == height && columns.len() == width)
+            .then(|| (unsafe { self.start.add(rows.start * self.stride + columns.start) }, self.stride))
+    }
+
     /// Says that every number of this block is written.
     ///
     /// # Safety

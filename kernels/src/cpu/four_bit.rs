@@ -19,8 +19,8 @@ impl LookupInstructions {
     #[inline(always)]
     pub fn chosen() -> Option<Self> {
         match current().0 {
-            InstructionSet::Avx512 | InstructionSet::Avx512Bf16 => Some(Self(())),
-            InstructionSet::Portable | InstructionSet::Neon | InstructionSet::Avx2 => None,
+            InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::AmxBf16 => Some(Self(())),
+            InstructionSet::Portable | InstructionSet::Neon | InstructionSet::NeonBf16 | InstructionSet::Avx2 => None,
         }
     }
 }

@@ -14,12 +14,16 @@ pub enum InstructionSet {
     Portable,
     /// 128 bits, ARM.
     Neon,
+    /// The same with products of bf16 numbers.
+    NeonBf16,
     /// 256 bits with fused multiply-add, x86-64.
     Avx2,
     /// 512 bits, x86-64.
     Avx512,
     /// The same with products of bf16 numbers.
     Avx512Bf16,
+    /// The same with products of tiles of bf16 numbers.
+    AmxBf16,
 }
 
 /// A set that cannot be used.
@@ -45,16 +49,27 @@ pub enum InstructionSetError {
 
 impl InstructionSet {
     /// All sets, the best last.
-    pub const ALL: [Self; 5] = [Self::Portable, Self::Neon, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+    pub const ALL: [Self; 7] =
+        [Self::Portable, Self::Neon, Self::NeonBf16, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::AmxBf16];
 
     /// Its name in `FIREBRAND_CPU`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
             Self::Neon => "neon",
+            Self::NeonBf16 => "neon-bf16",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::AmxBf16 => "amx-bf16",
+        }
+    }
+
+    /// Whether it multiplies bf16 numbers faster than f32 numbers.
+    pub fn multiplies_bf16(self) -> bool {
+        match self {
+            Self::NeonBf16 | Self::Avx512Bf16 | Self::AmxBf16 => true,
+            Self::Portable | Self::Neon | Self::Avx2 | Self::Avx512 => false,
         }
     }
 
@@ -95,23 +110,33 @@ impl InstructionSet {
     #[cfg(target_arch = "x86_64")]
     pub(super) fn arch(self) -> Option<Arch> {
         let avx512 = || pulp::x86::V4::try_new().map(Arch::V4);
+        let avx512_bf16 = || avx512().filter(|_| std::arch::is_x86_feature_detected!("avx512bf16"));
         match self {
             Self::Portable => Some(Arch::Scalar),
-            Self::Neon => None,
+            Self::Neon | Self::NeonBf16 => None,
             Self::Avx2 => pulp::x86::V3::try_new().map(Arch::V3),
             Self::Avx512 => avx512(),
-            Self::Avx512Bf16 => avx512().filter(|_| std::arch::is_x86_feature_detected!("avx512bf16")),
+            Self::Avx512Bf16 => avx512_bf16(),
+            Self::AmxBf16 => avx512_bf16().filter(|_| super::pairs::has_tiles()),
         }
     }
 
     /// What runs the loops of this set; absent where this CPU does not have it.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
     pub(super) fn arch(self) -> Option<Arch> {
+        let neon = || pulp::aarch64::Neon::try_new().map(Arch::Neon);
         match self {
             Self::Portable => Some(Arch::Scalar),
-            Self::Neon => Some(Arch::new()).filter(|_| cfg!(target_arch = "aarch64")),
-            Self::Avx2 | Self::Avx512 | Self::Avx512Bf16 => None,
+            Self::Neon => neon(),
+            Self::NeonBf16 => neon().filter(|_| std::arch::is_aarch64_feature_detected!("bf16")),
+            Self::Avx2 | Self::Avx512 | Self::Avx512Bf16 | Self::AmxBf16 => None,
         }
+    }
+
+    /// What runs the loops of this set; absent where this CPU does not have it.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pub(super) fn arch(self) -> Option<Arch> {
+        (self == Self::Portable).then(Arch::new)
     }
 }
 
@@ -139,14 +164,22 @@ pub(crate) mod testing {
         pub static FORCED: Cell<Option<(InstructionSet, Arch)>> = const { Cell::new(None) };
     }
 
-    /// Runs `work` once for each instruction set this CPU has, on one thread.
+    /// Runs `work` once for each instruction set this CPU has, on one thread, and for products of tiles without instructions for them.
     pub fn with_each_instruction_set(work: impl Fn() + Sync) {
-        for set in InstructionSet::available() {
+        let with = |set: InstructionSet, arch: Arch, prepare: fn()| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
             pool.install(|| {
-                FORCED.set(Some((set, set.arch().unwrap())));
+                prepare();
+                FORCED.set(Some((set, arch)));
                 work();
             });
+        };
+        for set in InstructionSet::available() {
+            with(set, set.arch().unwrap(), || {});
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(arch) = InstructionSet::Avx512Bf16.arch() {
+            with(InstructionSet::AmxBf16, arch, || crate::cpu::pairs::EMULATED.set(true));
         }
     }
 }
@@ -163,7 +196,7 @@ mod tests {
             assert_eq!(InstructionSet::named(Some(set.name())), Ok(set));
         }
         let unknown = InstructionSet::named(Some("sse")).unwrap_err().to_string();
-        assert!(unknown.contains("`sse`") && unknown.contains("portable, neon, avx2"), "{unknown}");
+        assert!(unknown.contains("`sse`") && unknown.contains("portable, neon, neon-bf16, avx2"), "{unknown}");
         let other = if cfg!(target_arch = "x86_64") { InstructionSet::Neon } else { InstructionSet::Avx2 };
         let missing = InstructionSet::named(Some(other.name())).unwrap_err().to_string();
         assert!(missing.contains("does not have") && missing.contains("portable"), "{missing}");

@@ -8,28 +8,20 @@
 //! block.rs            the rectangle of an output that a task writes
 //! four_bit.rs         numbers of 4-bit codes
 //! f32_panels.rs       products of packed f32 numbers
-//! bf16_pack.rs        rounding to pairs of bf16 numbers, and turning rows of them into columns
-//! bf16_pairs.rs       products of packed bf16 numbers, with the instructions for that
+//! pairs/              products of packed bf16 numbers, with the instructions for that
 //! ```
 
 mod allocator;
-#[cfg(target_arch = "x86_64")]
-mod bf16_pack;
-#[cfg(target_arch = "x86_64")]
-mod bf16_pairs;
 mod block;
 mod f32_panels;
 #[cfg(target_arch = "x86_64")]
 mod four_bit;
 mod instruction_set;
+mod pairs;
 mod peak;
 mod simd;
 
 pub use allocator::{give_back_free_blocks, keep_large_blocks};
-#[cfg(target_arch = "x86_64")]
-pub(crate) use bf16_pack::{pair_neighbours, pair_rows, turn_words};
-#[cfg(target_arch = "x86_64")]
-pub(crate) use bf16_pairs::{PAIR_COLUMNS, PAIR_ROWS, PairInstructions, PairLeft, multiply_pairs};
 pub(crate) use block::{BlockMut, Fresh};
 pub(crate) use f32_panels::{Left, Right, multiply_panels, panel_columns, panel_rows};
 #[cfg(target_arch = "x86_64")]
@@ -38,5 +30,8 @@ pub(crate) use instruction_set::current;
 #[cfg(test)]
 pub(crate) use instruction_set::testing;
 pub use instruction_set::{InstructionSet, InstructionSetError};
+pub(crate) use pairs::{
+    MOST_PAIR_COLUMNS, PairInstructions, PairLeft, finish_left, multiply_pairs, pair_neighbours, pair_rows, turn_words,
+};
 pub use peak::peak_multiplications;
 pub(crate) use simd::{dispatch, vectorised};

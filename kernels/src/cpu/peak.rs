@@ -1,8 +1,9 @@
 //! The most multiplications a second that the chosen instructions can do: [`peak_multiplications`].
 
-#[cfg(target_arch = "x86_64")]
-use super::bf16_pairs::{PairInstructions, most_pairs};
-use super::dispatch;
+use super::{
+    dispatch,
+    pairs::{PairInstructions, most_pairs},
+};
 use crate::precision::Precision;
 use pulp::{Simd, WithSimd};
 use std::{hint::black_box, time::Instant};
@@ -10,7 +11,7 @@ use std::{hint::black_box, time::Instant};
 /// Sums that do not wait for each other: as many as keep the units busy, and no more than there are registers.
 const SUMS: usize = 12;
 /// Turns of the loop between two looks at the clock, and the looks.
-const TURNS: usize = 2_000_000;
+const TURNS: usize = if cfg!(test) { 20_000 } else { 2_000_000 };
 const LOOKS: usize = 5;
 
 /// Multiplications, each with an addition, that all threads of the current rayon pool do in a second with operands in registers, in
@@ -26,11 +27,9 @@ fn look(precision: Precision) -> f64 {
 }
 
 fn on_this_thread(precision: Precision) -> f64 {
-    #[cfg(target_arch = "x86_64")]
     if let (Precision::Bf16, Some(instructions)) = (precision, PairInstructions::chosen()) {
         return most_pairs(instructions, TURNS);
     }
-    let _ = precision;
     dispatch(Most)
 }
 

@@ -15,9 +15,10 @@ use burn::{
 use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
 
-/// Logits that exist at once (64 MiB of them), and the fewest and most tokens these may belong to: packing the head costs once a chunk.
+/// Logits that exist at once (64 MiB of them), and the fewest and most tokens these may belong to. The head is packed once a chunk, which
+/// for 130 tokens costs a third of their products.
 const CHUNK: usize = 1 << 24;
-const LEAST_TOKENS: usize = 48;
+const LEAST_TOKENS: usize = 256;
 const MOST_TOKENS: usize = 1024;
 /// Columns of logits that one task sums for the gradient of the bias.
 const COLUMNS: usize = 4096;
@@ -228,7 +229,7 @@ fn for_each_chunk(hidden: &[f32], head: Head<'_>, mut work: impl FnMut(usize, Ch
     if vocab == 0 || width == 0 || hidden.is_empty() {
         return;
     }
-    let size = chunk_size(hidden.len() / width, vocab);
+    let size = chunk_size(hidden.len() / width, vocab, 1);
     let mut logits = vec![0.0; size * vocab];
     for (index, chunk) in hidden.chunks(size * width).enumerate() {
         let count = chunk.len() / width;
@@ -268,9 +269,10 @@ pub(super) fn each_token<T: Send + Default>(
     found
 }
 
-/// Tokens of a chunk, of at least one token in all. Even chunks: the last one packs the head as well.
-pub(crate) fn chunk_size(tokens: usize, vocab: usize) -> usize {
-    let most = (CHUNK / vocab).clamp(LEAST_TOKENS, MOST_TOKENS).min(tokens);
+/// Tokens of a chunk, of at least one token in all, where logits of so many heads share the room. Even chunks: the last one packs the head
+/// as well.
+pub(crate) fn chunk_size(tokens: usize, vocab: usize, heads: usize) -> usize {
+    let most = (CHUNK / vocab / heads).clamp(LEAST_TOKENS / heads, MOST_TOKENS).min(tokens);
     tokens.div_ceil(tokens.div_ceil(most))
 }
 

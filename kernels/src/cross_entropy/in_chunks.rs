@@ -33,8 +33,8 @@ pub fn regularised(
     for start in (0..tokens).step_by(size) {
         let count = size.min(tokens - start);
         let chunk = copy(&hidden, |hidden| hidden.narrow(0, start, count));
-        let [matrix, low_rank] = [Some(&head.matrix), head.low_rank.as_ref()]
-            .map(|part| part.map(|part| copy(part, |part| part)));
+        let [matrix, low_rank] =
+            [Some(&head.matrix), head.low_rank.as_ref()].map(|part| part.map(|part| copy(part, |part| part)));
         let bias = bias.as_ref().map(|bias| copy(bias, |bias| bias));
         let Some(matrix) = matrix else { continue };
         let loss = composed_regularised(

@@ -173,7 +173,7 @@ pub fn token_statistics(
 
 /// Tokens whose logits exist at once.
 fn chunk_of(hidden: &Tensor<2>, head: &HeadWeight) -> usize {
-    chunk_size(hidden.dims()[0].max(1), head.matrix.dims()[0].max(1))
+    chunk_size(hidden.dims()[0].max(1), head.matrix.dims()[0].max(1), 1)
 }
 
 pub(crate) fn assert_head(hidden: &Tensor<2>, head: &HeadWeight, bias: Option<&Tensor<1>>) {

@@ -83,7 +83,8 @@ fn in_chunks_it_is_the_composed_form() {
             assert_near(found, expected, 5e-6);
         }
     }
-    let of = |size| in_chunks::statistics(hidden.clone(), head.clone().into(), bias.clone(), targets.clone(), None, size);
+    let of =
+        |size| in_chunks::statistics(hidden.clone(), head.clone().into(), bias.clone(), targets.clone(), None, size);
     let (found, expected) = (of(size), of(tokens));
     assert_near(&values(found.0), &values(expected.0), 1e-6);
     assert_eq!(found.1.into_data(), expected.1.into_data());

@@ -28,6 +28,7 @@ fn sigmoid(x: f32) -> f32 {
 
 /// Value and slope of an activation.
 #[cube]
+#[allow(unstable_name_collisions)] // CubeCL's `erf`; the standard library has none that is stable.
 fn function(x: f32, #[comptime] activation: Activation) -> (f32, f32) {
     match comptime!(activation) {
         Activation::Silu => {
@@ -35,7 +36,7 @@ fn function(x: f32, #[comptime] activation: Activation) -> (f32, f32) {
             (x * s, s * (1.0f32 + x * (1.0f32 - s)))
         }
         Activation::GeluExact => {
-            let below = 0.5f32 * (1.0f32 + (x * 0.707_106_8f32).erf());
+            let below = 0.5f32 * (1.0f32 + f32::erf(x * 0.707_106_8f32));
             (x * below, below + x * 0.398_942_3f32 * (-0.5f32 * x * x).exp())
         }
         Activation::GeluTanh => {
@@ -120,7 +121,15 @@ impl ActivationBackend for CubeBackend {
         let (gate, up) = (dense(gate), dense(up));
         let client = gate.client.clone();
         filled(&gate.clone(), |count, dim, out| {
-            gated::launch(&client, count, dim, gate.into_buffer_arg(), up.into_buffer_arg(), out.into_buffer_arg(), activation)
+            gated::launch(
+                &client,
+                count,
+                dim,
+                gate.into_buffer_arg(),
+                up.into_buffer_arg(),
+                out.into_buffer_arg(),
+                activation,
+            )
         })
     }
 

@@ -11,8 +11,6 @@ mod normalise;
 mod product;
 mod quantized;
 mod rope;
-#[cfg(test)]
-mod tests;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;

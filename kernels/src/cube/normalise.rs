@@ -33,7 +33,14 @@ enum Kind {
 
 /// Mean and scale of a row.
 #[cube]
-fn statistics(x: &[f32], first: usize, width: usize, eps: f32, #[comptime] kind: Kind, #[comptime] units: usize) -> (f32, f32) {
+fn statistics(
+    x: &[f32],
+    first: usize,
+    width: usize,
+    eps: f32,
+    #[comptime] kind: Kind,
+    #[comptime] units: usize,
+) -> (f32, f32) {
     let unit = UNIT_POS as usize;
     let count = f32::cast_from(width as u32);
     let mut mean = 0.0f32;
@@ -246,7 +253,14 @@ impl Normalisation {
         let d_x = unwritten(&self.x, self.x.meta.shape().clone());
         let statistics_of = unwritten(&self.x, [2 * rows]);
         if d_x.meta.num_elements() == 0 {
-            let zeros = || burn_cubecl::ops::numeric::zeros_client(client.clone(), self.x.device.clone(), [width].into(), burn::tensor::DType::F32);
+            let zeros = || {
+                burn_cubecl::ops::numeric::zeros_client(
+                    client.clone(),
+                    self.x.device.clone(),
+                    [width].into(),
+                    burn::tensor::DType::F32,
+                )
+            };
             return (d_x, of_weights_too.then(|| [zeros(), zeros()]));
         }
         backward::launch(

@@ -54,28 +54,28 @@ struct Form {
     nested: Option<usize>,
     /// Inner numbers are those of a column of the weight: the product with the weight, not with its transpose.
     along_columns: bool,
+    /// A number a column is added.
+    biased: bool,
 }
 
 /// The number of a weight at a place in row-major order.
 #[cube]
 fn number(words: &[u32], numbers: &[f32], at: usize, scale_codes: usize, #[comptime] form: Form) -> f32 {
     let book = if comptime!(form.four_bit) { 16usize } else { 256usize };
-    let mut code = 0u32;
-    if comptime!(form.four_bit) {
+    let code = if comptime!(form.four_bit) {
         let shift = (at as u32 / 2 % 4) * 8 + (1 - at as u32 % 2) * 4;
-        code = (words[at / 8] >> shift) & 15;
+        (words[at / 8] >> shift) & 15
     } else {
-        code = (words[at / 4] >> (at as u32 % 4 * 8)) & 255;
-    }
+        (words[at / 4] >> (at as u32 % 4 * 8)) & 255
+    };
     let block = at / form.block;
-    let mut scale = 0.0f32;
-    match comptime!(form.nested) {
-        None => scale = numbers[book + block],
+    let scale = match comptime!(form.nested) {
+        None => numbers[book + block],
         Some(nested) => {
             let of_scale = (words[scale_codes + block / 4] >> (block as u32 % 4 * 8)) & 255;
-            scale = numbers[book + of_scale as usize] * numbers[book + MAP + 1 + block / nested] + numbers[book + MAP];
+            numbers[book + of_scale as usize] * numbers[book + MAP + 1 + block / nested] + numbers[book + MAP]
         }
-    }
+    };
     numbers[code as usize] * scale
 }
 
@@ -86,6 +86,7 @@ fn product(
     x: &[f32],
     words: &[u32],
     numbers: &[f32],
+    bias: &[f32],
     out: &mut [f32],
     inner: u32,
     columns: u32,
@@ -155,7 +156,11 @@ fn product(
         for j in 0..OWN {
             let (row, column) = (first_row + unit_y + comptime!(i * SIDE), first_column + unit_x + comptime!(j * SIDE));
             if row < rows && column < columns {
-                out[row * columns + column] = sums[comptime!(i * OWN + j)];
+                let mut sum = sums[comptime!(i * OWN + j)];
+                if comptime!(form.biased) {
+                    sum += bias[column];
+                }
+                out[row * columns + column] = sum;
             }
         }
     }
@@ -216,9 +221,10 @@ impl Copies {
     }
 }
 
-/// `x W^T`, or `x W`.
-fn multiply(x: CubeTensor, weight: &QuantizedWeight, along_columns: bool) -> CubeTensor {
+/// `x W^T`, or `x W`, and a bias unless it has no numbers.
+fn multiply(x: CubeTensor, weight: &QuantizedWeight, bias: Option<CubeTensor>, along_columns: bool) -> CubeTensor {
     let x = dense(x);
+    let bias = bias.filter(|bias| bias.meta.num_elements() > 0);
     let [outputs, inputs] = weight.shape();
     let (inner, columns) = if along_columns { (outputs, inputs) } else { (inputs, outputs) };
     let mut shape = x.meta.shape().clone();
@@ -238,7 +244,9 @@ fn multiply(x: CubeTensor, weight: &QuantizedWeight, along_columns: bool) -> Cub
             Scales::Double(_) => Some(crate::quantized::NESTED_BLOCK),
         },
         along_columns,
+        biased: bias.is_some(),
     };
+    let bias = bias.map_or_else(|| numbers.clone(), dense);
     product::launch(
         &out.client,
         CubeCount::Static(columns.div_ceil(TILE) as u32, rows.div_ceil(TILE) as u32, 1),
@@ -246,6 +254,7 @@ fn multiply(x: CubeTensor, weight: &QuantizedWeight, along_columns: bool) -> Cub
         x.into_buffer_arg(),
         words.into_buffer_arg(),
         numbers.into_buffer_arg(),
+        bias.into_buffer_arg(),
         out.clone().into_buffer_arg(),
         inner as u32,
         columns as u32,
@@ -256,8 +265,8 @@ fn multiply(x: CubeTensor, weight: &QuantizedWeight, along_columns: bool) -> Cub
 }
 
 impl FrozenMatmulBackend for CubeBackend {
-    fn fused_frozen_matmul(x: CubeTensor, weight: Arc<QuantizedWeight>, _: Precision) -> CubeTensor {
-        multiply(x, &weight, false)
+    fn fused_frozen_matmul(x: CubeTensor, weight: Arc<QuantizedWeight>, bias: CubeTensor, _: Precision) -> CubeTensor {
+        multiply(x, &weight, Some(bias), false)
     }
 }
 
@@ -271,15 +280,21 @@ impl Backward<CubeBackend, 1> for FrozenMatmulBackward {
         let [node] = ops.parents;
         let grad = grads.consume::<CubeBackend>(&ops.node);
         if let Some(node) = node {
-            grads.register::<CubeBackend>(node.id, multiply(grad, &ops.state, true));
+            grads.register::<CubeBackend>(node.id, multiply(grad, &ops.state, None, true));
         }
     }
 }
 
 impl<C: CheckpointStrategy> FrozenMatmulBackend for Autodiff<CubeBackend, C> {
-    fn fused_frozen_matmul(x: FloatTensor<Self>, weight: Arc<QuantizedWeight>, _: Precision) -> FloatTensor<Self> {
+    fn fused_frozen_matmul(
+        x: FloatTensor<Self>,
+        weight: Arc<QuantizedWeight>,
+        bias: FloatTensor<Self>,
+        _: Precision,
+    ) -> FloatTensor<Self> {
+        assert!(!bias.is_tracked(), "a bias that learns is added by an operation of its own");
         let (x, node) = x.into_parts();
-        let out = multiply(x, &weight, false);
+        let out = multiply(x, &weight, Some(bias.into_primitive()), false);
         match FrozenMatmulBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(weight, out),
             OpsKind::UnTracked(prep) => prep.finish(out),

@@ -174,7 +174,7 @@ impl WithForm for Pass<'_> {
         let mut losses = vec![TokenLoss::default(); tokens];
         if tokens > 0 && vocab > 0 {
             // Student and teacher share what one head may take.
-            let size = chunk_size(tokens, 2 * vocab);
+            let size = chunk_size(tokens, vocab, 2);
             let (mut logits, mut room) = (vec![0.0; size * vocab], vec![0.0; size * vocab]);
             for (index, losses) in losses.chunks_mut(size).enumerate() {
                 let (first, count) = (index * size, losses.len());

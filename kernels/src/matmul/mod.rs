@@ -21,7 +21,6 @@ mod dot;
 mod matrix;
 mod pack;
 mod packing;
-#[cfg(target_arch = "x86_64")]
 mod pairs;
 mod panels;
 
@@ -35,7 +34,7 @@ use crate::{
     work::count,
 };
 use packing::Packing;
-use panels::{LEFT, RIGHT};
+use panels::{LEFT, RIGHT, add_bias};
 use rayon::prelude::*;
 
 /// Most columns that are packed at once for a product on one thread.
@@ -83,7 +82,7 @@ fn multiply_in_cache(out: BlockMut, left: Matrix, right: Matrix, store: Store, p
                 let right = right.with_rows(packing.depths(words.clone(), right.rows));
                 let len = right.columns.next_multiple_of(packing.right_width()) * words.len();
                 with_buffer(&RIGHT, len, |buffer| {
-                    packing.pack(buffer, packing.right_width(), right.transposed(), 0..right.columns);
+                    packing.pack_right(buffer, right, 0..right.columns);
                     let panels = packing.right(buffer, words.len() * packing.right_width(), 0);
                     packing.multiply(left, 0, words.clone(), panels, &mut out, store);
                 });
@@ -98,33 +97,44 @@ fn multiply_in_cache(out: BlockMut, left: Matrix, right: Matrix, store: Store, p
 
 /// As [`multiply`], on all threads of the current rayon pool and for operands of any size.
 pub(crate) fn multiply_parallel(out: &mut [f32], left: Matrix, right: Matrix, store: Store, precision: Precision) {
-    multiply_block(BlockMut::new(out, right.columns, left.rows, right.columns), left, right, store, precision);
+    multiply_block(BlockMut::new(out, right.columns, left.rows, right.columns), left, right, store, precision, None);
 }
 
-/// As [`multiply_parallel`], with an output of its own.
-pub(crate) fn product(left: Matrix, right: Matrix, precision: Precision) -> Vec<f32> {
+/// As [`multiply_parallel`], with an output of its own. The bias, a number a column, is added to the sums.
+pub(crate) fn product(left: Matrix, right: Matrix, precision: Precision, bias: Option<&[f32]>) -> Vec<f32> {
     let mut out = Fresh::new(left.rows * right.columns);
-    multiply_block(out.block(left.rows, right.columns), left, right, Store::Replace, precision);
+    multiply_block(out.block(left.rows, right.columns), left, right, Store::Replace, precision, bias);
     out.finish()
 }
 
 /// As [`multiply_parallel`], into a block.
-pub(crate) fn multiply_block(out: BlockMut, left: Matrix, right: Matrix, store: Store, precision: Precision) {
+fn multiply_block(
+    mut out: BlockMut,
+    left: Matrix,
+    right: Matrix,
+    store: Store,
+    precision: Precision,
+    bias: Option<&[f32]>,
+) {
+    assert!(bias.is_none_or(|bias| bias.len() == right.columns), "a bias has a number a column");
     let parallel = left.rows * left.columns * right.columns >= PARALLEL_FROM;
     if store == Store::Replace && reads_in_place(left, right) {
         count(left.rows, left.columns, right.columns);
-        return dot::multiply_few_rows(out, left, right, parallel);
+        out.lend(|out| dot::multiply_few_rows(out, left, right, parallel));
+        return add_bias(&mut out, bias);
     }
     if !parallel {
         count(left.rows, left.columns, right.columns);
-        return multiply_in_cache(out, left, right, store, precision);
+        out.lend(|out| multiply_in_cache(out, left, right, store, precision));
+        return add_bias(&mut out, bias);
     }
     if right.columns <= FEW_COLUMNS && Packing::of(precision).reads_in_place(left) {
         count(left.rows, left.columns, right.columns);
         let blocks: Vec<_> = out.in_rows(NARROW_ROWS).enumerate().collect();
-        return blocks.into_par_iter().with_max_len(1).for_each(|(index, out)| {
+        return blocks.into_par_iter().with_max_len(1).for_each(|(index, mut out)| {
             let left = left.with_rows(index * NARROW_ROWS..index * NARROW_ROWS + out.rows());
-            multiply_in_cache(out, left, right, store, precision);
+            out.lend(|out| multiply_in_cache(out, left, right, store, precision));
+            add_bias(&mut out, bias);
         });
     }
     assert_product(left, right);
@@ -136,7 +146,10 @@ pub(crate) fn multiply_block(out: BlockMut, left: Matrix, right: Matrix, store: 
             let depths = start..(start + depth).min(left.columns);
             let store = if start > 0 { Store::Add } else { store };
             let right = right.with_rows(depths.clone());
-            Panels::with(precision, left.with_columns(depths), 0, |left| left.multiply(&mut out, &[right], store));
+            let bias = bias.filter(|_| depths.end == left.columns);
+            Panels::with(precision, left.with_columns(depths), 0, |left| {
+                left.multiply(&mut out, &[right], store, bias)
+            });
         }
     }
 }
@@ -319,6 +332,27 @@ mod tests {
         };
         let whole = in_pools(|| product(0..rows));
         assert_eq!(whole[17 * columns..30 * columns], product(17..30));
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_the_place_in_a_tile() {
+        with_each_instruction_set(|| {
+            let (rows, depth, columns) = (70, 90, 75);
+            let (left, right) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+            let product = |rows: Range<usize>, columns: Range<usize>| {
+                let mut out = vec![0.5; rows.len() * columns.len()];
+                let left = Matrix::dense(Elements::F32(&left), 70, depth).with_rows(rows);
+                let right = Matrix::dense(Elements::F32(&right), depth, 75).with_columns(columns.clone());
+                for _ in 0..2 {
+                    multiply_parallel(&mut out, left, right, Store::Add, Precision::Bf16);
+                }
+                out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            let (whole, part) = (product(0..rows, 0..columns), product(5..58, 9..70));
+            for (row, part) in part.chunks(61).enumerate() {
+                assert_eq!(part, &whole[(row + 5) * columns + 9..][..61]);
+            }
+        });
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! How the operands of a product are packed for this CPU: [`Packing`], and the left one once it is: [`Packed`].
 
-#[cfg(target_arch = "x86_64")]
-use super::pairs;
-use super::{Elements, Matrix, Store, pack};
-#[cfg(target_arch = "x86_64")]
-use crate::cpu::{PAIR_COLUMNS, PAIR_ROWS, PairInstructions, PairLeft, multiply_pairs};
+use super::{Elements, Matrix, Store, pack, pairs};
 use crate::{
-    cpu::{BlockMut, Left, Right, multiply_panels, panel_columns, panel_rows, vectorised},
+    cpu::{
+        BlockMut, Left, PairInstructions, PairLeft, Right, finish_left, multiply_pairs, multiply_panels, panel_columns,
+        panel_rows, vectorised,
+    },
     precision::Precision,
 };
 use std::ops::Range;
@@ -14,7 +13,6 @@ use std::ops::Range;
 /// Most words of depth of one pass over a tile, by what a word is: the panel of the left operand stays in a first-level cache. A
 /// change changes the rounding of sums.
 const DEPTH_WIDE: usize = 512;
-#[cfg(target_arch = "x86_64")]
 const DEPTH_PAIRS: usize = 320;
 
 /// How the operands of a product are packed.
@@ -23,7 +21,6 @@ pub(super) enum Packing {
     /// In f32, rounded to bf16 or as they are.
     Wide { round: bool },
     /// In pairs of bf16 numbers.
-    #[cfg(target_arch = "x86_64")]
     Pairs(PairInstructions),
 }
 
@@ -33,7 +30,6 @@ pub(super) enum Packed<'a> {
     /// In f32.
     Wide(Left<'a>),
     /// In pairs of bf16 numbers.
-    #[cfg(target_arch = "x86_64")]
     Pairs(PairInstructions, PairLeft<'a>),
 }
 
@@ -53,10 +49,7 @@ impl Packing {
     pub fn of(precision: Precision) -> Self {
         match precision {
             Precision::F32 | Precision::Tf32 => Self::Wide { round: false },
-            #[cfg(target_arch = "x86_64")]
             Precision::Bf16 => PairInstructions::chosen().map_or(Self::Wide { round: true }, Self::Pairs),
-            #[cfg(not(target_arch = "x86_64"))]
-            Precision::Bf16 => Self::Wide { round: true },
         }
     }
 
@@ -64,8 +57,7 @@ impl Packing {
     pub fn left_width(self) -> usize {
         match self {
             Self::Wide { .. } => panel_rows(),
-            #[cfg(target_arch = "x86_64")]
-            Self::Pairs(_) => PAIR_ROWS,
+            Self::Pairs(instructions) => instructions.rows(),
         }
     }
 
@@ -73,8 +65,7 @@ impl Packing {
     pub fn right_width(self) -> usize {
         match self {
             Self::Wide { .. } => panel_columns(),
-            #[cfg(target_arch = "x86_64")]
-            Self::Pairs(_) => PAIR_COLUMNS,
+            Self::Pairs(instructions) => instructions.columns(),
         }
     }
 
@@ -82,8 +73,7 @@ impl Packing {
     pub fn words(self, depth: usize) -> usize {
         match self {
             Self::Wide { .. } => depth,
-            #[cfg(target_arch = "x86_64")]
-            Self::Pairs(_) => pairs::pairs(depth),
+            Self::Pairs(instructions) => instructions.words(depth),
         }
     }
 
@@ -91,24 +81,36 @@ impl Packing {
     pub fn depths(self, words: Range<usize>, depth: usize) -> Range<usize> {
         match self {
             Self::Wide { .. } => words,
-            #[cfg(target_arch = "x86_64")]
-            Self::Pairs(_) => 2 * words.start..(2 * words.end).min(depth),
+            Self::Pairs(_) => (2 * words.start).min(depth)..(2 * words.end).min(depth),
         }
     }
 
     /// Even parts of so many words, each for one pass over a tile.
     pub fn depth_blocks(self, words: usize) -> impl Iterator<Item = Range<usize>> {
-        let most = match self {
-            Self::Wide { .. } => DEPTH_WIDE,
-            #[cfg(target_arch = "x86_64")]
-            Self::Pairs(_) => DEPTH_PAIRS,
+        let (most, unit) = match self {
+            Self::Wide { .. } => (DEPTH_WIDE, 1),
+            Self::Pairs(instructions) => (DEPTH_PAIRS, instructions.unit()),
         };
-        let size = words.div_ceil(words.div_ceil(most).max(1)).max(1);
+        let size = words.div_ceil(words.div_ceil(most).max(1)).max(1).next_multiple_of(unit);
         (0..words).step_by(size).map(move |first| first..(first + size).min(words))
     }
 
-    /// Packs rows of a matrix over its whole depth into panels of `width` rows, zeros where rows end.
-    pub fn pack(self, packed: &mut [f32], width: usize, matrix: Matrix, rows: Range<usize>) {
+    /// Packs rows of a left operand over its whole depth into panels, zeros where rows end.
+    pub fn pack_left(self, packed: &mut [f32], left: Matrix, rows: Range<usize>) {
+        self.pack(packed, self.left_width(), left, rows);
+        match self {
+            Self::Wide { .. } => {}
+            Self::Pairs(instructions) => finish_left(instructions, bytemuck::cast_slice_mut(packed)),
+        }
+    }
+
+    /// Packs columns of a right operand over its whole depth into panels, zeros where columns end.
+    pub fn pack_right(self, packed: &mut [f32], right: Matrix, columns: Range<usize>) {
+        self.pack(packed, self.right_width(), right.transposed(), columns);
+    }
+
+    /// Packs rows into panels of `width` rows.
+    fn pack(self, packed: &mut [f32], width: usize, matrix: Matrix, rows: Range<usize>) {
         let depths = 0..matrix.columns;
         match self {
             Self::Wide { round } => {
@@ -118,25 +120,23 @@ impl Packing {
                     || pack::pack(packed, width, matrix.elements, rows, depths, strides, round),
                 );
             }
-            #[cfg(target_arch = "x86_64")]
             Self::Pairs(instructions) => {
                 pairs::pack(instructions, bytemuck::cast_slice_mut(packed), width, matrix, rows, depths)
             }
         }
     }
 
-    /// A left operand that [`Self::pack`] packed, with panels of so many words.
+    /// A left operand that [`Self::pack_left`] packed, with panels of so many words.
     pub fn packed(self, packed: &[f32], panel: usize) -> Packed<'_> {
         match self {
             Self::Wide { .. } => Packed::Wide(Left::Panels(packed, panel)),
-            #[cfg(target_arch = "x86_64")]
             Self::Pairs(instructions) => {
                 Packed::Pairs(instructions, PairLeft::Panels(bytemuck::cast_slice(packed), panel))
             }
         }
     }
 
-    /// A right operand that [`Self::pack`] packed, with panels of `len` words, from one of their words of depth on.
+    /// A right operand that [`Self::pack_right`] packed, with panels of `len` words, from one of their words of depth on.
     pub fn right(self, panels: &[f32], len: usize, start: usize) -> Right<'_, f32> {
         Right { panels, len, start }
     }
@@ -154,7 +154,6 @@ impl Packing {
         let add = store == Store::Add;
         match left {
             Packed::Wide(left) => multiply_panels(left, first, words, right, out, add),
-            #[cfg(target_arch = "x86_64")]
             Packed::Pairs(instructions, left) => {
                 let right = Right { panels: bytemuck::cast_slice(right.panels), len: right.len, start: right.start };
                 multiply_pairs(instructions, left, first, words, right, out, add);
@@ -177,7 +176,6 @@ impl Packing {
         let whole = left.rows / self.left_width() * self.left_width();
         match (self, lies) {
             (Self::Wide { round: false }, InPlace::Rows(..) | InPlace::Columns(..)) => (lies, whole),
-            #[cfg(target_arch = "x86_64")]
             (Self::Pairs(_), InPlace::Rows(..)) => (lies, 0),
             _ => (InPlace::No, 0),
         }
@@ -188,22 +186,21 @@ impl Packing {
         let width = self.left_width();
         match (self, lies) {
             (_, InPlace::No) => {
-                self.pack(room, width, left, from..left.rows);
+                self.pack_left(room, left, from..left.rows);
                 self.packed(room, width * self.words(left.columns))
             }
             (Self::Wide { .. }, InPlace::Rows(values, stride)) => {
-                self.pack(room, width, left, from..left.rows);
+                self.pack_left(room, left, from..left.rows);
                 Packed::Wide(Left::Rows { values, stride, last: room })
             }
             (Self::Wide { .. }, InPlace::Columns(values, stride)) => {
-                self.pack(room, width, left, from..left.rows);
+                self.pack_left(room, left, from..left.rows);
                 Packed::Wide(Left::Columns { values, stride, last: room })
             }
-            #[cfg(target_arch = "x86_64")]
             (Self::Pairs(instructions), InPlace::Rows(values, stride) | InPlace::Columns(values, stride)) => {
                 let room: &mut [u32] = bytemuck::cast_slice_mut(room);
                 pairs::round_rows(instructions, room, values, stride, [left.rows, left.columns]);
-                Packed::Pairs(instructions, PairLeft::Rows(room, pairs::pairs(left.columns)))
+                Packed::Pairs(instructions, PairLeft::Rows(room, instructions.words(left.columns)))
             }
         }
     }

@@ -1,14 +1,10 @@
-//! Packs numbers in bf16, in pairs of depths. Where the number of depths is odd, the last pair has a zero.
+//! Packs numbers in bf16, in pairs of depths. Where the number of depths is odd, the last pair has a zero; behind it come as many
+//! pairs of zeros as instructions need.
 
 use super::{Elements, Matrix, pack::Widen};
-use crate::cpu::{PAIR_COLUMNS, PairInstructions, pair_neighbours, pair_rows, turn_words, vectorised};
+use crate::cpu::{MOST_PAIR_COLUMNS, PairInstructions, pair_neighbours, pair_rows, turn_words, vectorised};
 use burn::tensor::bf16;
 use std::ops::Range;
-
-/// Words that so much depth is packed to.
-pub(super) fn pairs(depth: usize) -> usize {
-    depth.div_ceil(2)
-}
 
 /// Lines, and numbers of each, that are rounded at once before they are turned.
 const LINES: usize = 16;
@@ -23,12 +19,15 @@ pub(super) fn pack(
     rows: Range<usize>,
     depths: Range<usize>,
 ) {
-    let panel_len = width * pairs(depths.len());
+    let panel_len = width * instructions.words(depths.len());
     if panel_len == 0 {
         return;
     }
+    let given = width * depths.len().div_ceil(2);
     for (panel, first) in packed.chunks_exact_mut(panel_len).zip(rows.clone().step_by(width)) {
         let lines = first..(first + width).min(rows.end);
+        let (panel, empty) = panel.split_at_mut(given);
+        empty.fill(0);
         if lines.len() < width {
             panel.fill(0);
         }
@@ -47,10 +46,12 @@ pub(super) fn round_rows(
     stride: usize,
     [rows, depth]: [usize; 2],
 ) {
-    let count = pairs(depth);
+    let count = instructions.words(depth);
     let (given, empty) = words.split_at_mut(rows * count);
     empty.fill(0);
     for (row, words) in given.chunks_exact_mut(count.max(1)).enumerate() {
+        let (words, empty) = words.split_at_mut(depth.div_ceil(2));
+        empty.fill(0);
         pair_neighbours(instructions, words, &all[row * stride..][..depth]);
     }
 }
@@ -71,7 +72,7 @@ fn pack_lines(
         for depth in depths.clone().step_by(ROUNDED) {
             let long = ROUNDED.min(depths.end - depth);
             for (index, words) in words.chunks_exact_mut(ROUNDED / 2).take(together).enumerate() {
-                let words = &mut words[..pairs(long)];
+                let words = &mut words[..long.div_ceil(2)];
                 let start = (line + index) * matrix.row_stride + depth;
                 match matrix.elements {
                     Elements::F32(all) => pair_neighbours(instructions, words, &all[start..][..long]),
@@ -83,7 +84,7 @@ fn pack_lines(
                 }
             }
             let to = &mut panel[(depth - depths.start) / 2 * width + line - lines.start..];
-            turn_words(instructions, to, width, &words, ROUNDED / 2, [together, pairs(long)]);
+            turn_words(instructions, to, width, &words, ROUNDED / 2, [together, long.div_ceil(2)]);
         }
     }
 }
@@ -97,7 +98,7 @@ fn pack_depths(
     lines: Range<usize>,
     depths: Range<usize>,
 ) {
-    let mut rows = [[0.0; PAIR_COLUMNS]; 2];
+    let mut rows = [[0.0; MOST_PAIR_COLUMNS]; 2];
     for (to, depth) in panel.chunks_exact_mut(width).zip(depths.clone().step_by(2)) {
         let to = &mut to[..lines.len()];
         let has_second = depth + 1 < depths.end;

@@ -10,7 +10,7 @@ use burn::module::Module;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use firebrand_adapters::{Linear, Place};
-use firebrand_kernels::gather_rows;
+use firebrand_kernels::{gather_rows, mix_rows};
 
 use super::gated::GatedMlp;
 use super::maps::maps;
@@ -76,11 +76,9 @@ impl Experts {
         });
         let outputs: Vec<Tensor<2>> = outputs.collect();
         let order = slots.concat();
-        let mut place = vec![0_i32; order.len()];
-        order.iter().enumerate().for_each(|(position, &slot)| place[slot] = position as i32);
-        let place = Tensor::<1, Int>::from_data(TensorData::new(place, [order.len()]), &device);
-        let by_slot = Tensor::cat(outputs, 0).select(0, place).reshape([tokens, self.chosen, width]);
-        (by_slot * weights.reshape([tokens, self.chosen, 1])).sum_dim(1).reshape([batch, time, width])
+        let mut places = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(position, &slot)| places[slot] = position);
+        mix_rows(Tensor::cat(outputs, 0), weights, places).reshape([batch, time, width])
     }
 
     /// The most probable experts of each token, `[tokens, chosen]`; of equal ones the first.

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use firebrand_adapters::Linear;
-use firebrand_kernels::{Activation, activate, gated};
+use firebrand_kernels::{Activation, activate, gated, split_columns};
 
 use super::config::{BlockInitials, MlpConfig};
 use super::experts::Experts;
@@ -79,8 +79,10 @@ impl Mlp {
             Self::Gated(mlp) => mlp.forward(x, mode),
             Self::GatedFused(mlp) => {
                 let both = mlp.gate_up.forward(x, mode);
-                let width = both.dims()[2] / 2;
-                let (gate, up) = (both.clone().slice_dim(2, 0..width), both.slice_dim(2, width..2 * width));
+                let [batch, time, width] = both.dims();
+                let halves = split_columns(both.reshape([batch * time, width]), &[width / 2; 2]);
+                let mut halves = halves.into_iter().map(|half| half.reshape([batch, time, width / 2]));
+                let (Some(gate), Some(up)) = (halves.next(), halves.next()) else { unreachable!("two halves") };
                 mlp.down.forward(gated(gate, up, mlp.activation), mode)
             }
             Self::Plain(mlp) => mlp.down.forward(activate(mlp.up.forward(x, mode), mlp.activation), mode),

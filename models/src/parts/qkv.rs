@@ -6,6 +6,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use firebrand_adapters::{Linear, Mode};
+use firebrand_kernels::split_columns;
 
 use super::maps::maps;
 use super::{AttentionConfig, FusedLayout, QkvLayout};
@@ -66,7 +67,7 @@ impl Qkv {
             Self::Fused(FusedQkv { fused, kv_heads, layout }) => {
                 let all = heads(fused.forward(x, mode));
                 match layout {
-                    FusedLayout::Consecutive => consecutive(&all, *kv_heads),
+                    FusedLayout::Consecutive => consecutive(all, *kv_heads),
                     FusedLayout::Grouped => grouped(all, *kv_heads),
                 }
             }
@@ -83,20 +84,24 @@ maps!(
 maps!(SplitQkv { q, k, v });
 maps!(FusedQkv { fused });
 
-fn consecutive(all: &Tensor<4>, kv_heads: usize) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+fn consecutive(all: Tensor<4>, kv_heads: usize) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
     let heads = all.dims()[2];
-    let (keys, values) = (heads - 2 * kv_heads, heads - kv_heads);
-    let part = |range| all.clone().slice_dim(2, range);
-    (part(0..keys), part(keys..values), part(values..heads))
+    split(all, 1, [heads - 2 * kv_heads, kv_heads, kv_heads])
 }
 
 fn grouped(all: Tensor<4>, kv_heads: usize) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
-    let [batch, time, heads, head_dim] = all.dims();
-    let group = heads / kv_heads;
-    let all = all.reshape([batch, time, kv_heads, group, head_dim]);
-    let part = |range: std::ops::Range<usize>| {
-        let heads = kv_heads * range.len();
-        all.clone().slice_dim(3, range).reshape([batch, time, heads, head_dim])
+    let group = all.dims()[2] / kv_heads;
+    split(all, kv_heads, [group - 2, 1, 1])
+}
+
+/// Of each of so many groups of heads the first, the next and the last ones.
+fn split(all: Tensor<4>, groups: usize, heads: [usize; 3]) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+    let [batch, time, whole, head_dim] = all.dims();
+    let rows = all.reshape([batch * time * groups, whole / groups * head_dim]);
+    let mut parts = split_columns(rows, &heads.map(|heads| heads * head_dim)).into_iter().zip(heads);
+    let mut next = || match parts.next() {
+        Some((part, heads)) => part.reshape([batch, time, groups * heads, head_dim]),
+        None => unreachable!("a part for each size"),
     };
-    (part(0..group - 2), part(group - 2..group - 1), part(group - 1..group))
+    (next(), next(), next())
 }

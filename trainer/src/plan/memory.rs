@@ -23,7 +23,7 @@ use crate::recipe::{Method, Recipe};
 const FLOAT: u64 = 4;
 /// Most logits that exist at once (`CHUNK` of the head's operation in `kernels`), and the fewest tokens of a chunk.
 const LOGITS: u64 = 1 << 24;
-const LEAST_TOKENS: u64 = 48;
+const LEAST_TOKENS: u64 = 256;
 /// Copies of a parameter with which an update computes: of its gradient, of each new moment, and of their quotient.
 const COPIES: u64 = 3;
 /// Panels of a matrix product: those of both operands, and those that each thread packs for itself.

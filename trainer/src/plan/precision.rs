@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use firebrand_kernels::{InstructionSet, Precision};
+use firebrand_kernels::Precision;
 use firebrand_models::{Hold, ModelFiles, weights::Dtype};
 
 use crate::device::{Numbers, decided, described, has, instructions, is_cpu};
@@ -69,7 +69,7 @@ pub fn named_precision(dtype: ComputeDtype, device: &DeviceName) -> Result<Preci
 fn computed_on(dtype: ComputeDtype, device: &DeviceName) -> Result<Option<ComputeDtype>, Error> {
     let (on_cpu, instructions) = (is_cpu(device), instructions()?);
     Ok(match dtype {
-        ComputeDtype::Auto if on_cpu && instructions == InstructionSet::Avx512Bf16 => Some(ComputeDtype::Bf16),
+        ComputeDtype::Auto if on_cpu && instructions.multiplies_bf16() => Some(ComputeDtype::Bf16),
         ComputeDtype::Auto => Some(ComputeDtype::F32),
         ComputeDtype::Bf16 if !on_cpu => None,
         named @ (ComputeDtype::F32 | ComputeDtype::Bf16) => Some(named),

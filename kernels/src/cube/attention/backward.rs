@@ -81,8 +81,26 @@ fn again(
     #[unroll]
     for chunk in 0..comptime!(form.value_dim.div_ceil(TILE)) {
         let column = comptime!(chunk * TILE);
-        load(grad, left, (batch * queries * heads + head) * form.value_dim, heads * form.value_dim, first, queries, column, form.value_dim);
-        load(v, right, (batch * keys * groups + group) * form.value_dim, groups * form.value_dim, key, keys, column, form.value_dim);
+        load(
+            grad,
+            left,
+            (batch * queries * heads + head) * form.value_dim,
+            heads * form.value_dim,
+            first,
+            queries,
+            column,
+            form.value_dim,
+        );
+        load(
+            v,
+            right,
+            (batch * keys * groups + group) * form.value_dim,
+            groups * form.value_dim,
+            key,
+            keys,
+            column,
+            form.value_dim,
+        );
         sync_cube();
         add_products(&*left, &*right, derivatives);
         sync_cube();
@@ -176,11 +194,38 @@ pub(super) fn of_queries(
     let mut key = first_key(first, sizes, form);
     let end = end_of_keys(min(first + TILE, queries), sizes, form);
     while key < end {
-        again(q, k, v, grad, rows, segments, &mut left, &mut right, &mut weights, &mut derivatives, batch, batches, head, first, key, sizes, form);
+        again(
+            q,
+            k,
+            v,
+            grad,
+            rows,
+            segments,
+            &mut left,
+            &mut right,
+            &mut weights,
+            &mut derivatives,
+            batch,
+            batches,
+            head,
+            first,
+            key,
+            sizes,
+            form,
+        );
         share(&derivatives, &mut tile);
         #[unroll]
         for chunk in 0..chunks {
-            load(k, &mut right, (batch * keys * groups + group) * form.dim, groups * form.dim, key, keys, comptime!(chunk * TILE), form.dim);
+            load(
+                k,
+                &mut right,
+                (batch * keys * groups + group) * form.dim,
+                groups * form.dim,
+                key,
+                keys,
+                comptime!(chunk * TILE),
+                form.dim,
+            );
             sync_cube();
             for column in 0..TILE {
                 let derivative_0 = tile[y * PITCH + column];
@@ -198,7 +243,17 @@ pub(super) fn of_queries(
     }
     #[unroll]
     for chunk in 0..chunks {
-        write(&sums, d_q, (batch * queries * heads + head) * form.dim, heads * form.dim, first, queries, chunk, 0usize, form.dim);
+        write(
+            &sums,
+            d_q,
+            (batch * queries * heads + head) * form.dim,
+            heads * form.dim,
+            first,
+            queries,
+            chunk,
+            0usize,
+            form.dim,
+        );
     }
 }
 
@@ -270,11 +325,38 @@ pub(super) fn of_keys(
         let head = group * shared + of_group;
         let mut first = start;
         while first < end {
-            again(q, k, v, grad, rows, segments, &mut left, &mut right, &mut weights, &mut derivatives, batch, batches, head, first, key, sizes, form);
+            again(
+                q,
+                k,
+                v,
+                grad,
+                rows,
+                segments,
+                &mut left,
+                &mut right,
+                &mut weights,
+                &mut derivatives,
+                batch,
+                batches,
+                head,
+                first,
+                key,
+                sizes,
+                form,
+            );
             share(&weights, &mut tile);
             #[unroll]
             for chunk in 0..value_chunks {
-                load(grad, &mut left, (batch * queries * heads + head) * form.value_dim, heads * form.value_dim, first, queries, comptime!(chunk * TILE), form.value_dim);
+                load(
+                    grad,
+                    &mut left,
+                    (batch * queries * heads + head) * form.value_dim,
+                    heads * form.value_dim,
+                    first,
+                    queries,
+                    comptime!(chunk * TILE),
+                    form.value_dim,
+                );
                 sync_cube();
                 add_columns(&tile, &left, &mut sums, comptime!(4 * (chunks + chunk)));
                 sync_cube();
@@ -282,7 +364,16 @@ pub(super) fn of_keys(
             share(&derivatives, &mut tile);
             #[unroll]
             for chunk in 0..chunks {
-                load(q, &mut left, (batch * queries * heads + head) * form.dim, heads * form.dim, first, queries, comptime!(chunk * TILE), form.dim);
+                load(
+                    q,
+                    &mut left,
+                    (batch * queries * heads + head) * form.dim,
+                    heads * form.dim,
+                    first,
+                    queries,
+                    comptime!(chunk * TILE),
+                    form.dim,
+                );
                 sync_cube();
                 add_columns(&tile, &left, &mut sums, comptime!(4 * chunk));
                 sync_cube();
@@ -293,10 +384,30 @@ pub(super) fn of_keys(
     let of_values = batches * keys * groups * form.dim;
     #[unroll]
     for chunk in 0..chunks {
-        write(&sums, d_keys_and_values, (batch * keys * groups + group) * form.dim, groups * form.dim, key, keys, chunk, 0usize, form.dim);
+        write(
+            &sums,
+            d_keys_and_values,
+            (batch * keys * groups + group) * form.dim,
+            groups * form.dim,
+            key,
+            keys,
+            chunk,
+            0usize,
+            form.dim,
+        );
     }
     #[unroll]
     for chunk in 0..value_chunks {
-        write(&sums, d_keys_and_values, of_values + (batch * keys * groups + group) * form.value_dim, groups * form.value_dim, key, keys, chunk, comptime!(4 * chunks), form.value_dim);
+        write(
+            &sums,
+            d_keys_and_values,
+            of_values + (batch * keys * groups + group) * form.value_dim,
+            groups * form.value_dim,
+            key,
+            keys,
+            chunk,
+            comptime!(4 * chunks),
+            form.value_dim,
+        );
     }
 }

@@ -60,8 +60,26 @@ pub(super) fn forward(
         #[unroll]
         for chunk in 0..chunks {
             let column = comptime!(chunk * TILE);
-            load(q, &mut left, (batch * queries * heads + head) * form.dim, heads * form.dim, first, queries, column, form.dim);
-            load(k, &mut right, (batch * keys * groups + group) * form.dim, groups * form.dim, key, keys, column, form.dim);
+            load(
+                q,
+                &mut left,
+                (batch * queries * heads + head) * form.dim,
+                heads * form.dim,
+                first,
+                queries,
+                column,
+                form.dim,
+            );
+            load(
+                k,
+                &mut right,
+                (batch * keys * groups + group) * form.dim,
+                groups * form.dim,
+                key,
+                keys,
+                column,
+                form.dim,
+            );
             sync_cube();
             add_products(&left, &right, &mut products);
             sync_cube();
@@ -105,7 +123,16 @@ pub(super) fn forward(
         let (shrink_0, shrink_1) = (shrink[y], shrink[y + SIDE]);
         #[unroll]
         for chunk in 0..value_chunks {
-            load(v, &mut right, (batch * keys * groups + group) * form.value_dim, groups * form.value_dim, key, keys, comptime!(chunk * TILE), form.value_dim);
+            load(
+                v,
+                &mut right,
+                (batch * keys * groups + group) * form.value_dim,
+                groups * form.value_dim,
+                key,
+                keys,
+                comptime!(chunk * TILE),
+                form.value_dim,
+            );
             sync_cube();
             mixed[comptime!(4 * chunk)] *= shrink_0;
             mixed[comptime!(4 * chunk + 1)] *= shrink_0;

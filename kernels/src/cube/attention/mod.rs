@@ -24,7 +24,7 @@ use burn::{
         ops::{FloatTensorOps, IntTensorOps},
         tensor::FloatTensor,
     },
-    tensor::{DType, IntDType, Shape, TensorData},
+    tensor::{IntDType, Shape, TensorData},
 };
 use burn_cubecl::{CubeBackend, cubecl::prelude::*, kernel::into_contiguous, tensor::CubeTensor};
 
@@ -151,7 +151,8 @@ impl Operands {
         let (of_keys, of_values) = (self.k.meta.num_elements(), self.v.meta.num_elements());
         let both = unwritten(&self.q, [of_keys + of_values]);
         if batch * queries * heads == 0 {
-            return [&self.q, &self.k, &self.v].map(|operand| CubeBackend::float_mul_scalar(operand.clone(), 0.0f32.into()));
+            return [&self.q, &self.k, &self.v]
+                .map(|operand| CubeBackend::float_mul_scalar(operand.clone(), 0.0f32.into()));
         }
         let (count, line) = units(batch * queries * heads);
         backward::per_row::launch(
@@ -166,13 +167,40 @@ impl Operands {
             heads as u32,
             form,
         );
-        let inputs = || [&self.q, &self.k, &self.v, &grad, &rows, &self.segments()].map(|input| input.clone().into_buffer_arg());
+        let inputs =
+            || [&self.q, &self.k, &self.v, &grad, &rows, &self.segments()].map(|input| input.clone().into_buffer_arg());
         let [q, k, v, of_grad, of_rows, segments] = inputs();
         let (count, to) = (cubes(queries, heads, batch), d_q.clone().into_buffer_arg());
-        backward::of_queries::launch(&client, count, dim(), q, k, v, of_grad, of_rows, segments, to, self.arguments(), form);
+        backward::of_queries::launch(
+            &client,
+            count,
+            dim(),
+            q,
+            k,
+            v,
+            of_grad,
+            of_rows,
+            segments,
+            to,
+            self.arguments(),
+            form,
+        );
         let [q, k, v, of_grad, of_rows, segments] = inputs();
         let (count, to) = (cubes(keys, groups, batch), both.clone().into_buffer_arg());
-        backward::of_keys::launch(&client, count, dim(), q, k, v, of_grad, of_rows, segments, to, self.arguments(), form);
+        backward::of_keys::launch(
+            &client,
+            count,
+            dim(),
+            q,
+            k,
+            v,
+            of_grad,
+            of_rows,
+            segments,
+            to,
+            self.arguments(),
+            form,
+        );
         let part = |from: usize, count: usize, shape: &Shape| {
             let part = CubeBackend::float_slice(both.clone(), &[(from..from + count).into()]);
             CubeBackend::float_reshape(part, shape.clone())

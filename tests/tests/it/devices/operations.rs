@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use firebrand_kernels::{self as kernels, composed};
 use firebrand_kernels::{
     Activation, Alibi, AttentionOptions, Distillation, Divergence, FourBit, FrozenWeight, HeadWeight, Labels,
@@ -78,14 +78,16 @@ fn numbers(count: usize, seed: u32) -> Vec<f32> {
 type Operation = fn(&Place) -> Values;
 
 /// Operations by name.
-const OPERATIONS: [(&str, Operation); 13] = [
+const OPERATIONS: [(&str, Operation); 15] = [
     ("linear", linear),
     ("linear, one row", linear_of_one_row),
+    ("linear, frozen in f16", linear_in_16_bits),
     ("frozen linear with LoRA", low_rank),
     ("frozen linear in NF4, FP4 and INT8", quantized),
     ("attention, causal, grouped, segments, window", attention),
     ("attention, full, soft-capped", attention_in_full),
     ("attention, ALiBi", attention_by_distance),
+    ("attention, rounded ALiBi", attention_by_rounded_distance),
     ("cross-entropy with its head", cross_entropy),
     ("log-probabilities and likeliest tokens", log_probabilities),
     ("distillation", distillation),
@@ -136,6 +138,12 @@ fn linear_of_one_row(place: &Place) -> Values {
     place.passes(form(x.clone(), weight.clone(), F32), &[Leaf::Two(x), Leaf::Two(weight)])
 }
 
+fn linear_in_16_bits(place: &Place) -> Values {
+    let form = if place.composed { composed::linear::<2> } else { kernels::linear::<2> };
+    let (x, weight) = (place.leaf([37, 130], 1), place.floats([96, 130], 2).cast(DType::F16));
+    place.passes(form(x.clone(), weight, F32), &[Leaf::Two(x)])
+}
+
 fn low_rank(place: &Place) -> Values {
     let form = if place.composed { composed::low_rank_linear::<3> } else { kernels::low_rank_linear::<3> };
     let (x, weight) = (place.leaf([2, 20, 64], 1), place.floats([48, 64], 2));
@@ -152,25 +160,33 @@ fn quantized(place: &Place) -> Values {
         QuantizationScheme::INT8,
     ];
     let of_scheme = |scheme| {
-        let weight = TensorData::new(numbers(67 * 192, 2), [67, 192]);
-        let weight = Arc::new(QuantizedWeight::quantize(&weight, scheme).unwrap());
-        let x = place.leaf([19, 192], 1);
-        place.passes(form(x.clone(), &weight, F32), &[Leaf::Two(x)])
+        // Blocks of one scale that end inside rows, and more rows, columns and inner numbers than a tile has.
+        [[19, 192, 67], [70, 513, 130], [1, 65, 7]].into_iter().flat_map(move |[rows, inputs, outputs]| {
+            let weight = TensorData::new(numbers(outputs * inputs, 2), [outputs, inputs]);
+            let weight = Arc::new(QuantizedWeight::quantize(&weight, scheme).unwrap());
+            let x = place.leaf([rows, inputs], 1);
+            place.passes(form(x.clone(), &weight, F32), &[Leaf::Two(x)])
+        })
     };
     schemes.into_iter().flat_map(of_scheme).collect()
 }
 
-fn attend(place: &Place, groups: usize, segments: bool, options: AttentionOptions) -> Values {
+/// Batch, queries, keys, query heads, key-value heads, and numbers of a head of queries and of values.
+type Sizes = [usize; 7];
+
+fn attend(place: &Place, sizes: Sizes, segments: bool, options: AttentionOptions) -> Values {
     let form = if place.composed { composed::attention } else { kernels::attention };
-    let (batch, time, heads, width) = (2, 37, 4, 16);
-    let q = place.leaf([batch, time, heads, width], 1);
-    let [k, v] = [2, 3].map(|seed| place.leaf([batch, time, groups, width], seed));
+    let [batch, queries, keys, heads, groups, width, value_width] = sizes;
+    let q = place.leaf([batch, queries, heads, width], 1);
+    let (k, v) = (place.leaf([batch, keys, groups, width], 2), place.leaf([batch, keys, groups, value_width], 3));
     let segments = segments.then(|| {
-        // Two rows in the first pack; one row and padding in the second.
-        let ids =
-            (0..batch * time).map(|at| if at < time { 1 + i32::from(at >= 20) } else { i32::from(at < time + 30) });
-        let ids = place.integers(ids.collect(), [batch, time]);
-        (ids.clone(), ids)
+        // Two rows in the first pack; one row and padding in the others.
+        let ids = |first: usize| {
+            let of = |at: usize| if at < keys { 1 + i32::from(at >= 20) } else { i32::from(at % keys < 30) };
+            let ids: Vec<i32> = (0..batch * keys).filter(|at| at % keys >= first).map(of).collect();
+            place.integers(ids, [batch, keys - first])
+        };
+        (ids(keys - queries), ids(0))
     });
     let out = form(q.clone(), k.clone(), v.clone(), segments, &options);
     place.passes(out, &[Leaf::Four(q), Leaf::Four(k), Leaf::Four(v)])
@@ -180,19 +196,37 @@ fn options(sight: Sight) -> AttentionOptions {
     AttentionOptions { scale: 0.25, sight, softcap: None, alibi: None, precision: F32 }
 }
 
+/// One tile of queries and several, heads that fill tiles and heads that do not, and queries that are the last of the keys.
 fn attention(place: &Place) -> Values {
-    let all = attend(place, 2, true, options(Sight::Causal { window: None }));
-    let window = attend(place, 4, true, options(Sight::Causal { window: Some(9) }));
-    [all, window].concat()
+    let all = attend(place, [2, 37, 37, 4, 2, 16, 16], true, options(Sight::Causal { window: None }));
+    let window = attend(place, [2, 70, 70, 4, 4, 40, 20], true, options(Sight::Causal { window: Some(9) }));
+    let wide = attend(place, [1, 33, 90, 2, 1, 64, 64], false, options(Sight::Causal { window: Some(40) }));
+    let last = attend(place, [2, 1, 45, 6, 3, 32, 32], true, options(Sight::Causal { window: None }));
+    [all, window, wide, last].concat()
 }
 
 fn attention_in_full(place: &Place) -> Values {
-    attend(place, 1, false, AttentionOptions { softcap: Some(0.5), ..options(Sight::Full) })
+    let capped = AttentionOptions { softcap: Some(0.5), ..options(Sight::Full) };
+    [[2, 37, 37, 4, 1, 16, 16], [1, 65, 65, 2, 2, 36, 36]]
+        .into_iter()
+        .flat_map(|sizes| attend(place, sizes, false, capped.clone()))
+        .collect()
 }
 
 fn attention_by_distance(place: &Place) -> Values {
     let alibi = Some(Alibi::Exact { slopes: vec![0.5, 0.25, 0.125, 0.0625] });
-    attend(place, 4, true, AttentionOptions { alibi, ..options(Sight::Causal { window: None }) })
+    let options = AttentionOptions { alibi, ..options(Sight::Causal { window: None }) };
+    [[2, 37, 37, 4, 4, 16, 16], [1, 20, 66, 4, 2, 8, 8]]
+        .into_iter()
+        .flat_map(|sizes| attend(place, sizes, sizes[0] == 2, options.clone()))
+        .collect()
+}
+
+/// Falcon's bias, which devices compose.
+fn attention_by_rounded_distance(place: &Place) -> Values {
+    let alibi = Some(Alibi::Bf16 { slopes: vec![0.5, 0.25] });
+    let options = AttentionOptions { alibi, ..options(Sight::Causal { window: None }) };
+    attend(place, [1, 37, 37, 2, 1, 16, 16], true, options)
 }
 
 /// Hidden states, a head with a low-rank part, its bias, targets and weights of 29 tokens.
@@ -253,8 +287,13 @@ fn distillation(place: &Place) -> Values {
     [place.passes(distilled.loss, &[Leaf::Two(hidden), Leaf::Two(matrix), Leaf::One(bias)]), vec![parts]].concat()
 }
 
+/// Rows that a group of units passes over once and several times, and more rows than one part of a weight's gradient has.
 fn norms(place: &Place) -> Values {
-    let (x, weight, bias) = (place.leaf([2, 17, 70], 1), place.leaf([70], 2), place.leaf([70], 3));
+    [[2, 17, 70], [3, 50, 300]].into_iter().flat_map(|shape| norms_of(place, shape)).collect()
+}
+
+fn norms_of(place: &Place, shape: [usize; 3]) -> Values {
+    let (x, weight, bias) = (place.leaf(shape, 1), place.leaf([shape[2]], 2), place.leaf([shape[2]], 3));
     let form = if place.composed { composed::rms_norm } else { kernels::rms_norm };
     let rms = form(x.clone(), weight.clone(), 1e-5, 1.0);
     let rms = place.passes(rms, &[Leaf::Three(x.clone()), Leaf::One(weight.clone())]);

@@ -1,7 +1,7 @@
-//! Numbers become words of two bf16 numbers, and rows of words become columns, with the instructions of
-//! [`PairInstructions`]. Numbers too small for f32's normal form become zero, as the product takes them.
+//! Numbers become words of two bf16 numbers, and rows of words become columns, with AVX512_BF16. Numbers too small for f32's
+//! normal form become zero, as the product takes them.
 
-use super::bf16_pairs::PairInstructions;
+use super::PairInstructions;
 use std::arch::x86_64::{
     __m256bh, __m256i, __m512bh, __m512i, __mmask16, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh,
     _mm512_mask_storeu_epi32, _mm512_maskz_loadu_epi32, _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_setzero_si512,
@@ -16,23 +16,19 @@ const LANES: usize = 16;
 const EVEN: i32 = 0x88;
 const ODD: i32 = 0xdd;
 
-/// Neighbours become words; an odd last one has a zero beside it. `words` has room for half as many, rounded up.
-pub(crate) fn pair_neighbours(_: PairInstructions, words: &mut [u32], numbers: &[f32]) {
+pub(super) fn neighbours(_: PairInstructions, words: &mut [u32], numbers: &[f32]) {
     assert_eq!(words.len(), numbers.len().div_ceil(2));
     // SAFETY: the instructions are there, by the first argument; the lengths are checked above.
-    unsafe { neighbours(words, numbers) }
+    unsafe { round_neighbours(words, numbers) }
 }
 
-/// The numbers of two rows at the same place become a word, those of the first row in the low half; without a second
-/// row, zeros in the high one.
-pub(crate) fn pair_rows(_: PairInstructions, words: &mut [u32], low: &[f32], high: Option<&[f32]>) {
+pub(super) fn rows(_: PairInstructions, words: &mut [u32], low: &[f32], high: Option<&[f32]>) {
     assert!(low.len() == words.len() && high.is_none_or(|high| high.len() == words.len()));
     // SAFETY: the instructions are there, by the first argument; the lengths are checked above.
-    unsafe { rows(words, low, high) }
+    unsafe { round_rows(words, low, high) }
 }
 
-/// Rows of words, `stride` apart in `from`, become columns of `to`, in which rows are `width` apart.
-pub(crate) fn turn_words(
+pub(super) fn turn(
     _: PairInstructions,
     to: &mut [u32],
     width: usize,
@@ -40,14 +36,11 @@ pub(crate) fn turn_words(
     stride: usize,
     [count, length]: [usize; 2],
 ) {
-    if count == 0 || length == 0 {
-        return;
-    }
     assert!(count <= width && to.len() >= (length - 1) * width + count);
     assert!(from.len() >= (count - 1) * stride + length);
     // SAFETY: the instructions are there, by the first argument. Row `count - 1` ends in `from`, and row `length - 1` of
     // `count` words in `to`, by the checks above.
-    unsafe { turn(to.as_mut_ptr(), width, from.as_ptr(), stride, count, length) }
+    unsafe { turn_blocks(to.as_mut_ptr(), width, from.as_ptr(), stride, count, length) }
 }
 
 /// As many of the first lanes.
@@ -58,7 +51,7 @@ fn first(count: usize) -> __mmask16 {
 /// # Safety
 /// `words` is half as long as `numbers`, rounded up.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn neighbours(words: &mut [u32], numbers: &[f32]) {
+unsafe fn round_neighbours(words: &mut [u32], numbers: &[f32]) {
     for (index, words) in words.chunks_mut(LANES).enumerate() {
         let numbers = &numbers[2 * index * LANES..];
         let (low, high) = (numbers.len().min(LANES), numbers.len().min(2 * LANES).saturating_sub(LANES));
@@ -76,7 +69,7 @@ unsafe fn neighbours(words: &mut [u32], numbers: &[f32]) {
 /// # Safety
 /// The rows are as long as `words`.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn rows(words: &mut [u32], low: &[f32], high: Option<&[f32]>) {
+unsafe fn round_rows(words: &mut [u32], low: &[f32], high: Option<&[f32]>) {
     for (index, words) in words.chunks_mut(LANES).enumerate() {
         let (at, mask) = (index * LANES, first(words.len()));
         // SAFETY: masked lanes are not touched, and the others are inside the rows and the words. Halves of words have no
@@ -97,7 +90,7 @@ unsafe fn rows(words: &mut [u32], low: &[f32], high: Option<&[f32]>) {
 /// `length` words of `count` rows that are `stride` apart can be read, and `count` words of `length` rows that are `width`
 /// apart be written.
 #[target_feature(enable = "avx512f")]
-unsafe fn turn(to: *mut u32, width: usize, from: *const u32, stride: usize, count: usize, length: usize) {
+unsafe fn turn_blocks(to: *mut u32, width: usize, from: *const u32, stride: usize, count: usize, length: usize) {
     for column in (0..length).step_by(LANES) {
         let columns = LANES.min(length - column);
         for row in (0..count).step_by(LANES) {
@@ -147,65 +140,4 @@ fn turned(rows: [__m512i; LANES]) -> [__m512i; LANES] {
         columns[at + 12] = _mm512_shuffle_i32x4::<ODD>(odd[0], odd[1]);
     }
     columns
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{cpu::testing::with_each_instruction_set, precision::nearest_bf16, testing::numbers};
-
-    /// Runs `test` where the instructions are there.
-    fn with_pairs(test: impl Fn(PairInstructions) + Sync) {
-        with_each_instruction_set(|| {
-            if let Some(instructions) = PairInstructions::chosen() {
-                test(instructions);
-            }
-        });
-    }
-
-    fn word(low: f32, high: f32) -> u32 {
-        u32::from(nearest_bf16(low)) | u32::from(nearest_bf16(high)) << 16
-    }
-
-    #[test]
-    fn numbers_are_rounded_to_the_nearest_in_pairs() {
-        with_pairs(|instructions| {
-            for count in [0, 1, 2, 15, 16, 17, 31, 32, 33, 100] {
-                let (all, others) = (numbers(count, 1), numbers(count, 2));
-                let mut words = vec![7; count.div_ceil(2)];
-                pair_neighbours(instructions, &mut words, &all);
-                let expected: Vec<u32> =
-                    all.chunks(2).map(|two| word(two[0], two.get(1).copied().unwrap_or(0.0))).collect();
-                assert_eq!(words, expected);
-                let mut words = vec![7; count];
-                pair_rows(instructions, &mut words, &all, Some(&others));
-                assert_eq!(words, all.iter().zip(&others).map(|(low, high)| word(*low, *high)).collect::<Vec<_>>());
-                pair_rows(instructions, &mut words, &all, None);
-                assert_eq!(words, all.iter().map(|low| word(*low, 0.0)).collect::<Vec<_>>());
-            }
-        });
-    }
-
-    #[test]
-    fn words_are_turned_and_nothing_else_is_written() {
-        with_pairs(|instructions| {
-            for (count, length, width, stride) in [
-                (1, 1, 1, 1),
-                (12, 288, 12, 288),
-                (32, 256, 32, 300),
-                (5, 7, 12, 7),
-                (16, 16, 20, 16),
-                (17, 33, 32, 40),
-            ] {
-                let from: Vec<u32> = (0..(count * stride) as u32).collect();
-                let mut to = vec![u32::MAX; length * width];
-                turn_words(instructions, &mut to, width, &from, stride, [count, length]);
-                for (at, word) in to.iter().enumerate() {
-                    let (column, row) = (at / width, at % width);
-                    let expected = if row < count { (row * stride + column) as u32 } else { u32::MAX };
-                    assert_eq!(*word, expected, "{count} {length} {width} {stride}");
-                }
-            }
-        });
-    }
 }
