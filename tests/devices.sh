@@ -57,6 +57,11 @@ if [[ -z $binary ]]; then
 fi
 [[ -x $binary ]] || stop "$binary cannot be run"
 
+work=$(mktemp -d)
+# Drivers of Mesa complain where it is not set.
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$work}"
+trap 'rm -rf "$work"' EXIT
+
 listing=$("$binary" devices) || stop "$binary has no command \`devices\`"
 printf '%s\n' "$listing"
 grep -q "without.*\b$feature\b" <<<"$listing" && stop "$binary is built without $feature"
@@ -74,8 +79,6 @@ if [[ -z $device ]]; then
 fi
 printf '\ntesting %s\n' "$device"
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 table=$work/table
 failed=0
 

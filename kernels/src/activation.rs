@@ -67,7 +67,12 @@ pub fn composed(x: Tensor<3>, activation: Activation) -> Tensor<3> {
     match activation {
         Activation::Silu => burn_activation::silu(x),
         Activation::GeluExact => burn_activation::gelu(x),
-        Activation::GeluTanh => burn_activation::gelu_approximate(x),
+        Activation::GeluTanh => {
+            // Burn's own takes the third power by logarithms, which some devices have in few digits.
+            let cube = x.clone() * x.clone() * x.clone();
+            let inner = (x.clone() + cube * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
+            (x * (inner.tanh() + 1.0)) * 0.5
+        }
         Activation::Relu => burn_activation::relu(x),
         Activation::QuickGelu => x.clone() * burn_activation::sigmoid(x.mul_scalar(1.702)),
     }

@@ -6,7 +6,7 @@
 //! pieces of all tensors are read together, with the loss, so the host waits for the device once a step.
 
 use burn::tensor::Tensor;
-use firebrand_kernels::sum;
+use firebrand_kernels::{has_fused, sum};
 
 /// Values whose squares are summed at once in f32: few enough for a small rounding error, and far below the 4 Mi values
 /// from which Burn shares a sum among threads.
@@ -14,6 +14,8 @@ const PIECE: usize = 1 << 16;
 /// Pieces whose squares are in memory at once: 4 MiB, which fits the cache of a CPU and is enough for a kernel launch
 /// on a GPU.
 const TOGETHER: usize = 16;
+/// Values whose squares are in memory at once on another device, where [`sum`] divides them: 64 MiB.
+const AT_ONCE: usize = 1 << 24;
 
 /// The Euclidean norm over all values of all `gradients`.
 ///
@@ -40,8 +42,7 @@ pub(super) fn sum_of_squares(values: &Tensor<1>) -> f64 {
 fn sums_of_squares<'a>(scalars: Vec<Tensor<1>>, tensors: impl Iterator<Item = &'a Tensor<1>>) -> (Vec<f32>, Vec<f64>) {
     let (count, mut sums, mut pieces) = (scalars.len(), scalars, vec![]);
     for values in tensors {
-        pieces.push(values.dims()[0].div_ceil(PIECE));
-        sums_of_pieces(values, &mut sums);
+        pieces.push(sums_of_pieces(values, &mut sums));
     }
     let mut scalars: Vec<f32> = match sums.is_empty() {
         true => vec![],
@@ -52,9 +53,17 @@ fn sums_of_squares<'a>(scalars: Vec<Tensor<1>>, tensors: impl Iterator<Item = &'
     (scalars, pieces.into_iter().map(|pieces| sums.by_ref().take(pieces).sum()).collect())
 }
 
-/// Appends the sum of squares of each piece of `values` to `sums`, in order; the sums stay on the device.
-fn sums_of_pieces(values: &Tensor<1>, sums: &mut Vec<Tensor<1>>) {
+/// Appends the sum of squares of each piece of `values` to `sums`, in order, and says how many pieces there are; the sums stay on the
+/// device.
+fn sums_of_pieces(values: &Tensor<1>, sums: &mut Vec<Tensor<1>>) -> usize {
     let length = values.dims()[0];
+    if !has_fused(&values.device()) {
+        for start in (0..length).step_by(AT_ONCE) {
+            let values = values.clone().narrow(0, start, AT_ONCE.min(length - start));
+            sums.push(sum(values.clone() * values));
+        }
+        return length.div_ceil(AT_ONCE);
+    }
     let whole = length / PIECE;
     for start in (0..whole).step_by(TOGETHER) {
         let pieces = TOGETHER.min(whole - start);
@@ -66,6 +75,7 @@ fn sums_of_pieces(values: &Tensor<1>, sums: &mut Vec<Tensor<1>>) {
         let values = values.clone().narrow(0, whole * PIECE, rest);
         sums.push(sum(values.clone() * values));
     }
+    length.div_ceil(PIECE)
 }
 
 /// The factor to multiply every gradient by so that the global norm is at most `max_norm`: `min(1, max_norm / (norm +
