@@ -40,7 +40,7 @@ pub(super) fn multiply(_: Held, product: Product, out: &mut BlockMut) {
 
 /// # Safety
 /// Word `row * row_step + pair * pair_step` of `left` is there for every row of the tile and every pair of `right`.
-#[target_feature(enable = "bf16")]
+#[target_feature(enable = "neon,bf16")]
 #[inline]
 unsafe fn sum(left: &[u32], row_step: usize, pair_step: usize, right: &[u32]) -> Sums {
     let mut sums = [[vdupq_n_f32(0.0); VECTORS]; ROWS];
@@ -60,7 +60,7 @@ unsafe fn sum(left: &[u32], row_step: usize, pair_step: usize, right: &[u32]) ->
 }
 
 /// Adds the products of the pairs of each lane to its sum.
-#[target_feature(enable = "bf16")]
+#[target_feature(enable = "neon,bf16")]
 #[inline]
 fn dot(mut sum: float32x4_t, left: uint32x4_t, right: uint32x4_t) -> float32x4_t {
     // SAFETY: the instruction is there, and touches registers alone.
@@ -109,7 +109,7 @@ pub(super) fn most(_: Held, turns: usize) -> f64 {
     (turns * ROWS * 2 * LANES) as f64
 }
 
-#[target_feature(enable = "bf16")]
+#[target_feature(enable = "neon,bf16")]
 fn turn(turns: usize) {
     let factor = vdupq_n_u32(std::hint::black_box(0));
     let mut sums = [vdupq_n_f32(0.0); ROWS];
