@@ -110,7 +110,7 @@ quickstart() {
     local output=$1 on=$2
     shift 2
     "$binary" train recipes/quickstart.toml --device "$on" --output "$work/$output" --ui plain \
-        --set "train.steps=$steps" --set checkpoint.every=2 --set checkpoint.keep=100 --set log.tensorboard=false "$@"
+        --set "train.steps=$steps" --set sample.max_new_tokens=1 --set checkpoint.every=2 --set checkpoint.keep=100 --set log.tensorboard=false "$@"
 }
 
 # Lines of a log without what a clock says.
