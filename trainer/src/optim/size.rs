@@ -8,6 +8,7 @@ use super::clip::sum_of_squares;
 
 /// A number.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one or two at a time")]
 pub(super) enum Size {
     /// On the host.
     Known(f64),
