@@ -69,7 +69,7 @@ pub fn composed(x: Tensor<3>, activation: Activation) -> Tensor<3> {
         // Burn's own has the derivative of the approximation by tanh on devices, 1e-3 away.
         Activation::GeluExact => ((x.clone() / std::f64::consts::SQRT_2).erf() + 1.0) * x * 0.5,
         Activation::GeluTanh => {
-            // Burn's own takes the third power by logarithms, which some devices have in few digits.
+            // A product, where Burn takes a power: drivers differ in how precise theirs is.
             let cube = x.clone() * x.clone() * x.clone();
             let inner = (x.clone() + cube * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
             (x * (inner.tanh() + 1.0)) * 0.5
