@@ -3,6 +3,7 @@
 //! Every operation has two forms. The *composed* form, in plain Burn operations, says what it means, runs on every device and is
 //! what the tests compare with ([`composed`]). On the CPU (`flex`) a *fused* form takes its place: a Burn backend extension
 //! with its own backward pass, which keeps less and touches memory fewer times.
+//! CubeCL's devices have bodies of some of them too (`cube/`).
 //!
 //! Results do not depend on the number of threads: work is split over disjoint outputs, and every sum has one fixed order.
 //! Not here: anything that knows a parameter, a model or an adapter.
