@@ -33,10 +33,9 @@ pub fn regularised(
     for start in (0..tokens).step_by(size) {
         let count = size.min(tokens - start);
         let chunk = copy(&hidden, |hidden| hidden.narrow(0, start, count));
-        let [matrix, low_rank] =
-            [Some(&head.matrix), head.low_rank.as_ref()].map(|part| part.map(|part| copy(part, |part| part)));
-        let bias = bias.as_ref().map(|bias| copy(bias, |bias| bias));
-        let Some(matrix) = matrix else { continue };
+        let matrix = copy(&head.matrix, |whole| whole);
+        let low_rank = head.low_rank.as_ref().map(|low_rank| copy(low_rank, |whole| whole));
+        let bias = bias.as_ref().map(|bias| copy(bias, |whole| whole));
         let loss = composed_regularised(
             chunk.clone(),
             HeadWeight { matrix: matrix.clone(), low_rank: low_rank.clone(), precision: head.precision },

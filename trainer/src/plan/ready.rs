@@ -61,9 +61,10 @@ impl Ready {
     /// Opens the device, finds the model, and loads data and weights at the same time.
     ///
     /// # Errors
-    /// A device that is not compiled into this build, not there, or without the numbers that the recipe asks for; those of [`Opened::new`] and [`CompanionPlan::find`]; those of [`Data::load`] and
-    /// [`build_model`], as soon as either fails; what the data gate forbids; rows that the model cannot read; no row to
-    /// train on; no step with a learning rate above zero; a run that needs more memory than the machine has; those of [`Machine::measure`].
+    /// A device that is not compiled into this build, not there, or without the numbers that the recipe asks for; those of
+    /// [`Opened::new`] and [`CompanionPlan::find`]; those of [`Data::load`] and [`build_model`], as soon as either fails; what the data
+    /// gate forbids; rows that the model cannot read; no row to train on; no step with a learning rate above zero; a run that needs
+    /// more memory than the machine has; those of [`Machine::measure`].
     pub fn new(loaded: Loaded, cache: CacheNeed) -> Result<Self, Error> {
         let device = device::open(&loaded.recipe.device)?;
         check_numbers(&loaded, &device)?;
