@@ -17,7 +17,7 @@ import sentencepiece
 import tokenizers
 from common import HERE
 from sentencepiece import sentencepiece_model_pb2 as protocol
-from tokenizers import models, pre_tokenizers, trainers
+from tokenizers import models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
 FOLDER = HERE / "tokenizers"
@@ -86,6 +86,26 @@ def byte_bpe(first: tuple[str, ...], last: tuple[str, ...], size: int = 420) -> 
     pieces = sorted(model["vocab"], key=model["vocab"].get)
     vocabulary = {piece: index for index, piece in enumerate([*first, *pieces, *last])}
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    return {
+        "vocab.json": json.dumps(vocabulary, ensure_ascii=False).encode(),
+        "merges.txt": "\n".join(["#version: 0.2", *merges, ""]).encode(),
+    }
+
+
+def clip_bpe() -> dict[str, bytes]:
+    """As CLIP's: every byte alone, every byte at the end of a word, then merges, then the two tokens around a text."""
+    alphabet = list(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = tokenizers.Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    words = pre_tokenizers.Split(tokenizers.Regex(r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"), "removed", invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False)
+    tokenizer.train_from_iterator(TEXT, trainer)
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+    letters = sorted(alphabet)
+    joined = dict.fromkeys("".join(pair.split(" ")) for pair in merges)
+    pieces = dict.fromkeys([*letters, *(f"{letter}</w>" for letter in letters), *joined])
+    vocabulary = {piece: index for index, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
     return {
         "vocab.json": json.dumps(vocabulary, ensure_ascii=False).encode(),
         "merges.txt": "\n".join(["#version: 0.2", *merges, ""]).encode(),
@@ -204,6 +224,13 @@ CASES = {
         {"model_type": "gpt_neox"},
         {"tokenizer_class": "GPTNeoXTokenizer"},
         controls=("<|endoftext|>", "<|padding|>"),
+    ),
+    "clip": Case(
+        clip_bpe,
+        {"model_type": "clip"},
+        {"tokenizer_class": "CLIPTokenizer", "add_prefix_space": False, "do_lower_case": True, "model_max_length": 77},
+        more={"special_tokens_map.json": {"pad_token": "!"}},
+        controls=("<|startoftext|>", "<|endoftext|>"),
     ),
     "llama": Case(
         sentence_piece,

@@ -1,12 +1,14 @@
-//! Byte-level BPE: [`ByteBpe`] makes tokenizers from `vocab.json` and `merges.txt`, for GPT-2 and later models.
+//! Byte-level BPE: [`ByteBpe`] makes tokenizers from `vocab.json` and `merges.txt`, for GPT-2 and later models and CLIP.
 //!
 //! The two files do not say how text is split into words before merging; the tokenizer's class does. The classes are
-//! defined in transformers' `tokenization_gpt2.py`, `tokenization_qwen2.py` and `tokenization_gpt_neox.py`.
+//! defined in transformers' `tokenization_gpt2.py`, `tokenization_qwen2.py`, `tokenization_gpt_neox.py` and `tokenization_clip.py`.
 
 use std::collections::HashMap;
 
+use tokenizers::decoders;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
-use tokenizers::normalizers::NFC;
+use tokenizers::normalizers::replace::{Replace, ReplacePattern};
+use tokenizers::normalizers::{self, Lowercase, NFC};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
@@ -17,6 +19,13 @@ use tokenizers::tokenizer::SplitDelimiterBehavior;
 const QWEN_WORDS: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// CLIP's words. A digit is a word, and spaces belong to none.
+const CLIP_WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+/// What stands at the end of a piece that ends a word, in CLIP's vocabulary.
+const END_OF_WORD: &str = "</w>";
+const CLIP_START: &str = "<|startoftext|>";
+const CLIP_END: &str = "<|endoftext|>";
+
 /// How text is split into words before merging.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ByteBpe {
@@ -26,11 +35,14 @@ pub(super) enum ByteBpe {
     Qwen2,
     /// GPT-NeoX, Pythia, MPT: GPT-2's words, after Unicode composition.
     GptNeoX,
+    /// CLIP and the text encoders of Stable Diffusion: lower case, CLIP's words, and an end of each.
+    Clip,
 }
 
 impl ByteBpe {
     /// Names of the classes that are read here, for messages.
-    pub(super) const CLASSES: &str = "GPT2Tokenizer, CodeGenTokenizer, Qwen2Tokenizer and GPTNeoXTokenizer";
+    pub(super) const CLASSES: &str =
+        "GPT2Tokenizer, CodeGenTokenizer, Qwen2Tokenizer, GPTNeoXTokenizer and CLIPTokenizer";
 
     /// The variant for a `tokenizer_class` without `Fast`.
     pub(super) fn of_class(class: &str) -> Option<Self> {
@@ -38,6 +50,7 @@ impl ByteBpe {
             "GPT2Tokenizer" | "CodeGenTokenizer" => Some(Self::Gpt2),
             "Qwen2Tokenizer" => Some(Self::Qwen2),
             "GPTNeoXTokenizer" => Some(Self::GptNeoX),
+            "CLIPTokenizer" => Some(Self::Clip),
             _ => None,
         }
     }
@@ -48,6 +61,7 @@ impl ByteBpe {
             "gpt2" | "gptj" | "gpt_neo" | "opt" | "codegen" | "phi" => Some(Self::Gpt2),
             "qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe" => Some(Self::Qwen2),
             "gpt_neox" | "mpt" => Some(Self::GptNeoX),
+            "clip" | "clip_text_model" => Some(Self::Clip),
             _ => None,
         }
     }
@@ -61,6 +75,17 @@ impl ByteBpe {
             Self::GptNeoX => {
                 &[("bos_token", END), ("eos_token", END), ("unk_token", END), ("pad_token", "<|padding|>")]
             }
+            Self::Clip => {
+                &[("bos_token", CLIP_START), ("eos_token", CLIP_END), ("unk_token", CLIP_END), ("pad_token", CLIP_END)]
+            }
+        }
+    }
+
+    /// Whether a token stands before every text, and one after it.
+    pub(super) fn around(self) -> (bool, bool) {
+        match self {
+            Self::Gpt2 | Self::Qwen2 | Self::GptNeoX => (false, false),
+            Self::Clip => (true, true),
         }
     }
 
@@ -71,11 +96,15 @@ impl ByteBpe {
         merges: Merges,
         add_prefix_space: bool,
     ) -> tokenizers::Result<tokenizers::Tokenizer> {
-        let model = BPE::builder().vocab_and_merges(vocabulary.into_iter().collect::<Vocab>(), merges).build()?;
-        let mut tokenizer = tokenizers::Tokenizer::new(model);
+        let builder = BPE::builder().vocab_and_merges(vocabulary.into_iter().collect::<Vocab>(), merges);
+        if self == Self::Clip {
+            let model = builder.end_of_word_suffix(END_OF_WORD.into()).unk_token(CLIP_END.into()).build()?;
+            return clip(model);
+        }
+        let mut tokenizer = tokenizers::Tokenizer::new(builder.build()?);
         let (normalizer, words): (_, PreTokenizerWrapper) = match self {
             Self::Gpt2 => (None, ByteLevel::new(add_prefix_space, true, true).into()),
-            Self::GptNeoX => (Some(NFC), ByteLevel::new(add_prefix_space, true, true).into()),
+            Self::GptNeoX | Self::Clip => (Some(NFC), ByteLevel::new(add_prefix_space, true, true).into()),
             Self::Qwen2 => {
                 let pattern = SplitPattern::Regex(QWEN_WORDS.into());
                 let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)?;
@@ -86,6 +115,23 @@ impl ByteBpe {
         tokenizer.with_normalizer(normalizer).with_pre_tokenizer(Some(words)).with_decoder(Some(ByteLevel::default()));
         Ok(tokenizer)
     }
+}
+
+/// CLIP's tokenizer around its model.
+fn clip(model: BPE) -> tokenizers::Result<tokenizers::Tokenizer> {
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    let spaces = Replace::new(ReplacePattern::Regex(r"\s+".into()), " ")?;
+    let normalizer = normalizers::Sequence::new(vec![NFC.into(), spaces.into(), Lowercase.into()]);
+    let words = Split::new(SplitPattern::Regex(CLIP_WORDS.into()), SplitDelimiterBehavior::Removed, true)?;
+    let words = Sequence::new(vec![words.into(), ByteLevel::new(false, true, true).into()]);
+    let ends = Replace::new(ReplacePattern::String(END_OF_WORD.into()), " ")?;
+    let decoder = decoders::sequence::Sequence::new(vec![
+        ByteLevel::default().into(),
+        ends.into(),
+        decoders::strip::Strip::new(' ', 0, 1).into(),
+    ]);
+    tokenizer.with_normalizer(Some(normalizer)).with_pre_tokenizer(Some(words)).with_decoder(Some(decoder));
+    Ok(tokenizer)
 }
 
 /// Parses `merges.txt`: two halves per line, the first merge first, after a line with the version.

@@ -191,6 +191,11 @@ impl Tokenizer {
         &self.prefix
     }
 
+    /// The tokens put after plain text (an EOS, or nothing).
+    pub fn suffix(&self) -> &[u32] {
+        &self.suffix
+    }
+
     /// SHA-256 of the tokenizer's files and the special tokens.
     pub fn hash(&self) -> &str {
         &self.hash

@@ -107,7 +107,8 @@ fn byte_bpe(folder: &Path) -> Result<Source, DataError> {
         Ok(inner)
     })?;
     let tokens = kind.special_tokens().iter().map(|(name, text)| (*name, text.to_string())).collect();
-    Ok(Source { inner, path, hash, defaults: Defaults { tokens, around: Around::Tokens { bos: false, eos: false } } })
+    let (bos, eos) = kind.around();
+    Ok(Source { inner, path, hash, defaults: Defaults { tokens, around: Around::Tokens { bos, eos } } })
 }
 
 fn sentence_piece(folder: &Path) -> Result<Source, DataError> {
