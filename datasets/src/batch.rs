@@ -1,9 +1,11 @@
 //! Batches: [`Batch`] lays out the examples of some packs as the arrays that a model computes on in one step.
 
+use rayon::prelude::*;
+
 use crate::array::NamedArrays;
 use crate::documents::DocumentAttention;
 use crate::error::DataError;
-use crate::example::{Example, ExampleContent, Part};
+use crate::example::{Example, Part};
 use crate::kind::RowKind;
 use crate::label::RowLabel;
 use crate::pack::Pack;
@@ -76,13 +78,14 @@ pub struct Span {
 
 impl Batch {
     /// Lays out `packs`, whose examples are of `kind`. `length` gives the length of an example by its number, `example`
-    /// the example itself; each example is fetched once.
+    /// the example itself, `arrays` those of an example of tensors; each example is fetched once.
     pub(crate) fn fetch(
         kind: RowKind,
         documents: DocumentAttention,
         packs: &[Pack],
         length: impl Fn(usize) -> usize,
         example: impl Fn(usize) -> Result<Example, DataError>,
+        arrays: impl Fn(&Example) -> Result<NamedArrays, DataError> + Send + Sync,
     ) -> Result<Self, DataError> {
         let mut parts = Vec::new();
         let mut example = |number: usize| {
@@ -101,8 +104,9 @@ impl Batch {
             }
             RowKind::Tensors => {
                 let numbers = packs.iter().flat_map(|pack| &pack.examples);
-                let rows = numbers.map(|number| arrays(&example(*number)?));
-                BatchContent::Tensors(rows.collect::<Result<_, _>>()?)
+                let examples = numbers.map(|number| example(*number)).collect::<Result<Vec<_>, _>>()?;
+                // Pictures are decoded on all cores.
+                BatchContent::Tensors(examples.par_iter().map(arrays).collect::<Result<_, _>>()?)
             }
         };
         let mut parts = parts.into_iter();
@@ -137,16 +141,6 @@ impl Batch {
                 let wanted = RowKind::Tokens;
                 Err(DataError::Config(format!("{wanted} are needed here, and these are {}", RowKind::Tensors)))
             }
-        }
-    }
-}
-
-/// The arrays of a row of tensors.
-fn arrays(example: &Example) -> Result<NamedArrays, DataError> {
-    match &example.content {
-        ExampleContent::Tensors(file) => file.read(&example.source),
-        ExampleContent::Tokens(_) => {
-            Err(DataError::row(&example.source, RowKind::Tensors.to_string(), "a row of tokens"))
         }
     }
 }

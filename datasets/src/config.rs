@@ -1,5 +1,9 @@
 //! The `[data]` section of a recipe: what users write. Plain data, no behaviour beyond defaults and names.
 
+mod format;
+
+pub use format::Format;
+
 use std::fmt;
 use std::path::PathBuf;
 
@@ -7,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::documents::DocumentAttention;
-use crate::kind::RowKind;
+use crate::picture::MOST_PIXELS;
 use crate::source::{Columns, Delimiter, TextEncoding};
 use crate::template::Builtin;
 
@@ -50,7 +54,9 @@ pub struct DataConfig {
     pub broken: BrokenRows,
     /// What happens to rows with an empty answer, question or text.
     pub empty: EmptyRows,
-    /// Rows may name files (`tensors`) anywhere; else they name files below the folder of their own file, and neither an
+    /// The most pixels of a picture. A larger one is refused from its header, before memory is taken for it.
+    pub max_pixels: u64,
+    /// Rows may name files (`tensors`, `image`) anywhere; else they name files below the folder of their own file, and neither an
     /// absolute path, nor `..`, nor a link leads out of it. Only for rows that are trusted.
     pub allow_outside: bool,
     /// Thresholds of the checks made before the first step.
@@ -78,6 +84,7 @@ impl Default for DataConfig {
             date: None,
             broken: BrokenRows::default(),
             empty: EmptyRows::default(),
+            max_pixels: MOST_PIXELS,
             allow_outside: false,
             gate: GateConfig::default(),
             train: Vec::new(),
@@ -222,101 +229,6 @@ pub enum EmptyRows {
     Keep,
     /// They are left out and counted; the first are named in a warning.
     Skip,
-}
-
-/// What a row holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// Decide from the first rows, and refuse when two formats fit.
-    #[default]
-    Auto,
-    /// `{"messages": [{"role": .., "content": ..}, ..]}`, optionally `tools`, and `train` or `weight` in a message.
-    Messages,
-    /// `{"conversations": [{"from": "human", "value": ..}, ..]}`, optionally `system` and `tools`.
-    #[serde(rename = "sharegpt")]
-    ShareGpt,
-    /// `{"instruction": .., "input": .., "output": ..}`, optionally `history` (pairs of texts) and `system`.
-    Alpaca,
-    /// `{"prompt": .., "completion": ..}`: two strings, or two lists of messages.
-    PromptCompletion,
-    /// `{"prompt": .., "chosen": .., "rejected": ..}`: a better and a worse answer, as strings or messages; without `prompt`
-    /// two dialogues that begin alike. Or `{"prompt_ids": [..], "chosen_ids": [..], "rejected_ids": [..]}` as they are.
-    Preference,
-    /// `{"prompt": .., "completion": .., "label": true}`: an answer that is good or bad. Or `{"prompt_ids": [..],
-    /// "completion_ids": [..], "label": true}` as they are.
-    Unpaired,
-    /// `{"text": .., "label": ..}`: what is read, and what is to be said of it: the name or number of a class, a list of
-    /// them, or a value. In place of `text`: `messages`, `prompt` and `completion`, or `input_ids`, taken as they are. What
-    /// `auto` means where classes are learned (objective `classify`).
-    Labelled,
-    /// `{"text": ".."}`: plain text, all of it trained.
-    Text,
-    /// `{"input_ids": [..], "labels": [..]}` as they are, -100 = not trained. No tokenizer is needed.
-    Tokens,
-    /// `{"tensors": "row.safetensors"}`: the inputs of the model as they are, in a file of their own. No tokenizer is
-    /// needed, and `max_length` and `packing` do not apply.
-    Tensors,
-}
-
-impl Format {
-    /// The word that stands in a recipe.
-    pub fn name(self) -> &'static str {
-        match self {
-            Format::Auto => "auto",
-            Format::Messages => "messages",
-            Format::ShareGpt => "sharegpt",
-            Format::Alpaca => "alpaca",
-            Format::PromptCompletion => "prompt-completion",
-            Format::Preference => "preference",
-            Format::Unpaired => "unpaired",
-            Format::Labelled => "labelled",
-            Format::Text => "text",
-            Format::Tokens => "tokens",
-            Format::Tensors => "tensors",
-        }
-    }
-}
-
-impl Format {
-    /// The kind of examples that its rows become; absent for `auto`.
-    pub(crate) fn kind(self) -> Option<RowKind> {
-        match self {
-            Format::Auto => None,
-            Format::Messages
-            | Format::ShareGpt
-            | Format::Alpaca
-            | Format::PromptCompletion
-            | Format::Preference
-            | Format::Unpaired
-            | Format::Labelled
-            | Format::Text
-            | Format::Tokens => Some(RowKind::Tokens),
-            Format::Tensors => Some(RowKind::Tensors),
-        }
-    }
-
-    /// Whether its rows may be joined in a pack. Dialogues and pairs may not: an answer would be learned after dialogues
-    /// that do not precede it in use. Of `auto` it is decided when the rows were looked at.
-    pub fn may_be_joined(self) -> bool {
-        match self {
-            Format::Auto | Format::Text | Format::Tokens => true,
-            Format::Messages
-            | Format::ShareGpt
-            | Format::Alpaca
-            | Format::PromptCompletion
-            | Format::Preference
-            | Format::Unpaired
-            | Format::Labelled
-            | Format::Tensors => false,
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 /// Which tokens of a row are trained. `text` rows are trained whole and `tokens` rows as their labels say.

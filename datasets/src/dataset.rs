@@ -15,17 +15,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::array::{NamedArrays, NamedOutlines};
 use crate::batch::Batch;
+use crate::classes::Classes;
 use crate::config::{DataConfig, Format, Split};
 use crate::documents::DocumentAttention;
 use crate::error::DataError;
-use crate::example::Example;
+use crate::example::{Example, ExampleContent};
 use crate::format::{Decision, Unread};
 use crate::hex::hex;
 use crate::kind::RowKind;
 use crate::location::Location;
 use crate::order::{Amount, Portion};
 use crate::pack::Pack;
+use crate::pictured::Pictures;
 use crate::prepare::FileInfo;
 use crate::query::ChosenRows;
 use crate::split;
@@ -58,6 +61,9 @@ pub struct Dataset {
     /// For each source, the names of its columns for prompts and completions.
     prompt_columns: Vec<(String, String)>,
     memory: Arc<Mutex<Memory>>,
+    /// How the model reads pictures, and what labels of rows with pictures are learned as.
+    pictures: Option<Arc<Pictures>>,
+    classes: Option<Arc<Classes>>,
 }
 
 /// Rows that could not be used and were left out.
@@ -111,6 +117,8 @@ impl Dataset {
             rows: Arc::new(rows),
             store,
             memory: Arc::default(),
+            pictures: None,
+            classes: None,
         }
     }
 
@@ -218,7 +226,8 @@ impl Dataset {
     pub fn set_aside(&self, config: &DataConfig) -> Option<Dataset> {
         self.validation?;
         let micro_batch = self.layout.micro_batch();
-        let eval = Self::new(Arc::clone(&self.store), config, Split::Eval, micro_batch);
+        let eval =
+            Self::new(Arc::clone(&self.store), config, Split::Eval, micro_batch).with_pictures(self.pictures.clone());
         let (decisions, kept) = (self.decisions.clone(), self.kept.clone());
         Some(Self { decisions, files: self.files.clone(), notes: self.notes.clone(), kept, ..eval })
     }
@@ -264,7 +273,58 @@ impl Dataset {
     /// # Errors
     /// When a row on disk is not as it was written, or a file that it names changed.
     pub fn batch(&self, packs: &[Pack]) -> Result<Batch, DataError> {
-        Batch::fetch(self.kind(), self.documents, packs, |number| self.length(number), |number| self.example(number))
+        let (length, example) = (|number| self.length(number), |number| self.example(number));
+        Batch::fetch(self.kind(), self.documents, packs, length, example, |example| self.arrays(example))
+    }
+
+    /// What the model is given for an example of tensors.
+    ///
+    /// # Errors
+    /// An example of tokens; a file or a picture that is not as it was prepared.
+    pub fn arrays(&self, example: &Example) -> Result<NamedArrays, DataError> {
+        match &example.content {
+            ExampleContent::Tensors(file) => file.read(&example.source),
+            ExampleContent::Pictured(pictured) => {
+                pictured.arrays(&example.source, self.pictures(example)?, self.classes.as_deref())
+            }
+            ExampleContent::Tokens(_) => Err(no_tensors(example)),
+        }
+    }
+
+    /// The same without real numbers, which takes no pixels to be decoded.
+    ///
+    /// # Errors
+    /// As [`Self::arrays`].
+    pub fn outline(&self, example: &Example) -> Result<NamedOutlines, DataError> {
+        match &example.content {
+            ExampleContent::Tensors(file) => file.outline(&example.source),
+            ExampleContent::Pictured(pictured) => {
+                pictured.outline(&example.source, self.pictures(example)?, self.classes.as_deref())
+            }
+            ExampleContent::Tokens(_) => Err(no_tensors(example)),
+        }
+    }
+
+    /// How the model reads pictures, for an example that has one.
+    fn pictures(&self, example: &Example) -> Result<&Pictures, DataError> {
+        let absent = || {
+            DataError::row(
+                &example.source,
+                "a row that the model reads",
+                "a picture, and the folder of the model does not say how it reads pictures: that takes preprocessor_config.json, and a tokenizer for captions",
+            )
+        };
+        self.pictures.as_deref().ok_or_else(absent)
+    }
+
+    /// The same rows for a model that reads pictures so.
+    pub fn with_pictures(self, pictures: Option<Arc<Pictures>>) -> Self {
+        Self { pictures, ..self }
+    }
+
+    /// Says what the labels of rows with pictures are to be learned as.
+    pub fn set_classes(&mut self, classes: Classes) {
+        self.classes = Some(Arc::new(classes));
     }
 
     /// Number of tokens of all examples.
@@ -321,4 +381,8 @@ impl Dataset {
         }
         hex(&hash.finalize())
     }
+}
+
+fn no_tensors(example: &Example) -> DataError {
+    DataError::row(&example.source, RowKind::Tensors.to_string(), "a row of tokens")
 }

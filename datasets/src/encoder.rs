@@ -1,12 +1,17 @@
 //! Encoding: [`Encoder`] renders and tokenises a record, labels its tokens, and cuts what is too long.
 
+mod pictures;
+
+use std::sync::Arc;
+
 use crate::config::{TrainOn, Truncation};
 use crate::error::DataError;
 use crate::example::{Encoded, Example, ExampleContent, Notes, OddOrder, Part};
 use crate::label::{Label, RowLabel};
 use crate::labels;
 use crate::location::Location;
-use crate::record::{Answered, Chat, Content, Judgement, Message, Record, Role};
+use crate::pictured::Pictures;
+use crate::record::{Answered, Chat, Content, Image, Judgement, Message, Record, Role};
 use crate::template::{Builtin, ChatTemplate};
 use crate::tokenizer::{Encoding, Tokenizer};
 use crate::tokens::{NOT_TRAINED, Tokens};
@@ -27,6 +32,8 @@ pub struct Encoder {
     pub truncation: Truncation,
     /// The most tokens an example may have.
     pub max_length: usize,
+    /// How the model reads pictures. Needed for rows with pictures.
+    pub pictures: Option<Arc<Pictures>>,
     /// Whether rendered texts and roles are kept in the examples.
     pub keep_text: bool,
 }
@@ -54,6 +61,10 @@ impl Encoder {
                 pieces.into_iter().map(|piece| example(ExampleContent::Tokens(piece.tokens), piece.notes, part));
             Ok(Encoded::Examples(examples.collect()))
         };
+        let pictured = |image: &Image, text: Option<&str>, label: Option<RowLabel>| {
+            let (pictured, notes) = self.pictured(image, text, label, location)?;
+            Ok(Encoded::Examples(vec![example(ExampleContent::Pictured(pictured), notes, Part::Alone)]))
+        };
         match &record.content {
             Content::Tokens { input_ids, labels } => {
                 let encoding = Encoding { ids: input_ids.clone(), offsets: Vec::new() };
@@ -63,6 +74,8 @@ impl Encoder {
                 let content = ExampleContent::Tensors(file.clone());
                 Ok(Encoded::Examples(vec![example(content, Notes::default(), Part::Alone)]))
             }
+            Content::Captioned { image, text } => pictured(image, Some(text), None),
+            Content::Image(image) => pictured(image, None, None),
             Content::Text(text) => {
                 let mut draft = self.plain(text, 0)?;
                 draft.notes.empty.0 = usize::from(text.trim().is_empty());
@@ -81,10 +94,12 @@ impl Encoder {
                 };
                 one(self.answered(answered, location)?, part, false)
             }
-            Content::Labelled { content, label } => {
-                let draft = self.labelled(content, label.clone(), record.weight, location)?;
-                one(draft, Part::Alone, false)
-            }
+            Content::Labelled { content, label } => match &**content {
+                Content::Image(image) => {
+                    pictured(image, None, Some(RowLabel { label: label.clone(), weight: record.weight }))
+                }
+                content => one(self.labelled(content, label.clone(), record.weight, location)?, Part::Alone, false),
+            },
             Content::Preference { chosen, rejected } => {
                 let chosen = one(self.answered(chosen, location)?, Part::Chosen, false)?;
                 let rejected = one(self.answered(rejected, location)?, Part::Rejected, false)?;
@@ -149,7 +164,12 @@ impl Encoder {
             Content::Tokens { input_ids, .. } => {
                 Draft { encoding: Encoding { ids: input_ids.clone(), offsets: Vec::new() }, ..Draft::default() }
             }
-            Content::Tensors(_) | Content::Preference { .. } | Content::Unpaired { .. } | Content::Labelled { .. } => {
+            Content::Tensors(_)
+            | Content::Captioned { .. }
+            | Content::Image(_)
+            | Content::Preference { .. }
+            | Content::Unpaired { .. }
+            | Content::Labelled { .. } => {
                 return Err(DataError::row(location, "a text, a dialogue or tokens beside the label", "another row"));
             }
         };

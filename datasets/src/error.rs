@@ -88,6 +88,24 @@ pub enum DataError {
         /// What is wrong with it.
         why: String,
     },
+    /// A picture or a sound of a row that cannot be read.
+    #[error("{location}: {name} {why}")]
+    Medium {
+        /// File and line of the row that has it.
+        location: Location,
+        /// Its path, or what the row calls it.
+        name: String,
+        /// What is wrong with it, as a phrase.
+        why: String,
+    },
+    /// A file that says how pictures become numbers, and says something that is not known here.
+    #[error("{path}: {why}")]
+    Processor {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// Broken rows: the first of each kind, with file and line, what was expected and what was found.
     #[error("{count} broken row(s), the first of each kind:\n{}\nmend them, or leave them out with data.broken = \"skip\"", first.join("\n"))]
     Rows {
@@ -168,6 +186,7 @@ impl DataError {
             DataError::Row { location, .. }
             | DataError::Render { location, .. }
             | DataError::Tensors { location, .. }
+            | DataError::Medium { location, .. }
             | DataError::TooLong { location, .. } => Some(location),
             _ => None,
         }

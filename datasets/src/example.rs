@@ -12,7 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::error::DataError;
 use crate::kind::RowKind;
+use crate::label::RowLabel;
 use crate::location::Location;
+use crate::pictured::{Caption, Pictured};
 use crate::tensor_file::TensorFile;
 use crate::tokens::Tokens;
 
@@ -38,6 +40,8 @@ pub enum ExampleContent {
     Tokens(Tokens),
     /// The arrays of a file.
     Tensors(TensorFile),
+    /// A picture, which becomes arrays when a batch is laid out.
+    Pictured(Pictured),
 }
 
 impl Example {
@@ -45,7 +49,7 @@ impl Example {
     pub fn length(&self) -> usize {
         match &self.content {
             ExampleContent::Tokens(tokens) => tokens.input_ids.len(),
-            ExampleContent::Tensors(_) => 1,
+            ExampleContent::Tensors(_) | ExampleContent::Pictured(_) => 1,
         }
     }
 
@@ -54,6 +58,10 @@ impl Example {
         match &self.content {
             ExampleContent::Tokens(tokens) => tokens.labelled(),
             ExampleContent::Tensors(_) => 1,
+            // A row of weight 0 is left out.
+            ExampleContent::Pictured(pictured) => {
+                usize::from(pictured.label.as_ref().is_none_or(|row| row.weight > 0.0))
+            }
         }
     }
 
@@ -61,7 +69,16 @@ impl Example {
     pub fn kind(&self) -> RowKind {
         match &self.content {
             ExampleContent::Tokens(_) => RowKind::Tokens,
-            ExampleContent::Tensors(_) => RowKind::Tensors,
+            ExampleContent::Tensors(_) | ExampleContent::Pictured(_) => RowKind::Tensors,
+        }
+    }
+
+    /// The label of its row, where the row has one.
+    pub fn label(&self) -> Option<&RowLabel> {
+        match &self.content {
+            ExampleContent::Tokens(tokens) => tokens.label.as_ref(),
+            ExampleContent::Pictured(pictured) => pictured.label.as_ref(),
+            ExampleContent::Tensors(_) => None,
         }
     }
 
@@ -72,7 +89,7 @@ impl Example {
     pub fn tokens(&self) -> Result<&Tokens, DataError> {
         match &self.content {
             ExampleContent::Tokens(tokens) => Ok(tokens),
-            ExampleContent::Tensors(_) => {
+            ExampleContent::Tensors(_) | ExampleContent::Pictured(_) => {
                 Err(DataError::row(&self.source, RowKind::Tokens.to_string(), "a row of tensors"))
             }
         }
@@ -105,6 +122,17 @@ impl Example {
                 let tensors: Map<String, Value> = arrays.iter().map(shown).collect();
                 Ok(json!({ "source": source, "tensors": tensors }).to_string())
             }
+            ExampleContent::Pictured(Pictured { image, size, caption, label, .. }) => {
+                let mut shown = json!({ "source": source, "image": image.name(), "height": size.0, "width": size.1 });
+                if let Some(Caption { text, ids }) = caption {
+                    shown["text"] = json!(text);
+                    shown["input_ids"] = json!(ids.first());
+                }
+                if let Some(label) = label {
+                    shown["label"] = json!(label);
+                }
+                Ok(shown.to_string())
+            }
         }
     }
 
@@ -131,6 +159,15 @@ impl Example {
             ExampleContent::Tensors(file) => {
                 hash.update("tensors");
                 hash.update(&file.sha256);
+            }
+            ExampleContent::Pictured(Pictured { pixels, caption, label, .. }) => {
+                hash.update("picture");
+                hash.update(pixels);
+                for ids in caption.iter().flat_map(|caption| &caption.ids) {
+                    hash.update((ids.len() as u64).to_le_bytes());
+                    ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+                }
+                hash.update(format!("{label:?}"));
             }
         }
         if let Some(media) = self.notes.media {

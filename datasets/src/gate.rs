@@ -5,6 +5,8 @@
 //! Which of the two a finding is follows from [`GateConfig`] and from how certain it is that the run would go wrong.
 
 mod checks;
+mod findings;
+mod pictures;
 mod report;
 
 pub use report::{Check, Finding, Report};
@@ -16,20 +18,23 @@ use crate::tokenizer::Tokenizer;
 
 impl Report {
     /// Checks the splits of a run. `tokenizer` is the one they were encoded with.
+    ///
+    /// # Errors
+    /// Prepared rows that cannot be read again.
     pub fn new(
         train: Option<&Dataset>,
         eval: Option<&Dataset>,
         tokenizer: Option<&Tokenizer>,
         config: &GateConfig,
-    ) -> Self {
+    ) -> Result<Self, DataError> {
         let mut report = Self::default();
         for dataset in [train, eval].into_iter().flatten() {
-            checks::look(&mut report, dataset, tokenizer, config);
+            checks::look(&mut report, dataset, tokenizer, config)?;
         }
         if let (Some(train), Some(eval)) = (train, eval) {
             checks::compare(&mut report, train, eval, config);
         }
-        report
+        Ok(report)
     }
 
     /// Returns the report if nothing in it forbids training.

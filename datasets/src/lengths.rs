@@ -179,6 +179,7 @@ mod tests {
             base: dir.path(),
             tokenizer: None,
             template: None,
+            pictures: None,
             fetch: &NoFetch,
             micro_batch: 1,
             cache: None,

@@ -45,8 +45,9 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     for source in sources {
         let split = request.rows_of();
         let query = Query::of(source)?;
-        let found = source::expand(&source.path, &source.columns, request.base, split, request.fetch)?;
-        work.push(Work { source, query, files: found.files, note: found.note });
+        let pictures = request.pictures.is_some();
+        let found = source::expand(&source.path, &source.columns, request.base, split, request.fetch, pictures)?;
+        work.push(Work { source, query, files: found.files, note: found.note, pictures: found.pictures });
     }
     let files: Vec<PathBuf> = work.iter().flat_map(|work| work.files.iter().cloned()).collect();
     let mut progress = Progress::default();
@@ -58,7 +59,8 @@ pub fn prepare(request: &Prepare<'_>) -> Result<Dataset, DataError> {
     for decision in &made.decisions {
         check_joined(request.config, &decision.path, decision.format)?;
     }
-    let mut dataset = Dataset::new(Arc::new(made.store), request.config, request.split, request.micro_batch);
+    let dataset = Dataset::new(Arc::new(made.store), request.config, request.split, request.micro_batch);
+    let mut dataset = dataset.with_pictures(request.pictures.cloned());
     if let Some(fraction) = request.config.validation_split
         && request.limit.is_none()
         && dataset.is_empty()
@@ -86,7 +88,7 @@ fn notes<'a>(work: &[Work<'_>], unread: impl Iterator<Item = &'a Unread>) -> Vec
     let each = work.iter().zip(of_rows).flat_map(|(work, of_rows)| {
         let asked = |column: &str| work.query.as_ref().is_some_and(|query| query.reads(column));
         let of_rows = of_rows.and_then(|unread| unread.said(asked));
-        let reading = source::Reading::from(work.source);
+        let reading = work.reading();
         let remarks = work.files.iter().take(REMARKS).filter_map(|file| source::remark(file, &reading));
         let all = work.note.clone().into_iter().chain(remarks).chain(of_rows);
         all.map(|note| format!("{}: {note}", work.source.path)).collect::<Vec<_>>()

@@ -2,11 +2,13 @@
 //! text, tokens, answers with a judgement, or arrays.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::label::Label;
+use crate::medium::Medium;
 use crate::tensor_file::TensorFile;
 
 /// One row, whatever its format was.
@@ -41,6 +43,15 @@ pub enum Content {
     },
     /// The arrays of a file, taken as they are.
     Tensors(TensorFile),
+    /// A picture with a text that belongs to it.
+    Captioned {
+        /// The encoded picture.
+        image: Image,
+        /// What is said of it; may be empty.
+        text: String,
+    },
+    /// A picture alone, of which a label says something.
+    Image(Image),
     /// A better and a worse answer to one prompt.
     Preference {
         /// The better answer, with the prompt.
@@ -62,6 +73,15 @@ pub enum Content {
         /// The label; a row that is only scored may have none.
         label: Option<Label>,
     },
+}
+
+/// A picture as a row has it: found and read, not decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// Where its bytes are.
+    pub medium: Medium,
+    /// The bytes.
+    pub bytes: Arc<[u8]>,
 }
 
 /// A prompt with an answer to it.

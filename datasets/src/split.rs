@@ -56,6 +56,15 @@ impl Hasher {
                 self.text("tensors");
                 self.text(&file.sha256);
             }
+            Content::Captioned { image, text } => {
+                self.text("captioned");
+                self.text(&image.medium.sha256);
+                self.text(text);
+            }
+            Content::Image(image) => {
+                self.text("image");
+                self.text(&image.medium.sha256);
+            }
             Content::Labelled { content, label } => {
                 self.text("labelled");
                 self.content(content);

@@ -87,7 +87,7 @@ impl RowStatistics {
                 let weights = labels.iter().zip(weights).skip(1).filter(|(label, _)| **label >= 0);
                 weights.map(|(_, weight)| f64::from(*weight)).sum()
             }
-            ExampleContent::Tensors(_) => 1.0,
+            ExampleContent::Tensors(_) | ExampleContent::Pictured(_) => 1.0,
         };
         Self {
             example: number,

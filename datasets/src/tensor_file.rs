@@ -16,11 +16,9 @@ use sha2::{Digest, Sha256};
 
 use crate::array::{Array, ArrayOutline, ArrayValues, NamedArrays, NamedOutlines, OutlineValues};
 use crate::error::DataError;
+use crate::file_bytes::{self, CHANGED};
 use crate::hex::hex;
 use crate::location::Location;
-
-/// Why a file is refused that is not the one that was prepared.
-const CHANGED: &str = "the file is another than when its row was prepared; start again, and the row is prepared anew";
 
 /// A file of arrays, as it was when its row was prepared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +38,7 @@ impl TensorFile {
     /// The file cannot be read, is no safetensors file, or holds arrays of other types.
     pub(crate) fn open(path: PathBuf, location: &Location) -> Result<Self, DataError> {
         let wrong = |why| error(location, &path, why);
-        let bytes = bytes(&path).map_err(wrong)?;
+        let bytes = file_bytes::read(&path).map_err(wrong)?;
         arrays(&bytes).map_err(wrong)?;
         Ok(Self { sha256: hex(&Sha256::digest(&bytes)), size: bytes.len() as u64, path })
     }
@@ -51,10 +49,7 @@ impl TensorFile {
     /// The file cannot be read, or its bytes differ from those when its row was prepared.
     pub fn read(&self, location: &Location) -> Result<NamedArrays, DataError> {
         let wrong = |why| error(location, &self.path, why);
-        let bytes = bytes(&self.path).map_err(wrong)?;
-        if (bytes.len() as u64, hex(&Sha256::digest(&bytes))) != (self.size, self.sha256.clone()) {
-            return Err(wrong(CHANGED.into()));
-        }
+        let bytes = file_bytes::read_again(&self.path, self.size, &self.sha256).map_err(wrong)?;
         arrays(&bytes).map_err(wrong)
     }
 
@@ -71,22 +66,6 @@ impl TensorFile {
 
 fn error(location: &Location, path: &Path, why: String) -> DataError {
     DataError::Tensors { location: location.clone(), path: path.to_path_buf(), why }
-}
-
-/// All bytes of a file, which must not grow while it is read.
-fn bytes(path: &Path) -> Result<Vec<u8>, String> {
-    let said = |problem: std::io::Error| format!("cannot be read: {problem}");
-    let metadata = std::fs::metadata(path).map_err(said)?;
-    // Opening a pipe would wait until another program writes to it.
-    if !metadata.is_file() {
-        return Err("is no file".into());
-    }
-    let mut bytes = Vec::new();
-    let size = usize::try_from(metadata.len()).map_err(|_| "is too large".to_string())?;
-    bytes.try_reserve_exact(size).map_err(|problem| format!("cannot be read: {problem}"))?;
-    let mut file = File::open(path).map_err(said)?.take(metadata.len());
-    file.read_to_end(&mut bytes).map_err(said)?;
-    Ok(bytes)
 }
 
 /// The outlines of the arrays in the file at `path`, which has `size` bytes.

@@ -27,7 +27,7 @@ pub use error::ModelError;
 pub use families::SCORE_MODULE;
 pub use kept::Kept;
 pub use model::{Hold, Model, ModelFiles, Student, TokenModules, VocabularyRows, WriteAs};
-pub use network::{Kind, Network};
+pub use network::{Kind, Network, PictureInputs};
 pub use quantization_config::FourBitConfig;
 pub use views::{Pooled, Predictor, Stack, TokenLimits};
 pub use what_is_here::{Found, Wanted};

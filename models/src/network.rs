@@ -96,6 +96,13 @@ pub struct Ends {
     pub tied: bool,
 }
 
+/// What a network reads of a row with a picture, beside its pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureInputs {
+    /// The most tokens of a caption; absent: it reads none.
+    pub caption: Option<usize>,
+}
+
 impl NetworkConfig {
     /// The kind of network that it configures.
     pub fn kind(&self) -> Kind {
@@ -131,6 +138,14 @@ impl NetworkConfig {
     /// The path of the matrix of scores, in a network that may have one.
     pub fn score(&self) -> Option<&'static str> {
         self.decoder().map(|_| Decoder::SCORE)
+    }
+
+    /// What it reads of rows with pictures, if it reads pictures.
+    pub fn pictures(&self) -> Option<PictureInputs> {
+        match self {
+            Self::Decoder(_) => None,
+            Self::Towers(config) => Some(PictureInputs { caption: Some(config.text.max_positions) }),
+        }
     }
 
     /// The configuration of a decoder, if it is one.

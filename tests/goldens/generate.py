@@ -34,6 +34,7 @@ import no_decay
 import numbers_of_torch
 import quantized
 import optimizer_trajectories
+import pictures
 import preference
 import published
 import sampling
@@ -62,7 +63,7 @@ def jobs() -> dict:
     table |= {"tokenizer-configs": tokenizer_configs.main}
     table |= {f"vocabulary/{name}": (lambda name=name: vocabulary.write(name)) for name in vocabulary.CASES}
     table |= {"optimizers": numbers_of_torch.optimizers, "schedules": numbers_of_torch.schedules, "score": score.write}
-    table |= {"sampling": sampling.write, "no_decay": no_decay.write}
+    table |= {"pictures": pictures.write, "sampling": sampling.write, "no_decay": no_decay.write}
     table |= {"quantized": quantized.write, "loftq": loftq.write}
     for module in (classifiers, classifier_trajectories):
         for name, case in module.CASES.items():

@@ -2,7 +2,9 @@
 
 mod adapter;
 mod bench;
+mod data;
 mod distill;
+mod eval;
 mod student;
 
 use std::path::PathBuf;
@@ -13,7 +15,9 @@ use serde::de::DeserializeOwned;
 
 pub use adapter::{AdapterCommand, AdapterExtractArgs, AdapterInspectArgs, AdapterMergeArgs, AdapterMethod};
 pub use bench::BenchArgs;
+pub use data::DataArgs;
 pub use distill::{DistillCacheArgs, DistillCommand};
+pub use eval::EvalArgs;
 pub use student::StudentArgs;
 
 use crate::recipe::{ComputeDtype, DeviceName, WrittenDtype};
@@ -47,14 +51,16 @@ pub enum Command {
     Check(CheckArgs),
     /// Show rows as the tokens, labels and packs that training will see, or a file before there is a recipe
     #[command(
-        after_help = "Examples:\n  firebrand data recipes/quickstart.toml --rows 3\n  firebrand data tickets.csv --model DIR\n  firebrand data recipes/quickstart.toml --stats rows.csv --model DIR"
+        after_help = "Examples:\n  firebrand data recipes/quickstart.toml --rows 3\n  firebrand data tickets.csv --model DIR\n  firebrand data recipes/quickstart.toml --stats rows.csv --model DIR\n  firebrand data recipes/pictures/clip.toml --out sheet.png"
     )]
     Data(DataArgs),
     /// Look at data and model, and write a recipe for them
     #[command(after_help = "Example:\n  firebrand init --model DIR --data tickets.csv --out tickets.toml")]
     Init(InitArgs),
     /// Measure loss, perplexity and token accuracy on data
-    #[command(after_help = "Example:\n  firebrand eval --model DIR --adapter runs/bot/adapter --data eval.jsonl")]
+    #[command(
+        after_help = "Examples:\n  firebrand eval --model DIR --adapter runs/bot/adapter --data eval.jsonl\n  firebrand eval --model CLIP --data pictures/ --zero-shot"
+    )]
     Eval(EvalArgs),
     /// Write the log-probability of every token of every row
     #[command(after_help = "Example:\n  firebrand score --model DIR --data rows.jsonl --out scores.jsonl")]
@@ -170,45 +176,6 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
-/// `data`.
-#[derive(Debug, Args)]
-pub struct DataArgs {
-    /// A recipe (TOML), or a data file, folder or glob.
-    #[arg(value_name = "RECIPE|FILE")]
-    pub recipe: PathBuf,
-    /// Override a key.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub overrides: Vec<String>,
-    /// Rows to show; all when left out with `--json`, else 5.
-    #[arg(long)]
-    pub rows: Option<usize>,
-    /// Which rows.
-    #[arg(long, value_enum, default_value_t = SplitName::Train)]
-    pub split: SplitName,
-    /// Print one JSON object a row; with `--lengths` or `--stats` one object.
-    #[arg(long)]
-    pub json: bool,
-    /// Show how long all rows of the split are; rows only where `--rows` asks for them.
-    #[arg(long)]
-    pub lengths: bool,
-    /// Write a table of all rows of the split: where each stood, its tokens, what was cut. `.csv` or `.parquet`.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["rows", "lengths"])]
-    pub stats: Option<PathBuf>,
-    /// A model folder or hub id. With a data file: whose tokens and labels are shown. With `--stats`: the table has each row's
-    /// loss under it, the highest first.
-    #[arg(long)]
-    pub model: Option<String>,
-    /// An adapter folder to put on that model. May be repeated, as for `score`.
-    #[arg(long, value_name = "DIR", requires = "model")]
-    pub adapter: Vec<PathBuf>,
-    /// The base under an adapter that was trained on a quantized one: quantized alike, or the original weights.
-    #[arg(long, value_enum, default_value = "trained")]
-    pub base: Base,
-    /// Where that model computes, in place of the recipe's device.
-    #[arg(long, requires = "model")]
-    pub device: Option<DeviceName>,
-}
-
 /// `init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
@@ -265,7 +232,7 @@ pub enum Base {
 }
 
 /// How rows become tokens when there is no recipe.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct RowArgs {
     /// Cut rows to this many tokens; whole rows when left out.
     #[arg(long, value_name = "TOKENS")]
@@ -285,21 +252,6 @@ pub struct RowArgs {
     /// Rows a forward pass.
     #[arg(long, default_value_t = 4)]
     pub batch_size: usize,
-}
-
-/// `eval`.
-#[derive(Debug, Args)]
-pub struct EvalArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// Files of rows.
-    #[arg(long, required = true, num_args = 1..)]
-    pub data: Vec<String>,
-    #[command(flatten)]
-    pub rows: RowArgs,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `score`.

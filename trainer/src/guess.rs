@@ -81,7 +81,7 @@ pub fn quoted(text: &str) -> String {
 type FirstRows = (Vec<Row>, Option<(usize, String)>);
 
 fn first_rows(path: &str) -> Result<FirstRows, Error> {
-    let files = source::expand(path, &Columns::none(), Path::new(""), Split::Train, &HubDatasets)?.files;
+    let files = source::expand(path, &Columns::none(), Path::new(""), Split::Train, &HubDatasets, false)?.files;
     let (mut rows, mut broken): (Vec<Row>, Vec<DataError>) = (vec![], vec![]);
     for file in &files {
         source::read(file, &Reading::default(), &mut |row| {

@@ -51,6 +51,14 @@ pub(crate) fn key(request: &Prepare<'_>, files: &[Vec<(&str, &str)>]) -> Option<
         "tokenizer": request.tokenizer.map(|tokenizer| tokenizer.hash()),
         "template": request.template.map(|template| template.template_hash()),
         "date": config.date.as_ref().filter(|_| dated),
+        "pictures": request.pictures.map(|pictures| pictures.captions.iter().map(|caption| {
+            json!({
+                "name": caption.name,
+                "tokenizer": caption.tokenizer.hash(),
+                "longest": caption.longest,
+                "padding": caption.padding,
+            })
+        }).collect::<Vec<_>>()),
         "settings": settings(config)?,
         "sources": sources?,
     });

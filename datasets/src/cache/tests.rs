@@ -53,6 +53,7 @@ impl Place {
             base: self.folder.path(),
             tokenizer: Some(&tokenizer),
             template: Some(&template),
+            pictures: None,
             fetch: &crate::source::NoFetch,
             micro_batch: 4,
             cache: Some(&self.folder.path().join("cache")),

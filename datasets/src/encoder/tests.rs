@@ -16,6 +16,7 @@ fn encoder(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Encoder {
     Encoder {
         tokenizer: Some(tokenizer.clone()),
         template: template.cloned(),
+        pictures: None,
         system: None,
         train_on: TrainOn::Assistant,
         truncation: Truncation::KeepStart,
@@ -247,6 +248,7 @@ fn answers_in_tokens_are_taken_as_they_are_and_their_prompts_train_nothing() {
         let encoder = Encoder {
             tokenizer: None,
             template: None,
+            pictures: None,
             system: None,
             train_on,
             truncation: Truncation::KeepStart,
@@ -420,6 +422,7 @@ fn encoder_without_anything() -> Encoder {
     Encoder {
         tokenizer: None,
         template: None,
+        pictures: None,
         system: None,
         train_on: TrainOn::Assistant,
         truncation: Truncation::KeepStart,

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::keys::keys;
 use super::{
-    alpaca, messages, preference, prompt_completion, sharegpt, suggest, tensors, text, tokens, unfold, unpaired,
+    alpaca, captioned, messages, preference, prompt_completion, sharegpt, suggest, tensors, text, tokens, unfold,
+    unpaired,
 };
 use crate::config::Format;
 use crate::error::DataError;
@@ -88,6 +89,22 @@ pub fn decide(path: &str, asked: Format, rows: &[Row]) -> Result<Decision, DataE
     }
 }
 
+/// As [`decide`] for a model that reads pictures: rows with a picture are captioned.
+///
+/// # Errors
+/// As [`decide`].
+pub fn decide_pictured(path: &str, asked: Format, rows: &[Row]) -> Result<Decision, DataError> {
+    let pictured = rows.iter().filter(|row| captioned::fits(&row.object)).count();
+    match asked == Format::Auto && pictured > 0 {
+        true => Ok(Decision {
+            path: path.to_string(),
+            format: Format::Captioned,
+            why: format!("{pictured} of the first {} rows have {}", rows.len(), wanted(Format::Captioned)),
+        }),
+        false => decide(path, asked, rows),
+    }
+}
+
 /// The formats that a row fits as it stands; where it fits none, those that it fits with the lists in its texts.
 fn fitting(row: &Row) -> Vec<Format> {
     let plain: Vec<Format> = FORMATS.into_iter().filter(|format| fits(*format, &row.object)).collect();
@@ -146,7 +163,8 @@ fn has_columns(format: Format, row: &Row) -> bool {
         Format::PromptCompletion => all(&["prompt", "completion"]),
         Format::Preference => all(&["chosen", "rejected"]) || all(&preference::IDS),
         Format::Unpaired => all(&unpaired::IDS),
-        Format::Labelled => false,
+        // Chosen by who reads pictures.
+        Format::Labelled | Format::Captioned => false,
         Format::Text => all(&["text"]),
         Format::Tokens => all(&["input_ids"]),
         Format::Tensors => row.object.len() == 1 && all(&["tensors"]),
@@ -162,7 +180,7 @@ fn fits(format: Format, row: &Map<String, Value>) -> bool {
         Format::PromptCompletion => prompt_completion::fits(row) && !unpaired::fits(row),
         Format::Preference => preference::fits(row),
         Format::Unpaired => unpaired::fits(row),
-        Format::Labelled => false,
+        Format::Labelled | Format::Captioned => false,
         Format::Text => text::fits(row),
         Format::Tokens => tokens::fits(row),
         Format::Tensors => tensors::fits(row),
@@ -178,7 +196,8 @@ fn wanted(format: Format) -> &'static str {
         Format::PromptCompletion => "`prompt` and `completion`",
         Format::Preference => "`chosen` and `rejected` (or `prompt_ids`, `chosen_ids` and `rejected_ids`)",
         Format::Unpaired => "`prompt`, `completion` (or `prompt_ids`, `completion_ids`) and `label` (true or false)",
-        Format::Labelled => "`label` beside `text`, `messages`, `prompt` and `completion`, or `input_ids`",
+        Format::Labelled => "`label` beside `text`, `messages`, `prompt` and `completion`, `input_ids`, or `image`",
+        Format::Captioned => "`image` (or `file_name`) and `text`",
         Format::Text => "`text` (a string)",
         Format::Tokens => "`input_ids` (a list)",
         Format::Tensors => "`tensors` (the path of a file) and nothing else",

@@ -1,17 +1,18 @@
 //! Format `labelled`: what is read and its label, `{"text", "label"}`. In place of `text` stand `messages`, `prompt` with
-//! `completion`, or `input_ids`, which are taken as they are. A label is the name or number of a class, a list of them,
+//! `completion`, `input_ids`, which are taken as they are, or `image` (or `file_name`), a picture. A label is the name or number of a class, a list of them,
 //! or a value. What names and numbers mean is decided when all rows were read ([`crate::Classes`]).
 
 use serde_json::Value;
 
 use super::keys::{found, required, wrong};
-use super::{messages, preference, text, tokens};
+use super::{image, messages, preference, text, tokens};
 use crate::error::DataError;
 use crate::label::{Class, Label};
 use crate::record::Content;
+use crate::reference::Reach;
 use crate::source::{Row, read_as};
 
-pub(super) fn parse(row: &Row) -> Result<Content, DataError> {
+pub(super) fn parse(row: &Row, reach: Reach) -> Result<Content, DataError> {
     let has = |key: &str| row.object.contains_key(key);
     let content = if has("input_ids") {
         let input_ids = tokens::ids(row, "input_ids")?;
@@ -23,6 +24,8 @@ pub(super) fn parse(row: &Row) -> Result<Content, DataError> {
         let what = "a string or a list of messages";
         let (prompt, completion) = (required(row, "prompt", what)?, required(row, "completion", what)?);
         preference::answered(row, prompt, "completion", completion)?.into()
+    } else if !has("text") && image::is_in(&row.object) {
+        Content::Image(image::read(row, reach)?)
     } else {
         text::parse(row)?
     };
@@ -68,7 +71,7 @@ mod tests {
     use super::*;
 
     fn parsed(value: Value) -> Result<(Content, Option<Label>), String> {
-        match parse(&row(4, value)) {
+        match parse(&row(4, value), Reach::Below) {
             Ok(Content::Labelled { content, label }) => Ok((*content, label)),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),

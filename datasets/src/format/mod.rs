@@ -4,7 +4,9 @@
 //! [`Format`], and one arm in each match below and in `decide`.
 
 mod alpaca;
+mod captioned;
 mod decide;
+mod image;
 mod keys;
 mod labelled;
 mod media;
@@ -20,7 +22,7 @@ mod unfold;
 mod unpaired;
 mod unread;
 
-pub use decide::{Decision, decide};
+pub use decide::{Decision, decide, decide_pictured};
 pub(crate) use unread::{Readers, Unread};
 
 use serde_json::Value;
@@ -51,8 +53,9 @@ pub(crate) fn read(format: Format, mut row: Row, reach: Reach, readers: Readers<
     unfold::unfold(format, &mut row)?;
     let record = parse(format, &row, reach)?;
     let media = match record.content {
-        // Rows of arrays hold what the model reads, whatever it is.
-        Content::Tensors(_) => Media::default(),
+        // Rows of arrays hold what the model reads, whatever it is; a model of pictures sees theirs.
+        Content::Tensors(_) | Content::Captioned { .. } | Content::Image(_) => Media::default(),
+        Content::Labelled { ref content, .. } if matches!(**content, Content::Image(_)) => Media::default(),
         _ => Media::of(&row.object, |column| readers.recipe_reads(column)),
     };
     let mut unread = Unread::default();
@@ -72,7 +75,8 @@ pub(crate) fn parse(format: Format, row: &Row, reach: Reach) -> Result<Record, D
         Format::PromptCompletion => prompt_completion::parse(row)?,
         Format::Preference => preference::parse(row)?,
         Format::Unpaired => unpaired::parse(row)?,
-        Format::Labelled => labelled::parse(row)?,
+        Format::Labelled => labelled::parse(row, reach)?,
+        Format::Captioned => captioned::parse(row, reach)?,
         Format::Text => text::parse(row)?,
         Format::Tokens => tokens::parse(row)?,
         Format::Tensors => tensors::parse(row, reach)?,
@@ -92,7 +96,7 @@ pub(crate) fn lacks_text(format: Format, row: &Row) -> bool {
         Format::Alpaca => &["instruction", "output"],
         Format::PromptCompletion | Format::Unpaired => &["prompt", "completion"],
         Format::Preference => &["chosen", "rejected"],
-        Format::Text | Format::Labelled => &["text"],
+        Format::Text | Format::Labelled | Format::Captioned => &["text"],
         Format::Tokens | Format::Tensors | Format::Auto => &[],
     };
     row.empty.iter().any(|(ours, _)| needed.contains(&ours.as_str()))

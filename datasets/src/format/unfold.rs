@@ -50,7 +50,7 @@ fn columns(format: Format) -> &'static [(&'static str, Holds)] {
             ("completion", Holds::MessagesOrText),
             ("input_ids", Holds::List),
         ],
-        Format::Auto | Format::Text | Format::Tensors => &[],
+        Format::Auto | Format::Text | Format::Captioned | Format::Tensors => &[],
     }
 }
 

@@ -142,6 +142,7 @@ fn dialogues(content: &Content) -> [Option<&Chat>; 2] {
         Content::Unpaired { answered, .. } => [chat(answered), None],
         Content::Labelled { content, .. } => dialogues(content),
         Content::Completion { .. } | Content::Text(_) | Content::Tokens { .. } | Content::Tensors(_) => [None, None],
+        Content::Captioned { .. } | Content::Image(_) => [None, None],
     }
 }
 
@@ -154,7 +155,10 @@ fn columns(format: Format) -> &'static [&'static str] {
         Format::PromptCompletion => &["prompt", "completion", "weight"],
         Format::Preference => &["prompt", "chosen", "rejected", "prompt_ids", "chosen_ids", "rejected_ids", "weight"],
         Format::Unpaired => &["prompt", "completion", "label", "prompt_ids", "completion_ids", "weight"],
-        Format::Labelled => &["text", "messages", "prompt", "completion", "input_ids", "label", "weight"],
+        Format::Labelled => {
+            &["text", "messages", "prompt", "completion", "input_ids", "image", "file_name", "label", "weight"]
+        }
+        Format::Captioned => &["image", "file_name", "text"],
         Format::Text => &["text", "weight"],
         Format::Tokens => &["input_ids", "labels", "weight"],
         Format::Tensors => &["tensors"],

@@ -5,21 +5,28 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::report::{Check, Finding, Report};
+use super::findings::{Findings, SHOWN, Tally};
+use super::pictures;
+use super::report::{Check, Report};
 use crate::config::{GateConfig, Split};
 use crate::dataset::Dataset;
+use crate::error::DataError;
 use crate::example::{OddOrder, Part};
 use crate::format::Unread;
 use crate::kind::RowKind;
-use crate::location::Location;
 use crate::store::Entry;
 use crate::tokenizer::Tokenizer;
 
-/// Number of rows shown with each finding.
-const SHOWN: usize = 3;
-
 /// Checks one split.
-pub(super) fn look(report: &mut Report, dataset: &Dataset, tokenizer: Option<&Tokenizer>, config: &GateConfig) {
+///
+/// # Errors
+/// Prepared rows that cannot be read again.
+pub(super) fn look(
+    report: &mut Report,
+    dataset: &Dataset,
+    tokenizer: Option<&Tokenizer>,
+    config: &GateConfig,
+) -> Result<(), DataError> {
     let mut counts = Counts::default();
     let known_ends = tokenizer.map(Tokenizer::eos_ids).filter(|ids| !ids.is_empty());
     let bos = tokenizer.and_then(|tokenizer| tokenizer.special().bos_id);
@@ -30,7 +37,7 @@ pub(super) fn look(report: &mut Report, dataset: &Dataset, tokenizer: Option<&To
                 counts.labelled(first, row)
             }
             RowKind::Tokens => counts.tokens(first, row, bos, known_ends, config),
-            // A row of tensors has no tokens to check, only a hash.
+            // A row of tensors has no tokens to check, only a hash; pictures are looked at below.
             RowKind::Tensors => {}
         }
         counts.content(first, row, dataset.split);
@@ -38,7 +45,12 @@ pub(super) fn look(report: &mut Report, dataset: &Dataset, tokenizer: Option<&To
     let unknown =
         counts.unknown_ends.iter().filter_map(|id| tokenizer?.id_to_token(*id)).collect::<Vec<_>>().join(", ");
     let rows = counts.rows;
-    counts.report(&mut Findings { report, dataset, rows }, &unknown, config);
+    let mut findings = Findings { report, dataset, rows };
+    counts.report(&mut findings, &unknown, config);
+    match dataset.kind() {
+        RowKind::Tokens => Ok(()),
+        RowKind::Tensors => pictures::look(&mut findings, config),
+    }
 }
 
 /// Searches the training rows for evaluation rows.
@@ -99,25 +111,6 @@ fn labelled(row: &[Entry]) -> usize {
     match row.first().map(|entry| entry.part) {
         Some(Part::Chosen | Part::Rejected) => labelled.min().unwrap_or(0),
         Some(Part::Alone | Part::Good | Part::Bad) | None => labelled.sum(),
-    }
-}
-
-/// The rows that have a finding: their number and the first of them.
-#[derive(Default)]
-struct Tally {
-    count: usize,
-    first: Vec<usize>,
-}
-
-impl Tally {
-    /// Counts a row, if one of its examples has the finding; `example` is the first that has it.
-    fn add(&mut self, example: Option<usize>) {
-        if let Some(example) = example {
-            self.count += 1;
-            if self.first.len() < SHOWN {
-                self.first.push(example);
-            }
-        }
     }
 }
 
@@ -332,52 +325,5 @@ fn odd(order: OddOrder) -> &'static str {
         OddOrder::LateSystem => "a system message is not the first",
         OddOrder::Repeated => "one speaks twice in a row",
         OddOrder::Unanswered => "nobody answers the last message",
-    }
-}
-
-/// Collects the findings about one split.
-struct Findings<'a> {
-    report: &'a mut Report,
-    dataset: &'a Dataset,
-    /// Number of rows of the split, its pairs and split texts counted once.
-    rows: usize,
-}
-
-impl Findings<'_> {
-    fn finding(&self, check: Check, message: impl Into<String>, (count, examples): (usize, Vec<Location>)) -> Finding {
-        let dataset = self.dataset;
-        let of = self.rows + dataset.dropped().len() + dataset.broken().count + dataset.left_empty().0;
-        Finding { check, split: dataset.split, count, of, message: message.into(), examples }
-    }
-
-    fn places(&self, rows: &Tally) -> (usize, Vec<Location>) {
-        (rows.count, rows.first.iter().map(|example| self.dataset.location(*example)).collect())
-    }
-
-    fn error(&mut self, check: Check, message: impl Into<String>, rows: &Tally) {
-        let finding = self.finding(check, message, self.places(rows));
-        self.report.errors.push(finding);
-    }
-
-    fn warning(&mut self, check: Check, message: impl Into<String>, rows: &Tally) {
-        if rows.count > 0 {
-            let finding = self.finding(check, message, self.places(rows));
-            self.report.warnings.push(finding);
-        }
-    }
-
-    /// Reports an error if the share of rows is above the limit, a warning below it.
-    fn limited(&mut self, check: Check, message: &str, rows: &Tally, limit: (&str, f64)) {
-        self.limited_at(check, message, self.places(rows), limit);
-    }
-
-    fn limited_at(&mut self, check: Check, message: &str, rows: (usize, Vec<Location>), (key, limit): (&str, f64)) {
-        let mut finding = self.finding(check, message, rows);
-        if finding.count as f64 / finding.of.max(1) as f64 > limit {
-            finding.message = format!("{message}; data.gate.{key} = {limit} allows fewer");
-            self.report.errors.push(finding);
-        } else if finding.count > 0 {
-            self.report.warnings.push(finding);
-        }
     }
 }

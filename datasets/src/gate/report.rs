@@ -85,6 +85,12 @@ pub enum Check {
     OpenPrompt,
     /// The header of an answer is trained, because the template writes no generation prompt.
     NoPrompt,
+    /// A picture is tiny.
+    Tiny,
+    /// A picture occurs twice, with different captions or labels.
+    SamePicture,
+    /// Nearly all rows are of one class.
+    OneClass,
     /// A prompt and its completion are joined without the chat template that there is.
     NoTemplate,
 }
@@ -117,6 +123,9 @@ impl Check {
             Check::LostThought => "lost-thought",
             Check::OpenPrompt => "open-prompt",
             Check::NoPrompt => "no-prompt",
+            Check::Tiny => "tiny",
+            Check::SamePicture => "same-picture",
+            Check::OneClass => "one-class",
             Check::NoTemplate => "no-template",
         }
     }

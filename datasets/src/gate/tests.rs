@@ -30,6 +30,7 @@ fn dataset(rows: &[Value], source: &str, split: Split, change: impl Fn(&mut Data
         base: dir.path(),
         tokenizer: Some(&tokenizer),
         template: Some(&template),
+        pictures: None,
         micro_batch: 1,
         cache: None,
         fetch: &NoFetch,
@@ -45,7 +46,7 @@ fn train(rows: &[Value]) -> Dataset {
 }
 
 fn report(train: &Dataset) -> Report {
-    Report::new(Some(train), None, Some(&testing::tokenizer()), &GateConfig::default())
+    Report::new(Some(train), None, Some(&testing::tokenizer()), &GateConfig::default()).unwrap()
 }
 
 fn talk(question: &str, answer: &str) -> Value {
@@ -113,7 +114,7 @@ fn a_turn_without_end_token_is_an_error_unless_allowed() {
     let train = dataset(&[talk("one?", "two")], bare, Split::Train, |_| {});
     found(&report(&train).errors, Check::MissingEnd);
     let allow = GateConfig { allow_unended: 1.0, ..GateConfig::default() };
-    let report = Report::new(Some(&train), None, Some(&testing::tokenizer()), &allow);
+    let report = Report::new(Some(&train), None, Some(&testing::tokenizer()), &allow).unwrap();
     found(&report.warnings, Check::MissingEnd);
     assert!(report.errors.is_empty());
 }
@@ -172,7 +173,8 @@ fn empty_messages_are_an_error_duplicates_and_lost_bytes_a_warning() {
 fn evaluation_rows_in_the_training_data_are_found() {
     let rows = [talk("one?", "two"), talk("three?", "four")];
     let eval = dataset(&rows[1..], CHATML, Split::Eval, |_| {});
-    let report = Report::new(Some(&train(&rows)), Some(&eval), Some(&testing::tokenizer()), &GateConfig::default());
+    let report =
+        Report::new(Some(&train(&rows)), Some(&eval), Some(&testing::tokenizer()), &GateConfig::default()).unwrap();
     let finding = found(&report.warnings, Check::EvalInTrain);
     assert_eq!((finding.split, finding.count, finding.of), (Split::Eval, 1, 1));
 }
@@ -195,7 +197,7 @@ fn text_that_would_become_a_control_token_is_found() {
     assert_eq!((finding.count, finding.examples[0].line), (1, 1));
     let allow = GateConfig { allow_control: 0.5, ..GateConfig::default() };
     let tokenizer = testing::tokenizer();
-    let allowed = Report::new(Some(&train(&[injected, talk("one?", "two")])), None, Some(&tokenizer), &allow);
+    let allowed = Report::new(Some(&train(&[injected, talk("one?", "two")])), None, Some(&tokenizer), &allow).unwrap();
     found(&allowed.warnings, Check::ControlToken);
     // A completion may spell its end token.
     let spelled = [json!({"prompt": "one?", "completion": " two<|im_end|>"})];
@@ -233,10 +235,10 @@ fn rows_that_train_few_tokens_are_counted() {
     let train = train(&few);
     assert_eq!(found(&report(&train).warnings, Check::FewLabels).count, 1);
     let strict = GateConfig { allow_few_labels: 0.0, ..GateConfig::default() };
-    let strict = Report::new(Some(&train), None, None, &strict);
+    let strict = Report::new(Some(&train), None, None, &strict).unwrap();
     assert!(found(&strict.errors, Check::FewLabels).message.contains("data.gate.allow_few_labels = 0"));
     let none = GateConfig { few_labels: 0, ..GateConfig::default() };
-    assert!(Report::new(Some(&train), None, None, &none).warnings.is_empty());
+    assert!(Report::new(Some(&train), None, None, &none).unwrap().warnings.is_empty());
 }
 
 #[test]
@@ -257,12 +259,12 @@ fn every_threshold_makes_an_error_of_its_finding() {
         json!({"messages": [{"role": "user", "content": "anybody?"}]}),
     ];
     let eval = dataset(&rows[..1], CHATML, Split::Eval, |_| {});
-    let report = Report::new(Some(&train(&rows)), Some(&eval), Some(&testing::tokenizer()), &nothing);
+    let report = Report::new(Some(&train(&rows)), Some(&eval), Some(&testing::tokenizer()), &nothing).unwrap();
     for check in [Check::NoLabels, Check::Duplicate, Check::EvalInTrain, Check::LossyText, Check::OddOrder] {
         found(&report.errors, check);
     }
     let pairs = [json!({"prompt": "one?", "chosen": " a", "rejected": " a"})];
-    let report = Report::new(Some(&train(&pairs)), None, Some(&testing::tokenizer()), &nothing);
+    let report = Report::new(Some(&train(&pairs)), None, Some(&testing::tokenizer()), &nothing).unwrap();
     assert_eq!(found(&report.errors, Check::EqualPair).count, 1);
 }
 
@@ -387,7 +389,7 @@ fn media_are_an_error_unless_allowed_and_tell_rows_apart() {
     );
     assert!(found_in.warnings.iter().all(|finding| finding.check != Check::Duplicate), "{found_in}");
     let allowed = GateConfig { allow_media: 1.0, ..GateConfig::default() };
-    let allowed = Report::new(Some(&data), None, Some(&testing::tokenizer()), &allowed).pass().unwrap();
+    let allowed = Report::new(Some(&data), None, Some(&testing::tokenizer()), &allowed).unwrap().pass().unwrap();
     assert_eq!(found(&allowed.warnings, Check::Media).count, 3);
     let twice = report(&train(&[rows[0].clone(), rows[0].clone()]));
     assert_eq!(found(&twice.warnings, Check::Duplicate).count, 1);

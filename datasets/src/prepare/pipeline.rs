@@ -23,7 +23,7 @@ use crate::location::Location;
 use crate::query::{Chosen, Selection};
 use crate::reference::Reach;
 use crate::sandbox::{self, LIMIT};
-use crate::source::{self, Columns, Names, Reading, Row, weight};
+use crate::source::{self, Columns, Names, Row, weight};
 use crate::split;
 use crate::store::{BrokenMeta, Dropped, Meta, Prepared, SourceMeta, Writer};
 use crate::template::ChatTemplate;
@@ -110,7 +110,7 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
         let mut selection = None;
         if let Some(query) = work.query.as_ref().filter(|_| left > 0) {
             let go_on = || send.send(Read::Looking).map_or(ControlFlow::Break(()), ControlFlow::Continue);
-            match Selection::new(query, work.source, &work.files, &go_on) {
+            match Selection::new(query, work.source, &work.reading(), &work.files, &go_on) {
                 Ok(new) => selection = Some(new),
                 Err(error) => {
                     // Where nobody waits, nobody asks for the error.
@@ -136,8 +136,8 @@ fn read(limit: Option<usize>, work: &[Work<'_>], send: &SyncSender<Read>) {
                 if gone.get() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
             let result = match &mut selection {
-                None => source::read_one(file, &Reading::from(work.source), &mut names, &mut receiver),
-                Some(selection) => selection.read(file, work.source, &mut names, &mut receiver, &|| gone.get()),
+                None => source::read_one(file, &work.reading(), &mut names, &mut receiver),
+                Some(selection) => selection.read(file, &work.reading(), &mut names, &mut receiver, &|| gone.get()),
             };
             let failed = result.err().map(|error| send.send(Read::Failed(error)));
             if gone.get() || failed.is_some() {
@@ -181,6 +181,7 @@ impl<'a> Encoding<'a> {
             train_on: config.train_on,
             truncation: config.truncation,
             max_length: config.max_length,
+            pictures: request.pictures.cloned(),
             keep_text: request.keep_text,
         };
         Self {
@@ -270,7 +271,7 @@ impl<'a> Encoding<'a> {
 
     /// Checks that all rows of a split become examples of one kind, because they enter the same batches.
     fn one_kind(&mut self, decision: &Decision) -> Result<(), DataError> {
-        let kind = decision.format.kind().unwrap_or_default();
+        let kind = decision.format.kind(self.request.pictures.is_some()).unwrap_or_default();
         match &self.kind {
             Some((before, path)) if *before != kind => Err(DataError::Config(format!(
                 "{path} holds {before} and {} holds {kind}; train on them in two runs",
@@ -303,7 +304,11 @@ impl<'a> Encoding<'a> {
                     }
                     return Ok(());
                 }
-                let decision = format::decide(&work.source.path, work.source.format, &first)?;
+                let decide = match self.request.pictures {
+                    Some(_) => format::decide_pictured,
+                    None => format::decide,
+                };
+                let decision = decide(&work.source.path, work.source.format, &first)?;
                 self.one_kind(&decision)?;
                 let (format, why) = (decision.format, decision.why);
                 self.meta.sources.push(SourceMeta { format, why, unread: Unread::default() });

@@ -2,14 +2,16 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::config::{DataConfig, SourceConfig, Split};
 use crate::error::DataError;
+use crate::pictured::Pictures;
 use crate::query::Query;
 use crate::reference::Reach;
-use crate::source::Fetch;
+use crate::source::{Fetch, Layout, Reading};
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 
@@ -26,6 +28,8 @@ pub struct Prepare<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
     /// The chat template. Only rows with messages need it.
     pub template: Option<&'a ChatTemplate>,
+    /// How the model reads pictures. Only rows with pictures need it.
+    pub pictures: Option<&'a Arc<Pictures>>,
     /// Downloads the files of `hf://` sources.
     pub fetch: &'a dyn Fetch,
     /// Number of packs in a micro-batch, for grouping by length and for the reported share of padding.
@@ -93,4 +97,13 @@ pub(super) struct Work<'a> {
     pub files: Vec<PathBuf>,
     /// Which files were chosen and which were not, for users.
     pub note: Option<String>,
+    /// What pictures have beside them, for models that read pictures.
+    pub pictures: Option<Layout>,
+}
+
+impl Work<'_> {
+    /// How its files are read.
+    pub fn reading(&self) -> Reading<'_> {
+        Reading { pictures: self.pictures, ..Reading::from(self.source) }
+    }
 }

@@ -53,12 +53,13 @@ impl<'q> Selection<'q> {
     pub(crate) fn new(
         query: &'q Query,
         source: &SourceConfig,
+        reading: &Reading<'_>,
         files: &[PathBuf],
         go_on: &dyn Fn() -> ControlFlow<()>,
     ) -> Result<Self, DataError> {
         let paths = &query.statement.columns;
         let columns = source.columns.and_used(paths.iter().map(String::as_str));
-        let reading = Reading { columns: &columns, ..Reading::from(source) };
+        let reading = Reading { columns: &columns, ..*reading };
         let mut seen: Vec<Seen> = paths.iter().map(|_| Seen::default()).collect();
         let (mut names, mut rows, mut left) = (BTreeSet::new(), 0, ASK);
         for file in files {
@@ -152,13 +153,13 @@ impl<'q> Selection<'q> {
     pub(crate) fn read(
         &mut self,
         path: &Path,
-        source: &SourceConfig,
+        reading: &Reading<'_>,
         names: &mut Names<'_>,
         receiver: &mut source::Receiver<'_>,
         gone: &dyn Fn() -> bool,
     ) -> Result<(), DataError> {
         let columns = self.columns.clone();
-        let reading = Reading { columns: &columns, ..Reading::from(source) };
+        let reading = Reading { columns: &columns, ..*reading };
         let mut enough = false;
         let mut emit = |row: Result<Row, DataError>| {
             if !enough && receiver(row.and_then(|row| names.rename(row))).is_break() {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{Chosen, Query, Selection};
 use crate::config::SourceConfig;
 use crate::error::DataError;
-use crate::source::{Names, Row};
+use crate::source::{Names, Reading, Row};
 
 /// A kept row, by its line, or the error in its place.
 type Kept = Vec<Result<(usize, Value), String>>;
@@ -36,7 +36,8 @@ impl Files {
 
     fn ask(&self, source: &SourceConfig) -> Result<(Kept, Chosen), DataError> {
         let query = Query::of(source)?.unwrap();
-        let mut selection = Selection::new(&query, source, &self.paths, &|| ControlFlow::Continue(()))?;
+        let mut selection =
+            Selection::new(&query, source, &Reading::from(source), &self.paths, &|| ControlFlow::Continue(()))?;
         let mut names = Names::new(&source.columns);
         let mut kept = Vec::new();
         for path in &self.paths {
@@ -46,7 +47,7 @@ impl Files {
                 );
                 ControlFlow::Continue(())
             };
-            selection.read(path, source, &mut names, &mut receiver, &|| false)?;
+            selection.read(path, &Reading::from(source), &mut names, &mut receiver, &|| false)?;
         }
         Ok((kept, selection.chosen()))
     }

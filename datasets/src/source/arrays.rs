@@ -5,6 +5,8 @@
 //! (`tool_calls` in each message of a dialogue). NaN becomes null, as in the libraries that write tables. A value that
 //! JSON cannot hold (images, intervals) is an error where a row uses it, and null elsewhere.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{NaiveTime, TimeDelta};
 use polars_arrow::array::{
     Array, BinaryArray, BinaryViewArray, BooleanArray, DictionaryArray, DictionaryKey, FixedSizeBinaryArray,
@@ -15,10 +17,8 @@ use polars_arrow::offset::Offset;
 use polars_arrow::temporal_conversions as time;
 use polars_arrow::types::{NativeType, i256};
 use serde_json::{Map, Number, Value};
-use sha2::{Digest, Sha256};
 
 use super::columns::Use;
-use crate::hex::hex;
 
 /// Digits after the decimal point of the longest decimal type, which has 256 bits.
 const LARGEST_SCALE: usize = 76;
@@ -31,11 +31,15 @@ type Cell = Result<Option<Value>, String>;
 /// # Errors
 /// The cell is used and JSON cannot hold it; the error says what it holds.
 pub(super) fn json(array: &dyn Array, index: usize, used: &Use<'_>) -> Result<Value, String> {
+    if *used == Use::Media
+        && index < array.len()
+        && !array.is_null(index)
+        && let Some(bytes) = raw(array, index)
+    {
+        return Ok(STANDARD.encode(bytes).into());
+    }
     match cell(array, index, used) {
         Err(_) if *used == Use::Nothing => Ok(Value::Null),
-        Err(found) if *used == Use::Media => {
-            Ok(raw(array, index).map_or(found, |bytes| hex(&Sha256::digest(bytes))).into())
-        }
         cell => cell.map(|value| value.unwrap_or(Value::Null)),
     }
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Column names that formats know, and whether every row must have them once they are renamed.
-const KNOWN: [(&str, Presence); 22] = [
+const KNOWN: [(&str, Presence); 24] = [
     ("messages", Presence::Always),
     ("conversations", Presence::Always),
     ("prompt", Presence::Always),
@@ -24,6 +24,8 @@ const KNOWN: [(&str, Presence); 22] = [
     ("rejected_ids", Presence::Always),
     ("completion_ids", Presence::Always),
     ("tensors", Presence::Always),
+    ("image", Presence::Sometimes),
+    ("file_name", Presence::Sometimes),
     ("input", Presence::Sometimes),
     ("history", Presence::Sometimes),
     ("labels", Presence::Sometimes),
@@ -109,13 +111,14 @@ impl Columns {
     /// The parts of a file's column that rows use.
     pub(super) fn used(&self, column: &str) -> Use<'_> {
         let known = KNOWN.iter().any(|(name, _)| *name == column) && !self.0.contains_key(column);
-        if known || self.0.values().any(|theirs| theirs == column) {
+        let media = is_media(column) || self.0.iter().any(|(ours, theirs)| theirs == column && is_media(ours));
+        if !media && (known || self.0.values().any(|theirs| theirs == column)) {
             return Use::Whole;
         }
         let parts: Vec<&str> = self.0.values().filter_map(|theirs| part(theirs, column)).collect();
         match parts.is_empty() {
             false => Use::Parts(parts),
-            true if is_media(column) => Use::Media,
+            true if media => Use::Media,
             true => Use::Nothing,
         }
     }

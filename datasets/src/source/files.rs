@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::columns::Columns;
 use super::folder;
+use super::pictures::{self, Layout};
 use super::remote::{Fetch, Repository, SCHEME};
 use super::splits::{self, listed};
 use crate::config::Split;
@@ -20,10 +21,13 @@ pub struct Found {
     pub files: Vec<PathBuf>,
     /// Which files of a folder or a dataset are read and which are not, as a sentence; absent where the path names a file.
     pub note: Option<String>,
+    /// What pictures have beside them, for models that read pictures.
+    pub pictures: Option<Layout>,
 }
 
 /// The data files that `pattern` names; a relative one is looked up in `base`. For a dataset of a hub, `fetch`
-/// downloads the files of `split`. `columns` are those that the source renames.
+/// downloads the files of `split`. `columns` are those that the source renames. For a model that reads `pictures`, files of
+/// pictures are data files.
 ///
 /// # Errors
 /// When no file is found, or a file's ending is not that of a data file.
@@ -33,6 +37,30 @@ pub fn expand(
     base: &Path,
     split: Split,
     fetch: &dyn Fetch,
+    pictures: bool,
+) -> Result<Found, DataError> {
+    let path = base.join(pattern);
+    if pictures
+        && path.is_dir()
+        && let Some((choice, layout)) = folder::pictures(&path, pattern, split)?
+    {
+        let files = choice.taken.iter().map(|name| path.join(name)).collect();
+        return Ok(Found { files, note: Some(pictures::said(&choice, layout)), pictures: Some(layout) });
+    }
+    let found = rows(pattern, columns, base, split, fetch, &|path| {
+        super::is_data_file(path) || pictures && pictures::is_picture(path)
+    })?;
+    Ok(Found { pictures: pictures.then(Layout::default), ..found })
+}
+
+/// The same for files of rows; `is_data` says which files are.
+fn rows(
+    pattern: &str,
+    columns: &Columns,
+    base: &Path,
+    split: Split,
+    fetch: &dyn Fetch,
+    is_data: &dyn Fn(&Path) -> bool,
 ) -> Result<Found, DataError> {
     let error = |why: String| DataError::Source { path: pattern.to_string(), why };
     if let Some(address) = pattern.strip_prefix(SCHEME) {
@@ -44,7 +72,7 @@ pub fn expand(
             Ok(choice.taken)
         };
         let files = fetch.fetch(&repository, &choose).map_err(error)?;
-        return Ok(Found { files, note: said.take() });
+        return Ok(Found { files, note: said.take(), pictures: None });
     }
     if let Some((scheme, _)) = pattern.split_once("://") {
         return Err(error(format!("`{scheme}://` is no place to read from; name files, or hf://datasets/owner/name")));
@@ -53,10 +81,10 @@ pub fn expand(
     if path.is_dir() {
         let choice = folder::choose(&path, pattern, columns, split)?;
         let files = choice.taken.iter().map(|name| path.join(name)).collect();
-        return Ok(Found { files, note: Some(choice.said()) });
+        return Ok(Found { files, note: Some(choice.said()), pictures: None });
     }
     if path.is_file() {
-        return Ok(Found { files: vec![path], note: None });
+        return Ok(Found { files: vec![path], note: None, pictures: None });
     }
     if !pattern.contains(['*', '?', '[']) {
         return Err(error(format!("no such file or folder (looked for {})", path.display())));
@@ -81,7 +109,7 @@ pub fn expand(
         }
     }
     found.sort();
-    matched(found, folders, columns, split).map_err(|problem| match problem {
+    matched(found, folders, columns, split, is_data).map_err(|problem| match problem {
         Unmatched::Nothing => error("no file matches".to_string()),
         Unmatched::Folder(problem) => problem,
     })
@@ -99,11 +127,12 @@ fn matched(
     mut folders: Vec<PathBuf>,
     columns: &Columns,
     split: Split,
+    is_data: &dyn Fn(&Path) -> bool,
 ) -> Result<Found, Unmatched> {
     let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let holds_no_rows = |path: &PathBuf| {
         let name = name(path);
-        name.starts_with('.') || splits::is_about(&name) || !super::is_data_file(path)
+        name.starts_with('.') || splits::is_about(&name) || !is_data(path)
     };
     let (about, files): (Vec<PathBuf>, Vec<PathBuf>) = found.into_iter().partition(holds_no_rows);
     if files.is_empty() {
@@ -131,7 +160,7 @@ fn matched(
     if !about.is_empty() {
         note.push(format!("passes over {}, which hold no rows", listed(&about)));
     }
-    Ok(Found { files, note: (!note.is_empty()).then(|| note.join("; ")) })
+    Ok(Found { files, note: (!note.is_empty()).then(|| note.join("; ")), pictures: None })
 }
 
 /// Whether a path is an address on a hub and not a local path.
@@ -153,7 +182,7 @@ mod tests {
     }
 
     fn found(pattern: &str, base: &Path) -> Result<Found, DataError> {
-        expand(pattern, &Columns::none(), base, Split::Train, &NoFetch)
+        expand(pattern, &Columns::none(), base, Split::Train, &NoFetch, false)
     }
 
     fn names(pattern: &str, base: &Path) -> Vec<String> {

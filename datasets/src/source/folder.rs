@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::columns::Columns;
+use super::pictures::{self, Layout};
 use super::splits::{self, Choice, Formats};
 use crate::config::Split;
 use crate::error::DataError;
@@ -36,7 +37,7 @@ pub(super) fn choose(path: &Path, pattern: &str, columns: &Columns, split: Split
         Ok::<Choice, String>(choice)
     };
     let mut files = Vec::new();
-    list(path, "", 0, 0, &mut files)?;
+    list(path, "", 0, 0, &super::is_data_file, &mut files)?;
     let top = match files.iter().any(|name| !splits::sorted_out(&[name]).0.is_empty()) {
         true => Some(of(&files)),
         false => None,
@@ -45,7 +46,7 @@ pub(super) fn choose(path: &Path, pattern: &str, columns: &Columns, split: Split
         Some(Ok(choice)) => Ok(choice),
         top => {
             let mut all = Vec::new();
-            list(path, "", 0, DEEPEST, &mut all)?;
+            list(path, "", 0, DEEPEST, &super::is_data_file, &mut all)?;
             match (of(&all), top) {
                 (Ok(choice), _) => Ok(choice),
                 // What stands at the top is what the folder is about.
@@ -55,8 +56,33 @@ pub(super) fn choose(path: &Path, pattern: &str, columns: &Columns, split: Split
     }
 }
 
-/// The names of the files below `root/below`, relative to `root`, with those of `deepest` levels of subfolders.
-fn list(root: &Path, below: &str, depth: usize, deepest: usize, found: &mut Vec<String>) -> Result<(), DataError> {
+/// The pictures of `split` in the folder `path`, where it holds pictures and no table of their rows; else absent.
+///
+/// # Errors
+/// When there is no picture of this split.
+pub(super) fn pictures(path: &Path, pattern: &str, split: Split) -> Result<Option<(Choice, Layout)>, DataError> {
+    let is_wanted = |name: &Path| pictures::is_picture(name) || super::is_data_file(name);
+    let mut names = Vec::new();
+    list(path, "", 0, DEEPEST, &is_wanted, &mut names)?;
+    let is_table = |name: &String| {
+        let name = Path::new(name);
+        super::is_data_file(name) && super::read_as(name) != "txt" && super::read_as(name) != "json"
+    };
+    if names.iter().any(is_table) {
+        return Ok(None);
+    }
+    pictures::choose(&names, split).map_err(|why| DataError::Source { path: pattern.to_string(), why })
+}
+
+/// The names of the `wanted` files below `root/below`, relative to `root`, with those of `deepest` levels of subfolders.
+fn list(
+    root: &Path,
+    below: &str,
+    depth: usize,
+    deepest: usize,
+    wanted: &dyn Fn(&Path) -> bool,
+    found: &mut Vec<String>,
+) -> Result<(), DataError> {
     let folder: PathBuf = root.join(below);
     let unreadable = |source| DataError::Read { path: folder.clone(), source };
     let mut entries =
@@ -71,8 +97,8 @@ fn list(root: &Path, below: &str, depth: usize, deepest: usize, found: &mut Vec<
         // A link to a folder is not followed, because links may form a circle; a link to a file is a file.
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         if is_folder && depth < deepest {
-            list(root, &name, depth + 1, deepest, found)?;
-        } else if !is_folder && super::is_data_file(Path::new(&name)) && entry.path().is_file() {
+            list(root, &name, depth + 1, deepest, wanted, found)?;
+        } else if !is_folder && wanted(Path::new(&name)) && entry.path().is_file() {
             if found.len() == MOST {
                 let why = format!("the folder holds more than {MOST} data files; name those of one dataset by a glob");
                 return Err(DataError::Source { path: root.display().to_string(), why });

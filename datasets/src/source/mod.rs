@@ -19,10 +19,12 @@ mod names;
 mod numbers;
 mod object;
 mod parquet;
+mod pictures;
 mod reader;
 mod remote;
 mod row;
 mod shape;
+mod shards;
 mod splits;
 mod table;
 mod text;
@@ -37,6 +39,7 @@ pub use encoding::TextEncoding;
 pub use files::{Found, expand, is_remote};
 pub use names::Names;
 pub(crate) use names::find;
+pub use pictures::Layout;
 pub use reader::Reading;
 pub use remote::{Choose, Fetch, NoFetch, Repository};
 pub use row::{Receiver, Row};
@@ -48,7 +51,7 @@ use std::path::Path;
 use crate::error::DataError;
 use reader::Reader;
 
-static READERS: [&dyn Reader; 7] = [
+static READERS: [&dyn Reader; 8] = [
     &json::Json { extensions: &["jsonl", "ndjson"], lines: true },
     &json::Json { extensions: &["json"], lines: false },
     &csv::Csv { extensions: &["csv"], separator: b',' },
@@ -56,6 +59,7 @@ static READERS: [&dyn Reader; 7] = [
     &text::Text,
     &parquet::Parquet,
     &ipc::Ipc,
+    &shards::Shards,
 ];
 
 /// Reads a file that is a source of its own. Its ending decides the format.
@@ -93,6 +97,10 @@ pub fn read_one(
 /// # Errors
 /// When the ending is unknown or the file as a whole cannot be read.
 pub(crate) fn read_unnamed(path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
+    if let Some(layout) = pictures::reads(path, reading) {
+        // A caption is read with its picture.
+        return if pictures::is_picture(path) { pictures::read(path, layout, receiver) } else { Ok(()) };
+    }
     let reader = reader_of(path).ok_or_else(|| DataError::Source {
         path: path.display().to_string(),
         why: format!("the ending of a data file must be one of {}", endings()),

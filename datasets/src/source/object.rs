@@ -170,6 +170,16 @@ impl<'de> Deserialize<'de> for One {
     }
 }
 
+/// The object that the bytes of a whole file must be.
+pub(super) fn value(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    match value.map_err(|problem| format!("no JSON ({})", reason(&problem)))? {
+        Value::Object(object) => Ok(object),
+        other => Err(format!("a JSON object, found {}", kind(&other))),
+    }
+}
+
 /// The object that a value must be.
 pub(super) fn of_value(value: Value, location: &Location, expected: &str) -> Result<Map<String, Value>, DataError> {
     match value {

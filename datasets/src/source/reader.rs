@@ -5,6 +5,7 @@ use std::path::Path;
 use super::columns::Columns;
 use super::delimiter::Delimiter;
 use super::encoding::TextEncoding;
+use super::pictures::Layout;
 use super::row::Receiver;
 use crate::config::{SourceConfig, TextRows};
 use crate::error::DataError;
@@ -20,6 +21,8 @@ pub struct Reading<'a> {
     pub encoding: Option<TextEncoding>,
     /// What separates the cells of a table of text; absent: what its first lines show.
     pub delimiter: Option<Delimiter>,
+    /// What pictures have beside them; absent: files of pictures are no data.
+    pub pictures: Option<Layout>,
 }
 
 impl<'a> From<&'a SourceConfig> for Reading<'a> {
@@ -29,6 +32,7 @@ impl<'a> From<&'a SourceConfig> for Reading<'a> {
             text: source.text_rows,
             encoding: source.encoding,
             delimiter: source.delimiter,
+            pictures: None,
         }
     }
 }
@@ -36,7 +40,7 @@ impl<'a> From<&'a SourceConfig> for Reading<'a> {
 impl Default for Reading<'_> {
     fn default() -> Self {
         static NONE: Columns = Columns::none();
-        Self { columns: &NONE, text: TextRows::default(), encoding: None, delimiter: None }
+        Self { columns: &NONE, text: TextRows::default(), encoding: None, delimiter: None, pictures: None }
     }
 }
 

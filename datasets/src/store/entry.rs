@@ -52,7 +52,7 @@ impl Entry {
     pub(super) fn new(example: &Example, file: u32, share: u64) -> Self {
         let (ids, labels) = match &example.content {
             ExampleContent::Tokens(tokens) => (&tokens.input_ids[..], &tokens.labels[..]),
-            ExampleContent::Tensors(_) => (&[][..], &[][..]),
+            ExampleContent::Tensors(_) | ExampleContent::Pictured(_) => (&[][..], &[][..]),
         };
         let label = labels.iter().copied().max().unwrap_or(0).max(0) as u32;
         let opening = |index: usize| ids.get(index).copied();

@@ -16,7 +16,7 @@ pub(super) const HEADER: usize = 256;
 const MAGIC: &[u8; 8] = b"fb-rows\0";
 
 /// Raised when the layout or the meaning of prepared rows changes: older stores are then made again.
-pub(crate) const STORE_VERSION: u32 = 5;
+pub(crate) const STORE_VERSION: u32 = 6;
 
 /// Kinds by their numbers in a header.
 const KINDS: [RowKind; 2] = [RowKind::Tokens, RowKind::Tensors];

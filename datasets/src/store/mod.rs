@@ -8,9 +8,11 @@
 //! stores are only replaced by renaming and removed by name, which is safe.
 
 mod bytes;
+mod content;
 mod entry;
 mod header;
 mod labels;
+mod pictured;
 mod tensors;
 mod tokens;
 mod writer;
@@ -30,7 +32,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::Format;
 use crate::error::DataError;
-use crate::example::{Example, ExampleContent};
+use crate::example::Example;
 use crate::format::Unread;
 use crate::kind::RowKind;
 use crate::location::Location;
@@ -201,10 +203,8 @@ impl Store {
         };
         let bytes = range().and_then(|range| self.map.get(range));
         let source = self.location(&entry);
-        let content = bytes.and_then(|bytes| match self.kind {
-            RowKind::Tokens => tokens::decode(bytes, entry.length as usize).map(ExampleContent::Tokens),
-            RowKind::Tensors => tensors::decode(bytes, reference::folder(&source)).map(ExampleContent::Tensors),
-        });
+        let (length, folder) = (entry.length as usize, reference::folder(&source));
+        let content = bytes.and_then(|bytes| content::decode(self.kind, bytes, length, folder));
         let content = content.ok_or_else(|| self.damaged(number, "its bytes are no example"))?;
         let (part, source_index) = (entry.part, entry.source_index as usize);
         let example = Example { source, content, part, source_index, notes: entry.notes };

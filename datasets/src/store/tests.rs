@@ -1,9 +1,11 @@
 //! What is written is read back, the same rows give the same bytes, and damage is an error.
 
+mod pictured;
+
 use std::io::{Read, Seek, SeekFrom, Write};
 
 use super::*;
-use crate::example::{Notes, OddOrder, Part};
+use crate::example::{ExampleContent, Notes, OddOrder, Part};
 use crate::label::{Class, Label, RowLabel};
 use crate::order::stream;
 use crate::record::Role;
@@ -197,6 +199,7 @@ fn taught(example: &Example) -> Taught {
             (tokens.input_ids.clone(), tokens.labels.clone(), weights, tokens.label.clone(), None)
         }
         ExampleContent::Tensors(file) => (Vec::new(), Vec::new(), Vec::new(), None, Some(file.clone())),
+        ExampleContent::Pictured(_) => panic!("pictures are compared whole"),
     }
 }
 

@@ -7,9 +7,9 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use sha2::{Digest, Sha256};
 
 use super::Meta;
+use super::content;
 use super::entry::Entry;
 use super::header::{HEADER, Header};
-use super::{tensors, tokens};
 use crate::example::{Example, ExampleContent};
 use crate::kind::RowKind;
 use crate::reference;
@@ -23,10 +23,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// `file` is the number of the row's file, `share` the hash of the row's content.
     pub fn new(example: &Example, file: u32, share: u64) -> Self {
-        let bytes = match &example.content {
-            ExampleContent::Tokens(content) => tokens::encode(content),
-            ExampleContent::Tensors(file) => tensors::encode(file, reference::folder(&example.source)),
-        };
+        let bytes = content::encode(&example.content, reference::folder(&example.source));
         Self { entry: Entry::new(example, file, share), bytes }
     }
 
@@ -44,7 +41,9 @@ impl Prepared {
             (ExampleContent::Tokens(chosen), ExampleContent::Tokens(rejected)) => {
                 chosen.input_ids == rejected.input_ids
             }
-            (ExampleContent::Tokens(_) | ExampleContent::Tensors(_), _) => chosen.content == rejected.content,
+            (ExampleContent::Tokens(_) | ExampleContent::Tensors(_) | ExampleContent::Pictured(_), _) => {
+                chosen.content == rejected.content
+            }
         };
         pair[1].entry.goes_on = true;
         pair.into()

@@ -31,6 +31,7 @@ mod noise_scale;
 mod objectives;
 mod other_folders;
 mod paths;
+mod pictures;
 mod preference;
 mod program;
 mod quickstart;

@@ -3,15 +3,17 @@
 
 mod file;
 pub(super) mod paint;
+mod sheet;
 mod stats;
+mod tensors;
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use firebrand_datasets::{
-    CacheChoice, DataConfig, Dataset, Example, ExampleContent, Lengths, Location, Part, Prepare, Progress, RowKind,
-    Split, TensorFile, Tokenizer, Tokens, prepare,
+    CacheChoice, DataConfig, Dataset, Example, ExampleContent, Lengths, Location, Part, Pictured, Prepare, Progress,
+    RowKind, Split, TensorFile, Tokenizer, Tokens, prepare,
 };
 use firebrand_hub::HubDatasets;
 use serde_json::json;
@@ -19,7 +21,7 @@ use serde_json::json;
 use super::counted::count;
 use crate::cli::{DataArgs, SplitName};
 use crate::error::Error;
-use crate::plan::{Opened, Text, rows_of};
+use crate::plan::{Data, Opened, Text, decide_classes, rows_of};
 use crate::recipe::Recipe;
 use crate::say;
 use crate::ui::bars::DataProgress;
@@ -46,12 +48,32 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
         }
         (false, _) => Recipe::load(&arguments.recipe, &arguments.overrides)?,
     };
-    let Opened { loaded, text, .. } = Opened::new(loaded)?;
-    let recipe = loaded.recipe;
+    let Opened { mut loaded, folder, text, .. } = Opened::new(loaded)?;
     let split = match arguments.split {
         SplitName::Train => Split::Train,
         SplitName::Eval => Split::Eval,
     };
+    if let Some(path) = &arguments.tensors {
+        let mut data = all(&loaded.recipe, &text)?;
+        decide_classes(&mut loaded, &folder, &data)?;
+        data.learn_classes(&loaded.recipe);
+        let written = tensors::write(&of_split(data, split)?, arguments.rows.unwrap_or(usize::MAX), path)?;
+        eprintln!("{} written into {}", count(written, "row"), path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let recipe = loaded.recipe;
+    if let Some(path) = &arguments.out {
+        let Some(pictures) = &text.pictures else {
+            return Err(Error::Request {
+                problem: format!("{}: the model reads no pictures, or its folder does not say how", recipe.model),
+                help: "--out makes a sheet of pictures; leave it out, and rows are printed".into(),
+            });
+        };
+        let rows = arguments.rows.unwrap_or(sheet::SHOWN);
+        let written = sheet::write(&first(&recipe, &text, split, Some(rows))?, pictures, rows, path)?;
+        eprintln!("{} on {}", count(written, "picture"), path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some((path, kind)) = table {
         stats::write(arguments, &recipe, &text, &whole(&recipe, &text, split)?, path, kind)?;
         return Ok(ExitCode::SUCCESS);
@@ -85,6 +107,29 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// All rows of a recipe as training has them.
+fn all(recipe: &Recipe, text: &Text) -> Result<Data, Error> {
+    let bar = DataProgress::new();
+    let data = Data::load(recipe, text, crate::plan::cache::folder().as_deref(), &|split, progress| {
+        bar.report(split, progress);
+        ControlFlow::Continue(())
+    });
+    bar.finish();
+    data
+}
+
+/// The rows of one split.
+fn of_split(data: Data, split: Split) -> Result<Dataset, Error> {
+    let chosen = match split {
+        Split::Train => Some(data.train),
+        Split::Eval => data.eval,
+    };
+    chosen.ok_or_else(|| Error::Request {
+        problem: "there are no rows to evaluate on".into(),
+        help: "name some in [[data.eval]], or set rows of training aside with data.validation_split".into(),
+    })
 }
 
 /// Shows the first `limit` rows of a split with their texts, without caching them.
@@ -197,6 +242,7 @@ fn request<'a>(
         base: std::path::Path::new(""),
         tokenizer: text.tokenizer.as_ref(),
         template: text.template.as_ref(),
+        pictures: text.pictures.as_ref(),
         micro_batch: recipe.train.micro_batch_size,
         cache: None,
         fetch: &HubDatasets,
@@ -227,7 +273,22 @@ fn show(
     match &example.content {
         ExampleContent::Tokens(tokens) => show_tokens(example, tokens, place, tokenizer, paint),
         ExampleContent::Tensors(file) => show_tensors(&example.source, file, paint),
+        ExampleContent::Pictured(pictured) => show_pictured(&example.source, pictured, paint),
     }
+}
+
+/// Prints the path, size and caption or label of a row with a picture.
+fn show_pictured(source: &Location, pictured: &Pictured, paint: Paint) -> Result<(), Error> {
+    let (height, width) = pictured.size;
+    let label = pictured.label.as_ref().and_then(|row| row.label.as_ref());
+    let label = label.map_or(String::new(), |label| format!(", label {}", paint::visible(&label.to_string())));
+    let name = paint::visible(&pictured.image.name());
+    say!("\n{}{name}, {width} x {height} pixels{label}\n", paint.bold(&format!("{source}  ")))?;
+    if let Some(caption) = &pictured.caption {
+        let tokens: Vec<String> = caption.ids.iter().map(|ids| count(ids.len(), "token")).collect();
+        say!("{}  {}\n", paint::visible(&caption.text), paint.dim(&tokens.join(", ")))?;
+    }
+    Ok(())
 }
 
 /// Prints the names, types and shapes of a row's arrays.

@@ -1,18 +1,23 @@
-//! `firebrand eval`: measures loss, perplexity and token accuracy on data.
+//! `firebrand eval`: measures loss, perplexity, accuracy and recall on data.
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use firebrand_datasets::{Classes, Format, Problem};
 use serde_json::json;
 
-use crate::cli::EvalArgs;
+use crate::cli::{EvalArgs, RowArgs};
 use crate::error::Error;
-use crate::inference::LoadedModel;
+use crate::inference::{LoadedModel, TEMPLATE, ZeroShot};
 use crate::objective::{EvalMetrics, Evaluated};
 use crate::say;
 use crate::training::evaluate;
 
 pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
     let loaded = LoadedModel::new(&arguments.model, &arguments.rows.template)?;
+    if arguments.zero_shot {
+        return zero_shot(arguments, &loaded);
+    }
     let dataset = loaded.rows(&arguments.data, &arguments.rows)?;
     let objective = loaded.objective(&dataset)?;
     let bar = crate::ui::bars::rows_bar();
@@ -53,7 +58,7 @@ pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
             say!("token accuracy  {:.2} %\n", token_accuracy * 100.0)?;
             say!("labelled tokens {tokens} in {rows} rows\n")?;
         }
-        (EvalMetrics::Rewards { pairs, .. }, true) => {
+        (EvalMetrics::Rewards { pairs, .. } | EvalMetrics::Pairs { pairs, .. }, true) => {
             let mut report = json!({ "loss": loss, "pairs": pairs, "rows": pairs });
             metrics.named().into_iter().for_each(|(name, value)| report[name] = json!(value));
             say!("{report}\n")?;
@@ -66,14 +71,13 @@ pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
             }
             say!("{report}\n")?;
         }
-        (EvalMetrics::Rewards { .. } | EvalMetrics::Classes { .. }, false) => {
-            say!("loss                {loss:.6}\n")?;
+        (EvalMetrics::Rewards { .. } | EvalMetrics::Classes { .. } | EvalMetrics::Pairs { .. }, false) => {
+            say!("loss                     {loss:.6}\n")?;
             for (name, value) in metrics.named() {
-                say!("{name:<19} {value:.4}\n")?;
+                say!("{name:<24} {value:.4}\n")?;
             }
-            say!("rows                {rows}\n")?;
+            say!("rows                     {rows}\n")?;
         }
-        (EvalMetrics::Pairs { pairs }, true) => say!("{}\n", json!({ "loss": loss, "pairs": pairs, "rows": rows }))?,
         (EvalMetrics::Numbers(parts), true) => {
             let mut report = json!({ "loss": loss, "rows": rows });
             parts.iter().for_each(|(name, value)| report[name] = value.into());
@@ -85,7 +89,46 @@ pub fn run(arguments: &EvalArgs) -> Result<ExitCode, Error> {
                 say!("{name:<15} {value:.6}\n")?;
             }
         }
-        (EvalMetrics::Pairs { pairs }, false) => say!("loss            {loss:.6}\npairs           {pairs}\n")?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How often two towers find the class of a picture by its name.
+fn zero_shot(arguments: &EvalArgs, loaded: &LoadedModel) -> Result<ExitCode, Error> {
+    let (Some(towers), Some(pictures)) = (loaded.model.network().towers(), &loaded.text.pictures) else {
+        return Err(Error::Request {
+            problem: "--zero-shot needs two towers, with a tokenizer and preprocessor_config.json in their folder"
+                .into(),
+            help: "name a model of type clip".into(),
+        });
+    };
+    let rows = RowArgs { format: Format::Labelled, ..arguments.rows.clone() };
+    let dataset = loaded.unchecked_rows(&arguments.data, &rows)?;
+    let names = match &arguments.classes {
+        Some(path) => lines(path)?,
+        None => Classes::found_in(&dataset, Problem::Single)?.names,
+    };
+    let templates = arguments.templates.as_deref().map(lines).transpose()?;
+    let templates = templates.unwrap_or_else(|| vec![TEMPLATE.to_string()]);
+    let classes = names.len();
+    let zero_shot = ZeroShot::new(towers, pictures, names, &templates)?;
+    let bar = crate::ui::bars::rows_bar();
+    bar.set_length(dataset.len() as u64);
+    let accuracy = zero_shot.accuracy(&dataset, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    let rows = dataset.len();
+    match arguments.json {
+        true => say!("{}\n", json!({ "zero_shot_accuracy": accuracy, "classes": classes, "rows": rows }))?,
+        false => {
+            say!("zero-shot accuracy       {:.2} %\n", accuracy * 100.0)?;
+            say!("classes                  {classes}\nrows                     {rows}\n")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The lines of a file that are not blank.
+fn lines(path: &Path) -> Result<Vec<String>, Error> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_string).collect())
 }

@@ -125,7 +125,7 @@ impl Rows {
         let batch_size = if packs < 256 { 8 } else { 16 };
         let steps = all.then(|| Steps::new(&packed, 0, batch_size, Duration::Epochs(1)).total);
         let eval = packed.set_aside(&trained).filter(|rows| !rows.is_empty());
-        let report = Report::new(Some(&packed), eval.as_ref(), text.tokenizer.as_ref(), &trained.gate);
+        let report = Report::new(Some(&packed), eval.as_ref(), text.tokenizer.as_ref(), &trained.gate)?;
         let aside = aside.filter(|_| eval.is_some());
         let broken = dataset.broken().count;
         Ok(Self { dataset, lengths, broken, max_length, batch_size, aside, steps, report })
@@ -146,6 +146,7 @@ fn read(config: &DataConfig, text: &Text) -> Result<Dataset, Error> {
         base: Path::new(""),
         tokenizer: text.tokenizer.as_ref(),
         template: text.template.as_ref(),
+        pictures: text.pictures.as_ref(),
         micro_batch: 1,
         cache: None,
         fetch: &HubDatasets,
@@ -221,6 +222,7 @@ impl Written<'_> {
             | Format::ShareGpt
             | Format::Alpaca
             | Format::PromptCompletion
+            | Format::Captioned
             | Format::Text
             | Format::Tokens
             | Format::Tensors => "",

@@ -15,7 +15,7 @@ pub fn run(arguments: &ScoreArgs) -> Result<ExitCode, Error> {
     bar.set_length(dataset.len() as u64);
     output::file(&arguments.out, |out| {
         for example in dataset.examples() {
-            let line = serde_json::to_string(&score(&loaded.model, &example?)?).unwrap_or_default();
+            let line = serde_json::to_string(&score(&loaded.model, &dataset, &example?)?).unwrap_or_default();
             writeln!(out, "{line}").map_err(Error::io(&arguments.out))?;
             bar.inc(1);
         }

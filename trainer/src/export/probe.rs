@@ -1,6 +1,6 @@
 //! [`Probe`]: the rows on which two models are compared.
 
-use firebrand_datasets::{Batch, BatchContent, Dataset, ExampleContent, RowKind, Tokenizer};
+use firebrand_datasets::{Batch, BatchContent, Dataset, RowKind, Tokenizer};
 use firebrand_models::towers::{TextInputs, Towers};
 use firebrand_models::{Model, TokenLimits};
 
@@ -29,13 +29,7 @@ impl Probe {
     pub fn from_dataset(dataset: &Dataset, model: &Model) -> Result<Self, Error> {
         match (dataset.kind(), model.network().towers()) {
             (RowKind::Tensors, Some(towers)) => {
-                let rows = dataset.examples().take(ROWS).map(|example| {
-                    let example = example?;
-                    match &example.content {
-                        ExampleContent::Tensors(file) => Ok(file.read(&example.source)?),
-                        ExampleContent::Tokens(_) => Ok(Default::default()),
-                    }
-                });
+                let rows = dataset.examples().take(ROWS).map(|example| Ok(dataset.arrays(&example?)?));
                 let content = BatchContent::Tensors(rows.collect::<Result<_, Error>>()?);
                 Ok(Self::Pairs(Pairs::of(&Batch { examples: vec![], parts: vec![], content }, towers.config())?))
             }

@@ -223,6 +223,16 @@ impl LoadedModel {
     /// # Errors
     /// Broken rows, or token ids outside the vocabulary.
     pub fn rows(&self, files: &[String], arguments: &RowArgs) -> Result<Dataset, Error> {
+        let dataset = self.unchecked_rows(files, arguments)?;
+        fits::check(&dataset, &self.model, self.text.tokenizer.as_ref())?;
+        Ok(dataset)
+    }
+
+    /// The same for rows of which the model reads a part only, such as pictures with a label in place of a caption.
+    ///
+    /// # Errors
+    /// Broken rows.
+    pub fn unchecked_rows(&self, files: &[String], arguments: &RowArgs) -> Result<Dataset, Error> {
         let config = DataConfig {
             max_length: arguments.max_length.unwrap_or(UNBOUNDED),
             packing: false,
@@ -238,6 +248,7 @@ impl LoadedModel {
             base: std::path::Path::new(""),
             tokenizer: self.text.tokenizer.as_ref(),
             template: self.text.template.as_ref(),
+            pictures: self.text.pictures.as_ref(),
             micro_batch: arguments.batch_size.max(1),
             cache: None,
             fetch: &HubDatasets,
@@ -246,7 +257,6 @@ impl LoadedModel {
             progress: &|_| ControlFlow::Continue(()),
         })
         .map_err(|error| self.text.explain(error))?;
-        fits::check(&dataset, &self.model, self.text.tokenizer.as_ref())?;
         Ok(dataset)
     }
 }

@@ -75,10 +75,10 @@ pub struct ScoredTokens {
 ///
 /// # Errors
 /// A row that the model cannot read.
-pub fn score(model: &Model, example: &Example) -> Result<Scored, Error> {
+pub fn score(model: &Model, dataset: &Dataset, example: &Example) -> Result<Scored, Error> {
     match (&example.content, model.network().towers()) {
-        (ExampleContent::Tensors(file), Some(towers)) => {
-            let content = BatchContent::Tensors(vec![file.read(&example.source)?]);
+        (ExampleContent::Tensors(_) | ExampleContent::Pictured(_), Some(towers)) => {
+            let content = BatchContent::Tensors(vec![dataset.arrays(example)?]);
             let pairs = Pairs::of(&Batch { examples: vec![], parts: vec![], content }, towers.config())?;
             let [images, texts] = Embeddings::of(towers, &pairs, Mode::Inference).normalised();
             let first = |embeddings: Vec<Vec<f32>>| embeddings.into_iter().next().unwrap_or_default();
@@ -86,7 +86,7 @@ pub fn score(model: &Model, example: &Example) -> Result<Scored, Error> {
             Ok(Scored::Pair(ScoredPair { source, image_embeds: first(images), text_embeds: first(texts) }))
         }
         (ExampleContent::Tokens(tokens), _) if model.classes().is_some() => score_text(model, example, tokens),
-        (ExampleContent::Tensors(_) | ExampleContent::Tokens(_), _) => {
+        (ExampleContent::Tensors(_) | ExampleContent::Pictured(_) | ExampleContent::Tokens(_), _) => {
             Ok(Scored::Tokens(score_tokens(predictor(model)?, example)?))
         }
     }

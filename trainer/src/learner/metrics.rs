@@ -69,7 +69,7 @@ impl ProgressMetric {
                 self.best = Some(best);
                 let rows = match &report.metrics {
                     EvalMetrics::Tokens { tokens, .. } => format!(", {tokens} tokens"),
-                    EvalMetrics::Rewards { pairs, .. } | EvalMetrics::Pairs { pairs } => format!(", {pairs} pairs"),
+                    EvalMetrics::Rewards { pairs, .. } | EvalMetrics::Pairs { pairs, .. } => format!(", {pairs} pairs"),
                     EvalMetrics::Classes { rows, .. } => format!(", {rows} rows"),
                     EvalMetrics::Numbers(parts) => {
                         parts.iter().map(|(name, value)| format!(", {name} {value:.4}")).collect()

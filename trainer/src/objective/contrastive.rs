@@ -25,6 +25,7 @@ use super::gradients::Gradients;
 use super::pairs::{Images, Pairs};
 use super::parts::{EvalMetrics, Evaluated, StepLoss};
 use super::pending::PendingLoss;
+use super::retrieval::Recall;
 use super::views::towers;
 
 /// The largest temperature: the logarithm of a factor of 100.
@@ -139,12 +140,13 @@ impl Contrastive {
         }
     }
 
-    /// The loss over all pairs of an evaluation.
+    /// The loss over all pairs of an evaluation, and how many of them find each other.
     pub(super) fn evaluated(towers: &Towers, all: Embeddings) -> Evaluated {
         let [images, texts] = all.together();
         let pairs = images.dims()[0] as u64;
-        let loss = loss(images, texts, towers.temperature()).into_scalar::<f32>();
-        Evaluated { loss: f64::from(loss), metrics: EvalMetrics::Pairs { pairs } }
+        let loss = loss(images.clone(), texts.clone(), towers.temperature()).into_scalar::<f32>();
+        let recall = Recall::of(&normalised(images), &normalised(texts));
+        Evaluated { loss: f64::from(loss), metrics: EvalMetrics::Pairs { pairs, recall } }
     }
 }
 

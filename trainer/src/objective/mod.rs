@@ -10,6 +10,7 @@
 //! gradients.rs    gradients by parameter, summed over micro-batches
 //! hidden.rs       matching the outputs of a teacher's blocks
 //! noise.rs        how much the gradients of micro-batches differ
+//! retrieval.rs    how many of the pairs of an evaluation find each other
 //! projections.rs  learned maps between hidden states of different widths
 //! on_policy.rs    answers that the student of a distillation writes
 //! companion.rs    what a trained network is compared with
@@ -35,6 +36,7 @@ mod parts;
 mod pending;
 mod preference;
 mod projections;
+mod retrieval;
 mod router;
 mod score;
 mod sft;
@@ -56,6 +58,7 @@ pub use preference::{
     missing_pairs,
 };
 pub use projections::Projections;
+pub use retrieval::Recall;
 pub use router::RouterBalance;
 pub use score::{Learned, Score};
 pub use sft::{LabelledTokens, Sft, StepScale, TokenSums};

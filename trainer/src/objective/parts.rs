@@ -6,6 +6,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::pending::PendingLoss;
+use super::retrieval::Recall;
 
 /// Numbers that an objective reports beside the loss, by their names in `metrics.jsonl`. TensorBoard has them under
 /// `train/`.
@@ -107,6 +108,9 @@ pub enum EvalMetrics {
         /// Pairs evaluated.
         #[serde(rename = "eval_pairs")]
         pairs: u64,
+        /// How many of them find each other.
+        #[serde(flatten)]
+        recall: Recall,
     },
     /// Numbers that the objective reports beside the loss, as in training; `eval_` stands before their names.
     Numbers(#[serde(serialize_with = "with_eval", deserialize_with = "without_eval")] Parts),
@@ -131,10 +135,11 @@ impl EvalMetrics {
 }
 
 impl EvalMetrics {
-    /// The measurements of texts and of preferences by their names, without `eval_`; none of tokens and of pairs.
+    /// The measurements of texts and of preferences by their names, without `eval_`; none of tokens.
     pub fn named(&self) -> Vec<(&str, f64)> {
         match self {
-            Self::Tokens { .. } | Self::Pairs { .. } => vec![],
+            Self::Tokens { .. } => vec![],
+            Self::Pairs { recall, .. } => recall.named().to_vec(),
             Self::Numbers(parts) => parts.iter().collect(),
             Self::Rewards { chosen, rejected, margins, accuracies, .. } => vec![
                 ("rewards/chosen", *chosen),

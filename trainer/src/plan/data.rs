@@ -52,6 +52,7 @@ impl Data {
                 base: Path::new(""),
                 tokenizer: text.tokenizer.as_ref(),
                 template: text.template.as_ref(),
+                pictures: text.pictures.as_ref(),
                 micro_batch: recipe.train.micro_batch_size,
                 cache,
                 fetch: &HubDatasets,
@@ -76,8 +77,17 @@ impl Data {
         let both = [Some(&train), eval.as_ref()].into_iter().flatten();
         both.into_iter().try_for_each(|dataset| fits::check_objective(dataset, &objective))?;
         fits::check_steps(&train, recipe)?;
-        let report = Report::new(Some(&train), eval.as_ref(), text.tokenizer.as_ref(), &recipe.data.gate);
+        let report = Report::new(Some(&train), eval.as_ref(), text.tokenizer.as_ref(), &recipe.data.gate)?;
         Ok(Self { train, eval, report })
+    }
+
+    /// Says what the labels of rows with pictures are learned as, once the recipe names the classes.
+    pub fn learn_classes(&mut self, recipe: &Recipe) {
+        if let Some(ObjectiveRecipe::Classify(classify)) = &recipe.objective {
+            std::iter::once(&mut self.train)
+                .chain(&mut self.eval)
+                .for_each(|rows| rows.set_classes(classify.classes()));
+        }
     }
 
     /// How many rows the queries of sources kept, for training and for evaluation.

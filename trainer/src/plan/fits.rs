@@ -1,6 +1,8 @@
 //! Checks that rows fit the model, [`check`] and [`beyond_positions`], and the objective, [`check_objective`].
 
-use firebrand_datasets::{Check, Dataset, ExampleContent, Finding, Format, Location, RowKind, Split, Tokenizer};
+use firebrand_datasets::{
+    Check, Dataset, Example, ExampleContent, Finding, Format, Location, RowKind, Split, Tokenizer,
+};
 use firebrand_models::towers::Towers;
 use firebrand_models::{Model, TokenLimits};
 
@@ -126,15 +128,31 @@ const EXAMPLES: usize = 3;
 fn check_pairs(dataset: &Dataset, towers: &Towers) -> Result<(), Error> {
     for example in dataset.examples() {
         let example = example?;
-        let ExampleContent::Tensors(file) = &example.content else { continue };
-        if let Err(why) = check_row(&file.outline(&example.source)?, towers.config()) {
-            return Err(Error::Request {
-                problem: format!("{}: {}: {why}", example.source, file.path.display()),
-                help: "rows of tensors hold what the reference's `forward` takes, without the batch dimension".into(),
-            });
+        if let Err(why) = check_row(&dataset.outline(&example)?, towers.config()) {
+            return Err(unlike_a_row(&example, &why));
         }
     }
     Ok(())
+}
+
+/// The error that a row does not have the tensors that the model reads.
+fn unlike_a_row(example: &Example, why: &str) -> Error {
+    match &example.content {
+        ExampleContent::Tensors(file) => Error::Request {
+            problem: format!("{}: {}: {why}", example.source, file.path.display()),
+            help: "rows of tensors hold what the reference's `forward` takes, without the batch dimension".into(),
+        },
+        ExampleContent::Pictured(pictured) => Error::Request {
+            problem: format!("{}: {}: {why}", example.source, pictured.image.name()),
+            help: "preprocessor_config.json makes pictures of another size than the model's config.json says; mend the one \
+                   that is wrong"
+                .into(),
+        },
+        ExampleContent::Tokens(_) => Error::Request {
+            problem: format!("{}: {why}", example.source),
+            help: "`firebrand data RECIPE` shows rows".into(),
+        },
+    }
 }
 
 /// Checks that an objective trains on these rows: on text, on pairs, on judged answers, on labels, or on tensors.
@@ -184,12 +202,13 @@ pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result
             (_, Learns::Labels) => {
                 ("rows of another format", "give it rows of format `labelled`; docs/data.md shows them")
             }
-            (Format::Tensors, Learns::Text | Learns::Pairs | Learns::Answers) => {
-                ("rows of tensors", "what trains on them is another objective and another kind of model")
+            (Format::Captioned | Format::Tensors, Learns::Text | Learns::Pairs | Learns::Answers) => {
+                ("pictures or tensors", "what trains on them is another objective and another kind of model")
             }
-            (_, Learns::Tensors) => {
-                ("text", "give it rows of tensors, {\"tensors\": \"row.safetensors\"}, with pixel_values and input_ids")
-            }
+            (_, Learns::Tensors) => (
+                "text",
+                "give it pictures with captions, {\"image\": \"a.png\", \"text\": ..}, a folder of pictures, or rows of tensors",
+            ),
             (_, Learns::Pairs) => (
                 "text without a judgement",
                 "a row of pairs has `prompt`, `chosen` and `rejected`, or `prompt_ids`, `chosen_ids` and `rejected_ids`",
@@ -253,7 +272,7 @@ impl Learns {
             Format::Preference => Some(Self::Pairs),
             Format::Unpaired => Some(Self::Answers),
             Format::Labelled => Some(Self::Labels),
-            Format::Tensors => Some(Self::Tensors),
+            Format::Captioned | Format::Tensors => Some(Self::Tensors),
         }
     }
 

@@ -15,6 +15,7 @@
 //! model.rs            the model; initial_adapter.rs checks the adapter a run starts from
 //! memory.rs           an estimate of bytes, by which portions.rs splits a step; room.rs compares it with machine.rs
 //! precision.rs        what is computed in, where the recipe leaves it to the machine
+//! pictures.rs         how the model reads pictures
 //! opened.rs           what is known before rows are read; ready.rs then loads data and model side by side
 //! notes.rs            what a user should know although nothing is wrong
 //! ```
@@ -39,6 +40,7 @@ mod model_folder;
 mod notes;
 mod objective;
 mod opened;
+mod pictures;
 mod portions;
 mod precision;
 mod ready;

@@ -1,9 +1,11 @@
 //! Reads the tokenizer and chat template of a model folder: [`Text`].
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use firebrand_datasets::{Builtin, ChatTemplate, DataError, TemplateChoice, Tokenizer};
+use firebrand_datasets::{Builtin, ChatTemplate, DataError, Pictures, TemplateChoice, Tokenizer};
 
+use super::pictures::pictures_of;
 use super::text_folder::TextFolder;
 use super::{date, default_template};
 use crate::error::Error;
@@ -16,6 +18,8 @@ pub struct Text {
     pub tokenizer: Option<Tokenizer>,
     /// Absent when there is none. Rows of messages are then an error.
     pub template: Option<ChatTemplate>,
+    /// How the model reads pictures; absent where it reads none, or its folder does not say how.
+    pub pictures: Option<Arc<Pictures>>,
     /// The name of the model's own template and the reason why it cannot be used.
     unusable: Option<(String, String)>,
     /// Where both were read from.
@@ -33,7 +37,10 @@ pub struct Text {
 /// As [`Text::load`].
 pub fn dated_text(recipe: &mut Recipe, folder: &TextFolder) -> Result<Text, Error> {
     let date = recipe.data.date.clone().unwrap_or_else(date::today);
-    let text = Text::load(folder, &recipe.data.template, Some(&date))?;
+    let mut text = Text::load(folder, &recipe.data.template, Some(&date))?;
+    if let Some(pictures) = &mut text.pictures {
+        Arc::make_mut(pictures).most_pixels = recipe.data.max_pixels;
+    }
     if text.template.as_ref().is_some_and(|template| template.tells_the_date()) {
         recipe.data.date = Some(date);
     }
@@ -46,12 +53,13 @@ impl Text {
     /// # Errors
     /// A damaged file, or a template that was asked for by name and does not exist.
     pub fn load(folder: &TextFolder, choice: &TemplateChoice, date: Option<&str>) -> Result<Self, Error> {
-        let (read_from, folder) = (folder.clone(), folder.path());
+        let (read_from, model, folder) = (folder.clone(), folder.model(), folder.path());
         if !Tokenizer::is_in(folder) {
             let looked_in = Some(folder.to_path_buf());
             return Ok(Self {
                 tokenizer: None,
                 template: None,
+                pictures: pictures_of(model, None)?,
                 unusable: None,
                 folder: read_from,
                 by_default: None,
@@ -70,7 +78,9 @@ impl Text {
             Err(DataError::Template { name, why }) if *choice == TemplateChoice::Model => (None, Some((name, why))),
             Err(error) => return Err(error.into()),
         };
-        Ok(Self { tokenizer: Some(tokenizer), template, unusable, folder: read_from, by_default, looked_in: None })
+        let pictures = pictures_of(model, Some(&tokenizer))?;
+        let tokenizer = Some(tokenizer);
+        Ok(Self { tokenizer, template, pictures, unusable, folder: read_from, by_default, looked_in: None })
     }
 
     /// Where tokenizer and template were read from.

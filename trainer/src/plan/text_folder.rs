@@ -15,6 +15,8 @@ use crate::error::Error;
 #[derive(Debug, Clone)]
 pub struct TextFolder {
     path: PathBuf,
+    /// The folder of the model itself.
+    model: PathBuf,
     /// Removes what was put together when it is no longer needed.
     _assembled: Option<Arc<TempDir>>,
 }
@@ -22,7 +24,7 @@ pub struct TextFolder {
 impl TextFolder {
     /// The model's own folder.
     pub fn of_model(folder: &Path) -> Self {
-        Self { path: folder.to_path_buf(), _assembled: None }
+        Self { path: folder.to_path_buf(), model: folder.to_path_buf(), _assembled: None }
     }
 
     /// Tokenizer and template of the adapters where they bring their own, else the model's.
@@ -67,7 +69,7 @@ impl TextFolder {
             }
         }
         copy_templates(with_template.unwrap_or(model), assembled.path())?;
-        Ok(Self::assembled(assembled))
+        Ok(Self::assembled(assembled, model))
     }
 
     /// The model's tokenizer with new tokens, and their ids.
@@ -78,11 +80,16 @@ impl TextFolder {
         let assembled = temporary()?;
         let added = extend(model, assembled.path(), tokens)?;
         copy_templates(model, assembled.path())?;
-        Ok((Self::assembled(assembled), added))
+        Ok((Self::assembled(assembled, model), added))
     }
 
-    fn assembled(folder: TempDir) -> Self {
-        Self { path: folder.path().to_path_buf(), _assembled: Some(Arc::new(folder)) }
+    fn assembled(folder: TempDir, model: &Path) -> Self {
+        Self { path: folder.path().to_path_buf(), model: model.to_path_buf(), _assembled: Some(Arc::new(folder)) }
+    }
+
+    /// The folder of the model itself, which says how it reads pictures.
+    pub fn model(&self) -> &Path {
+        &self.model
     }
 
     /// Where it is.

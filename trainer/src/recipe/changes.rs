@@ -94,7 +94,7 @@ impl Change {
             ["optimizer" | "objective", "kind"] | ["train", "batch_size" | "freeze"] => Effect::Run,
             // The average of the steps before is not there.
             ["train", "ema"] if self.before.is_null() => Effect::Run,
-            ["data", "cache" | "gate" | "allow_outside", ..] => Effect::Allowed,
+            ["data", "cache" | "gate" | "allow_outside" | "max_pixels", ..] => Effect::Allowed,
             // Rows to evaluate on where there were none change nothing of what is trained.
             ["data", "eval", ..] if self.before.is_null() => Effect::Allowed,
             ["data", ..] => Effect::Data,

@@ -127,8 +127,12 @@ impl TrainerState {
                 ("eval_perplexity", number(*perplexity)),
                 ("step", step),
             ]),
-            EvalMetrics::Pairs { pairs } => {
+            EvalMetrics::Pairs { pairs, recall } => {
                 self.log([("epoch", epoch), ("eval_loss", loss), ("eval_num_pairs", json!(pairs)), ("step", step)]);
+                if let Some(entry) = self.log_history.last_mut() {
+                    let named = recall.named().into_iter();
+                    entry.extend(named.map(|(name, value)| (format!("eval_{name}"), number(value))));
+                }
             }
             EvalMetrics::Rewards { chosen, rejected, margins, accuracies, pairs } => self.log([
                 ("epoch", epoch),

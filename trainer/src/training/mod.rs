@@ -1,7 +1,7 @@
 //! The training loop, [`Trainer`]: a plain function of recipe, model, data and an observer.
 //!
 //! ```text
-//! steps.rs        which packs each step trains on
+//! steps.rs        which packs each step trains on; ahead.rs lays the next one out while one is computed
 //! trainer.rs      one step, and the loop around it; update.rs is the optimiser's part of a step
 //! measure.rs      steps that are only measured
 //! evaluation.rs   the loss on held-out rows
@@ -12,6 +12,7 @@
 //! ```
 //! Nothing here knows a terminal, a signal or a recipe file.
 
+mod ahead;
 mod evaluation;
 mod measure;
 mod rate_sweep;

@@ -83,6 +83,16 @@ impl<'a> Steps<'a> {
         StepData { packs, epoch: self.number as f64 + end as f64 / count as f64 }
     }
 
+    /// The packs that the next call of [`Self::advance`] gives.
+    pub fn upcoming(&self) -> Vec<Pack> {
+        let (epoch, first) = match self.next >= self.epoch.packs.len() {
+            true => (self.dataset.epoch(self.seed, self.number + 1), 0),
+            false => (Arc::clone(&self.epoch), self.next),
+        };
+        let end = (first + self.batch_size).min(epoch.packs.len());
+        (first..end).map(|index| epoch.packs.get(index)).collect()
+    }
+
     /// Packs the next epoch on another thread, so that its first step need not wait. The dataset caches the result.
     fn lay_out_next(&self) {
         let (dataset, seed, next) = (self.dataset.clone(), self.seed, self.number + 1);
@@ -133,6 +143,7 @@ mod tests {
             base: folder.path(),
             tokenizer: None,
             template: None,
+            pictures: None,
             fetch: &NoFetch,
             micro_batch: 2,
             cache: None,
@@ -156,7 +167,9 @@ mod tests {
             let mut places = vec![steps.place()];
             let all: Vec<Vec<usize>> = (0..steps.total)
                 .map(|_| {
+                    let upcoming = steps.upcoming();
                     let data = steps.advance();
+                    assert_eq!(upcoming, data.packs);
                     places.push(steps.place());
                     rows(&data)
                 })

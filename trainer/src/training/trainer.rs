@@ -9,6 +9,7 @@ use firebrand_models::Model;
 use firebrand_models::parameters::ParameterInfo;
 use rand::Rng;
 
+use super::ahead::Ahead;
 use super::evaluation::{evaluate, rows_without_a_loss};
 use super::rate_sweep::RateSweep;
 use super::steps::{StepData, Steps};
@@ -48,6 +49,8 @@ pub struct Trainer<'a> {
     weights_of: u64,
     /// Whether these are the moving average at that step.
     averaged: bool,
+    /// The next step's batches, where they take time to be laid out.
+    ahead: Option<Ahead>,
     /// Rates in place of those of the schedule.
     pub(super) sweep: Option<RateSweep>,
 }
@@ -127,6 +130,7 @@ impl<'a> Trainer<'a> {
             questions: None,
             weights_of: 0,
             averaged: false,
+            ahead: None,
             sweep: None,
         }
     }
@@ -304,15 +308,15 @@ impl<'a> Trainer<'a> {
         let data = self.steps.advance();
         let step = self.state.step + 1;
         let key = stream(self.recipe.seed, &format!("dropout/{step}")).random();
-        let mut first_row = 0;
-        let packs = data.packs.chunks(self.micro_batch);
-        let batches = packs.map(|packs| {
+        let batches = {
             phase!("batch");
-            let mode = Mode::Training { key, first_row };
-            first_row += packs.len();
-            Ok((self.train.batch(packs)?, mode))
-        });
-        let batches = batches.collect::<Result<Vec<_>, Error>>()?;
+            let batches = Ahead::finish(self.ahead.take(), self.train, &data.packs, self.micro_batch)?;
+            let modes = (0..).step_by(self.micro_batch).map(|first_row| Mode::Training { key, first_row });
+            batches.into_iter().zip(modes).collect::<Vec<_>>()
+        };
+        if step < self.steps.total {
+            self.ahead = Ahead::start(self.train, self.steps.upcoming(), self.micro_batch);
+        }
         if self.objective.lacks_company(&batches) && !self.steps.is_at_end() {
             let rows =
                 data.packs.iter().flat_map(|pack| &pack.examples).map(|row| self.train.location(*row).to_string());

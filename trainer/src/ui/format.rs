@@ -59,7 +59,7 @@ pub(super) fn evaluation(report: &EvalReport) -> String {
         EvalMetrics::Tokens { perplexity, token_accuracy, .. } => {
             format!("eval loss {loss:.4}  perplexity {perplexity:.2}  accuracy {:.1}%", 100.0 * token_accuracy)
         }
-        EvalMetrics::Pairs { pairs } => format!("eval loss {loss:.4}  {pairs} pairs"),
+        EvalMetrics::Pairs { pairs, .. } => format!("eval loss {loss:.4}  {pairs} pairs"),
         EvalMetrics::Rewards { margins, accuracies, .. } => {
             format!("eval loss {loss:.4}  margin {margins:.4}  accuracy {:.1}%", 100.0 * accuracies)
         }

@@ -122,7 +122,7 @@ fn rows_with_an_empty_cell_are_named_or_left_out_and_counted() {
     let lines: Vec<_> = dataset.examples().map(|example| example.unwrap().source.line).collect();
     assert_eq!((lines, dataset.left_empty().0), (vec![2, 5], 2));
     assert_eq!(dataset.notes, ["rows.csv: not used: `id`, `label` (in all rows)"]);
-    let report = crate::gate::Report::new(Some(&dataset), None, Some(&testing::tokenizer()), &config.gate);
+    let report = crate::gate::Report::new(Some(&dataset), None, Some(&testing::tokenizer()), &config.gate).unwrap();
     let said = report.pass().unwrap().to_string();
     assert!(said.contains("empty-message: 2 of 4 rows: something in them is empty, and they are left out"), "{said}");
     // A message without text, too.

@@ -38,6 +38,7 @@ fn plain<'a>(dir: &'a tempfile::TempDir, config: &'a DataConfig, cache: Option<&
         base: dir.path(),
         tokenizer: None,
         template: None,
+        pictures: None,
         fetch: &NoFetch,
         micro_batch: 2,
         cache,
@@ -78,7 +79,7 @@ fn a_row_of_tensors_is_a_pack_by_itself_and_its_arrays_are_read_for_the_batch() 
         }
         seen.sort_unstable();
         assert_eq!(seen, (0..9).collect::<Vec<_>>());
-        let report = Report::new(Some(&dataset), None, None, &config.gate);
+        let report = Report::new(Some(&dataset), None, None, &config.gate).unwrap();
         assert_eq!(report, Report::default(), "the checks of texts have nothing to say");
     }
 }
@@ -104,7 +105,7 @@ fn threads_change_nothing_and_equal_files_are_duplicates() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let dataset = prepare(&plain(&dir, &config, None)).unwrap();
-            let duplicates = Report::new(Some(&dataset), None, None, &config.gate).warnings;
+            let duplicates = Report::new(Some(&dataset), None, None, &config.gate).unwrap().warnings;
             assert_eq!((duplicates.len(), duplicates[0].count), (1, 1));
             assert_eq!(duplicates[0].examples[0].line, 8);
             (dataset.hash(), dataset.epoch(42, 1))

@@ -7,6 +7,7 @@ mod forward;
 mod loftq;
 mod lora;
 mod optim;
+mod pictures;
 mod preference;
 mod published;
 mod quantized;

@@ -62,7 +62,8 @@ fn scores_equal_the_reference() {
         let Command::Score(parsed) = Cli::parse_from(&words).command else { panic!("score") };
         let loaded = LoadedModel::new(&parsed.model, &parsed.rows.template).unwrap();
         let rows = loaded.rows(&[parsed.data.display().to_string()], &parsed.rows).unwrap();
-        let library: Vec<Scored> = rows.examples().map(|row| score(&loaded.model, &row.unwrap()).unwrap()).collect();
+        let library: Vec<Scored> =
+            rows.examples().map(|row| score(&loaded.model, &rows, &row.unwrap()).unwrap()).collect();
         let library: Vec<String> = library.iter().map(|row| serde_json::to_string(row).unwrap()).collect();
 
         let run = firebrand().args(&words[1..]).output().unwrap();

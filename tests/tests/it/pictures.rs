@@ -1,0 +1,245 @@
+//! Rows with pictures on the command line: image folders as people have them, what the model is given, wrong first steps.
+
+use std::fs;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use image::{ImageFormat, Rgb, RgbImage};
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+
+use crate::workshop::{Workshop, assert_says};
+
+const RECIPE: &str = r#"model = "towers"
+init = "random"
+output = "run"
+seed = 7
+
+[[data.train]]
+path = "pictures"
+
+[train]
+steps = 3
+batch_size = 4
+micro_batch_size = 2
+
+[optimizer]
+learning_rate = 1e-3
+[log]
+tensorboard = false
+"#;
+
+const COLOURS: [(&str, [u8; 3]); 4] =
+    [("red", [220, 30, 30]), ("green", [20, 160, 60]), ("blue", [30, 60, 210]), ("white", [250, 250, 250])];
+
+/// A picture of one colour with a black corner, so that turning it would be seen.
+fn picture(colour: [u8; 3], width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| if x + y < 9 { Rgb([0; 3]) } else { Rgb(colour) })
+}
+
+fn save(picture: &RgbImage, path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    picture.save(path).unwrap();
+}
+
+/// The shipped towers with a recipe that trains them from random weights.
+fn workshop() -> Workshop {
+    let workshop = Workshop::new();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/models/clip-tiny");
+    fs::create_dir(workshop.path("towers")).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), workshop.path("towers").join(entry.file_name())).unwrap();
+    }
+    workshop.write("recipe.toml", RECIPE);
+    workshop
+}
+
+/// The files that `data --tensors` writes, a row each.
+fn given(workshop: &Workshop, more: &[&str]) -> Vec<Vec<u8>> {
+    let _ = fs::remove_dir_all(workshop.path("out"));
+    workshop.succeed(&[&["data", "recipe.toml", "--tensors", "out"][..], more].concat());
+    let rows = workshop.read_rows("out/rows.jsonl");
+    rows.iter().map(|row| workshop.read(&format!("out/{}", row["tensors"].as_str().unwrap()))).collect()
+}
+
+/// The shape of an array and its bytes.
+fn array(file: &[u8], name: &str) -> (Vec<usize>, Vec<u8>) {
+    let file = SafeTensors::deserialize(file).unwrap();
+    let view = file.tensor(name).unwrap();
+    (view.shape().to_vec(), view.data().to_vec())
+}
+
+fn ids(file: &[u8]) -> Vec<i64> {
+    array(file, "input_ids").1.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
+}
+
+#[test]
+fn every_layout_of_the_same_pictures_gives_the_model_the_same() {
+    let workshop = workshop();
+    let caption = |colour: &str| format!("a {colour} square");
+    for (colour, rgb) in COLOURS {
+        let path = workshop.path("pictures").join(format!("{colour}.png"));
+        save(&picture(rgb, 40, 32), &path);
+        fs::write(path.with_extension("txt"), caption(colour) + "\n").unwrap();
+    }
+    fs::write(workshop.path("pictures/notes.txt"), "no caption").unwrap();
+    let beside = given(&workshop, &[]);
+    assert_eq!(beside.len(), 4);
+    // Sorted by name: blue, green, red, white.
+    assert_eq!(array(&beside[0], "pixel_values").0, [3, 32, 32]);
+    let words = ids(&beside[0]);
+    assert_eq!((words.len(), words[0], *words.last().unwrap()), (5, 2, 27));
+
+    // The same with a table of rows, in a subfolder, and as bytes in the rows.
+    let colours: Vec<&str> = ["blue", "green", "red", "white"].into();
+    fs::rename(workshop.path("pictures"), workshop.path("files")).unwrap();
+    fs::create_dir(workshop.path("pictures")).unwrap();
+    fs::rename(workshop.path("files"), workshop.path("pictures/files")).unwrap();
+    let row = |colour: &&str| json!({ "file_name": format!("files/{colour}.png"), "text": caption(colour) });
+    workshop.write_rows("pictures/metadata.jsonl", &colours.iter().map(row).collect::<Vec<_>>());
+    let listed = given(&workshop, &[]);
+    let cells = colours.iter().map(|colour| format!("files/{colour}.png,a {colour} square\n")).collect::<String>();
+    fs::remove_file(workshop.path("pictures/metadata.jsonl")).unwrap();
+    workshop.write("pictures/metadata.csv", &format!("file_name,text\n{cells}"));
+    let cells = given(&workshop, &[]);
+    let row = |colour: &&str| {
+        let bytes = fs::read(workshop.path("pictures/files").join(format!("{colour}.png"))).unwrap();
+        json!({ "photo": { "bytes": STANDARD.encode(bytes), "path": "x.png" }, "caption": caption(colour) })
+    };
+    workshop.write_rows("rows.jsonl", &colours.iter().map(row).collect::<Vec<_>>());
+    let columns = "data.train=[{ path = \"rows.jsonl\", columns = { image = \"photo\", text = \"caption\" } }]";
+    let held = given(&workshop, &["--set", columns]);
+    for (other, layout) in [(listed, "metadata.jsonl"), (cells, "metadata.csv"), (held, "bytes in rows")] {
+        assert!(other == beside, "{layout}: the model is given something else");
+    }
+}
+
+#[test]
+fn towers_learn_from_a_folder_of_pictures_and_go_on_with_the_same_bytes() {
+    let workshop = workshop();
+    for (colour, rgb) in COLOURS {
+        for (shape, size) in [("square", (40, 40)), ("bar", (70, 33))] {
+            let path = workshop.path("pictures").join(format!("{colour}-{shape}.webp"));
+            save(&picture(rgb, size.0, size.1), &path);
+            fs::write(path.with_extension("txt"), format!("a {colour} {shape}")).unwrap();
+        }
+    }
+    let eval = ["--set", "data.validation_split=0.4", "--set", "eval.every=2", "--set", "checkpoint.every=2"];
+    let said = workshop.succeed(&[&["train", "recipe.toml", "--ui", "plain"][..], &eval].concat());
+    assert!(
+        said.stderr.contains("with a caption beside it") || said.stdout.contains("with a caption beside it"),
+        "{said:?}"
+    );
+    let log = workshop.read_rows("run/metrics.jsonl");
+    assert!(log.iter().any(|line| line.get("eval_recall/text_to_image@5").is_some()), "{log:?}");
+    let whole = fs::read(workshop.path("run/model/model.safetensors")).unwrap();
+    assert!(workshop.path("run/model/preprocessor_config.json").is_file());
+    let parts = ["train", "recipe.toml", "--output", "parts"];
+    workshop.succeed(&[&parts[..], &eval].concat());
+    workshop.succeed(&[&parts[..], &eval, &["--resume", "checkpoint-2"]].concat());
+    assert!(fs::read(workshop.path("parts/model/model.safetensors")).unwrap() == whole);
+    // Embeddings of a picture are those of its tensors.
+    let tensors = given(&workshop, &[]);
+    assert_eq!(tensors.len(), 8);
+    workshop.succeed(&["score", "--model", "run/model", "--data", "pictures", "--out", "pictures.jsonl"]);
+    workshop.succeed(&["score", "--model", "run/model", "--data", "out/rows.jsonl", "--out", "tensors.jsonl"]);
+    let embeds = |name: &str| -> Vec<Value> {
+        workshop.read_rows(name).into_iter().map(|row| json!([row["image_embeds"], row["text_embeds"]])).collect()
+    };
+    assert_eq!(embeds("pictures.jsonl"), embeds("tensors.jsonl"));
+    let report = workshop.succeed(&["eval", "--model", "run/model", "--data", "pictures", "--json"]).stdout;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["pairs"], 8);
+    assert!(report["recall/image_to_text@10"].as_f64().unwrap() == 1.0, "{report}");
+}
+
+#[test]
+fn a_sheet_shows_what_training_sees() {
+    let workshop = workshop();
+    for (colour, rgb) in COLOURS {
+        save(&picture(rgb, 40, 32), &workshop.path("pictures").join(format!("{colour}.bmp")));
+        workshop.write(&format!("pictures/{colour}.txt"), "a thing");
+    }
+    workshop.succeed(&["data", "recipe.toml", "--out", "sheet.png"]);
+    let sheet = image::open(workshop.path("sheet.png")).unwrap().to_rgb8();
+    let wanted = COLOURS.map(|(_, rgb)| rgb);
+    for rgb in wanted {
+        assert!(sheet.pixels().any(|pixel| pixel.0 == rgb), "{rgb:?}");
+    }
+    let shown = workshop.succeed(&["data", "recipe.toml", "--rows", "1"]).stdout;
+    assert!(shown.contains("blue.bmp, 40 x 32 pixels") && shown.contains("a thing"), "{shown}");
+}
+
+#[test]
+fn the_gate_counts_what_is_odd_about_pictures() {
+    let workshop = workshop();
+    let red = picture(COLOURS[0].1, 40, 32);
+    save(&red, &workshop.path("pictures/a.png"));
+    red.save_with_format(workshop.path("pictures/b.bmp"), ImageFormat::Bmp).unwrap();
+    save(&picture([9; 3], 5, 32), &workshop.path("pictures/c.png"));
+    save(&picture([99; 3], 33, 32), &workshop.path("pictures/d.png"));
+    workshop.write("pictures/a.txt", "a red square");
+    workshop.write("pictures/b.txt", "a red thing");
+    workshop.write("pictures/c.txt", &"a ".repeat(40));
+    let said = workshop.fail(&["check", "recipe.toml"]);
+    assert_says!(&said, "empty-message", "d.png:1", "tiny", "c.png:1", "same-picture", "b.bmp:1", "truncated");
+    let allowed = workshop.succeed(&["check", "recipe.toml", "--json", "--set", "data.empty=skip"]).stdout;
+    for check in ["tiny", "same-picture", "truncated"] {
+        assert!(allowed.contains(check), "{check}: {allowed}");
+    }
+}
+
+#[test]
+fn a_picture_that_cannot_be_read_is_named_with_its_row() {
+    let workshop = workshop();
+    save(&picture([9; 3], 40, 40), &workshop.path("pictures/good.png"));
+    let whole = fs::read(workshop.path("pictures/good.png")).unwrap();
+    fs::write(workshop.path("pictures/cut.jpg"), &whole[..whole.len() / 2]).unwrap();
+    workshop.write("pictures/text.png", "I am a text");
+    let row = |name: &str| json!({ "file_name": name, "text": "a red square" });
+    workshop.write_rows(
+        "pictures/metadata.jsonl",
+        &[row("good.png"), row("cut.jpg"), row("text.png"), row("../recipe.toml"), row("/dev/zero"), row("gone.png")],
+    );
+    let said = workshop.fail(&["train", "recipe.toml"]);
+    assert_says!(
+        &said,
+        "metadata.jsonl:2",
+        "cut.jpg",
+        "cannot be decoded",
+        "metadata.jsonl:3",
+        "holds text",
+        "metadata.jsonl:4",
+        "allow_outside",
+        "metadata.jsonl:6"
+    );
+    assert!(!workshop.path("run").exists());
+    // A small file that claims a huge canvas is refused from its header.
+    workshop.write_rows("pictures/metadata.jsonl", &[row("good.png"), row("good.png")]);
+    let said = workshop.fail(&["train", "recipe.toml", "--set", "data.max_pixels=1599"]);
+    assert_says!(&said, "metadata.jsonl:1", "40 x 40", "data.max_pixels");
+}
+
+#[test]
+fn a_model_without_a_processor_says_what_is_missing() {
+    let workshop = workshop();
+    save(&picture([9; 3], 40, 40), &workshop.path("pictures/a.png"));
+    save(&picture([99; 3], 40, 40), &workshop.path("pictures/b.png"));
+    let row = |name: &str| json!({ "file_name": name, "text": "a red square" });
+    workshop.write_rows("pictures/metadata.jsonl", &[row("a.png"), row("b.png")]);
+    fs::remove_file(workshop.path("towers/preprocessor_config.json")).unwrap();
+    let format = "data.train=[{ path = \"pictures\", format = \"captioned\" }]";
+    let said = workshop.fail(&["check", "recipe.toml", "--set", format]);
+    assert_says!(&said, "preprocessor_config.json");
+    // A processor that makes pictures of another size than the model reads.
+    let text = r#"{"image_processor_type": "CLIPImageProcessor", "size": 16, "crop_size": 16}"#;
+    workshop.write("towers/preprocessor_config.json", text);
+    let said = workshop.fail(&["check", "recipe.toml"]);
+    assert_says!(&said, "pixel_values", "[3, 32, 32]", "[3, 16, 16]", "preprocessor_config.json");
+    workshop
+        .write("towers/preprocessor_config.json", r#"{"image_processor_type": "CLIPImageProcessor", "do_pad": true}"#);
+    let said = workshop.fail(&["check", "recipe.toml"]);
+    assert_says!(&said, "preprocessor_config.json", "`do_pad`");
+}
