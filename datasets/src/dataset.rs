@@ -322,9 +322,9 @@ impl Dataset {
         Self { pictures, ..self }
     }
 
-    /// Says what the labels of rows with pictures are to be learned as.
-    pub fn set_classes(&mut self, classes: Classes) {
-        self.classes = Some(Arc::new(classes));
+    /// The same rows, where `classes` say what the labels of rows with pictures are to be learned as.
+    pub fn with_classes(self, classes: Classes) -> Self {
+        Self { classes: Some(Arc::new(classes)), ..self }
     }
 
     /// Number of tokens of all examples.

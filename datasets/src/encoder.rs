@@ -98,6 +98,10 @@ impl Encoder {
                 Content::Image(image) => {
                     pictured(image, None, Some(RowLabel { label: label.clone(), weight: record.weight }))
                 }
+                _ if self.pictures.is_some() => {
+                    let expected = "`image` (a picture), which the model reads, beside the label";
+                    Err(DataError::row(location, expected, "a row without one"))
+                }
                 content => one(self.labelled(content, label.clone(), record.weight, location)?, Part::Alone, false),
             },
             Content::Preference { chosen, rejected } => {

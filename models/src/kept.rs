@@ -116,7 +116,8 @@ fn of(block: &BlockConfig, learning: Learning) -> usize {
     let norms = match block.residual {
         Residual::ParallelOneNorm | Residual::ParallelTwoNorms => width,
         Residual::Sequential | Residual::After | Residual::AfterBranch => 2 * width,
-        Residual::Around => 4 * width,
+        // The outputs of branches, of which scales are the factors.
+        Residual::Around | Residual::Scaled { .. } => 4 * width,
     };
     let inputs = match block.residual {
         Residual::ParallelOneNorm => when(qkv || up, width),
@@ -124,7 +125,8 @@ fn of(block: &BlockConfig, learning: Learning) -> usize {
         | Residual::ParallelTwoNorms
         | Residual::After
         | Residual::AfterBranch
-        | Residual::Around => when(qkv, width) + when(up, width),
+        | Residual::Around
+        | Residual::Scaled { .. } => when(qkv, width) + when(up, width),
     };
     let mlp = match block.mlp {
         MlpConfig::Gated { intermediate_size: inner, .. } | MlpConfig::GatedFused { intermediate_size: inner, .. } => {

@@ -1,6 +1,6 @@
 //! Transformer networks, the families of published models, and their weights files.
 //!
-//! [`parts`] are what networks are made of; [`decoder`] and [`towers`] are networks, and [`network`] is the sum of
+//! [`parts`] are what networks are made of; [`decoder`], [`image`] and [`towers`] are networks, and [`network`] is the sum of
 //! their kinds. [`families`] has a file for each architecture, which says how its `config.json` chooses parts and how
 //! its files name tensors; [`weights`] reads and writes those files. A [`Model`] is a network with the names of its
 //! tensors and the adapters on it. Not here: recipes, run folders, the command line.
@@ -10,6 +10,7 @@ pub mod decoder;
 mod error;
 pub mod families;
 pub mod hf_config;
+pub mod image;
 mod kept;
 mod model;
 pub mod network;
@@ -24,10 +25,9 @@ mod wording;
 
 pub use adapter::{extract as adapter_extract, folder as adapter_folder, merge as adapter_merge};
 pub use error::ModelError;
-pub use families::SCORE_MODULE;
 pub use kept::Kept;
 pub use model::{Hold, Model, ModelFiles, Student, TokenModules, VocabularyRows, WriteAs};
 pub use network::{Kind, Network, PictureInputs};
 pub use quantization_config::FourBitConfig;
-pub use views::{Pooled, Predictor, Stack, TokenLimits};
+pub use views::{Pooled, PooledInputs, Predictor, Stack, TokenLimits};
 pub use what_is_here::{Found, Wanted};

@@ -9,6 +9,7 @@ use firebrand_kernels::Precision;
 
 use crate::adapter::{Placed, Site};
 use crate::decoder::{Decoder, DecoderConfig, HeadConfig};
+use crate::image::{ImageConfig, ImageEncoder};
 use crate::parameters::ParameterSource;
 use crate::parts::{BlockConfig, Experts, Maps, maps};
 use crate::towers::{Towers, TowersConfig};
@@ -21,12 +22,15 @@ pub enum Network {
     Decoder(Decoder),
     /// A text tower and an image tower that embed into one space.
     Towers(Towers),
+    /// A transformer over the patches of an image, perhaps with a head.
+    Image(ImageEncoder),
 }
 
 maps!(
     enum Network {
         Decoder,
         Towers,
+        Image,
     }
 );
 
@@ -39,16 +43,18 @@ pub enum Kind {
     Classifier,
     /// [`Network::Towers`].
     Towers,
+    /// [`Network::Image`]: a classifier of images, or one still without a head.
+    Image,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: &[Self] = &[Self::Decoder, Self::Classifier, Self::Towers];
+    pub const ALL: &[Self] = &[Self::Decoder, Self::Classifier, Self::Towers, Self::Image];
 
     /// Whether it scores classes.
     pub fn classifies(self) -> bool {
         match self {
-            Self::Classifier => true,
+            Self::Classifier | Self::Image => true,
             Self::Decoder | Self::Towers => false,
         }
     }
@@ -60,6 +66,7 @@ impl fmt::Display for Kind {
             Self::Decoder => "decoder",
             Self::Classifier => "sequence classifier",
             Self::Towers => "pair of towers",
+            Self::Image => "image classifier",
         })
     }
 }
@@ -72,6 +79,8 @@ pub enum NetworkConfig {
     Decoder(DecoderConfig),
     /// The configuration of [`Network::Towers`].
     Towers(TowersConfig),
+    /// The configuration of [`Network::Image`].
+    Image(ImageConfig),
 }
 
 /// A stack of blocks, as the memory plan needs it.
@@ -109,25 +118,60 @@ impl NetworkConfig {
         match self {
             Self::Decoder(config) => kind_of(config),
             Self::Towers(_) => Kind::Towers,
+            Self::Image(_) => Kind::Image,
         }
     }
 
-    /// Number of classes of a sequence classifier.
+    /// Number of classes of a classifier.
     pub fn classes(&self) -> Option<usize> {
-        self.decoder().and_then(|config| config.classes)
+        match self {
+            Self::Decoder(config) => config.classes,
+            Self::Image(config) => config.classes,
+            Self::Towers(_) => None,
+        }
     }
 
-    /// The same with as many classes, or as a network that predicts tokens.
+    /// The same with as many classes, or without a head for them: then a decoder predicts tokens.
     pub fn with_classes(self, classes: Option<usize>) -> Self {
         match self {
             Self::Decoder(config) => Self::Decoder(DecoderConfig { classes, ..config }),
             Self::Towers(config) => Self::Towers(config),
+            Self::Image(config) => Self::Image(ImageConfig { classes, ..config }),
         }
     }
 
-    /// Whether the parameter at `path` belongs to the output head.
+    /// Whether the parameter at `path` is dropped when the network gets a new head for classes.
     pub fn is_of_head(&self, path: &str) -> bool {
-        self.decoder().is_some() && Decoder::is_of_head(path)
+        match self {
+            Self::Decoder(_) => Decoder::is_of_head(path),
+            Self::Image(_) => ImageEncoder::is_of_head(path),
+            Self::Towers(_) => false,
+        }
+    }
+
+    /// Whether other classes can be scored by a new head in place of the old one.
+    pub fn has_renewable_head(&self) -> bool {
+        match self {
+            Self::Image(_) => true,
+            Self::Decoder(_) | Self::Towers(_) => false,
+        }
+    }
+
+    /// Whether the parameter at `path` belongs to the scores of a classifier.
+    pub fn is_of_scores(&self, path: &str) -> bool {
+        match self {
+            Self::Decoder(config) => config.classes.is_some() && path == Decoder::SCORE,
+            Self::Image(_) => ImageEncoder::is_of_head(path),
+            Self::Towers(_) => false,
+        }
+    }
+
+    /// The paths of parameters that no forward pass reads: they have no gradient, and nothing moves them.
+    pub fn unread(&self) -> &'static [&'static str] {
+        match self {
+            Self::Image(_) => &[ImageEncoder::MASK],
+            Self::Decoder(_) | Self::Towers(_) => &[],
+        }
     }
 
     /// The id with which texts are padded.
@@ -137,7 +181,11 @@ impl NetworkConfig {
 
     /// The path of the matrix of scores, in a network that may have one.
     pub fn score(&self) -> Option<&'static str> {
-        self.decoder().map(|_| Decoder::SCORE)
+        match self {
+            Self::Decoder(_) => Some(Decoder::SCORE),
+            Self::Image(_) => Some(ImageEncoder::SCORE),
+            Self::Towers(_) => None,
+        }
     }
 
     /// What it reads of rows with pictures, if it reads pictures.
@@ -145,6 +193,7 @@ impl NetworkConfig {
         match self {
             Self::Decoder(_) => None,
             Self::Towers(config) => Some(PictureInputs { caption: Some(config.text.max_positions) }),
+            Self::Image(_) => Some(PictureInputs { caption: None }),
         }
     }
 
@@ -152,7 +201,15 @@ impl NetworkConfig {
     pub fn decoder(&self) -> Option<&DecoderConfig> {
         match self {
             Self::Decoder(config) => Some(config),
-            Self::Towers(_) => None,
+            Self::Towers(_) | Self::Image(_) => None,
+        }
+    }
+
+    /// The configuration of a network over images, if it is one.
+    pub fn image(&self) -> Option<&ImageConfig> {
+        match self {
+            Self::Image(config) => Some(config),
+            Self::Decoder(_) | Self::Towers(_) => None,
         }
     }
 
@@ -164,6 +221,9 @@ impl NetworkConfig {
                 StackConfig { block: &text.block, layers: text.layers, length: Some(text.max_positions) },
                 StackConfig { block: &vision.block, layers: vision.layers, length: Some(vision.patches.length()) },
             ],
+            Self::Image(ImageConfig { patches, block, layers, .. }) => {
+                vec![StackConfig { block, layers: *layers, length: Some(patches.length()) }]
+            }
         }
     }
 
@@ -173,7 +233,7 @@ impl NetworkConfig {
             Self::Decoder(config) if config.classes.is_none() => {
                 Some(Ends { embedding: Decoder::EMBEDDING, head: Decoder::HEAD, tied: config.head.tied })
             }
-            Self::Decoder(_) | Self::Towers(_) => None,
+            Self::Decoder(_) | Self::Towers(_) | Self::Image(_) => None,
         }
     }
 
@@ -184,7 +244,7 @@ impl NetworkConfig {
                 config.head.tied = tied;
                 Self::Decoder(config)
             }
-            Self::Towers(config) => Self::Towers(config),
+            other @ (Self::Towers(_) | Self::Image(_)) => other,
         }
     }
 
@@ -210,7 +270,16 @@ impl NetworkConfig {
                         ..other.clone()
                     }
             }
-            (Self::Decoder(_), Self::Towers(_)) | (Self::Towers(_), Self::Decoder(_)) => false,
+            (Self::Image(base), Self::Image(other)) => {
+                let settings = |config: &ImageConfig| {
+                    let block = BlockConfig { residual: config.block.residual.in_inference(), ..config.block.clone() };
+                    ImageConfig { block, initializer_range: base.initializer_range, ..config.clone() }
+                };
+                settings(base) == settings(other)
+            }
+            (Self::Decoder(_), Self::Towers(_) | Self::Image(_))
+            | (Self::Towers(_), Self::Decoder(_) | Self::Image(_))
+            | (Self::Image(_), Self::Decoder(_) | Self::Towers(_)) => false,
         }
     }
 
@@ -219,6 +288,7 @@ impl NetworkConfig {
         match self {
             Self::Decoder(config) => config.initializer_range,
             Self::Towers(config) => config.initializer_range,
+            Self::Image(config) => config.initializer_range,
         }
     }
 }
@@ -229,6 +299,7 @@ impl Network {
         match config {
             NetworkConfig::Decoder(config) => Self::Decoder(Decoder::new(config, source)),
             NetworkConfig::Towers(config) => Self::Towers(Towers::new(config, source)),
+            NetworkConfig::Image(config) => Self::Image(ImageEncoder::new(config, source)),
         }
     }
 
@@ -237,13 +308,15 @@ impl Network {
         match self {
             Self::Decoder(decoder) => kind_of(decoder.config()),
             Self::Towers(_) => Kind::Towers,
+            Self::Image(_) => Kind::Image,
         }
     }
 
-    /// Puts a score for each class in the place of the output head; a network without one is not changed.
+    /// Puts a score for each class in the place of the output head, or of another head of classes; towers are not changed.
     pub(crate) fn become_classifier(&mut self, classes: usize, source: &mut dyn ParameterSource) {
         match self {
             Self::Decoder(decoder) => decoder.become_classifier(classes, source),
+            Self::Image(image) => image.become_classifier(classes, source),
             Self::Towers(_) => {}
         }
     }
@@ -252,7 +325,7 @@ impl Network {
     pub(crate) fn set_padding(&mut self, id: usize) {
         match self {
             Self::Decoder(decoder) => decoder.set_padding(id),
-            Self::Towers(_) => {}
+            Self::Towers(_) | Self::Image(_) => {}
         }
     }
 
@@ -261,6 +334,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => NetworkConfig::Decoder(decoder.config().clone()),
             Self::Towers(towers) => NetworkConfig::Towers(towers.config().clone()),
+            Self::Image(image) => NetworkConfig::Image(image.config().clone()),
         }
     }
 
@@ -288,6 +362,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => decoder.precision(),
             Self::Towers(towers) => towers.precision(),
+            Self::Image(image) => image.precision(),
         }
     }
 
@@ -301,6 +376,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => decoder.set_precision(precision),
             Self::Towers(towers) => towers.set_precision(precision),
+            Self::Image(image) => image.set_precision(precision),
         }
     }
 
@@ -309,6 +385,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => decoder.sites_mut(),
             Self::Towers(towers) => towers.sites_mut(),
+            Self::Image(image) => image.sites_mut(),
         }
     }
 
@@ -317,6 +394,7 @@ impl Network {
         let outer = match self {
             Self::Decoder(decoder) => decoder.outer_adapters(),
             Self::Towers(towers) => towers.outer_adapters(),
+            Self::Image(_) => vec![],
         };
         let mut placed: Vec<Placed<'_>> = vec![];
         for (path, map) in self.linears() {
@@ -330,7 +408,7 @@ impl Network {
     pub(crate) fn untie(&mut self) {
         match self {
             Self::Decoder(decoder) => decoder.untie(),
-            Self::Towers(_) => {}
+            Self::Towers(_) | Self::Image(_) => {}
         }
     }
 
@@ -338,7 +416,7 @@ impl Network {
     pub(crate) fn replace_vocabulary(&mut self, rows: usize, change: &mut dyn FnMut(&str, Tensor<2>) -> Tensor<2>) {
         match self {
             Self::Decoder(decoder) => decoder.replace_vocabulary(rows, change),
-            Self::Towers(_) => {}
+            Self::Towers(_) | Self::Image(_) => {}
         }
     }
 
@@ -349,6 +427,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => decoder.merge_outer_adapters(),
             Self::Towers(towers) => towers.merge_outer_adapters(),
+            Self::Image(_) => {}
         }
     }
 
@@ -357,6 +436,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => decoder.device(),
             Self::Towers(towers) => towers.device(),
+            Self::Image(image) => image.device(),
         }
     }
 }

@@ -3,11 +3,12 @@
 //! Some kinds have a view and others do not. Code that needs a view asks for it and knows no kind. So a new kind that
 //! has a view works at once with all code written for it.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_kernels::{Precision, linear};
 
 use crate::decoder::{Decoder, Head};
+use crate::image::{ImageEncoder, Pixels};
 use crate::network::Network;
 use crate::parts::{Block, Cache, Context, Inputs};
 use crate::towers::Towers;
@@ -19,14 +20,26 @@ pub enum Predictor<'a> {
     Decoder(&'a Decoder),
 }
 
-/// A view of a network that reads a text as one row of features and scores it.
+/// A view of a network that reads a text or an image as one row of features and scores it.
 ///
-/// The features are the hidden state at the text's last token that is not padding. Padding is known *by its id*, as in
-/// the reference: a text that ends with that id is read before it.
+/// The features of a text are the hidden state at its last token that is not padding. Padding is known *by its id*, as in
+/// the reference: a text that ends with that id is read before it. Those of an image are the class state and the mean of the
+/// patches' states.
+#[derive(Debug, Clone, Copy)]
+pub enum Pooled<'a> {
+    /// A sequence classifier.
+    Texts(&'a Decoder),
+    /// An image classifier.
+    Images(&'a ImageEncoder),
+}
+
+/// What a [`Pooled`] reads at once.
 #[derive(Debug, Clone)]
-pub struct Pooled<'a> {
-    decoder: &'a Decoder,
-    score: Tensor<2>,
+pub enum PooledInputs {
+    /// Texts, and the places where they are read, as indices into the flattened `[batch * time]` positions.
+    Texts(Inputs, Vec<i32>),
+    /// Images of one size.
+    Images(Pixels),
 }
 
 /// What limits the rows of tokens that a network reads.
@@ -62,15 +75,24 @@ impl Network {
     pub fn predictor(&self) -> Option<Predictor<'_>> {
         match self {
             Self::Decoder(decoder) => decoder.config().classes.is_none().then_some(Predictor::Decoder(decoder)),
+            Self::Towers(_) | Self::Image(_) => None,
+        }
+    }
+
+    /// The network as a classifier of texts or images, if it is one.
+    pub fn pooled(&self) -> Option<Pooled<'_>> {
+        match self {
+            Self::Decoder(decoder) => decoder.config().classes.map(|_| Pooled::Texts(decoder)),
+            Self::Image(image) => image.config().classes.map(|_| Pooled::Images(image)),
             Self::Towers(_) => None,
         }
     }
 
-    /// The network as a sequence classifier, if it is one.
-    pub fn pooled(&self) -> Option<Pooled<'_>> {
+    /// The network over images, if it is one.
+    pub fn image(&self) -> Option<&ImageEncoder> {
         match self {
-            Self::Decoder(decoder) => Some(Pooled { decoder, score: decoder.score()? }),
-            Self::Towers(_) => None,
+            Self::Image(image) => Some(image),
+            Self::Decoder(_) | Self::Towers(_) => None,
         }
     }
 
@@ -85,7 +107,7 @@ impl Network {
                     unscaled_positions: config.unscaled_positions(),
                 })
             }
-            Self::Towers(_) => None,
+            Self::Towers(_) | Self::Image(_) => None,
         }
     }
 
@@ -93,7 +115,7 @@ impl Network {
     pub fn towers(&self) -> Option<&Towers> {
         match self {
             Self::Towers(towers) => Some(towers),
-            Self::Decoder(_) => None,
+            Self::Decoder(_) | Self::Image(_) => None,
         }
     }
 }
@@ -187,48 +209,84 @@ impl<'a> Predictor<'a> {
 }
 
 impl<'a> Pooled<'a> {
-    /// What the blocks share for this batch.
-    pub fn context(&self, inputs: &Inputs, mode: Mode) -> Context {
-        self.decoder.context(inputs, mode)
+    /// What the blocks share for these inputs.
+    pub fn context(self, inputs: &PooledInputs, mode: Mode) -> Context {
+        match (self, inputs) {
+            (Self::Texts(decoder), PooledInputs::Texts(inputs, _)) => decoder.context(inputs, mode),
+            (Self::Images(image), PooledInputs::Images(_)) => image.context(mode),
+            (Self::Texts(_), PooledInputs::Images(_)) | (Self::Images(_), PooledInputs::Texts(..)) => other_inputs(),
+        }
     }
 
-    /// Embedded tokens `[batch, time, width]`, the input of the first block.
-    pub fn embed(&self, inputs: &Inputs, mode: Mode) -> Tensor<3> {
-        self.decoder.embed(inputs, mode)
+    /// Embedded tokens or patches `[batch, time, width]`, the input of the first block.
+    pub fn embed(self, inputs: &PooledInputs, mode: Mode) -> Tensor<3> {
+        match (self, inputs) {
+            (Self::Texts(decoder), PooledInputs::Texts(inputs, _)) => decoder.embed(inputs, mode),
+            (Self::Images(image), PooledInputs::Images(pixels)) => image.embed(pixels.tensor(&image.device())),
+            (Self::Texts(_), PooledInputs::Images(_)) | (Self::Images(_), PooledInputs::Texts(..)) => other_inputs(),
+        }
     }
 
     /// The blocks.
-    pub fn stack(&self) -> Stack<'a> {
-        Stack { path: "layers", blocks: self.decoder.layers() }
+    pub fn stack(self) -> Stack<'a> {
+        let blocks = match self {
+            Self::Texts(decoder) => decoder.layers(),
+            Self::Images(image) => image.layers(),
+        };
+        Stack { path: "layers", blocks }
     }
 
-    /// Turns the output of the last block, `[batch, time, width]`, into the hidden states at which texts are read.
-    pub fn finish(&self, x: Tensor<3>, mode: Mode) -> Tensor<3> {
-        self.decoder.finish(x, mode)
+    /// The scores `[texts or images, classes]`, given the output of the last block, `[batch, time, width]`.
+    pub fn finish(self, x: Tensor<3>, inputs: &PooledInputs, mode: Mode) -> Tensor<2> {
+        match (self, inputs) {
+            (Self::Texts(decoder), PooledInputs::Texts(_, places)) => {
+                let features = at(decoder.finish(x, mode), places);
+                let score = decoder.score().unwrap_or_else(|| no_head());
+                linear(features, score, Precision::F32)
+            }
+            (Self::Images(image), PooledInputs::Images(_)) => {
+                image.scores(image.features(image.finish(x))).unwrap_or_else(|| no_head())
+            }
+            (Self::Texts(_), PooledInputs::Images(_)) | (Self::Images(_), PooledInputs::Texts(..)) => other_inputs(),
+        }
     }
 
-    /// The hidden states at which texts are read, `[batch, time, width]`.
-    pub fn hidden(&self, inputs: &Inputs, mode: Mode) -> Tensor<3> {
-        self.decoder.forward(inputs, mode)
+    /// The scores `[texts or images, classes]`.
+    pub fn scores(self, inputs: &PooledInputs, mode: Mode) -> Tensor<2> {
+        let context = self.context(inputs, mode);
+        let blocks = self.stack().blocks.iter();
+        let x = blocks.fold(self.embed(inputs, mode), |x, block| block.forward(x, &context, None));
+        self.finish(x, inputs, mode)
     }
 
-    /// The scores `[texts, classes]` of features `[texts, width]`.
-    pub fn scores(&self, features: Tensor<2>) -> Tensor<2> {
-        linear(features, self.score.clone(), Precision::F32)
-    }
-
-    /// The place in a text at which it is read.
-    pub fn place(&self, ids: impl DoubleEndedIterator<Item = i64> + ExactSizeIterator) -> usize {
-        let padding = self.decoder.config().padding.map(|id| id as i64);
+    /// The place in a text at which it is read; an image is read whole.
+    pub fn place(self, ids: impl DoubleEndedIterator<Item = i64> + ExactSizeIterator) -> usize {
+        let padding = match self {
+            Self::Texts(decoder) => decoder.config().padding.map(|id| id as i64),
+            Self::Images(_) => None,
+        };
         let mut places = ids.enumerate();
         // The first token where all are padding: the reference's argmax of zeros.
         places.rfind(|(_, id)| Some(*id) != padding).map_or(0, |(place, _)| place)
     }
+}
 
-    /// Number of classes.
-    pub fn classes(&self) -> usize {
-        self.score.dims()[0]
-    }
+/// The caller has checked that the rows are those of the network.
+fn other_inputs() -> ! {
+    panic!("texts for a classifier of images, or images for one of texts")
+}
+
+/// The view exists only where there is a head.
+fn no_head() -> ! {
+    panic!("a classifier without a head")
+}
+
+/// The states at `places` of `[batch, time, width]`, as `[places, width]`.
+fn at(states: Tensor<3>, places: &[i32]) -> Tensor<2> {
+    let [batch, time, width] = states.dims();
+    let places = TensorData::new(places.to_vec(), [places.len()]);
+    let places = Tensor::<1, Int>::from_data(places, &states.device());
+    states.reshape([batch * time, width]).select(0, places)
 }
 
 impl Towers {

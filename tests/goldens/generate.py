@@ -24,6 +24,9 @@ import clip
 import clip_adapters
 import clip_trajectories
 import config_defaults
+import dinov2
+import dinov2_adapters
+import dinov2_trajectories
 import distill_trajectories
 import families
 import family_trajectories
@@ -71,6 +74,9 @@ def jobs() -> dict:
     for module in (clip, clip_adapters, clip_trajectories):  # in this order, as below
         for name, case in module.CASES.items():
             table[f"towers/{name}"] = lambda name=name, case=case, module=module: module.write(name, case)
+    for module in (dinov2, dinov2_adapters, dinov2_trajectories):
+        for name, case in module.CASES.items():
+            table[f"images/{name}"] = lambda name=name, case=case, module=module: module.write(name, case)
     return table
 
 

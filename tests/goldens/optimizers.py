@@ -79,7 +79,7 @@ OURS = ("kind", "learning_rate", "adamw", "no_decay", "layer_decay")
 
 def distance(name: str, layers: int) -> int:
     """Steps from the output: 0 after the blocks, 1 for the last of them, one more than there are for what comes before."""
-    block = re.search(r"\b(?:layers|h|blocks)\.(\d+)\.", name)
+    block = re.search(r"\b(?:layers?|h|blocks)\.(\d+)\.", name)
     if block:
         return layers - int(block[1])
     return layers + 1 if re.search(r"embed|wte|wpe", name) else 0

@@ -28,7 +28,8 @@ def as_of_today(config: dict[str, Any]) -> dict[str, Any]:
 def parameters(config: dict[str, Any]) -> int:
     config = as_of_today({key: value for key, value in config.items() if key != "auto_map"})
     with torch.device("meta"):
-        auto = AutoModel if config["model_type"] == "clip" else AutoModelForCausalLM
+        without_head = ("clip", "dinov2", "dinov2_with_registers")
+        auto = AutoModel if config["model_type"] in without_head else AutoModelForCausalLM
         model = auto.from_config(AutoConfig.for_model(**config))
     return sum(parameter.numel() for parameter in model.parameters())
 

@@ -119,7 +119,7 @@ def exact_products(model: torch.nn.Module) -> None:
 def quantize_blocks(model: torch.nn.Module, kind: str, block: int, double: bool = False) -> None:
     """Puts the dequantized weight in place of every frozen matrix of the blocks, as `[out, in]`; head and routers stay."""
     for name, module in model.named_modules():
-        if isinstance(module, Conv1D | torch.nn.Linear) and re.search(r"\.(layers|h|blocks)\.", name) and "lora_" not in name:
+        if isinstance(module, Conv1D | torch.nn.Linear) and re.search(r"\.(layers?|h|blocks)\.", name) and "lora_" not in name:
             transposed = isinstance(module, Conv1D)
             weight = module.weight.data.t().contiguous() if transposed else module.weight.data
             if kind == "int8":

@@ -25,7 +25,7 @@ pub fn json(name: &str) -> Value {
 }
 
 /// Where goldens lie: those of language models at the top, those of another kind of network in a room of their own.
-const ROOMS: [&str; 2] = ["", "towers/"];
+const ROOMS: [&str; 3] = ["", "towers/", "images/"];
 
 /// Folders of language models whose name starts so, sorted.
 pub fn folders(prefix: &str) -> Vec<String> {

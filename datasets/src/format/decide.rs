@@ -89,17 +89,18 @@ pub fn decide(path: &str, asked: Format, rows: &[Row]) -> Result<Decision, DataE
     }
 }
 
-/// As [`decide`] for a model that reads pictures: rows with a picture are captioned.
+/// As [`decide`] for a model that reads pictures: rows with a picture are captioned if it reads captions, else labelled.
 ///
 /// # Errors
 /// As [`decide`].
-pub fn decide_pictured(path: &str, asked: Format, rows: &[Row]) -> Result<Decision, DataError> {
+pub fn decide_pictured(path: &str, asked: Format, rows: &[Row], captions: bool) -> Result<Decision, DataError> {
     let pictured = rows.iter().filter(|row| captioned::fits(&row.object)).count();
+    let reads = if captions { "pictures and captions" } else { "pictures" };
     match asked == Format::Auto && pictured > 0 {
         true => Ok(Decision {
             path: path.to_string(),
-            format: Format::Captioned,
-            why: format!("{pictured} of the first {} rows have {}", rows.len(), wanted(Format::Captioned)),
+            format: if captions { Format::Captioned } else { Format::Labelled },
+            why: format!("{pictured} of the first {} rows have a picture, and the model reads {reads}", rows.len()),
         }),
         false => decide(path, asked, rows),
     }

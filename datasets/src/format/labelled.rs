@@ -25,6 +25,9 @@ pub(super) fn parse(row: &Row, reach: Reach) -> Result<Content, DataError> {
         let (prompt, completion) = (required(row, "prompt", what)?, required(row, "completion", what)?);
         preference::answered(row, prompt, "completion", completion)?.into()
     } else if !has("text") && image::is_in(&row.object) {
+        if row.object.contains_key("weight") {
+            return Err(DataError::row(&row.location, "a labelled picture without `weight`", "one"));
+        }
         Content::Image(image::read(row, reach)?)
     } else {
         text::parse(row)?

@@ -304,11 +304,11 @@ impl<'a> Encoding<'a> {
                     }
                     return Ok(());
                 }
-                let decide = match self.request.pictures {
-                    Some(_) => format::decide_pictured,
-                    None => format::decide,
+                let (path, asked) = (&work.source.path, work.source.format);
+                let decision = match self.request.pictures {
+                    Some(pictures) => format::decide_pictured(path, asked, &first, !pictures.captions.is_empty())?,
+                    None => format::decide(path, asked, &first)?,
                 };
-                let decision = decide(&work.source.path, work.source.format, &first)?;
                 self.one_kind(&decision)?;
                 let (format, why) = (decision.format, decision.why);
                 self.meta.sources.push(SourceMeta { format, why, unread: Unread::default() });

@@ -11,12 +11,13 @@ use firebrand_adapters::peft::{
 use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, LoraConfig, LoraInit, Targets, Tying};
 
 use super::experts;
+use super::module_names;
 use super::site::Original;
 use super::token_rows;
 use super::trained_base::{self, BaseParameter, Tensors};
 use super::vocabulary;
-use crate::decoder::Decoder;
 use crate::error::ModelError;
+use crate::families::SCORE_MODULES;
 use crate::model::{Model, ModelFiles, encode_finite};
 use crate::weights::{CheckpointPlan, Dtype, PlanOptions, TensorSpec, WeightsFile};
 use crate::what_is_here::{Found, Wanted};
@@ -53,9 +54,11 @@ pub fn attach(model: &mut Model, config: &AdapterConfig, start: Start<'_>) -> Re
         let file = open_tensors(folder)?;
         vocabulary::fit(model, &file, &group_tensors(file.path(), file.names())?)?;
     }
+    let config = &module_names::in_memory(model, config)?;
     let selected = config.select(&selectable(model, config)?)?;
     if let Start::Fresh { .. } = start {
         experts::check(model, config, &selected)?;
+        module_names::check(model, &selected)?;
     }
     check_tie(model, config, &selected)?;
     let trained = trained_base::select(model, config.trained_base(), &selected)?;
@@ -131,6 +134,7 @@ fn attach_finished(model: &mut Model, mut config: PeftConfig, folder: &Path) -> 
         // The scores are in the folder, so what they are drawn from is of no consequence.
         model.become_classifier(classes, 0)?;
     }
+    config.method = module_names::in_memory(model, &config.method)?;
     let tensors = trained_base::names(model)?;
     let tensors: Vec<&str> = tensors.iter().map(String::as_str).collect();
     let (method, unmatched) =
@@ -246,7 +250,8 @@ pub fn read_config(folder: &Path) -> Result<PeftConfig, ModelError> {
 pub fn classes(folder: &Path) -> Result<Option<usize>, ModelError> {
     let file = open_tensors(folder)?;
     let names = group_tensors(file.path(), file.names())?;
-    let scores = names.base.get(Decoder::SCORE).map(|name| file.get(name)).transpose()?;
+    let name = SCORE_MODULES.iter().find_map(|module| names.base.get(&format!("{module}.weight")));
+    let scores = name.map(|name| file.get(name)).transpose()?;
     Ok(scores.and_then(|view| view.shape.first().copied()).filter(|classes| *classes > 0))
 }
 
@@ -284,6 +289,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 /// # Errors
 /// Errors of writing, with the path.
 pub fn save(model: &Model, config: &AdapterConfig, base_model: &str, folder: &Path) -> Result<(), ModelError> {
+    let config = &module_names::in_memory(model, config)?;
     let mut modules = vec![];
     let mut tensors = Tensors::new();
     for (path, placed) in model.adapters()? {
@@ -333,7 +339,7 @@ fn read_values(
     trained: &[BaseParameter],
 ) -> Result<Given, ModelError> {
     let path = file.path();
-    let names = group_tensors(path, file.names())?;
+    let names = module_names::of_file(model, group_tensors(path, file.names())?);
     let mismatch = |problem: String| AdapterError::Mismatch { path: path.to_path_buf(), problem };
     let mut given = Given {
         base: trained_base::read(model, file, &names, trained, config.trained_base().tying)?,

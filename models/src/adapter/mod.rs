@@ -5,6 +5,7 @@
 //! trained_base.rs  parameters of the base model that are trained beside adapters
 //! vocabulary.rs   adapters that were trained with another number of tokens
 //! experts.rs       which sets of adapters on experts PEFT reads correctly
+//! module_names.rs  modules that files call otherwise than PEFT
 //! folder.rs        PEFT folders, put on a model and written from it
 //! merge.rs         several adapter folders combined into one
 //! extract.rs       an adapter folder made from two models
@@ -14,6 +15,7 @@ mod experts;
 pub mod extract;
 pub mod folder;
 pub mod merge;
+mod module_names;
 mod site;
 mod token_rows;
 pub(crate) mod trained_base;

@@ -30,7 +30,8 @@ impl Family {
     pub(crate) fn config_of_blocks(self, config: &HfConfig, kept: &[usize]) -> Result<HfConfig, ModelError> {
         let network = self.config(config)?;
         let Some(whole) = network.decoder() else {
-            let problem = format!("a model of type {} has more than one stack of layers", self.name());
+            let problem =
+                format!("a model of type {} is no language model, and students are made of those", self.name());
             return Err(ModelError::Layers { path: config.path().to_owned(), problem });
         };
         if kept.iter().copied().eq(0..whole.layers) {

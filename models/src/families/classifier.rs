@@ -1,4 +1,4 @@
-//! Sequence classifiers in `config.json`: how many classes there are, what they are called, and which token is padding.
+//! Classifiers in `config.json`: how many classes there are, what they are called, and which token is padding.
 //!
 //! Reference: transformers 5.23, `configuration_utils.py` and `GenericForSequenceClassification` in `modeling_layers.py`,
 //! of which GPT-2, GPT-NeoX and older families have copies of their own. All read a text at the last token that is not
@@ -9,11 +9,16 @@ use serde_json::{Map, Value};
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
 
-/// The end of the names of transformers' classes of sequence classifiers.
-pub(crate) const CLASSIFIER: &str = "ForSequenceClassification";
+/// The ends of the names of transformers' classes of sequence classifiers, and of classifiers of images.
+pub(crate) const OF_TEXTS: &str = "ForSequenceClassification";
+pub(super) const OF_IMAGES: &str = "ForImageClassification";
 
-/// PEFT's name, and that of files, for the module of the scores.
-pub const SCORE_MODULE: &str = "score";
+/// PEFT's name, and that of files, for the module of the scores of texts, and of images.
+pub(super) const SCORE_OF_TEXTS: &str = "score";
+pub(super) const SCORE_OF_IMAGES: &str = "classifier";
+
+/// All names of modules of scores.
+pub(crate) const SCORE_MODULES: [&str; 2] = [SCORE_OF_TEXTS, SCORE_OF_IMAGES];
 
 /// The most classes that are accepted: more than any published classifier has.
 const MOST: usize = 1 << 16;
@@ -30,10 +35,10 @@ pub struct ClassNames {
     pub problem_type: Option<String>,
 }
 
-/// The number of classes, if the file is that of a sequence classifier.
-pub(super) fn classes(config: &HfConfig) -> Result<Option<usize>, ModelError> {
+/// The number of classes, if the file is that of a classifier whose class ends in `of`.
+pub(super) fn classes(config: &HfConfig, of: &str) -> Result<Option<usize>, ModelError> {
     let class = config.optional_strings("architectures")?.and_then(|classes| classes.first().copied());
-    if !class.is_some_and(|class| class.ends_with(CLASSIFIER)) {
+    if !class.is_some_and(|class| class.ends_with(of)) {
         return Ok(None);
     }
     let named = config.section("id2label")?.map(|names| names.map().len());
@@ -94,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_class_of_transformers_and_its_labels_are_a_classifier() {
-        let of = |text: &str| classes(&config(text));
+        let of = |text: &str| classes(&config(text), OF_TEXTS);
         let class = r#""architectures": ["LlamaForSequenceClassification"]"#;
         assert_eq!(of(r#"{"architectures": ["LlamaForCausalLM"], "id2label": {"0": "a"}}"#).unwrap(), None);
         assert_eq!(of("{}").unwrap(), None);

@@ -110,7 +110,7 @@ fn rules(decoder: &DecoderConfig) -> Vec<Rule> {
     let names = match decoder.block.residual {
         Residual::ParallelOneNorm => names.linear("norms.both", "input_layernorm"),
         Residual::ParallelTwoNorms => names.linear("norms.attention", "ln_attn").linear("norms.mlp", "ln_mlp"),
-        Residual::Sequential | Residual::After | Residual::AfterBranch | Residual::Around => {
+        Residual::Sequential | Residual::After | Residual::AfterBranch | Residual::Around | Residual::Scaled { .. } => {
             names.linear("norms.attention", "input_layernorm").linear("norms.mlp", "post_attention_layernorm")
         }
     };

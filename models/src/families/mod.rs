@@ -12,6 +12,8 @@ mod classifier;
 mod clip;
 mod common;
 mod defaults;
+mod dinov2;
+mod dinov2_with_registers;
 mod falcon;
 mod gemma;
 mod gemma2;
@@ -32,8 +34,8 @@ mod qwen2;
 mod qwen3;
 mod smollm3;
 
-pub(crate) use classifier::CLASSIFIER;
-pub use classifier::{ClassNames, SCORE_MODULE};
+pub use classifier::ClassNames;
+pub(crate) use classifier::{OF_TEXTS, SCORE_MODULES};
 use defaults::Entry;
 use firebrand_adapters::peft::Task;
 use serde::Serialize;
@@ -41,6 +43,7 @@ use serde::Serialize;
 use crate::decoder::{Decoder, DecoderConfig};
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
+use crate::image::ImageConfig;
 use crate::network::{Kind, NetworkConfig};
 use crate::quantization_config::{self, FourBitConfig};
 use crate::towers::TowersConfig;
@@ -76,6 +79,12 @@ enum NetworkDefinition {
     Towers {
         config: fn(&HfConfig) -> Result<TowersConfig, ModelError>,
         rules: fn(&TowersConfig) -> Vec<Rule>,
+        class: TransformersClass,
+    },
+    Image {
+        config: fn(&HfConfig) -> Result<ImageConfig, ModelError>,
+        rules: fn(&ImageConfig) -> Vec<Rule>,
+        /// That of its classifiers.
         class: TransformersClass,
     },
 }
@@ -171,6 +180,10 @@ families! {
     Mpt => mpt,
     /// CLIP: an image tower and a text tower.
     Clip => clip,
+    /// DINOv2: a transformer over images.
+    Dinov2 => dinov2,
+    /// DINOv2 with registers.
+    Dinov2WithRegisters => dinov2_with_registers,
 }
 
 /// PEFT's name for the matrix of the output head, whatever files call it.
@@ -209,6 +222,7 @@ impl Family {
         match self.definition().network {
             NetworkDefinition::Decoder { .. } => Kind::Decoder,
             NetworkDefinition::Towers { .. } => Kind::Towers,
+            NetworkDefinition::Image { .. } => Kind::Image,
         }
     }
 
@@ -222,10 +236,20 @@ impl Family {
         self.definition().targets
     }
 
-    /// The class in transformers of its sequence classifiers; absent where there is none.
+    /// The class in transformers of its classifiers; absent where there is none.
     pub(crate) fn classifier(self) -> Option<&'static str> {
-        match self.definition().network {
+        match &self.definition().network {
             NetworkDefinition::Decoder { classifier, .. } => Some(classifier),
+            NetworkDefinition::Image { class, .. } => Some(class.name),
+            NetworkDefinition::Towers { .. } => None,
+        }
+    }
+
+    /// The name, in PEFT and in files, of the module of its scores for classes; absent where there is none.
+    pub fn score_module(self) -> Option<&'static str> {
+        match self.definition().network {
+            NetworkDefinition::Decoder { .. } => Some(classifier::SCORE_OF_TEXTS),
+            NetworkDefinition::Image { .. } => Some(classifier::SCORE_OF_IMAGES),
             NetworkDefinition::Towers { .. } => None,
         }
     }
@@ -234,19 +258,19 @@ impl Family {
     pub(crate) fn peft_task(self, kind: Kind) -> Task {
         match (&self.definition().network, kind) {
             (NetworkDefinition::Decoder { .. }, Kind::Classifier) => Task::Classification,
-            (NetworkDefinition::Decoder { .. }, Kind::Decoder | Kind::Towers) => Task::CausalLm,
-            (NetworkDefinition::Towers { class, .. }, _) => {
+            (NetworkDefinition::Decoder { .. }, Kind::Decoder | Kind::Towers | Kind::Image) => Task::CausalLm,
+            (NetworkDefinition::Towers { class, .. } | NetworkDefinition::Image { class, .. }, _) => {
                 Task::Plain { class: class.name.into(), library: class.module.into() }
             }
         }
     }
 
-    /// Whether its folders in 4 bits can be read and written. Which maps of towers transformers quantizes, and how it
-    /// names the others, is not known here.
+    /// Whether its folders in 4 bits can be read and written. Which maps of other networks than decoders transformers quantizes,
+    /// and how it names the others, is not known here.
     pub(crate) fn has_quantized_folders(self) -> bool {
         match self.kind() {
             Kind::Decoder | Kind::Classifier => true,
-            Kind::Towers => false,
+            Kind::Towers | Kind::Image => false,
         }
     }
 
@@ -263,11 +287,15 @@ impl Family {
         }
         Ok(match self.definition().network {
             NetworkDefinition::Decoder { config: read, .. } => NetworkConfig::Decoder(DecoderConfig {
-                classes: classifier::classes(config)?,
+                classes: classifier::classes(config, classifier::OF_TEXTS)?,
                 padding: classifier::padding(config)?,
                 ..read(config)?
             }),
             NetworkDefinition::Towers { config: read, .. } => NetworkConfig::Towers(read(config)?),
+            NetworkDefinition::Image { config: read, .. } => NetworkConfig::Image(ImageConfig {
+                classes: classifier::classes(config, classifier::OF_IMAGES)?,
+                ..read(config)?
+            }),
         })
     }
 
@@ -298,8 +326,10 @@ impl Family {
                 rules
             }
             (NetworkDefinition::Towers { rules, .. }, NetworkConfig::Towers(towers)) => rules(towers),
-            (NetworkDefinition::Decoder { .. }, NetworkConfig::Towers(_))
-            | (NetworkDefinition::Towers { .. }, NetworkConfig::Decoder(_)) => {
+            (NetworkDefinition::Image { rules, .. }, NetworkConfig::Image(image)) => rules(image),
+            (NetworkDefinition::Decoder { .. }, NetworkConfig::Towers(_) | NetworkConfig::Image(_))
+            | (NetworkDefinition::Towers { .. }, NetworkConfig::Decoder(_) | NetworkConfig::Image(_))
+            | (NetworkDefinition::Image { .. }, NetworkConfig::Decoder(_) | NetworkConfig::Towers(_)) => {
                 let problem = format!("it is of a {}, not of a {}", self.kind(), network.kind());
                 return Err(ModelError::Rules { rule: self.name().into(), problem });
             }

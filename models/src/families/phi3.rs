@@ -52,7 +52,11 @@ fn config(config: &HfConfig) -> Result<DecoderConfig, ModelError> {
                 sight: Sight::Causal(window),
                 ..decoder.block.attention
             },
-            mlp: MlpConfig::GatedFused { intermediate_size, activation: activation(config, "hidden_act")? },
+            mlp: MlpConfig::GatedFused {
+                intermediate_size,
+                activation: activation(config, "hidden_act")?,
+                bias: false,
+            },
             ..decoder.block
         },
         ..decoder

@@ -1,4 +1,4 @@
-//! Sequence classifiers: [`Model::become_classifier`] puts a score for each class in the place of the output head.
+//! Classifiers: [`Model::become_classifier`] puts a score for each class in the place of the output head.
 
 use super::Model;
 use crate::error::ModelError;
@@ -7,38 +7,55 @@ use crate::parameters::{Listing, Random, Role};
 
 impl Model {
     /// Puts a frozen score for each of `classes` classes in the place of the output head. The scores are drawn from a
-    /// normal distribution with the deviation of new matrices (`initializer_range`), by `seed`. A classifier is not changed.
+    /// normal distribution with the deviation of new matrices (`initializer_range`), by `seed`; a bias is zero. A classifier
+    /// of as many classes is not changed.
     ///
     /// # Errors
-    /// A model whose texts cannot be classified; a classifier of another number of classes.
+    /// A model that cannot be a classifier; a sequence classifier of another number of classes.
     pub fn become_classifier(&mut self, classes: usize, seed: u64) -> Result<(), ModelError> {
         match (self.classes(), self.family.classifier()) {
             (Some(found), _) if found == classes => Ok(()),
-            (Some(found), _) => Err(ModelError::Classes {
+            (Some(found), _) if !self.network.config().has_renewable_head() => Err(ModelError::Classes {
                 problem: format!("its scores are of {found} classes, and {classes} are asked for"),
             }),
-            (None, None) => Err(ModelError::Classes {
-                problem: format!("a model of type {} does not classify texts", self.family.name()),
+            (_, None) => Err(ModelError::Classes {
+                problem: format!("a model of type {} does not classify", self.family.name()),
             }),
-            (None, Some(class)) => {
-                let deviation = self.network.config().initializer_range();
-                let mut random = Random { seed, deviation, device: self.device() };
-                let mut listing = Listing::of(&mut random);
-                self.network.become_classifier(classes, &mut listing);
-                let drawn = std::mem::take(&mut listing.parameters);
-                let config = self.network.config();
-                self.parameters.retain(|info| !config.is_of_head(&info.path));
-                self.parameters.extend(drawn);
-                self.component.tie = None;
-                self.component.config.set("architectures", vec![class]);
-                let usual = ClassNames::of(&self.component.config.without("id2label"), classes);
-                self.name_classes(&ClassNames { problem_type: None, ..usual });
-                Ok(())
-            }
+            // The features of images are the same whatever classes a published head tells apart.
+            (Some(_) | None, Some(class)) => self.renew_head(class, classes, seed),
         }
     }
 
-    /// Number of classes of a sequence classifier.
+    /// As [`Self::become_classifier`], with new scores even where there are as many.
+    ///
+    /// # Errors
+    /// A model that cannot be a classifier.
+    pub fn begin_classes(&mut self, classes: usize, seed: u64) -> Result<(), ModelError> {
+        match self.family.classifier() {
+            Some(class) => self.renew_head(class, classes, seed),
+            None => self.become_classifier(classes, seed),
+        }
+    }
+
+    fn renew_head(&mut self, class: &str, classes: usize, seed: u64) -> Result<(), ModelError> {
+        let deviation = self.network.config().initializer_range();
+        let mut random = Random { seed, deviation, device: self.device() };
+        let mut listing = Listing::of(&mut random);
+        self.network.become_classifier(classes, &mut listing);
+        let drawn = std::mem::take(&mut listing.parameters);
+        let config = self.network.config();
+        self.parameters.retain(|info| !config.is_of_head(&info.path));
+        self.parameters.retain(|info| drawn.iter().all(|new| new.path != info.path));
+        self.parameters.extend(drawn);
+        self.component.rename(self.family.rules(&config)?);
+        self.component.tie = None;
+        self.component.config.set("architectures", vec![class]);
+        let usual = ClassNames::of(&self.component.config.without("id2label"), classes);
+        self.name_classes(&ClassNames { problem_type: None, ..usual });
+        Ok(())
+    }
+
+    /// Number of classes of a classifier.
     pub fn classes(&self) -> Option<usize> {
         self.network.config().classes()
     }
@@ -69,8 +86,9 @@ impl Model {
         }
     }
 
-    /// The dtype in which the token table is stored: new scores are stored alike.
+    /// The table of tokens or positions: new scores are stored in its dtype.
     pub(super) fn table(&self) -> Option<&str> {
-        self.parameters.iter().find(|info| info.role == Role::TokenTable).map(|info| info.path.as_str())
+        let table = |role: Role| self.parameters.iter().find(|info| info.role == role);
+        table(Role::TokenTable).or_else(|| table(Role::Table)).map(|info| info.path.as_str())
     }
 }

@@ -8,7 +8,7 @@ use firebrand_kernels::QuantizationScheme;
 use super::ModelFiles;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
-use crate::weights::{Dtype, HeadTie, RuleSet};
+use crate::weights::{Dtype, HeadTie, Reading, RuleSet};
 
 /// A set of weights files with its configuration.
 #[derive(Debug, Clone)]
@@ -43,9 +43,28 @@ impl Component {
 
     /// The name of a parameter in the files.
     pub fn name_in_files(&self, ours: &str) -> Result<String, ModelError> {
-        self.rules.to_theirs(ours).ok_or_else(|| ModelError::Rules {
-            rule: ours.to_string(),
-            problem: "no rule of the family names this parameter".into(),
-        })
+        named(ours, self.rules.to_theirs(ours))
     }
+
+    /// The name of a parameter in the reference's memory.
+    pub fn name_in_memory(&self, ours: &str) -> Result<String, ModelError> {
+        named(ours, self.rules.in_memory(ours))
+    }
+
+    /// Takes other names for the same tensors.
+    pub fn rename(&mut self, rules: RuleSet) {
+        let renamed = |(theirs, dtype): (String, Dtype)| match self.rules.to_ours(&theirs) {
+            Some(Reading::Tensor(ours)) => (rules.to_theirs(&ours).unwrap_or(theirs), dtype),
+            Some(Reading::Ignored) | None => (theirs, dtype),
+        };
+        self.stored = std::mem::take(&mut self.stored).into_iter().map(renamed).collect();
+        self.rules = Arc::new(rules);
+    }
+}
+
+fn named(ours: &str, name: Option<String>) -> Result<String, ModelError> {
+    name.ok_or_else(|| ModelError::Rules {
+        rule: ours.to_string(),
+        problem: "no rule of the family names this parameter".into(),
+    })
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use firebrand_kernels::{QuantizationScheme, QuantizedWeight};
 
 use crate::error::ModelError;
-use crate::families::{CLASSIFIER, Family, HEAD_FOR_PEFT};
+use crate::families::{Family, HEAD_FOR_PEFT, OF_TEXTS};
 use crate::hf_config::HfConfig;
 use crate::network::{Ends, Network, NetworkConfig};
 use crate::parameters::{Listing, ParameterInfo, Shapes};
@@ -65,13 +65,15 @@ impl ModelFiles {
         let (config, note) = as_stored(config, &checkpoint)?;
         let mut notes: Vec<String> = note.into_iter().chain(family.notes(&config)).collect();
         let network = family.config(&config)?;
-        let rules = Arc::new(family.rules(&network)?);
+        let rules = family.rules(&network)?;
         let classifier = classifier(&config);
-        let network = match classifier.as_deref().is_some_and(|class| !class.ends_with(CLASSIFIER)) {
+        let network = match classifier.as_deref().is_some_and(|class| !class.ends_with(OF_TEXTS)) {
             // What its scores are of is not known here.
             true => network.with_classes(None),
             false => as_weights_end(network, &rules, &checkpoint),
         };
+        // Names may depend on the end.
+        let rules = Arc::new(family.rules(&network)?);
         let tie =
             network.ends().map(|ends| HeadTie::resolve(&rules, &checkpoint, ends.embedding, ends.head, ends.tied));
         let network = match &tie {
@@ -274,7 +276,7 @@ fn as_weights_end(network: NetworkConfig, rules: &RuleSet, checkpoint: &Checkpoi
 
 /// The class in transformers of a model that ends in a classifier, if `config` names one.
 fn classifier(config: &HfConfig) -> Option<String> {
-    const ENDS: [&str; 4] = [CLASSIFIER, "ForTokenClassification", "ForQuestionAnswering", "RewardModel"];
+    const ENDS: [&str; 4] = [OF_TEXTS, "ForTokenClassification", "ForQuestionAnswering", "RewardModel"];
     let classes = config.optional_strings("architectures").ok().flatten()?;
     let class = classes.into_iter().find(|class| ENDS.iter().any(|end| class.ends_with(end)))?;
     Some(clip(class))

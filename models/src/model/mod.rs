@@ -6,6 +6,7 @@
 //! load.rs      parameters from such a folder
 //! classifier.rs a score for each class in place of the output head
 //! component.rs what is known of the files that a model came from
+//! dropout.rs   what of dropout its configuration asks for
 //! save.rs      writing a model
 //! student.rs   a folder with some of the blocks of another, copied
 //! vocabulary.rs other numbers of tokens
@@ -15,6 +16,7 @@
 
 mod classifier;
 mod component;
+mod dropout;
 mod files;
 mod hold;
 mod load;
@@ -175,9 +177,11 @@ impl Model {
         self.train_all_but(&[])
     }
 
-    /// Makes every parameter trainable, except those at the paths `frozen`.
+    /// Makes every parameter trainable, except those at the paths `frozen` and those that nothing reads: without a gradient,
+    /// an optimiser would neither move nor decay them.
     pub fn train_all_but(self, frozen: &[&str]) -> Self {
-        self.with_network(|network| trained(network, |path| !frozen.contains(&path)).train())
+        let unread = self.network.config().unread();
+        self.with_network(|network| trained(network, |path| !frozen.contains(&path) && !unread.contains(&path)).train())
     }
 
     /// Our path of each parameter of the base model, with its name in files. A head that is tied has none.
@@ -332,8 +336,8 @@ impl Model {
         placed.map(|placed| Ok((self.module_for_peft(&placed.parameter)?, placed))).collect()
     }
 
-    /// PEFT's name of a parameter. PEFT uses the names of modules in memory, which are those in files, except
-    /// GPT-NeoX's head.
+    /// PEFT's name of a parameter. PEFT uses the names of modules in memory, which are those in files except for
+    /// GPT-NeoX's head and where a rule says so.
     ///
     /// # Errors
     /// No rule of the family names it.
@@ -374,33 +378,6 @@ impl Model {
     /// Whether it has routers that choose experts.
     pub fn has_routers(&self) -> bool {
         self.parameters.iter().any(|info| info.role == Role::Router)
-    }
-
-    /// Keys of its `config.json` that set dropout of the base model in training; it is not applied. A key in a section
-    /// has the section's name in front.
-    pub fn dropout_keys(&self) -> Vec<String> {
-        const KEYS: [&str; 10] = [
-            "attention_dropout",
-            "attn_pdrop",
-            "resid_pdrop",
-            "embd_pdrop",
-            "emb_pdrop",
-            "dropout",
-            "resid_dropout",
-            "embed_dropout",
-            "hidden_dropout",
-            "layerdrop",
-        ];
-        let asked =
-            |config: &HfConfig, key: &str| config.optional_f64(key).ok().flatten().is_some_and(|share| share > 0.0);
-        let config = self.config();
-        let whole = KEYS.into_iter().filter(|key| asked(config, key)).map(String::from);
-        let sections = config.map().keys().filter_map(|name| Some((name, config.section(name).ok()??)));
-        let of_sections = sections.flat_map(|(name, section)| {
-            let found: Vec<&str> = KEYS.into_iter().filter(|key| asked(&section, key)).collect();
-            found.into_iter().map(|key| format!("{name}.{key}")).collect::<Vec<_>>()
-        });
-        whole.chain(of_sections).collect()
     }
 
     /// Names of the parameters of the base that are trained beside adapters.
@@ -489,7 +466,7 @@ pub(crate) struct ExpertMap {
 fn name_for_peft(component: &Component, head: Option<&str>, ours: &str) -> Result<String, ModelError> {
     match head {
         Some(head) if head == ours => Ok(HEAD_FOR_PEFT.into()),
-        _ => component.name_in_files(ours),
+        _ => component.name_in_memory(ours),
     }
 }
 

@@ -170,9 +170,9 @@ impl Model {
         let table = |ends: Ends| stored.get(&self.component.name_in_files(ends.embedding).ok()?);
         let stored = stored.get(theirs).or_else(|| self.ends().filter(|ends| ends.head == ours).and_then(table));
         // New scores are stored like the embedding too.
-        let of_score = || self.network.config().score().filter(|path| *path == ours && self.classes().is_some());
+        let of_score = || self.network.config().is_of_scores(ours).then(|| self.table()).flatten();
         let stored = stored.or_else(|| {
-            of_score().and_then(|_| self.component.stored.get(&self.component.name_in_files(self.table()?).ok()?))
+            of_score().and_then(|table| self.component.stored.get(&self.component.name_in_files(table).ok()?))
         });
         match (stored?, self.component.quantized) {
             (dtype @ (Dtype::F32 | Dtype::F16 | Dtype::BF16), _) => Some(*dtype),

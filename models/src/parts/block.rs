@@ -1,4 +1,4 @@
-//! [`Block`]: one layer of a network, shared by decoders and towers.
+//! [`Block`]: one layer of a network, shared by all kinds.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use firebrand_kernels::Precision;
 
 use super::maps::maps;
+use super::scaled::ScaledNorms;
 use super::{Attention, BlockConfig, Context, LayerCache, Mlp, Norm, Residual};
 use crate::parameters::{ParameterSource, under, under_at};
 
@@ -23,7 +24,6 @@ pub struct Block {
 
 /// The norms of a block and how its branches are added: [`Residual`] with parameters.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a layer, and handles to tensors: hundreds of bytes are nothing")]
 pub enum Norms {
     /// [`Residual::Sequential`].
     Sequential(TwoNorms),
@@ -37,6 +37,8 @@ pub enum Norms {
     AfterBranch(TwoNorms),
     /// [`Residual::Around`].
     Around(FourNorms),
+    /// [`Residual::Scaled`].
+    Scaled(ScaledNorms),
 }
 
 /// One norm for both branches.
@@ -70,7 +72,7 @@ impl Block {
     /// Reads the parameters of layer `layer`, counted from zero.
     pub fn new(config: &BlockConfig, layer: usize, source: &mut dyn ParameterSource) -> Self {
         Self {
-            norms: Norms::new(config, &mut under(source, "norms")),
+            norms: Norms::new(config, layer, &mut under(source, "norms")),
             attention: Attention::new(config, layer, &mut under(source, "attention")),
             mlp: Mlp::new(config.mlp, config.width, config.initials, &mut under(source, "mlp")),
         }
@@ -113,6 +115,10 @@ impl Block {
                 let h = x.clone() + norm.attention_after.forward(attention(norm.attention.forward(x)));
                 h.clone() + norm.mlp_after.forward(mlp(norm.mlp.forward(h)))
             }
+            Norms::Scaled(norms) => {
+                let h = norms.attention.forward(x, context.mode, attention);
+                norms.mlp.forward(h, context.mode, mlp)
+            }
         }
     }
 }
@@ -120,7 +126,7 @@ impl Block {
 maps!(Block { attention, mlp });
 
 impl Norms {
-    fn new(config: &BlockConfig, source: &mut dyn ParameterSource) -> Self {
+    fn new(config: &BlockConfig, layer: usize, source: &mut dyn ParameterSource) -> Self {
         let mut norm = |name: &str| Norm::new(config.norm, config.width, &mut under(source, name));
         match config.residual {
             Residual::ParallelOneNorm => Self::ParallelOneNorm(OneNorm { both: norm("both") }),
@@ -134,6 +140,9 @@ impl Norms {
                 mlp: norm("mlp"),
                 mlp_after: norm("mlp_after"),
             }),
+            Residual::Scaled { initial, drop_path } => {
+                Self::Scaled(ScaledNorms::new(config, layer, (initial, drop_path), source))
+            }
         }
     }
 }

@@ -239,7 +239,7 @@ pub enum Affine {
 
 /// How attention and MLP are added to the residual stream. Except with [`Residual::After`], a norm follows the last
 /// block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Residual {
     /// `h = x + attention(norm(x))`, then `h + mlp(norm(h))`.
     Sequential,
@@ -253,6 +253,30 @@ pub enum Residual {
     AfterBranch,
     /// `h = x + norm(attention(norm(x)))`, then `h + norm(mlp(norm(h)))`.
     Around,
+    /// `h = x + s * attention(norm(x))`, then `h + t * mlp(norm(h))` with trained vectors `s` and `t` (LayerScale, Touvron
+    /// et al. 2021, arXiv:2103.17239).
+    Scaled {
+        /// Initial value of `s` and `t`.
+        initial: f32,
+        /// The share of rows for which a branch is left out in training; the others' are divided by what is kept
+        /// (stochastic depth, Huang et al. 2016, arXiv:1603.09382).
+        drop_path: f64,
+    },
+}
+
+impl Residual {
+    /// The same without what acts in training only.
+    pub(crate) fn in_inference(self) -> Self {
+        match self {
+            Self::Scaled { .. } => Self::Scaled { initial: 1.0, drop_path: 0.0 },
+            Self::Sequential
+            | Self::ParallelOneNorm
+            | Self::ParallelTwoNorms
+            | Self::After
+            | Self::AfterBranch
+            | Self::Around => self,
+        }
+    }
 }
 
 /// The MLP: the feed-forward part of a block.
@@ -267,12 +291,14 @@ pub enum MlpConfig {
         /// Whether all three matrices have biases.
         bias: bool,
     },
-    /// The same with gate and up in one matrix: all rows of gate, then all of up. No biases.
+    /// The same with gate and up in one matrix: all rows of gate, then all of up.
     GatedFused {
         /// Width of gate and up, each.
         intermediate_size: usize,
         /// Applied to the gate.
         activation: Activation,
+        /// Whether both matrices have biases.
+        bias: bool,
     },
     /// `down(activation(up(x)))`.
     Plain {

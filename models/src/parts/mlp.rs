@@ -53,9 +53,9 @@ impl Mlp {
             MlpConfig::Gated { intermediate_size, activation, bias } => {
                 Self::Gated(GatedMlp::new([intermediate_size, width], activation, bias, (Role::Map, initials), source))
             }
-            MlpConfig::GatedFused { intermediate_size, activation } => Self::GatedFused(FusedGatedMlp {
-                gate_up: read("gate_up", [2 * intermediate_size, width], false, up),
-                down: read("down", [width, intermediate_size], false, down),
+            MlpConfig::GatedFused { intermediate_size, activation, bias } => Self::GatedFused(FusedGatedMlp {
+                gate_up: read("gate_up", [2 * intermediate_size, width], bias, up),
+                down: read("down", [width, intermediate_size], bias, down),
                 activation,
             }),
             MlpConfig::Plain { intermediate_size, activation, bias } => Self::Plain(PlainMlp {

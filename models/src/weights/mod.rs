@@ -42,7 +42,7 @@ pub use dtype::Dtype;
 pub use file::WeightsFile;
 pub use pickle::PickleFile;
 pub use plan::{CheckpointPlan, PlanOptions, TensorSpec};
-pub use rules::{Layout, Reading, Rule, RuleSet};
+pub use rules::{InMemory, Layout, Reading, Rule, RuleSet};
 pub use safetensors::SafetensorsFile;
 pub use tie::{Head, HeadTie};
 pub use view::TensorView;

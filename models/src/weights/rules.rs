@@ -17,6 +17,8 @@ pub enum Layout {
     Transposed,
     /// A tensor of rank zero in files; in memory a vector of length one.
     Scalar,
+    /// In files, so many dimensions of length one stand before those in memory.
+    Ones(usize),
 }
 
 impl Layout {
@@ -26,6 +28,7 @@ impl Layout {
             Layout::Same => shape.to_vec(),
             Layout::Transposed => shape.iter().rev().copied().collect(),
             Layout::Scalar => vec![],
+            Layout::Ones(count) => [vec![1; count].as_slice(), shape].concat(),
         }
     }
 
@@ -43,8 +46,9 @@ impl Layout {
 /// A rule for a name.
 #[derive(Debug, Clone)]
 pub enum Rule {
-    /// The same tensor under two names. It is written as `theirs`, and also read under the `aliases` of older files.
-    Same { ours: String, theirs: String, aliases: Vec<String>, layout: Layout },
+    /// The same tensor under two names. It is written as `theirs`, and also read under the `aliases` of older files and
+    /// under the name that the reference has for it in memory, by which adapters are named.
+    Same { ours: String, theirs: String, aliases: Vec<String>, in_memory: InMemory, layout: Layout },
     /// A buffer that files may hold and the model computes itself, such as `rotary_emb.inv_freq`.
     Ignored { theirs: String },
 }
@@ -57,7 +61,8 @@ impl Rule {
 
     /// A tensor with our name and another name in files.
     pub fn renamed(ours: &str, theirs: &str) -> Rule {
-        Rule::Same { ours: ours.to_owned(), theirs: theirs.to_owned(), aliases: Vec::new(), layout: Layout::Same }
+        let (ours, theirs) = (ours.to_owned(), theirs.to_owned());
+        Rule::Same { ours, theirs, aliases: Vec::new(), in_memory: InMemory::Same, layout: Layout::Same }
     }
 
     /// A tensor that is not needed.
@@ -85,6 +90,33 @@ impl Rule {
         }
         self
     }
+
+    /// Says that the reference calls the tensor otherwise in memory than in files. It is read under that name too.
+    pub fn called(mut self, name: &str) -> Rule {
+        if let Rule::Same { in_memory, .. } = &mut self {
+            *in_memory = InMemory::Called(name.to_owned());
+        }
+        self
+    }
+
+    /// Says that the tensor is several in the reference's memory.
+    pub fn split(mut self) -> Rule {
+        if let Rule::Same { in_memory, .. } = &mut self {
+            *in_memory = InMemory::Split;
+        }
+        self
+    }
+}
+
+/// What a tensor of files is in the reference's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InMemory {
+    /// The same, under the same name.
+    Same,
+    /// The same under another name.
+    Called(String),
+    /// Several tensors.
+    Split,
 }
 
 /// The meaning of a name in a file.
@@ -103,16 +135,20 @@ pub struct RuleSet {
     readings: Vec<(Template, Option<Template>)>,
     /// Our name, the name in files, and the layout there.
     writings: Vec<(Template, Template, Layout)>,
+    /// Our name and that in the reference's memory, where it is not that in files.
+    memories: Vec<(Template, Template)>,
+    /// Our names of tensors that are several there.
+    split: Vec<Template>,
 }
 
 impl RuleSet {
     /// Error: a malformed template, spellings with different numbers of `{}`, a name with two rules.
     pub fn new(rules: impl IntoIterator<Item = Rule>) -> Result<Self, ModelError> {
-        let mut set = RuleSet { readings: Vec::new(), writings: Vec::new() };
+        let mut set = RuleSet { readings: Vec::new(), writings: Vec::new(), memories: Vec::new(), split: Vec::new() };
         for rule in rules {
             match rule {
                 Rule::Ignored { theirs } => set.add_reading(template(&theirs)?, None)?,
-                Rule::Same { ours, theirs, aliases, layout } => {
+                Rule::Same { ours, theirs, aliases, in_memory, layout } => {
                     let (ours, canonical) = (template(&ours)?, template(&theirs)?);
                     if let Some((claimed, ..)) = set.writings.iter().find(|(other, ..)| other.overlaps(&ours)) {
                         return Err(contradiction(&ours, format!("`{claimed}` is already ours by another rule")));
@@ -120,6 +156,15 @@ impl RuleSet {
                     set.add_reading(canonical.clone(), Some(&ours))?;
                     for alias in aliases {
                         set.add_reading(template(&alias)?, Some(&ours))?;
+                    }
+                    match in_memory {
+                        InMemory::Same => {}
+                        InMemory::Called(name) => {
+                            let name = template(&name)?;
+                            set.add_reading(name.clone(), Some(&ours))?;
+                            set.memories.push((ours.clone(), name));
+                        }
+                        InMemory::Split => set.split.push(ours.clone()),
                     }
                     set.writings.push((ours, canonical, layout));
                 }
@@ -139,6 +184,28 @@ impl RuleSet {
     /// The name under which our tensor is written; `None` when no rule covers it.
     pub fn to_theirs(&self, ours: &str) -> Option<String> {
         self.writings.iter().find_map(|(from, to, _)| Some(to.fill(&from.matches(ours)?)))
+    }
+
+    /// The name of our tensor in the reference's memory; `None` when no rule covers it.
+    pub fn in_memory(&self, ours: &str) -> Option<String> {
+        self.called(ours).or_else(|| self.to_theirs(ours))
+    }
+
+    /// The name in the reference's memory of a tensor with this name in files, where the two differ.
+    pub fn in_memory_of(&self, theirs: &str) -> Option<String> {
+        match self.to_ours(theirs)? {
+            Reading::Tensor(ours) => self.called(&ours),
+            Reading::Ignored => None,
+        }
+    }
+
+    /// Whether our tensor is several in the reference's memory.
+    pub fn is_split(&self, ours: &str) -> bool {
+        self.split.iter().any(|template| template.matches(ours).is_some())
+    }
+
+    fn called(&self, ours: &str) -> Option<String> {
+        self.memories.iter().find_map(|(from, to)| Some(to.fill(&from.matches(ours)?)))
     }
 
     /// The layout of our tensor in files.
@@ -211,6 +278,24 @@ mod tests {
         let theirs = Layout::Transposed.convert(vec![1, 2, 3, 4, 5, 6], &[2, 3]);
         assert_eq!(theirs, [1, 4, 2, 5, 3, 6]);
         assert_eq!(Layout::Transposed.convert(theirs, &[3, 2]), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_name_in_memory_is_read_and_names_adapters() {
+        let set = RuleSet::new([Rule::renamed("q.{}", "query.{}").called("q_proj.{}"), Rule::same("c")]).unwrap();
+        assert_eq!(
+            (set.in_memory("q.3").unwrap(), set.to_theirs("q.3").unwrap()),
+            ("q_proj.3".into(), "query.3".into())
+        );
+        assert_eq!(set.to_ours("q_proj.3"), Some(Reading::Tensor("q.3".into())));
+        assert_eq!((set.in_memory_of("query.3"), set.in_memory_of("c")), (Some("q_proj.3".into()), None));
+        assert_eq!((set.in_memory("c"), set.in_memory("d")), (Some("c".into()), None));
+    }
+
+    #[test]
+    fn dimensions_of_one_stand_before_the_others_in_files() {
+        assert_eq!(Layout::Ones(2).shape(&[3, 4]), [1, 1, 3, 4]);
+        assert_eq!(Layout::Ones(1).convert(vec![1, 2], &[1, 2]), [1, 2]);
     }
 
     #[test]

@@ -152,9 +152,10 @@ fn kinds_of_networks_are_told_apart_where_that_is_the_subject() {
     ];
     let mut sources = program();
     sources.retain(|source| !knows.iter().any(|place| source.path.starts_with(place)));
-    let kinds = ["Network::Decoder", "Network::Towers", "Kind::Decoder", "Kind::Classifier", "Kind::Towers"];
-    let configs = ["NetworkConfig::Decoder", "NetworkConfig::Towers"];
-    assert_none(places(&sources, &[&kinds[..], &configs[..]].concat()), "kinds told apart");
+    let networks = ["Network::Decoder", "Network::Towers", "Network::Image"];
+    let kinds = ["Kind::Decoder", "Kind::Classifier", "Kind::Towers", "Kind::Image"];
+    let configs = ["NetworkConfig::Decoder", "NetworkConfig::Towers", "NetworkConfig::Image"];
+    assert_none(places(&sources, &[&networks[..], &kinds[..], &configs[..]].concat()), "kinds told apart");
     for folder in
         ["models/src/weights/", "models/src/model/", "trainer/src/training/", "trainer/src/run/", "trainer/src/optim/"]
     {

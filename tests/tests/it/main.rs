@@ -23,6 +23,7 @@ mod going_on;
 mod goldens;
 mod house;
 mod hub;
+mod images;
 mod inspect;
 mod joined;
 mod named_files;

@@ -18,6 +18,7 @@ fn model_of(kind: Kind) -> &'static str {
         Kind::Decoder => "llama-gqa-tied",
         Kind::Classifier => "classifiers/llama",
         Kind::Towers => "towers/clip-quick-gelu",
+        Kind::Image => "images/dinov2",
     }
 }
 
@@ -49,6 +50,12 @@ fn trajectories_of(objective: &ObjectiveRecipe, kind: Kind) -> &'static [&'stati
             "classifiers/trajectory-multi-full",
             "classifiers/trajectory-regression-full",
         ],
+        (ObjectiveRecipe::Classify(_), Kind::Image) => &[
+            "images/trajectory-dinov2-full",
+            "images/trajectory-dinov2-lora",
+            "images/trajectory-dinov2-qlora",
+            "images/trajectory-dinov2-probe",
+        ],
         (ObjectiveRecipe::Reward(_), Kind::Decoder) => {
             &["classifiers/trajectory-reward-lora", "classifiers/trajectory-reward-center-lora"]
         }
@@ -60,10 +67,11 @@ fn trajectories_of(objective: &ObjectiveRecipe, kind: Kind) -> &'static [&'stati
             | ObjectiveRecipe::Orpo(_)
             | ObjectiveRecipe::Simpo(_)
             | ObjectiveRecipe::Kto(_),
-            Kind::Classifier | Kind::Towers,
+            Kind::Classifier | Kind::Towers | Kind::Image,
         ) => &[],
-        (ObjectiveRecipe::Classify(_) | ObjectiveRecipe::Reward(_), Kind::Towers) => &[],
-        (ObjectiveRecipe::Contrastive(_), Kind::Decoder | Kind::Classifier) => &[],
+        (ObjectiveRecipe::Classify(_), Kind::Towers) => &[],
+        (ObjectiveRecipe::Reward(_), Kind::Towers | Kind::Image) => &[],
+        (ObjectiveRecipe::Contrastive(_), Kind::Decoder | Kind::Classifier | Kind::Image) => &[],
     }
 }
 

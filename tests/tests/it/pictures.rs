@@ -5,6 +5,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use firebrand_tests::golden;
 use image::{ImageFormat, Rgb, RgbImage};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -242,4 +243,95 @@ fn a_model_without_a_processor_says_what_is_missing() {
         .write("towers/preprocessor_config.json", r#"{"image_processor_type": "CLIPImageProcessor", "do_pad": true}"#);
     let said = workshop.fail(&["check", "recipe.toml"]);
     assert_says!(&said, "preprocessor_config.json", "`do_pad`");
+}
+
+/// A tiny DINOv2 without a head, a folder for each class, and a recipe that trains a new head and all below it.
+fn classifier() -> Workshop {
+    let workshop = Workshop::new();
+    let from = golden::path("images/dinov2-bare");
+    fs::create_dir(workshop.path("backbone")).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(from.join(name), workshop.path("backbone").join(name)).unwrap();
+    }
+    let processor = r#"{"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 32}, "crop_size": 28}"#;
+    workshop.write("backbone/preprocessor_config.json", processor);
+    for (colour, rgb) in COLOURS {
+        for number in 0..4 {
+            let shade = rgb.map(|level: u8| level.saturating_sub(number * 5));
+            save(
+                &picture(shade, 30 + u32::from(number), 40),
+                &workshop.path(&format!("pictures/{colour}/{number}.png")),
+            );
+        }
+    }
+    let recipe = RECIPE.replace("model = \"towers\"\ninit = \"random\"", "model = \"backbone\"");
+    workshop.write("recipe.toml", &recipe.replace("learning_rate = 1e-3", "learning_rate = 3e-3"));
+    workshop
+}
+
+#[test]
+fn the_folders_of_pictures_are_classes_that_a_backbone_learns() {
+    let workshop = classifier();
+    let long = ["train", "recipe.toml", "--set", "train.steps=40", "--set", "data.validation_split=0.25"];
+    workshop.succeed(&long);
+    let config: Value = serde_json::from_slice(&workshop.read("run/model/config.json")).unwrap();
+    assert_eq!(config["id2label"], json!({ "0": "blue", "1": "green", "2": "red", "3": "white" }));
+    assert_eq!(config["architectures"], json!(["Dinov2ForImageClassification"]));
+    assert!(workshop.path("run/model/preprocessor_config.json").is_file());
+    let report = workshop.succeed(&["eval", "--model", "run/model", "--data", "pictures", "--json"]).stdout;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["rows"], 16);
+    assert!(report["accuracy"].as_f64().unwrap() >= 0.9, "{report}");
+    workshop.succeed(&["score", "--model", "run/model", "--data", "pictures", "--out", "scores.jsonl"]);
+    let scores = workshop.read_rows("scores.jsonl");
+    assert_eq!((scores.len(), scores[5]["logits"].as_array().unwrap().len()), (16, 4));
+    // The labels that the model is given are the numbers of these names.
+    let labels: Vec<i64> = given(&workshop, &[])
+        .iter()
+        .map(|file| i64::from_le_bytes(array(file, "labels").1.try_into().unwrap()))
+        .collect();
+    assert_eq!(labels, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]);
+}
+
+#[test]
+fn a_class_that_the_head_does_not_have_is_named_by_its_picture() {
+    let workshop = classifier();
+    let labels = ["--set", "objective.kind=classify", "--set", "objective.labels=[\"blue\", \"green\", \"red\"]"];
+    let said = workshop.fail(&[&["check", "recipe.toml"][..], &labels].concat());
+    assert_says!(&said, "white/0.png:1", "\"white\"", "blue");
+    fs::remove_dir_all(workshop.path("pictures/green")).unwrap();
+    fs::remove_dir_all(workshop.path("pictures/red")).unwrap();
+    fs::remove_dir_all(workshop.path("pictures/white")).unwrap();
+    let said = workshop.fail(&["check", "recipe.toml"]);
+    assert_says!(&said, "at least two classes");
+}
+
+#[test]
+fn towers_tell_classes_apart_by_their_names() {
+    let workshop = classifier();
+    let towers = crate::pictures::workshop();
+    fs::rename(towers.path("towers"), workshop.path("towers")).unwrap();
+    workshop.write("recipe.toml", &RECIPE.replace("\"pictures\"", "\"captions\""));
+    for (colour, rgb) in COLOURS {
+        for number in 0..3 {
+            let shade = rgb.map(|level: u8| level.saturating_sub(number * 7));
+            let path = workshop.path(&format!("captions/{colour}-{number}.png"));
+            save(&picture(shade, 32, 32), &path);
+            fs::write(path.with_extension("txt"), format!("a {colour} square")).unwrap();
+        }
+    }
+    let long = ["--set", "train.steps=60", "--set", "train.batch_size=12", "--set", "train.micro_batch_size=12"];
+    workshop.succeed(&[&["train", "recipe.toml"][..], &long].concat());
+    workshop.write("prompts.txt", "a {} square\nthe {} square\n");
+    let zero_shot = ["eval", "--model", "run/model", "--data", "pictures", "--zero-shot", "--json"];
+    let said = workshop.succeed(&[&zero_shot[..], &["--templates", "prompts.txt"]].concat()).stdout;
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&report["classes"], &report["rows"]), (&json!(4), &json!(16)));
+    assert!(report["zero_shot_accuracy"].as_f64().unwrap() > 0.7, "{report}");
+    workshop.write("classes.txt", "blue\ngreen\n");
+    let said = workshop.fail(&[&zero_shot[..], &["--classes", "classes.txt"]].concat());
+    assert_says!(&said, "red/0.png:1", "one of the classes");
+    workshop.write("prompts.txt", "a square\n");
+    let said = workshop.fail(&[&zero_shot[..], &["--templates", "prompts.txt"]].concat());
+    assert_says!(&said, "{}", "a square");
 }

@@ -54,10 +54,10 @@ pub fn run(arguments: &DataArgs) -> Result<ExitCode, Error> {
         SplitName::Eval => Split::Eval,
     };
     if let Some(path) = &arguments.tensors {
-        let mut data = all(&loaded.recipe, &text)?;
+        let data = all(&loaded.recipe, &text)?;
         decide_classes(&mut loaded, &folder, &data)?;
-        data.learn_classes(&loaded.recipe);
-        let written = tensors::write(&of_split(data, split)?, arguments.rows.unwrap_or(usize::MAX), path)?;
+        let data = of_split(data.with_classes(&loaded.recipe), split)?;
+        let written = tensors::write(&data, arguments.rows.unwrap_or(usize::MAX), path)?;
         eprintln!("{} written into {}", count(written, "row"), path.display());
         return Ok(ExitCode::SUCCESS);
     }

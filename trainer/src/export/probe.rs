@@ -1,11 +1,13 @@
 //! [`Probe`]: the rows on which two models are compared.
 
-use firebrand_datasets::{Batch, BatchContent, Dataset, RowKind, Tokenizer};
+use firebrand_datasets::{Batch, BatchContent, Dataset, NamedArrays, RowKind, Tokenizer};
+use firebrand_models::image::Pixels;
+use firebrand_models::parts::PatchesConfig;
 use firebrand_models::towers::{TextInputs, Towers};
 use firebrand_models::{Model, TokenLimits};
 
 use crate::error::Error;
-use crate::objective::{Images, Pairs};
+use crate::objective::{Images, LabelledImages, Pairs};
 
 /// The number of probe rows and their largest length, in tokens.
 const ROWS: usize = 8;
@@ -18,6 +20,8 @@ pub enum Probe {
     Tokens(Vec<Vec<u32>>),
     /// Pairs of an image and a text.
     Pairs(Pairs),
+    /// Images, those of one size together.
+    Images(Vec<Pixels>),
 }
 
 impl Probe {
@@ -27,13 +31,17 @@ impl Probe {
     /// # Errors
     /// A row that is not on disk as it was prepared.
     pub fn from_dataset(dataset: &Dataset, model: &Model) -> Result<Self, Error> {
-        match (dataset.kind(), model.network().towers()) {
-            (RowKind::Tensors, Some(towers)) => {
-                let rows = dataset.examples().take(ROWS).map(|example| Ok(dataset.arrays(&example?)?));
-                let content = BatchContent::Tensors(rows.collect::<Result<_, Error>>()?);
+        let network = model.network();
+        match (dataset.kind(), network.towers(), network.image()) {
+            (RowKind::Tensors, Some(towers), _) => {
+                let content = BatchContent::Tensors(arrays(dataset)?);
                 Ok(Self::Pairs(Pairs::of(&Batch { examples: vec![], parts: vec![], content }, towers.config())?))
             }
-            (RowKind::Tensors, None) | (RowKind::Tokens, _) => {
+            (RowKind::Tensors, None, Some(image)) => {
+                let groups = LabelledImages::of_rows(&arrays(dataset)?, image.config())?;
+                Ok(Self::Images(groups.into_iter().map(|group| group.pixels).collect()))
+            }
+            (RowKind::Tensors, None, None) | (RowKind::Tokens, ..) => {
                 let ids = dataset.examples().map(|example| Ok(example?.tokens()?.input_ids.clone()));
                 let filled =
                     ids.filter(|ids: &Result<Vec<u32>, Error>| ids.as_ref().map_or(true, |ids| !ids.is_empty()));
@@ -57,10 +65,16 @@ impl Probe {
     /// # Errors
     /// A tokenizer that cannot encode them.
     pub fn built_in(tokenizer: Option<&Tokenizer>, model: &Model) -> Result<Self, Error> {
-        match (model.network().token_limits(), model.network().towers()) {
-            (Some(limits), _) => Self::sentences(tokenizer, limits),
-            (None, Some(towers)) => Ok(Self::Pairs(patterns(towers))),
-            (None, None) => Ok(Self::Tokens(vec![])),
+        let network = model.network();
+        match (network.token_limits(), network.towers(), network.image()) {
+            (Some(limits), ..) => Self::sentences(tokenizer, limits),
+            (None, Some(towers), _) => Ok(Self::Pairs(patterns(towers))),
+            (None, None, Some(image)) => {
+                let PatchesConfig { channels, image, .. } = image.config().patches;
+                let shape = [ROWS, channels, image, image];
+                Ok(Self::Images(vec![Pixels { values: waves(shape), shape }]))
+            }
+            (None, None, None) => Ok(Self::Tokens(vec![])),
         }
     }
 
@@ -86,6 +100,7 @@ impl Probe {
         match self {
             Self::Tokens(rows) => rows.len(),
             Self::Pairs(pairs) => pairs.len(),
+            Self::Images(groups) => groups.iter().map(|pixels| pixels.shape[0]).sum(),
         }
     }
 
@@ -95,9 +110,21 @@ impl Probe {
     }
 }
 
+/// The first rows of a dataset of tensors.
+fn arrays(dataset: &Dataset) -> Result<Vec<NamedArrays>, Error> {
+    dataset.examples().take(ROWS).map(|example| Ok(dataset.arrays(&example?)?)).collect()
+}
+
 /// Token ids spread over a vocabulary, by a stride that is coprime to most sizes.
 fn strided(row: usize, length: usize, vocabulary: usize) -> Vec<u32> {
     (0..length).map(|index| ((row * length + index) * 7919 % vocabulary) as u32).collect()
+}
+
+/// Waves as images of `[images, channels, height, width]`, of another length in each.
+fn waves(shape: [usize; 4]) -> Vec<f32> {
+    let values: usize = shape[1..].iter().product();
+    let wave = |index: usize| (index as f32 * 0.37 / (1 + index / values) as f32).sin();
+    (0..shape[0] * values).map(wave).collect()
 }
 
 /// Waves as images, and ids spread over the vocabulary as texts.
@@ -105,9 +132,7 @@ fn patterns(towers: &Towers) -> Pairs {
     let config = towers.config();
     let patches = config.vision.patches;
     let shape = [patches.channels, patches.image, patches.image];
-    let values: usize = shape.iter().product();
-    let wave = |index: usize| (index as f32 * 0.37 / (1 + index / values) as f32).sin();
-    let images = Images { count: ROWS, pixels: (0..ROWS * values).map(wave).collect(), shape };
+    let images = Images { count: ROWS, pixels: waves([ROWS, shape[0], shape[1], shape[2]]), shape };
     let length = config.text.max_positions.min(LENGTH);
     let ids = (0..ROWS).flat_map(|row| strided(row, length, config.text.vocab_size)).collect();
     Pairs { images, texts: TextInputs { ids, texts: ROWS, mask: None } }

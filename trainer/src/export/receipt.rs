@@ -1,9 +1,9 @@
 //! [`Receipt`]: how far a merged model, as written, is from the adapted model, measured on probe rows.
 //!
 //! Models that predict tokens are compared by the divergence of their next-token distributions, by how often both agree
-//! on the most likely token, and by the largest difference of any logit. Sequence classifiers are compared by their scores,
+//! on the most likely token, and by the largest difference of any logit. Classifiers are compared by their scores,
 //! relative to their size, because new scores are small. Towers are compared by the distance of their
-//! embeddings. The numbers depend on the dtype written: f32 differs by rounding only, bf16 by its 8-bit significand.
+//! embeddings, and networks over images without a head by that of their features. The numbers depend on the dtype written: f32 differs by rounding only, bf16 by its 8-bit significand.
 //!
 //! 4 bits lose so much more that a fixed limit would either fail good merges of small models or pass broken ones of
 //! large models. The cost of quantization is therefore measured on the base alone, without the adapter and without
@@ -12,8 +12,9 @@
 use std::fmt;
 
 use firebrand_adapters::Mode;
+use firebrand_models::image::{ImageEncoder, Pixels};
 use firebrand_models::parts::Inputs;
-use firebrand_models::{Model, Pooled, Predictor};
+use firebrand_models::{Model, Pooled, PooledInputs, Predictor};
 use serde::Serialize;
 
 use super::divergence::{best, divergence};
@@ -49,16 +50,16 @@ pub struct Receipt {
 pub enum Comparison {
     /// Of models that predict tokens.
     Distributions(Distributions),
-    /// Of sequence classifiers.
+    /// Of classifiers.
     Scores(Scores),
-    /// Of towers.
+    /// Of towers, and of networks over images without a head.
     Distances(Distances),
 }
 
-/// Differences of the scores of whole texts.
+/// Differences of the scores of whole texts or of images.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Scores {
-    /// Texts compared.
+    /// Texts or images compared.
     pub texts: usize,
     /// Length of the difference of all scores, relative to that of the adapted model's scores.
     pub difference: f64,
@@ -113,11 +114,23 @@ impl Comparison {
     pub fn of(adapted: &Model, merged: &Model, probe: &Probe) -> Self {
         match probe {
             Probe::Tokens(rows) => {
-                if let Some((adapted, merged)) = adapted.network().pooled().zip(merged.network().pooled()) {
-                    return Self::Scores(Scores::of(&adapted, &merged, rows));
+                if let Some(both) = adapted.network().pooled().zip(merged.network().pooled()) {
+                    // At the last token: which one counts in a text has no bearing on whether two models agree.
+                    let texts =
+                        rows.iter().map(|row| PooledInputs::Texts(Inputs::row(row, 0), vec![row.len() as i32 - 1]));
+                    return Self::Scores(Scores::of(both, rows.len(), texts));
                 }
                 let both = adapted.network().predictor().zip(merged.network().predictor());
                 Self::Distributions(both.map(|both| Distributions::of(both, rows)).unwrap_or_default())
+            }
+            Probe::Images(groups) => {
+                if let Some(both) = adapted.network().pooled().zip(merged.network().pooled()) {
+                    let images = groups.iter().cloned().map(PooledInputs::Images);
+                    return Self::Scores(Scores::of(both, probe.len(), images));
+                }
+                let both = adapted.network().image().zip(merged.network().image());
+                let both = both.map(|(left, right)| Distances::of(&features(left, groups), &features(right, groups)));
+                Self::Distances(both.unwrap_or_default())
             }
             Probe::Pairs(pairs) => {
                 let both = adapted.network().towers().zip(merged.network().towers());
@@ -169,16 +182,16 @@ impl Distributions {
 }
 
 impl Scores {
-    fn of(adapted: &Pooled<'_>, merged: &Pooled<'_>, rows: &[Vec<u32>]) -> Self {
-        let mut found = Self { texts: rows.len(), ..Self::default() };
+    fn of(
+        (adapted, merged): (Pooled<'_>, Pooled<'_>),
+        rows: usize,
+        inputs: impl Iterator<Item = PooledInputs>,
+    ) -> Self {
+        let mut found = Self { texts: rows, ..Self::default() };
         let (mut apart, mut length) = (0.0, 0.0);
-        for row in rows {
-            let of = |view: &Pooled<'_>| -> Vec<f32> {
-                let hidden = view.hidden(&Inputs::row(row, 0), Mode::Inference);
-                let [_, time, width] = hidden.dims();
-                // At the last token: which one counts in a text has no bearing on whether two models agree.
-                let features = hidden.slice([0..1, time - 1..time, 0..width]).reshape([1, width]);
-                view.scores(features).into_data().iter::<f32>().collect()
+        for inputs in inputs {
+            let of = |view: Pooled<'_>| -> Vec<f32> {
+                view.scores(&inputs, Mode::Inference).into_data().iter::<f32>().collect()
             };
             for (left, right) in of(adapted).into_iter().zip(of(merged)) {
                 let difference = f64::from(left - right).abs();
@@ -207,6 +220,22 @@ impl Distances {
         found.distance /= found.embeddings as f64;
         found
     }
+}
+
+/// The features of images, each of length one, of a network without a head.
+fn features(image: &ImageEncoder, groups: &[Pixels]) -> Vec<Vec<f32>> {
+    let of = |pixels: &Pixels| {
+        let features = image.features(image.forward(pixels.tensor(&image.device()), Mode::Inference));
+        let width = features.dims()[1];
+        let values: Vec<f32> = features.into_data().iter::<f32>().collect();
+        values.chunks(width.max(1)).map(normalised).collect::<Vec<_>>()
+    };
+    groups.iter().flat_map(of).collect()
+}
+
+fn normalised(vector: &[f32]) -> Vec<f32> {
+    let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt() as f32;
+    vector.iter().map(|value| value / length).collect()
 }
 
 /// The logits at every position of `row`. Only a chunk of positions is in memory at once.

@@ -8,14 +8,14 @@ use firebrand_hub::{HubDatasets, HubOptions, locate};
 use firebrand_models::{Hold, Model, adapter_folder};
 
 use super::base::base_model;
-use super::classes::classes_of;
+use super::classes::{classes_of, no_classes};
 use crate::cli::{Base, ModelArgs, RowArgs};
 use crate::device::is_cpu;
 use crate::error::Error;
 use crate::export::{OtherBase, check_base, companions};
 use crate::guess::Guess;
-use crate::objective::{Objective, Recompute};
-use crate::plan::{Text, TextFolder, fits, named_precision, pad, sources, stored};
+use crate::objective::{Objective, Recompute, rows_of};
+use crate::plan::{Text, TextFolder, check_labels, fits, named_precision, pad, sources, stored};
 use crate::recipe::{ClassifyRecipe, Method, ObjectiveRecipe, RewardRecipe};
 use crate::ui::bars::Waiting;
 
@@ -190,25 +190,26 @@ impl LoadedModel {
     /// The objective by which its rows are evaluated: that of its kind, and for pairs of answers that of a reward model.
     ///
     /// # Errors
-    /// A row whose label the classifier does not have.
+    /// A row whose label the classifier does not have; a model over images without a head.
     pub fn objective(&self, dataset: &Dataset) -> Result<Objective, Error> {
         let recipe = match classes_of(&self.model, Some(dataset)) {
+            None if self.model.network().image().is_some() => return Err(no_classes()),
             None => ObjectiveRecipe::of_kind(self.model.kind(), &Method::Full),
             Some(_) if dataset.decisions.iter().all(|decision| decision.format == Format::Preference) => {
                 ObjectiveRecipe::Reward(RewardRecipe::default())
             }
             Some(classes) => {
-                classes.check(dataset)?;
-                let Classes { problem, names } = classes;
-                ObjectiveRecipe::Classify(ClassifyRecipe { labels: names, problem: Some(problem) })
+                check_labels(&classes, dataset)?;
+                let (Classes { problem, names }, rows) = (classes, rows_of(self.model.kind()));
+                ObjectiveRecipe::Classify(ClassifyRecipe { labels: names, problem: Some(problem), rows })
             }
         };
         Objective::new(&recipe, Recompute::Off, None)
     }
 
-    /// The format of the rows in these files: where a classifier reads them, `auto` is `preference` or `labelled`.
+    /// The format of the rows in these files: where a classifier of texts reads them, `auto` is `preference` or `labelled`.
     fn format(&self, files: &[String], asked: Format) -> Format {
-        if asked != Format::Auto || self.model.classes().is_none() {
+        if asked != Format::Auto || self.model.classes().is_none() || self.model.network().image().is_some() {
             return asked;
         }
         let guessed = files.first().and_then(|file| Guess::of(file).ok());
@@ -257,7 +258,10 @@ impl LoadedModel {
             progress: &|_| ControlFlow::Continue(()),
         })
         .map_err(|error| self.text.explain(error))?;
-        Ok(dataset)
+        Ok(match classes_of(&self.model, Some(&dataset)) {
+            Some(classes) => dataset.with_classes(classes),
+            None => dataset,
+        })
     }
 }
 

@@ -3,16 +3,17 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
 use firebrand_datasets::{
-    Batch, BatchContent, Dataset, Example, ExampleContent, Label, Location, Pack, Part, RowScore, TokenBatch, Tokens,
+    Batch, BatchContent, Dataset, Example, ExampleContent, Label, Location, NamedArrays, Pack, Part, RowKind, RowScore,
+    Target, TokenBatch, Tokens,
 };
 use firebrand_models::parts::Inputs;
-use firebrand_models::{Model, Predictor};
+use firebrand_models::{Model, PooledInputs, Predictor};
 use serde::Serialize;
 
-use super::classes::classes_of;
+use super::classes::{classes_of, no_classes};
 use super::predictor;
 use crate::error::Error;
-use crate::objective::{Embeddings, LabelledTokens, Learned, Pairs, Recompute, Score, Sft, TokenSums};
+use crate::objective::{Embeddings, LabelledImages, LabelledTokens, Learned, Pairs, Recompute, Score, Sft, TokenSums};
 
 /// The scores of one row: one line of `firebrand score`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,6 +25,22 @@ pub enum Scored {
     Text(ScoredText),
     /// A pair of an image and a text.
     Pair(ScoredPair),
+    /// An image that is classified.
+    Image(ScoredImage),
+}
+
+/// The scores of an image that is classified.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoredImage {
+    /// Where the row stands.
+    pub source: Location,
+    /// The score of each class.
+    pub logits: Vec<f32>,
+    /// The number of the row's class, if it has a label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<usize>,
+    /// The loss of the row by its label; absent where there is none.
+    pub loss: Option<f64>,
 }
 
 /// The scores of a text that is classified.
@@ -77,6 +94,9 @@ pub struct ScoredTokens {
 /// A row that the model cannot read.
 pub fn score(model: &Model, dataset: &Dataset, example: &Example) -> Result<Scored, Error> {
     match (&example.content, model.network().towers()) {
+        (ExampleContent::Tensors(_) | ExampleContent::Pictured(_), None) if model.network().image().is_some() => {
+            score_image(model, example, dataset.arrays(example)?)
+        }
         (ExampleContent::Tensors(_) | ExampleContent::Pictured(_), Some(towers)) => {
             let content = BatchContent::Tensors(vec![dataset.arrays(example)?]);
             let pairs = Pairs::of(&Batch { examples: vec![], parts: vec![], content }, towers.config())?;
@@ -92,9 +112,24 @@ pub fn score(model: &Model, dataset: &Dataset, example: &Example) -> Result<Scor
     }
 }
 
+fn score_image(model: &Model, example: &Example, row: NamedArrays) -> Result<Scored, Error> {
+    let network = model.network();
+    let (Some(image), Some(view), Some(classes)) = (network.image(), network.pooled(), classes_of(model, None)) else {
+        return Err(no_classes());
+    };
+    let groups = LabelledImages::of_rows(&[row], image.config())?;
+    let Some(LabelledImages { pixels, labels, .. }) = groups.into_iter().next() else { return Err(no_classes()) };
+    let scores = view.scores(&PooledInputs::Images(pixels), Mode::Inference);
+    let logits: Vec<f32> = scores.into_data().iter::<f32>().collect();
+    let label = labels.first().copied().flatten();
+    let score = Score { recompute: Recompute::Off, from: Learned::Labels(classes), rows: RowKind::Tensors };
+    let loss = label.map(|label| score.loss_of(&logits, Target::Class(label), &model.device()));
+    Ok(Scored::Image(ScoredImage { source: example.source.clone(), logits, label, loss }))
+}
+
 fn score_text(model: &Model, example: &Example, tokens: &Tokens) -> Result<Scored, Error> {
     let (Some(view), Some(classes)) = (model.network().pooled(), classes_of(model, None)) else {
-        return Err(Error::Request { problem: "the model scores no classes".into(), help: "name a classifier".into() });
+        return Err(no_classes());
     };
     let ids = &tokens.input_ids;
     if ids.is_empty() {
@@ -103,14 +138,12 @@ fn score_text(model: &Model, example: &Example, tokens: &Tokens) -> Result<Score
             help: "leave the row out".into(),
         });
     }
-    let hidden = view.hidden(&Inputs::row(ids, 0), Mode::Inference);
-    let width = hidden.dims()[2];
     let place = view.place(ids.iter().map(|id| i64::from(*id)));
-    let scores = view.scores(hidden.slice([0..1, place..place + 1, 0..width]).reshape([1, width]));
+    let scores = view.scores(&PooledInputs::Texts(Inputs::row(ids, 0), vec![place as i32]), Mode::Inference);
     let logits: Vec<f32> = scores.into_data().iter::<f32>().collect();
     let label = tokens.label.as_ref().and_then(|row| row.label.clone());
     let target = label.as_ref().and_then(|label| classes.target(label).ok());
-    let score = Score { recompute: Recompute::Off, from: Learned::Labels(classes) };
+    let score = Score { recompute: Recompute::Off, from: Learned::Labels(classes), rows: RowKind::Tokens };
     let loss = target.map(|target| score.loss_of(&logits, target, &model.device()));
     let (source, part) = (example.source.clone(), example.part);
     Ok(Scored::Text(ScoredText { source, part, tokens: ids.clone(), logits, label, loss }))

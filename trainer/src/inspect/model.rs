@@ -13,7 +13,8 @@ use firebrand_models::weights::Checkpoint;
 use firebrand_models::{ModelError, ModelFiles, Network};
 
 use super::report::{
-    Architecture, BlockSizes, DecoderSizes, FamilyReport, InspectReport, Kind, TextSizes, TowersSizes, VisionSizes,
+    Architecture, BlockSizes, DecoderSizes, FamilyReport, ImageSizes, InspectReport, Kind, TextSizes, TowersSizes,
+    VisionSizes,
 };
 use super::tensors;
 use crate::error::Error;
@@ -75,6 +76,16 @@ fn sizes(network: &NetworkConfig, config: &HfConfig) -> Architecture {
             blocks: block_sizes(&decoder.block, decoder.layers),
             max_positions: decoder.max_positions,
             tied_head: decoder.head.tied,
+        }),
+        NetworkConfig::Image(image) => Architecture::Image(ImageSizes {
+            classes: image.classes,
+            labels: named.names,
+            registers: image.patches.registers,
+            images: VisionSizes {
+                image_size: image.patches.image,
+                patch_size: image.patches.patch,
+                blocks: block_sizes(&image.block, image.layers),
+            },
         }),
         NetworkConfig::Towers(towers) => Architecture::Towers(TowersSizes {
             embedding: towers.embedding,

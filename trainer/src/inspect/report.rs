@@ -74,6 +74,8 @@ pub enum Architecture {
     Decoder(DecoderSizes),
     /// Two towers.
     Towers(TowersSizes),
+    /// A transformer over images.
+    Image(ImageSizes),
 }
 
 /// Sizes of a decoder.
@@ -108,6 +110,22 @@ pub struct TowersSizes {
     pub text: TextSizes,
     /// Sizes of the image tower.
     pub vision: VisionSizes,
+}
+
+/// Sizes of a transformer over images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageSizes {
+    /// Number of classes; absent where there is no head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
+    /// Their names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Number of registers.
+    pub registers: usize,
+    /// Sizes of images and blocks.
+    #[serde(flatten)]
+    pub images: VisionSizes,
 }
 
 /// Sizes of the text tower.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::report::{Architecture, BlockSizes, InspectReport, Kind, TensorReport, TowersSizes};
+use super::report::{Architecture, BlockSizes, ImageSizes, InspectReport, Kind, TensorReport, TowersSizes};
 
 impl fmt::Display for InspectReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,6 +77,16 @@ impl InspectReport {
                         facts.push(("classifier", format!("{classes} of {problem}: {}", names(&sizes.labels))));
                     }
                     facts.push(("positions", sizes.max_positions.to_string()));
+                }
+                Some(Architecture::Image(ImageSizes { classes, labels, registers, images })) => {
+                    let registers = if *registers > 0 { format!(", {registers} registers") } else { String::new() };
+                    let (size, patch) = (images.image_size, images.patch_size);
+                    facts.push(("images", format!("{size} x {size} or others, patches of {patch}{registers}")));
+                    facts.extend(blocks(&images.blocks));
+                    facts.push(match classes {
+                        Some(classes) => ("classifier", format!("{classes} classes: {}", names(labels))),
+                        None => ("classifier", "none: training gives it a head".to_string()),
+                    });
                 }
                 Some(Architecture::Towers(TowersSizes { embedding, text, vision })) => {
                     facts.push(("embedding", embedding.to_string()));

@@ -3,7 +3,8 @@
 //! ```text
 //! sft.rs          cross-entropy of labelled tokens; router.rs is the load-balancing loss of routers beside it
 //! distill.rs      that, and the divergence from a teacher's distributions
-//! score.rs        scores of whole texts: classes, values, preferences; metrics.rs counts what is right
+//! score.rs        scores of whole texts and of images: classes, values, preferences; metrics.rs counts what is right
+//! labelled_images.rs  labelled images from rows of tensors
 //! preference/     losses of judged answers: DPO, ORPO, SimPO, KTO
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
 //! backward.rs     the backward pass through blocks, shared by all
@@ -28,6 +29,7 @@ mod contrastive;
 mod distill;
 mod gradients;
 mod hidden;
+mod labelled_images;
 mod metrics;
 mod noise;
 mod on_policy;
@@ -48,6 +50,7 @@ use companion::no_companion;
 pub use contrastive::{Contrastive, Embeddings};
 pub use distill::Distill;
 pub use gradients::Gradients;
+pub use labelled_images::{LabelledImages, check_image, label_of, positions_of};
 use metrics::ScoreSums;
 pub use noise::{NoiseAverage, NoiseSample};
 pub use pairs::{Images, Pairs, check_row};
@@ -81,7 +84,7 @@ pub enum Objective {
     Sft(Sft),
     /// Distillation.
     Distill(Distill),
-    /// Classification of whole texts, or rewards from preferences.
+    /// Classification of whole texts or of images, or rewards from preferences.
     Score(Score),
     /// Learning from judged answers.
     Preference(Preference),
@@ -103,6 +106,7 @@ impl ObjectiveRecipe {
             Kind::Decoder => Self::sft(),
             Kind::Classifier => Self::Classify(ClassifyRecipe::default()),
             Kind::Towers => Self::contrastive(method),
+            Kind::Image => Self::Classify(ClassifyRecipe { rows: rows_of(kind), ..ClassifyRecipe::default() }),
         }
     }
 
@@ -127,10 +131,14 @@ impl ObjectiveRecipe {
             (Self::Sft(_) | Self::Distill(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
             (Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_), Kind::Decoder) => true,
             (Self::Classify(_) | Self::Reward(_), Kind::Decoder | Kind::Classifier) => true,
-            (Self::Sft(_) | Self::Distill(_), Kind::Classifier | Kind::Towers) => false,
-            (Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_), Kind::Classifier | Kind::Towers) => false,
-            (Self::Classify(_) | Self::Reward(_), Kind::Towers) => false,
-            (Self::Contrastive(_), Kind::Decoder | Kind::Classifier) => false,
+            (Self::Classify(_), Kind::Image) => true,
+            (Self::Sft(_) | Self::Distill(_), Kind::Classifier | Kind::Towers | Kind::Image) => false,
+            (
+                Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_),
+                Kind::Classifier | Kind::Towers | Kind::Image,
+            ) => false,
+            (Self::Classify(_), Kind::Towers) | (Self::Reward(_), Kind::Towers | Kind::Image) => false,
+            (Self::Contrastive(_), Kind::Decoder | Kind::Classifier | Kind::Image) => false,
         }
     }
 
@@ -148,7 +156,8 @@ impl ObjectiveRecipe {
     /// The kind of rows it trains on.
     pub fn rows(&self) -> RowKind {
         match self {
-            Self::Sft(_) | Self::Distill(_) | Self::Classify(_) | Self::Reward(_) => RowKind::Tokens,
+            Self::Classify(classify) => classify.rows,
+            Self::Sft(_) | Self::Distill(_) | Self::Reward(_) => RowKind::Tokens,
             Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) => RowKind::Tokens,
             Self::Contrastive(_) => RowKind::Tensors,
         }
@@ -196,10 +205,12 @@ impl Objective {
                 teacher: companion.ok_or_else(|| no_companion("distill", "teacher"))?,
             }),
             ObjectiveRecipe::Classify(classify) => {
-                Self::Score(Score { recompute, from: Learned::Labels(classify.classes()) })
+                let from = Learned::Labels(classify.classes());
+                Self::Score(Score { recompute, from, rows: classify.rows })
             }
             ObjectiveRecipe::Reward(reward) => {
-                Self::Score(Score { recompute, from: Learned::Preferences { center: reward.center } })
+                let from = Learned::Preferences { center: reward.center };
+                Self::Score(Score { recompute, from, rows: RowKind::Tokens })
             }
             ObjectiveRecipe::Dpo(dpo) => {
                 let reference = reference("dpo", companion)?;
@@ -246,7 +257,8 @@ impl Objective {
     /// The kind of rows that it learns from.
     pub fn rows(&self) -> RowKind {
         match self {
-            Self::Sft(_) | Self::Distill(_) | Self::Score(_) | Self::Preference(_) => RowKind::Tokens,
+            Self::Score(score) => score.rows,
+            Self::Sft(_) | Self::Distill(_) | Self::Preference(_) => RowKind::Tokens,
             Self::Contrastive(_) => RowKind::Tensors,
         }
     }
@@ -255,9 +267,10 @@ impl Objective {
     pub fn of_kind(kind: Kind) -> Self {
         match kind {
             Kind::Decoder => Self::Sft(Sft::default()),
-            Kind::Classifier => Self::Score(Score {
+            Kind::Classifier | Kind::Image => Self::Score(Score {
                 recompute: Recompute::Off,
                 from: Learned::Labels(ClassifyRecipe::default().classes()),
+                rows: rows_of(kind),
             }),
             Kind::Towers => Self::Contrastive(Contrastive { recompute: Recompute::Off, learn_temperature: false }),
         }
@@ -276,7 +289,7 @@ impl Objective {
         match self {
             Self::Sft(sft) => Ok(sft.accumulate_step(network, &tokens(batches)?, gradients)),
             Self::Distill(distill) => distill.accumulate_step(network, batches, gradients),
-            Self::Score(score) => score.accumulate_step(network, &tokens(batches)?, gradients),
+            Self::Score(score) => score.accumulate_step(network, batches, gradients),
             Self::Preference(preference) => preference.accumulate_step(network, batches, gradients),
             Self::Contrastive(contrastive) => {
                 let towers = towers(network);
@@ -314,7 +327,7 @@ impl Objective {
             Self::Sft(_) | Self::Distill(_) | Self::Score(_) | Self::Preference(_) => network,
             Self::Contrastive(contrastive) => match network {
                 Network::Towers(towers) => Network::Towers(contrastive.after_step(towers)),
-                other @ Network::Decoder(_) => other,
+                other @ (Network::Decoder(_) | Network::Image(_)) => other,
             },
         }
     }
@@ -341,7 +354,7 @@ impl Objective {
             Self::Score(score) => {
                 let mut sums = ScoreSums::default();
                 for batch in batches {
-                    score.evaluate(network, token_batch(&batch?)?, &mut sums)?;
+                    score.evaluate(network, &batch?, &mut sums)?;
                 }
                 Ok(score.evaluated(&sums))
             }
@@ -355,6 +368,14 @@ impl Objective {
                 Ok(Contrastive::evaluated(towers, all))
             }
         }
+    }
+}
+
+/// The rows that a kind of model reads.
+pub fn rows_of(kind: Kind) -> RowKind {
+    match kind {
+        Kind::Decoder | Kind::Classifier => RowKind::Tokens,
+        Kind::Towers | Kind::Image => RowKind::Tensors,
     }
 }
 

@@ -1,6 +1,6 @@
-//! The objectives of whole texts, [`Score`]: classification, and rewards from preferences.
+//! The objectives of whole texts and of images, [`Score`]: classification, and rewards from preferences.
 //!
-//! A text is read at one position ([`Pooled`]) and scored by a linear map. With `w` the weight of a row and `W` the sum of
+//! A text is read at one position, an image as a whole ([`Pooled`](firebrand_models::Pooled)), and scored by a linear map. With `w` the weight of a row and `W` the sum of
 //! the weights of the step's rows, or pairs:
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //! regression  sum w / W * (score - value)^2
 //! reward      sum w / W * (-log sigmoid(chosen - rejected) + center (chosen + rejected)^2)
 //! ```
-//! The first three are transformers' `ForSequenceClassificationLoss`, the last is that of TRL's `RewardTrainer` (Bradley and
+//! The first three are transformers' `ForSequenceClassificationLoss`, the first is also its `ForImageClassificationLoss`, the last is that of TRL's `RewardTrainer` (Bradley and
 //! Terry 1952; Ouyang et al. 2022, arXiv:2203.02155; the centring: Eisenstein et al. 2023, arXiv:2312.09244). All are
 //! computed as cross-entropies of two or more scores, so that no large score overflows. `metrics.rs` counts what is right.
 
@@ -18,25 +18,29 @@ use std::cell::RefCell;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebrand_adapters::Mode;
-use firebrand_datasets::{Classes, Part, Span, Target, TokenBatch};
+use firebrand_datasets::{Batch, Classes, Part, RowKind, Span, Target, TokenBatch};
 use firebrand_kernels::sum;
-use firebrand_models::parts::{Context, Inputs};
-use firebrand_models::{Network, Pooled, Stack};
+use firebrand_models::image::ImageConfig;
+use firebrand_models::parts::Context;
+use firebrand_models::{Network, Pooled, PooledInputs, Stack};
 
 use super::backward::{Passage, Recompute, backward};
 use super::gradients::Gradients;
+use super::labelled_images::LabelledImages;
 use super::metrics::{ScoreSums, Targets};
 use super::parts::{Evaluated, StepLoss};
-use super::views::{inputs, pooled};
+use super::views::{inputs, pooled, token_batch};
 use crate::error::Error;
 
-/// An objective of whole texts.
+/// An objective of whole texts or of images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// What the backward pass recomputes.
     pub recompute: Recompute,
     /// What the scores are learned from.
     pub from: Learned,
+    /// The kind of rows.
+    pub rows: RowKind,
 }
 
 /// What scores are learned from.
@@ -51,12 +55,13 @@ pub enum Learned {
     },
 }
 
-/// The texts of a batch that are scored.
+/// Texts of a batch, or images of one size, that are scored together.
 #[derive(Debug, Clone)]
-struct Texts {
-    /// Where they are read, as indices into the flattened `[batch * time]` positions. Of pairs: all better answers, then all
-    /// worse ones.
-    positions: Vec<i32>,
+struct Group {
+    /// Of pairs: all better answers, then all worse ones.
+    inputs: PooledInputs,
+    /// The place in its batch of the first row that goes through the network.
+    first: usize,
     /// Weights of rows, or of pairs.
     weights: Vec<f32>,
     targets: Targets,
@@ -70,41 +75,39 @@ impl Score {
     pub(super) fn accumulate_step(
         &self,
         network: &Network,
-        batches: &[(&TokenBatch, Mode)],
+        batches: &[(Batch, Mode)],
         gradients: &mut Gradients,
     ) -> Result<StepLoss, Error> {
-        let texts = batches.iter().map(|(batch, _)| self.texts(network, batch)).collect::<Result<Vec<_>, Error>>()?;
-        let total: f64 = texts.iter().flat_map(|texts| &texts.weights).map(|weight| f64::from(*weight)).sum();
+        let groups = batches.iter().map(|(batch, _)| self.groups(network, batch)).collect::<Result<Vec<_>, Error>>()?;
+        let total: f64 = groups.iter().flatten().map(Group::weight).sum();
         let mut step = StepLoss::default();
         let mut sums = ScoreSums::default();
-        for ((batch, mode), texts) in batches.iter().zip(&texts).filter(|(_, texts)| !texts.weights.is_empty()) {
-            let shares = texts.weights.iter().map(|weight| (f64::from(*weight) / total) as f32).collect();
-            let inputs = inputs(batch);
-            let passage = TextPassage { score: self, inputs, texts, shares, mode: *mode, seen: RefCell::default() };
-            step.loss.add(backward(&passage, network, self.recompute, gradients));
-            let weight: f64 = texts.weights.iter().map(|weight| f64::from(*weight)).sum();
+        for ((_, mode), groups) in batches.iter().zip(groups).filter(|(_, groups)| !groups.is_empty()) {
+            let weight: f64 = groups.iter().map(Group::weight).sum();
+            for group in groups {
+                let shares = group.weights.iter().map(|weight| (f64::from(*weight) / total) as f32).collect();
+                let mode = from_row(*mode, group.first);
+                let passage = ScorePassage { score: self, group: &group, shares, mode, seen: RefCell::default() };
+                step.loss.add(backward(&passage, network, self.recompute, gradients));
+                sums.add(&group.targets, &scores_of(passage.seen.into_inner()));
+            }
             gradients.end_micro_batch(weight / total);
-            sums.add(&texts.targets, &scores_of(passage.seen.into_inner()));
         }
         sums.report(&mut step.parts);
         Ok(step)
     }
 
-    /// Adds the texts of a batch to the sums of an evaluation. The network must be on a device without autodiff.
+    /// Adds the rows of a batch to the sums of an evaluation. The network must be on a device without autodiff.
     ///
     /// # Errors
     /// A row that cannot be learned from.
-    pub(super) fn evaluate(&self, network: &Network, batch: &TokenBatch, sums: &mut ScoreSums) -> Result<(), Error> {
-        let texts = self.texts(network, batch)?;
-        if texts.weights.is_empty() {
-            return Ok(());
+    pub(super) fn evaluate(&self, network: &Network, batch: &Batch, sums: &mut ScoreSums) -> Result<(), Error> {
+        for group in self.groups(network, batch)? {
+            let scores = pooled(network).scores(&group.inputs, Mode::Inference);
+            sums.loss += f64::from(self.loss(scores.clone(), &group.targets, &group.weights).into_scalar::<f32>());
+            sums.weight += group.weight();
+            sums.add(&group.targets, &scores_of(Some(scores)));
         }
-        let view = pooled(network);
-        let hidden = view.hidden(&inputs(batch), Mode::Inference);
-        let scores = view.scores(gather(hidden, &texts.positions));
-        sums.loss += f64::from(self.loss(scores.clone(), &texts.targets, &texts.weights).into_scalar::<f32>());
-        sums.weight += texts.weights.iter().map(|weight| f64::from(*weight)).sum::<f64>();
-        sums.add(&texts.targets, &scores_of(Some(scores)));
         Ok(())
     }
 
@@ -127,13 +130,14 @@ impl Score {
         f64::from(self.loss(scores, &targets, &[1.0]).into_scalar::<f32>())
     }
 
-    /// The texts of a batch, those of weight zero left out.
-    fn texts(&self, network: &Network, batch: &TokenBatch) -> Result<Texts, Error> {
-        let view = pooled(network);
-        match &self.from {
-            Learned::Labels(classes) => labelled(&view, batch, classes),
-            Learned::Preferences { .. } => pairs(&view, batch),
-        }
+    /// The rows of a batch, those of weight zero left out.
+    fn groups(&self, network: &Network, batch: &Batch) -> Result<Vec<Group>, Error> {
+        let groups = match (&self.from, network.image()) {
+            (Learned::Labels(_), Some(image)) => images(batch, image.config())?,
+            (Learned::Labels(classes), None) => vec![labelled(pooled(network), token_batch(batch)?, classes)?],
+            (Learned::Preferences { .. }, _) => vec![pairs(pooled(network), token_batch(batch)?)?],
+        };
+        Ok(groups.into_iter().filter(|group| !group.weights.is_empty()).collect())
     }
 
     /// The sum of the losses of `scores` `[texts, classes]`, each times its share, `[1]`.
@@ -191,15 +195,7 @@ fn chosen(scores: Tensor<2>, classes: impl Iterator<Item = usize>) -> Tensor<1> 
     log_softmax(scores, 1).gather(1, classes).squeeze_dim::<1>(1)
 }
 
-/// The hidden states at `positions` of `[batch, time, width]`, as `[positions, width]`.
-fn gather(hidden: Tensor<3>, positions: &[i32]) -> Tensor<2> {
-    let [batch, time, width] = hidden.dims();
-    let indices = TensorData::new(positions.to_vec(), [positions.len()]);
-    let indices = Tensor::<1, Int>::from_data(indices, &hidden.device());
-    hidden.reshape([batch * time, width]).select(0, indices)
-}
-
-/// The scores of each text.
+/// The scores of each text or image.
 fn scores_of(scores: Option<Tensor<2>>) -> Vec<Vec<f32>> {
     let Some(scores) = scores else { return vec![] };
     let [_, classes] = scores.dims();
@@ -208,12 +204,12 @@ fn scores_of(scores: Option<Tensor<2>>) -> Vec<Vec<f32>> {
 }
 
 /// The flat index at which the text of a span is read.
-fn position(view: &Pooled<'_>, batch: &TokenBatch, span: &Span) -> i32 {
+fn position(view: Pooled<'_>, batch: &TokenBatch, span: &Span) -> i32 {
     let ids = batch.input_ids[span.start..span.start + span.length].iter().map(|id| i64::from(*id));
     (span.start + view.place(ids)) as i32
 }
 
-fn labelled(view: &Pooled<'_>, batch: &TokenBatch, classes: &Classes) -> Result<Texts, Error> {
+fn labelled(view: Pooled<'_>, batch: &TokenBatch, classes: &Classes) -> Result<Group, Error> {
     let spans = || batch.spans.iter().filter(|span| span.weight > 0.0);
     let targets = spans().map(|span| {
         let label = span.label.as_ref().and_then(|row| row.label.as_ref());
@@ -230,14 +226,15 @@ fn labelled(view: &Pooled<'_>, batch: &TokenBatch, classes: &Classes) -> Result<
             .ok_or_else(missing)
     });
     let targets = targets.collect::<Result<Vec<Target>, Error>>()?;
-    Ok(Texts {
-        positions: spans().map(|span| position(view, batch, span)).collect(),
+    Ok(Group {
+        inputs: PooledInputs::Texts(inputs(batch), spans().map(|span| position(view, batch, span)).collect()),
+        first: 0,
         weights: spans().map(|span| span.weight).collect(),
         targets: Targets::of(targets),
     })
 }
 
-fn pairs(view: &Pooled<'_>, batch: &TokenBatch) -> Result<Texts, Error> {
+fn pairs(view: Pooled<'_>, batch: &TokenBatch) -> Result<Group, Error> {
     let (mut better, mut worse, mut weights) = (vec![], vec![], vec![]);
     let mut spans = batch.spans.iter();
     while let Some(chosen) = spans.next() {
@@ -254,27 +251,54 @@ fn pairs(view: &Pooled<'_>, batch: &TokenBatch) -> Result<Texts, Error> {
             weights.push(chosen.weight);
         }
     }
-    Ok(Texts { positions: [better, worse].concat(), weights, targets: Targets::Pairs })
+    let inputs = PooledInputs::Texts(inputs(batch), [better, worse].concat());
+    Ok(Group { inputs, first: 0, weights, targets: Targets::Pairs })
 }
 
-/// The forward pass of a micro-batch of texts, up to the loss of their scores.
-struct TextPassage<'a> {
+fn images(batch: &Batch, config: &ImageConfig) -> Result<Vec<Group>, Error> {
+    let group = |LabelledImages { first, pixels, labels }: LabelledImages| {
+        let classes = labels.into_iter().collect::<Option<Vec<usize>>>().ok_or_else(|| Error::Request {
+            problem: "a row without a label among those that are learned from".into(),
+            help: "give every row of tensors `labels`, the number of its class".into(),
+        })?;
+        let weights = vec![1.0; classes.len()];
+        Ok(Group { inputs: PooledInputs::Images(pixels), first, weights, targets: Targets::Class(classes) })
+    };
+    LabelledImages::of(batch, config)?.into_iter().map(group).collect()
+}
+
+/// The mode of rows that begin `first` rows into a micro-batch.
+fn from_row(mode: Mode, first: usize) -> Mode {
+    match mode {
+        Mode::Training { key, first_row } => Mode::Training { key, first_row: first_row + first },
+        Mode::Inference => Mode::Inference,
+    }
+}
+
+impl Group {
+    /// The sum of its weights.
+    fn weight(&self) -> f64 {
+        self.weights.iter().map(|weight| f64::from(*weight)).sum()
+    }
+}
+
+/// The forward pass of a group, up to the loss of its scores.
+struct ScorePassage<'a> {
     score: &'a Score,
-    inputs: Inputs,
-    texts: &'a Texts,
+    group: &'a Group,
     shares: Vec<f32>,
     mode: Mode,
     /// The scores, once they are computed.
     seen: RefCell<Option<Tensor<2>>>,
 }
 
-impl Passage for TextPassage<'_> {
+impl Passage for ScorePassage<'_> {
     fn context(&self, network: &Network) -> Context {
-        pooled(network).context(&self.inputs, self.mode)
+        pooled(network).context(&self.group.inputs, self.mode)
     }
 
     fn embed(&self, network: &Network) -> Tensor<3> {
-        pooled(network).embed(&self.inputs, self.mode)
+        pooled(network).embed(&self.group.inputs, self.mode)
     }
 
     fn stack<'n>(&self, network: &'n Network) -> Stack<'n> {
@@ -282,9 +306,8 @@ impl Passage for TextPassage<'_> {
     }
 
     fn loss(&self, network: &Network, x: Tensor<3>) -> Tensor<1> {
-        let view = pooled(network);
-        let scores = view.scores(gather(view.finish(x, self.mode), &self.texts.positions));
+        let scores = pooled(network).finish(x, &self.group.inputs, self.mode);
         self.seen.replace(Some(scores.clone().detach()));
-        self.score.loss(scores, &self.texts.targets, &self.shares)
+        self.score.loss(scores, &self.group.targets, &self.shares)
     }
 }

@@ -45,11 +45,11 @@ pub(super) fn noisy_inputs(batch: &TokenBatch, alpha: Option<f64>, mode: Mode) -
     }
 }
 
-/// The view for objectives over whole texts. The caller has checked that the network has it.
+/// The view for objectives over whole texts and images. The caller has checked that the network has it.
 pub(super) fn pooled(network: &Network) -> Pooled<'_> {
     match network.pooled() {
         Some(pooled) => pooled,
-        None => panic!("an objective over whole texts for a {}", network.kind()),
+        None => panic!("an objective over classes for a {}", network.kind()),
     }
 }
 

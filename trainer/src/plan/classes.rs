@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use firebrand_datasets::{Classes, Problem, unnamed};
+use firebrand_datasets::{Classes, Dataset, ExampleContent, Problem, RowKind, unnamed};
 use firebrand_models::families::ClassNames;
 use firebrand_models::{Model, ModelFiles, adapter_folder};
 
@@ -10,6 +10,7 @@ use super::data::Data;
 use super::text::Text;
 use crate::error::Error;
 use crate::export::companions;
+use crate::objective::label_of;
 use crate::recipe::{Init, Loaded, ObjectiveRecipe, Recipe};
 
 /// Writes the names of the classes into the recipe where it leaves them open, and checks every label. Nothing is read of the
@@ -21,18 +22,24 @@ pub fn decide_classes(loaded: &mut Loaded, folder: &Path, data: &Data) -> Result
     let recipe = &loaded.recipe;
     match &recipe.objective {
         Some(ObjectiveRecipe::Classify(classify)) => {
-            let problem = classify.problem.unwrap_or_default();
+            let (problem, rows) = (classify.problem.unwrap_or_default(), classify.rows);
+            if rows == RowKind::Tensors && problem != Problem::Single {
+                let said = format!("problem = \"{problem}\" is one of texts: an image is of one class here");
+                return Err(loaded.complain("objective.problem", said, "write problem = \"single\"").into());
+            }
             let head = head(recipe, folder)?;
             let classes = match (classify.labels.is_empty(), head) {
                 (false, None) => classify.classes(),
                 (false, Some(head)) if head.names.len() == classify.labels.len() => classify.classes(),
+                // The features of images serve any classes: the head becomes another one.
+                (false, Some(_)) if rows == RowKind::Tensors => classify.classes(),
                 (false, Some(head)) => {
                     let (named, scored) = (classify.labels.len(), head.names.len());
                     let problem = format!("`objective.labels` names {named} classes, and the head scores {scored}");
                     let help = "name as many as there are, or take the model without its head";
                     return Err(loaded.complain("objective.labels", problem, help).into());
                 }
-                (true, None) => Classes::found_in(&data.train, problem)?,
+                (true, None) => found_in(&data.train, problem)?,
                 (true, Some(head)) => of_head(head, problem, data),
             };
             if problem == Problem::Single && classes.count() == 1 {
@@ -46,8 +53,9 @@ pub fn decide_classes(loaded: &mut Loaded, folder: &Path, data: &Data) -> Result
                 let help = "leave `problem` out, or take the model without its head";
                 return Err(loaded.complain("objective", said, help).into());
             }
-            [Some(&data.train), data.eval.as_ref()].into_iter().flatten().try_for_each(|rows| classes.check(rows))?;
-            let decided = crate::recipe::ClassifyRecipe { labels: classes.names, problem: Some(problem) };
+            let all = [Some(&data.train), data.eval.as_ref()].into_iter().flatten();
+            all.into_iter().try_for_each(|rows| check_labels(&classes, rows))?;
+            let decided = crate::recipe::ClassifyRecipe { labels: classes.names, problem: Some(problem), rows };
             loaded.recipe.objective = Some(ObjectiveRecipe::Classify(decided));
             Ok(())
         }
@@ -72,11 +80,90 @@ pub fn decide_classes(loaded: &mut Loaded, folder: &Path, data: &Data) -> Result
     }
 }
 
+/// The classes in the labels of rows. Rows of tensors have numbers, and as many classes as the largest asks for.
+///
+/// # Errors
+/// As [`Classes::found_in`].
+fn found_in(rows: &Dataset, problem: Problem) -> Result<Classes, Error> {
+    match has_numbers(rows)? {
+        false => Ok(Classes::found_in(rows, problem)?),
+        true => {
+            let mut largest = 0;
+            each_label(rows, |label| {
+                largest = largest.max(label);
+                match label < MOST {
+                    true => Ok(()),
+                    false => Err(format!("its `labels` is {label}, and {MOST} classes are the most")),
+                }
+            })?;
+            match largest {
+                0 => Err(Error::Request {
+                    problem: format!("{}: all rows are of class 0", rows.location(0)),
+                    help: "give rows of at least two classes, or name the classes (objective.labels)".into(),
+                }),
+                largest => Ok(Classes::unnamed(problem, largest + 1)),
+            }
+        }
+    }
+}
+
+/// Checks the label of every row.
+///
+/// # Errors
+/// The first row that has none, or one that is no class.
+pub fn check_labels(classes: &Classes, rows: &Dataset) -> Result<(), Error> {
+    match has_numbers(rows)? {
+        false => Ok(classes.check(rows)?),
+        true => each_label(rows, |label| match (label < classes.count(), classes.count()) {
+            (true, _) => Ok(()),
+            (false, count) => {
+                Err(format!("its `labels` is {label}, and there are {count} classes, 0 to {}", count.saturating_sub(1)))
+            }
+        }),
+    }
+}
+
+/// Whether labels are numbers in files of tensors, and not names or numbers in the rows themselves.
+///
+/// # Errors
+/// Prepared rows that cannot be read again.
+fn has_numbers(rows: &Dataset) -> Result<bool, Error> {
+    match rows.examples().next().transpose()?.map(|example| example.content) {
+        Some(ExampleContent::Tensors(_)) => Ok(true),
+        Some(ExampleContent::Tokens(_) | ExampleContent::Pictured(_)) | None => Ok(false),
+    }
+}
+
+/// The most classes that numbers of rows may ask for, because each of them is a row of a new matrix.
+const MOST: usize = 1 << 16;
+
+/// Calls `look` with the label of every row of tensors.
+fn each_label(rows: &Dataset, mut look: impl FnMut(usize) -> Result<(), String>) -> Result<(), Error> {
+    for example in rows.examples() {
+        let example = example?;
+        let ExampleContent::Tensors(file) = &example.content else {
+            return Err(Error::Request {
+                problem: format!("{}: a picture among rows of tensors, whose classes have no names", example.source),
+                help: "train on pictures, or on rows of tensors".into(),
+            });
+        };
+        let label = label_of(&file.outline(&example.source)?);
+        let label = label.and_then(|label| label.ok_or_else(|| "it has no `labels`, the number of its class".into()));
+        if let Err(why) = label.and_then(&mut look) {
+            return Err(Error::Request {
+                problem: format!("{}: {}: {why}", example.source, file.path.display()),
+                help: "a row of an image holds `pixel_values` and `labels`".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// The classes of a head. Names of the rows are taken where the head's own say nothing, and there are as many.
 fn of_head(head: ClassNames, problem: Problem, data: &Data) -> Classes {
     let count = head.names.len();
     let silent = head.names.iter().enumerate().all(|(number, name)| *name == unnamed(number));
-    match Classes::found_in(&data.train, problem) {
+    match found_in(&data.train, problem) {
         Ok(found) if silent && found.count() == count => found,
         Ok(_) | Err(_) => Classes { problem, names: head.names },
     }
@@ -100,7 +187,8 @@ fn head(recipe: &Recipe, folder: &Path) -> Result<Option<ClassNames>, Error> {
     Ok(Some(names.unwrap_or_else(unnamed)))
 }
 
-/// Gives a model the head that the objective of its recipe needs, with the names of its classes.
+/// Gives a model the head that the objective of its recipe needs, with the names of its classes. A head of images that tells
+/// other classes apart is replaced by a new one.
 ///
 /// # Errors
 /// A model whose texts cannot be classified; a head of another number of classes.
@@ -127,7 +215,14 @@ pub fn give_head(model: &mut Model, recipe: &Recipe) -> Result<(), Error> {
             return Ok(());
         }
     };
-    model.become_classifier(names.names.len(), recipe.seed)?;
+    let others = |found: ClassNames| {
+        let silent = found.names.iter().enumerate().all(|(number, name)| *name == unnamed(number));
+        found.names.len() != names.names.len() || !silent && found.names != names.names
+    };
+    match model.network().image().is_some() && model.class_names().is_some_and(others) {
+        true => model.begin_classes(names.names.len(), recipe.seed)?,
+        false => model.become_classifier(names.names.len(), recipe.seed)?,
+    }
     model.name_classes(&names);
     Ok(())
 }

@@ -82,12 +82,10 @@ impl Data {
     }
 
     /// Says what the labels of rows with pictures are learned as, once the recipe names the classes.
-    pub fn learn_classes(&mut self, recipe: &Recipe) {
-        if let Some(ObjectiveRecipe::Classify(classify)) = &recipe.objective {
-            std::iter::once(&mut self.train)
-                .chain(&mut self.eval)
-                .for_each(|rows| rows.set_classes(classify.classes()));
-        }
+    pub fn with_classes(self, recipe: &Recipe) -> Self {
+        let Some(ObjectiveRecipe::Classify(classify)) = &recipe.objective else { return self };
+        let named = |rows: Dataset| rows.with_classes(classify.classes());
+        Self { train: named(self.train), eval: self.eval.map(named), ..self }
     }
 
     /// How many rows the queries of sources kept, for training and for evaluation.

@@ -1,13 +1,12 @@
 //! Checks that rows fit the model, [`check`] and [`beyond_positions`], and the objective, [`check_objective`].
 
 use firebrand_datasets::{
-    Check, Dataset, Example, ExampleContent, Finding, Format, Location, RowKind, Split, Tokenizer,
+    Check, Dataset, Example, ExampleContent, Finding, Format, Location, NamedOutlines, RowKind, Split, Tokenizer,
 };
-use firebrand_models::towers::Towers;
 use firebrand_models::{Model, TokenLimits};
 
 use crate::error::Error;
-use crate::objective::check_row;
+use crate::objective::{check_image, check_row};
 use crate::recipe::{ObjectiveRecipe, Recipe};
 
 /// Checks that the model can read every row: token ids are in its vocabulary, rows are not longer than its number of
@@ -16,11 +15,13 @@ use crate::recipe::{ObjectiveRecipe, Recipe};
 /// # Errors
 /// A row that it cannot read.
 pub fn check(dataset: &Dataset, model: &Model, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
-    match (dataset.kind(), model.network().token_limits(), model.network().towers()) {
-        (RowKind::Tokens, Some(limits), _) => check_tokens(dataset, limits, tokenizer),
-        (RowKind::Tensors, _, Some(towers)) => check_pairs(dataset, towers),
-        (RowKind::Tokens, None, _) => Err(other_rows(dataset, model, RowKind::Tensors)),
-        (RowKind::Tensors, _, None) => Err(other_rows(dataset, model, RowKind::Tokens)),
+    let network = model.network();
+    match (dataset.kind(), network.token_limits(), network.towers(), network.image()) {
+        (RowKind::Tokens, Some(limits), ..) => check_tokens(dataset, limits, tokenizer),
+        (RowKind::Tensors, _, Some(towers), _) => check_tensors(dataset, |row| check_row(row, towers.config())),
+        (RowKind::Tensors, _, _, Some(image)) => check_tensors(dataset, |row| check_image(row, image.config())),
+        (RowKind::Tokens, None, ..) => Err(other_rows(dataset, model, RowKind::Tensors)),
+        (RowKind::Tensors, _, None, None) => Err(other_rows(dataset, model, RowKind::Tokens)),
     }
 }
 
@@ -124,11 +125,11 @@ pub fn beyond_positions(dataset: &Dataset, split: Split, model: &Model) -> Optio
 /// Rows that a finding names.
 const EXAMPLES: usize = 3;
 
-/// The error names the first row whose tensors are not those of a pair.
-fn check_pairs(dataset: &Dataset, towers: &Towers) -> Result<(), Error> {
+/// The error names the first row whose tensors `check` refuses.
+fn check_tensors(dataset: &Dataset, check: impl Fn(&NamedOutlines) -> Result<(), String>) -> Result<(), Error> {
     for example in dataset.examples() {
         let example = example?;
-        if let Err(why) = check_row(&dataset.outline(&example)?, towers.config()) {
+        if let Err(why) = check(&dataset.outline(&example)?) {
             return Err(unlike_a_row(&example, &why));
         }
     }
@@ -172,7 +173,7 @@ pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result
     let learns = Learns::of(objective);
     for decision in &dataset.decisions {
         let held = Learns::from_format(decision.format);
-        if held.is_none_or(|held| held == learns) {
+        if held.is_none_or(|held| learns.takes(held)) {
             continue;
         }
         let (holds, help) = match (decision.format, learns) {
@@ -209,6 +210,10 @@ pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result
                 "text",
                 "give it pictures with captions, {\"image\": \"a.png\", \"text\": ..}, a folder of pictures, or rows of tensors",
             ),
+            (_, Learns::Images) => (
+                "text",
+                "give it pictures with labels, {\"image\": \"a.png\", \"label\": ..}, a folder for each class, or rows of tensors",
+            ),
             (_, Learns::Pairs) => (
                 "text without a judgement",
                 "a row of pairs has `prompt`, `chosen` and `rejected`, or `prompt_ids`, `chosen_ids` and `rejected_ids`",
@@ -242,6 +247,8 @@ enum Learns {
     Answers,
     /// Texts with the label of each.
     Labels,
+    /// Images with the label of each, as tensors.
+    Images,
     Tensors,
 }
 
@@ -253,7 +260,10 @@ impl Learns {
             | ObjectiveRecipe::Orpo(_)
             | ObjectiveRecipe::Simpo(_)
             | ObjectiveRecipe::Reward(_) => Self::Pairs,
-            ObjectiveRecipe::Classify(_) => Self::Labels,
+            ObjectiveRecipe::Classify(classify) => match classify.rows {
+                RowKind::Tokens => Self::Labels,
+                RowKind::Tensors => Self::Images,
+            },
             ObjectiveRecipe::Kto(_) => Self::Answers,
             ObjectiveRecipe::Contrastive(_) => Self::Tensors,
         }
@@ -276,8 +286,17 @@ impl Learns {
         }
     }
 
+    /// Whether rows that are for `held` are what it learns from.
+    fn takes(self, held: Self) -> bool {
+        match self {
+            Self::Images => matches!(held, Self::Tensors | Self::Labels),
+            Self::Text | Self::Pairs | Self::Answers | Self::Labels | Self::Tensors => self == held,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
+            Self::Images => "labelled images",
             Self::Text => "dialogues and text",
             Self::Pairs => "pairs of a better and a worse answer",
             Self::Answers => "answers that are good or bad",

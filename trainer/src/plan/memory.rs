@@ -9,13 +9,14 @@
 //! - The end of a backward pass. Activations went, and gradients of what is trained came.
 //! - The update, which computes with a few copies of one parameter at a time.
 
+use firebrand_datasets::{Dataset, Example};
 use firebrand_models::Model;
 use serde::Serialize;
 
 use super::data::Data;
 use super::machine::Machine;
 use crate::host::held_memory;
-use crate::objective::Recompute;
+use crate::objective::{Recompute, positions_of};
 use crate::optim::Parameter;
 use crate::recipe::{Method, Recipe};
 
@@ -38,6 +39,8 @@ pub struct Work {
     pub rows: usize,
     /// Tokens of the longest pack.
     pub length: usize,
+    /// Positions of the largest image, where the model reads images of any size.
+    pub positions: Option<usize>,
     /// Whether adapters drop inputs.
     pub drops: bool,
     /// Number of trained values, and of the largest trained tensor.
@@ -67,6 +70,7 @@ impl Work {
             step: recipe.train.batch_size.min(packs.len()).max(1),
             rows: recipe.train.micro_batch_size.min(packs.len()).max(1),
             length: packs.lengths().max().unwrap_or(1),
+            positions: most_positions(model, &data.train),
             drops: match &recipe.method {
                 Method::Lora(lora) | Method::Dora(lora) => lora.dropout > 0.0,
                 Method::Full | Method::Ia3(_) => false,
@@ -80,6 +84,14 @@ impl Work {
             vocabulary: model.vocabulary().unwrap_or(0),
         }
     }
+}
+
+/// Positions of the largest image of a dataset; absent where the model reads no images of any size.
+fn most_positions(model: &Model, rows: &Dataset) -> Option<usize> {
+    let config = model.network().image()?.config();
+    let of_row = |example: Example| positions_of(&rows.outline(&example).ok()?, config);
+    // A row that cannot be read was refused before.
+    rows.examples().filter_map(|example| of_row(example.ok()?)).max()
 }
 
 fn optimizer_bytes(recipe: &Recipe, model: &Model) -> usize {
@@ -134,7 +146,8 @@ impl MemoryPlan {
         let stacks = model.kept(work.drops);
         let (mut kept, mut again, mut passing) = (0, 0, 0);
         for stack in &stacks {
-            let tokens = (work.rows * stack.length.unwrap_or(work.length)) as u64;
+            let length = work.positions.or(stack.length).unwrap_or(work.length);
+            let tokens = (work.rows * length) as u64;
             let blocks = stack.blocks.iter().filter(|values| **values > 0);
             kept += tokens * blocks.clone().sum::<usize>() as u64;
             let inputs = stack.blocks.len() * stack.width;

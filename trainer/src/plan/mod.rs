@@ -51,7 +51,7 @@ mod text_folder;
 mod vocabulary;
 
 pub use cache_estimate::CacheEstimate;
-pub use classes::{decide_classes, give_head, pad};
+pub use classes::{check_labels, decide_classes, give_head, pad};
 pub use companion::{CacheNeed, CompanionModel, CompanionPlan, teacher_key};
 pub use data::{Data, sources, total_steps};
 pub use kept_reference::{KeptReference, ReferenceEstimate};

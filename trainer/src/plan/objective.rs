@@ -5,9 +5,10 @@ use std::path::Path;
 use firebrand_datasets::{Problem, RowKind};
 use firebrand_models::families::Family;
 use firebrand_models::hf_config::HfConfig;
-use firebrand_models::{Kind, ModelFiles, SCORE_MODULE};
+use firebrand_models::{Kind, ModelFiles};
 
 use crate::error::Error;
+use crate::objective::rows_of;
 use crate::recipe::{ClassifyRecipe, Init, Loaded, Method, ObjectiveRecipe};
 
 /// Decides the objective. Where the recipe names none, the `config.json` in `folder` tells the kind of model.
@@ -53,12 +54,13 @@ pub fn decide_objective(loaded: &mut Loaded, folder: &Path) -> Result<(), Error>
         ObjectiveRecipe::Classify(classify) => {
             let of_model = || Problem::of_config(config.optional_string("problem_type").ok()??);
             let problem = classify.problem.or_else(|| of_model().filter(|_| kind.classifies()));
-            ObjectiveRecipe::Classify(ClassifyRecipe { problem: Some(problem.unwrap_or_default()), ..classify })
+            let problem = Some(problem.unwrap_or_default());
+            ObjectiveRecipe::Classify(ClassifyRecipe { problem, rows: rows_of(kind), ..classify })
         }
         other => other,
     };
     if let ObjectiveRecipe::Classify(_) | ObjectiveRecipe::Reward(_) = &objective {
-        train_scores(loaded, &objective)?;
+        train_scores(loaded, &objective, family)?;
     }
     loaded.recipe.objective = Some(objective);
     Ok(())
@@ -79,7 +81,7 @@ fn kind_of(init: Init, folder: &Path, family: Family, config: &HfConfig) -> Kind
 }
 
 /// Adds the scores to what an adapter run trains and writes.
-fn train_scores(loaded: &mut Loaded, objective: &ObjectiveRecipe) -> Result<(), Error> {
+fn train_scores(loaded: &mut Loaded, objective: &ObjectiveRecipe, family: Family) -> Result<(), Error> {
     if loaded.recipe.vocabulary.is_some() {
         let problem = format!("objective {} has no output head, in which new tokens would have rows", objective.name());
         let help = "remove [vocabulary], or write an enlarged model with `firebrand enlarge` and take that";
@@ -90,8 +92,10 @@ fn train_scores(loaded: &mut Loaded, objective: &ObjectiveRecipe) -> Result<(), 
         Method::Lora(lora) | Method::Dora(lora) => &mut lora.modules_to_save,
         Method::Ia3(ia3) => &mut ia3.modules_to_save,
     };
-    if !modules.iter().any(|known| SCORE_MODULE.ends_with(known.as_str())) {
-        modules.push(SCORE_MODULE.into());
+    if let Some(scores) = family.score_module()
+        && !modules.iter().any(|known| scores.ends_with(known.as_str()))
+    {
+        modules.push(scores.into());
     }
     Ok(())
 }

@@ -175,9 +175,9 @@ fn load(opened: &mut Opened, companion: Option<&CompanionPlan>, device: &Device)
     let (data, mut built) = match &opened.recipe().objective {
         // How many classes the head has is known when the rows are read; what is wrong with a label is said before weights are.
         Some(ObjectiveRecipe::Classify(_) | ObjectiveRecipe::Reward(_)) => {
-            let mut data = rows(opened, companion, &|| false)?.ok_or(DataError::Interrupted)?;
+            let data = rows(opened, companion, &|| false)?.ok_or(DataError::Interrupted)?;
             decide_classes(&mut opened.loaded, &opened.folder, &data)?;
-            data.learn_classes(opened.recipe());
+            let data = data.with_classes(opened.recipe());
             let _waiting = Waiting::new("reading the model");
             let Opened { loaded, folder, vocabulary, .. } = &*opened;
             (data, build_model(loaded, folder, vocabulary.as_ref(), companion, device)?)

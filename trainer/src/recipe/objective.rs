@@ -60,7 +60,7 @@ pub struct ContrastiveRecipe {
 }
 
 /// What is minimised. Leave the section out for what the model is made for: the likelihood of labelled tokens for a decoder, that
-/// of labels for a sequence classifier, the distance of pairs for two towers.
+/// of labels for a classifier of texts or images, the distance of pairs for two towers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(super) enum ObjectiveSection {
@@ -70,7 +70,8 @@ pub(super) enum ObjectiveSection {
     Distill(DistillKeys),
     /// Sequence classification: the label of a whole text, which is read at its last token that is no padding. The output head
     /// is replaced by a score for each class (`score`), always trained whole; the folder is one of
-    /// `AutoModelForSequenceClassification`, an adapter one of PEFT's `SEQ_CLS`. Rows are `labelled`.
+    /// `AutoModelForSequenceClassification`, an adapter one of PEFT's `SEQ_CLS`. Rows are `labelled`. Of models over images
+    /// (DINOv2): the class of an image, with the head `classifier`; rows are `tensors` with `pixel_values` and `labels`.
     Classify(ClassifyKeys),
     /// A reward model (Ouyang et al. 2022, arXiv 2203.02155): of two answers to a prompt the better one is to have the higher
     /// score. One score in place of the output head, as in `classify`. Rows are `preference`.

@@ -1,16 +1,24 @@
-//! `[objective]` of kind `classify` and `reward`: what is learned of whole texts.
+//! `[objective]` of kind `classify` and `reward`: what is learned of whole texts, or of images.
 
-use firebrand_datasets::{Classes, Problem};
+use firebrand_datasets::{Classes, Problem, RowKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Classification of texts.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Classification of texts or images.
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClassifyRecipe {
     /// The names of the classes, by their numbers. Empty: left to the head of the model, or to the rows.
     pub labels: Vec<String>,
     /// What a row's label says. Absent: left to the model.
     pub problem: Option<Problem>,
+    /// The kind of rows, which is that of the model.
+    pub rows: RowKind,
+}
+
+impl Default for ClassifyRecipe {
+    fn default() -> Self {
+        ClassifyKeys::default().into()
+    }
 }
 
 /// Rewards from preferences.
@@ -25,7 +33,8 @@ pub struct RewardRecipe {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ClassifyKeys {
     /// The names of the classes, in the order of their numbers. When not given: those of the model's head, if it has one with
-    /// names; else the names in the training rows, sorted; where rows have numbers, as many as the largest asks for.
+    /// names; else the names in the training rows, sorted; where rows have numbers, as many as the largest asks for. A head of
+    /// images that tells other classes apart is replaced by a new one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = &["negative", "positive"])]
     pub labels: Vec<String>,
@@ -62,7 +71,7 @@ impl ClassifyRecipe {
 
 impl From<ClassifyKeys> for ClassifyRecipe {
     fn from(keys: ClassifyKeys) -> Self {
-        Self { labels: keys.labels, problem: keys.problem }
+        Self { labels: keys.labels, problem: keys.problem, rows: RowKind::Tokens }
     }
 }
 

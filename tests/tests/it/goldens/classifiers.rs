@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use firebrand::objective::{Gradients, Learned, Objective, Recompute, Score};
 use firebrand::training::Outcome;
 use firebrand_adapters::Mode;
-use firebrand_datasets::{Batch, BatchContent, Class, Classes, Label, Pack, Problem, RowLabel, TokenBatch, Tokens};
+use firebrand_datasets::{
+    Batch, BatchContent, Class, Classes, Label, Pack, Problem, RowKind, RowLabel, TokenBatch, Tokens,
+};
 use firebrand_models::adapter_folder;
 use firebrand_models::families::ClassNames;
 use firebrand_models::weights::Dtype;
@@ -98,7 +100,8 @@ fn scores_losses_and_every_gradient_equal_the_reference_however_a_step_is_split(
             [(1, 8, Recompute::Off), (1, 3, Recompute::Blocks), (3, 2, Recompute::Off), (8, 1, Recompute::Off)]
         {
             let what = format!("{case}: packs of {packed} in micro-batches of {size}");
-            let objective = Objective::Score(Score { recompute, from: Learned::Labels(classes.clone()) });
+            let objective =
+                Objective::Score(Score { recompute, from: Learned::Labels(classes.clone()), rows: RowKind::Tokens });
             let mut gradients = Gradients::default();
             let step = objective.accumulate(model.network(), &batches(&rows, packed, size), &mut gradients).unwrap();
             let near = |name: &str, ours: f64, bound: f64| {

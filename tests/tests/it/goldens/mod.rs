@@ -4,6 +4,7 @@ mod adapter_files;
 mod adapter_merge;
 mod classifiers;
 mod forward;
+mod images;
 mod loftq;
 mod lora;
 mod optim;
