@@ -168,7 +168,7 @@ fn has_columns(format: Format, row: &Row) -> bool {
         Format::Labelled | Format::Captioned => false,
         Format::Text => all(&["text"]),
         Format::Tokens => all(&["input_ids"]),
-        Format::Tensors => row.object.len() == 1 && all(&["tensors"]),
+        Format::Tensors => all(&["tensors"]) && row.object.keys().all(|key| key == "tensors" || key == "source"),
     }
 }
 
@@ -233,6 +233,7 @@ mod tests {
             (json!({"text": "a", "url": "b"}), Format::Text),
             (json!({"input_ids": [1, 2], "attention_mask": [1, 1]}), Format::Tokens),
             (json!({"tensors": "row.safetensors"}), Format::Tensors),
+            (json!({"tensors": "row.safetensors", "source": {"file": "a", "line": 1}}), Format::Tensors),
             (json!({"input_ids": [1, 2], "tensors": "row.safetensors"}), Format::Tokens),
         ];
         for (row, format) in cases {

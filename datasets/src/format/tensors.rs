@@ -12,9 +12,12 @@ use crate::reference::{Reach, resolve};
 use crate::source::Row;
 use crate::tensor_file::TensorFile;
 
-/// Whether `tensors` is the only key: beside other keys it may mean anything.
+/// Whether `tensors` is the only key, or has the `source` beside it that `firebrand data --tensors` writes: beside other keys
+/// it may mean anything.
 pub(super) fn fits(row: &Map<String, Value>) -> bool {
-    row.len() == 1 && row.get("tensors").is_some_and(Value::is_string)
+    let known =
+        |(key, value): (&String, &Value)| key == "tensors" && value.is_string() || key == "source" && value.is_object();
+    row.contains_key("tensors") && row.iter().all(known)
 }
 
 pub(super) fn parse(row: &Row, reach: Reach) -> Result<Content, DataError> {

@@ -161,7 +161,7 @@ fn columns(format: Format) -> &'static [&'static str] {
         Format::Captioned => &["image", "file_name", "text"],
         Format::Text => &["text", "weight"],
         Format::Tokens => &["input_ids", "labels", "weight"],
-        Format::Tensors => &["tensors"],
+        Format::Tensors => &["tensors", "source"],
         Format::Auto => &[],
     }
 }

@@ -92,13 +92,16 @@ fn name_of<R: Read>(entry: &Entry<'_, R>) -> Option<(String, String)> {
 }
 
 /// The bytes of a file. Its header is not trusted: memory grows as bytes come.
-fn content(entry: &mut impl Read) -> Result<Vec<u8>, String> {
+fn content<R: Read>(entry: &mut Entry<'_, R>) -> Result<Vec<u8>, String> {
+    let size = entry.size();
+    if size > LONGEST {
+        return Err(format!("{size} bytes, more than {} MiB", LONGEST >> 20));
+    }
     let mut bytes = Vec::new();
-    let read = entry.take(LONGEST + 1).read_to_end(&mut bytes);
-    read.map_err(|problem| format!("cannot be read: {problem}"))?;
-    match bytes.len() as u64 > LONGEST {
-        true => Err(format!("larger than {} MiB", LONGEST >> 20)),
-        false => Ok(bytes),
+    entry.read_to_end(&mut bytes).map_err(|problem| format!("cannot be read: {problem}"))?;
+    match bytes.len() as u64 == size {
+        true => Ok(bytes),
+        false => Err(format!("{size} bytes by its header, and {} before the archive ends", bytes.len())),
     }
 }
 

@@ -128,7 +128,7 @@ fn clip(model: BPE) -> tokenizers::Result<tokenizers::Tokenizer> {
     let decoder = decoders::sequence::Sequence::new(vec![
         ByteLevel::default().into(),
         ends.into(),
-        decoders::strip::Strip::new(' ', 0, 1).into(),
+        Replace::new(ReplacePattern::Regex(r" +$".into()), "")?.into(),
     ]);
     tokenizer.with_normalizer(Some(normalizer)).with_pre_tokenizer(Some(words)).with_decoder(Some(decoder));
     Ok(tokenizer)
