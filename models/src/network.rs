@@ -9,6 +9,7 @@ use firebrand_kernels::Precision;
 
 use crate::adapter::{Placed, Site};
 use crate::decoder::{Decoder, DecoderConfig, HeadConfig};
+use crate::diffusion::{Diffusion, DiffusionConfig};
 use crate::parameters::ParameterSource;
 use crate::parts::{BlockConfig, Experts, Maps, maps};
 use crate::towers::{Towers, TowersConfig};
@@ -21,12 +22,15 @@ pub enum Network {
     Decoder(Decoder),
     /// A text tower and an image tower that embed into one space.
     Towers(Towers),
+    /// A network that makes pictures out of noise.
+    Diffusion(Diffusion),
 }
 
 maps!(
     enum Network {
         Decoder,
         Towers,
+        Diffusion,
     }
 );
 
@@ -39,17 +43,19 @@ pub enum Kind {
     Classifier,
     /// [`Network::Towers`].
     Towers,
+    /// [`Network::Diffusion`].
+    Diffusion,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: &[Self] = &[Self::Decoder, Self::Classifier, Self::Towers];
+    pub const ALL: &[Self] = &[Self::Decoder, Self::Classifier, Self::Towers, Self::Diffusion];
 
     /// Whether it scores classes.
     pub fn classifies(self) -> bool {
         match self {
             Self::Classifier => true,
-            Self::Decoder | Self::Towers => false,
+            Self::Decoder | Self::Towers | Self::Diffusion => false,
         }
     }
 }
@@ -60,6 +66,7 @@ impl fmt::Display for Kind {
             Self::Decoder => "decoder",
             Self::Classifier => "sequence classifier",
             Self::Towers => "pair of towers",
+            Self::Diffusion => "diffusion model",
         })
     }
 }
@@ -72,6 +79,8 @@ pub enum NetworkConfig {
     Decoder(DecoderConfig),
     /// The configuration of [`Network::Towers`].
     Towers(TowersConfig),
+    /// The configuration of a [`Network::Diffusion`].
+    Diffusion(DiffusionConfig),
 }
 
 /// A stack of blocks, as the memory plan needs it.
@@ -102,6 +111,7 @@ impl NetworkConfig {
         match self {
             Self::Decoder(config) => kind_of(config),
             Self::Towers(_) => Kind::Towers,
+            Self::Diffusion(_) => Kind::Diffusion,
         }
     }
 
@@ -114,7 +124,7 @@ impl NetworkConfig {
     pub fn with_classes(self, classes: Option<usize>) -> Self {
         match self {
             Self::Decoder(config) => Self::Decoder(DecoderConfig { classes, ..config }),
-            Self::Towers(config) => Self::Towers(config),
+            other @ (Self::Towers(_) | Self::Diffusion(_)) => other,
         }
     }
 
@@ -137,7 +147,7 @@ impl NetworkConfig {
     pub fn decoder(&self) -> Option<&DecoderConfig> {
         match self {
             Self::Decoder(config) => Some(config),
-            Self::Towers(_) => None,
+            Self::Towers(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -149,6 +159,8 @@ impl NetworkConfig {
                 StackConfig { block: &text.block, layers: text.layers, length: Some(text.max_positions) },
                 StackConfig { block: &vision.block, layers: vision.layers, length: Some(vision.patches.length()) },
             ],
+            // Its stages are no stacks of equal blocks.
+            Self::Diffusion(_) => vec![],
         }
     }
 
@@ -158,7 +170,7 @@ impl NetworkConfig {
             Self::Decoder(config) if config.classes.is_none() => {
                 Some(Ends { embedding: Decoder::EMBEDDING, head: Decoder::HEAD, tied: config.head.tied })
             }
-            Self::Decoder(_) | Self::Towers(_) => None,
+            Self::Decoder(_) | Self::Towers(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -169,7 +181,7 @@ impl NetworkConfig {
                 config.head.tied = tied;
                 Self::Decoder(config)
             }
-            Self::Towers(config) => Self::Towers(config),
+            other @ (Self::Towers(_) | Self::Diffusion(_)) => other,
         }
     }
 
@@ -195,7 +207,8 @@ impl NetworkConfig {
                         ..other.clone()
                     }
             }
-            (Self::Decoder(_), Self::Towers(_)) | (Self::Towers(_), Self::Decoder(_)) => false,
+            (Self::Diffusion(base), Self::Diffusion(other)) => base.unet == other.unet,
+            (Self::Decoder(_), _) | (Self::Towers(_), _) | (Self::Diffusion(_), _) => false,
         }
     }
 
@@ -204,6 +217,8 @@ impl NetworkConfig {
         match self {
             Self::Decoder(config) => config.initializer_range,
             Self::Towers(config) => config.initializer_range,
+            // All of its parameters have deviations of their own.
+            Self::Diffusion(_) => 0.0,
         }
     }
 }
@@ -214,6 +229,7 @@ impl Network {
         match config {
             NetworkConfig::Decoder(config) => Self::Decoder(Decoder::new(config, source)),
             NetworkConfig::Towers(config) => Self::Towers(Towers::new(config, source)),
+            NetworkConfig::Diffusion(config) => Self::Diffusion(Diffusion::new(config, source)),
         }
     }
 
@@ -222,6 +238,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => kind_of(decoder.config()),
             Self::Towers(_) => Kind::Towers,
+            Self::Diffusion(_) => Kind::Diffusion,
         }
     }
 
@@ -229,7 +246,7 @@ impl Network {
     pub(crate) fn become_classifier(&mut self, classes: usize, source: &mut dyn ParameterSource) {
         match self {
             Self::Decoder(decoder) => decoder.become_classifier(classes, source),
-            Self::Towers(_) => {}
+            Self::Towers(_) | Self::Diffusion(_) => {}
         }
     }
 
@@ -237,7 +254,7 @@ impl Network {
     pub(crate) fn set_padding(&mut self, id: usize) {
         match self {
             Self::Decoder(decoder) => decoder.set_padding(id),
-            Self::Towers(_) => {}
+            Self::Towers(_) | Self::Diffusion(_) => {}
         }
     }
 
@@ -246,6 +263,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => NetworkConfig::Decoder(decoder.config().clone()),
             Self::Towers(towers) => NetworkConfig::Towers(towers.config().clone()),
+            Self::Diffusion(diffusion) => NetworkConfig::Diffusion(diffusion.config().clone()),
         }
     }
 
@@ -273,6 +291,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => decoder.precision(),
             Self::Towers(towers) => towers.precision(),
+            Self::Diffusion(diffusion) => diffusion.precision(),
         }
     }
 
@@ -286,6 +305,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => decoder.set_precision(precision),
             Self::Towers(towers) => towers.set_precision(precision),
+            Self::Diffusion(diffusion) => diffusion.set_precision(precision),
         }
     }
 
@@ -294,6 +314,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => decoder.sites_mut(),
             Self::Towers(towers) => towers.sites_mut(),
+            Self::Diffusion(diffusion) => diffusion.sites_mut(),
         }
     }
 
@@ -302,6 +323,7 @@ impl Network {
         let outer = match self {
             Self::Decoder(decoder) => decoder.outer_adapters(),
             Self::Towers(towers) => towers.outer_adapters(),
+            Self::Diffusion(_) => vec![],
         };
         let mut placed: Vec<Placed<'_>> = vec![];
         for (path, map) in self.linears() {
@@ -315,7 +337,7 @@ impl Network {
     pub(crate) fn untie(&mut self) {
         match self {
             Self::Decoder(decoder) => decoder.untie(),
-            Self::Towers(_) => {}
+            Self::Towers(_) | Self::Diffusion(_) => {}
         }
     }
 
@@ -323,7 +345,7 @@ impl Network {
     pub(crate) fn replace_vocabulary(&mut self, rows: usize, change: &mut dyn FnMut(&str, Tensor<2>) -> Tensor<2>) {
         match self {
             Self::Decoder(decoder) => decoder.replace_vocabulary(rows, change),
-            Self::Towers(_) => {}
+            Self::Towers(_) | Self::Diffusion(_) => {}
         }
     }
 
@@ -334,6 +356,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => decoder.merge_outer_adapters(),
             Self::Towers(towers) => towers.merge_outer_adapters(),
+            Self::Diffusion(_) => {}
         }
     }
 
@@ -342,6 +365,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => decoder.device(),
             Self::Towers(towers) => towers.device(),
+            Self::Diffusion(diffusion) => diffusion.device(),
         }
     }
 }

@@ -8,6 +8,7 @@ use firebrand_adapters::Mode;
 use firebrand_kernels::{Precision, linear};
 
 use crate::decoder::{Decoder, Head};
+use crate::diffusion::Diffusion;
 use crate::network::Network;
 use crate::parts::{Block, Cache, Context, Inputs};
 use crate::towers::Towers;
@@ -62,7 +63,7 @@ impl Network {
     pub fn predictor(&self) -> Option<Predictor<'_>> {
         match self {
             Self::Decoder(decoder) => decoder.config().classes.is_none().then_some(Predictor::Decoder(decoder)),
-            Self::Towers(_) => None,
+            Self::Towers(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -70,7 +71,7 @@ impl Network {
     pub fn pooled(&self) -> Option<Pooled<'_>> {
         match self {
             Self::Decoder(decoder) => Some(Pooled { decoder, score: decoder.score()? }),
-            Self::Towers(_) => None,
+            Self::Towers(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -85,7 +86,7 @@ impl Network {
                     unscaled_positions: config.unscaled_positions(),
                 })
             }
-            Self::Towers(_) => None,
+            Self::Towers(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -93,7 +94,15 @@ impl Network {
     pub fn towers(&self) -> Option<&Towers> {
         match self {
             Self::Towers(towers) => Some(towers),
-            Self::Decoder(_) => None,
+            Self::Decoder(_) | Self::Diffusion(_) => None,
+        }
+    }
+
+    /// The network as one that makes pictures out of noise, if it is that.
+    pub fn denoiser(&self) -> Option<&Diffusion> {
+        match self {
+            Self::Diffusion(diffusion) => Some(diffusion),
+            Self::Decoder(_) | Self::Towers(_) => None,
         }
     }
 }

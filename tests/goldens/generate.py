@@ -24,6 +24,9 @@ import clip
 import clip_adapters
 import clip_trajectories
 import config_defaults
+import diffusion
+import diffusion_adapters
+import diffusion_trajectories
 import distill_trajectories
 import families
 import family_trajectories
@@ -70,6 +73,9 @@ def jobs() -> dict:
     for module in (clip, clip_adapters, clip_trajectories):  # in this order, as below
         for name, case in module.CASES.items():
             table[f"towers/{name}"] = lambda name=name, case=case, module=module: module.write(name, case)
+    for module in (diffusion, diffusion_adapters, diffusion_trajectories):  # in this order, as below
+        for name, case in module.CASES.items():
+            table[f"diffusion/{name}"] = lambda name=name, case=case, module=module: module.write(name, case)
     return table
 
 

@@ -6,6 +6,7 @@
 //! vocabulary.rs   adapters that were trained with another number of tokens
 //! experts.rs       which sets of adapters on experts PEFT reads correctly
 //! folder.rs        PEFT folders, put on a model and written from it
+//! pipeline.rs      LoRA files of diffusion pipelines, read and written
 //! merge.rs         several adapter folders combined into one
 //! extract.rs       an adapter folder made from two models
 //! ```
@@ -14,6 +15,7 @@ mod experts;
 pub mod extract;
 pub mod folder;
 pub mod merge;
+pub mod pipeline;
 mod site;
 mod token_rows;
 pub(crate) mod trained_base;

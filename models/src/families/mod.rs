@@ -31,14 +31,17 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod smollm3;
+pub(crate) mod stable_diffusion;
 
 pub(crate) use classifier::CLASSIFIER;
 pub use classifier::{ClassNames, SCORE_MODULE};
 use defaults::Entry;
 use firebrand_adapters::peft::Task;
 use serde::Serialize;
+pub use stable_diffusion::sampler as sampler_of;
 
 use crate::decoder::{Decoder, DecoderConfig};
+use crate::diffusion::DiffusionConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
 use crate::network::{Kind, NetworkConfig};
@@ -77,6 +80,10 @@ enum NetworkDefinition {
         config: fn(&HfConfig) -> Result<TowersConfig, ModelError>,
         rules: fn(&TowersConfig) -> Vec<Rule>,
         class: TransformersClass,
+    },
+    Diffusion {
+        config: fn(&HfConfig) -> Result<DiffusionConfig, ModelError>,
+        rules: fn(&DiffusionConfig) -> Vec<Rule>,
     },
 }
 
@@ -171,6 +178,8 @@ families! {
     Mpt => mpt,
     /// CLIP: an image tower and a text tower.
     Clip => clip,
+    /// Stable Diffusion 1.x, 2.x and XL: the UNet of a pipeline.
+    StableDiffusion => stable_diffusion,
 }
 
 /// PEFT's name for the matrix of the output head, whatever files call it.
@@ -182,7 +191,9 @@ impl Family {
     /// # Errors
     /// A `model_type` that no family has.
     pub fn of(config: &HfConfig) -> Result<Self, ModelError> {
-        let name = config.string("model_type")?;
+        // diffusers names a class where transformers names a type.
+        let key = if config.says("model_type") || !config.says("_class_name") { "model_type" } else { "_class_name" };
+        let name = config.string(key)?;
         Self::ALL.iter().copied().find(|family| family.names().contains(&name)).ok_or_else(|| {
             let known = Self::ALL.iter().map(|family| family.name()).collect::<Vec<_>>().join(", ");
             ModelError::UnknownFamily { path: config.path().to_owned(), known, found: stranger(config, name) }
@@ -209,6 +220,7 @@ impl Family {
         match self.definition().network {
             NetworkDefinition::Decoder { .. } => Kind::Decoder,
             NetworkDefinition::Towers { .. } => Kind::Towers,
+            NetworkDefinition::Diffusion { .. } => Kind::Diffusion,
         }
     }
 
@@ -226,7 +238,7 @@ impl Family {
     pub(crate) fn classifier(self) -> Option<&'static str> {
         match self.definition().network {
             NetworkDefinition::Decoder { classifier, .. } => Some(classifier),
-            NetworkDefinition::Towers { .. } => None,
+            NetworkDefinition::Towers { .. } | NetworkDefinition::Diffusion { .. } => None,
         }
     }
 
@@ -234,10 +246,29 @@ impl Family {
     pub(crate) fn peft_task(self, kind: Kind) -> Task {
         match (&self.definition().network, kind) {
             (NetworkDefinition::Decoder { .. }, Kind::Classifier) => Task::Classification,
-            (NetworkDefinition::Decoder { .. }, Kind::Decoder | Kind::Towers) => Task::CausalLm,
+            (NetworkDefinition::Decoder { .. }, Kind::Decoder | Kind::Towers | Kind::Diffusion) => Task::CausalLm,
+            (NetworkDefinition::Diffusion { .. }, _) => {
+                Task::Plain { class: self.name().into(), library: "diffusers.models.unets.unet_2d_condition".into() }
+            }
             (NetworkDefinition::Towers { class, .. }, _) => {
                 Task::Plain { class: class.name.into(), library: class.module.into() }
             }
+        }
+    }
+
+    /// The name of its files of weights, before their ending.
+    pub(crate) fn weights_file(self) -> &'static str {
+        match self.definition().network {
+            NetworkDefinition::Decoder { .. } | NetworkDefinition::Towers { .. } => "model",
+            NetworkDefinition::Diffusion { .. } => "diffusion_pytorch_model",
+        }
+    }
+
+    /// Whether its `config.json` states the dtype of the weights.
+    pub(crate) fn states_dtype(self) -> bool {
+        match self.definition().network {
+            NetworkDefinition::Decoder { .. } | NetworkDefinition::Towers { .. } => true,
+            NetworkDefinition::Diffusion { .. } => false,
         }
     }
 
@@ -246,7 +277,7 @@ impl Family {
     pub(crate) fn has_quantized_folders(self) -> bool {
         match self.kind() {
             Kind::Decoder | Kind::Classifier => true,
-            Kind::Towers => false,
+            Kind::Towers | Kind::Diffusion => false,
         }
     }
 
@@ -268,6 +299,7 @@ impl Family {
                 ..read(config)?
             }),
             NetworkDefinition::Towers { config: read, .. } => NetworkConfig::Towers(read(config)?),
+            NetworkDefinition::Diffusion { config: read, .. } => NetworkConfig::Diffusion(read(config)?),
         })
     }
 
@@ -298,8 +330,10 @@ impl Family {
                 rules
             }
             (NetworkDefinition::Towers { rules, .. }, NetworkConfig::Towers(towers)) => rules(towers),
-            (NetworkDefinition::Decoder { .. }, NetworkConfig::Towers(_))
-            | (NetworkDefinition::Towers { .. }, NetworkConfig::Decoder(_)) => {
+            (NetworkDefinition::Diffusion { rules, .. }, NetworkConfig::Diffusion(diffusion)) => rules(diffusion),
+            (NetworkDefinition::Decoder { .. }, NetworkConfig::Towers(_) | NetworkConfig::Diffusion(_))
+            | (NetworkDefinition::Towers { .. }, NetworkConfig::Decoder(_) | NetworkConfig::Diffusion(_))
+            | (NetworkDefinition::Diffusion { .. }, NetworkConfig::Decoder(_) | NetworkConfig::Towers(_)) => {
                 let problem = format!("it is of a {}, not of a {}", self.kind(), network.kind());
                 return Err(ModelError::Rules { rule: self.name().into(), problem });
             }

@@ -17,6 +17,8 @@ pub enum Layout {
     Transposed,
     /// A tensor of rank zero in files; in memory a vector of length one.
     Scalar,
+    /// The kernel of a convolution of one pixel in files, `[out, in, 1, 1]`; in memory a matrix.
+    Pointwise,
 }
 
 impl Layout {
@@ -26,6 +28,7 @@ impl Layout {
             Layout::Same => shape.to_vec(),
             Layout::Transposed => shape.iter().rev().copied().collect(),
             Layout::Scalar => vec![],
+            Layout::Pointwise => [shape, &[1, 1]].concat(),
         }
     }
 

@@ -1,15 +1,17 @@
 //! [`Probe`]: the rows on which two models are compared.
 
-use firebrand_datasets::{Batch, BatchContent, Dataset, ExampleContent, RowKind, Tokenizer};
+use firebrand_datasets::{Batch, BatchContent, Dataset, ExampleContent, NamedArrays, RowKind, Tokenizer};
 use firebrand_models::towers::{TextInputs, Towers};
 use firebrand_models::{Model, TokenLimits};
 
 use crate::error::Error;
-use crate::objective::{Images, Pairs};
+use crate::objective::{Draw, Images, NoisyRow, Pairs};
 
 /// The number of probe rows and their largest length, in tokens.
 const ROWS: usize = 8;
 const LENGTH: usize = 128;
+/// Noisy pictures among the built-in rows.
+const PICTURES: usize = 3;
 
 /// The inputs on which two models are compared.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +20,8 @@ pub enum Probe {
     Tokens(Vec<Vec<u32>>),
     /// Pairs of an image and a text.
     Pairs(Pairs),
+    /// Noisy pictures.
+    Pictures(Vec<NoisyRow>),
 }
 
 impl Probe {
@@ -27,16 +31,14 @@ impl Probe {
     /// # Errors
     /// A row that is not on disk as it was prepared.
     pub fn from_dataset(dataset: &Dataset, model: &Model) -> Result<Self, Error> {
+        if let (RowKind::Tensors, Some(denoiser)) = (dataset.kind(), model.network().denoiser()) {
+            let rows = tensors(dataset)?;
+            let row = |(row, arrays)| NoisyRow::of(arrays, denoiser, Draw { key: 0, row, noise_offset: 0.0 });
+            return Ok(Self::Pictures(rows.iter().enumerate().map(row).collect::<Result<_, _>>()?));
+        }
         match (dataset.kind(), model.network().towers()) {
             (RowKind::Tensors, Some(towers)) => {
-                let rows = dataset.examples().take(ROWS).map(|example| {
-                    let example = example?;
-                    match &example.content {
-                        ExampleContent::Tensors(file) => Ok(file.read(&example.source)?),
-                        ExampleContent::Tokens(_) => Ok(Default::default()),
-                    }
-                });
-                let content = BatchContent::Tensors(rows.collect::<Result<_, Error>>()?);
+                let content = BatchContent::Tensors(tensors(dataset)?);
                 Ok(Self::Pairs(Pairs::of(&Batch { examples: vec![], parts: vec![], content }, towers.config())?))
             }
             (RowKind::Tensors, None) | (RowKind::Tokens, _) => {
@@ -63,6 +65,9 @@ impl Probe {
     /// # Errors
     /// A tokenizer that cannot encode them.
     pub fn built_in(tokenizer: Option<&Tokenizer>, model: &Model) -> Result<Self, Error> {
+        if let Some(denoiser) = model.network().denoiser() {
+            return Ok(Self::Pictures((0..PICTURES).map(|row| NoisyRow::pattern(denoiser, row)).collect()));
+        }
         match (model.network().token_limits(), model.network().towers()) {
             (Some(limits), _) => Self::sentences(tokenizer, limits),
             (None, Some(towers)) => Ok(Self::Pairs(patterns(towers))),
@@ -92,6 +97,7 @@ impl Probe {
         match self {
             Self::Tokens(rows) => rows.len(),
             Self::Pairs(pairs) => pairs.len(),
+            Self::Pictures(rows) => rows.len(),
         }
     }
 
@@ -99,6 +105,18 @@ impl Probe {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// The tensors of the first rows.
+fn tensors(dataset: &Dataset) -> Result<Vec<NamedArrays>, Error> {
+    let rows = dataset.examples().take(ROWS).map(|example| {
+        let example = example?;
+        match &example.content {
+            ExampleContent::Tensors(file) => Ok(file.read(&example.source)?),
+            ExampleContent::Tokens(_) => Ok(Default::default()),
+        }
+    });
+    rows.collect()
 }
 
 /// Token ids spread over a vocabulary, by a stride that is coprime to most sizes.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::classes::classes_of;
 use super::predictor;
 use crate::error::Error;
-use crate::objective::{Embeddings, LabelledTokens, Learned, Pairs, Recompute, Score, Sft, TokenSums};
+use crate::objective::{Embeddings, LabelledTokens, Learned, Pairs, Recompute, Score, Sft, TokenSums, denoising_error};
 
 /// The scores of one row: one line of `firebrand score`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,6 +24,8 @@ pub enum Scored {
     Text(ScoredText),
     /// A pair of an image and a text.
     Pair(ScoredPair),
+    /// A picture and its noise.
+    Picture(ScoredPicture),
 }
 
 /// The scores of a text that is classified.
@@ -56,6 +58,15 @@ pub struct ScoredPair {
     pub text_embeds: Vec<f32>,
 }
 
+/// The score of a picture.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoredPicture {
+    /// Where the row stands.
+    pub source: Location,
+    /// Mean squared error of what the network tells.
+    pub loss: f64,
+}
+
 /// The scores of a row of tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScoredTokens {
@@ -76,6 +87,10 @@ pub struct ScoredTokens {
 /// # Errors
 /// A row that the model cannot read.
 pub fn score(model: &Model, example: &Example) -> Result<Scored, Error> {
+    if let (ExampleContent::Tensors(file), Some(denoiser)) = (&example.content, model.network().denoiser()) {
+        let loss = denoising_error(denoiser, &file.read(&example.source)?)?;
+        return Ok(Scored::Picture(ScoredPicture { source: example.source.clone(), loss }));
+    }
     match (&example.content, model.network().towers()) {
         (ExampleContent::Tensors(file), Some(towers)) => {
             let content = BatchContent::Tensors(vec![file.read(&example.source)?]);

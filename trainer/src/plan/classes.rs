@@ -66,7 +66,8 @@ pub fn decide_classes(loaded: &mut Loaded, folder: &Path, data: &Data) -> Result
             | ObjectiveRecipe::Orpo(_)
             | ObjectiveRecipe::Simpo(_)
             | ObjectiveRecipe::Kto(_)
-            | ObjectiveRecipe::Contrastive(_),
+            | ObjectiveRecipe::Contrastive(_)
+            | ObjectiveRecipe::Denoise(_),
         )
         | None => Ok(()),
     }
@@ -121,7 +122,8 @@ pub fn give_head(model: &mut Model, recipe: &Recipe) -> Result<(), Error> {
             | ObjectiveRecipe::Orpo(_)
             | ObjectiveRecipe::Simpo(_)
             | ObjectiveRecipe::Kto(_)
-            | ObjectiveRecipe::Contrastive(_),
+            | ObjectiveRecipe::Contrastive(_)
+            | ObjectiveRecipe::Denoise(_),
         )
         | None => {
             return Ok(());

@@ -1,11 +1,12 @@
 //! Checks that rows fit the model, [`check`] and [`beyond_positions`], and the objective, [`check_objective`].
 
-use firebrand_datasets::{Check, Dataset, ExampleContent, Finding, Format, Location, RowKind, Split, Tokenizer};
-use firebrand_models::towers::Towers;
+use firebrand_datasets::{
+    Check, Dataset, ExampleContent, Finding, Format, Location, NamedOutlines, RowKind, Split, Tokenizer,
+};
 use firebrand_models::{Model, TokenLimits};
 
 use crate::error::Error;
-use crate::objective::check_row;
+use crate::objective::{check_noisy_row, check_row};
 use crate::recipe::{ObjectiveRecipe, Recipe};
 
 /// Checks that the model can read every row: token ids are in its vocabulary, rows are not longer than its number of
@@ -14,11 +15,15 @@ use crate::recipe::{ObjectiveRecipe, Recipe};
 /// # Errors
 /// A row that it cannot read.
 pub fn check(dataset: &Dataset, model: &Model, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
-    match (dataset.kind(), model.network().token_limits(), model.network().towers()) {
-        (RowKind::Tokens, Some(limits), _) => check_tokens(dataset, limits, tokenizer),
-        (RowKind::Tensors, _, Some(towers)) => check_pairs(dataset, towers),
-        (RowKind::Tokens, None, _) => Err(other_rows(dataset, model, RowKind::Tensors)),
-        (RowKind::Tensors, _, None) => Err(other_rows(dataset, model, RowKind::Tokens)),
+    let network = model.network();
+    match (dataset.kind(), network.token_limits()) {
+        (RowKind::Tokens, Some(limits)) => check_tokens(dataset, limits, tokenizer),
+        (RowKind::Tokens, None) => Err(other_rows(dataset, model, RowKind::Tensors)),
+        (RowKind::Tensors, limits) => match (network.towers(), network.denoiser(), limits) {
+            (Some(towers), ..) => check_tensors(dataset, |row| check_row(row, towers.config())),
+            (None, Some(denoiser), _) => check_tensors(dataset, |row| check_noisy_row(row, denoiser.config())),
+            (None, None, _) => Err(other_rows(dataset, model, RowKind::Tokens)),
+        },
     }
 }
 
@@ -122,12 +127,12 @@ pub fn beyond_positions(dataset: &Dataset, split: Split, model: &Model) -> Optio
 /// Rows that a finding names.
 const EXAMPLES: usize = 3;
 
-/// The error names the first row whose tensors are not those of a pair.
-fn check_pairs(dataset: &Dataset, towers: &Towers) -> Result<(), Error> {
+/// The error names the first row whose tensors the model does not read.
+fn check_tensors(dataset: &Dataset, check: impl Fn(&NamedOutlines) -> Result<(), String>) -> Result<(), Error> {
     for example in dataset.examples() {
         let example = example?;
         let ExampleContent::Tensors(file) = &example.content else { continue };
-        if let Err(why) = check_row(&file.outline(&example.source)?, towers.config()) {
+        if let Err(why) = check(&file.outline(&example.source)?) {
             return Err(Error::Request {
                 problem: format!("{}: {}: {why}", example.source, file.path.display()),
                 help: "rows of tensors hold what the reference's `forward` takes, without the batch dimension".into(),
@@ -154,7 +159,8 @@ pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result
     let learns = Learns::of(objective);
     for decision in &dataset.decisions {
         let held = Learns::from_format(decision.format);
-        if held.is_none_or(|held| held == learns) {
+        let tensors = held == Some(Learns::Tensors) && learns == Learns::Pictures;
+        if tensors || held.is_none_or(|held| held == learns) {
             continue;
         }
         let (holds, help) = match (decision.format, learns) {
@@ -190,6 +196,10 @@ pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result
             (_, Learns::Tensors) => {
                 ("text", "give it rows of tensors, {\"tensors\": \"row.safetensors\"}, with pixel_values and input_ids")
             }
+            (_, Learns::Pictures) => (
+                "text",
+                "give it rows of tensors, {\"tensors\": \"row.safetensors\"}, with latents and encoder_hidden_states",
+            ),
             (_, Learns::Pairs) => (
                 "text without a judgement",
                 "a row of pairs has `prompt`, `chosen` and `rejected`, or `prompt_ids`, `chosen_ids` and `rejected_ids`",
@@ -224,6 +234,8 @@ enum Learns {
     /// Texts with the label of each.
     Labels,
     Tensors,
+    /// Pictures, as tensors.
+    Pictures,
 }
 
 impl Learns {
@@ -237,6 +249,7 @@ impl Learns {
             ObjectiveRecipe::Classify(_) => Self::Labels,
             ObjectiveRecipe::Kto(_) => Self::Answers,
             ObjectiveRecipe::Contrastive(_) => Self::Tensors,
+            ObjectiveRecipe::Denoise(_) => Self::Pictures,
         }
     }
 
@@ -264,6 +277,7 @@ impl Learns {
             Self::Answers => "answers that are good or bad",
             Self::Labels => "labelled rows",
             Self::Tensors => "pairs of an image and a text",
+            Self::Pictures => "pictures with texts",
         }
     }
 }
