@@ -18,6 +18,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::error::ModelError;
+use crate::pipeline::trained_folder;
 use crate::what_is_here::{Found, Wanted};
 use crate::wording::{clip, nearest, nearest_note};
 
@@ -42,12 +43,12 @@ pub struct HfConfig {
 }
 
 impl HfConfig {
-    /// Opens the `config.json` of a folder, or the file itself.
+    /// Opens the `config.json` of a folder, that of the trained network of a pipeline, or the file itself.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let given = path.as_ref();
         let mut path = given.to_owned();
         if path.is_dir() {
-            path.push("config.json");
+            path = trained_folder(&path).join("config.json");
         }
         if !path.exists() || path.extension().is_none_or(|ending| ending != "json") {
             // A dangling link is a file that cannot be opened.
@@ -238,6 +239,11 @@ impl HfConfig {
     pub fn optional_sizes(&self, key: &str) -> Result<Option<Vec<usize>>, ModelError> {
         let integer = |value: &Value| value.as_u64().and_then(|value| usize::try_from(value).ok());
         self.optional(key, "a list of integers, 0 or more", |value| value.as_array()?.iter().map(integer).collect())
+    }
+
+    /// A list of numbers, if the key is present.
+    pub fn optional_f64s(&self, key: &str) -> Result<Option<Vec<f64>>, ModelError> {
+        self.optional(key, "a list of numbers", |value| value.as_array()?.iter().map(Value::as_f64).collect())
     }
 
     /// A string that must be one of `known`.

@@ -9,6 +9,7 @@ use firebrand_kernels::Precision;
 
 use crate::adapter::{Placed, Site};
 use crate::decoder::{Decoder, DecoderConfig, HeadConfig};
+use crate::diffusion::{Diffusion, DiffusionConfig};
 use crate::image::{ImageConfig, ImageEncoder};
 use crate::parameters::ParameterSource;
 use crate::parts::{BlockConfig, Experts, Maps, maps};
@@ -24,6 +25,8 @@ pub enum Network {
     Towers(Towers),
     /// A transformer over the patches of an image, perhaps with a head.
     Image(ImageEncoder),
+    /// A network that makes pictures out of noise.
+    Diffusion(Diffusion),
 }
 
 maps!(
@@ -31,6 +34,7 @@ maps!(
         Decoder,
         Towers,
         Image,
+        Diffusion,
     }
 );
 
@@ -45,17 +49,19 @@ pub enum Kind {
     Towers,
     /// [`Network::Image`]: a classifier of images, or one still without a head.
     Image,
+    /// [`Network::Diffusion`].
+    Diffusion,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: &[Self] = &[Self::Decoder, Self::Classifier, Self::Towers, Self::Image];
+    pub const ALL: &[Self] = &[Self::Decoder, Self::Classifier, Self::Towers, Self::Image, Self::Diffusion];
 
     /// Whether it scores classes.
     pub fn classifies(self) -> bool {
         match self {
             Self::Classifier | Self::Image => true,
-            Self::Decoder | Self::Towers => false,
+            Self::Decoder | Self::Towers | Self::Diffusion => false,
         }
     }
 }
@@ -67,13 +73,13 @@ impl fmt::Display for Kind {
             Self::Classifier => "sequence classifier",
             Self::Towers => "pair of towers",
             Self::Image => "image classifier",
+            Self::Diffusion => "diffusion model",
         })
     }
 }
 
 /// Sizes and variants of a network of any kind.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "one a model")]
 pub enum NetworkConfig {
     /// The configuration of a [`Network::Decoder`].
     Decoder(DecoderConfig),
@@ -81,6 +87,8 @@ pub enum NetworkConfig {
     Towers(TowersConfig),
     /// The configuration of [`Network::Image`].
     Image(ImageConfig),
+    /// The configuration of a [`Network::Diffusion`].
+    Diffusion(DiffusionConfig),
 }
 
 /// A stack of blocks, as the memory plan needs it.
@@ -119,6 +127,7 @@ impl NetworkConfig {
             Self::Decoder(config) => kind_of(config),
             Self::Towers(_) => Kind::Towers,
             Self::Image(_) => Kind::Image,
+            Self::Diffusion(_) => Kind::Diffusion,
         }
     }
 
@@ -127,7 +136,7 @@ impl NetworkConfig {
         match self {
             Self::Decoder(config) => config.classes,
             Self::Image(config) => config.classes,
-            Self::Towers(_) => None,
+            Self::Towers(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -135,8 +144,8 @@ impl NetworkConfig {
     pub fn with_classes(self, classes: Option<usize>) -> Self {
         match self {
             Self::Decoder(config) => Self::Decoder(DecoderConfig { classes, ..config }),
-            Self::Towers(config) => Self::Towers(config),
             Self::Image(config) => Self::Image(ImageConfig { classes, ..config }),
+            other @ (Self::Towers(_) | Self::Diffusion(_)) => other,
         }
     }
 
@@ -145,7 +154,7 @@ impl NetworkConfig {
         match self {
             Self::Decoder(_) => Decoder::is_of_head(path),
             Self::Image(_) => ImageEncoder::is_of_head(path),
-            Self::Towers(_) => false,
+            Self::Towers(_) | Self::Diffusion(_) => false,
         }
     }
 
@@ -153,7 +162,7 @@ impl NetworkConfig {
     pub fn has_renewable_head(&self) -> bool {
         match self {
             Self::Image(_) => true,
-            Self::Decoder(_) | Self::Towers(_) => false,
+            Self::Decoder(_) | Self::Towers(_) | Self::Diffusion(_) => false,
         }
     }
 
@@ -162,7 +171,7 @@ impl NetworkConfig {
         match self {
             Self::Decoder(config) => config.classes.is_some() && path == Decoder::SCORE,
             Self::Image(_) => ImageEncoder::is_of_head(path),
-            Self::Towers(_) => false,
+            Self::Towers(_) | Self::Diffusion(_) => false,
         }
     }
 
@@ -170,7 +179,7 @@ impl NetworkConfig {
     pub fn unread(&self) -> &'static [&'static str] {
         match self {
             Self::Image(_) => &[ImageEncoder::MASK],
-            Self::Decoder(_) | Self::Towers(_) => &[],
+            Self::Decoder(_) | Self::Towers(_) | Self::Diffusion(_) => &[],
         }
     }
 
@@ -184,7 +193,7 @@ impl NetworkConfig {
         match self {
             Self::Decoder(_) => Some(Decoder::SCORE),
             Self::Image(_) => Some(ImageEncoder::SCORE),
-            Self::Towers(_) => None,
+            Self::Towers(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -194,6 +203,7 @@ impl NetworkConfig {
             Self::Decoder(_) => None,
             Self::Towers(config) => Some(PictureInputs { caption: Some(config.text.max_positions) }),
             Self::Image(_) => Some(PictureInputs { caption: None }),
+            Self::Diffusion(_) => None,
         }
     }
 
@@ -201,7 +211,7 @@ impl NetworkConfig {
     pub fn decoder(&self) -> Option<&DecoderConfig> {
         match self {
             Self::Decoder(config) => Some(config),
-            Self::Towers(_) | Self::Image(_) => None,
+            Self::Towers(_) | Self::Image(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -209,7 +219,7 @@ impl NetworkConfig {
     pub fn image(&self) -> Option<&ImageConfig> {
         match self {
             Self::Image(config) => Some(config),
-            Self::Decoder(_) | Self::Towers(_) => None,
+            Self::Decoder(_) | Self::Towers(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -224,6 +234,8 @@ impl NetworkConfig {
             Self::Image(ImageConfig { patches, block, layers, .. }) => {
                 vec![StackConfig { block, layers: *layers, length: Some(patches.length()) }]
             }
+            // Its stages are no stacks of equal blocks.
+            Self::Diffusion(_) => vec![],
         }
     }
 
@@ -233,7 +245,7 @@ impl NetworkConfig {
             Self::Decoder(config) if config.classes.is_none() => {
                 Some(Ends { embedding: Decoder::EMBEDDING, head: Decoder::HEAD, tied: config.head.tied })
             }
-            Self::Decoder(_) | Self::Towers(_) | Self::Image(_) => None,
+            Self::Decoder(_) | Self::Towers(_) | Self::Image(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -244,7 +256,7 @@ impl NetworkConfig {
                 config.head.tied = tied;
                 Self::Decoder(config)
             }
-            other @ (Self::Towers(_) | Self::Image(_)) => other,
+            other @ (Self::Towers(_) | Self::Image(_) | Self::Diffusion(_)) => other,
         }
     }
 
@@ -277,9 +289,8 @@ impl NetworkConfig {
                 };
                 settings(base) == settings(other)
             }
-            (Self::Decoder(_), Self::Towers(_) | Self::Image(_))
-            | (Self::Towers(_), Self::Decoder(_) | Self::Image(_))
-            | (Self::Image(_), Self::Decoder(_) | Self::Towers(_)) => false,
+            (Self::Diffusion(base), Self::Diffusion(other)) => base.unet == other.unet,
+            (Self::Decoder(_) | Self::Towers(_) | Self::Image(_) | Self::Diffusion(_), _) => false,
         }
     }
 
@@ -289,6 +300,8 @@ impl NetworkConfig {
             Self::Decoder(config) => config.initializer_range,
             Self::Towers(config) => config.initializer_range,
             Self::Image(config) => config.initializer_range,
+            // All of its parameters have deviations of their own.
+            Self::Diffusion(_) => 0.0,
         }
     }
 }
@@ -300,6 +313,7 @@ impl Network {
             NetworkConfig::Decoder(config) => Self::Decoder(Decoder::new(config, source)),
             NetworkConfig::Towers(config) => Self::Towers(Towers::new(config, source)),
             NetworkConfig::Image(config) => Self::Image(ImageEncoder::new(config, source)),
+            NetworkConfig::Diffusion(config) => Self::Diffusion(Diffusion::new(config, source)),
         }
     }
 
@@ -309,6 +323,7 @@ impl Network {
             Self::Decoder(decoder) => kind_of(decoder.config()),
             Self::Towers(_) => Kind::Towers,
             Self::Image(_) => Kind::Image,
+            Self::Diffusion(_) => Kind::Diffusion,
         }
     }
 
@@ -317,7 +332,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => decoder.become_classifier(classes, source),
             Self::Image(image) => image.become_classifier(classes, source),
-            Self::Towers(_) => {}
+            Self::Towers(_) | Self::Diffusion(_) => {}
         }
     }
 
@@ -325,7 +340,7 @@ impl Network {
     pub(crate) fn set_padding(&mut self, id: usize) {
         match self {
             Self::Decoder(decoder) => decoder.set_padding(id),
-            Self::Towers(_) | Self::Image(_) => {}
+            Self::Towers(_) | Self::Image(_) | Self::Diffusion(_) => {}
         }
     }
 
@@ -335,6 +350,7 @@ impl Network {
             Self::Decoder(decoder) => NetworkConfig::Decoder(decoder.config().clone()),
             Self::Towers(towers) => NetworkConfig::Towers(towers.config().clone()),
             Self::Image(image) => NetworkConfig::Image(image.config().clone()),
+            Self::Diffusion(diffusion) => NetworkConfig::Diffusion(diffusion.config().clone()),
         }
     }
 
@@ -363,6 +379,7 @@ impl Network {
             Self::Decoder(decoder) => decoder.precision(),
             Self::Towers(towers) => towers.precision(),
             Self::Image(image) => image.precision(),
+            Self::Diffusion(diffusion) => diffusion.precision(),
         }
     }
 
@@ -377,6 +394,7 @@ impl Network {
             Self::Decoder(decoder) => decoder.set_precision(precision),
             Self::Towers(towers) => towers.set_precision(precision),
             Self::Image(image) => image.set_precision(precision),
+            Self::Diffusion(diffusion) => diffusion.set_precision(precision),
         }
     }
 
@@ -386,6 +404,7 @@ impl Network {
             Self::Decoder(decoder) => decoder.sites_mut(),
             Self::Towers(towers) => towers.sites_mut(),
             Self::Image(image) => image.sites_mut(),
+            Self::Diffusion(diffusion) => diffusion.sites_mut(),
         }
     }
 
@@ -395,6 +414,7 @@ impl Network {
             Self::Decoder(decoder) => decoder.outer_adapters(),
             Self::Towers(towers) => towers.outer_adapters(),
             Self::Image(_) => vec![],
+            Self::Diffusion(_) => vec![],
         };
         let mut placed: Vec<Placed<'_>> = vec![];
         for (path, map) in self.linears() {
@@ -408,7 +428,7 @@ impl Network {
     pub(crate) fn untie(&mut self) {
         match self {
             Self::Decoder(decoder) => decoder.untie(),
-            Self::Towers(_) | Self::Image(_) => {}
+            Self::Towers(_) | Self::Image(_) | Self::Diffusion(_) => {}
         }
     }
 
@@ -416,7 +436,7 @@ impl Network {
     pub(crate) fn replace_vocabulary(&mut self, rows: usize, change: &mut dyn FnMut(&str, Tensor<2>) -> Tensor<2>) {
         match self {
             Self::Decoder(decoder) => decoder.replace_vocabulary(rows, change),
-            Self::Towers(_) | Self::Image(_) => {}
+            Self::Towers(_) | Self::Image(_) | Self::Diffusion(_) => {}
         }
     }
 
@@ -428,6 +448,7 @@ impl Network {
             Self::Decoder(decoder) => decoder.merge_outer_adapters(),
             Self::Towers(towers) => towers.merge_outer_adapters(),
             Self::Image(_) => {}
+            Self::Diffusion(_) => {}
         }
     }
 
@@ -437,6 +458,7 @@ impl Network {
             Self::Decoder(decoder) => decoder.device(),
             Self::Towers(towers) => towers.device(),
             Self::Image(image) => image.device(),
+            Self::Diffusion(diffusion) => diffusion.device(),
         }
     }
 }

@@ -33,6 +33,9 @@ pub enum Role {
     Head,
     /// The kernel of a convolution.
     Kernel,
+    /// The kernel of a convolution of one pixel, which is computed as a linear map: never quantized, and not linear to
+    /// `all-linear`, as in PEFT.
+    Pointwise,
     /// A scale or shift of a norm.
     Norm,
     /// What a linear map adds to its product.
@@ -46,7 +49,16 @@ impl Role {
     pub fn is_linear(self) -> bool {
         match self {
             Self::Map | Self::ExpertMap | Self::Projection => true,
-            Self::Router | Self::TokenTable | Self::Table | Self::Head | Self::Kernel => false,
+            Self::Router | Self::TokenTable | Self::Table | Self::Head | Self::Kernel | Self::Pointwise => false,
+            Self::Norm | Self::Bias | Self::Vector => false,
+        }
+    }
+
+    /// Whether it is the matrix of a linear map of any kind.
+    pub fn is_map(self) -> bool {
+        match self {
+            Self::Map | Self::ExpertMap | Self::Projection | Self::Router | Self::Pointwise => true,
+            Self::TokenTable | Self::Table | Self::Head | Self::Kernel => false,
             Self::Norm | Self::Bias | Self::Vector => false,
         }
     }
@@ -55,7 +67,8 @@ impl Role {
     pub fn is_of_vocabulary(self) -> bool {
         match self {
             Self::TokenTable | Self::Head => true,
-            Self::Map | Self::ExpertMap | Self::Projection | Self::Router | Self::Table | Self::Kernel => false,
+            Self::Map | Self::ExpertMap | Self::Projection | Self::Router | Self::Table => false,
+            Self::Kernel | Self::Pointwise => false,
             Self::Norm | Self::Bias | Self::Vector => false,
         }
     }
@@ -64,7 +77,7 @@ impl Role {
     pub fn is_matrix_of_block(self) -> bool {
         match self {
             Self::Map | Self::ExpertMap | Self::Router => true,
-            Self::Projection | Self::TokenTable | Self::Table | Self::Head | Self::Kernel => false,
+            Self::Projection | Self::TokenTable | Self::Table | Self::Head | Self::Kernel | Self::Pointwise => false,
             Self::Norm | Self::Bias | Self::Vector => false,
         }
     }

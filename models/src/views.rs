@@ -8,6 +8,7 @@ use firebrand_adapters::Mode;
 use firebrand_kernels::{Precision, linear};
 
 use crate::decoder::{Decoder, Head};
+use crate::diffusion::Diffusion;
 use crate::image::{ImageEncoder, Pixels};
 use crate::network::Network;
 use crate::parts::{Block, Cache, Context, Inputs};
@@ -75,7 +76,7 @@ impl Network {
     pub fn predictor(&self) -> Option<Predictor<'_>> {
         match self {
             Self::Decoder(decoder) => decoder.config().classes.is_none().then_some(Predictor::Decoder(decoder)),
-            Self::Towers(_) | Self::Image(_) => None,
+            Self::Towers(_) | Self::Image(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -84,7 +85,7 @@ impl Network {
         match self {
             Self::Decoder(decoder) => decoder.config().classes.map(|_| Pooled::Texts(decoder)),
             Self::Image(image) => image.config().classes.map(|_| Pooled::Images(image)),
-            Self::Towers(_) => None,
+            Self::Towers(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -92,7 +93,7 @@ impl Network {
     pub fn image(&self) -> Option<&ImageEncoder> {
         match self {
             Self::Image(image) => Some(image),
-            Self::Decoder(_) | Self::Towers(_) => None,
+            Self::Decoder(_) | Self::Towers(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -107,7 +108,7 @@ impl Network {
                     unscaled_positions: config.unscaled_positions(),
                 })
             }
-            Self::Towers(_) | Self::Image(_) => None,
+            Self::Towers(_) | Self::Image(_) | Self::Diffusion(_) => None,
         }
     }
 
@@ -115,7 +116,15 @@ impl Network {
     pub fn towers(&self) -> Option<&Towers> {
         match self {
             Self::Towers(towers) => Some(towers),
-            Self::Decoder(_) | Self::Image(_) => None,
+            Self::Decoder(_) | Self::Image(_) | Self::Diffusion(_) => None,
+        }
+    }
+
+    /// The network as one that makes pictures out of noise, if it is that.
+    pub fn denoiser(&self) -> Option<&Diffusion> {
+        match self {
+            Self::Diffusion(diffusion) => Some(diffusion),
+            Self::Decoder(_) | Self::Towers(_) | Self::Image(_) => None,
         }
     }
 }

@@ -11,6 +11,7 @@ use firebrand_adapters::peft::{CONFIG_FILE, PICKLE_FILE, TENSOR_FILE};
 use serde_json::Value;
 
 use crate::error::ModelError;
+use crate::pipeline::{INDEX, is_pipeline};
 
 /// The most names that are read of a folder.
 const MOST_NAMES: usize = 10_000;
@@ -98,8 +99,11 @@ impl Found {
         if has(TENSOR_FILE) || has(PICKLE_FILE) {
             return Self::Adapter { base: None };
         }
-        if has("model_index.json") {
-            let class = object(&folder.join("model_index.json"));
+        if is_pipeline(folder) {
+            return Self::Model;
+        }
+        if has(INDEX) {
+            let class = object(&folder.join(INDEX));
             let class = class.as_ref().and_then(|index| index.get("_class_name")?.as_str()).unwrap_or("a pipeline");
             return Self::Pipeline(class.to_owned());
         }
@@ -206,7 +210,7 @@ impl Found {
             ),
             Self::Pipeline(class) => (
                 format!("it is a pipeline of diffusers ({class}), which is several models"),
-                format!("give {whole}; pipelines are not trained here"),
+                format!("give {whole}; of pipelines, those with a unet/ are trained"),
             ),
             Self::Foreign(program) => (format!("it holds weights of {program} only"), converted.into()),
             Self::Run(results) => {

@@ -27,6 +27,9 @@ import config_defaults
 import dinov2
 import dinov2_adapters
 import dinov2_trajectories
+import diffusion
+import diffusion_adapters
+import diffusion_trajectories
 import distill_trajectories
 import families
 import family_trajectories
@@ -77,6 +80,9 @@ def jobs() -> dict:
     for module in (dinov2, dinov2_adapters, dinov2_trajectories):
         for name, case in module.CASES.items():
             table[f"images/{name}"] = lambda name=name, case=case, module=module: module.write(name, case)
+    for module in (diffusion, diffusion_adapters, diffusion_trajectories):  # in this order, as below
+        for name, case in module.CASES.items():
+            table[f"diffusion/{name}"] = lambda name=name, case=case, module=module: module.write(name, case)
     return table
 
 

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import torch
+from diffusers import UNet2DConditionModel
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from common import HERE
@@ -26,6 +27,9 @@ def as_of_today(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def parameters(config: dict[str, Any]) -> int:
+    if config.get("_class_name") == "UNet2DConditionModel":
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in UNet2DConditionModel.from_config(config).parameters())
     config = as_of_today({key: value for key, value in config.items() if key != "auto_map"})
     with torch.device("meta"):
         without_head = ("clip", "dinov2", "dinov2_with_registers")

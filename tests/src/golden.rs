@@ -10,6 +10,7 @@ use firebrand_datasets::{NOT_TRAINED, TokenBatch};
 use firebrand_models::decoder::Decoder;
 use firebrand_models::families::Family;
 use firebrand_models::hf_config::HfConfig;
+use firebrand_models::pipeline::trained_folder;
 use firebrand_models::weights::SafetensorsFile;
 use firebrand_models::{Hold, Model, Network};
 use serde_json::Value;
@@ -25,7 +26,7 @@ pub fn json(name: &str) -> Value {
 }
 
 /// Where goldens lie: those of language models at the top, those of another kind of network in a room of their own.
-const ROOMS: [&str; 3] = ["", "towers/", "images/"];
+const ROOMS: [&str; 4] = ["", "towers/", "images/", "diffusion/"];
 
 /// Folders of language models whose name starts so, sorted.
 pub fn folders(prefix: &str) -> Vec<String> {
@@ -51,7 +52,7 @@ pub fn folders_in(room: &str, prefix: &str) -> Vec<String> {
 /// Model cases of a family, with the room before the name.
 pub fn models_of(family: Family) -> Vec<String> {
     let is_of = |name: &String| {
-        let config = path(name).join("config.json");
+        let config = trained_folder(&path(name)).join("config.json");
         config.exists() && HfConfig::open(&config).is_ok_and(|config| Family::of(&config).ok() == Some(family))
     };
     folders_everywhere("").into_iter().filter(is_of).collect()

@@ -33,7 +33,8 @@ pub fn composed(
     let mut scores = scores.reshape([batch, heads, queries, keys]);
 
     let key = Tensor::<1, Int>::arange(0..keys as i64, &device).reshape([1, 1, 1, keys]);
-    let query = Tensor::<1, Int>::arange((keys - queries) as i64..keys as i64, &device).reshape([1, 1, queries, 1]);
+    let query =
+        Tensor::<1, Int>::arange(keys as i64 - queries as i64..keys as i64, &device).reshape([1, 1, queries, 1]);
     let distance = key.clone().expand([1, 1, queries, keys]) - query.clone().expand([1, 1, queries, keys]);
 
     let other_segment = segments.map(|(query_segments, key_segments)| {
@@ -68,7 +69,7 @@ pub fn composed(
         Sight::Causal { window: Some(window) } => {
             distance.clone().greater_elem(0).bool_or(distance.lower_equal_elem(-(window as i64)))
         }
-        Sight::Full => distance.greater_elem(keys as i64),
+        Sight::Full => distance.greater_elem((keys + queries) as i64),
     };
     let mut hidden = hidden.expand([batch, 1, queries, keys]);
     if let Some(other_segment) = other_segment {

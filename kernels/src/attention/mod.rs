@@ -4,7 +4,7 @@
 //! arXiv:2205.14135), and the backward pass computes them again from the logarithm of each query's sum. Unlike there, a tile spans all the keys
 //! its queries see, so no sum is rescaled. Keys no query of a tile can see (later ones, other segments, outside the window) cost nothing.
 //!
-//! Not here: dropout on the weights, cross attention, position embeddings other than ALiBi.
+//! Not here: dropout on the weights, position embeddings other than ALiBi.
 
 mod alibi;
 mod autodiff;
@@ -70,8 +70,9 @@ impl Sight {
 ///
 /// `q` is `[batch, queries, heads, head_dim]`, `k` and `v` are `[batch, keys, groups, head_dim]`, f32; `heads` is a multiple of
 /// `groups` and key-value head `j` serves the query heads from `j * heads / groups`. The queries are the last of the keys'
-/// positions. Query `i` (position `p = i + keys - queries`) sees key `j` if their segments are equal and, where sight is
-/// causal, `j <= p` and `p - window < j`.
+/// positions, unless sight is full and there is no bias by position: then they may be others, and more than the keys. Query
+/// `i` (position `p = i + keys - queries`) sees key `j` if their segments are equal and, where sight is causal, `j <= p` and
+/// `p - window < j`.
 ///
 /// `segments` holds those of the queries `[batch, queries]` and of the keys `[batch, keys]`; `None` is one segment a row.
 /// A query that sees no key gives zeros.
@@ -123,7 +124,8 @@ fn assert_shapes(
     assert_eq!(k.dims(), [batch, keys, groups, head_dim], "keys beside queries {:?}", q.dims());
     assert_eq!(v.dims()[..3], [batch, keys, groups], "values beside keys {:?}", k.dims());
     assert!(groups > 0 && heads.is_multiple_of(groups), "{heads} query heads share {groups} key-value heads");
-    assert!(queries <= keys, "{queries} queries are the last of {keys} keys");
+    let placeless = options.sight == Sight::Full && options.alibi.is_none();
+    assert!(queries <= keys || placeless, "{queries} queries are the last of {keys} keys");
     if let Some((of_queries, of_keys)) = segments {
         assert_eq!([of_queries.dims(), of_keys.dims()], [[batch, queries], [batch, keys]], "segments");
     }

@@ -122,9 +122,9 @@ impl<'a> Problem<'a> {
             .flat_map(move |row| row.in_rows(size).flat_map(move |tile| tile.in_columns(columns)))
     }
 
-    /// Position of a query among the keys.
+    /// Position of a query among the keys; of no meaning where there are fewer keys, none of which then has a place.
     pub fn position(&self, query: usize) -> usize {
-        query + self.keys - self.queries
+        (query + self.keys).saturating_sub(self.queries)
     }
 
     pub fn sight(&self, batch: usize, query: usize) -> &Seen {

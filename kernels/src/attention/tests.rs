@@ -228,6 +228,14 @@ fn a_full_sight_sees_later_keys_of_its_segment_and_no_others() {
 }
 
 #[test]
+fn a_full_sight_reads_other_keys_than_those_of_its_queries() {
+    let full = AttentionOptions { sight: Sight::Full, ..PLAIN };
+    for sizes in [[1, 9, 1, 2, 2, 5], [2, 130, 7, 4, 4, 8], [1, 7, 30, 2, 1, 10], [1, 200, 77, 8, 8, 16]] {
+        assert_equals_composed(shape(sizes), None, &full);
+    }
+}
+
+#[test]
 fn views_are_accepted() {
     let [q, k, v] = operands(shape([2, 6, 6, 4, 2, 8]));
     let turn = |x: Tensor<4>| x.swap_dims(1, 2);

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use firebrand_adapters::peft::{
-    BaseModel, CONFIG_FILE, PICKLE_FILE, PeftConfig, TENSOR_FILE, Task, group_tensors, tensor_name,
-};
+use firebrand_adapters::peft::{BaseModel, CONFIG_FILE, PICKLE_FILE, PeftConfig, TENSOR_FILE, Task, tensor_name};
 use firebrand_adapters::{Adapter, AdapterConfig, AdapterError, AdapterValues, LoraConfig, LoraInit, Targets, Tying};
 
 use super::experts;
 use super::module_names;
+use super::pipeline::{self, group};
 use super::site::Original;
 use super::token_rows;
 use super::trained_base::{self, BaseParameter, Tensors};
@@ -52,7 +51,7 @@ pub enum Start<'a> {
 pub fn attach(model: &mut Model, config: &AdapterConfig, start: Start<'_>) -> Result<Vec<String>, ModelError> {
     if let Start::Folder(folder) = start {
         let file = open_tensors(folder)?;
-        vocabulary::fit(model, &file, &group_tensors(file.path(), file.names())?)?;
+        vocabulary::fit(model, &file, &group(&file)?)?;
     }
     let config = &module_names::in_memory(model, config)?;
     let selected = config.select(&selectable(model, config)?)?;
@@ -67,7 +66,7 @@ pub fn attach(model: &mut Model, config: &AdapterConfig, start: Start<'_>) -> Re
         Start::Fresh { .. } => Given::default(),
         Start::Folder(folder) => {
             let file = open_tensors(folder)?;
-            token_rows::refuse(file.path(), &group_tensors(file.path(), file.names())?.rows)?;
+            token_rows::refuse(file.path(), &group(&file)?.rows)?;
             read_values(&file, model, config, &selected, &trained)?
         }
         Start::Finished { file, .. } => read_values(file, model, config, &selected, &trained)?,
@@ -150,7 +149,7 @@ fn attach_finished(model: &mut Model, mut config: PeftConfig, folder: &Path) -> 
         })?;
     config.method = method;
     let file = open_tensors(folder)?;
-    let names = group_tensors(file.path(), file.names())?;
+    let names = group(&file)?;
     vocabulary::fit(model, &file, &names)?;
     token_rows::apply(model, &config, &file, &names.rows)?;
     attach(model, &config.method, Start::Finished { file: &file, restart: config.restart })?;
@@ -230,11 +229,14 @@ pub fn load_all(model: &mut Model, folders: &[PathBuf]) -> Result<(), ModelError
     Ok(())
 }
 
-/// Reads `adapter_config.json`.
+/// Reads `adapter_config.json`, or the settings of a pipeline's LoRA file.
 ///
 /// # Errors
 /// As [`load`].
 pub fn read_config(folder: &Path) -> Result<PeftConfig, ModelError> {
+    if let Some(file) = pipeline::find(folder) {
+        return pipeline::read_config(&file);
+    }
     let path = folder.join(CONFIG_FILE);
     let read = || -> Result<PeftConfig, ModelError> {
         let text = fs::read_to_string(&path).map_err(ModelError::io("read", &path))?;
@@ -249,14 +251,14 @@ pub fn read_config(folder: &Path) -> Result<PeftConfig, ModelError> {
 /// Those of [`open_tensors`]; tensors that belong to no module.
 pub fn classes(folder: &Path) -> Result<Option<usize>, ModelError> {
     let file = open_tensors(folder)?;
-    let names = group_tensors(file.path(), file.names())?;
+    let names = group(&file)?;
     let name = SCORE_MODULES.iter().find_map(|module| names.base.get(&format!("{module}.weight")));
     let scores = name.map(|name| file.get(name)).transpose()?;
     Ok(scores.and_then(|view| view.shape.first().copied()).filter(|classes| *classes > 0))
 }
 
 /// Opens the tensors of an adapter folder: `adapter_model.safetensors`, or, where there is none, `adapter_model.bin`, of
-/// which only tensors are read. The order is PEFT's.
+/// which only tensors are read. The order is PEFT's. Where there is neither, the LoRA file of a pipeline.
 ///
 /// # Errors
 /// Neither file is there; a damaged file, or one that holds more than tensors.
@@ -265,7 +267,8 @@ pub fn open_tensors(folder: &Path) -> Result<WeightsFile, ModelError> {
     let found = [TENSOR_FILE, PICKLE_FILE]
         .map(|name| folder.join(name))
         .into_iter()
-        .find(|path| path.is_symlink() || path.exists());
+        .find(|path| path.is_symlink() || path.exists())
+        .or_else(|| pipeline::find(folder));
     match found {
         Some(path) => WeightsFile::open(path),
         None => Err(Found::error(folder, Wanted::Adapter).unwrap_or_else(|| ModelError::NoWeights {
@@ -294,6 +297,7 @@ pub fn save(model: &Model, config: &AdapterConfig, base_model: &str, folder: &Pa
     let mut tensors = Tensors::new();
     for (path, placed) in model.adapters()? {
         for (kind, shape, values) in placed.tensors() {
+            let shape = pipeline::shape_in_files(model, &placed.parameter, kind, shape);
             tensors.insert(tensor_name(&path, kind), (shape, values));
         }
         modules.push(path);
@@ -339,7 +343,7 @@ fn read_values(
     trained: &[BaseParameter],
 ) -> Result<Given, ModelError> {
     let path = file.path();
-    let names = module_names::of_file(model, group_tensors(path, file.names())?);
+    let names = module_names::of_file(model, group(file)?);
     let mismatch = |problem: String| AdapterError::Mismatch { path: path.to_path_buf(), problem };
     let mut given = Given {
         base: trained_base::read(model, file, &names, trained, config.trained_base().tying)?,
@@ -370,7 +374,10 @@ fn read_values(
                 return Err(mismatch(format!("it has no `{}`", tensor_name(&module, tensor))).into());
             };
             let view = file.get(name)?;
-            if view.shape != shape {
+            // Factors of convolutions of one pixel have two more dimensions.
+            let found: &[usize] =
+                view.shape.strip_suffix(&[1, 1]).filter(|_| view.shape.len() == 4).unwrap_or(view.shape);
+            if found != shape {
                 return Err(mismatch(format!("`{name}` is {:?}, expected {shape:?}", view.shape)).into());
             }
             view.check_finite()?;

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use firebrand_adapters::peft::{BaseModel, PeftConfig, Task, group_tensors, tensor_name};
+use firebrand_adapters::peft::{BaseModel, PeftConfig, Task, tensor_name};
 use firebrand_adapters::{
     AdapterConfig, AdapterError, AdapterTensor, Combination, LoraConfig, LoraFactors, ModulePattern, Part, Targets,
 };
 
 use super::folder::{open_tensors, read_config, write};
+use super::pipeline::group;
 use crate::error::ModelError;
 use crate::weights::WeightsFile;
 
@@ -95,7 +96,7 @@ impl Opened {
             );
             return Err(AdapterError::Several { problem }.into());
         }
-        let modules = group_tensors(file.path(), file.names())?.adapters;
+        let modules = group(&file)?.adapters;
         Ok(Self { weight: adapter.weight, config, lora, file, modules })
     }
 

@@ -7,6 +7,7 @@
 //! experts.rs       which sets of adapters on experts PEFT reads correctly
 //! module_names.rs  modules that files call otherwise than PEFT
 //! folder.rs        PEFT folders, put on a model and written from it
+//! pipeline.rs      LoRA files of diffusion pipelines, read and written
 //! merge.rs         several adapter folders combined into one
 //! extract.rs       an adapter folder made from two models
 //! ```
@@ -16,6 +17,7 @@ pub mod extract;
 pub mod folder;
 pub mod merge;
 mod module_names;
+pub mod pipeline;
 mod site;
 mod token_rows;
 pub(crate) mod trained_base;

@@ -72,7 +72,7 @@ fn deviation(width: usize, factor: f64) -> Initial {
 }
 
 /// The text tower of a model whose factor is `of_model`.
-fn text_tower(keys: &HfConfig, of_model: f64) -> Result<TextConfig, ModelError> {
+pub(super) fn text_tower(keys: &HfConfig, of_model: f64) -> Result<TextConfig, ModelError> {
     let end = keys.optional_usize("eos_token_id")?.unwrap_or(49_407);
     let block = block(keys, Defaults { width: 512, heads: 8, middle: 2048 }, Sight::Causal(Window::Full))?;
     Ok(TextConfig {

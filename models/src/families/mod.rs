@@ -33,14 +33,17 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod smollm3;
+pub(crate) mod stable_diffusion;
 
 pub use classifier::ClassNames;
 pub(crate) use classifier::{OF_TEXTS, SCORE_MODULES};
 use defaults::Entry;
 use firebrand_adapters::peft::Task;
 use serde::Serialize;
+pub use stable_diffusion::sampler as sampler_of;
 
 use crate::decoder::{Decoder, DecoderConfig};
+use crate::diffusion::DiffusionConfig;
 use crate::error::ModelError;
 use crate::hf_config::HfConfig;
 use crate::image::ImageConfig;
@@ -86,6 +89,10 @@ enum NetworkDefinition {
         rules: fn(&ImageConfig) -> Vec<Rule>,
         /// That of its classifiers.
         class: TransformersClass,
+    },
+    Diffusion {
+        config: fn(&HfConfig) -> Result<DiffusionConfig, ModelError>,
+        rules: fn(&DiffusionConfig) -> Vec<Rule>,
     },
 }
 
@@ -184,6 +191,8 @@ families! {
     Dinov2 => dinov2,
     /// DINOv2 with registers.
     Dinov2WithRegisters => dinov2_with_registers,
+    /// Stable Diffusion 1.x, 2.x and XL: the UNet of a pipeline.
+    StableDiffusion => stable_diffusion,
 }
 
 /// PEFT's name for the matrix of the output head, whatever files call it.
@@ -195,7 +204,9 @@ impl Family {
     /// # Errors
     /// A `model_type` that no family has.
     pub fn of(config: &HfConfig) -> Result<Self, ModelError> {
-        let name = config.string("model_type")?;
+        // diffusers names a class where transformers names a type.
+        let key = if config.says("model_type") || !config.says("_class_name") { "model_type" } else { "_class_name" };
+        let name = config.string(key)?;
         Self::ALL.iter().copied().find(|family| family.names().contains(&name)).ok_or_else(|| {
             let known = Self::ALL.iter().map(|family| family.name()).collect::<Vec<_>>().join(", ");
             ModelError::UnknownFamily { path: config.path().to_owned(), known, found: stranger(config, name) }
@@ -223,6 +234,7 @@ impl Family {
             NetworkDefinition::Decoder { .. } => Kind::Decoder,
             NetworkDefinition::Towers { .. } => Kind::Towers,
             NetworkDefinition::Image { .. } => Kind::Image,
+            NetworkDefinition::Diffusion { .. } => Kind::Diffusion,
         }
     }
 
@@ -241,7 +253,7 @@ impl Family {
         match &self.definition().network {
             NetworkDefinition::Decoder { classifier, .. } => Some(classifier),
             NetworkDefinition::Image { class, .. } => Some(class.name),
-            NetworkDefinition::Towers { .. } => None,
+            NetworkDefinition::Towers { .. } | NetworkDefinition::Diffusion { .. } => None,
         }
     }
 
@@ -250,7 +262,7 @@ impl Family {
         match self.definition().network {
             NetworkDefinition::Decoder { .. } => Some(classifier::SCORE_OF_TEXTS),
             NetworkDefinition::Image { .. } => Some(classifier::SCORE_OF_IMAGES),
-            NetworkDefinition::Towers { .. } => None,
+            NetworkDefinition::Towers { .. } | NetworkDefinition::Diffusion { .. } => None,
         }
     }
 
@@ -258,10 +270,35 @@ impl Family {
     pub(crate) fn peft_task(self, kind: Kind) -> Task {
         match (&self.definition().network, kind) {
             (NetworkDefinition::Decoder { .. }, Kind::Classifier) => Task::Classification,
-            (NetworkDefinition::Decoder { .. }, Kind::Decoder | Kind::Towers | Kind::Image) => Task::CausalLm,
+            (NetworkDefinition::Decoder { .. }, Kind::Decoder | Kind::Towers | Kind::Image | Kind::Diffusion) => {
+                Task::CausalLm
+            }
+            (NetworkDefinition::Diffusion { .. }, _) => {
+                Task::Plain { class: self.name().into(), library: "diffusers.models.unets.unet_2d_condition".into() }
+            }
             (NetworkDefinition::Towers { class, .. } | NetworkDefinition::Image { class, .. }, _) => {
                 Task::Plain { class: class.name.into(), library: class.module.into() }
             }
+        }
+    }
+
+    /// The name of its files of weights, before their ending.
+    pub(crate) fn weights_file(self) -> &'static str {
+        match self.definition().network {
+            NetworkDefinition::Decoder { .. } | NetworkDefinition::Towers { .. } | NetworkDefinition::Image { .. } => {
+                "model"
+            }
+            NetworkDefinition::Diffusion { .. } => "diffusion_pytorch_model",
+        }
+    }
+
+    /// Whether its `config.json` states the dtype of the weights.
+    pub(crate) fn states_dtype(self) -> bool {
+        match self.definition().network {
+            NetworkDefinition::Decoder { .. } | NetworkDefinition::Towers { .. } | NetworkDefinition::Image { .. } => {
+                true
+            }
+            NetworkDefinition::Diffusion { .. } => false,
         }
     }
 
@@ -270,7 +307,7 @@ impl Family {
     pub(crate) fn has_quantized_folders(self) -> bool {
         match self.kind() {
             Kind::Decoder | Kind::Classifier => true,
-            Kind::Towers | Kind::Image => false,
+            Kind::Towers | Kind::Image | Kind::Diffusion => false,
         }
     }
 
@@ -296,6 +333,7 @@ impl Family {
                 classes: classifier::classes(config, classifier::OF_IMAGES)?,
                 ..read(config)?
             }),
+            NetworkDefinition::Diffusion { config: read, .. } => NetworkConfig::Diffusion(read(config)?),
         })
     }
 
@@ -327,9 +365,17 @@ impl Family {
             }
             (NetworkDefinition::Towers { rules, .. }, NetworkConfig::Towers(towers)) => rules(towers),
             (NetworkDefinition::Image { rules, .. }, NetworkConfig::Image(image)) => rules(image),
-            (NetworkDefinition::Decoder { .. }, NetworkConfig::Towers(_) | NetworkConfig::Image(_))
-            | (NetworkDefinition::Towers { .. }, NetworkConfig::Decoder(_) | NetworkConfig::Image(_))
-            | (NetworkDefinition::Image { .. }, NetworkConfig::Decoder(_) | NetworkConfig::Towers(_)) => {
+            (NetworkDefinition::Diffusion { rules, .. }, NetworkConfig::Diffusion(diffusion)) => rules(diffusion),
+            (
+                NetworkDefinition::Decoder { .. }
+                | NetworkDefinition::Towers { .. }
+                | NetworkDefinition::Image { .. }
+                | NetworkDefinition::Diffusion { .. },
+                NetworkConfig::Decoder(_)
+                | NetworkConfig::Towers(_)
+                | NetworkConfig::Image(_)
+                | NetworkConfig::Diffusion(_),
+            ) => {
                 let problem = format!("it is of a {}, not of a {}", self.kind(), network.kind());
                 return Err(ModelError::Rules { rule: self.name().into(), problem });
             }

@@ -145,7 +145,7 @@ fn held(view: TensorView<'_>, shape: &[usize], layout: Layout, hold: Hold) -> Re
 /// Values of two bytes each, converted to our layout.
 fn pairs(layout: Layout, bytes: Vec<u8>, stored: &[usize]) -> Vec<u8> {
     match layout {
-        Layout::Same | Layout::Scalar | Layout::Ones(_) => bytes,
+        Layout::Same | Layout::Scalar | Layout::Ones(_) | Layout::Pointwise => bytes,
         Layout::Transposed => {
             let values: Vec<[u8; 2]> = bytes.as_chunks::<2>().0.to_vec();
             layout.convert(values, stored).concat()

@@ -3,7 +3,7 @@
 //! ```text
 //! files.rs     an opened model folder: every tensor paired with a parameter
 //! hold.rs      how weights are held in memory
-//! load.rs      parameters from such a folder
+//! load.rs      parameters from such a folder; frozen.rs: of one that is never trained
 //! classifier.rs a score for each class in place of the output head
 //! component.rs what is known of the files that a model came from
 //! dropout.rs   what of dropout its configuration asks for
@@ -18,6 +18,7 @@ mod classifier;
 mod component;
 mod dropout;
 mod files;
+pub(crate) mod frozen;
 mod hold;
 mod load;
 mod save;
@@ -282,7 +283,7 @@ impl Model {
     /// # Errors
     /// The family's rules contradict themselves.
     pub fn linear_paths(&self) -> Result<Vec<String>, ModelError> {
-        let maps = self.matrices(|role| role.is_linear() || role == Role::Router)?;
+        let maps = self.matrices(Role::is_map)?;
         Ok(maps.into_iter().map(|(_, path)| path).collect())
     }
 
@@ -317,8 +318,8 @@ impl Model {
     /// # Errors
     /// The family's rules contradict themselves.
     pub(crate) fn site_paths(&self) -> Result<Vec<String>, ModelError> {
-        let maps = |role: Role| role.is_linear() || matches!(role, Role::Router | Role::TokenTable);
-        let ours = self.parameters.iter().filter(|info| maps(info.role)).map(|info| info.path.as_str());
+        let has_site = |info: &&ParameterInfo| info.role.is_map() || info.role == Role::TokenTable;
+        let ours = self.parameters.iter().filter(has_site).map(|info| info.path.as_str());
         ours.chain(self.ends().map(|ends| ends.head)).map(|path| self.module_for_peft(path)).collect()
     }
 

@@ -81,7 +81,7 @@ impl Model {
         if let Some(problem) = problem {
             return Err(problem);
         }
-        let options = PlanOptions::default();
+        let options = PlanOptions { base_name: self.family.weights_file().to_owned(), ..PlanOptions::default() };
         let specs = found.iter().map(|(spec, _)| spec.clone()).collect();
         let plan = match layout {
             Some(checkpoint) => CheckpointPlan::like(checkpoint, specs, &options)?,
@@ -137,6 +137,7 @@ impl Model {
         }
         // A quantization that cannot be written leaves the configuration as it is; `save_weights` reports the error.
         match (write_as, self.scheme_to_write(write_as).ok().flatten()) {
+            (WriteAs::Dense(_), _) if !self.family.states_dtype() => {}
             (WriteAs::Dense(dtype), _) => {
                 if config.says(quantization_config::KEY) {
                     config = config.without(quantization_config::KEY);

@@ -13,6 +13,7 @@ use std::{
 
 use super::{file::WeightsFile, index, view::TensorView};
 use crate::error::ModelError;
+use crate::pipeline::{WEIGHTS, trained_folder};
 use crate::what_is_here::{Found, Wanted};
 use crate::wording::nearest;
 
@@ -56,8 +57,11 @@ impl Checkpoint {
         let kind = fs::metadata(&path).map_err(ModelError::io("open", &path))?;
         let mut file = path.clone();
         if kind.is_dir() {
+            file = trained_folder(&path);
             // A dangling link is a file that cannot be opened, not a missing one.
-            let Some(name) = LOOKED_FOR.into_iter().find(|name| path.join(name).symlink_metadata().is_ok()) else {
+            let Some(name) =
+                LOOKED_FOR.into_iter().chain(WEIGHTS).find(|name| file.join(name).symlink_metadata().is_ok())
+            else {
                 let found = Found::at(&path);
                 let told = !matches!(found, Found::Model | Found::Foreign(_) | Found::Other(_));
                 if let Some(error) = Found::error(&path, Wanted::Model).filter(|_| told) {

@@ -24,6 +24,7 @@ mod dtype;
 mod file;
 mod header;
 mod index;
+mod lora_names;
 mod mapping;
 mod pickle;
 mod plan;
@@ -40,6 +41,7 @@ pub use bitsandbytes::{QuantizedHeader, quantized_part_of, quantized_tensors, qu
 pub use checkpoint::Checkpoint;
 pub use dtype::Dtype;
 pub use file::WeightsFile;
+pub use lora_names::{LORA_FILE, LoraFormat, LoraTensor, parse as parse_lora_name, write as write_lora_name};
 pub use pickle::PickleFile;
 pub use plan::{CheckpointPlan, PlanOptions, TensorSpec};
 pub use rules::{InMemory, Layout, Reading, Rule, RuleSet};

@@ -19,6 +19,8 @@ pub enum Layout {
     Scalar,
     /// In files, so many dimensions of length one stand before those in memory.
     Ones(usize),
+    /// The kernel of a convolution of one pixel in files, `[out, in, 1, 1]`; in memory a matrix.
+    Pointwise,
 }
 
 impl Layout {
@@ -29,6 +31,7 @@ impl Layout {
             Layout::Transposed => shape.iter().rev().copied().collect(),
             Layout::Scalar => vec![],
             Layout::Ones(count) => [vec![1; count].as_slice(), shape].concat(),
+            Layout::Pointwise => [shape, &[1, 1]].concat(),
         }
     }
 

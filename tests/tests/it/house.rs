@@ -152,16 +152,20 @@ fn kinds_of_networks_are_told_apart_where_that_is_the_subject() {
     ];
     let mut sources = program();
     sources.retain(|source| !knows.iter().any(|place| source.path.starts_with(place)));
-    let networks = ["Network::Decoder", "Network::Towers", "Network::Image"];
-    let kinds = ["Kind::Decoder", "Kind::Classifier", "Kind::Towers", "Kind::Image"];
-    let configs = ["NetworkConfig::Decoder", "NetworkConfig::Towers", "NetworkConfig::Image"];
+    let networks = ["Network::Decoder", "Network::Towers", "Network::Image", "Network::Diffusion"];
+    let kinds = ["Kind::Decoder", "Kind::Classifier", "Kind::Towers", "Kind::Image", "Kind::Diffusion"];
+    let configs =
+        ["NetworkConfig::Decoder", "NetworkConfig::Towers", "NetworkConfig::Image", "NetworkConfig::Diffusion"];
     assert_none(places(&sources, &[&networks[..], &kinds[..], &configs[..]].concat()), "kinds told apart");
     for folder in
         ["models/src/weights/", "models/src/model/", "trainer/src/training/", "trainer/src/run/", "trainer/src/optim/"]
     {
         let of_folder: Vec<Source> = program().into_iter().filter(|source| source.path.starts_with(folder)).collect();
         assert!(!of_folder.is_empty());
-        assert_none(places(&of_folder, &["Towers", "towers", ".predictor()"]), "a kind in a room that knows none");
+        assert_none(
+            places(&of_folder, &["Towers", "towers", "Diffusion", "diffusion", ".predictor()"]),
+            "a kind in a room that knows none",
+        );
     }
 }
 
@@ -199,7 +203,7 @@ fn unsafe_code_is_in_listed_places() {
 }
 
 /// Where optimisers and objectives wait for the device, and what for. Anything else there keeps an accelerator idle at every step.
-const WAITS: [(&str, &str); 15] = [
+const WAITS: [(&str, &str); 17] = [
     (
         "trainer/src/optim/clip.rs",
         "loss and global norm, once a step; sizes of tensors on the CPU, which is not waited for",
@@ -223,6 +227,8 @@ const WAITS: [(&str, &str); 15] = [
         "trainer/src/objective/preference/mod.rs",
         "the log-probabilities of a micro-batch, of which formulas are computed",
     ),
+    ("trainer/src/objective/denoise.rs", "what a merged network tells, which is compared with the adapted one"),
+    ("trainer/src/objective/conditions.rs", "what frozen networks make of a row, once, without a gradient"),
     ("trainer/src/objective/contrastive.rs", "the embeddings and the loss of a step, and evaluation"),
 ];
 

@@ -11,6 +11,7 @@ mod cli;
 mod configs;
 mod correctness;
 mod devices;
+mod diffusion;
 mod disk;
 mod distill;
 mod evaluation;

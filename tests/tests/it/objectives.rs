@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use firebrand::recipe::{
-    ClassifyRecipe, DpoRecipe, KtoRecipe, Method, ModelSource, ObjectiveRecipe, OrpoRecipe, RewardRecipe, SimpoRecipe,
-    TeacherModel, TeacherRecipe, json_schema,
+    ClassifyRecipe, DenoiseRecipe, DpoRecipe, KtoRecipe, Method, ModelSource, ObjectiveRecipe, OrpoRecipe,
+    RewardRecipe, SimpoRecipe, TeacherModel, TeacherRecipe, json_schema,
 };
 use firebrand_models::Kind;
+use firebrand_models::pipeline::trained_folder;
 use firebrand_tests::golden;
 
 use crate::workshop::{Workshop, assert_says};
@@ -19,6 +20,7 @@ fn model_of(kind: Kind) -> &'static str {
         Kind::Classifier => "classifiers/llama",
         Kind::Towers => "towers/clip-quick-gelu",
         Kind::Image => "images/dinov2",
+        Kind::Diffusion => "diffusion/sd1",
     }
 }
 
@@ -38,6 +40,12 @@ fn trajectories_of(objective: &ObjectiveRecipe, kind: Kind) -> &'static [&'stati
         (ObjectiveRecipe::Contrastive(_), Kind::Towers) => {
             &["towers/trajectory-clip-full", "towers/trajectory-clip-lora"]
         }
+        (ObjectiveRecipe::Denoise(_), Kind::Diffusion) => &[
+            "diffusion/trajectory-sd1-full",
+            "diffusion/trajectory-sd1-lora",
+            "diffusion/trajectory-sdxl-lora",
+            "diffusion/trajectory-sd2-full",
+        ],
         // Adapters start on a plain decoder, full runs on a classifier of transformers.
         (ObjectiveRecipe::Classify(_), Kind::Decoder) => &[
             "classifiers/trajectory-single-lora",
@@ -67,11 +75,12 @@ fn trajectories_of(objective: &ObjectiveRecipe, kind: Kind) -> &'static [&'stati
             | ObjectiveRecipe::Orpo(_)
             | ObjectiveRecipe::Simpo(_)
             | ObjectiveRecipe::Kto(_),
-            Kind::Classifier | Kind::Towers | Kind::Image,
+            Kind::Classifier | Kind::Towers | Kind::Image | Kind::Diffusion,
         ) => &[],
-        (ObjectiveRecipe::Classify(_), Kind::Towers) => &[],
-        (ObjectiveRecipe::Reward(_), Kind::Towers | Kind::Image) => &[],
-        (ObjectiveRecipe::Contrastive(_), Kind::Decoder | Kind::Classifier | Kind::Image) => &[],
+        (ObjectiveRecipe::Classify(_), Kind::Towers | Kind::Diffusion) => &[],
+        (ObjectiveRecipe::Reward(_), Kind::Towers | Kind::Image | Kind::Diffusion) => &[],
+        (ObjectiveRecipe::Contrastive(_), Kind::Decoder | Kind::Classifier | Kind::Image | Kind::Diffusion) => &[],
+        (ObjectiveRecipe::Denoise(_), Kind::Decoder | Kind::Classifier | Kind::Towers | Kind::Image) => &[],
     }
 }
 
@@ -87,6 +96,7 @@ fn objectives() -> Vec<ObjectiveRecipe> {
         ObjectiveRecipe::Simpo(SimpoRecipe::default()),
         ObjectiveRecipe::Kto(KtoRecipe::default()),
         ObjectiveRecipe::contrastive(&Method::Full),
+        ObjectiveRecipe::Denoise(DenoiseRecipe::default()),
     ];
     let names: BTreeSet<&str> = all.iter().map(ObjectiveRecipe::name).collect();
     let schema = json_schema();
@@ -127,7 +137,7 @@ fn resumes(case: &str) {
     run("parts", &["--resume", "checkpoint-2"]);
     let last = workshop.list("whole").into_iter().filter(|name| name.starts_with("checkpoint-")).max().unwrap();
     let mut compared = 0;
-    for folder in [last.as_str(), "adapter", "model"] {
+    for folder in [last.as_str(), "adapter", "model", "model/unet"] {
         if !workshop.path(&format!("whole/{folder}")).exists() {
             continue;
         }
@@ -150,7 +160,8 @@ fn a_pair_that_does_not_fit_is_refused_before_weights_are_read() {
         for kind in Kind::ALL.iter().filter(|kind| !objective.fits(**kind)) {
             let folder = workshop.path("bare");
             fs::create_dir_all(&folder).unwrap();
-            fs::copy(golden::path(model_of(*kind)).join("config.json"), folder.join("config.json")).unwrap();
+            let config = trained_folder(&golden::path(model_of(*kind))).join("config.json");
+            fs::copy(config, folder.join("config.json")).unwrap();
             let set = format!("objective.kind=\"{}\"", objective.name());
             let other = match &objective {
                 ObjectiveRecipe::Distill(_) => ["--set", "objective.teacher=\"bare\""].as_slice(),
@@ -161,7 +172,8 @@ fn a_pair_that_does_not_fit_is_refused_before_weights_are_read() {
                 | ObjectiveRecipe::Orpo(_)
                 | ObjectiveRecipe::Simpo(_)
                 | ObjectiveRecipe::Kto(_)
-                | ObjectiveRecipe::Contrastive(_) => &[],
+                | ObjectiveRecipe::Contrastive(_)
+                | ObjectiveRecipe::Denoise(_) => &[],
             };
             let arguments = [&["train", "recipe.toml", "--set", "model=\"bare\"", "--set", &set], other].concat();
             let said = workshop.fail(&arguments);

@@ -60,7 +60,7 @@ fn what_is_asked_for_is_what_is_walked_and_only_linear_maps_are_called_so() {
         let maps: BTreeSet<String> = network.linears().iter().map(|(path, _)| format!("{path}.weight")).collect();
         for info in &listing.parameters {
             let is_map = maps.contains(&info.path);
-            let called = info.role.is_linear() || info.role == firebrand_models::parameters::Role::Router;
+            let called = info.role.is_map();
             assert_eq!(is_map, called, "{case}: {} is {:?}", info.path, info.role);
         }
         let model = golden::load(case);

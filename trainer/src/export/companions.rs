@@ -6,10 +6,12 @@ use std::path::Path;
 
 use firebrand_datasets::{ChatTemplate, tokenizer};
 use firebrand_models::families::ClassNames;
-use firebrand_models::{Model, WriteAs};
+use firebrand_models::weights::Checkpoint;
+use firebrand_models::{Model, WriteAs, pipeline};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::pipeline_files::copy_pipeline;
 use crate::error::Error;
 use crate::plan::Text;
 use crate::recipe::{LoraInit, Quantization};
@@ -84,6 +86,28 @@ pub enum TrainedTemplate<'a> {
     Unused,
     /// There was none.
     Absent,
+}
+
+/// Writes a model folder: weights, in dtypes and a layout, and what stands beside them. Of a pipeline, every file outside of the
+/// trained network's weights is that of `base`, byte for byte.
+///
+/// # Errors
+/// Those of reading and writing, with the path.
+pub fn write_model(
+    base: &Path,
+    folder: &Path,
+    model: &Model,
+    (write_as, layout): (WriteAs, Option<&Checkpoint>),
+    text: &Text,
+    rendered: bool,
+) -> Result<(), Error> {
+    if pipeline::is_pipeline(base) {
+        copy_pipeline(base, folder)?;
+        model.save_weights(&pipeline::trained_folder(folder), write_as, layout)?;
+        return Ok(());
+    }
+    model.save_weights(folder, write_as, layout)?;
+    write(base, folder, model, write_as, text, rendered)
 }
 
 /// Writes `config.json`, copies what stands beside the weights in `base`, and writes tokenizer and template.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use firebrand_adapters::AdapterConfig;
 use firebrand_datasets::Format;
 use firebrand_kernels::give_back_free_blocks;
-use firebrand_models::{Model, WriteAs, adapter_folder};
+use firebrand_models::{Model, WriteAs, adapter_folder, adapter_of_pipeline, pipeline, weights};
 
 use super::base_identity::fingerprint;
 use super::companions::{self, TrainedClasses, TrainedTemplate};
@@ -16,7 +16,7 @@ use super::probe::Probe;
 use super::receipt::Receipt;
 use crate::error::Error;
 use crate::plan::{Data, Text};
-use crate::recipe::{Init, Recipe, WrittenDtype};
+use crate::recipe::{Init, LoraFormat, Recipe, WrittenDtype};
 use crate::run::RunDirectory;
 
 /// The folders that were written.
@@ -48,8 +48,7 @@ pub fn export(
             let path = directory.model_path();
             write_folder(&path, |folder| {
                 let dtype = dtype.unwrap_or(WriteAs::Stored);
-                model.save_weights(folder, dtype, None)?;
-                companions::write(base, folder, &model, dtype, text, data.rendered())
+                companions::write_model(base, folder, &model, (dtype, None), text, data.rendered())
             })?;
             exported.model = Some(path);
         }
@@ -93,7 +92,20 @@ fn write_adapter(
     };
     let path = directory.adapter_path();
     write_folder(&path, |folder| {
-        adapter_folder::save(model, config, &recipe.model.to_string(), folder)?;
+        let name = recipe.model.to_string();
+        match (pipeline::is_pipeline(base), config) {
+            (true, AdapterConfig::Lora(_)) => {
+                let format = match recipe.export.lora_format {
+                    LoraFormat::Diffusers => weights::LoraFormat::Diffusers,
+                    LoraFormat::Kohya => weights::LoraFormat::Kohya,
+                };
+                adapter_of_pipeline::save(model, config, &name, folder, format)?;
+            }
+            // Other methods are in PEFT's folders, which PEFT puts on the network.
+            (true, AdapterConfig::Dora(_) | AdapterConfig::Ia3(_)) | (false, _) => {
+                adapter_folder::save(model, config, &name, folder)?;
+            }
+        }
         if recipe.vocabulary.is_some() {
             companions::write_tokenizer(text, data.rendered(), folder)?;
         }

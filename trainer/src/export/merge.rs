@@ -43,8 +43,9 @@ pub fn merge_into(
     write_folder(out, |folder| {
         let mut merged = adapted.clone();
         merged.merge();
-        merged.save_weights(folder, write_as, Some(&Checkpoint::open(base)?))?;
-        companions::write(base, folder, &merged, write_as, text, rendered)?;
+        let layout = Checkpoint::open(base)?;
+        companions::write_model(base, folder, &merged, (write_as, Some(&layout)), text, rendered)?;
+        drop(layout);
         drop(merged);
         let written = Model::load(folder, Hold::F32, &adapted.device())?;
         let found = Receipt::new(Comparison::of(&adapted, &written, probe), probe.len(), dtype, quantization_cost);

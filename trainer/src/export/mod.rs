@@ -5,6 +5,7 @@
 //! merge.rs        an adapter merged into its base, read back and compared
 //! receipt.rs      the comparison; probe.rs is the rows it uses, divergence.rs a measure
 //! companions.rs   the files beside the weights
+//! pipeline_files.rs  the files of a diffusion pipeline that a run does not change
 //! base_identity.rs  which base an adapter was trained on
 //! folder.rs       a folder that is complete or unchanged
 //! ```
@@ -15,6 +16,7 @@ mod divergence;
 mod finished;
 mod folder;
 mod merge;
+mod pipeline_files;
 mod probe;
 mod receipt;
 
@@ -23,4 +25,4 @@ pub use finished::{Exported, export};
 pub use folder::write_folder;
 pub use merge::merge_into;
 pub use probe::Probe;
-pub use receipt::{Comparison, Distances, Distributions, Receipt};
+pub use receipt::{Comparison, Distances, Distributions, Pictures, Receipt};

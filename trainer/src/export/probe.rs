@@ -7,11 +7,13 @@ use firebrand_models::towers::{TextInputs, Towers};
 use firebrand_models::{Model, TokenLimits};
 
 use crate::error::Error;
-use crate::objective::{Images, LabelledImages, Pairs};
+use crate::objective::{Draw, Images, LabelledImages, NoisyRow, Pairs};
 
 /// The number of probe rows and their largest length, in tokens.
 const ROWS: usize = 8;
 const LENGTH: usize = 128;
+/// Noisy pictures among the built-in rows.
+const PICTURES: usize = 3;
 
 /// The inputs on which two models are compared.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +24,8 @@ pub enum Probe {
     Pairs(Pairs),
     /// Images, those of one size together.
     Images(Vec<Pixels>),
+    /// Noisy pictures.
+    Pictures(Vec<NoisyRow>),
 }
 
 impl Probe {
@@ -32,6 +36,11 @@ impl Probe {
     /// A row that is not on disk as it was prepared.
     pub fn from_dataset(dataset: &Dataset, model: &Model) -> Result<Self, Error> {
         let network = model.network();
+        if let (RowKind::Tensors, Some(denoiser)) = (dataset.kind(), network.denoiser()) {
+            let rows = arrays(dataset)?;
+            let row = |(row, arrays)| NoisyRow::of(arrays, denoiser, Draw { key: 0, row, noise_offset: 0.0 });
+            return Ok(Self::Pictures(rows.iter().enumerate().map(row).collect::<Result<_, _>>()?));
+        }
         match (dataset.kind(), network.towers(), network.image()) {
             (RowKind::Tensors, Some(towers), _) => {
                 let content = BatchContent::Tensors(arrays(dataset)?);
@@ -66,6 +75,9 @@ impl Probe {
     /// A tokenizer that cannot encode them.
     pub fn built_in(tokenizer: Option<&Tokenizer>, model: &Model) -> Result<Self, Error> {
         let network = model.network();
+        if let Some(denoiser) = network.denoiser() {
+            return Ok(Self::Pictures((0..PICTURES).map(|row| NoisyRow::pattern(denoiser, row)).collect()));
+        }
         match (network.token_limits(), network.towers(), network.image()) {
             (Some(limits), ..) => Self::sentences(tokenizer, limits),
             (None, Some(towers), _) => Ok(Self::Pairs(patterns(towers))),
@@ -101,6 +113,7 @@ impl Probe {
             Self::Tokens(rows) => rows.len(),
             Self::Pairs(pairs) => pairs.len(),
             Self::Images(groups) => groups.iter().map(|pixels| pixels.shape[0]).sum(),
+            Self::Pictures(rows) => rows.len(),
         }
     }
 

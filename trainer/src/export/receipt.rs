@@ -3,7 +3,8 @@
 //! Models that predict tokens are compared by the divergence of their next-token distributions, by how often both agree
 //! on the most likely token, and by the largest difference of any logit. Classifiers are compared by their scores,
 //! relative to their size, because new scores are small. Towers are compared by the distance of their
-//! embeddings, and networks over images without a head by that of their features. The numbers depend on the dtype written: f32 differs by rounding only, bf16 by its 8-bit significand.
+//! embeddings, networks over images without a head by that of their features, diffusion models by what they tell of noisy
+//! pictures. The numbers depend on the dtype written: f32 differs by rounding only, bf16 by its 8-bit significand.
 //!
 //! 4 bits lose so much more that a fixed limit would either fail good merges of small models or pass broken ones of
 //! large models. The cost of quantization is therefore measured on the base alone, without the adapter and without
@@ -12,6 +13,7 @@
 use std::fmt;
 
 use firebrand_adapters::Mode;
+use firebrand_models::diffusion::Diffusion;
 use firebrand_models::image::{ImageEncoder, Pixels};
 use firebrand_models::parts::Inputs;
 use firebrand_models::{Model, Pooled, PooledInputs, Predictor};
@@ -19,7 +21,7 @@ use serde::Serialize;
 
 use super::divergence::{best, divergence};
 use super::probe::Probe;
-use crate::objective::Embeddings;
+use crate::objective::{Embeddings, NoisyRow, told};
 
 /// Factor on the cost of quantizing the base: a quantized merge may cost more, as its weights differ and probes are
 /// few.
@@ -54,6 +56,8 @@ pub enum Comparison {
     Scores(Scores),
     /// Of towers, and of networks over images without a head.
     Distances(Distances),
+    /// Of diffusion models.
+    Pictures(Pictures),
 }
 
 /// Differences of the scores of whole texts or of images.
@@ -80,6 +84,17 @@ pub struct Distributions {
     pub top1_agreement: f64,
     /// Largest difference of any logit.
     pub largest_logit_difference: f64,
+}
+
+/// Differences of what is told of noisy pictures.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Pictures {
+    /// Pictures compared.
+    pub pictures: usize,
+    /// Length of the difference of all values, relative to that of the adapted model's values.
+    pub difference: f64,
+    /// Largest difference of any value.
+    pub largest_difference: f64,
 }
 
 /// Distances of normalised embeddings.
@@ -137,6 +152,10 @@ impl Comparison {
                 let of = |towers| Embeddings::of(towers, pairs, Mode::Inference).normalised().concat();
                 Self::Distances(both.map(|(left, right)| Distances::of(&of(left), &of(right))).unwrap_or_default())
             }
+            Probe::Pictures(rows) => {
+                let both = adapted.network().denoiser().zip(merged.network().denoiser());
+                Self::Pictures(both.map(|both| Pictures::of(both, rows)).unwrap_or_default())
+            }
         }
     }
 
@@ -147,6 +166,7 @@ impl Comparison {
             Self::Distributions(found) => found.kl,
             Self::Scores(found) => found.difference,
             Self::Distances(found) => found.distance,
+            Self::Pictures(found) => found.difference,
         }
     }
 
@@ -157,6 +177,7 @@ impl Comparison {
             Self::Distributions(_) => (0.05, 1.0),
             Self::Scores(_) => (0.1, 0.5),
             Self::Distances(_) => (0.05, 0.5),
+            Self::Pictures(_) => (0.1, 0.5),
         }
     }
 }
@@ -196,6 +217,23 @@ impl Scores {
             for (left, right) in of(adapted).into_iter().zip(of(merged)) {
                 let difference = f64::from(left - right).abs();
                 found.largest_logit_difference = found.largest_logit_difference.max(difference);
+                apart += difference.powi(2);
+                length += f64::from(left).powi(2);
+            }
+        }
+        found.difference = if apart == 0.0 { 0.0 } else { (apart / length).sqrt() };
+        found
+    }
+}
+
+impl Pictures {
+    fn of((adapted, merged): (&Diffusion, &Diffusion), rows: &[NoisyRow]) -> Self {
+        let mut found = Self { pictures: rows.len(), ..Self::default() };
+        let (mut apart, mut length) = (0.0, 0.0);
+        for row in rows {
+            for (left, right) in told(adapted, row).into_iter().zip(told(merged, row)) {
+                let difference = f64::from(left - right).abs();
+                found.largest_difference = found.largest_difference.max(difference);
                 apart += difference.powi(2);
                 length += f64::from(left).powi(2);
             }
@@ -274,6 +312,14 @@ impl fmt::Display for Receipt {
                     f,
                     "relative difference of scores {:.2e} (at most {limit:.2e} is allowed), largest {:.2e}, {} texts, {dtype}",
                     found.difference, found.largest_logit_difference, found.texts,
+                )?;
+                ""
+            }
+            Comparison::Pictures(found) => {
+                write!(
+                    f,
+                    "relative difference of told noise {:.2e} (at most {limit:.2e} is allowed), largest {:.2e}, {} pictures, {dtype}",
+                    found.difference, found.largest_difference, found.pictures,
                 )?;
                 ""
             }

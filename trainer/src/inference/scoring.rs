@@ -13,7 +13,9 @@ use serde::Serialize;
 use super::classes::{classes_of, no_classes};
 use super::predictor;
 use crate::error::Error;
-use crate::objective::{Embeddings, LabelledImages, LabelledTokens, Learned, Pairs, Recompute, Score, Sft, TokenSums};
+use crate::objective::{
+    Embeddings, LabelledImages, LabelledTokens, Learned, Pairs, Recompute, Score, Sft, TokenSums, denoising_error,
+};
 
 /// The scores of one row: one line of `firebrand score`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,6 +29,8 @@ pub enum Scored {
     Pair(ScoredPair),
     /// An image that is classified.
     Image(ScoredImage),
+    /// A picture and its noise.
+    Picture(ScoredPicture),
 }
 
 /// The scores of an image that is classified.
@@ -73,6 +77,15 @@ pub struct ScoredPair {
     pub text_embeds: Vec<f32>,
 }
 
+/// The score of a picture.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoredPicture {
+    /// Where the row stands.
+    pub source: Location,
+    /// Mean squared error of what the network tells.
+    pub loss: f64,
+}
+
 /// The scores of a row of tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScoredTokens {
@@ -93,6 +106,12 @@ pub struct ScoredTokens {
 /// # Errors
 /// A row that the model cannot read.
 pub fn score(model: &Model, dataset: &Dataset, example: &Example) -> Result<Scored, Error> {
+    if let (ExampleContent::Tensors(_) | ExampleContent::Pictured(_), Some(denoiser)) =
+        (&example.content, model.network().denoiser())
+    {
+        let loss = denoising_error(denoiser, &dataset.arrays(example)?)?;
+        return Ok(Scored::Picture(ScoredPicture { source: example.source.clone(), loss }));
+    }
     match (&example.content, model.network().towers()) {
         (ExampleContent::Tensors(_) | ExampleContent::Pictured(_), None) if model.network().image().is_some() => {
             score_image(model, example, dataset.arrays(example)?)

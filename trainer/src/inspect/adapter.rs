@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use firebrand_adapters::AdapterConfig;
-use firebrand_adapters::peft::group_tensors;
 use firebrand_models::ModelError;
 use firebrand_models::adapter_folder::{open_tensors, read_config};
+use firebrand_models::adapter_of_pipeline;
 use serde_json::Value;
 
 use super::report::{AdapterReport, InspectReport, Kind, LowRankReport};
@@ -15,7 +15,7 @@ use crate::error::Error;
 pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
     let config = read_config(folder)?;
     let file = open_tensors(folder)?;
-    let modules = group_tensors(file.path(), file.names()).map_err(ModelError::from)?.adapters.len();
+    let modules = adapter_of_pipeline::group(&file).map_err(ModelError::from)?.adapters.len();
     let files = tensors::folder_files(folder)?;
     let mut report = tensors::report(folder, Kind::Adapter, file.tensors(), files)?;
     let lora = match &config.method {

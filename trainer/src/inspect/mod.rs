@@ -26,6 +26,7 @@ pub(crate) use text::thousands;
 use std::path::Path;
 
 use firebrand_adapters::peft;
+use firebrand_models::adapter_of_pipeline;
 
 use crate::error::Error;
 use crate::run::{MANIFEST, STATE, TRAINER_STATE};
@@ -41,7 +42,7 @@ pub fn inspect(path: &Path) -> Result<InspectReport, Error> {
     let has = |name: &str| path.join(name).exists();
     if has(MANIFEST) || has(STATE) || has(TRAINER_STATE) {
         checkpoint::inspect(path)
-    } else if has(peft::CONFIG_FILE) {
+    } else if has(peft::CONFIG_FILE) || (!has("config.json") && adapter_of_pipeline::find(path).is_some()) {
         adapter::inspect(path)
     } else if has("recipe.toml") && !has("config.json") {
         Err(Error::Request {

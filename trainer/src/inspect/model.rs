@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use firebrand_models::diffusion::{DiffusionConfig, Target};
 use firebrand_models::families::{ClassNames, Family};
 use firebrand_models::hf_config::HfConfig;
 use firebrand_models::network::NetworkConfig;
@@ -13,8 +14,8 @@ use firebrand_models::weights::Checkpoint;
 use firebrand_models::{ModelError, ModelFiles, Network};
 
 use super::report::{
-    Architecture, BlockSizes, DecoderSizes, FamilyReport, ImageSizes, InspectReport, Kind, TextSizes, TowersSizes,
-    VisionSizes,
+    Architecture, BlockSizes, DecoderSizes, DiffusionSizes, FamilyReport, ImageSizes, InspectReport, Kind, TextSizes,
+    TowersSizes, VisionSizes,
 };
 use super::tensors;
 use crate::error::Error;
@@ -25,7 +26,8 @@ pub(super) fn inspect(folder: &Path) -> Result<InspectReport, Error> {
         opened => Some(opened?),
     };
     let config = HfConfig::open(folder)?;
-    let model_type = config.optional_string("model_type")?.unwrap_or_default().to_string();
+    let named = config.optional_string("model_type")?.or(config.optional_string("_class_name")?);
+    let model_type = named.unwrap_or_default().to_string();
     // A quantization that the configuration states alone is passed over when the weights are opened.
     let as_opened = |error| match (&checkpoint, ModelFiles::open(folder)) {
         (Some(_), Ok(files)) => Ok(files.network().clone()),
@@ -87,6 +89,26 @@ fn sizes(network: &NetworkConfig, config: &HfConfig) -> Architecture {
                 blocks: block_sizes(&image.block, image.layers),
             },
         }),
+        NetworkConfig::Diffusion(DiffusionConfig { unet, schedule, sampler: _, parts: _ }) => {
+            Architecture::Diffusion(DiffusionSizes {
+                channels: unet.channels(),
+                widths: unet.down.iter().map(|stage| stage.channels).collect(),
+                transformer_layers: unet
+                    .down
+                    .iter()
+                    .map(|stage| stage.spatial.map_or(0, |spatial| spatial.layers))
+                    .collect(),
+                text_width: unet.text,
+                sample_size: unet.sample,
+                schedule: schedule.as_ref().map(|schedule| {
+                    let target = match schedule.target {
+                        Target::Noise => "noise",
+                        Target::Velocity => "velocity",
+                    };
+                    format!("{target} at {} times", schedule.len())
+                }),
+            })
+        }
         NetworkConfig::Towers(towers) => Architecture::Towers(TowersSizes {
             embedding: towers.embedding,
             text: TextSizes {

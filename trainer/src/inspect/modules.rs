@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use firebrand_adapters::peft::group_tensors;
 use firebrand_adapters::{AdapterConfig, AdapterError, AdapterTensor, LoraConfig, LoraFactors, Spectrum};
 use firebrand_models::ModelError;
 use firebrand_models::adapter_folder::{open_tensors, read_config};
+use firebrand_models::adapter_of_pipeline;
 use firebrand_models::weights::WeightsFile;
 use serde::Serialize;
 
@@ -105,7 +105,7 @@ pub struct Spread {
 pub fn inspect_adapter(folder: &Path) -> Result<AdapterModules, Error> {
     let config = read_config(folder)?;
     let file = open_tensors(folder)?;
-    let groups = group_tensors(file.path(), file.names()).map_err(ModelError::from)?;
+    let groups = adapter_of_pipeline::group(&file).map_err(ModelError::from)?;
     if config.restart.is_some() {
         return Err(Error::Request {
             problem: format!(

@@ -76,6 +76,8 @@ pub enum Architecture {
     Towers(TowersSizes),
     /// A transformer over images.
     Image(ImageSizes),
+    /// A diffusion pipeline.
+    Diffusion(DiffusionSizes),
 }
 
 /// Sizes of a decoder.
@@ -99,6 +101,25 @@ pub struct DecoderSizes {
     pub max_positions: usize,
     /// Whether output head and embedding are one matrix, by configuration and files together.
     pub tied_head: bool,
+}
+
+/// Sizes of a diffusion pipeline's network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DiffusionSizes {
+    /// Channels of the pictures that it reads.
+    pub channels: usize,
+    /// Channels inside, by stage.
+    pub widths: Vec<usize>,
+    /// Blocks of the transformers of each stage; 0 where it has none.
+    pub transformer_layers: Vec<usize>,
+    /// Width of the states of the text.
+    pub text_width: usize,
+    /// Height and width that it was made for, in its own pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_size: Option<usize>,
+    /// What it tells of a noisy picture, and the number of times, where the scheduler is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
 }
 
 /// Sizes of two towers.

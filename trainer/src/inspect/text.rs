@@ -5,7 +5,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::report::{Architecture, BlockSizes, ImageSizes, InspectReport, Kind, TensorReport, TowersSizes};
+use super::report::{
+    Architecture, BlockSizes, DiffusionSizes, ImageSizes, InspectReport, Kind, TensorReport, TowersSizes,
+};
 
 impl fmt::Display for InspectReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,6 +90,7 @@ impl InspectReport {
                         None => ("classifier", "none: training gives it a head".to_string()),
                     });
                 }
+                Some(Architecture::Diffusion(sizes)) => facts.extend(stages(sizes)),
                 Some(Architecture::Towers(TowersSizes { embedding, text, vision })) => {
                     facts.push(("embedding", embedding.to_string()));
                     facts.push(("images", format!("{0} x {0}, patches of {1}", vision.image_size, vision.patch_size)));
@@ -214,6 +217,22 @@ pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let grouped = digits.as_bytes().rchunks(3).rev().map(|chunk| String::from_utf8_lossy(chunk).into_owned());
     grouped.collect::<Vec<_>>().join(",")
+}
+
+/// The facts of a diffusion pipeline's network.
+fn stages(sizes: &DiffusionSizes) -> Vec<(&'static str, String)> {
+    let listed = |numbers: &[usize]| numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let made = sizes.sample_size.map_or_else(String::new, |size| format!(", made for {size} x {size}"));
+    let mut facts = vec![
+        ("pictures", format!("{} channels{made}", sizes.channels)),
+        (
+            "stages",
+            format!("{} channels; transformers of {} blocks", listed(&sizes.widths), listed(&sizes.transformer_layers)),
+        ),
+        ("texts", format!("states of {}", sizes.text_width)),
+    ];
+    facts.extend(sizes.schedule.iter().map(|schedule| ("tells", schedule.clone())));
+    facts
 }
 
 #[cfg(test)]

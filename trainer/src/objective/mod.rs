@@ -7,6 +7,8 @@
 //! labelled_images.rs  labelled images from rows of tensors
 //! preference/     losses of judged answers: DPO, ORPO, SimPO, KTO
 //! contrastive.rs  cross-entropy over all pairs of a step; pairs.rs makes pairs from rows of tensors
+//! denoise.rs      squared errors of told noise; noisy.rs makes noisy pictures from rows of tensors, which noisy_check.rs
+//!                 checks, with what conditions.rs makes of pixels and token ids
 //! backward.rs     the backward pass through blocks, shared by all
 //! gradients.rs    gradients by parameter, summed over micro-batches
 //! hidden.rs       matching the outputs of a teacher's blocks
@@ -25,13 +27,17 @@
 
 mod backward;
 mod companion;
+mod conditions;
 mod contrastive;
+mod denoise;
 mod distill;
 mod gradients;
 mod hidden;
 mod labelled_images;
 mod metrics;
 mod noise;
+mod noisy;
+mod noisy_check;
 mod on_policy;
 mod pairs;
 mod parts;
@@ -48,11 +54,14 @@ pub use backward::Recompute;
 pub use companion::Companion;
 use companion::no_companion;
 pub use contrastive::{Contrastive, Embeddings};
+pub use denoise::{Denoise, denoising_error, told};
 pub use distill::Distill;
 pub use gradients::Gradients;
 pub use labelled_images::{LabelledImages, check_image, label_of, positions_of};
 use metrics::ScoreSums;
 pub use noise::{NoiseAverage, NoiseSample};
+pub use noisy::{Draw, NoisyRow};
+pub use noisy_check::check_noisy_row;
 pub use pairs::{Images, Pairs, check_row};
 pub use parts::{EvalMetrics, Evaluated, Parts, StepLoss};
 pub use pending::PendingLoss;
@@ -75,7 +84,7 @@ use firebrand_models::towers::Towers;
 use firebrand_models::{Kind, Model, Network};
 
 use crate::error::Error;
-use crate::recipe::{ClassifyRecipe, DpoRecipe, KtoRecipe, Method, ObjectiveRecipe, Recipe};
+use crate::recipe::{ClassifyRecipe, DenoiseRecipe, DpoRecipe, KtoRecipe, Method, ObjectiveRecipe, Recipe};
 
 /// What a run minimises.
 #[derive(Debug, Clone)]
@@ -90,6 +99,8 @@ pub enum Objective {
     Preference(Preference),
     /// Contrastive learning of two towers.
     Contrastive(Contrastive),
+    /// Telling the noise of pictures.
+    Denoise(Denoise),
 }
 
 impl Recipe {
@@ -107,6 +118,7 @@ impl ObjectiveRecipe {
             Kind::Classifier => Self::Classify(ClassifyRecipe::default()),
             Kind::Towers => Self::contrastive(method),
             Kind::Image => Self::Classify(ClassifyRecipe { rows: rows_of(kind), ..ClassifyRecipe::default() }),
+            Kind::Diffusion => Self::Denoise(DenoiseRecipe::default()),
         }
     }
 
@@ -122,6 +134,7 @@ impl ObjectiveRecipe {
             Self::Simpo(_) => "simpo",
             Self::Kto(_) => "kto",
             Self::Contrastive(_) => "contrastive",
+            Self::Denoise(_) => "denoise",
         }
     }
 
@@ -129,23 +142,26 @@ impl ObjectiveRecipe {
     pub fn fits(&self, kind: Kind) -> bool {
         match (self, kind) {
             (Self::Sft(_) | Self::Distill(_), Kind::Decoder) | (Self::Contrastive(_), Kind::Towers) => true,
+            (Self::Denoise(_), Kind::Diffusion) => true,
             (Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_), Kind::Decoder) => true,
             (Self::Classify(_) | Self::Reward(_), Kind::Decoder | Kind::Classifier) => true,
             (Self::Classify(_), Kind::Image) => true,
-            (Self::Sft(_) | Self::Distill(_), Kind::Classifier | Kind::Towers | Kind::Image) => false,
+            (Self::Sft(_) | Self::Distill(_), Kind::Classifier | Kind::Towers | Kind::Image | Kind::Diffusion) => false,
             (
                 Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_),
-                Kind::Classifier | Kind::Towers | Kind::Image,
+                Kind::Classifier | Kind::Towers | Kind::Image | Kind::Diffusion,
             ) => false,
-            (Self::Classify(_), Kind::Towers) | (Self::Reward(_), Kind::Towers | Kind::Image) => false,
-            (Self::Contrastive(_), Kind::Decoder | Kind::Classifier | Kind::Image) => false,
+            (Self::Classify(_), Kind::Towers | Kind::Diffusion) => false,
+            (Self::Reward(_), Kind::Towers | Kind::Image | Kind::Diffusion) => false,
+            (Self::Contrastive(_), Kind::Decoder | Kind::Classifier | Kind::Image | Kind::Diffusion) => false,
+            (Self::Denoise(_), Kind::Decoder | Kind::Classifier | Kind::Towers | Kind::Image) => false,
         }
     }
 
     /// Whether its gradient is a sum over rows of which each micro-batch has a share, so that a noise scale can be measured.
     pub fn is_sum_over_rows(&self) -> bool {
         match self {
-            Self::Sft(_) | Self::Classify(_) | Self::Reward(_) => true,
+            Self::Sft(_) | Self::Classify(_) | Self::Reward(_) | Self::Denoise(_) => true,
             // Answers that the student writes count in one of two means, which have different shares then.
             Self::Distill(distill) => distill.on_policy == 0.0,
             // Their terms are means over different things: tokens and pairs, or a divergence of the whole step.
@@ -159,7 +175,7 @@ impl ObjectiveRecipe {
             Self::Classify(classify) => classify.rows,
             Self::Sft(_) | Self::Distill(_) | Self::Reward(_) => RowKind::Tokens,
             Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) => RowKind::Tokens,
-            Self::Contrastive(_) => RowKind::Tensors,
+            Self::Contrastive(_) | Self::Denoise(_) => RowKind::Tensors,
         }
     }
 
@@ -168,7 +184,7 @@ impl ObjectiveRecipe {
         match self {
             Self::Sft(_) | Self::Distill(_) => true,
             Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) => true,
-            Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) => false,
+            Self::Classify(_) | Self::Reward(_) | Self::Contrastive(_) | Self::Denoise(_) => false,
         }
     }
 
@@ -177,6 +193,7 @@ impl ObjectiveRecipe {
         match self {
             Self::Sft(_) | Self::Distill(_) | Self::Classify(_) | Self::Reward(_) => model.train_all_but(frozen),
             Self::Dpo(_) | Self::Orpo(_) | Self::Simpo(_) | Self::Kto(_) => model.train_all_but(frozen),
+            Self::Denoise(_) => model.train_all_but(frozen),
             Self::Contrastive(contrastive) if contrastive.learn_temperature => model.train_all_but(frozen),
             Self::Contrastive(_) => model.train_all_but(&[frozen, &[Towers::TEMPERATURE]].concat()),
         }
@@ -235,6 +252,9 @@ impl Objective {
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
             }
+            ObjectiveRecipe::Denoise(DenoiseRecipe { min_snr, noise_offset }) => {
+                Self::Denoise(Denoise { min_snr: *min_snr, noise_offset: *noise_offset })
+            }
         })
     }
 
@@ -242,7 +262,7 @@ impl Objective {
     pub fn begin(&mut self, network: &Network) {
         match self {
             Self::Distill(distill) => distill.begin(network),
-            Self::Sft(_) | Self::Score(_) | Self::Preference(_) | Self::Contrastive(_) => {}
+            Self::Sft(_) | Self::Score(_) | Self::Preference(_) | Self::Contrastive(_) | Self::Denoise(_) => {}
         }
     }
 
@@ -250,7 +270,7 @@ impl Objective {
     pub fn projections(&mut self) -> Option<&mut Projections> {
         match self {
             Self::Distill(distill) => distill.projections.as_mut(),
-            Self::Sft(_) | Self::Score(_) | Self::Preference(_) | Self::Contrastive(_) => None,
+            Self::Sft(_) | Self::Score(_) | Self::Preference(_) | Self::Contrastive(_) | Self::Denoise(_) => None,
         }
     }
 
@@ -259,7 +279,7 @@ impl Objective {
         match self {
             Self::Score(score) => score.rows,
             Self::Sft(_) | Self::Distill(_) | Self::Preference(_) => RowKind::Tokens,
-            Self::Contrastive(_) => RowKind::Tensors,
+            Self::Contrastive(_) | Self::Denoise(_) => RowKind::Tensors,
         }
     }
 
@@ -273,6 +293,7 @@ impl Objective {
                 rows: rows_of(kind),
             }),
             Kind::Towers => Self::Contrastive(Contrastive { recompute: Recompute::Off, learn_temperature: false }),
+            Kind::Diffusion => Self::Denoise(Denoise::default()),
         }
     }
 
@@ -296,6 +317,7 @@ impl Objective {
                 let pairs = batches.iter().map(|(batch, mode)| Ok((Pairs::of(batch, towers.config())?, *mode)));
                 Ok(contrastive.accumulate_step(network, &pairs.collect::<Result<Vec<_>, Error>>()?, gradients))
             }
+            Self::Denoise(denoise) => denoise.accumulate_step(network, batches, gradients),
         }
     }
 
@@ -303,7 +325,9 @@ impl Objective {
     pub fn within(self, max_length: usize) -> Self {
         match self {
             Self::Preference(preference) => Self::Preference(Preference { longest: max_length, ..preference }),
-            other @ (Self::Sft(_) | Self::Distill(_) | Self::Score(_) | Self::Contrastive(_)) => other,
+            other @ (Self::Sft(_) | Self::Distill(_) | Self::Score(_) | Self::Contrastive(_) | Self::Denoise(_)) => {
+                other
+            }
         }
     }
 
@@ -317,17 +341,18 @@ impl Objective {
             | Self::Sft(_)
             | Self::Distill(_)
             | Self::Score(_)
-            | Self::Contrastive(_) => false,
+            | Self::Contrastive(_)
+            | Self::Denoise(_) => false,
         }
     }
 
     /// The network after an optimiser step, with the parameters that the objective bounds clamped to their bounds.
     pub fn after_step(&self, network: Network) -> Network {
         match self {
-            Self::Sft(_) | Self::Distill(_) | Self::Score(_) | Self::Preference(_) => network,
+            Self::Sft(_) | Self::Distill(_) | Self::Score(_) | Self::Preference(_) | Self::Denoise(_) => network,
             Self::Contrastive(contrastive) => match network {
                 Network::Towers(towers) => Network::Towers(contrastive.after_step(towers)),
-                other @ (Network::Decoder(_) | Network::Image(_)) => other,
+                other @ (Network::Decoder(_) | Network::Image(_) | Network::Diffusion(_)) => other,
             },
         }
     }
@@ -367,6 +392,7 @@ impl Objective {
                 }
                 Ok(Contrastive::evaluated(towers, all))
             }
+            Self::Denoise(denoise) => denoise.evaluate(network, batches),
         }
     }
 }
@@ -375,7 +401,7 @@ impl Objective {
 pub fn rows_of(kind: Kind) -> RowKind {
     match kind {
         Kind::Decoder | Kind::Classifier => RowKind::Tokens,
-        Kind::Towers | Kind::Image => RowKind::Tensors,
+        Kind::Towers | Kind::Image | Kind::Diffusion => RowKind::Tensors,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use firebrand_adapters::Mode;
 use firebrand_datasets::{Batch, BatchContent, TokenBatch};
+use firebrand_models::diffusion::{Diffusion, Schedule};
 use firebrand_models::parts::{EmbeddingNoise, Inputs};
 use firebrand_models::towers::Towers;
 use firebrand_models::{Network, Pooled, Predictor};
@@ -22,6 +23,22 @@ pub(super) fn towers(network: &Network) -> &Towers {
         Some(towers) => towers,
         None => panic!("an objective over pairs for a {}", network.kind()),
     }
+}
+
+/// The view for objectives over noisy pictures. The caller has checked that the network has it.
+pub(super) fn denoiser(network: &Network) -> &Diffusion {
+    match network.denoiser() {
+        Some(denoiser) => denoiser,
+        None => panic!("an objective over noisy pictures for a {}", network.kind()),
+    }
+}
+
+/// The schedule of a diffusion pipeline.
+pub(super) fn schedule(model: &Diffusion) -> Result<&Schedule, Error> {
+    model.config().schedule.as_ref().ok_or_else(|| Error::Request {
+        problem: "the model has no scheduler/scheduler_config.json, which says how pictures become noise".into(),
+        help: "give the folder of the whole pipeline, with model_index.json, unet/ and scheduler/".into(),
+    })
 }
 
 /// The tokens of a batch.

@@ -74,7 +74,8 @@ pub fn decide_classes(loaded: &mut Loaded, folder: &Path, data: &Data) -> Result
             | ObjectiveRecipe::Orpo(_)
             | ObjectiveRecipe::Simpo(_)
             | ObjectiveRecipe::Kto(_)
-            | ObjectiveRecipe::Contrastive(_),
+            | ObjectiveRecipe::Contrastive(_)
+            | ObjectiveRecipe::Denoise(_),
         )
         | None => Ok(()),
     }
@@ -209,7 +210,8 @@ pub fn give_head(model: &mut Model, recipe: &Recipe) -> Result<(), Error> {
             | ObjectiveRecipe::Orpo(_)
             | ObjectiveRecipe::Simpo(_)
             | ObjectiveRecipe::Kto(_)
-            | ObjectiveRecipe::Contrastive(_),
+            | ObjectiveRecipe::Contrastive(_)
+            | ObjectiveRecipe::Denoise(_),
         )
         | None => {
             return Ok(());

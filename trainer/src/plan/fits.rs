@@ -6,7 +6,7 @@ use firebrand_datasets::{
 use firebrand_models::{Model, TokenLimits};
 
 use crate::error::Error;
-use crate::objective::{check_image, check_row};
+use crate::objective::{check_image, check_noisy_row, check_row};
 use crate::recipe::{ObjectiveRecipe, Recipe};
 
 /// Checks that the model can read every row: token ids are in its vocabulary, rows are not longer than its number of
@@ -16,12 +16,15 @@ use crate::recipe::{ObjectiveRecipe, Recipe};
 /// A row that it cannot read.
 pub fn check(dataset: &Dataset, model: &Model, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
     let network = model.network();
-    match (dataset.kind(), network.token_limits(), network.towers(), network.image()) {
-        (RowKind::Tokens, Some(limits), ..) => check_tokens(dataset, limits, tokenizer),
-        (RowKind::Tensors, _, Some(towers), _) => check_tensors(dataset, |row| check_row(row, towers.config())),
-        (RowKind::Tensors, _, _, Some(image)) => check_tensors(dataset, |row| check_image(row, image.config())),
-        (RowKind::Tokens, None, ..) => Err(other_rows(dataset, model, RowKind::Tensors)),
-        (RowKind::Tensors, _, None, None) => Err(other_rows(dataset, model, RowKind::Tokens)),
+    match (dataset.kind(), network.token_limits()) {
+        (RowKind::Tokens, Some(limits)) => check_tokens(dataset, limits, tokenizer),
+        (RowKind::Tokens, None) => Err(other_rows(dataset, model, RowKind::Tensors)),
+        (RowKind::Tensors, _) => match (network.towers(), network.image(), network.denoiser()) {
+            (Some(towers), ..) => check_tensors(dataset, |row| check_row(row, towers.config())),
+            (None, Some(image), _) => check_tensors(dataset, |row| check_image(row, image.config())),
+            (None, None, Some(denoiser)) => check_tensors(dataset, |row| check_noisy_row(row, denoiser.config())),
+            (None, None, None) => Err(other_rows(dataset, model, RowKind::Tokens)),
+        },
     }
 }
 
@@ -214,6 +217,10 @@ pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result
                 "text",
                 "give it pictures with labels, {\"image\": \"a.png\", \"label\": ..}, a folder for each class, or rows of tensors",
             ),
+            (_, Learns::Pictures) => (
+                "text",
+                "give it pictures with captions, {\"image\": \"a.png\", \"text\": ..}, a folder of pictures, or rows of tensors",
+            ),
             (_, Learns::Pairs) => (
                 "text without a judgement",
                 "a row of pairs has `prompt`, `chosen` and `rejected`, or `prompt_ids`, `chosen_ids` and `rejected_ids`",
@@ -250,6 +257,8 @@ enum Learns {
     /// Images with the label of each, as tensors.
     Images,
     Tensors,
+    /// Pictures, as tensors.
+    Pictures,
 }
 
 impl Learns {
@@ -266,6 +275,7 @@ impl Learns {
             },
             ObjectiveRecipe::Kto(_) => Self::Answers,
             ObjectiveRecipe::Contrastive(_) => Self::Tensors,
+            ObjectiveRecipe::Denoise(_) => Self::Pictures,
         }
     }
 
@@ -290,6 +300,7 @@ impl Learns {
     fn takes(self, held: Self) -> bool {
         match self {
             Self::Images => matches!(held, Self::Tensors | Self::Labels),
+            Self::Pictures => held == Self::Tensors,
             Self::Text | Self::Pairs | Self::Answers | Self::Labels | Self::Tensors => self == held,
         }
     }
@@ -302,6 +313,7 @@ impl Learns {
             Self::Answers => "answers that are good or bad",
             Self::Labels => "labelled rows",
             Self::Tensors => "pairs of an image and a text",
+            Self::Pictures => "pictures with texts",
         }
     }
 }

@@ -9,7 +9,7 @@ use firebrand_models::{Kind, ModelFiles};
 
 use crate::error::Error;
 use crate::objective::rows_of;
-use crate::recipe::{ClassifyRecipe, Init, Loaded, Method, ObjectiveRecipe};
+use crate::recipe::{ClassifyRecipe, Init, Loaded, LoraFormat, Method, ObjectiveRecipe, Recompute};
 
 /// Decides the objective. Where the recipe names none, the `config.json` in `folder` tells the kind of model.
 ///
@@ -41,6 +41,16 @@ pub fn decide_objective(loaded: &mut Loaded, folder: &Path) -> Result<(), Error>
             objective.name()
         );
         return Err(loaded.complain("log.noise_scale", problem, "leave noise_scale out").into());
+    }
+    if let (LoraFormat::Kohya, false) =
+        (loaded.recipe.export.lora_format, matches!(objective, ObjectiveRecipe::Denoise(_)))
+    {
+        let problem = "kohya's files hold LoRA on diffusion pipelines, and this model is none";
+        return Err(loaded.complain("export.lora_format", problem, "leave lora_format out").into());
+    }
+    if let (Recompute::Blocks, ObjectiveRecipe::Denoise(_)) = (loaded.recipe.train.recompute, &objective) {
+        let problem = "a UNet has no blocks of one kind that could be recomputed one by one";
+        return Err(loaded.complain("train.recompute", problem, "leave recompute out").into());
     }
     if let (false, Some(_)) = (objective.writes_text(), &loaded.recipe.sample) {
         let what = match objective.rows() {

@@ -189,7 +189,8 @@ fn load(opened: &mut Opened, companion: Option<&CompanionPlan>, device: &Device)
             | ObjectiveRecipe::Orpo(_)
             | ObjectiveRecipe::Simpo(_)
             | ObjectiveRecipe::Kto(_)
-            | ObjectiveRecipe::Contrastive(_),
+            | ObjectiveRecipe::Contrastive(_)
+            | ObjectiveRecipe::Denoise(_),
         )
         | None => side_by_side(opened, companion, device)?,
     };

@@ -55,14 +55,14 @@ pub use file::Init;
 pub use load::Loaded;
 pub use model::ModelSource;
 pub use objective::{
-    ContrastiveRecipe, DistillRecipe, DpoRecipe, DpoVariant, HiddenLoss, HiddenRecipe, KtoRecipe, ObjectiveRecipe,
-    OrpoRecipe, ReferenceRecipe, SftRecipe, SimpoRecipe, TeacherModel, TeacherRecipe,
+    ContrastiveRecipe, DenoiseRecipe, DistillRecipe, DpoRecipe, DpoVariant, HiddenLoss, HiddenRecipe, KtoRecipe,
+    ObjectiveRecipe, OrpoRecipe, ReferenceRecipe, SftRecipe, SimpoRecipe, TeacherModel, TeacherRecipe,
 };
 pub use optimizer::{
     AdafactorRate, AdafactorRecipe, Adamw8bitRecipe, AdamwRecipe, LionRecipe, MuonAdamwRecipe, MuonAdjustment,
     MuonRecipe, Optimizer, RelativeRate, SgdRecipe,
 };
-pub use output::{Export, ExportedWeights, Log, Sample};
+pub use output::{Export, ExportedWeights, Log, LoraFormat, Sample};
 pub use quantization::{EightBitRecipe, FourBitRecipe, Quantization};
 pub use reference::reference;
 pub use resolved::HEADER;

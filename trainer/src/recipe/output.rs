@@ -50,6 +50,18 @@ pub struct Export {
     pub dtype: Option<WrittenDtype>,
     /// Of which step the weights are.
     pub weights: ExportedWeights,
+    /// The files of LoRA on a diffusion pipeline.
+    pub lora_format: LoraFormat,
+}
+
+/// The files of LoRA on a diffusion pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum LoraFormat {
+    #[default]
+    Diffusers,
+    Kohya,
 }
 
 /// The step whose weights are written.
@@ -80,18 +92,28 @@ pub struct ExportSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = ExportedWeights::Best)]
     pub weights: Option<ExportedWeights>,
+    /// How `adapter/` holds LoRA on a diffusion pipeline: as diffusers' `load_lora_weights` reads it, or as `kohya`'s scripts
+    /// write it, and ComfyUI and A1111 read it.
+    #[schemars(example = LoraFormat::Kohya)]
+    pub lora_format: LoraFormat,
 }
 
 impl ExportSection {
     /// `ranked`: the checkpoint of the lowest evaluation loss stays. `stops_early`: `eval.early_stopping` is given.
     pub(super) fn resolve(self, ranked: bool, stops_early: bool) -> Export {
         let by_default = if ranked && stops_early { ExportedWeights::Best } else { ExportedWeights::Last };
-        Export { merge: self.merge, dtype: self.dtype, weights: self.weights.unwrap_or(by_default) }
+        Export {
+            merge: self.merge,
+            dtype: self.dtype,
+            weights: self.weights.unwrap_or(by_default),
+            lora_format: self.lora_format,
+        }
     }
 }
 
 impl From<&Export> for ExportSection {
     fn from(export: &Export) -> Self {
-        ExportSection { merge: export.merge, dtype: export.dtype, weights: Some(export.weights) }
+        let Export { merge, dtype, weights, lora_format } = *export;
+        ExportSection { merge, dtype, weights: Some(weights), lora_format }
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn merging(fixture: &Fixture) -> Result<Measured, Error> {
     let found = match receipt.comparison {
         Comparison::Distributions(found) => found,
         // The self-test trains a decoder.
-        Comparison::Scores(_) | Comparison::Distances(_) => {
+        Comparison::Scores(_) | Comparison::Distances(_) | Comparison::Pictures(_) => {
             Distributions { largest_logit_difference: f64::INFINITY, ..Default::default() }
         }
     };

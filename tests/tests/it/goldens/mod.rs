@@ -3,6 +3,7 @@
 mod adapter_files;
 mod adapter_merge;
 mod classifiers;
+mod diffusion;
 mod forward;
 mod images;
 mod loftq;

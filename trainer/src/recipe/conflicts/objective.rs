@@ -39,7 +39,8 @@ impl Rules<'_> {
                 | ObjectiveSection::Dpo(_)
                 | ObjectiveSection::Orpo(_)
                 | ObjectiveSection::Simpo(_)
-                | ObjectiveSection::Kto(_),
+                | ObjectiveSection::Kto(_)
+                | ObjectiveSection::Denoise(_),
             )
             | None => Ok(()),
         }

@@ -188,6 +188,9 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("export.weights", "trainer/src/training/trainer.rs", "recipe.export.weights"),
     ("export.merge", "trainer/src/export/finished.rs", "recipe.export.merge"),
     ("export.dtype", "trainer/src/export/finished.rs", "recipe.export.dtype"),
+    ("export.lora_format", "trainer/src/export/finished.rs", "recipe.export.lora_format"),
+    ("objective.min_snr", "trainer/src/objective/denoise.rs", "self.min_snr"),
+    ("objective.noise_offset", "trainer/src/objective/noisy.rs", "self.noise_offset"),
 ];
 
 #[test]

@@ -125,7 +125,12 @@ fn defaults_are_the_contracts() {
         checkpoint: Checkpoint { every: 50, keep: 2, best: None },
         log: Log { every: 1, tensorboard: true, noise_scale: false },
         sample: None,
-        export: Export { merge: false, dtype: None, weights: ExportedWeights::Last },
+        export: Export {
+            merge: false,
+            dtype: None,
+            weights: ExportedWeights::Last,
+            lora_format: LoraFormat::Diffusers,
+        },
     };
     assert_eq!(recipe, expected);
     assert_eq!((recipe.data.max_length, recipe.data.packing, recipe.data.shuffle), (1024, true, true));
