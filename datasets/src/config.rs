@@ -54,6 +54,10 @@ pub struct DataConfig {
     pub broken: BrokenRows,
     /// What happens to rows with an empty answer, question or text.
     pub empty: EmptyRows,
+    /// The side in pixels of the squares that a diffusion pipeline is trained on, a multiple of what its autoencoder shrinks
+    /// pictures by. Left out: the size that it was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<u32>,
     /// The most pixels of a picture. A larger one is refused from its header, before memory is taken for it.
     pub max_pixels: u64,
     /// Rows may name files (`tensors`, `image`) anywhere; else they name files below the folder of their own file, and neither an
@@ -84,6 +88,7 @@ impl Default for DataConfig {
             date: None,
             broken: BrokenRows::default(),
             empty: EmptyRows::default(),
+            resolution: None,
             max_pixels: MOST_PIXELS,
             allow_outside: false,
             gate: GateConfig::default(),

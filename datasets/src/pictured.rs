@@ -11,12 +11,14 @@ use crate::error::DataError;
 use crate::label::RowLabel;
 use crate::location::Location;
 use crate::medium::Medium;
-use crate::picture::{self, Picture, Processor};
+use crate::picture::{self, Picture, Place, Processor};
 use crate::tokenizer::Tokenizer;
 
 /// The names of arrays that models read, those of the references' arguments.
 pub const PIXELS: &str = "pixel_values";
 const LABELS: &str = "labels";
+/// Height and width of the picture, rows above and columns left of the part that was cut out, height and width of that.
+const SIZES: &str = "time_ids";
 
 /// How a model reads pictures and what belongs to them.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub struct Pictures {
     pub processor: Processor,
     /// The ways in which a caption is read: none for models without text, two for Stable Diffusion XL.
     pub captions: Vec<CaptionReader>,
+    /// Whether the model is told the size of the picture and the place of what was cut out of it.
+    pub told_sizes: bool,
     /// The most pixels that a picture may have.
     pub most_pixels: u64,
 }
@@ -109,9 +113,13 @@ impl Pictured {
     /// # Errors
     /// The picture cannot be read again as it was.
     pub fn fitted(&self, location: &Location, pictures: &Pictures) -> Result<Picture, DataError> {
+        Ok(self.fit(location, pictures)?.0)
+    }
+
+    fn fit(&self, location: &Location, pictures: &Pictures) -> Result<(Picture, Place), DataError> {
         let bytes = self.image.read(location)?;
         let picture = pictures.decode(&self.image, &bytes, location)?;
-        Ok(pictures.processor.fit(&picture).0)
+        Ok(pictures.processor.fit(&picture))
     }
 
     /// What the model is given for the row at `location`; `classes` say what its label is to be learned as.
@@ -124,9 +132,12 @@ impl Pictured {
         pictures: &Pictures,
         classes: Option<&Classes>,
     ) -> Result<NamedArrays, DataError> {
-        let pixels = pictures.processor.pixels(&self.fitted(location, pictures)?);
+        let (fitted, place) = self.fit(location, pictures)?;
         let mut arrays = self.texts(pictures);
-        arrays.insert(PIXELS.into(), pixels);
+        arrays.insert(PIXELS.into(), pictures.processor.pixels(&fitted));
+        if pictures.told_sizes {
+            arrays.insert(SIZES.into(), self.sizes((fitted.height, fitted.width), place));
+        }
         arrays.extend(self.target(location, classes)?.map(|target| (LABELS.into(), target)));
         Ok(arrays)
     }
@@ -146,8 +157,20 @@ impl Pictured {
         let (height, width) = pictures.processor.size(self.size.0, self.size.1);
         let shape = vec![3, height as usize, width as usize];
         outlines.insert(PIXELS.into(), ArrayOutline { shape, values: OutlineValues::F32 });
+        if pictures.told_sizes {
+            // What is said about the place has no bearing on whether a model reads it.
+            outlines.insert(SIZES.into(), self.sizes((height, width), Place { top: 0, left: 0 }).outline());
+        }
         outlines.extend(self.target(location, classes)?.map(|target| (LABELS.into(), target.outline())));
         Ok(outlines)
+    }
+
+    /// The sizes and the place, f32 `[6]`.
+    fn sizes(&self, fitted: (u32, u32), place: Place) -> Array {
+        let (height, width) = self.size;
+        let numbers =
+            [height as f32, width as f32, place.top as f32, place.left as f32, fitted.0 as f32, fitted.1 as f32];
+        Array { shape: vec![numbers.len()], values: ArrayValues::F32(numbers.to_vec()) }
     }
 
     fn texts(&self, pictures: &Pictures) -> NamedArrays {

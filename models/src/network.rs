@@ -13,6 +13,7 @@ use crate::diffusion::{Diffusion, DiffusionConfig};
 use crate::image::{ImageConfig, ImageEncoder};
 use crate::parameters::ParameterSource;
 use crate::parts::{BlockConfig, Experts, Maps, maps};
+use crate::picture_inputs::{CaptionInput, PictureInputs};
 use crate::towers::{Towers, TowersConfig};
 
 /// A network of any kind. The kind is not part of a parameter's path.
@@ -113,13 +114,6 @@ pub struct Ends {
     pub tied: bool,
 }
 
-/// What a network reads of a row with a picture, beside its pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PictureInputs {
-    /// The most tokens of a caption; absent: it reads none.
-    pub caption: Option<usize>,
-}
-
 impl NetworkConfig {
     /// The kind of network that it configures.
     pub fn kind(&self) -> Kind {
@@ -201,9 +195,13 @@ impl NetworkConfig {
     pub fn pictures(&self) -> Option<PictureInputs> {
         match self {
             Self::Decoder(_) => None,
-            Self::Towers(config) => Some(PictureInputs { caption: Some(config.text.max_positions) }),
-            Self::Image(_) => Some(PictureInputs { caption: None }),
-            Self::Diffusion(_) => None,
+            Self::Towers(config) => {
+                let caption =
+                    CaptionInput { folder: "", name: "input_ids", longest: config.text.max_positions, padded: false };
+                Some(PictureInputs { captions: vec![caption], resolution: None, told_sizes: false })
+            }
+            Self::Image(_) => Some(PictureInputs { captions: vec![], resolution: None, told_sizes: false }),
+            Self::Diffusion(config) => config.pictures(),
         }
     }
 

@@ -72,6 +72,18 @@ pub struct Place {
 }
 
 impl Processor {
+    /// What the training scripts of diffusers do: the shorter side becomes `side` by Lanczos, the square in the middle is kept,
+    /// and samples are from -1 to 1.
+    pub fn square(side: u32) -> Self {
+        Self {
+            resize: Some(Resize { to: Target::Shorter(side), filter: Filter::Lanczos }),
+            crop: Some(Crop { height: side, width: side, odd: Odd::Even }),
+            scale: 1.0 / 255.0,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        }
+    }
+
     /// What is kept of `picture`, in 8 bits, and where it was in the resized picture.
     pub fn fit(&self, picture: &Picture) -> (Picture, Place) {
         let resized = match self.resize {

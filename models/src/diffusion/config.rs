@@ -11,6 +11,7 @@ use super::schedule::Schedule;
 use super::stage::StageConfig;
 use super::time::Sinusoid;
 use super::vae::VaeConfig;
+use crate::picture_inputs::{CaptionInput, PictureInputs};
 use crate::towers::TextConfig;
 
 /// Sizes and variants of the network of a diffusion pipeline, and how its pictures become noise.
@@ -24,6 +25,26 @@ pub struct DiffusionConfig {
     pub sampler: Option<SamplerConfig>,
     /// The frozen networks around it; absent where there are none that are supported.
     pub parts: Option<PartsConfig>,
+}
+
+impl DiffusionConfig {
+    /// What the pipeline reads of rows with pictures; absent without its autoencoder and its text encoders, or where no file
+    /// says how large its pictures are.
+    pub fn pictures(&self) -> Option<PictureInputs> {
+        let parts = self.parts.as_ref()?;
+        let names = [("tokenizer", "input_ids"), ("tokenizer_2", "input_ids_2")];
+        let caption = |((folder, name), text): ((&'static str, &'static str), &TextConfig)| CaptionInput {
+            folder,
+            name,
+            longest: text.max_positions,
+            padded: true,
+        };
+        Some(PictureInputs {
+            captions: names.into_iter().zip(&parts.texts).map(caption).collect(),
+            resolution: Some(self.unet.sample? * parts.vae.shrinks()),
+            told_sizes: self.unet.added.is_some(),
+        })
+    }
 }
 
 /// The frozen networks of a pipeline, and where they are.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use firebrand_datasets::{Builtin, ChatTemplate, DataError, Pictures, TemplateChoice, Tokenizer};
 
-use super::pictures::pictures_of;
+use super::pictures::{pictures_of, resized};
 use super::text_folder::TextFolder;
 use super::{date, default_template};
 use crate::error::Error;
@@ -39,7 +39,11 @@ pub fn dated_text(recipe: &mut Recipe, folder: &TextFolder) -> Result<Text, Erro
     let date = recipe.data.date.clone().unwrap_or_else(date::today);
     let mut text = Text::load(folder, &recipe.data.template, Some(&date))?;
     if let Some(pictures) = &mut text.pictures {
-        Arc::make_mut(pictures).most_pixels = recipe.data.max_pixels;
+        let pictures = Arc::make_mut(pictures);
+        pictures.most_pixels = recipe.data.max_pixels;
+        if let Some(side) = recipe.data.resolution {
+            pictures.processor = resized(&pictures.processor, side)?;
+        }
     }
     if text.template.as_ref().is_some_and(|template| template.tells_the_date()) {
         recipe.data.date = Some(date);

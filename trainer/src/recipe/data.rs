@@ -23,6 +23,7 @@ fn additions() -> Vec<(&'static str, Value)> {
         ("/properties/empty", json!({ "examples": ["skip"] })),
         ("/properties/allow_outside", json!({ "examples": [true] })),
         ("/properties/max_pixels", json!({ "examples": [16_777_216] })),
+        ("/properties/resolution", json!({ "examples": [512] })),
         ("/properties/gate/properties/allow_truncated", share(0.1)),
         ("/properties/gate/properties/allow_empty", share(0.01)),
         ("/properties/gate/properties/allow_unended", share(0.01)),

@@ -5,12 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use firebrand_datasets::ArrayValues;
-use firebrand_datasets::picture::{Crop, Filter, MOST_PIXELS, Odd, Processor, Resize, Target, decode};
+use firebrand_datasets::picture::{MOST_PIXELS, Processor, decode};
 use firebrand_tests::golden;
 use safetensors::SafeTensors;
-
-/// One level of an 8-bit sample; what rounding of another order of sums may change.
-const LEVEL: f32 = 1.0 / 255.0;
 
 fn bytes(name: &str) -> Vec<u8> {
     fs::read(golden::path("pictures").join(name)).unwrap()
@@ -110,14 +107,7 @@ fn processors_give_the_numbers_of_the_references() {
 
 #[test]
 fn pictures_of_diffusion_are_cut_as_diffusers_cuts_them() {
-    let processor = Processor {
-        resize: Some(Resize { to: Target::Shorter(16), filter: Filter::Lanczos }),
-        crop: Some(Crop { height: 16, width: 16, odd: Odd::Even }),
-        scale: LEVEL,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-    };
-    for (backend, (most, _)) in compare("diffusers", &processor) {
+    for (backend, (most, _)) in compare("diffusers", &Processor::square(16)) {
         assert!(most < 0.01, "{backend}: {most} levels");
     }
 }

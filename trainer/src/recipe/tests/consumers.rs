@@ -79,6 +79,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("data.gate.allow_unended", "datasets/src/gate/checks.rs", "config.allow_unended"),
     ("data.gate.allow_media", "datasets/src/gate/checks.rs", "config.allow_media"),
     ("data.allow_outside", "datasets/src/prepare/request.rs", "config.allow_outside"),
+    ("data.resolution", "trainer/src/plan/text.rs", "recipe.data.resolution"),
     ("data.max_pixels", "trainer/src/plan/text.rs", "recipe.data.max_pixels"),
     ("data.broken", "datasets/src/prepare/pipeline.rs", "config.broken"),
     ("data.empty", "datasets/src/prepare/pipeline.rs", "config.empty"),
