@@ -19,6 +19,7 @@ pub const PIXELS: &str = "pixel_values";
 const LABELS: &str = "labels";
 /// Height and width of the picture, rows above and columns left of the part that was cut out, height and width of that.
 const SIZES: &str = "time_ids";
+const DRAWN: &str = "vae_noise";
 
 /// How a model reads pictures and what belongs to them.
 #[derive(Debug, Clone)]
@@ -29,6 +30,9 @@ pub struct Pictures {
     pub captions: Vec<CaptionReader>,
     /// Whether the model is told the size of the picture and the place of what was cut out of it.
     pub told_sizes: bool,
+    /// Whether its latents are drawn from what an autoencoder tells of the pixels: then the noise of the draw is an array of
+    /// no number, which says that it is to be drawn.
+    pub drawn_latents: bool,
     /// The most pixels that a picture may have.
     pub most_pixels: u64,
 }
@@ -138,6 +142,9 @@ impl Pictured {
         if pictures.told_sizes {
             arrays.insert(SIZES.into(), self.sizes((fitted.height, fitted.width), place));
         }
+        if pictures.drawn_latents {
+            arrays.insert(DRAWN.into(), to_be_drawn());
+        }
         arrays.extend(self.target(location, classes)?.map(|target| (LABELS.into(), target)));
         Ok(arrays)
     }
@@ -154,6 +161,9 @@ impl Pictured {
     ) -> Result<NamedOutlines, DataError> {
         let mut outlines: NamedOutlines =
             self.texts(pictures).into_iter().map(|(name, array)| (name, array.outline())).collect();
+        if pictures.drawn_latents {
+            outlines.insert(DRAWN.into(), to_be_drawn().outline());
+        }
         let (height, width) = pictures.processor.size(self.size.0, self.size.1);
         let shape = vec![3, height as usize, width as usize];
         outlines.insert(PIXELS.into(), ArrayOutline { shape, values: OutlineValues::F32 });
@@ -195,4 +205,9 @@ impl Pictured {
         };
         Ok(Some(Array { shape, values }))
     }
+}
+
+/// An array of no number in the place of random ones.
+fn to_be_drawn() -> Array {
+    Array { shape: vec![0], values: ArrayValues::F32(vec![]) }
 }

@@ -198,9 +198,16 @@ impl NetworkConfig {
             Self::Towers(config) => {
                 let caption =
                     CaptionInput { folder: "", name: "input_ids", longest: config.text.max_positions, padded: false };
-                Some(PictureInputs { captions: vec![caption], resolution: None, told_sizes: false })
+                Some(PictureInputs {
+                    captions: vec![caption],
+                    resolution: None,
+                    told_sizes: false,
+                    drawn_latents: false,
+                })
             }
-            Self::Image(_) => Some(PictureInputs { captions: vec![], resolution: None, told_sizes: false }),
+            Self::Image(_) => {
+                Some(PictureInputs { captions: vec![], resolution: None, told_sizes: false, drawn_latents: false })
+            }
             Self::Diffusion(config) => config.pictures(),
         }
     }

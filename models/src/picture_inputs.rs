@@ -10,6 +10,8 @@ pub struct PictureInputs {
     pub resolution: Option<usize>,
     /// Whether it is told the size of the picture and the place of what was cut out of it (`time_ids` of Stable Diffusion XL).
     pub told_sizes: bool,
+    /// Whether its latents are drawn from what an autoencoder tells of the pixels.
+    pub drawn_latents: bool,
 }
 
 /// How a text encoder reads a caption.

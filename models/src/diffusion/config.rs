@@ -43,6 +43,7 @@ impl DiffusionConfig {
             captions: names.into_iter().zip(&parts.texts).map(caption).collect(),
             resolution: Some(self.unet.sample? * parts.vae.shrinks()),
             told_sizes: self.unet.added.is_some(),
+            drawn_latents: true,
         })
     }
 }

@@ -129,8 +129,11 @@ fn times_and_noise_that_rows_lack_are_drawn_alike_however_a_step_is_split() {
     assert!((other[0] - together[0]).abs() > 1e-4, "{other:?} {together:?}");
 }
 
+/// Shape and values, row-major.
+type Floats = (Vec<usize>, Vec<f32>);
+
 /// A safetensors file of f32 tensors.
-fn two_tensors(tensors: &[(&str, (Vec<usize>, Vec<f32>))]) -> Vec<u8> {
+fn two_tensors(tensors: &[(&str, Floats)]) -> Vec<u8> {
     let (mut header, mut data) = (serde_json::Map::new(), vec![]);
     for (name, (shape, values)) in tensors {
         let start = data.len();

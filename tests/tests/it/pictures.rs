@@ -335,3 +335,59 @@ fn towers_tell_classes_apart_by_their_names() {
     let said = workshop.fail(&[&zero_shot[..], &["--templates", "prompts.txt"]].concat());
     assert_says!(&said, "{}", "a square");
 }
+
+/// Copies a folder with its subfolders, without the goldens' own files.
+fn copy_pipeline(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());
+        let is_golden = ["forward", "parts", "sampling", "schedule", "samplers"]
+            .iter()
+            .any(|part| path.file_stem().is_some_and(|stem| stem == *part));
+        match path.is_dir() {
+            _ if is_golden => {}
+            true => copy_pipeline(&path, &to.join(name)),
+            false => drop(fs::copy(&path, to.join(name)).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_pipeline_learns_from_captioned_pictures_as_from_what_it_is_given_of_them() {
+    let workshop = Workshop::new();
+    for (pipeline, ids) in [("sd1", 1), ("sdxl", 2)] {
+        let _ = fs::remove_dir_all(workshop.path("towers"));
+        copy_pipeline(&golden::path(&format!("diffusion/{pipeline}")), &workshop.path("towers"));
+        for (colour, rgb) in COLOURS {
+            let path = workshop.path(&format!("pictures/{colour}.png"));
+            save(&picture(rgb, 40, 52), &path);
+            fs::write(path.with_extension("txt"), format!("a {colour} thing")).unwrap();
+        }
+        let recipe = RECIPE.replace("init = \"random\"\n", "[adapter]\nkind = \"lora\"\nrank = 2\nalpha = 2.0\n");
+        let recipe = recipe.replace("output = \"run\"\nseed = 7\n", "");
+        workshop.write("recipe.toml", &format!("output = \"run\"\nseed = 7\n{recipe}"));
+        let given = given(&workshop, &[]);
+        assert_eq!(given.len(), 4);
+        let (shape, pixels) = array(&given[0], "pixel_values");
+        assert!(shape[0] == 3 && shape[1] == shape[2], "{shape:?}");
+        let pixels: Vec<f32> = pixels.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        assert!(pixels.iter().all(|value| (-1.0..=1.0).contains(value)));
+        let length = array(&given[0], "input_ids").0[0];
+        assert!(given.iter().all(|file| array(file, "input_ids").0 == [length]), "texts are padded");
+        let names = SafeTensors::deserialize(&given[0]).unwrap().names().len();
+        assert_eq!(names, [3, 5][ids - 1], "pixels, ids, what is drawn; for XL other ids and sizes");
+        let (output, tensors) = (format!("{pipeline}-pictures"), format!("{pipeline}-tensors"));
+        workshop.succeed(&["train", "recipe.toml", "--output", &output]);
+        let rows = "data.train=[{ path = \"out/rows.jsonl\" }]";
+        workshop.succeed(&["train", "recipe.toml", "--output", &tensors, "--set", rows]);
+        let losses = |run: &str| -> Vec<Value> {
+            workshop.read_rows(&format!("{run}/metrics.jsonl")).into_iter().map(|row| row["loss"].clone()).collect()
+        };
+        assert_eq!(losses(&output), losses(&tensors), "{pipeline}");
+        assert!(workshop.path(&format!("{output}/adapter/pytorch_lora_weights.safetensors")).is_file());
+        // Another size of squares; one that the autoencoder cannot halve often enough is refused.
+        workshop.succeed(&["check", "recipe.toml", "--set", &format!("data.resolution={}", shape[1] * 2)]);
+        let said = workshop.fail(&["check", "recipe.toml", "--set", &format!("data.resolution={}", shape[1] + 1)]);
+        assert_says!(&said, "pixel_values", "blue.png:1");
+    }
+}

@@ -50,6 +50,12 @@ impl Draw {
         stream(self.key, &format!("time/{}", self.row)).random_range(0..times)
     }
 
+    /// The noise by which latents are drawn from what the autoencoder tells.
+    fn latents(self, count: usize) -> Vec<f32> {
+        let mut rng = stream(self.key, &format!("latents/{}", self.row));
+        (0..count).map(|_| normal(&mut rng) as f32).collect()
+    }
+
     fn noise(self, [channels, height, width]: [usize; 3]) -> Vec<f32> {
         let mut rng = stream(self.key, &format!("noise/{}", self.row));
         let mut noise: Vec<f32> = (0..channels * height * width).map(|_| normal(&mut rng) as f32).collect();
@@ -77,7 +83,7 @@ impl NoisyRow {
             help: "`firebrand data RECIPE` shows rows".into(),
         })?;
         let times = schedule(model)?.len();
-        let (shape, latents) = picture(row, model)?;
+        let (shape, latents) = picture(row, model, draw)?;
         let (states, pooled) = text(row, model)?;
         Ok(Self {
             shape,
@@ -122,14 +128,18 @@ impl NoisyRow {
 }
 
 /// The latents of a row: its own, or those of its pixels.
-fn picture(row: &NamedArrays, model: &Diffusion) -> Result<([usize; 3], Vec<f32>), Error> {
+fn picture(row: &NamedArrays, model: &Diffusion, draw: Draw) -> Result<([usize; 3], Vec<f32>), Error> {
     if let (Some(latents), Some(shape)) = (numbers(row, LATENTS), shape(row, LATENTS)) {
         return Ok((shape, latents));
     }
     let (pixels, size) = (numbers(row, PIXELS).unwrap_or_default(), shape(row, PIXELS).unwrap_or_default());
     let picture = Conditions::of(model)?.picture(&pixels, size);
     let scaling = model.config().parts.as_ref().map_or(1.0, |parts| parts.vae.scaling) as f32;
-    let noise = numbers(row, LATENTS_NOISE).unwrap_or_else(|| vec![0.0; picture.mean.len()]);
+    let noise = match numbers(row, LATENTS_NOISE) {
+        None => vec![0.0; picture.mean.len()],
+        Some(noise) if noise.is_empty() => draw.latents(picture.mean.len()),
+        Some(noise) => noise,
+    };
     let drawn = picture.mean.iter().zip(&picture.deviation).zip(&noise);
     Ok((picture.shape, drawn.map(|((mean, deviation), noise)| (mean + deviation * noise) * scaling).collect()))
 }

@@ -79,7 +79,10 @@ fn latents(row: &NamedOutlines, config: &DiffusionConfig) -> Result<Vec<usize>, 
     let shape = vec![channels, shape[1] / by, shape[2] / by];
     match row.get(LATENTS_NOISE) {
         None => Ok(shape),
-        Some(ArrayOutline { shape: found, values: OutlineValues::F32 }) if *found == shape => Ok(shape),
+        // No number: it is drawn.
+        Some(ArrayOutline { shape: found, values: OutlineValues::F32 }) if *found == shape || *found == [0] => {
+            Ok(shape)
+        }
         other => Err(unlike(LATENTS_NOISE, &format!("f32 {shape:?}"), other)),
     }
 }

@@ -21,7 +21,9 @@ pub fn pictures_of(folder: &Path, tokenizer: Option<&Tokenizer>) -> Result<Optio
     let Ok(network) = HfConfig::open(folder).and_then(|config| Family::of(&config)?.config(&config)) else {
         return Ok(None);
     };
-    let Some(PictureInputs { captions, resolution, told_sizes }) = network.pictures() else { return Ok(None) };
+    let Some(PictureInputs { captions, resolution, told_sizes, drawn_latents }) = network.pictures() else {
+        return Ok(None);
+    };
     let processor = match resolution {
         Some(side) => Some(Processor::square(side as u32)),
         None => Processor::of_folder(folder)?,
@@ -35,7 +37,7 @@ pub fn pictures_of(folder: &Path, tokenizer: Option<&Tokenizer>) -> Result<Optio
         let padding = special.pad_id.or(special.eos_id).filter(|_| padded);
         readers.push(CaptionReader { name: name.into(), tokenizer, longest, padding });
     }
-    Ok(Some(Arc::new(Pictures { processor, captions: readers, told_sizes, most_pixels: MOST_PIXELS })))
+    Ok(Some(Arc::new(Pictures { processor, captions: readers, told_sizes, drawn_latents, most_pixels: MOST_PIXELS })))
 }
 
 /// The tokenizer of a text encoder; absent where there is none.
