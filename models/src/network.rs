@@ -73,7 +73,6 @@ impl fmt::Display for Kind {
 
 /// Sizes and variants of a network of any kind.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "one a model")]
 pub enum NetworkConfig {
     /// The configuration of a [`Network::Decoder`].
     Decoder(DecoderConfig),
