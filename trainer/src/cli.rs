@@ -5,22 +5,25 @@ mod bench;
 mod data;
 mod distill;
 mod eval;
+mod generate;
+mod shared;
 mod student;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use firebrand_datasets::{Format, TemplateChoice, TrainOn};
-use serde::de::DeserializeOwned;
+use clap::{Args, Parser, Subcommand};
 
 pub use adapter::{AdapterCommand, AdapterExtractArgs, AdapterInspectArgs, AdapterMergeArgs, AdapterMethod};
 pub use bench::BenchArgs;
 pub use data::DataArgs;
 pub use distill::{DistillCacheArgs, DistillCommand};
 pub use eval::EvalArgs;
+pub use generate::GenerateArgs;
+use shared::word;
+pub use shared::{Base, ModelArgs, RowArgs, SplitName};
 pub use student::StudentArgs;
 
-use crate::recipe::{ComputeDtype, DeviceName, WrittenDtype};
+use crate::recipe::{DeviceName, WrittenDtype};
 use crate::ui::UiChoice;
 
 /// Fine-tune open-weights transformers from a TOML recipe.
@@ -69,7 +72,7 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  firebrand generate --model DIR --prompt 'Once upon a time'\n  firebrand generate --adapter runs/bot/adapter --chat --system 'Be brief.'"
     )]
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
     /// Fold an adapter into its base and write a full model folder
     #[command(
         after_help = "Example:\n  firebrand merge --model DIR --adapter runs/bot/adapter --out merged --dtype bf16"
@@ -190,70 +193,6 @@ pub struct InitArgs {
     pub out: PathBuf,
 }
 
-/// A part of the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SplitName {
-    /// `[[data.train]]`.
-    Train,
-    /// `[[data.eval]]`.
-    Eval,
-}
-
-/// Which model to use, and where.
-#[derive(Debug, Args)]
-pub struct ModelArgs {
-    /// A model folder, or a hub id `owner/name[@revision]`; with an adapter and without this, the base that the adapter names.
-    #[arg(long, required_unless_present = "adapter")]
-    pub model: Option<String>,
-    /// An adapter folder to put on the model. Repeated: all of them together, which must be LoRA.
-    #[arg(long, value_name = "DIR")]
-    pub adapter: Vec<PathBuf>,
-    /// The base under an adapter that was trained on a quantized one: quantized alike, or the original weights.
-    #[arg(long, value_enum, default_value = "trained")]
-    pub base: Base,
-    /// Put an adapter on a model that is not the one it was trained on.
-    #[arg(long)]
-    pub other_base: bool,
-    /// auto, cpu, or what `firebrand devices` lists.
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceName,
-    /// f32, bf16 or auto: what products read their operands in, as `dtype` in a recipe.
-    #[arg(long, default_value = "f32", value_parser = word::<ComputeDtype>)]
-    pub dtype: ComputeDtype,
-}
-
-/// The base of an adapter that was trained on a quantized one (QLoRA).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Base {
-    /// As it was in training.
-    Trained,
-    /// The weights in the model's files.
-    Original,
-}
-
-/// How rows become tokens when there is no recipe.
-#[derive(Debug, Clone, Args)]
-pub struct RowArgs {
-    /// Cut rows to this many tokens; whole rows when left out.
-    #[arg(long, value_name = "TOKENS")]
-    pub max_length: Option<usize>,
-    /// auto, messages, prompt-completion, text or tokens.
-    #[arg(long, default_value = "auto", value_parser = word::<Format>)]
-    pub format: Format,
-    /// Columns that have other names in the files: `--columns prompt=Question,completion=Answer`.
-    #[arg(long, value_delimiter = ',', value_parser = column, value_name = "OURS=THEIRS")]
-    pub columns: Vec<(String, String)>,
-    /// assistant, last, completion or all.
-    #[arg(long, default_value = "assistant", value_parser = word::<TrainOn>)]
-    pub train_on: TrainOn,
-    /// The model's own template (`model`), a built-in name, or a .jinja file.
-    #[arg(long, default_value = "model")]
-    pub template: TemplateChoice,
-    /// Rows a forward pass.
-    #[arg(long, default_value_t = 4)]
-    pub batch_size: usize,
-}
-
 /// `score`.
 #[derive(Debug, Args)]
 pub struct ScoreArgs {
@@ -267,59 +206,6 @@ pub struct ScoreArgs {
     pub out: PathBuf,
     #[command(flatten)]
     pub rows: RowArgs,
-}
-
-/// `generate`.
-#[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("input").required(true).args(["prompt", "chat", "data"])))]
-pub struct GenerateArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// Text to continue, as it is.
-    #[arg(long)]
-    pub prompt: Option<String>,
-    /// Hold a dialogue, rendered as in training.
-    #[arg(long)]
-    pub chat: bool,
-    /// A system prompt for dialogues: with --chat, and with --data for rows of messages that have none.
-    #[arg(long, value_name = "TEXT", conflicts_with = "prompt")]
-    pub system: Option<String>,
-    /// A file of rows, of any kind that a recipe takes: the prompt of every row is answered, one JSON object a line.
-    #[arg(long, value_name = "FILE")]
-    pub data: Option<PathBuf>,
-    /// Columns that have other names in the file: `--columns prompt=Question`.
-    #[arg(long, value_delimiter = ',', value_parser = column, value_name = "OURS=THEIRS", requires = "data")]
-    pub columns: Vec<(String, String)>,
-    /// Most tokens to write.
-    #[arg(long, default_value_t = 256)]
-    pub max_new_tokens: usize,
-    /// Divides the logits before a token is drawn; 0, the default, takes the most likely token every time.
-    #[arg(long)]
-    pub temperature: Option<f64>,
-    /// Draw from so many of the most likely tokens; 0, the default: from all.
-    #[arg(long, value_name = "N")]
-    pub top_k: Option<usize>,
-    /// Draw from the smallest set of tokens with this probability; 1, the default: from all.
-    #[arg(long)]
-    pub top_p: Option<f64>,
-    /// Draw from tokens at least this share as likely as the most likely one; 0, the default: from all.
-    #[arg(long)]
-    pub min_p: Option<f64>,
-    /// Makes tokens that were seen less likely, prompt included; 1, the default: as likely.
-    #[arg(long)]
-    pub repetition_penalty: Option<f64>,
-    /// End an answer before this text. May be repeated.
-    #[arg(long, value_name = "TEXT")]
-    pub stop: Vec<String>,
-    /// Seed of the draws.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// The model's own template (`model`), a built-in name, or a .jinja file.
-    #[arg(long, default_value = "model")]
-    pub template: TemplateChoice,
-    /// Go on although the template is not the one the adapter was trained with.
-    #[arg(long)]
-    pub allow_template_mismatch: bool,
 }
 
 /// `merge`.
@@ -433,19 +319,4 @@ fn written(text: &str) -> Result<WrittenDtype, String> {
         return Err(format!("{reason}; write nf4, fp4, bf16, f16 or f32"));
     }
     word(text)
-}
-
-/// Parses `ours=theirs`.
-fn column(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((ours, theirs)) if !ours.trim().is_empty() && !theirs.is_empty() => {
-            Ok((ours.trim().to_owned(), theirs.to_owned()))
-        }
-        _ => Err("write ours=theirs, such as prompt=Question".into()),
-    }
-}
-
-/// Parses a word that a recipe would use.
-fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }

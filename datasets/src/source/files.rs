@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::columns::Columns;
 use super::folder;
-use super::pictures::{self, Layout};
+use super::layout::{Layout, is_picture};
+use super::pictures;
 use super::remote::{Fetch, Repository, SCHEME};
 use super::splits::{self, listed};
 use crate::config::Split;
@@ -47,9 +48,8 @@ pub fn expand(
         let files = choice.taken.iter().map(|name| path.join(name)).collect();
         return Ok(Found { files, note: Some(pictures::said(&choice, layout)), pictures: Some(layout) });
     }
-    let found = rows(pattern, columns, base, split, fetch, &|path| {
-        super::is_data_file(path) || pictures && pictures::is_picture(path)
-    })?;
+    let found =
+        rows(pattern, columns, base, split, fetch, &|path| super::is_data_file(path) || pictures && is_picture(path))?;
     Ok(Found { pictures: pictures.then(Layout::default), ..found })
 }
 

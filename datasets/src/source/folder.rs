@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::columns::Columns;
-use super::pictures::{self, Layout};
+use super::layout::{Layout, is_picture};
+use super::pictures;
 use super::splits::{self, Choice, Formats};
 use crate::config::Split;
 use crate::error::DataError;
@@ -61,7 +62,7 @@ pub(super) fn choose(path: &Path, pattern: &str, columns: &Columns, split: Split
 /// # Errors
 /// When there is no picture of this split.
 pub(super) fn pictures(path: &Path, pattern: &str, split: Split) -> Result<Option<(Choice, Layout)>, DataError> {
-    let is_wanted = |name: &Path| pictures::is_picture(name) || super::is_data_file(name);
+    let is_wanted = |name: &Path| is_picture(name) || super::is_data_file(name);
     let mut names = Vec::new();
     list(path, "", 0, DEEPEST, &is_wanted, &mut names)?;
     let is_table = |name: &String| {

@@ -15,11 +15,14 @@ mod input;
 mod ipc;
 mod json;
 mod jsonl;
+mod layout;
 mod names;
 mod numbers;
 mod object;
 mod parquet;
+mod picture_row;
 mod pictures;
+mod quiet;
 mod reader;
 mod remote;
 mod row;
@@ -37,14 +40,14 @@ pub(crate) use columns::is_media;
 pub use delimiter::Delimiter;
 pub use encoding::TextEncoding;
 pub use files::{Found, expand, is_remote};
+pub use layout::Layout;
 pub use names::Names;
 pub(crate) use names::find;
-pub use pictures::Layout;
+pub(crate) use quiet::quietly;
 pub use reader::Reading;
 pub use remote::{Choose, Fetch, NoFetch, Repository};
 pub use row::{Receiver, Row};
 pub(crate) use row::{kind, shown, weight};
-pub(crate) use table::quietly;
 
 use std::path::Path;
 
@@ -97,9 +100,9 @@ pub fn read_one(
 /// # Errors
 /// When the ending is unknown or the file as a whole cannot be read.
 pub(crate) fn read_unnamed(path: &Path, reading: &Reading<'_>, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
-    if let Some(layout) = pictures::reads(path, reading) {
+    if let Some(layout) = layout::reads(path, reading.pictures) {
         // A caption is read with its picture.
-        return if pictures::is_picture(path) { pictures::read(path, layout, receiver) } else { Ok(()) };
+        return if layout::is_picture(path) { picture_row::read(path, layout, receiver) } else { Ok(()) };
     }
     let reader = reader_of(path).ok_or_else(|| DataError::Source {
         path: path.display().to_string(),

@@ -1,5 +1,4 @@
-//! Folders of pictures as sources: [`choose`] finds the pictures of a split and says what they have beside them, and
-//! [`read`] makes a row of each.
+//! Folders of pictures as sources: [`choose`] finds the pictures of a split and says what they have beside them.
 //!
 //! The layouts are those of Hugging Face's image folders and of the training scripts of diffusers and kohya: `x.png` beside
 //! `x.txt`, which is its caption; or a folder for each class. Folders with a table of their rows (`metadata.jsonl`,
@@ -7,44 +6,9 @@
 
 use std::path::Path;
 
-use serde_json::Map;
-
-use super::reader::Reading;
-use super::row::{Receiver, Row};
+use super::layout::{Layout, is_picture};
 use super::splits::{self, Choice, Said, listed};
 use crate::config::Split;
-use crate::error::DataError;
-use crate::location::Location;
-
-/// Endings of pictures, without the dot.
-const ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
-/// The most bytes of a caption.
-const LONGEST: u64 = 1 << 20;
-
-/// What pictures have beside them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Layout {
-    /// A text file of the same name, which may be missing.
-    #[default]
-    Captions,
-    /// The name of the folder that they are in, which is their class.
-    Classes,
-}
-
-/// Whether a file of that name is a picture.
-pub(super) fn is_picture(path: &Path) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    ENDINGS.contains(&ending.to_ascii_lowercase().as_str())
-}
-
-/// Whether a file is the caption of a picture beside it.
-pub(super) fn is_caption(path: &Path) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    let beside = |ending: &str| {
-        [ending.to_string(), ending.to_ascii_uppercase()].iter().any(|ending| path.with_extension(ending).is_file())
-    };
-    ending.eq_ignore_ascii_case("txt") && ENDINGS.iter().any(|ending| beside(ending))
-}
 
 /// The pictures of `split` among `names`, which are relative to a folder, with the files of their captions, and what they
 /// have beside them.
@@ -114,60 +78,6 @@ pub(super) fn said(choice: &Choice, layout: Layout) -> String {
         said += &format!("; leaves out {}, which are of another split by their folders", listed(&choice.others));
     }
     said
-}
-
-/// Passes on the row of a picture.
-///
-/// # Errors
-/// A caption that cannot be read, is too long, or is no UTF-8.
-pub(super) fn read(path: &Path, layout: Layout, receiver: &mut Receiver<'_>) -> Result<(), DataError> {
-    let location = Location::new(path, 1);
-    let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
-    let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut row = Map::new();
-    row.insert("file_name".into(), name.into());
-    match layout {
-        Layout::Captions => {
-            let beside = path.with_extension("txt");
-            if beside.is_file() {
-                row.insert("text".into(), caption(&beside)?.into());
-            }
-        }
-        Layout::Classes => {
-            let class = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-            row.insert("label".into(), class.unwrap_or_default().into());
-        }
-    }
-    let _ = receiver(Ok(Row::new(location, row, bytes)));
-    Ok(())
-}
-
-/// The text of a caption, without its last line feed.
-fn caption(path: &Path) -> Result<String, DataError> {
-    let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > LONGEST {
-        let why = format!("a caption of {size} bytes; at most {LONGEST} are read");
-        return Err(DataError::Source { path: path.display().to_string(), why });
-    }
-    let mut text =
-        String::from_utf8(std::fs::read(path).map_err(unreadable)?).map_err(|problem| DataError::Source {
-            path: path.display().to_string(),
-            why: format!("a caption must be UTF-8, and byte {} is none", problem.utf8_error().valid_up_to()),
-        })?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    Ok(text)
-}
-
-/// Whether the file is read by this module for a model that reads pictures.
-pub(super) fn reads(path: &Path, reading: &Reading<'_>) -> Option<Layout> {
-    reading.pictures.filter(|_| is_picture(path) || is_caption(path))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::columns::Columns;
 use super::delimiter::Delimiter;
 use super::encoding::TextEncoding;
-use super::pictures::Layout;
+use super::layout::Layout;
 use super::row::Receiver;
 use crate::config::{SourceConfig, TextRows};
 use crate::error::DataError;

@@ -14,8 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use tar::{Archive, Entry};
 
+use super::layout::is_picture;
 use super::object;
-use super::pictures::is_picture;
 use super::reader::{Reader, Reading};
 use super::row::{Receiver, Row};
 use crate::error::DataError;

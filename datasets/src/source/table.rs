@@ -1,18 +1,17 @@
 //! Binary tables: [`Table`] turns columns into rows, and [`Guard`] turns a damaged file into an error.
 
-use std::cell::Cell;
 use std::error::Error;
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use polars_arrow::array::Array;
 use serde_json::Map;
 
 use super::arrays;
 use super::columns::{Columns, Use};
+use super::quiet::quietly;
 use super::row::{Receiver, Row};
 use crate::error::DataError;
 use crate::location::Location;
@@ -42,28 +41,6 @@ impl Guard<'_> {
     pub fn refused(self, why: String) -> DataError {
         DataError::Table { path: self.path.to_path_buf(), why }
     }
-}
-
-thread_local! {
-    /// Whether a panic on this thread is caught and becomes an error, so that it must not be printed.
-    static CAUGHT: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Catches a panic without printing it. Panics of other threads are printed as usual.
-pub(crate) fn quietly<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |panic| {
-            if !CAUGHT.try_with(Cell::get).unwrap_or(false) {
-                before(panic);
-            }
-        }));
-    });
-    let outer = CAUGHT.replace(true);
-    let result = panic::catch_unwind(AssertUnwindSafe(run));
-    CAUGHT.set(outer);
-    result
 }
 
 /// A table whose rows are passed on.
@@ -128,6 +105,7 @@ impl<'a> Table<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::quiet::CAUGHT;
     use super::*;
 
     #[test]

@@ -57,6 +57,9 @@ pub struct PartsConfig {
     pub vae: VaeConfig,
     /// The text encoders: one, or two of which the second pools.
     pub texts: Vec<TextConfig>,
+    /// Whether a picture is guided away from nothing at all where nothing is to be avoided, in place of the empty text
+    /// (`force_zeros_for_empty_prompt` of `model_index.json`).
+    pub silent_without_prompt: bool,
 }
 
 /// Sizes and variants of a UNet.

@@ -341,7 +341,11 @@ fn frozen(config: &HfConfig) -> Option<PartsConfig> {
     let texts = ["text_encoder", "text_encoder_2"].map(|name| folder.join(name).join("config.json"));
     let texts = texts.iter().filter(|path| path.is_file());
     let texts = texts.map(|path| Some(text(&HfConfig::open(path).ok()?).ok()?.0)).collect::<Option<Vec<_>>>()?;
-    Some(PartsConfig { folder: folder.to_path_buf(), vae, texts }).filter(|parts| !parts.texts.is_empty())
+    let pipeline = HfConfig::open(folder.join("model_index.json")).ok()?;
+    // The pipeline of two encoders says true where its file says nothing.
+    let silent_without_prompt = pipeline.bool_or("force_zeros_for_empty_prompt", texts.len() > 1).ok()?;
+    let parts = PartsConfig { folder: folder.to_path_buf(), vae, texts, silent_without_prompt };
+    Some(parts).filter(|parts| !parts.texts.is_empty())
 }
 
 /// The names of tensors.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use firebrand_models::weights::SafetensorsFile;
 use firebrand_tests::golden;
 use serde_json::Value;
 
@@ -145,4 +146,65 @@ fn two_tensors(tensors: &[(&str, Floats)]) -> Vec<u8> {
     }
     let header = Value::Object(header).to_string();
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
+}
+
+/// The pixels of a picture of `asked` and those of the reference, which starts from the same latents.
+#[test]
+fn pictures_of_prompts_are_those_of_the_reference() {
+    let workshop = Workshop::new();
+    for case in ["sd1", "sdxl"] {
+        let folder = golden::path(&format!("diffusion/{case}"));
+        let asked: Value =
+            serde_json::from_str(&fs::read_to_string(folder.join("painted/asked.json")).unwrap()).unwrap();
+        for (name, flags) in asked.as_object().unwrap() {
+            let golden = folder.join(format!("painted/{name}.safetensors"));
+            let [model, latents] = [&folder, &golden].map(|path| path.display().to_string());
+            let mut arguments = vec!["generate", "--model", &model, "--latents", &latents, "--out", "a.png"];
+            for (flag, value) in flags.as_object().unwrap() {
+                arguments.extend([flag, value.as_str().unwrap()]);
+            }
+            workshop.succeed(&arguments);
+            let ours = image::open(workshop.path("a.png")).unwrap().into_rgb8();
+            let theirs = SafetensorsFile::open(&golden).unwrap();
+            let theirs = theirs.get("pixels").unwrap();
+            let pixels = theirs.bytes();
+            assert_eq!([ours.height() as usize, ours.width() as usize, 3], theirs.shape[..], "{case}/{name}");
+            let apart = ours.as_raw().iter().zip(pixels.iter()).map(|(left, right)| left.abs_diff(*right));
+            // A sample on the edge between two levels may fall to either side.
+            let apart: Vec<u8> = apart.filter(|levels| *levels > 0).collect();
+            assert!(
+                apart.len() * 50 < ours.as_raw().len() && apart.iter().all(|levels| *levels == 1),
+                "{name}: {apart:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_picture_of_a_prompt_is_the_seeds() {
+    let workshop = Workshop::new();
+    let model = golden::path("diffusion/sd1").display().to_string();
+    let paint = |out: &str, more: &[&str]| {
+        let arguments = ["generate", "--model", &model, "--prompt", "a red thing", "--steps", "2", "--out", out];
+        workshop.succeed(&[&arguments[..], more].concat());
+        workshop.read(out)
+    };
+    assert!(paint("a.png", &["--seed", "1"]) == paint("b.png", &["--seed", "1"]));
+    assert!(paint("a.png", &["--seed", "1"]) != paint("b.png", &["--seed", "2"]));
+    let golden = golden::path("diffusion/sd1/painted/guided.safetensors").display().to_string();
+    let refused = |arguments: &[&str], says: &[&str]| {
+        let said = workshop.fail(&[&["generate", "--model", &model], arguments].concat());
+        says.iter().for_each(|says| assert_says!(&said, says));
+    };
+    let prompt = ["--prompt", "a red thing"];
+    refused(&prompt, &["--out picture.png"]);
+    refused(&["--chat"], &["a picture of a prompt"]);
+    refused(&[&prompt[..], &["--out", "a.jpg"]].concat(), &["a.jpg", "PNG"]);
+    refused(&[&prompt[..], &["--out", "nowhere/a.png"]].concat(), &["nowhere/a.png"]);
+    refused(
+        &[&prompt[..], &["--out", "a.png", "--width", "17"]].concat(),
+        &["17 x 16", "multiples of 2", "--width 18"],
+    );
+    let latents = ["--out", "a.png", "--latents", &golden];
+    refused(&[&prompt[..], &latents].concat(), &["guided.safetensors", "[4, 8, 12]", "[4, 8, 8]"]);
 }

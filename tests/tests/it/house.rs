@@ -203,7 +203,7 @@ fn unsafe_code_is_in_listed_places() {
 }
 
 /// Where optimisers and objectives wait for the device, and what for. Anything else there keeps an accelerator idle at every step.
-const WAITS: [(&str, &str); 17] = [
+const WAITS: [(&str, &str); 18] = [
     (
         "trainer/src/optim/clip.rs",
         "loss and global norm, once a step; sizes of tensors on the CPU, which is not waited for",
@@ -230,6 +230,7 @@ const WAITS: [(&str, &str); 17] = [
     ("trainer/src/objective/denoise.rs", "what a merged network tells, which is compared with the adapted one"),
     ("trainer/src/objective/conditions.rs", "what frozen networks make of a row, once, without a gradient"),
     ("trainer/src/objective/contrastive.rs", "the embeddings and the loss of a step, and evaluation"),
+    ("trainer/src/objective/retrieval.rs", "evaluation: the cosines of pictures with captions"),
 ];
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Base, SplitName};
+use super::shared::{Base, SplitName};
 use crate::recipe::DeviceName;
 
 /// `data`.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ModelArgs, RowArgs};
+use super::shared::{ModelArgs, RowArgs};
 
 /// `eval`.
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
-//! `firebrand generate`: answers a prompt, a file of prompts, or a dialogue.
+//! `firebrand generate`: answers a prompt, a file of prompts, or a dialogue, or makes a picture of a prompt.
 
 mod chat;
+mod picture;
 mod writing;
 
 use std::ops::ControlFlow;
@@ -23,6 +24,16 @@ use writing::{Writing, check_numbers, sampler};
 pub fn run(arguments: &GenerateArgs) -> Result<ExitCode, Error> {
     check_numbers(arguments)?;
     let loaded = LoadedModel::new(&arguments.model, &arguments.template)?;
+    if let Some(model) = loaded.model.network().denoiser() {
+        picture::paint(arguments, &loaded, model)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(out) = &arguments.out {
+        return Err(Error::Request {
+            problem: format!("--out {}: the model writes text, and no picture", out.display()),
+            help: "leave --out away: the answer is printed".into(),
+        });
+    }
     // Checked first, because only a language model needs the tokenizer and template that are checked next.
     predictor(&loaded.model)?;
     let given = [

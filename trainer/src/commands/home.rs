@@ -46,6 +46,8 @@ pub fn expand(command: &mut Command) {
         Command::Generate(generate) => {
             model(&mut generate.model);
             optional(generate.data.as_mut());
+            optional(generate.out.as_mut());
+            optional(generate.latents.as_mut());
             template(&mut generate.template);
         }
         Command::Merge(merge) => {

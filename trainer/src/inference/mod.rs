@@ -3,6 +3,7 @@
 //! ```text
 //! base.rs         the base model that an adapter names
 //! loading.rs      the model of a command that has no recipe; classes.rs what a classifier tells apart
+//! painting.rs     pictures of prompts by a diffusion pipeline
 //! predicting.rs   the view of models that predict tokens
 //! scoring.rs      log-probabilities of tokens, losses of rows, embeddings
 //! zero_shot.rs    classes of pictures by their names, as towers know them
@@ -16,6 +17,7 @@ mod classes;
 pub mod generate;
 mod header;
 mod loading;
+mod painting;
 mod predicting;
 pub mod samples;
 mod scoring;
@@ -24,6 +26,7 @@ mod zero_shot;
 pub use base::base_model;
 pub use header::Header;
 pub use loading::{LoadedModel, TemplateCheck, base_of, other_base, put_on, tell_notes};
+pub use painting::{Latents, Painting, Wish};
 pub use predicting::predictor;
 pub use scoring::{Scored, measure, score};
 pub use zero_shot::{TEMPLATE, ZeroShot};

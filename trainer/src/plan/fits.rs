@@ -206,8 +206,11 @@ pub fn check_objective(dataset: &Dataset, objective: &ObjectiveRecipe) -> Result
             (_, Learns::Labels) => {
                 ("rows of another format", "give it rows of format `labelled`; docs/data.md shows them")
             }
-            (Format::Captioned | Format::Tensors, Learns::Text | Learns::Pairs | Learns::Answers) => {
-                ("pictures or tensors", "what trains on them is another objective and another kind of model")
+            (Format::Captioned, Learns::Text | Learns::Pairs | Learns::Answers) => {
+                ("pictures with captions", "what trains on them is another objective and another kind of model")
+            }
+            (Format::Tensors, Learns::Text | Learns::Pairs | Learns::Answers) => {
+                ("rows of tensors", "what trains on them is another objective and another kind of model")
             }
             (_, Learns::Tensors) => (
                 "text",

@@ -82,7 +82,7 @@ pub(super) enum ObjectiveSection {
     /// Sequence classification: the label of a whole text, which is read at its last token that is no padding. The output head
     /// is replaced by a score for each class (`score`), always trained whole; the folder is one of
     /// `AutoModelForSequenceClassification`, an adapter one of PEFT's `SEQ_CLS`. Rows are `labelled`. Of models over images
-    /// (DINOv2): the class of an image, with the head `classifier`; rows are `tensors` with `pixel_values` and `labels`.
+    /// (DINOv2): the class of an image, with the head `classifier`; rows are pictures with labels, or `tensors` with `pixel_values` and `labels`.
     Classify(ClassifyKeys),
     /// A reward model (Ouyang et al. 2022, arXiv 2203.02155): of two answers to a prompt the better one is to have the higher
     /// score. One score in place of the output head, as in `classify`. Rows are `preference`.
@@ -100,7 +100,7 @@ pub(super) enum ObjectiveSection {
     /// CLIP's symmetric cross-entropy over all pairs of the step, whatever the micro-batches. For models with two towers.
     Contrastive(ContrastiveKeys),
     /// The mean squared error of the noise, or of the velocity, that a diffusion pipeline's UNet tells of noisy pictures, as the
-    /// pipeline's scheduler defines them. For rows of `tensors`.
+    /// pipeline's scheduler defines them. For pictures with captions, and rows of `tensors`.
     Denoise(DenoiseKeys),
 }
 

@@ -97,8 +97,9 @@ fn processors_give_the_numbers_of_the_references() {
                 // The two processors of transformers pad an odd rest on different sides; ours is the usual one's.
                 "pil" if case == "padded" => {}
                 "pil" | "transform" => assert!(most < 0.01, "{case}/{backend}: {most} levels"),
-                // Its fixed-point weights have fewer bits than Pillow's.
-                "torchvision" => assert!(most < 1.01 && other < 0.05, "{case}/{backend}: {most} levels, {other}"),
+                // It takes the columns first always, and Pillow the rows of pictures that shrink a lot in height; and its
+                // fixed-point weights have fewer bits.
+                "torchvision" => assert!(most < 1.01 && other < 0.2, "{case}/{backend}: {most} levels, {other}"),
                 other => panic!("{other}"),
             }
         }
