@@ -15,6 +15,7 @@ pub mod learner;
 pub mod objective;
 pub mod observer;
 pub mod optim;
+pub mod pictures;
 pub mod plan;
 pub mod profile;
 pub mod recipe;

@@ -113,6 +113,7 @@ fn times_and_noise_that_rows_lack_are_drawn_alike_however_a_step_is_split() {
             workshop.path("rows.jsonl").display().to_string()
         );
         let settings = ["--output", &folder, "--set", "log.tensorboard=false", "--set", "objective.noise_offset=0.1"];
+        let settings = [&settings[..], &["--set", "objective.caption_dropout=0.5"]].concat();
         let steps = ["--set", &data, "--set", "train.batch_size=2", "--set", "train.epochs=3"];
         workshop.succeed(&[&["train", &recipe], &settings[..], &steps, more].concat());
         let lines = workshop.read_rows(&format!("{output}/metrics.jsonl"));

@@ -389,5 +389,19 @@ fn a_pipeline_learns_from_captioned_pictures_as_from_what_it_is_given_of_them() 
         workshop.succeed(&["check", "recipe.toml", "--set", &format!("data.resolution={}", shape[1] * 2)]);
         let said = workshop.fail(&["check", "recipe.toml", "--set", &format!("data.resolution={}", shape[1] + 1)]);
         assert_says!(&said, "pixel_values", "blue.png:1");
+        // A share of one is a run without texts; evaluation keeps them.
+        let dropped = |run: &str, share: &str| {
+            let share = format!("objective={{ kind = \"denoise\", caption_dropout = {share} }}");
+            workshop.succeed(&["train", "recipe.toml", "--output", run, "--set", &share]);
+            losses(run)
+        };
+        let none = dropped(&format!("{pipeline}-none"), "1.0");
+        assert!(none != losses(&output) && dropped(&format!("{pipeline}-half"), "0.5") != none);
+        for (colour, _) in COLOURS {
+            fs::write(workshop.path(&format!("pictures/{colour}.txt")), "").unwrap();
+        }
+        let silent = format!("{pipeline}-silent");
+        workshop.succeed(&["train", "recipe.toml", "--output", &silent, "--set", "data.gate.allow_empty=1.0"]);
+        assert_eq!(losses(&silent), none);
     }
 }

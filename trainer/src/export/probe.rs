@@ -38,7 +38,7 @@ impl Probe {
         let network = model.network();
         if let (RowKind::Tensors, Some(denoiser)) = (dataset.kind(), network.denoiser()) {
             let rows = arrays(dataset)?;
-            let row = |(row, arrays)| NoisyRow::of(arrays, denoiser, Draw { key: 0, row, noise_offset: 0.0 });
+            let row = |(row, arrays)| NoisyRow::of(arrays, denoiser, Draw::of(row));
             return Ok(Self::Pictures(rows.iter().enumerate().map(row).collect::<Result<_, _>>()?));
         }
         match (dataset.kind(), network.towers(), network.image()) {

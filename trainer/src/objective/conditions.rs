@@ -13,6 +13,7 @@ use firebrand_models::Conditioner;
 use firebrand_models::diffusion::Diffusion;
 
 use crate::error::Error;
+use crate::pictures::pictures_of;
 
 /// The most numbers that are kept: 1 GiB.
 const MOST_KEPT: usize = 1 << 28;
@@ -31,9 +32,11 @@ pub struct States {
 
 /// The frozen networks of a pipeline, and what they said.
 pub struct Conditions {
+    folder: PathBuf,
     networks: Conditioner,
     device: Device,
     kept: Mutex<Kept>,
+    silence: Mutex<Option<Arc<Text>>>,
 }
 
 #[derive(Default)]
@@ -79,7 +82,13 @@ impl Conditions {
         }
         let device = model.device().inner();
         let networks = Conditioner::open(&parts.folder, &device)?;
-        let conditions = Arc::new(Self { networks, device, kept: Mutex::default() });
+        let conditions = Arc::new(Self {
+            folder: parts.folder.clone(),
+            networks,
+            device,
+            kept: Mutex::default(),
+            silence: Mutex::default(),
+        });
         read.insert(parts.folder.clone(), Arc::clone(&conditions));
         Ok(conditions)
     }
@@ -125,6 +134,23 @@ impl Conditions {
             kept.texts.insert(key, Arc::clone(&text));
         }
         text
+    }
+
+    /// What a UNet is told of the empty text.
+    ///
+    /// # Errors
+    /// A pipeline without tokenizers.
+    pub fn silence(&self) -> Result<Arc<Text>, Error> {
+        let mut silence = locked(&self.silence);
+        if let Some(found) = &*silence {
+            return Ok(Arc::clone(found));
+        }
+        let pictures = pictures_of(&self.folder, None)?.ok_or_else(|| Error::Request {
+            problem: format!("{}: there is no tokenizer, which the empty text needs", self.folder.display()),
+            help: "give the folder of the whole pipeline, or leave caption_dropout out".into(),
+        })?;
+        let ids = pictures.captions.iter().map(|reader| Ok(reader.read("")?.0)).collect::<Result<Vec<_>, Error>>()?;
+        Ok(Arc::clone(silence.insert(self.text(&ids))))
     }
 }
 

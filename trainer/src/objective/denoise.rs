@@ -8,6 +8,9 @@
 //! With `min_snr` a row's loss is multiplied by `min(s, gamma) / s`, where `s = a_t / (1 - a_t)`, and by `min(s, gamma) / (s + 1)`
 //! where the network tells velocities (Hang et al. 2023, arXiv:2303.09556).
 //!
+//! With `caption_dropout` a share of the rows is trained with the empty text in place of theirs (Ho and Salimans 2022,
+//! arXiv:2207.12598).
+//!
 //! Times and noise that a row lacks are drawn by the step and the row's place in it, so that no split of the step and no
 //! resume changes them; in evaluation, by the row's number among the rows.
 
@@ -32,6 +35,8 @@ pub struct Denoise {
     pub min_snr: Option<f64>,
     /// Deviation of the noise that all pixels of a channel share.
     pub noise_offset: f64,
+    /// The share of rows that are trained without their text.
+    pub caption_dropout: f64,
 }
 
 impl Denoise {
@@ -86,8 +91,13 @@ impl Denoise {
         };
         let numbers = batch.examples.iter().flatten();
         let draw = |(place, number): (usize, &usize)| match mode {
-            Mode::Training { key, first_row } => Draw { key, row: first_row + place, noise_offset: self.noise_offset },
-            Mode::Inference => Draw { key: 0, row: *number, noise_offset: self.noise_offset },
+            Mode::Training { key, first_row } => Draw {
+                key,
+                row: first_row + place,
+                noise_offset: self.noise_offset,
+                caption_dropout: self.caption_dropout,
+            },
+            Mode::Inference => Draw { noise_offset: self.noise_offset, ..Draw::of(*number) },
         };
         rows.iter().zip(numbers.enumerate().map(draw)).map(|(row, draw)| NoisyRow::of(row, model, draw)).collect()
     }
@@ -121,7 +131,7 @@ impl Denoise {
 /// # Errors
 /// A row that the model cannot read; a pipeline without a schedule.
 pub fn denoising_error(model: &Diffusion, row: &firebrand_datasets::NamedArrays) -> Result<f64, Error> {
-    let row = NoisyRow::of(row, model, Draw { key: 0, row: 0, noise_offset: 0.0 })?;
+    let row = NoisyRow::of(row, model, Draw::of(0))?;
     Ok(PendingLoss::of(&Denoise::default().loss(model, &[row], Mode::Inference)?).wait())
 }
 

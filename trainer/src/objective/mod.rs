@@ -252,8 +252,12 @@ impl Objective {
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(Contrastive { recompute, learn_temperature: contrastive.learn_temperature })
             }
-            ObjectiveRecipe::Denoise(DenoiseRecipe { min_snr, noise_offset }) => {
-                Self::Denoise(Denoise { min_snr: *min_snr, noise_offset: *noise_offset })
+            ObjectiveRecipe::Denoise(DenoiseRecipe { min_snr, noise_offset, caption_dropout }) => {
+                Self::Denoise(Denoise {
+                    min_snr: *min_snr,
+                    noise_offset: *noise_offset,
+                    caption_dropout: *caption_dropout,
+                })
             }
         })
     }

@@ -43,9 +43,16 @@ pub struct Draw {
     pub row: usize,
     /// Deviation of the noise that all pixels of a channel share.
     pub noise_offset: f64,
+    /// How likely the row loses its text.
+    pub caption_dropout: f64,
 }
 
 impl Draw {
+    /// The draws of a row that is looked at, and not trained.
+    pub fn of(row: usize) -> Self {
+        Self { key: 0, row, noise_offset: 0.0, caption_dropout: 0.0 }
+    }
+
     fn time(self, times: usize) -> usize {
         stream(self.key, &format!("time/{}", self.row)).random_range(0..times)
     }
@@ -54,6 +61,11 @@ impl Draw {
     fn latents(self, count: usize) -> Vec<f32> {
         let mut rng = stream(self.key, &format!("latents/{}", self.row));
         (0..count).map(|_| normal(&mut rng) as f32).collect()
+    }
+
+    fn loses_text(self) -> bool {
+        self.caption_dropout > 0.0
+            && stream(self.key, &format!("caption/{}", self.row)).random::<f64>() < self.caption_dropout
     }
 
     fn noise(self, [channels, height, width]: [usize; 3]) -> Vec<f32> {
@@ -84,7 +96,7 @@ impl NoisyRow {
         })?;
         let times = schedule(model)?.len();
         let (shape, latents) = picture(row, model, draw)?;
-        let (states, pooled) = text(row, model)?;
+        let (states, pooled) = if draw.loses_text() { silence(model)? } else { text(row, model)? };
         Ok(Self {
             shape,
             latents,
@@ -155,6 +167,12 @@ fn text(row: &NamedArrays, model: &Diffusion) -> Result<(States, Option<Vec<f32>
         ArrayValues::F32(_) => None,
     });
     let text = Conditions::of(model)?.text(&ids.collect::<Vec<_>>());
+    Ok((text.states.clone(), text.pooled.clone()))
+}
+
+/// What the network is told where there is no text.
+fn silence(model: &Diffusion) -> Result<(States, Option<Vec<f32>>), Error> {
+    let text = Conditions::of(model)?.silence()?;
     Ok((text.states.clone(), text.pooled.clone()))
 }
 

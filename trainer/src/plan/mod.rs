@@ -40,7 +40,6 @@ mod model_folder;
 mod notes;
 mod objective;
 mod opened;
-mod pictures;
 mod portions;
 mod precision;
 mod ready;

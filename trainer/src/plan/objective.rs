@@ -9,6 +9,7 @@ use firebrand_models::{Kind, ModelFiles};
 
 use crate::error::Error;
 use crate::objective::rows_of;
+use crate::pictures::pictures_of;
 use crate::recipe::{ClassifyRecipe, Init, Loaded, LoraFormat, Method, ObjectiveRecipe, Recompute};
 
 /// Decides the objective. Where the recipe names none, the `config.json` in `folder` tells the kind of model.
@@ -51,6 +52,16 @@ pub fn decide_objective(loaded: &mut Loaded, folder: &Path) -> Result<(), Error>
     if let (Recompute::Blocks, ObjectiveRecipe::Denoise(_)) = (loaded.recipe.train.recompute, &objective) {
         let problem = "a UNet has no blocks of one kind that could be recomputed one by one";
         return Err(loaded.complain("train.recompute", problem, "leave recompute out").into());
+    }
+    if let ObjectiveRecipe::Denoise(denoise) = &objective
+        && denoise.caption_dropout > 0.0
+        && pictures_of(folder, None)?.is_none()
+    {
+        let problem =
+            "the model's folder has no text_encoder/ or tokenizer/ that is supported, which the empty text needs";
+        return Err(loaded
+            .complain("objective.caption_dropout", problem, "give the folder of the whole pipeline")
+            .into());
     }
     if let (false, Some(_)) = (objective.writes_text(), &loaded.recipe.sample) {
         let what = match objective.rows() {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use firebrand_datasets::{Builtin, ChatTemplate, DataError, Pictures, TemplateChoice, Tokenizer};
 
-use super::pictures::{pictures_of, resized};
 use super::text_folder::TextFolder;
 use super::{date, default_template};
 use crate::error::Error;
+use crate::pictures::{pictures_of, resized};
 use crate::recipe::Recipe;
 
 /// Tokenizer and template of a model folder; each may be absent.

@@ -68,6 +68,8 @@ pub struct DenoiseRecipe {
     pub min_snr: Option<f64>,
     /// Deviation of the noise that all pixels of a channel share.
     pub noise_offset: f64,
+    /// The share of rows that are trained without their text.
+    pub caption_dropout: f64,
 }
 
 /// What is minimised. Leave the section out for what the model is made for: the likelihood of labelled tokens for a decoder, that
@@ -153,6 +155,10 @@ pub(super) struct DenoiseKeys {
     /// learned. 0.05 to 0.1 is usual. Noise that a row brings with it is not changed.
     #[schemars(range(min = 0), example = 0.1)]
     pub noise_offset: f64,
+    /// The share of rows whose text is replaced by the empty one, drawn anew each step, so that the network can be guided away
+    /// from it (Ho and Salimans 2022, arXiv 2207.12598). 0.1 is usual. Evaluation keeps all texts.
+    #[schemars(range(min = 0, max = 1), example = 0.1)]
+    pub caption_dropout: f64,
 }
 
 impl ObjectiveRecipe {
@@ -218,8 +224,8 @@ impl ObjectiveSection {
                 Some(learn_temperature) => ObjectiveRecipe::Contrastive(ContrastiveRecipe { learn_temperature }),
                 None => ObjectiveRecipe::contrastive(method),
             },
-            Self::Denoise(DenoiseKeys { min_snr, noise_offset }) => {
-                ObjectiveRecipe::Denoise(DenoiseRecipe { min_snr, noise_offset })
+            Self::Denoise(DenoiseKeys { min_snr, noise_offset, caption_dropout }) => {
+                ObjectiveRecipe::Denoise(DenoiseRecipe { min_snr, noise_offset, caption_dropout })
             }
         }
     }
@@ -241,8 +247,8 @@ impl From<ObjectiveRecipe> for ObjectiveSection {
             ObjectiveRecipe::Contrastive(contrastive) => {
                 Self::Contrastive(ContrastiveKeys { learn_temperature: Some(contrastive.learn_temperature) })
             }
-            ObjectiveRecipe::Denoise(DenoiseRecipe { min_snr, noise_offset }) => {
-                Self::Denoise(DenoiseKeys { min_snr, noise_offset })
+            ObjectiveRecipe::Denoise(DenoiseRecipe { min_snr, noise_offset, caption_dropout }) => {
+                Self::Denoise(DenoiseKeys { min_snr, noise_offset, caption_dropout })
             }
         }
     }

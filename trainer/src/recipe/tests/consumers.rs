@@ -191,6 +191,7 @@ const CONSUMERS: &[(&str, &str, &str)] = &[
     ("export.dtype", "trainer/src/export/finished.rs", "recipe.export.dtype"),
     ("export.lora_format", "trainer/src/export/finished.rs", "recipe.export.lora_format"),
     ("objective.min_snr", "trainer/src/objective/denoise.rs", "self.min_snr"),
+    ("objective.caption_dropout", "trainer/src/objective/noisy.rs", "self.caption_dropout"),
     ("objective.noise_offset", "trainer/src/objective/noisy.rs", "self.noise_offset"),
 ];
 
