@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use burn::tensor::Device;
-use firebrand::objective::{Gradients, Learned, Objective, Recompute, Score, rows_of};
+use firebrand::objective::{Learned, Objective, Recompute, Score, rows_of};
 use firebrand::training::Outcome;
 use firebrand_adapters::Mode;
 use firebrand_adapters::peft::PeftConfig;
@@ -18,14 +18,11 @@ use firebrand_tests::tensors::{self, Tensors, distance, distance_of_sets, larges
 use firebrand_tests::training::{Trained, train};
 use serde_json::{Value, json};
 
+use super::gradients::{self, assert_gradients};
 use crate::workshop::Workshop;
 
 /// States and scores are a few units large; f32 rounding moves them by 2e-6.
 const STATES: f32 = 2e-5;
-/// By the norm of a gradient tensor, as for decoders.
-const RELATIVE: f64 = 2e-5;
-/// The gradient of a key bias is zero but for rounding, by the norm of the whole gradient.
-const NOTHING: f64 = 1e-6;
 
 fn cases(prefix: &str) -> Vec<String> {
     let found = golden::folders_in("images/", prefix).into_iter().map(|name| format!("images/{name}"));
@@ -133,42 +130,7 @@ fn scores_equal_the_reference_at_every_size() {
 fn step(model: &Model, rows: &[NamedArrays], size: usize, recompute: Recompute) -> (f64, Vec<(String, Vec<f32>)>) {
     let classes = Classes::unnamed(Problem::Single, model.classes().unwrap());
     let objective = Objective::Score(Score { recompute, from: Learned::Labels(classes), rows: rows_of(Kind::Image) });
-    let mut first_row = 0;
-    let batches: Vec<(Batch, Mode)> = rows
-        .chunks(size)
-        .map(|rows| {
-            let mode = Mode::Training { key: 0, first_row };
-            first_row += rows.len();
-            (batch(rows), mode)
-        })
-        .collect();
-    let mut gradients = Gradients::default();
-    let loss = objective.accumulate(model.network(), &batches, &mut gradients).unwrap().loss.wait();
-    (loss, gradients.iter().map(|(path, gradient)| (path.to_string(), host(gradient.clone()))).collect())
-}
-
-fn norm(values: &[f32]) -> f64 {
-    values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
-}
-
-fn assert_gradients(case: &str, name: impl Fn(&str) -> String, ours: Vec<(String, Vec<f32>)>, forward: &Forward) {
-    let theirs = forward.0.names().filter_map(|name| name.strip_prefix("grad."));
-    // Nothing reads it, here or there.
-    let mut theirs: Vec<String> = theirs.filter(|name| !name.ends_with("mask_token")).map(String::from).collect();
-    let whole = norm(&theirs.iter().flat_map(|name| forward.floats(&format!("grad.{name}"))).collect::<Vec<_>>());
-    for (path, gradient) in ours {
-        let name = name(&path);
-        let place = theirs.iter().position(|other| *other == name);
-        theirs.remove(place.unwrap_or_else(|| panic!("{case}: the reference has no gradient of {name}")));
-        let expected = forward.floats(&format!("grad.{name}"));
-        if norm(&expected) < NOTHING * whole {
-            assert!(norm(&gradient) < NOTHING * whole, "{case}: {name} has a gradient of {:e}", norm(&gradient));
-        } else {
-            let apart = distance(&gradient, &expected);
-            assert!(apart < RELATIVE, "{case}: the gradient of {name} is {apart:e} away");
-        }
-    }
-    assert!(theirs.is_empty(), "{case}: no gradient of {theirs:?}");
+    gradients::step(model, &objective, rows, size, batch)
 }
 
 #[test]
@@ -182,7 +144,7 @@ fn loss_and_every_gradient_equal_the_reference_however_a_step_is_split() {
         {
             let (loss, gradients) = step(&model, &rows, size, recompute);
             assert!((loss - expected).abs() < 1e-5 * expected, "{case}: loss {loss}, not {expected}");
-            assert_gradients(case, |path| model.rules().to_theirs(path).unwrap(), gradients, &forward);
+            assert_gradients(case, |path| model.rules().to_theirs(path).unwrap(), gradients, &forward.0);
         }
     });
 }
@@ -231,7 +193,7 @@ fn adapters_equal_pefts() {
                 }
                 None => format!("base_model.model.{}", model.name_for_peft(path).unwrap()),
             };
-            assert_gradients(case, name, gradients, &forward);
+            assert_gradients(case, name, gradients, &forward.0);
         }
     });
 }

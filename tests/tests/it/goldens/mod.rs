@@ -5,6 +5,7 @@ mod adapter_merge;
 mod classifiers;
 mod diffusion;
 mod forward;
+mod gradients;
 mod images;
 mod loftq;
 mod lora;

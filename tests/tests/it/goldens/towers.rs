@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use firebrand::objective::{Embeddings, Gradients, Objective, Pairs, Recompute};
+use firebrand::objective::{Embeddings, Objective, Pairs, Recompute};
 use firebrand::recipe::{Method, ObjectiveRecipe};
 use firebrand::training::Outcome;
 use firebrand_adapters::Mode;
@@ -19,15 +19,12 @@ use firebrand_tests::tensors::{self, Tensors, distance, distance_of_sets, larges
 use firebrand_tests::training::{Trained, train};
 use serde_json::Value;
 
+use super::gradients::{self, assert_gradients};
+
 /// States are a few units large; f32 rounding moves them by 2e-6.
 const STATES: f32 = 2e-5;
 /// Embeddings are of length one.
 const EMBEDS: f32 = 2e-6;
-/// By the norm of a gradient tensor, as for decoders.
-const RELATIVE: f64 = 2e-5;
-/// The gradient of a key bias is zero: every query's softmax ignores what is added to all of its keys. What is left is the rounding
-/// of the rest, by the norm of the whole gradient.
-const NOTHING: f64 = 1e-6;
 
 fn cases(prefix: &str) -> Vec<String> {
     let mut found: Vec<String> = fs::read_dir(golden::path("towers"))
@@ -177,44 +174,13 @@ fn embeddings_equal_the_reference() {
 /// Loss and gradients of a step split into micro-batches, by our paths.
 fn step(model: &Model, rows: &[NamedArrays], size: usize, recompute: Recompute) -> (f64, Vec<(String, Vec<f32>)>) {
     let objective = Objective::new(&ObjectiveRecipe::of_kind(Kind::Towers, &Method::Full), recompute, None).unwrap();
-    let mut first_row = 0;
-    let batches: Vec<(Batch, Mode)> = rows
-        .chunks(size)
-        .map(|rows| {
-            let mode = Mode::Training { key: 0, first_row };
-            first_row += rows.len();
-            (batch(rows), mode)
-        })
-        .collect();
-    let mut gradients = Gradients::default();
-    let loss = objective.accumulate(model.network(), &batches, &mut gradients).unwrap().loss.wait();
-    (loss, gradients.iter().map(|(path, gradient)| (path.to_string(), host(gradient.clone()))).collect())
+    gradients::step(model, &objective, rows, size, batch)
 }
 
 /// A loss is a difference of logits, each of which is rounded to a part in 2^24 of itself; the largest is the temperature.
 fn rounding_of_loss(loss: f64, model: &Model) -> f64 {
     let temperature = f64::from(host(towers(&model.for_inference()).temperature())[0]).exp();
     1e-5 * loss.abs() + temperature * 2_f64.powi(-23)
-}
-
-fn assert_gradients(case: &str, name: impl Fn(&str) -> String, ours: Vec<(String, Vec<f32>)>, forward: &Forward) {
-    let theirs = forward.0.names().filter_map(|name| name.strip_prefix("grad."));
-    let mut theirs: Vec<String> = theirs.map(String::from).collect();
-    let norm = |values: &[f32]| values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
-    let whole = norm(&theirs.iter().flat_map(|name| forward.floats(&format!("grad.{name}"))).collect::<Vec<_>>());
-    for (path, gradient) in ours {
-        let name = name(&path);
-        let place = theirs.iter().position(|other| *other == name);
-        theirs.remove(place.unwrap_or_else(|| panic!("{case}: the reference has no gradient of {name}")));
-        let expected = forward.floats(&format!("grad.{name}"));
-        if norm(&expected) < NOTHING * whole {
-            assert!(norm(&gradient) < NOTHING * whole, "{case}: {name} has a gradient of {:e}", norm(&gradient));
-        } else {
-            let apart = distance(&gradient, &expected);
-            assert!(apart < RELATIVE, "{case}: the gradient of {name} is {apart:e} away");
-        }
-    }
-    assert!(theirs.is_empty(), "{case}: no gradient of {theirs:?}");
 }
 
 #[test]
@@ -230,7 +196,7 @@ fn loss_and_every_gradient_equal_the_reference_however_a_step_is_split() {
             let near = rounding_of_loss(expected, &model);
             assert!((loss - expected).abs() < near, "{case}: loss {loss}, not {expected}");
             let name = |path: &str| model.rules().to_theirs(path).unwrap();
-            assert_gradients(case, name, gradients, &forward);
+            assert_gradients(case, name, gradients, &forward.0);
         }
     });
 }
@@ -274,7 +240,7 @@ fn adapters_equal_pefts() {
                 let factor = if factor == "a" { "lora_A" } else { "lora_B" };
                 format!("base_model.model.{}.{factor}.weight", weight.strip_suffix(".weight").unwrap())
             };
-            assert_gradients(case, name, gradients, &forward);
+            assert_gradients(case, name, gradients, &forward.0);
         }
     });
 }
