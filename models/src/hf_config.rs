@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::error::ModelError;
 use crate::pipeline::trained_folder;
+use crate::python_json::with_words_quoted;
 use crate::what_is_here::{Found, Wanted};
 use crate::wording::{clip, nearest, nearest_note};
 
@@ -45,26 +46,14 @@ pub struct HfConfig {
 impl HfConfig {
     /// Opens the `config.json` of a folder, that of the trained network of a pipeline, or the file itself.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
-        let given = path.as_ref();
-        let mut path = given.to_owned();
-        if path.is_dir() {
-            path = trained_folder(&path).join("config.json");
-        }
-        if !path.exists() || path.extension().is_none_or(|ending| ending != "json") {
-            // A dangling link is a file that cannot be opened.
-            if let Some(error) = Found::error(given, Wanted::Model).filter(|_| !path.is_symlink()) {
-                return Err(error);
-            }
-        }
-        let kind = fs::metadata(&path).map_err(ModelError::io("open", &path))?;
-        if !kind.is_file() || kind.len() > LARGEST_FILE {
-            let expected = format!("a config file of at most {LARGEST_FILE} bytes");
-            return Err(ModelError::malformed(&path, expected, format!("{} bytes", kind.len())));
-        }
-        let mut text = String::new();
-        let file = File::open(&path).map_err(ModelError::io("open", &path))?;
-        file.take(LARGEST_FILE).read_to_string(&mut text).map_err(ModelError::io("read", &path))?;
+        let (path, text) = read(path.as_ref())?;
         HfConfig::from_json(path, text)
+    }
+
+    /// Opens a file that is only read, whose numbers may be Python's words `NaN`, `Infinity` and `-Infinity`: they are strings.
+    pub fn open_with_words(path: impl AsRef<Path>) -> Result<Self, ModelError> {
+        let (path, text) = read(path.as_ref())?;
+        HfConfig::from_json(path, with_words_quoted(&text))
     }
 
     /// Parses the text of a config; `path` is for messages.
@@ -295,6 +284,29 @@ fn kind_of(value: &Value) -> String {
         Value::Array(_) => "an array".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     }
+}
+
+/// The path and text of a configuration.
+fn read(given: &Path) -> Result<(PathBuf, String), ModelError> {
+    let mut path = given.to_owned();
+    if path.is_dir() {
+        path = trained_folder(&path).join("config.json");
+    }
+    if !path.exists() || path.extension().is_none_or(|ending| ending != "json") {
+        // A dangling link is a file that cannot be opened.
+        if let Some(error) = Found::error(given, Wanted::Model).filter(|_| !path.is_symlink()) {
+            return Err(error);
+        }
+    }
+    let kind = fs::metadata(&path).map_err(ModelError::io("open", &path))?;
+    if !kind.is_file() || kind.len() > LARGEST_FILE {
+        let expected = format!("a config file of at most {LARGEST_FILE} bytes");
+        return Err(ModelError::malformed(&path, expected, format!("{} bytes", kind.len())));
+    }
+    let mut text = String::new();
+    let file = File::open(&path).map_err(ModelError::io("open", &path))?;
+    file.take(LARGEST_FILE).read_to_string(&mut text).map_err(ModelError::io("read", &path))?;
+    Ok((path, text))
 }
 
 #[cfg(test)]

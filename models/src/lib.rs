@@ -20,6 +20,7 @@ pub mod parameters;
 pub mod parts;
 mod picture_inputs;
 pub mod pipeline;
+mod python_json;
 mod quantization_config;
 pub mod towers;
 mod views;

@@ -16,6 +16,7 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DDPMScheduler,
+    DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
@@ -356,6 +357,9 @@ SAMPLERS = {
     "pndm": (PNDMScheduler, dict(skip_prk_steps=True)),
     "euler": (EulerDiscreteScheduler, dict(timestep_spacing="linspace")),
     "euler-leading": (EulerDiscreteScheduler, dict(timestep_spacing="leading")),
+    "dpm": (DPMSolverMultistepScheduler, dict(timestep_spacing="linspace")),
+    "dpm-leading": (DPMSolverMultistepScheduler, dict(timestep_spacing="leading")),
+    "dpm-trailing": (DPMSolverMultistepScheduler, dict(timestep_spacing="trailing")),
 }
 
 

@@ -1,5 +1,5 @@
 //! [`Sampler`]: from noise to pictures in some steps (DDIM: Song et al. 2020, arXiv:2010.02502; PNDM: Liu et al. 2022,
-//! arXiv:2202.09778; Euler: Karras et al. 2022, arXiv:2206.00364). Reference: diffusers' `schedulers/`.
+//! arXiv:2202.09778; Euler: Karras et al. 2022, arXiv:2206.00364; DPM-Solver++: Lu et al. 2022, arXiv:2211.01095). Reference: diffusers' `schedulers/`.
 //!
 //! Samples are flat numbers on the host: they are small beside what the network computes of them.
 
@@ -33,6 +33,8 @@ pub enum Method {
     },
     /// Euler's method.
     Euler,
+    /// DPM-Solver++ of second order with multi-steps (2M), by the midpoint.
+    DpmSolver,
 }
 
 /// Where the times of steps lie among those of the schedule.
@@ -58,7 +60,8 @@ pub struct Sampler {
     sigmas: Vec<f32>,
     /// Times from one step to the next.
     stride: i64,
-    /// What the network told in earlier steps, and the sample before the first, for PNDM.
+    /// What the network told in earlier steps, and the sample before the first, for PNDM; for DPM-Solver++ the picture of the
+    /// step before.
     told: Vec<Vec<f32>>,
     first: Vec<f32>,
 }
@@ -67,18 +70,20 @@ impl Sampler {
     /// A run of `steps` steps, at least one.
     pub fn new(config: &SamplerConfig, schedule: &Schedule, steps: usize) -> Self {
         let count = schedule.len();
-        let steps = steps.clamp(1, count);
         let is_euler = config.method == Method::Euler;
+        // The reference of DPM-Solver++ spaces one time more, and leaves out the first of the schedule.
+        let more = usize::from(config.method == Method::DpmSolver);
+        let steps = steps.clamp(1, (count - more).max(1));
         // From the last time to the first.
         let mut times: Vec<f32> = match config.spacing {
             Spacing::Linspace => {
-                let times = evenly(0.0, (count - 1) as f32, steps);
+                let times = evenly(0.0, (count - 1) as f32, steps + more);
                 let rounded = |time: f32| if is_euler { time } else { round_half_even(time) };
-                times.into_iter().rev().map(rounded).collect()
+                times.into_iter().rev().map(rounded).take(steps).collect()
             }
             Spacing::Leading => {
-                let ratio = count / steps;
-                (0..steps).rev().map(|step| (step * ratio + config.offset) as f32).collect()
+                let ratio = count / (steps + more);
+                (more..steps + more).rev().map(|step| (step * ratio + config.offset) as f32).collect()
             }
             Spacing::Trailing => {
                 let ratio = count as f64 / steps as f64;
@@ -87,7 +92,9 @@ impl Sampler {
             }
         };
         let mut kept = schedule.kept().to_vec();
-        if is_euler && let Some(last) = kept.last_mut().filter(|last| **last == 0.0) {
+        if (is_euler || more == 1)
+            && let Some(last) = kept.last_mut().filter(|last| **last == 0.0)
+        {
             // The reference's smallest share, so that the first sigma is finite.
             *last = 2.0_f32.powi(-24);
         }
@@ -123,7 +130,7 @@ impl Sampler {
     pub fn deviation(&self, spacing: Spacing) -> f32 {
         let largest = self.sigmas.iter().copied().fold(0.0, f32::max);
         match (self.method, spacing) {
-            (Method::Ddim { .. } | Method::Pndm { .. }, _) => 1.0,
+            (Method::Ddim { .. } | Method::Pndm { .. } | Method::DpmSolver, _) => 1.0,
             (Method::Euler, Spacing::Linspace | Spacing::Trailing) => largest,
             (Method::Euler, Spacing::Leading) => (largest * largest + 1.0).sqrt(),
         }
@@ -132,7 +139,7 @@ impl Sampler {
     /// What the network is shown of a sample before a step.
     pub fn shown(&self, step: usize, sample: &[f32]) -> Vec<f32> {
         let factor = match self.method {
-            Method::Ddim { .. } | Method::Pndm { .. } => 1.0,
+            Method::Ddim { .. } | Method::Pndm { .. } | Method::DpmSolver => 1.0,
             Method::Euler => 1.0 / (self.sigmas[step] * self.sigmas[step] + 1.0).sqrt(),
         };
         sample.iter().map(|value| value * factor).collect()
@@ -160,6 +167,7 @@ impl Sampler {
                 })
                 .collect()
             }
+            Method::DpmSolver => self.dpm_solver_step(step, told, sample),
             Method::Pndm { to_one } => self.linear_multi_step(step, told, sample, to_one),
             Method::Euler => {
                 let (now, next) = (self.sigmas[step], self.sigmas[step + 1]);
@@ -215,6 +223,43 @@ impl Sampler {
             (next / now).sqrt() * sample - (next - now) * noise / denominator
         })
         .collect()
+    }
+
+    /// A step of DPM-Solver++ (2M). The last, after which no noise is left, is of first order.
+    fn dpm_solver_step(&mut self, step: usize, told: &[f32], sample: &[f32]) -> Vec<f32> {
+        let both = |sigma: f32| {
+            let picture = 1.0 / (sigma * sigma + 1.0).sqrt();
+            (picture, sigma * picture)
+        };
+        let (left, noise) = both(self.sigmas[step]);
+        let picture: Vec<f32> = sample
+            .iter()
+            .zip(told)
+            .map(|(sample, told)| match self.target {
+                Target::Noise => (sample - noise * told) / left,
+                Target::Velocity => left * sample - noise * told,
+            })
+            .collect();
+        let (left_after, noise_after) = both(self.sigmas[step + 1]);
+        // The logarithm of the ratio of picture and noise, which grows to infinity where no noise is left.
+        let ratio = |index: usize| -self.sigmas[index].ln();
+        let length = ratio(step + 1) - ratio(step);
+        let factor = left_after * ((-length).exp() - 1.0);
+        let is_last = step + 1 == self.times.len();
+        let before = self.told.pop().filter(|_| !is_last);
+        let after = |at: usize| {
+            let first = noise_after / noise * sample[at] - factor * picture[at];
+            match &before {
+                None => first,
+                Some(before) => {
+                    let relative = (ratio(step) - ratio(step - 1)) / length;
+                    first - 0.5 * factor * ((picture[at] - before[at]) / relative)
+                }
+            }
+        };
+        let next = (0..sample.len()).map(after).collect();
+        self.told.push(picture);
+        next
     }
 
     /// What is left of a picture's variance at a time; before the first, all of it or what the first leaves.

@@ -293,7 +293,7 @@ fn each(config: &HfConfig, key: &str, default: usize, stages: usize) -> Result<V
 fn scheduler(config: &HfConfig) -> Result<Option<HfConfig>, ModelError> {
     let pipeline = config.path().parent().and_then(|folder| folder.parent());
     let path = pipeline.map(|pipeline| pipeline.join("scheduler/scheduler_config.json")).filter(|path| path.is_file());
-    path.map(HfConfig::open).transpose()
+    path.map(HfConfig::open_with_words).transpose()
 }
 
 /// How pictures become noise.

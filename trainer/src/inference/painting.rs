@@ -66,7 +66,7 @@ impl<'a> Painting<'a> {
         if config.sampler.is_none() || config.schedule.is_none() {
             return Err(Error::Request {
                 problem: "scheduler/scheduler_config.json names a scheduler that is not sampled with here".into(),
-                help: "write DDIMScheduler, PNDMScheduler or EulerDiscreteScheduler as its _class_name".into(),
+                help: "write DDIMScheduler, PNDMScheduler, EulerDiscreteScheduler or DPMSolverMultistepScheduler as its _class_name".into(),
             });
         }
         let networks = Conditioner::open(&parts.folder, &model.device())?;

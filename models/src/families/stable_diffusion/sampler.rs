@@ -9,7 +9,7 @@ use crate::hf_config::HfConfig;
 /// # Errors
 /// A class or a key that is not supported; training does not read them.
 pub fn sampler(keys: &HfConfig) -> Result<SamplerConfig, ModelError> {
-    let known = ["DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler"];
+    let known = ["DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"];
     let to_one = |default: bool| keys.bool_or("set_alpha_to_one", default);
     let (method, usual) = match keys.one_of("_class_name", &known)? {
         "DDIMScheduler" => {
@@ -23,6 +23,20 @@ pub fn sampler(keys: &HfConfig) -> Result<SamplerConfig, ModelError> {
                 return Err(keys.wrong("skip_prk_steps", "true", "false"));
             }
             (Method::Pndm { to_one: to_one(false)? }, "leading")
+        }
+        "DPMSolverMultistepScheduler" => {
+            for key in
+                ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas"]
+            {
+                keys.only(key, false)?;
+            }
+            keys.only("thresholding", false)?;
+            keys.only("algorithm_type", "dpmsolver++")?;
+            keys.only("solver_type", "midpoint")?;
+            keys.only("final_sigmas_type", "zero")?;
+            keys.only("solver_order", 2)?;
+            keys.only("lambda_min_clipped", "-Infinity")?;
+            (Method::DpmSolver, "linspace")
         }
         _ => {
             for key in ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"] {

@@ -348,9 +348,9 @@ fn samplers_make_the_pictures_of_the_reference() {
         });
         let text = both("prompt_embeds").map(|name| file.tensor::<3>(&name, &device));
         let asked = Asked { text: Tensor::cat(text.to_vec(), 0), added, guidance: 3.5, steps: 7 };
-        for name in ["ddim", "ddim-trailing", "pndm", "euler", "euler-leading"] {
+        for name in ["ddim", "ddim-trailing", "pndm", "euler", "euler-leading", "dpm", "dpm-leading", "dpm-trailing"] {
             let path = golden::path(case).join("samplers").join(name).join("scheduler_config.json");
-            let config = sampler_of(&HfConfig::open(path).unwrap()).unwrap();
+            let config = sampler_of(&HfConfig::open_with_words(path).unwrap()).unwrap();
             let schedule = denoiser(&model).config().schedule.clone().unwrap();
             let shape = [channels, height, width];
             let ours = sample(denoiser(&model).unet(), &config, &schedule, &asked, &file.floats("latents"), shape);
