@@ -7,6 +7,7 @@ use firebrand_models::weights::SafetensorsFile;
 use firebrand_tests::golden;
 use serde_json::Value;
 
+use crate::pictures::copy_pipeline;
 use crate::workshop::{Workshop, assert_says, words};
 
 /// The files of a folder, with those in folders in it, by their paths there.
@@ -198,6 +199,17 @@ fn a_picture_of_a_prompt_is_the_seeds() {
         says.iter().for_each(|says| assert_says!(&said, says));
     };
     let prompt = ["--prompt", "a red thing"];
+    // Another scheduler, as diffusers writes it; and one that is not known whole.
+    copy_pipeline(&golden::path("diffusion/sd1"), &workshop.path("dpm"));
+    let scheduler = fs::read_to_string(golden::path("diffusion/sd1/samplers/dpm/scheduler_config.json")).unwrap();
+    workshop.write("dpm/scheduler/scheduler_config.json", &scheduler);
+    let other =
+        [&["generate", "--model", "dpm", "--steps", "2", "--seed", "1", "--out", "c.png"], &prompt[..]].concat();
+    workshop.succeed(&other);
+    assert!(workshop.read("c.png") != workshop.read("a.png"));
+    let karras = scheduler.replace("\"use_karras_sigmas\": false", "\"use_karras_sigmas\": true");
+    workshop.write("dpm/scheduler/scheduler_config.json", &karras);
+    assert_says!(&workshop.fail(&other), "scheduler_config.json", "use_karras_sigmas");
     refused(&prompt, &["--out picture.png"]);
     refused(&["--chat"], &["a picture of a prompt"]);
     refused(&[&prompt[..], &["--out", "a.jpg"]].concat(), &["a.jpg", "PNG"]);

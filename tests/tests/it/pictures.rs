@@ -337,7 +337,7 @@ fn towers_tell_classes_apart_by_their_names() {
 }
 
 /// Copies a folder with its subfolders, without the goldens' own files.
-fn copy_pipeline(from: &Path, to: &Path) {
+pub fn copy_pipeline(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let (path, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());

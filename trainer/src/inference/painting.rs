@@ -8,6 +8,8 @@ use firebrand_adapters::{normal, stream};
 use firebrand_datasets::Pictures;
 use firebrand_models::Conditioner;
 use firebrand_models::diffusion::{AddedInputs, Asked, Diffusion, PartsConfig, sample};
+use firebrand_models::families::sampler_of;
+use firebrand_models::hf_config::HfConfig;
 use image::{Rgb, RgbImage};
 
 use crate::error::Error;
@@ -64,6 +66,8 @@ impl<'a> Painting<'a> {
             });
         };
         if config.sampler.is_none() || config.schedule.is_none() {
+            // The file says best what is not known in it.
+            sampler_of(&HfConfig::open_with_words(parts.folder.join("scheduler/scheduler_config.json"))?)?;
             return Err(Error::Request {
                 problem: "scheduler/scheduler_config.json names a scheduler that is not sampled with here".into(),
                 help: "write DDIMScheduler, PNDMScheduler, EulerDiscreteScheduler or DPMSolverMultistepScheduler as its _class_name".into(),
