@@ -21,7 +21,7 @@ pub struct Asked {
 }
 
 /// The latents of a picture, made of standard normal `noise` `[channels, height, width]` of that shape. Waits for the device in
-/// every step.
+/// every step, and calls `stepped` after it.
 pub fn sample(
     unet: &UNet,
     config: &SamplerConfig,
@@ -29,6 +29,7 @@ pub fn sample(
     asked: &Asked,
     noise: &[f32],
     [channels, height, width]: [usize; 3],
+    mut stepped: impl FnMut(),
 ) -> Vec<f32> {
     let mut sampler = Sampler::new(config, schedule, asked.steps);
     let start = sampler.deviation(config.spacing);
@@ -52,6 +53,7 @@ pub fn sample(
             _ => told,
         };
         sample = sampler.step(step, &told, &sample);
+        stepped();
     }
     sample
 }

@@ -16,6 +16,18 @@ pub struct SamplerConfig {
     pub offset: usize,
 }
 
+impl SamplerConfig {
+    /// The most steps that have times of their own.
+    pub fn most_steps(&self, schedule: &Schedule) -> usize {
+        (schedule.len() - self.left_out()).max(1)
+    }
+
+    /// How many of the times that are spaced are left out, from the first of the schedule on.
+    fn left_out(&self) -> usize {
+        usize::from(self.method == Method::DpmSolver)
+    }
+}
+
 /// A method of sampling.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Method {
@@ -72,8 +84,8 @@ impl Sampler {
         let count = schedule.len();
         let is_euler = config.method == Method::Euler;
         // The reference of DPM-Solver++ spaces one time more, and leaves out the first of the schedule.
-        let more = usize::from(config.method == Method::DpmSolver);
-        let steps = steps.clamp(1, (count - more).max(1));
+        let more = config.left_out();
+        let steps = steps.clamp(1, config.most_steps(schedule));
         // From the last time to the first.
         let mut times: Vec<f32> = match config.spacing {
             Spacing::Linspace => {

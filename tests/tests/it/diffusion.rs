@@ -212,6 +212,9 @@ fn a_picture_of_a_prompt_is_the_seeds() {
     assert_says!(&workshop.fail(&other), "scheduler_config.json", "use_karras_sigmas");
     refused(&prompt, &["--out picture.png"]);
     refused(&["--chat"], &["a picture of a prompt"]);
+    refused(&[&prompt[..], &["--temperature", "0.5", "--out", "a.png"]].concat(), &["--temperature", "makes pictures"]);
+    refused(&[&prompt[..], &["--steps", "1001", "--out", "a.png"]].concat(), &["1001 steps", "1 to 1000"]);
+    refused(&[&prompt[..], &["--guidance", "nan", "--out", "a.png"]].concat(), &["--guidance is NaN"]);
     refused(&[&prompt[..], &["--out", "a.jpg"]].concat(), &["a.jpg", "PNG"]);
     refused(&[&prompt[..], &["--out", "nowhere/a.png"]].concat(), &["nowhere/a.png"]);
     refused(

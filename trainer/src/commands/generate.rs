@@ -25,6 +25,7 @@ pub fn run(arguments: &GenerateArgs) -> Result<ExitCode, Error> {
     check_numbers(arguments)?;
     let loaded = LoadedModel::new(&arguments.model, &arguments.template)?;
     if let Some(model) = loaded.model.network().denoiser() {
+        picture::check_flags(&drawn_by(arguments))?;
         picture::paint(arguments, &loaded, model)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -36,15 +37,7 @@ pub fn run(arguments: &GenerateArgs) -> Result<ExitCode, Error> {
     }
     // Checked first, because only a language model needs the tokenizer and template that are checked next.
     predictor(&loaded.model)?;
-    let given = [
-        ("--temperature", arguments.temperature.is_some()),
-        ("--top-k", arguments.top_k.is_some()),
-        ("--top-p", arguments.top_p.is_some()),
-        ("--min-p", arguments.min_p.is_some()),
-        ("--repetition-penalty", arguments.repetition_penalty.is_some()),
-        ("--stop", !arguments.stop.is_empty()),
-    ];
-    let given: Vec<&str> = given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect();
+    let given = drawn_by(arguments);
     if let Some(note) = Asked::of(&loaded.folder).note(&given) {
         verbosity::tell(&format!("note     {note}"));
     }
@@ -62,6 +55,19 @@ pub fn run(arguments: &GenerateArgs) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The flags given that say how text is drawn.
+fn drawn_by(arguments: &GenerateArgs) -> Vec<&'static str> {
+    let flags = [
+        ("--temperature", arguments.temperature.is_some()),
+        ("--top-k", arguments.top_k.is_some()),
+        ("--top-p", arguments.top_p.is_some()),
+        ("--min-p", arguments.min_p.is_some()),
+        ("--repetition-penalty", arguments.repetition_penalty.is_some()),
+        ("--stop", !arguments.stop.is_empty()),
+    ];
+    flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
 }
 
 fn one(arguments: &GenerateArgs, loaded: &LoadedModel, prompt: &str) -> Result<(), Error> {

@@ -77,11 +77,11 @@ impl<'a> Painting<'a> {
         Ok(Self { model, parts, pictures, networks })
     }
 
-    /// The picture that is wished for.
+    /// The picture that is wished for; `stepped` is called after each step.
     ///
     /// # Errors
     /// A size that the autoencoder cannot make, latents of another shape, a prompt that the tokenizer refuses.
-    pub fn paint(&self, wish: &Wish) -> Result<RgbImage, Error> {
+    pub fn paint(&self, wish: &Wish, stepped: impl FnMut()) -> Result<RgbImage, Error> {
         let config = self.model.config();
         let (Some(sampler), Some(schedule)) = (&config.sampler, &config.schedule) else {
             return Err(Error::Request {
@@ -89,10 +89,23 @@ impl<'a> Painting<'a> {
                 help: "add scheduler/".into(),
             });
         };
+        let most = sampler.most_steps(schedule);
+        if !(1..=most).contains(&wish.steps) {
+            return Err(Error::Request {
+                problem: format!("{} steps: the scheduler of the pipeline has 1 to {most}", wish.steps),
+                help: "write --steps 50, or fewer".into(),
+            });
+        }
+        if !wish.guidance.is_finite() {
+            return Err(Error::Request {
+                problem: format!("--guidance is {}", wish.guidance),
+                help: "give a number, such as 7.5; at 1 the prompt alone is asked".into(),
+            });
+        }
         let shape = self.shape(wish)?;
         let noise = self.noise(wish, shape)?;
         let asked = self.asked(wish)?;
-        let latents = sample(self.model.unet(), sampler, schedule, &asked, &noise, shape);
+        let latents = sample(self.model.unet(), sampler, schedule, &asked, &noise, shape, stepped);
         let scaling = self.parts.vae.scaling as f32;
         let latents = latents.into_iter().map(|value| value / scaling).collect();
         let latents = TensorData::new::<f32, _>(latents, [1, shape[0], shape[1], shape[2]]);

@@ -353,7 +353,8 @@ fn samplers_make_the_pictures_of_the_reference() {
             let config = sampler_of(&HfConfig::open_with_words(path).unwrap()).unwrap();
             let schedule = denoiser(&model).config().schedule.clone().unwrap();
             let shape = [channels, height, width];
-            let ours = sample(denoiser(&model).unet(), &config, &schedule, &asked, &file.floats("latents"), shape);
+            let ours =
+                sample(denoiser(&model).unet(), &config, &schedule, &asked, &file.floats("latents"), shape, || {});
             let theirs = file.floats(name);
             let size = theirs.iter().fold(0.0_f32, |size, value| size.max(value.abs()));
             let apart = largest_difference(&ours, &theirs);

@@ -97,9 +97,12 @@ fn processors_give_the_numbers_of_the_references() {
                 // The two processors of transformers pad an odd rest on different sides; ours is the usual one's.
                 "pil" if case == "padded" => {}
                 "pil" | "transform" => assert!(most < 0.01, "{case}/{backend}: {most} levels"),
-                // It takes the columns first always, and Pillow the rows of pictures that shrink a lot in height; and its
-                // fixed-point weights have fewer bits.
-                "torchvision" => assert!(most < 1.01 && other < 0.2, "{case}/{backend}: {most} levels, {other}"),
+                // Its fixed-point weights have fewer bits; and it always takes widths first, where Pillow takes heights first
+                // in pictures that shrink a lot in height, as those of this case do.
+                "torchvision" => {
+                    let share = if case == "bit-squash" { 0.2 } else { 0.02 };
+                    assert!(most < 1.01 && other < share, "{case}/{backend}: {most} levels, {other}");
+                }
                 other => panic!("{other}"),
             }
         }

@@ -8,11 +8,26 @@ use firebrand_models::weights::SafetensorsFile;
 use crate::cli::GenerateArgs;
 use crate::error::Error;
 use crate::inference::{Latents, LoadedModel, Painting, Wish};
+use crate::ui::bars;
 
 /// diffusers' own numbers for what is not asked for.
 const STEPS: usize = 50;
 const GUIDANCE: f64 = 7.5;
 const GUIDANCE_OF_XL: f64 = 5.0;
+
+/// Refuses flags that say how text is drawn.
+///
+/// # Errors
+/// Any of them.
+pub(super) fn check_flags(given: &[&str]) -> Result<(), Error> {
+    if given.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Request {
+        problem: format!("{}: the model makes pictures, and no text is drawn", given.join(", ")),
+        help: "leave that away; --steps, --guidance and --seed say how a picture is made".into(),
+    })
+}
 
 /// Writes the picture of a prompt.
 pub(super) fn paint(arguments: &GenerateArgs, loaded: &LoadedModel, model: &Diffusion) -> Result<(), Error> {
@@ -39,7 +54,9 @@ pub(super) fn paint(arguments: &GenerateArgs, loaded: &LoadedModel, model: &Diff
         latents: arguments.latents.as_deref().map(latents).transpose()?,
         seed: arguments.seed,
     };
-    let picture = painting.paint(&wish)?;
+    let bar = bars::steps_bar(wish.steps as u64);
+    let picture = painting.paint(&wish, || bar.inc(1))?;
+    bar.finish_and_clear();
     let written = picture.save_with_format(out, image::ImageFormat::Png);
     written.map_err(|problem| Error::Request {
         problem: format!("{}: the picture cannot be written: {problem}", out.display()),
